@@ -1,0 +1,117 @@
+"""The settings of a checkpoint: ``config.json`` with every value checked as it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pitool.errors import BadInput
+
+LARGEST = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary position embedding; ``kind`` is ``default`` or a scaling kind of transformers.
+
+    ``values`` holds the kind's own numbers (``factor``, ``low_freq_factor``, ...).
+    """
+
+    theta: float
+    kind: str
+    values: dict[str, Any]
+
+
+class Config:
+    """``config.json`` of a checkpoint folder.
+
+    Getters raise BadInput with the key's name when a value is missing or absurd, because what
+    follows from it would be sizes of arrays.
+    """
+
+    def __init__(self, values: dict[str, Any], path: Path) -> None:
+        self.values, self.path = values, path
+
+    @property
+    def model_type(self) -> str:
+        """The family's name, such as ``llama``."""
+        return self.text("model_type")
+
+    @property
+    def architecture(self) -> str:
+        """The class name in transformers, such as ``LlamaForCausalLM``."""
+        names = self.values.get("architectures")
+        return str(names[0]) if isinstance(names, list) and names else "unknown"
+
+    def text(self, key: str) -> str:
+        """Return a non-empty string."""
+        value = self.values.get(key)
+        if not isinstance(value, str) or not value:
+            raise self._bad(key, value, "a text")
+        return value
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """Return a positive integer."""
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if type(value) is not int or not 0 < value < LARGEST:
+            raise self._bad(key, value, "a positive whole number")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return a number."""
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._bad(key, value, "a number")
+        return float(value)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self._bad(key, value, "true or false")
+        return value
+
+    def rope(self) -> Rope:
+        """Return the rotary settings, from either layout of transformers 4 and 5."""
+        scaling = self.values.get("rope_parameters") or self.values.get("rope_scaling") or {}
+        if not isinstance(scaling, dict):
+            raise self._bad("rope_scaling", scaling, "a table")
+        theta = scaling.get("rope_theta", self.values.get("rope_theta", 10000.0))
+        if type(theta) not in (int, float) or theta <= 0:
+            raise self._bad("rope_theta", theta, "a positive number")
+        kind = scaling.get("rope_type", scaling.get("type")) or "default"
+        values = {k: v for k, v in scaling.items() if k not in ("rope_theta", "rope_type", "type")}
+        if "original_max_position_embeddings" in self.values:
+            values.setdefault(
+                "original_max_position_embeddings", self.values["original_max_position_embeddings"]
+            )
+        return Rope(float(theta), str(kind).lower(), values)
+
+    def _bad(self, key: str, value: object, wanted: str) -> BadInput:
+        found = "is missing" if value is None else f"is {value!r}"
+        return BadInput(
+            f"{self.path}: {key!r} {found}, where {wanted} is needed", "repair the checkpoint"
+        )
+
+
+def read_config(folder: Path) -> Config:
+    """Return the settings of a checkpoint folder; BadInput when there are none."""
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(
+            f"{folder} is not a checkpoint: it has no config.json",
+            "name a Hugging Face model folder or a hub id",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path} does not hold settings", "download it again")
+    return Config(values, path)

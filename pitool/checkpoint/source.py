@@ -1,0 +1,79 @@
+"""Finds the checkpoint that a user means: a folder, the sample, a recipe, or a hub id."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.tensors import Tensor, read_index
+from pitool.errors import BadInput
+from pitool.spec import tables
+from pitool.spec.recipes import Recipe, default_recipe, find_recipe, recipes
+
+SAMPLE = "sample"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to convert: ``folder`` once it is on this machine, else the hub's ``id``."""
+
+    id: str
+    revision: str | None
+    folder: Path | None
+    recipe: Recipe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder with its settings and the index of its tensors."""
+
+    source: Source
+    folder: Path
+    config: Config
+    tensors: dict[str, Tensor]
+
+
+def find_source(model: str | None, tier: str) -> Source:
+    """Return the source for what the user typed; None asks the tier's recipe."""
+    if model is None:
+        _, default = default_recipe(tier)
+        return Source(default.source, default.revision, None, default)
+    if model == SAMPLE:
+        return Source(SAMPLE, None, _sample_folder())
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return Source(path.resolve().name, None, path)
+    if path.is_file():
+        raise BadInput(f"{path} is a file, not a checkpoint folder", "name its folder")
+    if recipe := find_recipe(model):
+        return Source(recipe.source, recipe.revision, None, recipe)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
+        return Source(model, "main", None)
+    raise BadInput(
+        f"there is no folder {model!r}, and it is no hub id or recipe",
+        tables.nearest(model, [*recipes(), SAMPLE]),
+    )
+
+
+def _sample_folder() -> Path:
+    folder = tables.recipes_folder() / "sample" / "checkpoint"
+    if not folder.is_dir():
+        raise BadInput(
+            "the sample model is not part of an installed package", "run pitool from a clone"
+        )
+    return folder
+
+
+def open_checkpoint(source: Source) -> Checkpoint:
+    """Return the checkpoint of a source that is on this machine; BadInput when it is unfit."""
+    assert source.folder is not None
+    config = read_config(source.folder)
+    if not any((source.folder / name).is_file() for name in TOKENIZER_FILES):
+        raise BadInput(
+            f"{source.folder} has no tokenizer (tokenizer.json or tokenizer.model)",
+            "copy it from the original model",
+        )
+    return Checkpoint(source, source.folder, config, read_index(source.folder))

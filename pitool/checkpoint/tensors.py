@@ -1,0 +1,168 @@
+"""The tensors of a checkpoint: safetensors files, indexed by their headers, read in slabs.
+
+Follows the safetensors format (8 bytes of header length, a JSON header, the data), one file or
+sharded. A header is believed only as far as the file's size supports it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.errors import BadInput
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+LARGEST_HEADER = 100_000_000
+_AGAIN = "download the checkpoint again"
+
+# BF16 has no numpy type: it is read as the upper 16 bits of a float32.
+_TYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor in a file: ``kind`` is F32, F16 or BF16; bytes ``start`` to ``end`` of the file."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    path: Path
+    start: int
+    end: int
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes."""
+        return self.end - self.start
+
+    def slabs(self, largest: int, multiple: int = 1) -> Iterator[NDArray[Any]]:
+        """Yield runs of whole rows of at most ``largest`` bytes, a multiple of rows each.
+
+        Arrays have the shape (rows, *rest); BF16 comes as uint16. The file is read with plain
+        reads, so that memory is bounded by ``largest`` and not by the page cache.
+        """
+        kind = _TYPES[self.kind]
+        rows = self.shape[0] if self.shape else 1
+        rest = self.shape[1:]
+        row_bytes = prod(rest) * kind.itemsize
+        step = max(multiple, largest // max(row_bytes, 1) // multiple * multiple)
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            for first in range(0, rows, step):
+                count = min(step, rows - first)
+                data = file.read(count * row_bytes)
+                if len(data) != count * row_bytes:
+                    raise _cut(self.path)
+                yield np.frombuffer(data, kind).reshape(count, *rest)
+
+    def float32(self) -> NDArray[np.float32]:
+        """Return the whole tensor in float32."""
+        (slab,) = self.slabs(max(self.bytes, 1))
+        return to_float32(slab, self.kind).reshape(self.shape)
+
+
+def to_float32(array: NDArray[Any], kind: str) -> NDArray[np.float32]:
+    """Return values of a stored ``kind`` as float32."""
+    if kind == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32, copy=False)
+
+
+def read_index(folder: Path) -> dict[str, Tensor]:
+    """Return every tensor of a checkpoint folder by name; BadInput when files are unfit."""
+    tensors: dict[str, Tensor] = {}
+    for path in _files(folder):
+        for tensor in read_header(path):
+            tensors[tensor.name] = tensor
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint folder, in order."""
+    return _files(folder)
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise BadInput(f"{index} cannot be read ({error})", _AGAIN) from None
+        if any(not isinstance(n, str) or Path(n).name != n for n in names):
+            raise BadInput(f"{index} names files outside of the folder", _AGAIN)
+        paths = [folder / name for name in sorted(names)]
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise BadInput(f"{folder} lacks {', '.join(missing[:3])}", _AGAIN)
+        return paths
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:
+        return others
+    if list(folder.glob("pytorch_model*.bin")):
+        raise BadInput(
+            f"{folder} has its weights only as pytorch_model.bin, which may run code when opened",
+            "save it as safetensors: model.save_pretrained(folder, safe_serialization=True)",
+        )
+    raise BadInput(f"{folder} has no model.safetensors", "name a folder with weights")
+
+
+def read_header(path: Path) -> list[Tensor]:
+    """Return the tensors of one safetensors file, checked against the file's size."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            return _parse(path, size, file.read(8), file.read)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({os.strerror(error.errno or 0)})", _AGAIN) from None
+
+
+def _parse(path: Path, size: int, prefix: bytes, read: Any) -> list[Tensor]:
+    if len(prefix) < 8:
+        raise _cut(path)
+    (length,) = struct.unpack("<Q", prefix)
+    if length > LARGEST_HEADER or 8 + length > size:
+        raise BadInput(
+            f"{path} is damaged: its header claims {length} bytes in a file of {size}", _AGAIN
+        )
+    try:
+        header = json.loads(read(length))
+        entries = [(k, v) for k, v in header.items() if k != "__metadata__"]
+        return [_tensor(path, size, 8 + length, name, entry) for name, entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} has a damaged header ({error})", _AGAIN) from None
+
+
+def _tensor(path: Path, size: int, base: int, name: str, entry: Any) -> Tensor:
+    kind, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
+    start, end = (int(n) for n in entry["data_offsets"])
+    if kind not in _TYPES:
+        raise BadInput(
+            f"{path}: tensor {name!r} is stored as {kind}; F32, F16 and BF16 can be read",
+            "take the checkpoint that is not quantised",
+        )
+    if start < 0 or min(shape, default=1) < 0 or end - start != prod(shape) * _TYPES[kind].itemsize:
+        raise BadInput(f"{path}: the offsets of {name!r} do not match its shape", _AGAIN)
+    if base + end > size:
+        raise _cut(path)
+    return Tensor(name, kind, shape, path, base + start, base + end)
+
+
+def _cut(path: Path) -> BadInput:
+    return BadInput(f"{path} is cut short", _AGAIN)

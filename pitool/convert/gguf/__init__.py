@@ -1,0 +1,1 @@
+"""The GGUF route: families, vocabulary, writer, quantiser."""

@@ -1,0 +1,148 @@
+"""Writes the GGUF of a checkpoint in its full precision, slab by slab.
+
+Owns the file's layout and the casts; memory is bounded by the slab, not by the model. The bytes
+equal those of llama.cpp's own converter at the same type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata
+from numpy.typing import NDArray
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.convert.gguf.families.base import Family, Wanted
+from pitool.convert.gguf.vocabulary import Vocabulary
+from pitool.errors import BadInput
+from pitool.spec.formats import Quantisation
+from pitool.spec.model import ModelShape
+from pitool.spec.quantisation import assign_types
+
+SLAB_BYTES = 16 << 20
+ALIGNMENT = 32
+
+
+def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[Tensor | None]:
+    """Return the checkpoint's tensor for each wanted one; BadInput when one is missing or odd."""
+    found: list[Tensor | None] = []
+    for want in wanted:
+        if want.value is not None:
+            found.append(None)
+            continue
+        tensor = checkpoint.tensors.get(want.source) or checkpoint.tensors.get(want.fallback)
+        if tensor is None:
+            raise BadInput(
+                f"{checkpoint.folder} has no tensor {want.source!r}", "download it again"
+            )
+        if tensor.shape != want.target.shape:
+            raise BadInput(
+                f"{checkpoint.folder}: {tensor.name!r} has the shape {tensor.shape},"
+                f" its config.json says {want.target.shape}",
+                "take both from the same place",
+            )
+        found.append(tensor)
+    return found
+
+
+def write_gguf(
+    path: Path,
+    checkpoint: Checkpoint,
+    family: Family,
+    shape: ModelShape,
+    vocabulary: Vocabulary,
+    kind: Quantisation,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write the model at ``kind``: F32, F16 or BF16; ``on_bytes`` hears of written bytes."""
+    wanted = family.wanted(checkpoint.config)
+    sources = match_tensors(checkpoint, wanted)
+    typed = assign_types(shape, kind)
+    writer = GGUFWriter(None, family.architecture)
+    _describe(writer, checkpoint, shape)
+    for key, value in family.metadata(checkpoint.config):
+        _add(writer, key, value)
+    writer.add_file_type(kind.number)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    vocabulary.write(writer)
+    for tensor in typed:
+        writer.add_tensor_info(
+            tensor.tensor.name,
+            tensor.tensor.shape,
+            np.dtype(np.float32),
+            tensor.bytes,
+            GGMLQuantizationType[tensor.type.name],
+        )
+    writer.write_header_to_file(path)
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with path.open("ab") as file:
+        _pad(file, file.tell())
+        for want, source, tensor in zip(wanted, sources, typed, strict=True):
+            for slab in _stored(want, source, tensor.type.name):
+                file.write(slab)
+                on_bytes(len(slab))
+            _pad(file, tensor.bytes)
+
+
+def _describe(writer: GGUFWriter, checkpoint: Checkpoint, shape: ModelShape) -> None:
+    """Write the general keys: name, licence, authors and so on, from the model card."""
+    metadata = Metadata.load(None, checkpoint.folder, None, shape.parameters)
+    metadata.name = metadata.name or checkpoint.source.id.rpartition("/")[2]
+    writer.add_type("model")
+    metadata.set_gguf_meta_model(writer)
+
+
+def _add(writer: GGUFWriter, key: str, value: Any) -> None:
+    match value:
+        case bool():
+            writer.add_bool(key, value)
+        case int():
+            writer.add_uint32(key, value)
+        case float():
+            writer.add_float32(key, value)
+        case str():
+            writer.add_string(key, value)
+        case _:
+            raise TypeError(f"{key} has the type {type(value)}")
+
+
+def _stored(want: Wanted, source: Tensor | None, kind: str) -> Iterator[bytes]:
+    """Yield a tensor's bytes as they are stored at ``kind``."""
+    if source is None:
+        assert want.value is not None
+        yield want.value.astype("<f4").tobytes()
+        return
+    for slab in source.slabs(SLAB_BYTES, want.rows):
+        rows = want.transform(slab) if want.transform else slab
+        yield cast(rows, source.kind, kind).tobytes()
+
+
+def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:
+    """Return the values of stored type ``source`` in stored type ``target``."""
+    if source == target:
+        return array
+    values = to_float32(array, source)
+    if target == "F32":
+        return values
+    if target == "F16":
+        with np.errstate(over="ignore"):
+            return values.astype("<f2")
+    return _bfloat16(values)
+
+
+def _bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Round to nearest, ties to even, keeping NaNs quiet, as ggml_fp32_to_bf16 does."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+    quiet = ((bits >> 16) | 64).astype(np.uint16)
+    return np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet, rounded)
+
+
+def _pad(file: BinaryIO, size: int) -> None:
+    file.write(b"\0" * (-size % ALIGNMENT))

@@ -1,0 +1,188 @@
+"""What every engine speaks: settings and sampling in, tokens with their timings out.
+
+Owns the words only. Runtimes live in a file each, ``registry`` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LoadMode = Literal["mmap", "read", "mlock"]
+FlashAttention = Literal["auto", "on", "off"]
+Finish = Literal["stop", "length", "context", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an artifact is loaded.
+
+    ``context``: tokens that the KV cache holds; ``batch``: most tokens of one prefill call;
+    ``micro_batch``: tokens of one pass over the weights; ``kv_type``: ``f16``, ``q8_0`` or
+    ``q4_0``; ``load_mode``: ``mmap`` (pages shared with the page cache), ``read`` (a private
+    copy) or ``mlock`` (mapped and kept from swap); ``repack``: let the runtime interleave
+    weights for this CPU's fast kernels.
+    """
+
+    context: int
+    decode_threads: int
+    prefill_threads: int
+    batch: int = 2048
+    micro_batch: int = 512
+    kv_type: str = "f16"
+    load_mode: LoadMode = "mmap"
+    repack: bool = True
+    flash_attention: FlashAttention = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen; temperature 0 is greedy and exact.
+
+    ``seed`` None draws one; ``repeat_penalty`` 1 is off and looks at the last
+    ``repeat_window`` tokens; ``stop`` are texts that end the answer and are not part of it.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_window: int = 64
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+Prompt = str | Sequence[Message] | Sequence[int]
+"""A raw text, a conversation for the chat template, or token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Counts and seconds of one answer so far.
+
+    ``reused_tokens`` of the ``prompt_tokens`` were in the KV cache already; ``prefilled_tokens``
+    counts those that are in it now. ``prefill_seconds`` runs from the request to the end of the
+    prefill, ``ttft_seconds`` to the first token, ``decode_seconds`` from the first token on.
+    """
+
+    prompt_tokens: int
+    reused_tokens: int = 0
+    prefilled_tokens: int = 0
+    prefill_seconds: float = 0.0
+    ttft_seconds: float = 0.0
+    decoded_tokens: int = 0
+    decode_seconds: float = 0.0
+
+    @property
+    def prefill_rate(self) -> float:
+        """Prompt tokens per second, of those that were not reused."""
+        done = self.prefilled_tokens - self.reused_tokens
+        return done / self.prefill_seconds if self.prefill_seconds > 0 else 0.0
+
+    @property
+    def decode_rate(self) -> float:
+        """Generated tokens per second; the first one belongs to the prefill."""
+        steps = self.decoded_tokens - 1
+        return steps / self.decode_seconds if steps > 0 and self.decode_seconds > 0 else 0.0
+
+    @property
+    def context_used(self) -> int:
+        """Tokens in the KV cache."""
+        return self.prefilled_tokens + max(self.decoded_tokens - 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One step of an answer.
+
+    ``id`` is None while the prompt is being read and when an answer ends without a new token; an
+    end-of-generation token has its id and no text.
+    ``text`` may be empty (a character still incomplete, a possible stop text held back) and never
+    splits a character. ``finish`` is set on the last one.
+    """
+
+    text: str
+    id: int | None
+    timings: Timings
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded: ``bytes`` of weights, counts, and what runs it."""
+
+    engine: str
+    name: str
+    architecture: str
+    quantisation: str
+    bytes: int
+    parameters: int
+    layers: int
+    vocabulary: int
+    trained_context: int
+    chat_template: bool
+    backend: str
+    load_seconds: float
+    settings: Settings
+
+
+class Engine(Protocol):
+    """A loaded model. One request at a time; ``cancel`` may come from another thread."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+
+    @property
+    def pid(self) -> int:
+        """The process that holds the model."""
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
+        """Yield the answer; a prefix shared with the last prompt is not processed again."""
+
+    def cancel(self) -> None:
+        """End the running answer within one token."""
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return token ids: of a raw text, or of a conversation through the chat template."""
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits after each token, shape (tokens, vocabulary)."""
+
+    def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
+        """Return the seconds to evaluate ``ids`` after what is in the KV cache.
+
+        No sampling and no detokenization: in calls of ``Settings.batch`` tokens, or one by one,
+        each waited for.
+        """
+
+    def clear(self) -> None:
+        """Empty the KV cache."""
+
+    def save_state(self, path: Path) -> None:
+        """Write the KV cache and its tokens to a file."""
+
+    def load_state(self, path: Path) -> int:
+        """Read what ``save_state`` wrote; return the number of tokens."""
+
+    def close(self) -> None:
+        """Free the model."""

@@ -1,0 +1,291 @@
+"""A GGUF model in memory: its context, its KV cache, and requests to it.
+
+Meant to live in the worker process: a broken model may abort the process that holds it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import llama_cpp
+import numpy as np
+
+from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
+from pitool.engine.generate import generate, shared_prefix
+from pitool.engine.llamacpp.library import CancelFlag, Log, cpu_features, load_backends
+from pitool.engine.llamacpp.sampler import Sampler, is_greedy
+from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.errors import BadInput, DoesNotFit, PitoolError
+from pitool.spec.gguf import read_header
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LOAD_MODES = {
+    "mmap": llama_cpp.LLAMA_LOAD_MODE_MMAP,
+    "read": llama_cpp.LLAMA_LOAD_MODE_NONE,
+    "mlock": llama_cpp.LLAMA_LOAD_MODE_MMAP_MLOCK,
+}
+_FLASH_ATTENTION = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+_KV_TYPES = {
+    "f32": llama_cpp.GGML_TYPE_F32,
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+_ABORTED = 2
+
+
+class LlamaCpp:
+    """See ``base.Engine`` for the requests and ``generate.Runner`` for the steps."""
+
+    def __init__(
+        self,
+        entry: Path,
+        settings: Settings,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        header = read_header(entry)
+        start = time.perf_counter()
+        self._settings = settings
+        self._log = Log()
+        self._cancel = CancelFlag()
+        self._sampler: Sampler | None = None
+        self._cache: list[int] = []
+        load_backends()
+        self._model = self._load_model(entry, on_progress)
+        self._vocabulary = Vocabulary(self._model)
+        self._row = ctypes.c_float * self._vocabulary.size
+        self._ctx = self._make_context()
+        self._memory = llama_cpp.llama_get_memory(self._ctx)
+        self.pid = os.getpid()
+        self.info = ModelInfo(
+            engine="llamacpp",
+            name=str(header.metadata.get("general.name", entry.stem)),
+            architecture=header.architecture,
+            quantisation=header.quantisation,
+            bytes=llama_cpp.llama_model_size(self._model),
+            parameters=llama_cpp.llama_model_n_params(self._model),
+            layers=llama_cpp.llama_model_n_layer(self._model),
+            vocabulary=self._vocabulary.size,
+            trained_context=llama_cpp.llama_model_n_ctx_train(self._model),
+            chat_template=self._vocabulary.template is not None,
+            backend=cpu_features(),
+            load_seconds=time.perf_counter() - start,
+            settings=settings,
+        )
+        self.piece = self._vocabulary.piece
+        self.ends = self._vocabulary.ends
+
+    def _load_model(self, entry: Path, on_progress: Callable[[float], None] | None) -> Any:
+        params = llama_cpp.llama_model_default_params()
+        params.load_mode = _LOAD_MODES[self._settings.load_mode]
+        params.use_extra_bufts = self._settings.repack
+        params.n_gpu_layers = 0
+
+        def progress(share: float, _: Any) -> bool:
+            if on_progress:
+                on_progress(share)
+            return not self._cancel.is_set()
+
+        params.progress_callback = callback = llama_cpp.llama_progress_callback(progress)
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(entry), params)
+        del callback  # it had to live until here
+        if not model:
+            raise BadInput(
+                f"llama.cpp cannot load {entry} ({self._log.reason})", "convert or copy it again"
+            )
+        return model
+
+    def _make_context(self) -> Any:
+        settings = self._settings
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = settings.context
+        params.n_batch = min(settings.batch, settings.context)
+        params.n_ubatch = min(settings.micro_batch, settings.context)
+        params.n_threads = settings.decode_threads
+        params.n_threads_batch = settings.prefill_threads
+        params.type_k = params.type_v = _KV_TYPES[settings.kv_type]
+        params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+        params.abort_callback = self._cancel.callback
+        params.abort_callback_data = self._cancel.data
+        context = llama_cpp.llama_init_from_model(self._model, params)
+        if not context:
+            llama_cpp.llama_model_free(self._model)
+            raise DoesNotFit(
+                f"llama.cpp cannot make a context of {settings.context} tokens"
+                f" ({self._log.reason})",
+                "ask for a smaller --context",
+            )
+        return context
+
+    # -- requests --------------------------------------------------------------------------
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
+        """Yield the answer token by token."""
+        self._cancel.clear()
+        ids = self.tokenize(prompt)
+        if not ids:
+            raise BadInput("the prompt is empty", "write something")
+        yield from generate(self, ids, sampling, self._cancel.is_set)
+
+    def cancel(self) -> None:
+        """End the running answer, in the middle of a prefill too."""
+        self._cancel.set()
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return token ids of a text, of a conversation, or the ids themselves."""
+        return self._vocabulary.encode(prompt)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
+        return self._vocabulary.text(ids)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits after each token from an empty cache, shape (tokens, vocabulary)."""
+        self.clear()
+        table = np.empty((len(ids), self._vocabulary.size), np.float32)
+        step = min(self._settings.micro_batch, self._settings.context)
+        batch = llama_cpp.llama_batch_init(step, 0, 1)
+        try:
+            for start in range(0, len(ids), step):
+                part = ids[start : start + step]
+                batch.n_tokens = len(part)
+                for i, token in enumerate(part):
+                    batch.token[i], batch.pos[i] = token, start + i
+                    batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
+                self._check(llama_cpp.llama_decode(self._ctx, batch))
+                for i in range(len(part)):
+                    table[start + i] = self._logits(i)
+        finally:
+            llama_cpp.llama_batch_free(batch)
+            self.clear()
+        return table
+
+    def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
+        """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""
+        step = 1 if one_by_one else min(self._settings.batch, self._settings.context)
+        parts = [ids[i : i + step] for i in range(0, len(ids), step)]
+        arrays = [(llama_cpp.llama_token * len(part))(*part) for part in parts]
+        start = time.perf_counter()
+        for array in arrays:
+            self._check(
+                llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(array, len(array)))
+            )
+            if one_by_one:
+                llama_cpp.llama_synchronize(self._ctx)
+        llama_cpp.llama_synchronize(self._ctx)
+        seconds = time.perf_counter() - start
+        self._cache.extend(ids)
+        return seconds
+
+    def clear(self) -> None:
+        """Empty the KV cache."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+        self._cache.clear()
+
+    def save_state(self, path: Path) -> None:
+        """Write the KV cache and its tokens to a file."""
+        tokens = (llama_cpp.llama_token * len(self._cache))(*self._cache)
+        written = llama_cpp.llama_state_seq_save_file(
+            self._ctx, os.fsencode(path), 0, tokens, len(tokens)
+        )
+        if not written:
+            raise PitoolError(f"{path} cannot be written ({self._log.reason})", "free disk space")
+
+    def load_state(self, path: Path) -> int:
+        """Read a KV cache; BadInput when it is not of this model and these settings."""
+        tokens = (llama_cpp.llama_token * self._settings.context)()
+        count = ctypes.c_size_t()
+        read = llama_cpp.llama_state_seq_load_file(
+            self._ctx, os.fsencode(path), 0, tokens, len(tokens), ctypes.byref(count)
+        )
+        if not read:
+            self.clear()
+            raise BadInput(f"{path} is no state of this model", "start the conversation again")
+        self._cache = list(tokens[: count.value])
+        return count.value
+
+    def close(self) -> None:
+        """Free sampler, context and model."""
+        self._drop_sampler()
+        if self._ctx is not None:
+            llama_cpp.llama_free(self._ctx)
+            llama_cpp.llama_model_free(self._model)
+            self._ctx = self._model = None
+
+    # -- the steps of a generation ---------------------------------------------------------
+
+    @property
+    def context(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self._settings.context
+
+    @property
+    def micro_batch(self) -> int:
+        """Most tokens of one pass over the weights."""
+        return self._settings.micro_batch
+
+    def reuse(self, ids: Sequence[int]) -> int:
+        """Keep the longest prefix of ``ids`` that is in the cache, short of the last token."""
+        return self._rewind(shared_prefix(self._cache, ids[:-1]))
+
+    def _rewind(self, count: int) -> int:
+        """Drop all but the first ``count`` tokens; 0 where the model cannot drop a part."""
+        if count == 0 or not llama_cpp.llama_memory_seq_rm(self._memory, 0, count, -1):
+            self.clear()
+            return 0
+        del self._cache[count:]
+        return count
+
+    def forward(self, ids: Sequence[int]) -> bool:
+        """Append tokens to the cache and compute the logits of the last; False if cancelled."""
+        array = (llama_cpp.llama_token * len(ids))(*ids)
+        status = llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(array, len(ids)))
+        if status == _ABORTED:
+            self._rewind(len(self._cache))
+            return False
+        self._check(status)
+        self._cache.extend(ids)
+        return True
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            self.clear()
+            raise PitoolError(
+                f"llama.cpp stopped with status {status} ({self._log.reason})", "ask again"
+            )
+
+    def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
+        """Build the sampler chain, or none for greedy sampling."""
+        self._drop_sampler()
+        if not is_greedy(sampling):
+            self._sampler = Sampler(sampling, ids, self._vocabulary.size)
+
+    def _drop_sampler(self) -> None:
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
+
+    def sample(self) -> int:
+        """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
+        if self._sampler is None:
+            return int(self._logits(-1).argmax())
+        return self._sampler.draw(self._ctx)
+
+    def _logits(self, row: int) -> NDArray[np.float32]:
+        """Return a view of one row of llama.cpp's logits, valid until the next decode."""
+        pointer = llama_cpp.llama_get_logits_ith(self._ctx, row)
+        address = ctypes.cast(pointer, ctypes.c_void_p).value
+        if not address:
+            raise PitoolError("llama.cpp has no logits to give", "load the model again")
+        return np.ctypeslib.as_array(self._row.from_address(address))

@@ -1,0 +1,132 @@
+"""Bundles on this machine: where they lie, which there are, and what of one to run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.errors import BadInput, PitoolError, UsageError
+from pitool.spec import gguf, manifest, tables
+from pitool.spec.manifest import Artifact, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle folder with its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """One artifact ready for an engine; ``entry`` is the file or folder the engine opens.
+
+    ``context``: tokens that the artifact is planned for, or was trained for.
+    """
+
+    name: str
+    format: str
+    quantisation: str
+    entry: Path
+    bytes: int
+    context: int
+    artifact: Artifact | None = None
+
+
+def home() -> Path:
+    """Return the folder of everything that pitool keeps: ``PITOOL_HOME``, or the user's data."""
+    if chosen := os.environ.get("PITOOL_HOME"):
+        return Path(chosen).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "pitool"
+
+
+def default_folder() -> Path:
+    """Return the folder that convert writes bundles to and run looks in."""
+    return home() / "bundles"
+
+
+def list_bundles(folder: Path | None = None) -> tuple[list[Bundle], list[PitoolError]]:
+    """Return the bundles in a folder, newest first, and why others cannot be read."""
+    folder = folder or default_folder()
+    found, broken = [], []
+    for path in sorted(folder.glob("*/")) if folder.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        try:
+            found.append(Bundle(path, manifest.read(path)))
+        except PitoolError as error:
+            broken.append(error)
+    return sorted(found, key=lambda b: b.manifest.created, reverse=True), broken
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Return the bundle at ``path``, or of that name in the default folder."""
+    if not path.exists() and len(path.parts) == 1 and (default_folder() / path).is_dir():
+        path = default_folder() / path
+    if not path.exists():
+        known = [b.path.name for b in list_bundles()[0]]
+        hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
+        raise BadInput(f"{path} does not exist", hint)
+    return Bundle(path, manifest.read(path))
+
+
+def newest() -> Bundle:
+    """Return the newest bundle of the default folder."""
+    bundles, _ = list_bundles()
+    if not bundles:
+        raise BadInput(
+            f"there is no bundle in {default_folder()}",
+            "make one: pitool convert sample --ram 1gb",
+        )
+    return bundles[0]
+
+
+def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnable:
+    """Return what to run: of a bundle, a GGUF file, or the newest bundle when None.
+
+    ``quantisation`` picks an artifact; the first of the manifest is the default.
+    """
+    if where is not None and where.is_file():
+        return _loose(where)
+    return choose(newest() if where is None else open_bundle(where), quantisation)
+
+
+def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
+    """Return an artifact of a bundle, checked to be there and whole by its size."""
+    artifacts = {a.quantisation: a for a in bundle.manifest.artifacts}
+    if quantisation is None:
+        artifact = bundle.manifest.artifacts[0]
+    else:
+        artifact = tables.lookup(artifacts, quantisation.upper(), "artifact", UsageError)
+    for file in artifact.files:
+        path = bundle.path / file.path
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            raise BadInput(f"{path} is missing", "convert or copy the bundle again")
+        if size != file.bytes:
+            raise BadInput(f"{path} has {size} bytes, not {file.bytes}", "copy the bundle again")
+    return Runnable(
+        name=bundle.manifest.name,
+        format=artifact.format,
+        quantisation=artifact.quantisation,
+        entry=bundle.path / artifact.files[0].path,
+        bytes=artifact.bytes,
+        context=artifact.context,
+        artifact=artifact,
+    )
+
+
+def _loose(path: Path) -> Runnable:
+    """Return a GGUF file that is not part of a bundle."""
+    header = gguf.read_header(path)
+    return Runnable(
+        name=str(header.metadata.get("general.name", path.stem)),
+        format="gguf",
+        quantisation=header.quantisation,
+        entry=path,
+        bytes=header.bytes,
+        context=min(header.number("context_length", 4096), 4096),
+    )
