@@ -1,0 +1,90 @@
+"""Quantises a GGUF by llama.cpp's own ``llama_model_quantize``, in a child process.
+
+A child, because the call cannot be interrupted and a bad file may abort it: Ctrl-C ends it at
+once, a crash becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pitool.errors import PitoolError
+from pitool.spec.formats import Quantisation
+
+_PROGRESS = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+
+
+def quantise(
+    source: Path,
+    target: Path,
+    quantisation: Quantisation,
+    threads: int,
+    on_tensor: Callable[[int, int], None] = lambda _done, _all: None,
+) -> None:
+    """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets tensors begun and all."""
+    order = {
+        "source": str(source),
+        "target": str(target),
+        "type": quantisation.number,
+        "threads": threads,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pitool.convert.gguf.quantise", json.dumps(order)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+    )
+    assert process.stdout
+    last = ""
+    try:
+        for line in process.stdout:
+            if match := _PROGRESS.search(line):
+                on_tensor(int(match[1]), int(match[2]))
+            elif "error" in line.lower() or "fail" in line.lower():
+                last = last or line.strip()
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    if code != 0:
+        raise PitoolError(
+            f"llama.cpp could not quantise to {quantisation.name} ({last or f'code {code}'})",
+            "check free disk space and memory, then try again",
+        )
+
+
+def main(order: dict[str, Any]) -> int:
+    """Do one order; llama.cpp's log goes to stdout line by line."""
+    import llama_cpp
+
+    def log(_level: int, text: bytes, _: Any) -> None:
+        sys.stdout.write(text.decode(errors="replace"))
+        sys.stdout.flush()
+
+    callback = llama_cpp.llama_log_callback(log)
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = order["type"]
+    params.nthread = order["threads"]
+    return int(
+        llama_cpp.llama_model_quantize(
+            os.fsencode(order["source"]), os.fsencode(order["target"]), ctypes.byref(params)
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

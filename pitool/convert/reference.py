@@ -1,0 +1,175 @@
+"""A reference forward pass of a checkpoint in float32, layer by layer, in plain numpy.
+
+What an artifact is verified against. Reads the checkpoint's own tensors under their own names,
+so that a mistake in the conversion cannot repeat itself here. Memory: one layer at a time.
+
+Llama (Touvron et al. 2023), grouped-query attention (Ainslie et al. 2023), rotary embedding by
+halves as in transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.checkpoint.config import Config
+from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.tensors import to_float32
+from pitool.errors import BadInput
+
+Array = NDArray[np.float32]
+HEAD_SLAB = 64 << 20
+
+
+def reference_logits(
+    checkpoint: Checkpoint,
+    ids: Sequence[int],
+    on_layer: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Array:
+    """Return the logits after each token, shape (tokens, vocabulary), float32."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    layers = config.count("num_hidden_layers")
+    epsilon = config.number("rms_norm_eps", 1e-6)
+    hidden = _embed(checkpoint, ids)
+    cos, sin = _rotation(config, len(ids))
+    for i in range(layers):
+        prefix = f"model.layers.{i}."
+        layer = {
+            name.removeprefix(prefix): tensor.float32()
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        normed = _rms_norm(hidden, layer["input_layernorm.weight"], epsilon)
+        hidden = hidden + _attention(config, layer, normed, cos, sin)
+        normed = _rms_norm(hidden, layer["post_attention_layernorm.weight"], epsilon)
+        hidden = hidden + _mlp(layer, normed)
+        on_layer(i + 1, layers)
+    hidden = _rms_norm(hidden, tensors["model.norm.weight"].float32(), epsilon)
+    return _head(checkpoint, hidden)
+
+
+def _shared_names(checkpoint: Checkpoint) -> tuple[str, str]:
+    """Return the names of embedding and head; a tied checkpoint may hold only either."""
+    tied = checkpoint.config.flag("tie_word_embeddings", default=False)
+    embedding = "model.embed_tokens.weight"
+    if embedding not in checkpoint.tensors and tied:
+        embedding = "lm_head.weight"
+    return embedding, embedding if tied else "lm_head.weight"
+
+
+def _embed(checkpoint: Checkpoint, ids: Sequence[int]) -> Array:
+    table = checkpoint.tensors[_shared_names(checkpoint)[0]]
+    rows: dict[int, Array] = {}
+    wanted, first = set(ids), 0
+    for slab in table.slabs(HEAD_SLAB):
+        for i in wanted & set(range(first, first + len(slab))):
+            rows[i] = to_float32(slab[i - first], table.kind)
+        first += len(slab)
+    return np.stack([rows[i] for i in ids])
+
+
+def _head(checkpoint: Checkpoint, hidden: Array) -> Array:
+    table = checkpoint.tensors[_shared_names(checkpoint)[1]]
+    parts = [hidden @ to_float32(slab, table.kind).T for slab in table.slabs(HEAD_SLAB)]
+    return np.concatenate(parts, axis=1)
+
+
+def _rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
+    scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon))
+    normed: Array = (x * scale * weight).astype(np.float32)
+    return normed
+
+
+def _linear(layer: dict[str, Array], name: str, x: Array) -> Array:
+    y = x @ layer[f"{name}.weight"].T
+    bias = layer.get(f"{name}.bias")
+    return y if bias is None else y + bias
+
+
+def _attention(config: Config, layer: dict[str, Array], x: Array, cos: Array, sin: Array) -> Array:
+    tokens = len(x)
+    heads = config.count("num_attention_heads")
+    kv_heads = config.count("num_key_value_heads", heads)
+    dim = cos.shape[-1] * 2
+
+    def split(name: str, count: int) -> Array:
+        return _linear(layer, f"self_attn.{name}", x).reshape(tokens, count, dim).swapaxes(0, 1)
+
+    q, k = (_rotate(split(n, c), cos, sin) for n, c in (("q_proj", heads), ("k_proj", kv_heads)))
+    v = split("v_proj", kv_heads)
+    k, v = (np.repeat(a, heads // kv_heads, axis=0) for a in (k, v))
+    scores = q @ k.swapaxes(1, 2) / np.float32(np.sqrt(dim))
+    scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    mixed = (weights @ v).swapaxes(0, 1).reshape(tokens, heads * dim)
+    return _linear(layer, "self_attn.o_proj", mixed.astype(np.float32))
+
+
+def _mlp(layer: dict[str, Array], x: Array) -> Array:
+    gate = _linear(layer, "mlp.gate_proj", x)
+    with np.errstate(over="ignore"):
+        gate = gate / (1 + np.exp(-gate))
+    return _linear(layer, "mlp.down_proj", gate * _linear(layer, "mlp.up_proj", x))
+
+
+def _rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotate the two halves of each head, shape (heads, tokens, head_dim)."""
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def _rotation(config: Config, tokens: int) -> tuple[Array, Array]:
+    """Return cosines and sines by position, shape (tokens, head_dim / 2)."""
+    heads = config.count("num_attention_heads")
+    dim = config.count("head_dim", config.count("hidden_size") // heads)
+    rope = config.rope()
+    frequency = rope.theta ** -(np.arange(0, dim, 2, dtype=np.float64) / dim)
+    scale = 1.0
+    match rope.kind:
+        case "default":
+            pass
+        case "linear":
+            frequency /= rope.values["factor"]
+        case "llama3":
+            frequency = _llama3(frequency, rope.values)
+        case "yarn":
+            frequency, scale = _yarn(config, frequency, rope.theta, rope.values)
+        case kind:
+            raise BadInput(
+                f"{config.path}: rope scaling {kind!r} has no reference", "convert without it"
+            )
+    angles = np.outer(np.arange(tokens), frequency)
+    return (np.cos(angles) * scale).astype(np.float32), (np.sin(angles) * scale).astype(np.float32)
+
+
+def _llama3(frequency: NDArray[np.float64], values: dict[str, float]) -> NDArray[np.float64]:
+    original, low, high = (
+        values[key]
+        for key in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+    )
+    turns = original * frequency / (2 * np.pi)
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return frequency * (smooth + (1 - smooth) / values["factor"])
+
+
+def _yarn(
+    config: Config, frequency: NDArray[np.float64], theta: float, values: dict[str, float]
+) -> tuple[NDArray[np.float64], float]:
+    """YaRN (Peng et al. 2023): blend of interpolation and extrapolation, and attention scale."""
+    dim = len(frequency) * 2
+    factor = values["factor"]
+    original = values.get(
+        "original_max_position_embeddings", config.count("max_position_embeddings")
+    )
+
+    def dimension(turns: float) -> float:
+        return float(dim * np.log(original / (turns * 2 * np.pi)) / (2 * np.log(theta)))
+
+    low = max(np.floor(dimension(values.get("beta_fast", 32))), 0)
+    high = min(np.ceil(dimension(values.get("beta_slow", 1))), dim - 1)
+    ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 1e-3), 0, 1)
+    scale = values.get("attention_factor") or 0.1 * np.log(factor) + 1
+    return frequency * (1 - ramp) + frequency / factor * ramp, float(scale)

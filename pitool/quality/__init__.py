@@ -1,0 +1,1 @@
+"""How good an artifact is: divergence and perplexity, from logits to figures."""
