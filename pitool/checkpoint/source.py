@@ -18,12 +18,16 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What to convert: ``folder`` once it is on this machine, else the hub's ``id``."""
+    """What to convert: ``folder`` once it is on this machine, else the hub's ``id``.
+
+    ``text``: a held-out text of the model's own kind, where there is one.
+    """
 
     id: str
     revision: str | None
     folder: Path | None
     recipe: Recipe | None = None
+    text: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ def find_source(model: str | None, tier: str) -> Source:
         _, default = default_recipe(tier)
         return Source(default.source, default.revision, None, default)
     if model == SAMPLE:
-        return Source(SAMPLE, None, _sample_folder())
+        folder = _sample_folder()
+        return Source(SAMPLE, None, folder, text=folder.parent / "heldout.txt")
     path = Path(model).expanduser()
     if path.is_dir():
         return Source(path.resolve().name, None, path)

@@ -25,9 +25,10 @@ class Settings:
 
     ``context``: tokens that the KV cache holds; ``batch``: most tokens of one prefill call;
     ``micro_batch``: tokens of one pass over the weights; ``kv_type``: ``f16``, ``q8_0`` or
-    ``q4_0``; ``load_mode``: ``mmap`` (pages shared with the page cache), ``read`` (a private
-    copy) or ``mlock`` (mapped and kept from swap); ``repack``: let the runtime interleave
-    weights for this CPU's fast kernels.
+    ``q4_0``; ``outputs``: most rows of logits at once, each of which reserves the vocabulary in
+    float32 (a chat needs one); ``load_mode``: ``mmap`` (pages shared with the page cache),
+    ``read`` (a private copy) or ``mlock`` (mapped and kept from swap); ``repack``: let the
+    runtime interleave weights for this CPU's fast kernels.
     """
 
     context: int
@@ -36,6 +37,7 @@ class Settings:
     batch: int = 2048
     micro_batch: int = 512
     kv_type: str = "f16"
+    outputs: int = 1
     load_mode: LoadMode = "mmap"
     repack: bool = True
     flash_attention: FlashAttention = "auto"

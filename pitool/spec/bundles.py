@@ -75,7 +75,9 @@ def open_bundle(path: Path) -> Bundle:
 
 def newest() -> Bundle:
     """Return the newest bundle of the default folder."""
-    bundles, _ = list_bundles()
+    bundles, broken = list_bundles()
+    if not bundles and broken:
+        raise broken[0]
     if not bundles:
         raise BadInput(
             f"there is no bundle in {default_folder()}",

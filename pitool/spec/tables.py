@@ -79,6 +79,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     """Check one value against its type hint and return it in its frozen form."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
         (inner,) = [a for a in arguments if a is not type(None)]
         return _value(inner, value, where)
     if origin is tuple:

@@ -112,6 +112,7 @@ class LlamaCpp:
         params.n_ctx = settings.context
         params.n_batch = min(settings.batch, settings.context)
         params.n_ubatch = min(settings.micro_batch, settings.context)
+        params.n_outputs_max = settings.outputs
         params.n_threads = settings.decode_threads
         params.n_threads_batch = settings.prefill_threads
         params.type_k = params.type_v = _KV_TYPES[settings.kv_type]
@@ -154,7 +155,7 @@ class LlamaCpp:
         """Return the logits after each token from an empty cache, shape (tokens, vocabulary)."""
         self.clear()
         table = np.empty((len(ids), self._vocabulary.size), np.float32)
-        step = min(self._settings.micro_batch, self._settings.context)
+        step = min(self._settings.outputs, self._settings.micro_batch)
         batch = llama_cpp.llama_batch_init(step, 0, 1)
         try:
             for start in range(0, len(ids), step):

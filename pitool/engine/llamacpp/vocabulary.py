@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ class Vocabulary:
         self._handle = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._handle)
         self._pieces: dict[int, bytes] = {}
+        self._unknown = self._unknown_pattern()
         self.template = self._read_template(model)
 
     def _read_template(self, model: Any) -> ChatTemplate | None:
@@ -53,7 +55,33 @@ class Vocabulary:
             return ids[1:]  # the template wrote it already
         return ids
 
+    def _unknown_pattern(self) -> re.Pattern[str] | None:
+        """Return what to replace in a SentencePiece vocabulary without byte tokens, else None.
+
+        llama.cpp aborts on a character that such a vocabulary does not have.
+        """
+        if llama_cpp.llama_vocab_type(self._handle) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
+            return None
+        characters, special = {" ", "\n"}, []
+        for token in range(self.size):
+            kind = llama_cpp.llama_vocab_get_attr(self._handle, token)
+            if kind & llama_cpp.LLAMA_TOKEN_ATTR_BYTE:
+                return None
+            text = (llama_cpp.llama_vocab_get_text(self._handle, token) or b"").decode()
+            if kind & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL:
+                special.append(re.escape(text))
+            elif kind & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN:
+                self._unknown_text = text
+            elif len(text) == 1:
+                characters.add(text)
+        known = "".join(re.escape(c) for c in sorted(characters))
+        return re.compile("|".join([f"({s})" for s in special] + [f"[^{known}]+"]))
+
     def _tokenize(self, text: str) -> list[int]:
+        if self._unknown:
+            text = self._unknown.sub(
+                lambda match: match[0] if match.lastindex else self._unknown_text, text
+            )
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()

@@ -1,0 +1,5 @@
+"""``python -m pitool``."""
+
+from pitool.cli.main import main
+
+main()

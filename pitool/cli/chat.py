@@ -1,0 +1,70 @@
+"""``pitool chat``: the terminal interface."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pitool.engine.base import Engine
+    from pitool.spec.bundles import Runnable
+    from pitool.tui.session import Load
+
+
+@click.command("chat")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--quant", metavar="NAME", help="Which artifact of the bundle: Q4_K_M, Q8_0, ...")
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt.")
+@click.option("--force", is_flag=True, help="Load even if the memory does not seem to suffice.")
+def command(
+    bundle: Path | None, quant: str | None, context: int | None, system: str, force: bool
+) -> None:
+    """Chat with a model; without BUNDLE, choose one.
+
+    BUNDLE is a folder, the name of one in the default folder, or a GGUF file.
+
+    \b
+    Example:
+      pitool chat sample --quant Q4_0 --context 2048
+    """
+    from pitool.errors import PitoolError, UsageError
+
+    # Textual draws on stderr, so all three have to be the terminal.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise UsageError("chat needs a terminal", "use pitool run for pipes")
+
+    from pitool.device.memory import rss
+    from pitool.spec.bundles import find_runnable, list_bundles
+    from pitool.tui.app import PitoolApp
+
+    runnable = find_runnable(bundle, quant) if bundle or quant else None
+    app = PitoolApp(
+        load=_loader(context, force=force),
+        bundles=list_bundles,
+        memory=rss,
+        runnable=runnable,
+        system=system,
+    )
+    app.run()
+    if app.return_code:
+        raise PitoolError("the screen ended with a fault", "report what is written above")
+
+
+def _loader(context: int | None, *, force: bool) -> Load:
+    """Return what starts a worker with the settings of this machine."""
+    from pitool.device.settings import check_memory, settings_for
+    from pitool.engine import worker
+
+    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> Engine:
+        settings = settings_for(runnable, context)
+        if not force:
+            check_memory(runnable, settings)
+        return worker.start(runnable.format, runnable.entry, settings, on_progress)
+
+    return load

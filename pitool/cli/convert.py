@@ -1,0 +1,137 @@
+"""``pitool convert``: from a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pitool.checkpoint.source import Source
+    from pitool.convert.plan import ConvertPlan
+    from pitool.convert.verify import LogitsEngine
+    from pitool.spec.bundles import Bundle
+
+
+@click.command("convert")
+@click.argument("model", required=False)
+@click.option("--ram", required=True, metavar="TIER", help="RAM of the board, such as 8gb.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
+@click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
+@click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    model: str | None,
+    ram: str,
+    out: Path | None,
+    quant: str | None,
+    context: int | None,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint into a bundle that fits a board.
+
+    MODEL is a folder, a hub id, a recipe, or 'sample'. Without it the recipe of the RAM tier
+    decides.
+
+    \b
+    Example:
+      pitool convert sample --ram 1gb
+      pitool convert Qwen/Qwen2.5-1.5B-Instruct --ram 2gb --quant Q4_K_M
+    """
+    from pitool.checkpoint import hub
+    from pitool.checkpoint.config import read_config
+    from pitool.checkpoint.source import find_source
+    from pitool.cli import show
+    from pitool.convert import pipeline
+    from pitool.convert.plan import AUTO, make_plan
+    from pitool.convert.staging import check_target
+    from pitool.spec.bundles import default_folder
+    from pitool.spec.tiers import find_tier
+
+    tier_name, tier = find_tier(ram)
+    source = find_source(model, tier_name)
+    name = f"{source.id.rpartition('/')[2]}-{tier_name}"
+    target = out or default_folder() / name
+    if not dry_run:
+        check_target(target, replace=force)
+    if source.folder is None:
+        show.talk(f"reading the settings of {source.id} from the hub")
+        source = hub.fetch_settings(source)
+    assert source.folder
+    recipe = source.recipe
+    plan = make_plan(
+        read_config(source.folder),
+        tier_name,
+        tier,
+        quant or (recipe.quantisation if recipe else AUTO),
+        context or (recipe.context if recipe else None),
+    )
+    show.convert_plan(source, plan, target)
+    if dry_run:
+        if as_json:
+            click.echo(json.dumps(_plan_json(source, plan, target), indent=2))
+        return
+    if not _complete(source):
+        source = hub.fetch_weights(source)
+    job = pipeline.Job(plan, target, force, os.cpu_count() or 1)
+    with show.Progress() as progress:
+        bundle = pipeline.convert(source, job, _open_engine, progress)
+    if as_json:
+        click.echo(json.dumps(_bundle_json(bundle), indent=2))
+    else:
+        show.bundle(bundle)
+
+
+def _complete(source: Source) -> bool:
+    """Tell whether the weights are on this machine: they always are in a user's own folder."""
+    return source.revision is None
+
+
+def _open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
+    """Load a GGUF in a worker, with room for the logits of ``tokens`` tokens."""
+    from pitool.device.detect import detect
+    from pitool.engine import worker
+    from pitool.engine.base import Settings
+
+    cores = detect().physical_cores
+    batch = min(tokens, 128)
+    context = -(-tokens // 256) * 256
+    settings = Settings(context, cores, cores, micro_batch=batch, outputs=batch)
+    return worker.start("gguf", path, settings)
+
+
+def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any]:
+    return {
+        "source": source.id,
+        "tier": plan.tier_name,
+        "budget_bytes": plan.tier.model_bytes,
+        "target": str(target),
+        "reason": plan.reason,
+        "parameters": plan.model.parameters,
+        "artifacts": [
+            {
+                "quantisation": a.quantisation.name,
+                "bytes": a.bytes,
+                "bits_per_weight": a.bits_per_weight,
+                "context": a.context,
+                "memory": {line.name: line.bytes for line in a.memory.lines},
+                "memory_bytes": a.memory.total,
+                "speed": {s.board: {"prefill": s.prefill, "decode": s.decode} for s in a.speeds},
+            }
+            for a in plan.artifacts
+        ],
+    }
+
+
+def _bundle_json(bundle: Bundle) -> dict[str, Any]:
+    from pitool.spec.manifest import to_json
+
+    return {"bundle": str(bundle.path), "manifest": to_json(bundle.manifest)}

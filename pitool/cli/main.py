@@ -1,0 +1,124 @@
+"""The program's entry and its only exit: finds the command, and turns errors into sentences.
+
+stdout is data, stderr is talk. What nobody foresaw goes to a log whose path is shown.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+import click
+
+from pitool import __version__
+from pitool.errors import DoesNotFit, Interrupted, PitoolError
+
+# Command -> module in this package with an object named `command`.
+COMMANDS = {
+    "convert": "pitool.cli.convert",
+    "chat": "pitool.cli.chat",
+    "run": "pitool.cli.run",
+    "bench": "pitool.cli.bench",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is called or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a person needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+)
+@click.version_option(__version__, prog_name="pitool")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Put a language model on a Raspberry Pi.
+
+    Without a command, opens the chat.
+
+    \b
+    Example:
+      pitool convert sample --ram 1gb
+      pitool run "What is a Raspberry Pi?"
+    """
+    if ctx.invoked_subcommand is None:
+        chat = cli.get_command(ctx, "chat")
+        assert chat
+        ctx.invoke(chat)
+
+
+def main() -> None:
+    """Run the program and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(lambda: cli.main(standalone_mode=False, prog_name="pitool")))
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run(call: Callable[[], object]) -> int:
+    """Return the exit code of ``call``; errors become one sentence on stderr."""
+    try:
+        call()
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _say(error.format_message().rstrip("."), 2)
+    except PitoolError as error:
+        return _say(_sentence(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", Interrupted.exit_code)
+    except BrokenPipeError:
+        # The reader of stdout went away; python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            full = DoesNotFit("the disk is full", "free some space or choose another --out")
+            return _say(_sentence(full), full.exit_code)
+        return _fault(error)
+    except Exception as error:
+        return _fault(error)
+    return 0
+
+
+def _sentence(error: PitoolError) -> str:
+    return f"{error.what}; {error.do}" if error.do else error.what
+
+
+def _say(text: str, code: int) -> int:
+    click.echo(f"pitool: {text}.", err=True)
+    return code
+
+
+def _fault(error: Exception) -> int:
+    """Write the traceback to a log and say where it is."""
+    from pitool.spec.bundles import home
+
+    log = home() / "fault.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        where = f"the details are in {log}"
+    except OSError:
+        where = repr(error)
+    what = f"an unforeseen fault ({type(error).__name__}: {error})"
+    return _say(f"{what}; {where}, please report it", 1)

@@ -1,0 +1,104 @@
+"""A folder that becomes a bundle at once, or never existed.
+
+Owns the staging folder beside the target, its removal on failure, and the switch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from pitool.errors import DoesNotFit, PitoolError, UsageError
+from pitool.spec.files import sync
+from pitool.spec.manifest import FILE_NAME
+from pitool.spec.memory import format_bytes
+
+SPARE_BYTES = 32 << 20
+
+
+class Staging:
+    """A context manager: ``folder`` to write into, ``publish`` to give it the target's name."""
+
+    def __init__(self, target: Path, *, replace: bool) -> None:
+        self._target, self._replace = target, replace
+        self.folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
+
+    def __enter__(self) -> Staging:
+        check_target(self._target, replace=self._replace)
+        try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(self._target)
+            self.folder.mkdir()
+        except OSError as error:
+            raise PitoolError(
+                f"{self._target.parent} cannot be written ({error.strerror})",
+                "choose another --out",
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def publish(self) -> None:
+        """Flush everything to the disk and switch to it; a replaced bundle goes last."""
+        for path in self.folder.rglob("*"):
+            sync(path)
+        sync(self.folder)
+        old = self._target.with_name(f".{self._target.name}.{os.getpid()}.old")
+        if self._target.exists():
+            self._target.rename(old)
+        self.folder.rename(self._target)
+        sync(self._target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_target(target: Path, *, replace: bool) -> None:
+    """Raise UsageError when the target is there and may not be replaced."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / FILE_NAME).is_file():
+        raise UsageError(f"{target} exists and is not a bundle", "choose another --out")
+    if not replace:
+        raise UsageError(f"{target} exists", "replace it with --force, or choose another --out")
+
+
+def check_disk(target: Path, needed: int) -> None:
+    """Raise DoesNotFit when the disk of ``target`` has less than ``needed`` bytes free."""
+    folder = target.parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE_BYTES > free:
+        raise DoesNotFit(
+            f"the conversion needs {format_bytes(needed + SPARE_BYTES)} of disk,"
+            f" {folder} has {format_bytes(free)} free",
+            "free some space or choose another --out",
+        )
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what killed conversions left, and bring back a bundle they had moved aside."""
+    for path in target.parent.glob(f".{target.name}.*.partial"):
+        if not _alive(path):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in target.parent.glob(f".{target.name}.*.old"):
+        if _alive(path):
+            continue
+        if target.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(target)
+
+
+def _alive(path: Path) -> bool:
+    """Tell whether the process that a staging folder is named after still runs."""
+    number = path.name.split(".")[-2]
+    with contextlib.suppress(ProcessLookupError, ValueError):
+        try:
+            os.kill(int(number), 0)
+        except PermissionError:
+            return True
+        return True
+    return False

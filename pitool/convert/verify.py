@@ -1,0 +1,152 @@
+"""Verifies an artifact: loads what was written and compares logits with the checkpoint's own.
+
+Handed an engine; the reference is ``reference.reference_logits``. The result is the certificate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.convert.reference import reference_logits
+from pitool.errors import BadInput, PitoolError
+from pitool.quality.divergence import Divergence, compare
+from pitool.spec.formats import Quantisation
+from pitool.spec.manifest import Certificate
+
+# Mean KL divergence that casts to 16 bits and another order of summation may cause.
+EXACT_KL = 2e-3
+LARGE_MODEL = 500_000_000
+
+TEXT = """A Raspberry Pi is a small computer. It was made so that people could learn how to \
+write programs, and it costs about as much as a meal for two. In the morning the children \
+opened the box, put the card into the slot and waited. "It works!" said the girl, and her \
+brother wrote the first line: print("hello, world"). The screen answered at once. They counted \
+from 1 to 10, then to 1000, and asked how far the numbers would go. Their mother smiled and \
+said that nobody had ever reached the end. Outside it was raining; the trees were green and the \
+river was high. After lunch they built a lamp that turned on when it got dark, and a bell that \
+rang when somebody came to the door."""
+
+
+class LogitsEngine(Protocol):
+    """The part of an engine that a verification uses."""
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Return token ids of a text."""
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits after each token, shape (tokens, vocabulary)."""
+
+
+OpenEngine = Callable[[Path, int], AbstractContextManager[LogitsEngine]]
+"""Loads a GGUF file with room for so many tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Token ids of a text, the checkpoint's logits for them, and the name of the text."""
+
+    text: str
+    ids: list[int]
+    logits: NDArray[np.float32]
+
+
+def tokens_to_compare(parameters: int) -> int:
+    """Return how many tokens a reference is computed for: fewer for a large model."""
+    return 512 if parameters < LARGE_MODEL else 96
+
+
+def make_reference(
+    checkpoint: Checkpoint,
+    engine: LogitsEngine,
+    tokens: int,
+    on_layer: Callable[[int, int], None],
+) -> Reference:
+    """Return the reference for the checkpoint's held-out text, or for ``TEXT``.
+
+    PitoolError when the artifact splits the text into other tokens than tokenizer.json does.
+    """
+    held_out = checkpoint.source.text
+    text = held_out.read_text(encoding="utf-8") if held_out else TEXT
+    text, expected = _known_words(checkpoint, text[: tokens * 8])
+    ids = engine.tokenize(text)
+    if expected is not None and expected != ids:
+        pairs = zip_longest(expected, ids)
+        at = next(i for i, (want, got) in enumerate(pairs) if want != got)
+        raise PitoolError(
+            f"the GGUF splits text into other tokens than tokenizer.json, from token {at} on",
+            "report this model: its tokenizer is not converted rightly",
+        )
+    ids = ids[:tokens]
+    return Reference(
+        held_out.name if held_out else "built-in",
+        ids,
+        reference_logits(checkpoint, ids, on_layer),
+    )
+
+
+def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
+    """Return the text and its tokens by tokenizer.json, None where there is no such file.
+
+    Words that the tokenizer cannot spell are left out: their tokens are a matter of taste.
+    """
+    path = checkpoint.folder / "tokenizer.json"
+    if not path.is_file():
+        return text, None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    if unknown and unknown in tokenizer.encode(text).tokens:
+        spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
+        text = " ".join(spelled)
+    return text, tokenizer.encode(text).ids
+
+
+def certify(
+    engine: LogitsEngine, reference: Reference, quantisation: Quantisation, source: str
+) -> Certificate:
+    """Return the measured quality; PitoolError when it can only be a fault.
+
+    A float artifact must equal the checkpoint but for rounding; a quantised one must still know
+    more than chance.
+    """
+    logits = engine.logits(reference.ids)
+    if not np.isfinite(logits).all():
+        raise PitoolError(
+            f"{quantisation.name} gives logits that are not finite", "use another quantisation"
+        )
+    result = compare(reference.logits, logits, reference.ids, skip=1)
+    chance = math.log(logits.shape[-1])
+    if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
+        raise PitoolError(
+            f"{quantisation.name} differs from the checkpoint by a mean KL divergence of"
+            f" {result.mean_kl:.3g}",
+            "report this model: its conversion is wrong",
+        )
+    return _certificate(result, reference, source)
+
+
+def _certificate(result: Divergence, reference: Reference, source: str) -> Certificate:
+    return Certificate(
+        reference=f"{source} in float32",
+        text=reference.text,
+        tokens=result.tokens,
+        mean_kl=result.mean_kl,
+        max_kl=result.max_kl,
+        top1=result.top1,
+        perplexity=result.perplexity,
+        reference_perplexity=result.base_perplexity,
+    )

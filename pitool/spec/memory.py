@@ -1,0 +1,137 @@
+"""What a model needs in memory, line by line: the one plan for every command.
+
+The figures of llama.cpp's buffers are sums over the model's shape, checked against what the
+pinned version reports. All sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pitool.errors import DoesNotFit
+from pitool.spec.formats import TENSOR_TYPES
+from pitool.spec.manifest import MemoryLine
+from pitool.spec.model import ModelShape
+from pitool.spec.quantisation import TypedTensor
+
+MIB = 1024 * 1024
+KV_CACHE = "KV cache"
+
+# Types that ggml interleaves for CPUs with an integer dot product (ggml-cpu/repack.cpp).
+REPACKED = frozenset({"Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4"})
+
+# Interpreter, libraries and the chat's own program; and what a token of the vocabulary costs.
+RUNTIME_BYTES = 84 * MIB
+VOCABULARY_ENTRY_BYTES = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How a model is loaded, as far as memory goes; see ``engine.base.Settings``."""
+
+    context: int
+    micro_batch: int = 512
+    outputs: int = 1
+    kv_type: str = "f16"
+    mapped: bool = False
+    repack: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The sum and its lines."""
+
+    lines: tuple[MemoryLine, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(line.bytes for line in self.lines)
+
+
+def plan_memory(
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, dotprod: bool
+) -> MemoryPlan:
+    """Return what llama.cpp will hold; ``dotprod`` tells whether the CPU's kernels repack."""
+    tensors = tuple(tensors)
+    weights = sum(t.bytes for t in tensors)
+    copies = _repacked_bytes(model, tensors, load) if dotprod and load.repack else 0
+    lines = [
+        MemoryLine("weights", weights),
+        MemoryLine("repacked copies", copies),
+        MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
+        MemoryLine("compute buffers", compute_bytes(model, load)),
+        MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
+    ]
+    return MemoryPlan(tuple(line for line in lines if line.bytes))
+
+
+def _repacked_bytes(model: ModelShape, tensors: Iterable[TypedTensor], load: Load) -> int:
+    """Bytes of interleaved weights that lie in memory beside the plain ones.
+
+    A tied embedding is kept twice: plain for its rows, interleaved as the head. The others are
+    kept twice only when the file is mapped.
+    """
+    total = 0
+    for t in tensors:
+        if t.type.name not in REPACKED or len(t.tensor.shape) < 2:
+            continue
+        head = t.tensor.name == "token_embd.weight"
+        if (head and model.tied) or (load.mapped and not head):
+            total += t.bytes
+    return total
+
+
+def kv_cache_bytes(model: ModelShape, context: int, kv_type: str) -> int:
+    """Bytes of keys and values for ``context`` tokens (llama.cpp rounds it up to 256)."""
+    cells = -(-context // 256) * 256
+    row = model.kv_heads * model.head_dim
+    kind = TENSOR_TYPES[kv_type.upper()]
+    return 2 * model.layers * cells * (row * kind.block_bytes // kind.block)
+
+
+def compute_bytes(model: ModelShape, load: Load) -> int:
+    """Bytes of llama.cpp's graph: activations, the attention mask, and logits."""
+    batch = min(load.micro_batch, load.context)
+    activations = batch * 4 * (3 * model.feed_forward + 4 * model.hidden)
+    mask = batch * load.context * 2
+    logits = load.outputs * model.vocabulary * 4
+    return activations + mask + 2 * logits
+
+
+def longest_context(
+    model: ModelShape,
+    tensors: Iterable[TypedTensor],
+    load: Load,
+    budget: int,
+    *,
+    dotprod: bool,
+) -> int:
+    """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
+    tensors = tuple(tensors)
+    low, high = 0, model.context // 256
+    while low < high:
+        middle = (low + high + 1) // 2
+        trial = replace(load, context=middle * 256)
+        fits = plan_memory(model, tensors, trial, dotprod=dotprod).total <= budget
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low * 256
+
+
+def require(plan: MemoryPlan, budget: int, what: str, remedy: str) -> None:
+    """Raise DoesNotFit with the numbers when ``plan`` is larger than ``budget``."""
+    if plan.total > budget:
+        raise DoesNotFit(
+            f"{what} needs {format_bytes(plan.total)} and {format_bytes(budget)} are there",
+            remedy,
+        )
+
+
+def format_bytes(count: float) -> str:
+    """Return a size in decimal units, as files are sold: ``2.02 GB``, ``491 MB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= size:
+            value = count / size
+            return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{count:.0f} B"

@@ -1,0 +1,116 @@
+"""The interface with the scripted engine: what tests, snapshots and screenshots show.
+
+``python -m pitool.tui.demo`` runs it in real time; it needs no model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pitool.engine.base import Engine, Settings
+from pitool.engine.scripted import Scripted
+from pitool.spec import manifest
+from pitool.spec.bundles import Bundle, Runnable
+from pitool.spec.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
+from pitool.tui.app import PitoolApp
+from pitool.tui.session import Load
+
+MEMORY = 812_000_000
+QUESTION = "Why is decode limited by memory bandwidth?"
+ANSWER = """\
+Because **every weight is read once for every token**. A prompt is read many tokens at a time, so \
+each weight that comes from memory is used often; an answer is written one token at a time, and \
+each is used once.
+
+1. *Prefill* waits for arithmetic: more cores help.
+2. *Decode* waits for memory: fewer bits per weight help.
+
+```python
+def decode_ceiling(bandwidth: float, weights: float) -> float:
+    return bandwidth / weights  # tokens per second
+```
+
+A Raspberry Pi 5 moves about 9 GB/s, so 0.8 GB of weights give **11 tokens per second** at most."""
+
+
+def write_bundles(folder: Path) -> list[Bundle]:
+    """Write bundles whose weights are holes, and return them."""
+    made = [
+        _bundle(folder, "Qwen3-1.7B", 1_720_000_000, (("Q4_K_M", 4.9), ("Q8_0", 8.5))),
+        _bundle(folder, "SmolLM2-360M", 362_000_000, (("Q4_0", 4.6),)),
+    ]
+    for bundle in made:
+        manifest.write(bundle.path, bundle.manifest)
+    return made
+
+
+def _bundle(folder: Path, name: str, parameters: int, kinds: Sequence[tuple[str, float]]) -> Bundle:
+    path = folder / name.lower()
+    path.mkdir(parents=True)
+    artifacts = tuple(_artifact(path, parameters, kind, bits) for kind, bits in kinds)
+    source = Source(f"example/{name}", "main", ())
+    made = manifest.Manifest(
+        name, source, "4gb", None, "2026-11-22T00:00:00Z", {"pitool": "0.1.0"}, artifacts
+    )
+    return Bundle(path, made)
+
+
+def _artifact(path: Path, parameters: int, kind: str, bits: float) -> Artifact:
+    size = int(parameters * bits / 8)
+    file = path / f"model-{kind.lower()}.gguf"
+    file.touch()
+    with file.open("r+b") as handle:
+        handle.truncate(size)
+    plan = {"weights": size, "KV cache": 115_000_000, "compute": 40_000_000, "runtime": 60_000_000}
+    boards = {"pi-4b": 2.9e9, "pi-5": 9.3e9}
+    return Artifact(
+        format="gguf",
+        quantisation=kind,
+        files=(FileEntry(file.name, size, "0" * 64),),
+        architecture="llama",
+        parameters=parameters,
+        context=4096,
+        bits_per_weight=bits,
+        memory=tuple(MemoryLine(*line) for line in plan.items()),
+        speed=tuple(Speed(b, rate / parameters * 12, rate / size) for b, rate in boards.items()),
+        certificate=Certificate("f32", "wiki", 8192, 0.31 / bits**2, 1.0, 0.971, 9.1, 9.0),
+    )
+
+
+def scripted_load(
+    answers: Sequence[str] = (ANSWER,), *, real_time: bool = False, decode_rate: float = 11.2
+) -> Load:
+    """Return a loader of scripted engines."""
+
+    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> Engine:
+        for step in range(101):
+            time.sleep(0.02 if real_time else 0)
+            on_progress(step / 100)
+        return Scripted(
+            answers,
+            prefill_rate=84.3,
+            decode_rate=decode_rate,
+            real_time=real_time,
+            name=runnable.name,
+            settings=Settings(runnable.context, decode_threads=4, prefill_threads=4),
+        )
+
+    return load
+
+
+def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None) -> PitoolApp:
+    """Return the app on demonstration bundles below ``folder``."""
+    bundles = write_bundles(folder)
+    return PitoolApp(
+        load=load or scripted_load(real_time=real_time),
+        bundles=lambda: (bundles, []),
+        memory=lambda _: MEMORY,
+    )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        demo_app(Path(folder), real_time=True).run()

@@ -1,0 +1,22 @@
+"""What is posted between threads, screens and widgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+
+class SessionChanged(Message):
+    """The session has a new state to look at; many of them are as good as the last."""
+
+    def can_replace(self, message: Message) -> bool:
+        """Let a later one stand for this one."""
+        return isinstance(message, SessionChanged)
+
+
+@dataclass
+class Submitted(Message):
+    """The user sent what was in the prompt."""
+
+    text: str

@@ -1,0 +1,82 @@
+"""Where the user writes: several lines, Enter sends, Up and Down recall what was sent."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.widgets import TextArea
+
+from pitool.tui.messages import Submitted
+
+_NEW_LINE = {"ctrl+j", "shift+enter", "alt+enter"}
+
+
+class Prompt(TextArea, inherit_bindings=False):
+    """A text area that grows to a few lines and posts ``Submitted``."""
+
+    # Of the text area's keys all but Ctrl+U, which unloads.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "Send"),
+        *(b for b in TextArea.BINDINGS if not (isinstance(b, Binding) and "ctrl+u" in b.key)),
+    ]
+    DEFAULT_CSS = """
+    Prompt {
+        height: auto; min-height: 3; max-height: 8; padding: 0 1;
+        border: round $foreground 30%; background: $background;
+        &:focus { border: round $primary; background-tint: $foreground 0%; }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            placeholder="Ask something. Enter sends, Ctrl+J begins a new line.",
+            highlight_cursor_line=False,
+        )
+        self.cursor_blink = False  # a timer would wake the CPU when nothing happens
+        self._sent: list[str] = []
+        self._place = 0
+
+    def remember(self) -> None:
+        """Take the text as sent: keep it for recall and begin an empty one."""
+        self._sent.append(self.text)
+        self._place = len(self._sent)
+        self.clear()
+
+    def action_send(self) -> None:
+        """Post the text, if there is one."""
+        if text := self.text.strip():
+            self.post_message(Submitted(text))
+
+    async def _on_key(self, event: events.Key) -> None:
+        # Here and not by priority bindings: those would overtake letters still in the queue.
+        if event.key != "enter" and event.key not in _NEW_LINE:
+            await super()._on_key(event)
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "enter":
+            self.action_send()
+        else:
+            self.insert("\n")
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        """Move up, and from the first line to what was sent before."""
+        if select or not self.cursor_at_first_line:
+            super().action_cursor_up(select)
+        else:
+            self._recall(self._place - 1)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        """Move down, and from the last line to what was sent after."""
+        if select or not self.cursor_at_last_line:
+            super().action_cursor_down(select)
+        else:
+            self._recall(self._place + 1)
+
+    def _recall(self, place: int) -> None:
+        if 0 <= place <= len(self._sent):
+            self._place = place
+            self.load_text(self._sent[place] if place < len(self._sent) else "")
+            self.move_cursor(self.document.end)
