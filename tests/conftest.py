@@ -1,0 +1,64 @@
+"""Guards and fixtures for all tests: no network, no user data, and a tiny checkpoint to convert."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import write_checkpoint
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test away from the user's bundles, caches and the hub."""
+    home = tmp_path / "pitool-home"
+    monkeypatch.setenv("PITOOL_HOME", str(home))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection; those marked ``network`` may use the loopback interface."""
+    loopback = request.node.get_closest_marker("network") is not None
+    real: Callable[..., Any] = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> Any:
+        local = self.family == socket.AF_UNIX or (
+            loopback and isinstance(address, tuple) and address[0] in ("127.0.0.1", "::1")
+        )
+        if not local:
+            raise AssertionError(f"a test connected to {address!r}")
+        return real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama checkpoint of random weights with a byte-level BPE tokenizer."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Iterator[Path]:
+    """Real tokenizers, configs and a trained model, where they lie beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared test data is not beside this clone")
+    yield SHARED
+
+
+@pytest.fixture
+def as_user() -> None:
+    """Skip what root is never refused."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")

@@ -1,0 +1,165 @@
+"""The worker process: the protocol survives the pipe, and a death is one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pitool.engine import wire, worker
+from pitool.engine.base import Message, Sampling, Settings, Timings, Token
+from pitool.engine.scripted import Scripted
+from pitool.engine.worker import WorkerEngine
+from pitool.errors import BadInput, PitoolError, WorkerDied
+
+SETTINGS = Settings(context=512, decode_threads=1, prefill_threads=2)
+
+
+def script(tmp_path: Path, **arguments: Any) -> Path:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(arguments))
+    return path
+
+
+def open_script(tmp_path: Path, **arguments: Any) -> WorkerEngine:
+    return worker.start("script", script(tmp_path, **arguments), SETTINGS)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[WorkerEngine]:
+    """An engine that talks for a minute."""
+    with open_script(
+        tmp_path, answers=["word " * 600], decode_rate=10.0, real_time=True, prefill_rate=1e6
+    ) as engine:
+        yield engine
+
+
+def test_a_worker_answers_as_the_engine_itself_would(tmp_path: Path) -> None:
+    arguments = {"answers": ["one two three", "four"], "decode_rate": 20.0}
+    here = Scripted(**arguments, settings=SETTINGS)  # type: ignore[arg-type]
+    prompts: list[Any] = ["raw", [Message("user", "hé")], [1, 2, 3]]
+    with open_script(tmp_path, **arguments) as there:
+        assert asdict(there.info) == asdict(here.info)
+        for prompt in prompts:
+            assert there.tokenize(prompt) == here.tokenize(prompt)
+            sampling = Sampling(seed=1, stop=("x",))
+            assert list(there.stream(prompt, sampling)) == list(here.stream(prompt, sampling))
+        assert there.detokenize([104, 105]) == "hi"
+        assert there.time_forward([1] * 40, one_by_one=True) == pytest.approx(2.0)
+        np.testing.assert_array_equal(there.logits([3, 4]), here.logits([3, 4]))
+        there.clear()
+        there.save_state(tmp_path / "state")
+        assert there.load_state(tmp_path / "state") == 0
+
+
+def test_progress_of_loading_is_told(tmp_path: Path) -> None:
+    shares: list[float] = []
+    with worker.start("script", script(tmp_path), SETTINGS, shares.append):
+        assert shares[-1] == 1.0
+
+
+def test_an_error_in_the_child_is_raised_here_and_the_child_lives(tmp_path: Path) -> None:
+    with open_script(tmp_path, answers=["a b c d"], fail_after=2) as engine:
+        with pytest.raises(PitoolError, match="told to fail") as caught:
+            list(engine.stream("go", Sampling()))
+        assert caught.value.do == "ask again"
+        assert engine.tokenize("still there")
+
+
+def test_an_error_while_loading_ends_the_child(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not exist"):
+        worker.start("gguf", tmp_path / "none.gguf", SETTINGS)
+
+
+def test_cancel_from_another_thread_ends_the_answer(slow: WorkerEngine) -> None:
+    threading.Timer(0.3, slow.cancel).start()
+    tokens = list(slow.stream("go", Sampling()))
+    assert tokens[-1].finish == "cancelled"
+    assert 0 < tokens[-1].timings.decoded_tokens < 600
+
+
+def test_leaving_a_stream_early_frees_the_engine(slow: WorkerEngine) -> None:
+    stream = slow.stream("go", Sampling())
+    next(t for t in stream if t.text)
+    stream.close()  # type: ignore[attr-defined]
+    assert next(iter(slow.stream("again", Sampling()))).timings.prompt_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, "killed, most likely because memory ran out"),
+        (signal.SIGILL, "an instruction that this CPU does not have"),
+        (signal.SIGSEGV, "a memory fault"),
+        (signal.SIGTERM, "ended from outside"),
+    ],
+)
+def test_a_death_in_the_middle_of_an_answer_is_one_sentence(
+    slow: WorkerEngine, number: signal.Signals, words: str
+) -> None:
+    said = []
+    with pytest.raises(WorkerDied, match=words) as caught:
+        for token in slow.stream("go", Sampling()):
+            said.append(token.text)
+            if token.text:
+                os.kill(slow.pid, number)
+    assert any(said)
+    assert caught.value.do
+    with pytest.raises(WorkerDied):
+        slow.tokenize("dead for good")
+
+
+def test_close_returns_when_the_child_is_gone(tmp_path: Path) -> None:
+    engine = open_script(tmp_path)
+    engine.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(engine.pid, 0)
+    engine.close()
+
+
+def test_the_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal\nfrom pathlib import Path\nfrom pitool.engine import worker\n"
+        "from pitool.engine.base import Settings\n"
+        "e = worker.start('script', Path(sys.argv[1]), Settings(512, 1, 1))\n"
+        "print(e.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(script(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    child = int(process.stdout)
+    for _ in range(500):
+        if not Path(f"/proc/{child}").exists() or _is_zombie(child):
+            return
+        time.sleep(0.02)
+    pytest.fail("the child is still there")
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def test_tokens_and_errors_survive_the_wire() -> None:
+    token = Token("é", 7, Timings(1, 2, 3, 4.5, 5.5, 6, 7.5), "stop")
+    assert wire.token_from_json(json.loads(json.dumps(wire.token_to_json(token)))) == token
+    error = wire.error_from_json(wire.error_to_json(BadInput("what", "do")))
+    assert (type(error), error.what, error.do) == (BadInput, "what", "do")
+    unknown = wire.error_from_json({"kind": "NewerError", "what": "w", "do": "d"})
+    assert type(unknown) is PitoolError
