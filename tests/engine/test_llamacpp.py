@@ -1,0 +1,213 @@
+"""The real engine on a tiny model: state, sampling, cancel, and what a bad file gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from pitool.checkpoint.source import Source, open_checkpoint
+from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.vocabulary import read_vocabulary
+from pitool.convert.gguf.writer import write_gguf
+from pitool.engine import worker
+from pitool.engine.base import Engine, Message, Sampling, Settings, Token
+from pitool.errors import BadInput, WorkerDied
+from pitool.spec.formats import QUANTISATIONS
+
+pytestmark = pytest.mark.engine
+
+SETTINGS = Settings(context=256, decode_threads=1, prefill_threads=2, outputs=32)
+GREEDY = Sampling(temperature=0, max_tokens=24)
+PROMPT = "The quick brown fox"
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_checkpoint: Path) -> Path:
+    """The tiny checkpoint as a GGUF in float32."""
+    checkpoint = open_checkpoint(Source("tiny", None, tiny_checkpoint))
+    family = find_family(checkpoint.config)
+    shape = model_shape(family, checkpoint.config)
+    path = tiny_checkpoint.parent / "tiny-F32.gguf"
+    vocabulary = read_vocabulary(tiny_checkpoint, shape.vocabulary)
+    write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F32"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_gguf: Path) -> Iterator[Engine]:
+    with worker.start("gguf", tiny_gguf, SETTINGS) as started:
+        yield started
+
+
+def answer(engine: Engine, prompt: object, sampling: Sampling) -> list[Token]:
+    return list(engine.stream(prompt, sampling))  # type: ignore[arg-type]
+
+
+def ids(tokens: list[Token]) -> list[int]:
+    return [t.id for t in tokens if t.id is not None]
+
+
+def greedy_by_logits(engine: Engine, prompt: list[int], count: int) -> list[int]:
+    """Greedy generation without a KV cache: the whole text again for each token."""
+    text = list(prompt)
+    for _ in range(count):
+        text.append(int(engine.logits(text)[-1].argmax()))
+    return text[len(prompt) :]
+
+
+def test_tokens_are_those_of_the_tokenizers_library(engine: Engine, tiny_checkpoint: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
+    for text in ("", "It's 2026!\n\n  x", "naïve café 日本語 🚀", "<|im_start|>user\nHi<|im_end|>"):
+        assert engine.tokenize(text) == tokenizer.encode(text).ids
+        assert engine.detokenize(tokenizer.encode(text).ids) == text
+
+
+def test_a_conversation_goes_through_the_template(engine: Engine) -> None:
+    found = engine.detokenize(engine.tokenize([Message("user", "Hi")]))
+    assert found == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_greedy_with_the_cache_equals_greedy_without(engine: Engine) -> None:
+    prompt = engine.tokenize(PROMPT)
+    expected = greedy_by_logits(engine, prompt, 8)
+    tokens = answer(engine, PROMPT, replace(GREEDY, max_tokens=8))
+    assert ids(tokens) == expected[: len(ids(tokens))]
+    assert len(ids(tokens)) == 8 or tokens[-1].finish == "stop"
+
+
+def test_reuse_of_a_prefix_changes_nothing(engine: Engine) -> None:
+    longer = f"{PROMPT} jumps over the lazy dog"
+    engine.clear()
+    fresh = answer(engine, longer, GREEDY)
+    engine.clear()
+    answer(engine, PROMPT, GREEDY)
+    reused = answer(engine, longer, GREEDY)
+    assert fresh[-1].timings.reused_tokens == 0
+    assert reused[-1].timings.reused_tokens == len(engine.tokenize(PROMPT))
+    assert ids(reused) == ids(fresh)
+
+
+def test_a_seed_makes_sampling_repeatable_and_others_differ(engine: Engine) -> None:
+    warm = Sampling(temperature=1.5, max_tokens=24, seed=7)
+    first, again = (ids(answer(engine, PROMPT, warm)) for _ in range(2))
+    assert first == again
+    assert first != ids(answer(engine, PROMPT, replace(warm, seed=8)))
+    unseeded = replace(warm, seed=None)
+    assert ids(answer(engine, PROMPT, unseeded)) != ids(answer(engine, PROMPT, unseeded))
+
+
+def test_top_k_of_one_is_greedy(engine: Engine) -> None:
+    narrow = Sampling(temperature=2.0, top_k=1, max_tokens=24, seed=1)
+    assert ids(answer(engine, PROMPT, narrow)) == ids(answer(engine, PROMPT, GREEDY))
+
+
+def test_a_repeat_penalty_breaks_repetition(engine: Engine) -> None:
+    plain = ids(answer(engine, PROMPT, GREEDY))
+    punished = ids(answer(engine, PROMPT, replace(GREEDY, repeat_penalty=10.0)))
+    assert len(set(punished)) >= len(set(plain))
+    assert len(set(punished)) == len(punished)
+
+
+def test_state_saved_and_loaded_goes_on_as_before(
+    engine: Engine, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    engine.clear()
+    expected = answer(engine, PROMPT, GREEDY)
+    engine.save_state(tmp_path / "state")
+    with worker.start("gguf", tiny_gguf, SETTINGS) as other:
+        assert other.load_state(tmp_path / "state") >= len(engine.tokenize(PROMPT))
+        tokens = answer(other, PROMPT, GREEDY)
+        assert tokens[-1].timings.reused_tokens == len(engine.tokenize(PROMPT)) - 1
+        assert ids(tokens) == ids(expected)
+
+
+def test_a_foreign_state_is_refused(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"not a state at all")
+    with pytest.raises(BadInput, match="no state of this model"):
+        engine.load_state(tmp_path / "state")
+    assert answer(engine, PROMPT, GREEDY)[-1].timings.reused_tokens == 0
+
+
+def test_a_cancel_in_the_middle_of_a_long_prompt(tiny_gguf: Path) -> None:
+    """The engine is cancelled from its own thread: the flag is seen inside llama.cpp."""
+    from pitool.engine.llamacpp import LlamaCpp
+
+    settings = Settings(context=4096, decode_threads=1, prefill_threads=1, micro_batch=2048)
+    loaded = LlamaCpp(tiny_gguf, settings)
+    stream = loaded.stream([5] * 3000, GREEDY)
+    first = next(stream)
+    assert first.timings.prefilled_tokens < 3000
+    loaded.cancel()
+    rest = list(stream)
+    assert rest[-1].finish == "cancelled"
+    assert rest[-1].timings.prefilled_tokens < 3000
+    after = list(loaded.stream([5] * 100, GREEDY))
+    assert after[-1].timings.prefilled_tokens == 100
+    fresh = LlamaCpp(tiny_gguf, settings)
+    assert ids(after) == ids(list(fresh.stream([5] * 100, GREEDY)))
+    for each in (loaded, fresh):
+        each.close()
+
+
+def test_the_chunks_of_a_prompt_do_not_change_the_answer(tiny_gguf: Path) -> None:
+    prompt = [(7 * i) % 500 for i in range(150)]
+    answers = []
+    for micro_batch in (16, 512):
+        with worker.start("gguf", tiny_gguf, replace(SETTINGS, micro_batch=micro_batch)) as one:
+            answers.append(ids(answer(one, prompt, GREEDY)))
+    assert answers[0] == answers[1]
+
+
+def test_load_modes_and_kv_types_answer_alike(tiny_gguf: Path, engine: Engine) -> None:
+    expected = engine.logits(list(range(40)))
+    for settings in (
+        replace(SETTINGS, load_mode="read"),
+        replace(SETTINGS, repack=False, flash_attention="off"),
+        replace(SETTINGS, kv_type="f32"),
+    ):
+        with worker.start("gguf", tiny_gguf, settings) as other:
+            np.testing.assert_allclose(other.logits(list(range(40))), expected, atol=0.02)
+
+
+def test_time_forward_fills_the_cache_and_takes_time(engine: Engine) -> None:
+    engine.clear()
+    assert engine.time_forward([5] * 64, one_by_one=False) > 0
+    assert engine.time_forward([6] * 8, one_by_one=True) > 0
+    engine.clear()
+
+
+def test_a_killed_worker_says_so_and_another_answers(tiny_gguf: Path) -> None:
+    settings = replace(SETTINGS, context=1024)
+    doomed = worker.start("gguf", tiny_gguf, settings)
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        for token in doomed.stream(PROMPT, Sampling(temperature=1.0, max_tokens=900)):
+            if token.text:
+                os.kill(doomed.pid, signal.SIGKILL)
+    doomed.close()
+    with worker.start("gguf", tiny_gguf, settings) as second:
+        assert answer(second, PROMPT, GREEDY)[-1].finish
+
+
+@pytest.mark.parametrize("size", [3, 100, 20_000, 600_000])
+def test_a_file_cut_short_is_refused_in_a_sentence(
+    tiny_gguf: Path, tmp_path: Path, size: int
+) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny_gguf.read_bytes()[:size])
+    with pytest.raises(BadInput, match=r"cut short|too short|damaged"):
+        worker.start("gguf", cut, SETTINGS)
+
+
+def test_a_file_that_llama_cpp_refuses_says_why(tiny_gguf: Path, tmp_path: Path) -> None:
+    data = tiny_gguf.read_bytes().replace(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight")
+    (tmp_path / "renamed.gguf").write_bytes(data)
+    with pytest.raises(BadInput, match="attn_q"):
+        worker.start("gguf", tmp_path / "renamed.gguf", SETTINGS)
