@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny import write_checkpoint
+
+# Time is never asserted: a busy machine is not a failure.
+settings.register_profile("pitool", deadline=None)
+settings.load_profile("pitool")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pitool.errors import BadInput
 
@@ -62,17 +63,19 @@ class Config:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Return a number."""
+        """Return a finite number."""
         value = self.values.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not _finite(value):
             raise self._bad(key, value, "a number")
         return float(value)
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return true or false."""
-        value = self.values.get(key, default)
+        value = self.values.get(key)
+        if value is None:
+            return default
         if not isinstance(value, bool):
             raise self._bad(key, value, "true or false")
         return value
@@ -83,7 +86,7 @@ class Config:
         if not isinstance(scaling, dict):
             raise self._bad("rope_scaling", scaling, "a table")
         theta = scaling.get("rope_theta", self.values.get("rope_theta", 10000.0))
-        if type(theta) not in (int, float) or theta <= 0:
+        if not _finite(theta) or theta <= 0:
             raise self._bad("rope_theta", theta, "a positive number")
         kind = scaling.get("rope_type", scaling.get("type")) or "default"
         values = {k: v for k, v in scaling.items() if k not in ("rope_theta", "rope_type", "type")}
@@ -100,6 +103,12 @@ class Config:
         )
 
 
+def _finite(value: object) -> TypeGuard[float]:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
 def read_config(folder: Path) -> Config:
     """Return the settings of a checkpoint folder; BadInput when there are none."""
     path = folder / "config.json"
@@ -110,7 +119,7 @@ def read_config(folder: Path) -> Config:
             f"{folder} is not a checkpoint: it has no config.json",
             "name a Hugging Face model folder or a hub id",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path} does not hold settings", "download it again")

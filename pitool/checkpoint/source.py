@@ -10,6 +10,7 @@ from pitool.checkpoint.config import Config, read_config
 from pitool.checkpoint.tensors import Tensor, read_index
 from pitool.errors import BadInput
 from pitool.spec import tables
+from pitool.spec.files import what_is
 from pitool.spec.recipes import Recipe, default_recipe, find_recipe, recipes
 
 SAMPLE = "sample"
@@ -49,9 +50,9 @@ def find_source(model: str | None, tier: str) -> Source:
         folder = _sample_folder()
         return Source(SAMPLE, None, folder, text=folder.parent / "heldout.txt")
     path = Path(model).expanduser()
-    if path.is_dir():
+    if model and what_is(path) == "folder":
         return Source(path.resolve().name, None, path)
-    if path.is_file():
+    if what_is(path) == "file":
         raise BadInput(f"{path} is a file, not a checkpoint folder", "name its folder")
     if recipe := find_recipe(model):
         return Source(recipe.source, recipe.revision, None, recipe)

@@ -71,8 +71,12 @@ class Tensor:
 
     def float32(self) -> NDArray[np.float32]:
         """Return the whole tensor in float32."""
-        (slab,) = self.slabs(max(self.bytes, 1))
-        return to_float32(slab, self.kind).reshape(self.shape)
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            data = file.read(self.bytes)
+        if len(data) != self.bytes:
+            raise _cut(self.path)
+        return to_float32(np.frombuffer(data, _TYPES[self.kind]), self.kind).reshape(self.shape)
 
 
 def to_float32(array: NDArray[Any], kind: str) -> NDArray[np.float32]:
@@ -101,8 +105,10 @@ def _files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise BadInput(f"{index} cannot be read ({error})", _AGAIN) from None
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as e:
+            raise BadInput(f"{index} cannot be read ({e!r})", _AGAIN) from None
+        if not names:
+            raise BadInput(f"{index} names no files", _AGAIN)
         if any(not isinstance(n, str) or Path(n).name != n for n in names):
             raise BadInput(f"{index} names files outside of the folder", _AGAIN)
         paths = [folder / name for name in sorted(names)]
@@ -145,13 +151,13 @@ def _parse(path: Path, size: int, prefix: bytes, read: Any) -> list[Tensor]:
         header = json.loads(read(length))
         entries = [(k, v) for k, v in header.items() if k != "__metadata__"]
         return [_tensor(path, size, 8 + length, name, entry) for name, entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path} has a damaged header ({error})", _AGAIN) from None
 
 
 def _tensor(path: Path, size: int, base: int, name: str, entry: Any) -> Tensor:
-    kind, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
-    start, end = (int(n) for n in entry["data_offsets"])
+    kind, shape = str(entry["dtype"]), tuple(_whole(n) for n in entry["shape"])
+    start, end = (_whole(n) for n in entry["data_offsets"])
     if kind not in _TYPES:
         raise BadInput(
             f"{path}: tensor {name!r} is stored as {kind}; F32, F16 and BF16 can be read",
@@ -162,6 +168,12 @@ def _tensor(path: Path, size: int, base: int, name: str, entry: Any) -> Tensor:
     if base + end > size:
         raise _cut(path)
     return Tensor(name, kind, shape, path, base + start, base + end)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
 
 
 def _cut(path: Path) -> BadInput:

@@ -77,16 +77,16 @@ def command(
 def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
     """Tell bundle and prompt apart: of one word, only an existing path is a bundle."""
     from pitool.errors import UsageError
-    from pitool.spec.bundles import default_folder
+    from pitool.spec.bundles import is_name
+    from pitool.spec.files import what_is
 
     match words:
         case ():
             return None, None
         case (word,):
             path = Path(word)
-            named = len(path.parts) == 1 and (default_folder() / path).is_dir()
             looks = path.suffix == ".gguf" or word.startswith(("./", "../", "/", "~"))
-            if path.exists() or named or looks:
+            if what_is(path) or is_name(path) or looks:
                 return path.expanduser(), None
             return None, word
         case (where, text):

@@ -182,13 +182,14 @@ class WorkerEngine:
 
     def close(self) -> None:
         """End the child and wait for it, so that its memory is back when this returns."""
-        self._wire.close()
         try:
+            self._wire.close()
             self._process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._stderr.close()
+        finally:
+            self._stderr.close()
 
     def __enter__(self) -> WorkerEngine:
         return self

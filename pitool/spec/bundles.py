@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pitool.errors import BadInput, PitoolError, UsageError
 from pitool.spec import gguf, manifest, tables
+from pitool.spec.files import what_is
 from pitool.spec.manifest import Artifact, Manifest
 
 
@@ -64,13 +65,18 @@ def list_bundles(folder: Path | None = None) -> tuple[list[Bundle], list[PitoolE
 
 def open_bundle(path: Path) -> Bundle:
     """Return the bundle at ``path``, or of that name in the default folder."""
-    if not path.exists() and len(path.parts) == 1 and (default_folder() / path).is_dir():
+    if what_is(path) is None and is_name(path):
         path = default_folder() / path
-    if not path.exists():
+    if what_is(path) is None:
         known = [b.path.name for b in list_bundles()[0]]
         hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
         raise BadInput(f"{path} does not exist", hint)
     return Bundle(path, manifest.read(path))
+
+
+def is_name(path: Path) -> bool:
+    """Tell whether ``path`` is no path but the name of a folder in the default one."""
+    return len(path.parts) == 1 and what_is(default_folder() / path) == "folder"
 
 
 def newest() -> Bundle:
@@ -91,8 +97,8 @@ def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnab
 
     ``quantisation`` picks an artifact; the first of the manifest is the default.
     """
-    if where is not None and where.is_file():
-        return _loose(where)
+    if where is not None and what_is(where) == "file":
+        return _loose(where, quantisation)
     return choose(newest() if where is None else open_bundle(where), quantisation)
 
 
@@ -121,9 +127,11 @@ def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
     )
 
 
-def _loose(path: Path) -> Runnable:
-    """Return a GGUF file that is not part of a bundle."""
+def _loose(path: Path, quantisation: str | None) -> Runnable:
+    """Return a GGUF file that is not part of a bundle; UsageError when it is another than asked."""
     header = gguf.read_header(path)
+    if quantisation and quantisation.upper() != header.quantisation:
+        raise UsageError(f"{path} is {header.quantisation}, not {quantisation}", "omit --quant")
     return Runnable(
         name=str(header.metadata.get("general.name", path.stem)),
         format="gguf",

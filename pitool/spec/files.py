@@ -1,9 +1,20 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and looked for without surprises."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+from typing import Literal
+
+
+def what_is(path: Path) -> Literal["file", "folder"] | None:
+    """Return what lies at ``path``; None for nothing, and for a text that no name can be."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

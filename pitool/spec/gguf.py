@@ -60,7 +60,7 @@ class Header:
         by_bytes: Counter[str] = Counter()
         for tensor in self.tensors:
             by_bytes[tensor.type.name] += tensor.bytes
-        return by_bytes.most_common(1)[0][0]
+        return by_bytes.most_common(1)[0][0] if by_bytes else "unknown"
 
     @property
     def parameters(self) -> int:
@@ -157,6 +157,8 @@ class _Parser:
             width = struct.calcsize(_SCALARS[kind])
             raw = self._take(count * width)
             return count if count > 64 else list(struct.unpack(f"<{count}{_SCALARS[kind]}", raw))
+        if kind == _ARRAY:
+            raise self._broken("an array holds arrays, which llama.cpp does not read")
         if count > self._size:
             raise self._broken("an array is longer than the file")
         if kind == _STRING and count > 64:

@@ -29,8 +29,8 @@ class FileEntry:
     sha256: str
 
     def __post_init__(self) -> None:
-        parts = PurePosixPath(self.path)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in self.path:
+        path = PurePosixPath(self.path)
+        if not path.name or path.is_absolute() or ".." in path.parts or "\\" in self.path:
             raise ValueError(f"the path {self.path!r} leads out of the folder")
 
 
@@ -94,6 +94,12 @@ class Artifact:
     speed: tuple[Speed, ...]
     certificate: Certificate | None = None
 
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("no files are listed")
+        if self.context <= 0:
+            raise ValueError(f"the context is {self.context} tokens")
+
     @property
     def bytes(self) -> int:
         """Size of all files."""
@@ -126,7 +132,7 @@ def read(folder: Path) -> Manifest:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{folder} is not a bundle: it has no {FILE_NAME}", _MAKE_ONE) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read ({error})", "convert the model again") from None
     if not isinstance(data, Mapping) or "schema" not in data:
         raise BadInput(f"{path} is not a pitool manifest", _MAKE_ONE)

@@ -131,7 +131,7 @@ def require(plan: MemoryPlan, budget: int, what: str, remedy: str) -> None:
 def format_bytes(count: float) -> str:
     """Return a size in decimal units, as files are sold: ``2.02 GB``, ``491 MB``."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(count) >= size:
-            value = count / size
-            return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+        value = count / size
+        if abs(value) >= 0.9995:
+            return f"{value:.2f} {unit}" if abs(value) < 9.995 else f"{value:.0f} {unit}"
     return f"{count:.0f} B"

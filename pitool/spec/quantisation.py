@@ -114,8 +114,8 @@ def _mixture(
 
 def _attention_v(model: ModelShape, quantisation: Quantisation, i: int) -> str:
     groups = model.heads // model.kv_heads
-    # llama.cpp knows Llama-2-70B and its like by these two numbers.
-    spare = model.architecture == "llama" and model.layers == 80 and groups > 1
+    # llama.cpp knows the 70B class, whose attn_v is small, by its 80 layers.
+    spare = model.layers == 80 and (groups > 1 or model.architecture == "qwen2")
     match quantisation.name:
         case "Q2_K":
             name = "Q4_K" if groups >= 4 else "Q3_K"

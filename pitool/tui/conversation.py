@@ -40,6 +40,11 @@ class Notice:
     what: str
     do: str = ""
 
+    @property
+    def advice(self) -> str:
+        """What follows ``what`` in the sentence."""
+        return f"; {self.do}." if self.do else "."
+
 
 Row = Question | Answer | Notice
 

@@ -1,5 +1,7 @@
 """The interface with the scripted engine: what tests, snapshots and screenshots show.
 
+Models and figures are invented; nothing here was measured.
+
 ``python -m pitool.tui.demo`` runs it in real time; it needs no model.
 """
 
@@ -18,7 +20,7 @@ from pitool.spec.manifest import Artifact, Certificate, FileEntry, MemoryLine, S
 from pitool.tui.app import PitoolApp
 from pitool.tui.session import Load
 
-MEMORY = 812_000_000
+MEMORY = 1_243_000_000
 QUESTION = "Why is decode limited by memory bandwidth?"
 ANSWER = """\
 Because **every weight is read once for every token**. A prompt is read many tokens at a time, so \
@@ -33,14 +35,14 @@ def decode_ceiling(bandwidth: float, weights: float) -> float:
     return bandwidth / weights  # tokens per second
 ```
 
-A Raspberry Pi 5 moves about 9 GB/s, so 0.8 GB of weights give **11 tokens per second** at most."""
+With 9 GB/s, 1.05 GB of weights give **8.6 tokens per second** at most."""
 
 
 def write_bundles(folder: Path) -> list[Bundle]:
     """Write bundles whose weights are holes, and return them."""
     made = [
-        _bundle(folder, "Qwen3-1.7B", 1_720_000_000, (("Q4_K_M", 4.9), ("Q8_0", 8.5))),
-        _bundle(folder, "SmolLM2-360M", 362_000_000, (("Q4_0", 4.6),)),
+        _bundle(folder, "Raspberry-1.7B", 1_720_000_000, (("Q4_K_M", 4.9), ("Q8_0", 8.5))),
+        _bundle(folder, "Leaf-360M", 362_000_000, (("Q4_0", 4.6),)),
     ]
     for bundle in made:
         manifest.write(bundle.path, bundle.manifest)
@@ -81,7 +83,7 @@ def _artifact(path: Path, parameters: int, kind: str, bits: float) -> Artifact:
 
 
 def scripted_load(
-    answers: Sequence[str] = (ANSWER,), *, real_time: bool = False, decode_rate: float = 11.2
+    answers: Sequence[str] = (ANSWER,), *, real_time: bool = False, decode_rate: float = 7.9
 ) -> Load:
     """Return a loader of scripted engines."""
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from textual.message import Message
 
 
-class SessionChanged(Message):
-    """The session has a new state to look at; many of them are as good as the last."""
+class SessionChanged(Message, bubble=False):
+    """The session has a new state to look at; many of them are as good as the last.
+
+    Does not bubble: the app passes it down to the screen, from where it would come back.
+    """
 
     def can_replace(self, message: Message) -> bool:
         """Let a later one stand for this one."""

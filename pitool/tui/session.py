@@ -265,9 +265,8 @@ class Session:
         phase = Phase.READING if token.id is None else Phase.ANSWERING
         if token.finish is not None:
             phase = self.status.phase
-        self._set(
-            often=phase is self.status.phase, phase=phase, timings=token.timings, memory=memory
-        )
+        often = token.id is not None and phase is self.status.phase
+        self._set(often=often, phase=phase, timings=token.timings, memory=memory)
 
     def _say_full(self, conversation: Conversation) -> None:
         size = self.status.info.settings.context if self.status.info else 0

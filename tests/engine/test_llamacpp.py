@@ -24,7 +24,7 @@ from pitool.spec.formats import QUANTISATIONS
 
 pytestmark = pytest.mark.engine
 
-SETTINGS = Settings(context=256, decode_threads=1, prefill_threads=2, outputs=32)
+SETTINGS = Settings(context=256, decode_threads=1, prefill_threads=1, outputs=32)
 GREEDY = Sampling(temperature=0, max_tokens=24)
 PROMPT = "The quick brown fox"
 
@@ -188,7 +188,7 @@ def test_a_killed_worker_says_so_and_another_answers(tiny_gguf: Path) -> None:
     settings = replace(SETTINGS, context=1024)
     doomed = worker.start("gguf", tiny_gguf, settings)
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        for token in doomed.stream(PROMPT, Sampling(temperature=1.0, max_tokens=900)):
+        for token in doomed.stream(PROMPT, replace(GREEDY, max_tokens=900)):
             if token.text:
                 os.kill(doomed.pid, signal.SIGKILL)
     doomed.close()

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llama_cpp
 import numpy as np
 
 from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
 from pitool.engine.generate import generate, shared_prefix
+from pitool.engine.llamacpp.binding import llama_cpp
 from pitool.engine.llamacpp.library import CancelFlag, Log, cpu_features, load_backends
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.vocabulary import Vocabulary

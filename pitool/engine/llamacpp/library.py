@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
+from pitool.engine.llamacpp.binding import llama_cpp
 
 _WARNING = 3
 

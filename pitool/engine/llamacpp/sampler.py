@@ -6,9 +6,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-import llama_cpp
-
 from pitool.engine.base import Sampling
+from pitool.engine.llamacpp.binding import llama_cpp
 
 
 def is_greedy(sampling: Sampling) -> bool:

@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import llama_cpp
-
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
+from pitool.engine.llamacpp.binding import llama_cpp
 from pitool.errors import PitoolError
 
 

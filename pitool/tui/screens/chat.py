@@ -25,7 +25,7 @@ class ChatScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", priority=True),
         Binding("ctrl+n", "new", "New", priority=True),
-        Binding("ctrl+l,f2", "models", "Models", priority=True),
+        Binding("ctrl+l,f2", "app.models", "Models", priority=True),
         Binding("ctrl+u", "unload", "Unload", priority=True),
         Binding("pageup", "scroll(-1)", "Up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Down", show=False, priority=True),

@@ -19,6 +19,7 @@ from pitool.errors import PitoolError
 from pitool.spec.bundles import Bundle, Runnable, choose, default_folder
 from pitool.spec.manifest import Artifact
 from pitool.tui import figures
+from pitool.tui.conversation import Notice
 from pitool.tui.widgets.header import HeaderLine
 
 Bundles = Callable[[], tuple[list[Bundle], list[PitoolError]]]
@@ -105,7 +106,8 @@ class ModelsScreen(Screen[Runnable | None]):
         self.query_one("#details", Static).update(text)
 
     def _say(self, errors: list[PitoolError]) -> None:
-        self.query_one("#notices", Static).update(Content("\n".join(str(e) for e in errors)))
+        lines = (error.what + Notice(error.what, error.do).advice for error in errors)
+        self.query_one("#notices", Static).update(Content("\n".join(lines)))
 
     @on(DataTable.RowSelected)
     def _load(self) -> None:

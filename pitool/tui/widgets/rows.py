@@ -41,8 +41,7 @@ class NoticeRow(Static):
     """
 
     def __init__(self, row: Notice) -> None:
-        colon = ": " if row.do else ""
-        super().__init__(Content.assemble((row.what, "$text-warning bold"), colon, row.do))
+        super().__init__(Content.assemble((row.what, "$text-warning bold"), row.advice))
 
 
 class AnswerRow(Vertical):

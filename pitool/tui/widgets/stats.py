@@ -39,7 +39,7 @@ def stats_line(status: Status, width: int) -> Content:
     """Return the figures of a status in at most ``width`` cells."""
     if status.phase is Phase.LOADING:
         return _loading(status, width)
-    if status.phase is Phase.READING and status.timings is not None:
+    if status.phase is Phase.READING:
         lines = _reading(status, status.timings)
     else:
         lines = _answering(status)
@@ -54,15 +54,21 @@ def _loading(status: Status, width: int) -> Content:
     return left + gauge(status.progress, max(room, 1)) + right
 
 
-def _reading(status: Status, timings: Timings) -> list[Content]:
+def _reading(status: Status, timings: Timings | None) -> list[Content]:
+    if timings is None:
+        return [Content.styled("reading prompt", _LABEL)]
     done, total = timings.prefilled_tokens, timings.prompt_tokens
     figure = f"reading prompt {done}/{total} "
     parts = [Content.assemble((figure, _LABEL), gauge(done / max(total, 1), _GAUGE_WIDTH))]
     if timings.prefill_rate > 0:
         left = figures.seconds((total - done) / timings.prefill_rate)
         parts += [_part("prefill", figures.rate(timings.prefill_rate)), _part("left", left)]
-    short = _join(parts)
-    return [_join([*parts, *_standing(status)]), short, parts[0]]
+    return [
+        _join([*parts, *_standing(status)]),
+        _join(parts),
+        parts[0],
+        _part("reading", f"{done}/{total}"),
+    ]
 
 
 def _answering(status: Status) -> list[Content]:
