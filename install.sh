@@ -1,0 +1,390 @@
+#!/usr/bin/env bash
+# Installs pitool into .venv beside this file: on a host (Linux, macOS) with the converter, on a
+# Raspberry Pi with what a board needs. It never touches the system's Python and never needs root.
+# Written for bash 3.2, which macOS ships: no associative arrays, no mapfile, no ${x,,}.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+VENV=$ROOT/.venv
+CACHE=${XDG_CACHE_HOME:-${HOME:-$ROOT}/.cache}/pitool
+LOG=$CACHE/install.log
+TMP=$CACHE/install.tmp
+UNFINISHED=$VENV/.pitool-unfinished # there while packages are being written
+
+# MB that the steps need: measured on x86_64 in November 2026, rounded up. BUILD_MEMORY is for one job.
+BUILD_DISK=700 BUILD_MEMORY=700 BOARD_DISK=400 HOST_DISK=150 DEV_DISK=250 ORACLE_DISK=1800
+
+COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' ORACLE='' # what is asked for
+PYTEST_ARGS=()
+EXTRAS='' VERSION='' CPU_KEY='' PYTHON='' WHEEL='' FIND_LINKS='' # what plan and install find out
+PIP_SOURCE=()
+CHILD='' LOCKED='' # what is running
+
+usage() {
+    cat <<'USAGE'
+usage: ./install.sh [COMMAND] [OPTIONS] [-- PYTEST ARGUMENTS]
+
+commands:
+  install   install for this machine (the default)
+  demo      install, then convert, run and measure the embedded sample
+  test      install, then run the tests:  ./install.sh test -- -k manifest
+  check     install, then run every check: scripts, lint, format, types, imports, tests
+
+options:
+  --host, --board  do not guess what this machine is
+  --wheel PATH     do not compile: take llama-cpp-python from this wheel, or all packages from this
+                   folder of wheels (also: PITOOL_WHEEL, or a folder wheels/ beside install.sh)
+  --oracle         with test or check: add torch and transformers for the oracle tests
+  --link           also link pitool into ~/.local/bin
+  -h, --help       this text
+
+PITOOL_PYTHON names the Python to use (3.11 to 3.13).
+exit codes: 0 done, 1 fault, 2 usage, 5 something is missing on this machine, 130 interrupted
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+die() { # die CODE WHAT_HAPPENED. WHAT_TO_DO.
+    local code=$1
+    shift
+    printf 'error: %s\n' "$*" >&2
+    exit "$code"
+}
+
+# shellcheck source=scripts/machine.sh
+. "$ROOT/scripts/machine.sh"
+# shellcheck source=scripts/llama_wheel.sh
+. "$ROOT/scripts/llama_wheel.sh"
+
+# ---- long steps ---------------------------------------------------------------------------------
+
+NINJA='^ *\[([0-9]+)/([0-9]+)\]'
+DOWNLOAD='^ *Downloading ([^ ]*/)?([^/ ]+) (\([0-9.]+ [MG]B\))'
+
+alive() { # install.sh itself is still there (a killed one may stay as a zombie)
+    local state=''
+    kill -0 $$ 2>/dev/null || return 1
+    [ ! -r /proc/$$/stat ] || read -r _ _ state _ </proc/$$/stat || return 1
+    [ "$state" != Z ]
+}
+
+progress() { # a step's output: all of it to the log, what says how far it is to the screen
+    local line text percent tenth=0
+    while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$LOG"
+        alive || kill -KILL 0 # the step's whole process group: pip on a closed pipe would spin for ever
+        text=''
+        if [[ $line =~ $NINJA ]]; then
+            percent=$((100 * BASH_REMATCH[1] / BASH_REMATCH[2]))
+            if [ -t 1 ] || [ $((percent / 10)) -gt $tenth ]; then
+                tenth=$((percent / 10))
+                text="step ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]}, $percent %, $((SECONDS / 60)) min $((SECONDS % 60)) s"
+            fi
+        elif [[ $line =~ $DOWNLOAD ]]; then
+            text="downloading ${BASH_REMATCH[2]%%-*} ${BASH_REMATCH[3]}"
+        elif [[ $line == "Installing collected packages:"* ]]; then
+            text="writing $(printf '%s' "${line#*: }" | wc -w | tr -d ' ') packages"
+        fi
+        if [ -t 1 ]; then
+            [ -z "$text" ] || printf '\r\033[K  %s' "$text"
+        else
+            [ -z "$text" ] || printf '  %s\n' "$text"
+        fi
+    done
+    if [ -t 1 ]; then printf '\r\033[K'; fi
+}
+
+step() { # step WHAT COMMAND...: in the background, so that Ctrl-C and kill act at once
+    local code=0
+    say "$1"
+    shift
+    : >"$LOG"
+    SECONDS=0
+    set -m # a process group of its own: all of it can be stopped
+    (
+        set +me
+        "$@" </dev/null 2>&1 | progress
+        exit "${PIPESTATUS[0]}"
+    ) &
+    CHILD=$!
+    set +m
+    wait "$CHILD" || code=$?
+    CHILD=''
+    return $code
+}
+
+step_failed() { # step_failed WHAT FIX: the lines of the log that matter, then the sentence
+    { grep -iE '(^|[^a-z])(error|fatal|killed|no space)' "$LOG" || true; } | tail -n 5 | cut -c 1-300 >&2
+    die 1 "$1." "$2 (the full log: $LOG)."
+}
+
+stop() { # stop CODE: on Ctrl-C, kill and hang-up
+    trap '' INT TERM HUP
+    if [ -n "$CHILD" ] && kill -TERM -- "-$CHILD" 2>/dev/null; then wait "$CHILD" 2>/dev/null || true; fi
+    printf '\ninterrupted: run it again to finish.\n' >&2
+    exit "$1"
+}
+
+lock() { # one install at a time; the lock goes with the process, however that ends
+    mkdir -p "$CACHE" 2>/dev/null || true
+    { exec 9>>"$CACHE/install.lock"; } 2>/dev/null ||
+        die 1 "The cache folder $CACHE cannot be written." "Make it yours, or name another in XDG_CACHE_HOME."
+    if ! "$PYTHON" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null; then
+        say "Another install is at work; waiting for it."
+        "$PYTHON" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    fi
+    LOCKED=yes
+    rm -rf "$TMP" # of a run that was killed
+    mkdir "$TMP"
+}
+
+unlock() {
+    [ -n "$LOCKED" ] || return 0
+    rm -rf "$TMP"
+    LOCKED=''
+    exec 9>&-
+}
+
+# ---- what is already there ----------------------------------------------------------------------
+
+stamp_file() { # stamp_file [WHEEL]: its name says what .venv holds: Python, CPU, project, given wheel
+    local python
+    python=$(sed -n 's/^version *= *//p' "$VENV/pyvenv.cfg" 2>/dev/null || true)
+    printf '%s/.pitool-%s' "$VENV" "$({
+        echo "$python $CPU_KEY ${1:+$(cksum <"$1")}"
+        cat "$ROOT/pyproject.toml"
+    } | cksum | tr ' ' '-')"
+}
+
+stamped() { grep -qsxF "$1" "$VENV"/.pitool-*; }
+
+whole() { # no install into .venv was cut short, and it is one of PITOOL_PYTHON where that is set
+    [ ! -e "$UNFINISHED" ] && [ -x "$VENV/bin/python" ] || return 1
+    [ -z "${PITOOL_PYTHON:-}" ] || [ "$(probe "$PITOOL_PYTHON")" = "$(probe "$VENV/bin/python")" ]
+}
+
+installed() { # nothing is left to do
+    local stamp extra
+    whole || return 1
+    stamp=$(stamp_file "${GIVEN:+$WHEEL}")
+    grep -qsxF "root $ROOT" "$stamp" || return 1
+    for extra in $EXTRAS; do grep -qx "extra $extra" "$stamp" || return 1; done
+}
+
+usable() { # .venv is whole, was made for this place, and pitool runs on its Python
+    local stamp
+    whole || return 1
+    for stamp in "$VENV"/.pitool-*; do
+        [ ! -f "$stamp" ] || grep -qxF "root $ROOT" "$stamp" || return 1 # moved or copied here
+    done
+    supported "$(probe "$VENV/bin/python" | cut -d ' ' -f 1)" && "$VENV/bin/python" -m pip --version >/dev/null 2>&1
+}
+
+holds_llama() { # .venv has the pinned llama-cpp-python, and it was put there on this CPU
+    stamped "cpu $CPU_KEY" && ls "$VENV"/lib/python3*/site-packages/llama_cpp_python-"$VERSION".dist-info >/dev/null 2>&1
+}
+
+# ---- installing ---------------------------------------------------------------------------------
+
+run_pip() { # with everything temporary in the cache: /tmp is in memory on many systems
+    TMPDIR=$TMP PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
+        "$VENV/bin/python" -m pip "$@" ${PIP_SOURCE[@]+"${PIP_SOURCE[@]}"}
+}
+
+disk_to_fill() { # MB that .venv still has to grow
+    local need=0
+    stamped "root $ROOT" || need=$BOARD_DISK
+    [[ " $EXTRAS " != *" host "* ]] || stamped 'extra host' || need=$((need + HOST_DISK))
+    [[ " $EXTRAS " != *" dev "* ]] || stamped 'extra dev' || need=$((need + DEV_DISK))
+    [[ " $EXTRAS " != *" oracle "* ]] || stamped 'extra oracle' || need=$((need + ORACLE_DISK))
+    echo $need
+}
+
+make_venv() {
+    if [ -d "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ ! -e "$UNFINISHED" ] && [ -n "$(ls -A "$VENV")" ]; then
+        die 1 "$VENV is there and is no Python environment." "Move it away and run this again."
+    fi
+    say "Making .venv with $("$PYTHON" --version)"
+    rm -rf "$VENV"
+    mkdir "$VENV"
+    : >"$UNFINISHED"
+    "$PYTHON" -m venv "$VENV" >"$LOG" 2>&1 || step_failed "$PYTHON could not make .venv" "Name another Python in PITOOL_PYTHON"
+    rm "$UNFINISHED"
+}
+
+check_network() { # asks for one small package, through whatever index and proxy pip is set to
+    local ask=(install --dry-run --no-deps --ignore-installed --quiet --timeout 10 --retries 1 textual)
+    if run_pip "${ask[@]}" >"$LOG" 2>&1; then
+        [ -z "$FIND_LINKS" ] || PIP_SOURCE=(--find-links "$FIND_LINKS")
+        return
+    fi
+    if [ -n "$FIND_LINKS" ]; then
+        PIP_SOURCE=(--no-index --find-links "$FIND_LINKS")
+        run_pip "${ask[@]}" >>"$LOG" 2>&1 && say "No network: all packages come from $FIND_LINKS" && return
+    fi
+    die 5 "pip reaches no package index (its words are in $LOG)." \
+        "Connect this machine, or set pip's index or proxy, or give a folder with all wheels: ./install.sh --wheel FOLDER"
+}
+
+SMOKE='
+import ctypes, pathlib, llama_cpp
+llama_cpp.llama_backend_init()
+for path in (pathlib.Path(llama_cpp.__file__).parent / "lib").glob("libggml-cpu.*"):
+    blocks, size, out = (ctypes.c_char * 340)(), ctypes.c_size_t(0), ctypes.c_float()
+    ctypes.CDLL(str(path)).ggml_vec_dot_q8_0_q8_0(320, ctypes.byref(out), size, blocks, size, blocks, size, 1)
+'
+
+smoke_test() { # in child processes: an engine made for another CPU dies of its first instruction
+    local said code=0
+    said=$("$VENV/bin/python" -c "$SMOKE" 2>&1) || code=$?
+    [ $code -ne 132 ] || die 1 "$(basename "${WHEEL:-.venv}") uses instructions that this CPU does not have." \
+        "Give a wheel for this CPU, or none to have one compiled."
+    [ $code -eq 0 ] || die 1 "llama.cpp does not start: ${said##*$'\n'}." "Give another wheel, or none to have one compiled."
+    "$VENV/bin/python" -c 'import onnxruntime' >/dev/null 2>&1 ||
+        warn "onnxruntime does not start on this machine: GGUF runs, ONNX does not."
+}
+
+install_packages() {
+    local extras=${EXTRAS// /,} had
+    : >"$UNFINISHED"
+    if [ -n "$WHEEL" ]; then
+        run_pip install --no-deps --force-reinstall "$WHEEL" >"$LOG" 2>&1 ||
+            step_failed "$(basename "$WHEEL") could not be installed" "Give another wheel, or none to have one compiled"
+    fi
+    step "Installing pitool${extras:+ with $extras}" run_pip install -e ".${extras:+[$extras]}" ||
+        step_failed "The packages could not be installed" "Mend what the lines above name and run it again"
+    smoke_test
+    had=$(sed -n 's/^extra //p' "$(stamp_file)" 2>/dev/null || true)
+    rm -f "$VENV"/.pitool-[0-9]*
+    # shellcheck disable=SC2086 # one word each
+    {
+        printf '%s\n' "root $ROOT" "cpu $CPU_KEY"
+        printf 'extra %s\n' $had $EXTRAS | sort -u
+    } >"$(stamp_file)"
+    [ -z "$GIVEN" ] || cp "$(stamp_file)" "$(stamp_file "$WHEEL")"
+    rm "$UNFINISHED"
+}
+
+install() { # all questions first, then what takes long
+    local remake='' compile=''
+    check_64_bit
+    find_python
+    lock
+    if installed; then return; fi
+    usable || remake=yes
+    WHEEL=${WHEEL:-$(cached_wheel)}
+    if [ -z "$WHEEL" ] && { [ -n "$remake" ] || ! holds_llama; }; then
+        compile=yes
+        check_compiler
+        check_memory "$BUILD_MEMORY"
+    fi
+    check_disk "$(disk_to_fill)" "$([ -z "$compile" ] && echo 0 || echo "$BUILD_DISK")"
+    [ -z "$remake" ] || make_venv
+    check_network
+    [ -z "$compile" ] || build_wheel
+    install_packages
+}
+
+# ---- commands -----------------------------------------------------------------------------------
+
+show() { # show WHAT COMMAND...: says what a command does, then runs it
+    local word line
+    line=$(basename "$2")
+    for word in "${@:3}"; do
+        case $word in *' '*) line="$line \"$word\"" ;; *) line="$line $word" ;; esac
+    done
+    printf '\n%s\n  $ %s\n' "$1" "$line"
+    "${@:2}" </dev/null
+}
+
+demo() {
+    local pitool=$VENV/bin/pitool bundle=build/demo/sample
+    mkdir -p build/demo
+    show "1. Convert the embedded sample for a 1 GB board" "$pitool" convert sample --ram 1gb --force --out "$bundle"
+    show "2. Ask it something" "$pitool" run "$bundle" "What is a Raspberry Pi 5?" --temp 0 --max-tokens 120
+    show "3. Measure prefill and decode on this machine" "$pitool" bench "$bundle" -p 128 -n 32 -r 3
+    printf '\nThe bundle is in %s. Talk with it: .venv/bin/pitool chat %s\n' "$bundle" "$bundle"
+}
+
+check() { # every check to its end; fails naming those that failed
+    local failed=''
+    if has shellcheck; then show "Shell scripts" shellcheck -x install.sh .ci/run || failed=" shellcheck"; fi
+    show "Lint" "$VENV/bin/ruff" check . || failed="$failed ruff-check"
+    show "Format" "$VENV/bin/ruff" format --check . || failed="$failed ruff-format"
+    show "Types" "$VENV/bin/mypy" || failed="$failed mypy"
+    show "Imports" "$VENV/bin/lint-imports" || failed="$failed lint-imports"
+    show "Tests" "$VENV/bin/python" -m pytest ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} || failed="$failed pytest"
+    [ -z "$failed" ] || die 1 "Failed:$failed." "What each of them said stands above."
+    printf '\nAll checks passed.\n'
+}
+
+link() {
+    local bin=${HOME:?}/.local/bin
+    mkdir -p "$bin"
+    ln -sf "$VENV/bin/pitool" "$bin/pitool"
+    say "Linked: $bin/pitool"
+    [[ ":$PATH:" == *":$bin:"* ]] || warn "$bin is not on the PATH: log in again, or add it."
+}
+
+parse() {
+    local seen=''
+    while [ $# -gt 0 ]; do
+        case $1 in
+            install | demo | test | check)
+                [ -z "$seen" ] || die 2 "Two commands were given, $COMMAND and $1." "Give one: ./install.sh --help lists them."
+                COMMAND=$1 seen=yes
+                ;;
+            --host | --board) KIND=${1#--} ;;
+            --oracle) ORACLE=yes ;;
+            --link) LINK=yes ;;
+            --wheel=*) GIVEN=${1#*=} ;;
+            --wheel)
+                [ $# -gt 1 ] || die 2 "--wheel came without a path." "Give it a wheel or a folder of wheels."
+                GIVEN=$2
+                shift
+                ;;
+            -h | --help) usage && exit 0 ;;
+            --) shift && PYTEST_ARGS=("$@") && break ;;
+            *) die 2 "Unknown argument: $1." "./install.sh --help lists what there is." ;;
+        esac
+        shift
+    done
+}
+
+plan() { # what is wanted on this machine
+    if [ -z "$KIND" ]; then
+        if is_pi; then KIND=board; else KIND=host; fi
+    fi
+    if [ "$KIND" = host ] || [ "$COMMAND" != install ]; then EXTRAS=host; fi
+    case $COMMAND in test | check) EXTRAS="$EXTRAS dev${ORACLE:+ oracle}" ;; esac
+    VERSION=$(sed -n 's/.*"llama-cpp-python==\([0-9A-Za-z.+]*\).*/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1 || true)
+    [ -n "$VERSION" ] || die 1 "$ROOT/pyproject.toml pins no llama-cpp-python." "Run install.sh in a complete checkout."
+    CPU_KEY=$(cpu_key)
+    use_given
+}
+
+main() {
+    parse "$@"
+    plan
+    cd "$ROOT"
+    trap 'stop 130' INT
+    trap 'stop 143' TERM HUP
+    trap unlock EXIT
+    if installed; then
+        say "pitool is installed for this $KIND: nothing to do."
+    else
+        install
+        say "Installed for this $KIND in .venv."
+    fi
+    unlock
+    [ -z "$LINK" ] || link
+    case $COMMAND in
+        install) say "Next: .venv/bin/pitool --help, or ./install.sh demo" ;;
+        test) "$VENV/bin/python" -m pytest ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} ;;
+        *) "$COMMAND" ;;
+    esac
+}
+
+main "$@"
