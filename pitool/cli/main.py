@@ -81,7 +81,7 @@ def run(call: Callable[[], object]) -> int:
         call()
         sys.stdout.flush()
     except click.ClickException as error:
-        return _say(error.format_message().rstrip("."), 2)
+        return _say(error.format_message(), 2)
     except PitoolError as error:
         return _say(_sentence(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -105,7 +105,9 @@ def _sentence(error: PitoolError) -> str:
 
 
 def _say(text: str, code: int) -> int:
-    click.echo(f"pitool: {text}.", err=True)
+    """Say one sentence on one line, whatever is quoted in it."""
+    sentence = " ".join(text.split()).rstrip(".")
+    click.echo(f"pitool: {sentence}{'' if sentence.endswith('?') else '.'}", err=True)
     return code
 
 

@@ -8,7 +8,7 @@ from math import inf
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
-from pitool.errors import DoesNotFit
+from pitool.errors import DoesNotFit, UsageError
 from pitool.spec.boards import Board, boards_with
 from pitool.spec.formats import QUANTISATIONS, Quantisation, find_quantisation
 from pitool.spec.manifest import Speed
@@ -80,13 +80,17 @@ def make_plan(
 
     ``quantisations``: names separated by commas, or ``auto``.
     """
-    model = model_shape(find_family(config), config)
+    family = find_family(config)
+    model = model_shape(family, config)
+    tuple(family.metadata(config))  # refuses what it cannot describe, before a download
     wanted = min(context or DEFAULT_CONTEXT, model.context)
     boards = boards_with(tier_name)
     if quantisations == AUTO:
         artifact, reason = _choose(model, wanted, tier_name, tier, boards)
         return ConvertPlan(model, tier_name, tier, (artifact,), reason)
     names = [name.strip() for name in quantisations.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
     chosen = dict.fromkeys(find_quantisation(name) for name in names)
     artifacts = tuple(plan_artifact(model, q, wanted, boards) for q in chosen)
     for artifact in artifacts:

@@ -161,15 +161,15 @@ def _yarn(
     """YaRN (Peng et al. 2023): blend of interpolation and extrapolation, and attention scale."""
     dim = len(frequency) * 2
     factor = values["factor"]
-    original = values.get(
-        "original_max_position_embeddings", config.count("max_position_embeddings")
+    original = values.get("original_max_position_embeddings") or config.count(
+        "max_position_embeddings"
     )
 
     def dimension(turns: float) -> float:
         return float(dim * np.log(original / (turns * 2 * np.pi)) / (2 * np.log(theta)))
 
-    low = max(np.floor(dimension(values.get("beta_fast", 32))), 0)
-    high = min(np.ceil(dimension(values.get("beta_slow", 1))), dim - 1)
+    low = max(np.floor(dimension(values.get("beta_fast") or 32)), 0)
+    high = min(np.ceil(dimension(values.get("beta_slow") or 1)), dim - 1)
     ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 1e-3), 0, 1)
     scale = values.get("attention_factor") or 0.1 * np.log(factor) + 1
     return frequency * (1 - ramp) + frequency / factor * ramp, float(scale)

@@ -5,13 +5,13 @@ Owns the staging folder beside the target, its removal on failure, and the switc
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
 from pitool.errors import DoesNotFit, PitoolError, UsageError
-from pitool.spec.files import sync
+from pitool.spec.files import sync, what_is
 from pitool.spec.manifest import FILE_NAME
 from pitool.spec.memory import format_bytes
 
@@ -46,17 +46,24 @@ class Staging:
         for path in self.folder.rglob("*"):
             sync(path)
         sync(self.folder)
+        check_target(self._target, replace=self._replace)  # it may be there by now
         old = self._target.with_name(f".{self._target.name}.{os.getpid()}.old")
         if self._target.exists():
             self._target.rename(old)
-        self.folder.rename(self._target)
+        try:
+            self.folder.rename(self._target)
+        except OSError:
+            if old.exists():
+                old.rename(self._target)
+            raise
         sync(self._target.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def check_target(target: Path, *, replace: bool) -> None:
     """Raise UsageError when the target is there and may not be replaced."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    kind = what_is(target)
+    if kind is None or (kind == "folder" and not any(target.iterdir())):
         return
     if not (target / FILE_NAME).is_file():
         raise UsageError(f"{target} exists and is not a bundle", "choose another --out")
@@ -67,7 +74,7 @@ def check_target(target: Path, *, replace: bool) -> None:
 def check_disk(target: Path, needed: int) -> None:
     """Raise DoesNotFit when the disk of ``target`` has less than ``needed`` bytes free."""
     folder = target.parent
-    while not folder.exists():
+    while what_is(folder) is None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if needed + SPARE_BYTES > free:
@@ -80,25 +87,23 @@ def check_disk(target: Path, needed: int) -> None:
 
 def _remove_stale(target: Path) -> None:
     """Remove what killed conversions left, and bring back a bundle they had moved aside."""
-    for path in target.parent.glob(f".{target.name}.*.partial"):
-        if not _alive(path):
-            shutil.rmtree(path, ignore_errors=True)
-    for path in target.parent.glob(f".{target.name}.*.old"):
-        if _alive(path):
+    ours = re.compile(rf"\.{re.escape(target.name)}\.([1-9]\d*)\.(partial|old)")
+    for path in list(target.parent.iterdir()):
+        match = ours.fullmatch(path.name)
+        if not match or _alive(int(match[1])):
             continue
-        if target.exists():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if match[2] == "old" and not target.exists():
             path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _alive(path: Path) -> bool:
-    """Tell whether the process that a staging folder is named after still runs."""
-    number = path.name.split(".")[-2]
-    with contextlib.suppress(ProcessLookupError, ValueError):
-        try:
-            os.kill(int(number), 0)
-        except PermissionError:
-            return True
+def _alive(pid: int) -> bool:
+    """Tell whether a process runs, someone else's too."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
         return True
-    return False
+    return True

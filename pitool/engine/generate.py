@@ -15,8 +15,9 @@ from pitool.engine.base import Finish, Sampling, Timings, Token
 from pitool.engine.text import TextStream
 from pitool.errors import DoesNotFit
 
-FIRST_CHUNK = 64
-CHUNK_STEP = 32
+# ggml's tiled flash attention works on so many tokens at once; fewer take a path that is up to
+# four times slower, so that a chunk is never smaller while there are more.
+CHUNK_STEP = 64
 
 
 class Runner(Protocol):
@@ -61,15 +62,15 @@ def generate(
     start = time.perf_counter()
     reused = runner.reuse(ids)
     now = Timings(len(ids), reused, reused)
-    chunk = FIRST_CHUNK
     while now.prefilled_tokens < len(ids):
-        part = ids[now.prefilled_tokens : now.prefilled_tokens + min(chunk, runner.micro_batch)]
+        left = len(ids) - now.prefilled_tokens
+        chunk = next_chunk(left, now.prefill_rate, runner.micro_batch)
+        part = ids[now.prefilled_tokens : now.prefilled_tokens + chunk]
         if not runner.forward(part):
             yield Token("", None, now, "cancelled")
             return
         done, seconds = now.prefilled_tokens + len(part), time.perf_counter() - start
         now = replace(now, prefilled_tokens=done, prefill_seconds=seconds)
-        chunk = _chunk_of_a_second(now.prefill_rate)
         yield Token("", None, now)
     runner.prepare(sampling, ids)
     yield from _decode(runner, sampling, now, start, cancelled)
@@ -113,9 +114,17 @@ def _decode(
     yield Token("", None, now, "length")
 
 
-def _chunk_of_a_second(rate: float) -> int:
-    """Return how many tokens to prefill at once so that progress shows about every second."""
-    return max(CHUNK_STEP, int(rate) // CHUNK_STEP * CHUNK_STEP)
+def next_chunk(left: int, rate: float, largest: int) -> int:
+    """Return how many of ``left`` tokens to prefill at once: about a second's worth at ``rate``.
+
+    Whole steps, and no rest that is smaller than one: a little more or less is taken instead.
+    """
+    chunk = min(max(int(rate) // CHUNK_STEP, 1) * CHUNK_STEP, largest)
+    if left <= chunk:
+        return left
+    if left - chunk >= CHUNK_STEP:
+        return chunk
+    return left if left <= largest else max(left - CHUNK_STEP, 1)
 
 
 def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -43,7 +43,9 @@ def compare(
     scored. Needs at least one scored row.
     """
     following = np.asarray(ids[1:])[skip:]
-    p, q = (log_softmax(a[skip : len(ids) - 1]) for a in (base, other))
+    scored = [a[skip : len(ids) - 1] for a in (base, other)]
+    p, q = (log_softmax(a) for a in scored)
+    first, second = (a.argmax(-1) for a in scored)
     terms = np.where(p > NEGLIGIBLE, np.exp(p) * (p - q), 0.0)
     divergence = terms.sum(-1)
     rows = np.arange(len(following))
@@ -51,7 +53,7 @@ def compare(
         tokens=len(following),
         mean_kl=float(divergence.mean()),
         max_kl=float(divergence.max()),
-        top1=float((p.argmax(-1) == q.argmax(-1)).mean()),
+        top1=float((first == second).mean()),
         perplexity=float(np.exp(-q[rows, following].mean())),
         base_perplexity=float(np.exp(-p[rows, following].mean())),
     )

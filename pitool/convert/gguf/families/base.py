@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isclose, log
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,9 +70,15 @@ def read_sizes(config: Config) -> Sizes:
             f"{config.path}: {heads} heads do not divide among {kv_heads} key-value heads",
             "repair the checkpoint",
         )
-    if "head_dim" not in config.values and hidden % heads:
+    head_dim = config.count("head_dim", max(hidden // heads, 1))
+    if config.values.get("head_dim") is None and hidden % heads:
         raise BadInput(
             f"{config.path}: hidden size {hidden} does not divide among {heads} heads",
+            "repair the checkpoint",
+        )
+    if head_dim % 2:
+        raise BadInput(
+            f"{config.path}: an odd head size ({head_dim}) cannot be rotated",
             "repair the checkpoint",
         )
     return Sizes(
@@ -80,7 +87,7 @@ def read_sizes(config: Config) -> Sizes:
         feed_forward=config.count("intermediate_size"),
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=config.count("head_dim", hidden // heads),
+        head_dim=head_dim,
         vocabulary=config.count("vocab_size"),
         context=config.count("max_position_embeddings"),
     )
@@ -106,6 +113,11 @@ def model_shape(family: Family, config: Config) -> ModelShape:
 def common_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]]:
     """Yield the keys that llama.cpp's loader reads for every decoder with rotary embedding."""
     sizes = read_sizes(config)
+    activation = config.values.get("hidden_act") or "silu"
+    if activation not in ("silu", "swish"):
+        raise BadInput(
+            f"{config.path}: the activation {activation!r} is not supported", "supported is silu"
+        )
     keys: dict[str, Any] = {
         "block_count": sizes.layers,
         "context_length": sizes.context,
@@ -131,10 +143,17 @@ def rope_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]
             yield f"{prefix}.type", "linear"
             yield f"{prefix}.factor", _factor(config, rope, "factor")
         case "yarn":
+            factor = _factor(config, rope, "factor")
             yield f"{prefix}.type", "yarn"
-            yield f"{prefix}.factor", _factor(config, rope, "factor")
-            original = rope.values.get("original_max_position_embeddings")
-            yield f"{prefix}.original_context_length", int(original or read_sizes(config).context)
+            yield f"{prefix}.factor", factor
+            original = _values(config, rope).count(
+                "original_max_position_embeddings", read_sizes(config).context
+            )
+            yield f"{prefix}.original_context_length", original
+            for key in ("beta_fast", "beta_slow"):
+                if rope.values.get(key) is not None:
+                    yield f"{prefix}.yarn_{key}", _factor(config, rope, key)
+            _check_attention(config, rope, factor)
         case _:
             raise BadInput(
                 f"{config.path}: rope scaling {rope.kind!r} is not supported",
@@ -142,11 +161,26 @@ def rope_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]
             )
 
 
+def _values(config: Config, rope: Rope) -> Config:
+    return Config(rope.values, config.path)
+
+
 def _factor(config: Config, rope: Rope, key: str) -> float:
-    value = rope.values.get(key)
-    if not isinstance(value, int | float):
-        raise BadInput(f"{config.path}: rope scaling has no {key!r}", "repair the checkpoint")
-    return float(value)
+    """Return a positive number of the rope scaling."""
+    value = _values(config, rope).number(key)
+    if value <= 0:
+        raise BadInput(f"{config.path}: rope scaling has {key!r} {value}", "repair the checkpoint")
+    return value
+
+
+def _check_attention(config: Config, rope: Rope, factor: float) -> None:
+    """Refuse a scale of the attention other than YaRN's own: llama.cpp knows no other."""
+    own = 0.1 * log(factor) + 1
+    if not isclose(_values(config, rope).number("attention_factor", own), own, rel_tol=1e-4):
+        raise BadInput(
+            f"{config.path}: rope scaling with an 'attention_factor' of its own is not supported",
+            "convert a checkpoint without it",
+        )
 
 
 def llama3_frequencies(config: Config) -> NDArray[np.float32] | None:
@@ -171,6 +205,12 @@ def llama3_frequencies(config: Config) -> NDArray[np.float32] | None:
             "original_max_position_embeddings",
         )
     )
+    if high <= low:
+        raise BadInput(
+            f"{config.path}: rope scaling has 'high_freq_factor' {high} below"
+            f" 'low_freq_factor' {low}",
+            "repair the checkpoint",
+        )
     divisors = []
     for value in frequency:
         wavelength = np.float32(2 * np.pi) / value

@@ -32,7 +32,7 @@ class Qwen2:
     def metadata(self, config: Config) -> Iterator[tuple[str, Any]]:
         """Yield the common keys."""
         yield from common_metadata(self.architecture, config)
-        if "head_dim" in config.values:
+        if config.values.get("head_dim") is not None:
             for key in ("key_length", "value_length"):
                 yield f"qwen2.attention.{key}", config.count("head_dim")
 

@@ -1,0 +1,144 @@
+"""Builds llama-bench of exactly the llama.cpp that the installed llama-cpp-python holds.
+
+The source is the sdist of the installed version, from pip; the flags are those of a native build
+of the wheel: every CPU feature of this machine, OpenMP, repacking. It is kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pitool.bench.formats import LOAD_MODES
+from pitool.bench.run import Workload
+from pitool.engine.base import Settings
+
+PACKAGE = "llama-cpp-python"
+FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DBUILD_SHARED_LIBS=ON",
+    "-DGGML_NATIVE=ON",
+    "-DGGML_CCACHE=OFF",
+    "-DLLAMA_BUILD_COMMON=ON",
+    "-DLLAMA_BUILD_TOOLS=ON",
+    "-DLLAMA_BUILD_APP=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_SERVER=OFF",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+)
+# GCC 12 drops the stores to AMX's tile configuration, and the first prefill ends with SIGILL
+# (ggml-org/llama.cpp#26954).
+X86_FLAG = "-mno-amx-int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Tokens per second of each repetition of one test, such as ``pp512``."""
+
+    test: str
+    samples: tuple[float, ...]
+
+
+def cache() -> Path:
+    """Return the folder of what benchmarks build and may build again."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "pitool"
+
+
+def version() -> str:
+    """Return the installed version of llama-cpp-python, which pyproject.toml pins."""
+    return importlib.metadata.version(PACKAGE)
+
+
+def llama_bench() -> Path:
+    """Return the path of llama-bench, built first where the cache has none."""
+    folder = cache() / "peers" / f"{version()}-{platform.machine()}"
+    program = folder / "bin" / "llama-bench"
+    if not program.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        say(f"building llama-bench of {PACKAGE} {version()} into {folder}")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = _build(_source(Path(scratch)), Path(scratch) / "build")
+            shutil.copytree(built, folder / "bin", symlinks=True, dirs_exist_ok=True)
+    return program
+
+
+def _source(scratch: Path) -> Path:
+    """Download and unpack the sdist; return its llama.cpp."""
+    order = ["download", "--quiet", "--no-deps", "--no-binary", PACKAGE, "--dest", str(scratch)]
+    subprocess.run(
+        [sys.executable, "-m", "pip", *order, f"{PACKAGE}=={version()}"],
+        check=True,
+        stdout=sys.stderr,
+    )
+    (archive,) = scratch.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(scratch, filter="data")
+    (found,) = scratch.glob("*/vendor/llama.cpp")
+    return found
+
+
+def _build(source: Path, build: Path) -> Path:
+    """Compile llama-bench; return the folder with it and its libraries."""
+    # The libraries are found beside the program, wherever it is copied to.
+    extra = ["-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN"]
+    if platform.machine() == "x86_64":
+        extra += [f"-DCMAKE_{language}_FLAGS={X86_FLAG}" for language in ("C", "CXX")]
+    for command in (
+        ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(build), *FLAGS, *extra],
+        ["cmake", "--build", str(build), "--target", "llama-bench"],
+    ):
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    return build / "bin"
+
+
+def run(model: Path, settings: Settings, workload: Workload, repetitions: int) -> list[Figure]:
+    """Return what llama-bench measures with the same settings, prompt and generation apart."""
+    flags = {
+        "-t": settings.decode_threads,
+        "-p": workload.prompt,
+        "-n": workload.generate,
+        "-r": repetitions,
+        "-b": settings.batch,
+        "-ub": settings.micro_batch,
+        "-ctk": settings.kv_type,
+        "-ctv": settings.kv_type,
+        "-fa": settings.flash_attention,
+        "-lm": LOAD_MODES[settings.load_mode],
+        "--repack": int(settings.repack),
+    }
+    order = [str(part) for pair in flags.items() for part in pair]
+    done = subprocess.run(
+        [llama_bench(), "-m", str(model), *order, "-o", "json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [figure(row) for row in json.loads(done.stdout)]
+
+
+def figure(row: dict[str, Any]) -> Figure:
+    """Return a row of llama-bench's JSON, or of pitool's, as a figure."""
+    prompt, generate = row["n_prompt"], row["n_gen"]
+    name = f"pp{prompt}" if prompt else f"tg{generate}"
+    return Figure(name, tuple(row["samples_ts"]))
+
+
+def say(line: str) -> None:
+    """Tell the person who waits; stdout is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    print(llama_bench())

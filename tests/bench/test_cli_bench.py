@@ -1,0 +1,134 @@
+"""``pitool bench`` with a scripted engine in a real worker process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pitool.bench import run
+from pitool.cli.bench import command
+from pitool.errors import Interrupted, PitoolError, UsageError
+
+Bundle = Callable[..., Path]
+
+
+def bench(*words: str | Path) -> Result:
+    return CliRunner().invoke(command, [str(word) for word in words], standalone_mode=False)
+
+
+def test_the_table_goes_to_stdout_and_progress_to_stderr(bundle: Bundle) -> None:
+    done = bench(bundle(prefill_rate=256.0, decode_rate=8.0), "-r", "2")
+    assert done.exception is None
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[0].split("|")[1].strip() == "model"
+    assert lines[2].endswith("|           pp512 |        256.00 ± 0.00 |")
+    assert lines[3].endswith("|           tg128 |          8.00 ± 0.00 |")
+    assert done.stderr.splitlines()[:3] == ["pp512 warm-up", "pp512 1/2", "pp512 2/2"]
+    assert "peak memory" in done.stderr
+    assert "\x1b" not in done.output
+
+
+def test_json_is_one_document_and_nothing_else(bundle: Bundle) -> None:
+    done = bench(bundle(prefill_rate=256.0), "-p", "16,32", "-n", "0", "-r", "3", "--json")
+    rows = json.loads(done.stdout)
+    assert [row["n_prompt"] for row in rows] == [16, 32]
+    assert [len(row["samples_ns"]) for row in rows] == [3, 3]
+    assert rows[0]["avg_ts"] == pytest.approx(256.0)
+    assert rows[0]["bundle"] == "toy"
+    assert rows[0]["engine"] == "scripted"
+
+
+def test_the_plan_is_made_for_the_context_of_the_tests(bundle: Bundle) -> None:
+    done = bench(bundle(), "-p", "512", "-n", "0", "-r", "1", "--json")
+    (row,) = json.loads(done.stdout)
+    # Weights, and half of the KV cache that the manifest plans for twice the context.
+    assert row["planned_memory_bytes"] == 4096 + 512
+
+
+def test_threads_are_for_both(bundle: Bundle) -> None:
+    done = bench(bundle(), "-p", "4", "-n", "4", "-r", "1", "-t", "3", "--json")
+    assert [row["n_threads"] for row in json.loads(done.stdout)] == [3, 3]
+
+
+def test_a_test_longer_than_the_model_was_trained_for_is_measured(bundle: Bundle) -> None:
+    done = bench(bundle(), "-p", "5000", "-n", "0", "-r", "1", "--json")
+    assert json.loads(done.stdout)[0]["n_prompt"] == 5000
+
+
+def test_without_a_bundle_the_newest_is_named(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle("toy")
+    monkeypatch.setenv("PITOOL_HOME", str(tmp_path))
+    done = bench("-p", "4", "-n", "0", "-r", "1", "--json")
+    assert done.stderr.splitlines()[0] == "measuring the newest bundle, toy"
+    assert json.loads(done.stdout)[0]["bundle"] == "toy"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-p", "-1"),
+        ("-p", "many"),
+        ("-p", "512,"),
+        ("-p", ""),
+        ("-p", "1.5"),
+        ("-p", "99999999999"),
+        ("-p", "9" * 5000),
+        ("-n", "³"),
+        ("-p", "0", "-n", "0"),
+        ("-r", "0"),
+        ("-r", "x"),
+        ("-t", "0"),
+        ("-t", "two"),
+        ("--quant", "Q9"),
+    ],
+)
+def test_a_bad_number_is_one_sentence(bundle: Bundle, words: tuple[str, ...]) -> None:
+    done = bench(bundle(), *words)
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.exit_code == 2
+    assert "\n" not in str(done.exception)
+    assert done.stdout == ""
+
+
+def test_a_missing_bundle_is_said(tmp_path: Path) -> None:
+    done = bench(tmp_path / "nothing")
+    assert isinstance(done.exception, PitoolError)
+    assert done.exception.exit_code == 4
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C after the first test and one repetition of the second."""
+    measure = run.measure
+
+    def press(*arguments: object) -> Iterator[run.Result]:
+        for result in measure(*arguments):  # type: ignore[arg-type]
+            yield result
+            if result.workload.generate and len(result.samples_ns) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "measure", press)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_ctrl_c_prints_what_is_measured(bundle: Bundle) -> None:
+    done = bench(bundle(decode_rate=8.0), "-r", "3")
+    assert isinstance(done.exception, Interrupted)
+    assert done.exception.exit_code == 130
+    lines = done.stdout.splitlines()
+    assert "pp512" in lines[2]
+    assert "tg128 |          8.00 ± 0.00" in lines[3]
+
+
+@pytest.mark.usefixtures("stopped")
+def test_ctrl_c_leaves_a_whole_json_document(bundle: Bundle) -> None:
+    done = bench(bundle(), "-r", "3", "--json")
+    assert isinstance(done.exception, Interrupted)
+    assert [len(row["samples_ns"]) for row in json.loads(done.stdout)] == [3, 1]

@@ -1,0 +1,107 @@
+"""Tables and JSON values, held against what llama-bench writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pitool.bench import formats
+from pitool.bench.run import Result, Workload, measure
+from pitool.bench.subject import Subject
+from tests.bench.conftest import Recorder
+
+# llama-bench's JSON fields of 0.3.36's llama.cpp, in its order, as far as they say something here.
+THEIRS = [
+    "backends",
+    "model_filename",
+    "model_type",
+    "model_size",
+    "model_n_params",
+    "n_batch",
+    "n_ubatch",
+    "n_threads",
+    "type_k",
+    "type_v",
+    "flash_attn",
+    "load_mode",
+    "repack",
+    "n_prompt",
+    "n_gen",
+    "n_depth",
+    "test_time",
+    "avg_ns",
+    "stddev_ns",
+    "avg_ts",
+    "stddev_ts",
+    "samples_ns",
+    "samples_ts",
+]
+OURS = [
+    "engine",
+    "cpu_features",
+    "bundle",
+    "quantisation",
+    "load_seconds",
+    "peak_memory_bytes",
+    "planned_memory_bytes",
+    "pitool_version",
+    "llama_cpp_python_version",
+]
+SUBJECT = Subject(
+    file=Path("toy.gguf"),
+    bundle="toy",
+    quantisation="Q4_0",
+    planned_memory=3 << 20,
+    peak_memory=2 << 30,
+    versions={"pitool": "0.1.0", "llama-cpp-python": "0.3.36"},
+)
+
+
+@pytest.fixture
+def result() -> Result:
+    return list(measure(Recorder([1.0, 2.0, 4.0]), [Workload(prompt=512)], 2))[-1]
+
+
+def test_fields_are_llama_bench_s_first(result: Result) -> None:
+    assert list(formats.row(result, SUBJECT)) == THEIRS + OURS
+
+
+def test_values_are_in_llama_bench_s_terms(result: Result) -> None:
+    row = formats.row(result, SUBJECT)
+    assert row["load_mode"] == "mmap"
+    assert row["flash_attn"] == -1
+    assert row["type_k"] == row["type_v"] == "f16"
+    assert (row["n_batch"], row["n_ubatch"], row["n_threads"]) == (2048, 512, 4)
+    assert (row["n_prompt"], row["n_gen"], row["n_depth"]) == (512, 0, 0)
+    assert row["samples_ns"] == [2_000_000_000, 4_000_000_000]
+    assert row["samples_ts"] == [256.0, 128.0]
+    assert row["avg_ts"] == 192.0
+    assert row["model_type"] == "script 250K F32"
+    assert row["peak_memory_bytes"] == 2 << 30
+
+
+def test_the_table_is_llama_bench_s(result: Result) -> None:
+    head = (
+        "| model                          |       size |     params | backend    | threads |"
+        "            test |                  t/s |\n"
+        "| ------------------------------ | ---------: | ---------: | ---------- | ------: |"
+        " --------------: | -------------------: |"
+    )
+    line = (
+        "| script 250K F32                |   0.95 MiB |     0.25 M | CPU        |       4 |"
+        "           pp512 |       192.00 ± 90.51 |"
+    )
+    assert formats.head() == head
+    assert formats.line(result) == line
+
+
+def test_the_footer_shows_the_peak_beside_the_plan() -> None:
+    first, second = formats.footer(SUBJECT, 1.234).splitlines()
+    assert first == "loaded in 1.23 s, peak memory 2.00 GiB, planned 3.00 MiB"
+    assert second == "pitool 0.1.0, llama-cpp-python 0.3.36"
+
+
+def test_what_is_unknown_is_left_out_of_the_footer() -> None:
+    bare = Subject(Path("toy.gguf"), None, "Q4_0", None, None, {})
+    assert formats.footer(bare, 1.0).strip() == "loaded in 1.00 s"

@@ -1,0 +1,179 @@
+"""Settings of checkpoints: typed getters, and rope in both layouts of transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pitool.checkpoint.config import Config, Rope, read_config
+from pitool.errors import BadInput
+
+PATH = Path("model/config.json")
+
+
+def config(**values: Any) -> Config:
+    return Config(values, PATH)
+
+
+def test_getters_return_what_is_there() -> None:
+    c = config(model_type="llama", n=3, x=1, y=2.5, f=True, architectures=["LlamaForCausalLM"])
+    assert (c.model_type, c.architecture) == ("llama", "LlamaForCausalLM")
+    assert c.count("n") == 3
+    assert (c.number("x"), c.number("y")) == (1.0, 2.5)
+    assert c.flag("f", default=False) is True
+
+
+def test_getters_take_their_default_for_what_is_missing_or_null() -> None:
+    c = config(null=None)
+    assert c.count("null", 5) == c.count("gone", 5) == 5
+    assert c.number("null", 0.5) == c.number("gone", 0.5) == 0.5
+    assert c.flag("null", default=True) is c.flag("gone", default=True) is True
+
+
+@pytest.mark.parametrize("names", [None, [], "LlamaForCausalLM", {}])
+def test_an_architecture_without_a_name_is_unknown(names: object) -> None:
+    assert config(architectures=names).architecture == "unknown"
+
+
+COUNT: list[object] = [None, 0, -1, 2.0, True, "3", [3], 1 << 31, float("nan")]
+NUMBER: list[object] = [None, True, "3", [3], float("nan"), float("inf"), -float("inf"), 10**400]
+TEXT: list[object] = [None, "", 3, [], {}]
+FLAG: list[object] = [0, 1, "true", []]
+REFUSED: list[tuple[str, Callable[[Config], object], object]] = [
+    *(("count", lambda c: c.count("key"), value) for value in COUNT),
+    *(("number", lambda c: c.number("key"), value) for value in NUMBER),
+    *(("text", lambda c: c.text("key"), value) for value in TEXT),
+    *(("flag", lambda c: c.flag("key", default=False), value) for value in FLAG),
+]
+
+
+@pytest.mark.parametrize(
+    ("get", "value"), [pytest.param(g, v, id=f"{name}-{v!r}") for name, g, v in REFUSED]
+)
+def test_what_cannot_be_is_refused_by_name(get: Callable[[Config], object], value: object) -> None:
+    with pytest.raises(BadInput, match=r"config\.json: 'key' is .*, where .* is needed"):
+        get(config(key=value))
+
+
+# -- rope ----------------------------------------------------------------------------------
+
+LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+ROPES: dict[str, tuple[dict[str, Any], Rope]] = {
+    "nothing": ({}, Rope(10000.0, "default", {})),
+    "theta of transformers 4": ({"rope_theta": 5e5}, Rope(5e5, "default", {})),
+    "theta is an integer": ({"rope_theta": 500000}, Rope(5e5, "default", {})),
+    "scaling is null": ({"rope_theta": 1e6, "rope_scaling": None}, Rope(1e6, "default", {})),
+    "llama3 of transformers 4": (
+        {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
+        Rope(5e5, "llama3", LLAMA3),
+    ),
+    "llama3 of transformers 5": (
+        {"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", **LLAMA3}},
+        Rope(5e5, "llama3", LLAMA3),
+    ),
+    "default of transformers 5": (
+        {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}},
+        Rope(1e6, "default", {}),
+    ),
+    "the old word for the kind": (
+        {"rope_scaling": {"type": "linear", "factor": 4.0}},
+        Rope(10000.0, "linear", {"factor": 4.0}),
+    ),
+    "both words for the kind": (
+        {"rope_scaling": {"rope_type": "yarn", "type": "yarn", "factor": 4.0}},
+        Rope(10000.0, "yarn", {"factor": 4.0}),
+    ),
+    "the original context outside of the table": (
+        {
+            "rope_scaling": {"rope_type": "yarn", "factor": 2.0},
+            "original_max_position_embeddings": 4096,
+        },
+        Rope(10000.0, "yarn", {"factor": 2.0, "original_max_position_embeddings": 4096}),
+    ),
+    "both layouts": (
+        {
+            "rope_theta": 1.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 3.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+        Rope(1e6, "default", {}),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROPES)
+def test_rope(case: str) -> None:
+    values, wanted = ROPES[case]
+    assert config(**values).rope() == wanted
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rope_scaling": [1]},
+        {"rope_scaling": "linear"},
+        {"rope_theta": 0},
+        {"rope_theta": -1e4},
+        {"rope_theta": "10000"},
+        {"rope_theta": True},
+        {"rope_theta": float("nan")},
+        {"rope_theta": float("inf")},
+        {"rope_theta": None},
+        {"rope_parameters": {"rope_theta": []}},
+    ],
+    ids=str,
+)
+def test_a_rope_that_cannot_be(values: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"config\.json: 'rope_"):
+        config(**values).rope()
+
+
+# -- the file ------------------------------------------------------------------------------
+
+
+def test_read_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    read = read_config(tmp_path)
+    assert read.values == {"model_type": "llama"}
+    assert read.path == tmp_path / "config.json"
+
+
+def test_a_folder_without_settings(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"is not a checkpoint: it has no config\.json"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"[1, 2]", b"null", b'"text"', b"3"],
+    ids=["empty", "cut", "no UTF-8", "nested", "list", "null", "text", "number"],
+)
+def test_settings_that_are_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(data)
+    with pytest.raises(BadInput, match=r"config\.json (cannot be read|does not hold settings)"):
+        read_config(tmp_path)
+
+
+def test_settings_that_are_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(BadInput, match=r"config\.json cannot be read"):
+        read_config(tmp_path)
+
+
+def test_real_settings_are_read(shared_data: Path) -> None:
+    folders = sorted((shared_data / "configs").iterdir())
+    assert len(folders) >= 10
+    for folder in folders:
+        read = read_config(folder)
+        assert read.model_type
+        assert read.count("vocab_size") > 1000
+        assert read.rope().theta >= 10000

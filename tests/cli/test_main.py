@@ -1,0 +1,95 @@
+"""The program's entry: help, version, exit codes, and errors as one sentence."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+import click
+import pytest
+
+from pitool import __version__, errors
+from pitool.cli.main import COMMANDS, cli, run
+from tests.cli.conftest import Pitool
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_help_shows_an_example(
+    command: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*command, flag]
+    assert run(lambda: cli.main(words, standalone_mode=False, prog_name="pitool")) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(r"\n\s+Example:\n\s+pitool", out)
+
+
+def test_every_example_of_a_help_names_options_that_are_there() -> None:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        known = {option for parameter in command.params for option in parameter.opts}
+        used = set(
+            re.findall(r"(?<=\s)--?[a-z][\w-]*", (command.help or "").partition("Example")[2])
+        )
+        assert used <= known, name
+
+
+def test_the_version(pitool: Pitool) -> None:
+    result = pitool("--version")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"pitool, version {__version__}\n"
+
+
+def raising(error: BaseException) -> int:
+    def call() -> None:
+        raise error
+
+    return run(call)
+
+
+EXITS: list[tuple[BaseException, int, str]] = [
+    (errors.PitoolError("it broke", "mend it"), 1, "pitool: it broke; mend it.\n"),
+    (errors.PitoolError("it broke"), 1, "pitool: it broke.\n"),
+    (errors.UsageError("no x", "did you mean 'y'?"), 2, "pitool: no x; did you mean 'y'?\n"),
+    (errors.DoesNotFit("too large", "buy"), 3, "pitool: too large; buy.\n"),
+    (errors.BadInput("bad", "look"), 4, "pitool: bad; look.\n"),
+    (errors.MissingPart("none", "install"), 5, "pitool: none; install.\n"),
+    (errors.WorkerDied("died", "again"), 1, "pitool: died; again.\n"),
+    (errors.Interrupted("stopped"), 130, "pitool: stopped.\n"),
+    (errors.BadInput("two\nlines.", "a\tb."), 4, "pitool: two lines.; a b.\n"),
+    (KeyboardInterrupt(), 130, "pitool: interrupted.\n"),
+    (click.Abort(), 130, "pitool: interrupted.\n"),
+    (click.UsageError("Wrong."), 2, "pitool: Wrong.\n"),
+    (
+        OSError(errno.ENOSPC, "No space left on device"), 3,
+        "pitool: the disk is full; free some space or choose another --out.\n",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "code", "sentence"), EXITS, ids=lambda v: repr(v)[:40])
+def test_exits(
+    error: BaseException, code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert raising(error) == code
+    assert capsys.readouterr() == ("", sentence)
+
+
+def test_the_exit_codes_of_the_error_tree_are_those_of_the_design() -> None:
+    tree = {c.__name__: c.exit_code for c in errors.PitoolError.__subclasses__()}
+    assert errors.PitoolError.exit_code == 1
+    assert tree == {
+        "UsageError": 2, "DoesNotFit": 3, "BadInput": 4, "MissingPart": 5, "WorkerDied": 1,
+        "Interrupted": 130,
+    }  # fmt: skip
+    assert all(name in (errors.__doc__ or "") for name in tree)
+
+
+@pytest.mark.parametrize("word", ["conver", "nonsense"])
+def test_an_unknown_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda: cli.main([word], standalone_mode=False, prog_name="pitool")) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"pitool: No such command '{word}'.*\n", err)

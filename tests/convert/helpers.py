@@ -1,0 +1,100 @@
+"""Converts tiny checkpoints: with the real engine, or with one that answers as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from pitool.checkpoint.config import read_config
+from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
+from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.vocabulary import read_vocabulary
+from pitool.convert.gguf.writer import write_gguf
+from pitool.convert.pipeline import Job, convert
+from pitool.convert.plan import make_plan
+from pitool.convert.progress import Silent
+from pitool.convert.reference import reference_logits
+from pitool.convert.verify import LogitsEngine, OpenEngine
+from pitool.engine import worker
+from pitool.engine.base import Settings
+from pitool.spec.bundles import Bundle
+from pitool.spec.formats import QUANTISATIONS
+from pitool.spec.tiers import tiers
+
+
+def source_of(folder: Path, text: Path | None = None) -> Source:
+    """Return the source of a checkpoint folder."""
+    return Source(folder.name, None, folder, text=text)
+
+
+def checkpoint_of(folder: Path) -> Checkpoint:
+    """Return an opened checkpoint folder."""
+    return open_checkpoint(source_of(folder))
+
+
+def real_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
+    """Load a GGUF with llama.cpp in a worker."""
+    context = -(-tokens // 256) * 256
+    return worker.start("gguf", path, Settings(context, 1, 1, micro_batch=64, outputs=64))
+
+
+class Honest:
+    """Gives the checkpoint's own logits and tokens, whatever the file holds."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Return token ids by the tokenizers library."""
+        ids: list[int] = self.tokenizer.encode(prompt).ids
+        return ids
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the reference's logits."""
+        return reference_logits(self.checkpoint, ids)
+
+
+def always(engine: LogitsEngine) -> OpenEngine:
+    """Return an opener that gives ``engine`` for every file."""
+
+    @contextmanager
+    def opener(_path: Path, _tokens: int) -> Iterator[LogitsEngine]:
+        yield engine
+
+    return opener
+
+
+def convert_folder(
+    folder: Path,
+    target: Path,
+    quants: str = "F16",
+    *,
+    engine: OpenEngine = real_engine,
+    replace: bool = False,
+    text: Path | None = None,
+) -> Bundle:
+    """Run the whole pipeline on a checkpoint folder for the 1gb tier."""
+    plan = make_plan(read_config(folder), "1gb", tiers()["1gb"], quants, 512)
+    return convert(source_of(folder, text), Job(plan, target, replace, 1), engine, Silent())
+
+
+def write_float(folder: Path, path: Path, kind: str) -> Path:
+    """Write the GGUF of a checkpoint in a float type, and nothing else of the pipeline."""
+    checkpoint = checkpoint_of(folder)
+    family = find_family(checkpoint.config)
+    shape = model_shape(family, checkpoint.config)
+    vocabulary = read_vocabulary(folder, shape.vocabulary)
+    write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS[kind])
+    return path
+
+
+def names(folder: Path) -> set[str]:
+    """Return the names in a folder, hidden ones too; nothing where there is no folder."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -1,0 +1,147 @@
+"""Where bundles lie, which is the newest, and what of one is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pitool.errors import BadInput, UsageError
+from pitool.spec import bundles, manifest
+from pitool.spec.manifest import Artifact, FileEntry, Manifest, Source
+from tests.spec.test_gguf import write as write_gguf
+
+
+def make(folder: Path, *, day: int = 1, quants: tuple[str, ...] = ("F16", "Q4_K_M")) -> Path:
+    folder.mkdir(parents=True)
+    artifacts = []
+    for quant in quants:
+        path = folder / f"m-{quant}.gguf"
+        path.write_bytes(b"x" * 10)
+        artifacts.append(
+            Artifact(
+                "gguf", quant, (manifest.file_entry(path, folder),), "llama", 5, 512, 16.0, (), ()
+            )
+        )
+    manifest.write(
+        folder,
+        Manifest(
+            folder.name, Source("m", None, (FileEntry("config.json", 1, "0"),)), "1gb", None,
+            f"2026-01-{day:02}T00:00:00+00:00", {}, tuple(artifacts),
+        ),
+    )  # fmt: skip
+    return folder
+
+
+def test_home_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("PITOOL_HOME", "~/models")
+    assert bundles.home() == Path("/home/someone/models")
+    monkeypatch.delenv("PITOOL_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert bundles.home() == Path("/data/pitool")
+    monkeypatch.setenv("XDG_DATA_HOME", "")
+    assert bundles.home() == Path("/home/someone/.local/share/pitool")
+    assert bundles.default_folder() == bundles.home() / "bundles"
+
+
+def test_bundles_are_listed_newest_first(private_home: Path) -> None:
+    for name, day in (("a", 2), ("b", 3), ("c", 1)):
+        make(private_home / "bundles" / name, day=day)
+    found, broken = bundles.list_bundles()
+    assert [b.path.name for b in found] == ["b", "a", "c"]
+    assert not broken
+    assert bundles.newest().path.name == "b"
+
+
+def test_what_is_no_bundle_is_told_and_passed_over(private_home: Path) -> None:
+    folder = private_home / "bundles"
+    make(folder / "good")
+    (folder / "empty").mkdir()
+    (folder / ".good.77.partial").mkdir()
+    (folder / "a-file").write_text("")
+    found, broken = bundles.list_bundles()
+    assert [b.path.name for b in found] == ["good"]
+    assert len(broken) == 1
+    assert "empty" in broken[0].what
+
+
+def test_no_bundle_at_all() -> None:
+    assert bundles.list_bundles() == ([], [])
+    with pytest.raises(BadInput, match="there is no bundle in") as caught:
+        bundles.newest()
+    assert "pitool convert sample" in caught.value.do
+
+
+def test_only_broken_bundles(private_home: Path) -> None:
+    (private_home / "bundles" / "broken").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"it has no manifest\.json"):
+        bundles.newest()
+
+
+def test_a_bundle_by_path_and_by_name(private_home: Path, tmp_path: Path) -> None:
+    by_path = make(tmp_path / "here")
+    by_name = make(private_home / "bundles" / "there")
+    assert bundles.open_bundle(by_path).path == by_path
+    assert bundles.open_bundle(Path("there")).path == by_name
+
+
+def test_a_name_that_is_none_names_the_nearest(private_home: Path) -> None:
+    with pytest.raises(BadInput, match="nope does not exist: make one with pitool convert"):
+        bundles.open_bundle(Path("nope"))
+    make(private_home / "bundles" / "smollm2-135m-1gb")
+    with pytest.raises(BadInput, match="did you mean 'smollm2-135m-1gb'"):
+        bundles.open_bundle(Path("smollm-135m-1gb"))
+
+
+def test_a_name_that_is_too_long_for_a_file() -> None:
+    with pytest.raises(BadInput, match="does not exist"):
+        bundles.find_runnable(Path("x" * 5000))
+
+
+def test_the_first_artifact_is_the_default(tmp_path: Path) -> None:
+    folder = make(tmp_path / "b")
+    runnable = bundles.find_runnable(folder)
+    assert (runnable.name, runnable.format, runnable.quantisation) == ("b", "gguf", "F16")
+    assert runnable.entry == folder / "m-F16.gguf"
+    assert (runnable.bytes, runnable.context) == (10, 512)
+
+
+@pytest.mark.parametrize("name", ["Q4_K_M", "q4_k_m"])
+def test_an_artifact_by_its_quantisation(tmp_path: Path, name: str) -> None:
+    runnable = bundles.find_runnable(make(tmp_path / "b"), name)
+    assert runnable.entry.name == "m-Q4_K_M.gguf"
+
+
+def test_an_unknown_quantisation_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no artifact 'Q4_K_S': did you mean 'Q4_K_M'"):
+        bundles.find_runnable(make(tmp_path / "b"), "q4_k_s")
+
+
+def test_a_missing_file_is_found_before_anything_runs(tmp_path: Path) -> None:
+    folder = make(tmp_path / "b")
+    (folder / "m-F16.gguf").unlink()
+    with pytest.raises(BadInput, match=r"m-F16\.gguf is missing"):
+        bundles.find_runnable(folder)
+    assert bundles.find_runnable(folder, "Q4_K_M")
+
+
+def test_a_file_cut_short_is_found_before_anything_runs(tmp_path: Path) -> None:
+    folder = make(tmp_path / "b")
+    (folder / "m-F16.gguf").write_bytes(b"x" * 9)
+    with pytest.raises(BadInput, match=r"m-F16\.gguf has 9 bytes, not 10"):
+        bundles.find_runnable(folder)
+
+
+def test_a_loose_file(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    runnable = bundles.find_runnable(path)
+    assert (runnable.name, runnable.quantisation, runnable.entry) == ("m", "Q4_K_M", path)
+    assert runnable.artifact is None
+    assert bundles.find_runnable(path, "q4_k_m") == runnable
+
+
+def test_a_loose_file_has_one_quantisation_only(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    with pytest.raises(UsageError, match=r"m\.gguf is Q4_K_M, not Q8_0"):
+        bundles.find_runnable(path, "Q8_0")
