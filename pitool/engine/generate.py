@@ -120,11 +120,12 @@ def next_chunk(left: int, rate: float, largest: int) -> int:
     Whole steps, and no rest that is smaller than one: a little more or less is taken instead.
     """
     chunk = min(max(int(rate) // CHUNK_STEP, 1) * CHUNK_STEP, largest)
-    if left <= chunk:
-        return left
-    if left - chunk >= CHUNK_STEP:
+    rest = left - chunk
+    if rest >= CHUNK_STEP:
         return chunk
-    return left if left <= largest else max(left - CHUNK_STEP, 1)
+    if left <= largest:
+        return left
+    return left - CHUNK_STEP if left >= 2 * CHUNK_STEP else chunk
 
 
 def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
