@@ -125,13 +125,13 @@ class WorkerEngine:
             try:
                 while not finished:
                     message, _ = self._receive()
-                    for value in message["tokens"]:
-                        token = wire.token_from_json(value)
-                        finished = token.finish is not None
-                        yield token
+                    tokens = [wire.token_from_json(value) for value in message["tokens"]]
+                    finished = tokens[-1].finish is not None
+                    yield from tokens
             except GeneratorExit:
-                self.cancel()
-                self._drain()
+                if not finished:
+                    self.cancel()
+                    self._drain()
                 raise
 
     def _drain(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
+import subprocess
+import sys
 
 import pytest
 
@@ -125,3 +127,12 @@ def test_threads_are_those_of_the_kind_of_work() -> None:
 def test_the_time_is_iso_8601_in_utc() -> None:
     (begun, *_) = measure(Recorder(), [PROMPT], 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", begun.test_time)
+
+
+def test_the_command_and_the_library_load_no_engine() -> None:
+    code = (
+        "import sys, pitool.cli.bench, pitool.bench.run, pitool.bench.formats;"
+        "print(*({'numpy', 'llama_cpp', 'textual', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -96,6 +96,15 @@ def test_leaving_a_stream_early_frees_the_engine(slow: WorkerEngine) -> None:
     assert next(iter(slow.stream("again", Sampling()))).timings.prompt_tokens == 5
 
 
+def test_leaving_a_stream_that_has_ended_in_the_pipe_waits_for_nothing(tmp_path: Path) -> None:
+    with open_script(tmp_path, answers=["all at once"]) as engine:
+        for token in (stream := engine.stream("go", Sampling())):
+            if token.text:
+                break
+        stream.close()  # type: ignore[attr-defined]
+        assert list(engine.stream("go", Sampling()))[-1].finish == "stop"
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
