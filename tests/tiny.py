@@ -105,7 +105,7 @@ def _write_shards(folder: Path, tensors: dict[str, np.ndarray[Any, Any]], shards
         save_file(tensors, folder / "model.safetensors")
         return
     names = list(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i in range(shards):
         file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
         part = {name: tensors[name] for name in names[i::shards]}

@@ -27,6 +27,10 @@ COMMANDS = {
 }
 
 
+class _ReaderGone(Exception):  # noqa: N818 - nothing is wrong
+    """Whoever read stdout has enough; click would exit with its own code."""
+
+
 class Commands(click.Group):
     """A group that imports a command when it is called or listed."""
 
@@ -40,6 +44,13 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a reader of stdout that went away is no affair of click's."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
 
 @click.group(
@@ -86,7 +97,7 @@ def run(call: Callable[[], object]) -> int:
         return _say(_sentence(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", Interrupted.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         # The reader of stdout went away; python would complain again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

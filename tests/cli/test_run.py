@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_the_answer_is_on_stdout_and_the_figures_on_stderr(pitool: Pitool, bundl
 
 def test_one_document_and_nothing_else(pitool: Pitool, bundle: Path) -> None:
     told = answer(pitool, bundle, "The quick", "--raw", *GREEDY)
-    assert told["model"] == "tiny"
+    assert told["model"] == "Tiny"
     assert told["quantisation"] == "F16"
     assert told["finish"] in ("length", "stop")
     assert told["prompt_tokens"] == len(told["prompt_ids"])
@@ -127,8 +128,8 @@ def test_without_a_bundle_the_newest_is_named(
 
 def test_a_bundle_by_its_name(pitool: Pitool, private_home: Path, bundle: Path) -> None:
     place(bundle, private_home)
-    assert answer(pitool, "mine", "The quick", *GREEDY)["model"] == "tiny"
-    assert answer(pitool, "mine", *GREEDY, stdin="The quick")["model"] == "tiny"
+    assert answer(pitool, "mine", "The quick", *GREEDY)["model"] == "Tiny"
+    assert answer(pitool, "mine", *GREEDY, stdin="The quick")["model"] == "Tiny"
 
 
 def test_quant_picks_an_artifact(pitool: Pitool, bundle: Path) -> None:
@@ -203,7 +204,7 @@ def test_a_folder_that_is_no_bundle(pitool: Pitool, tmp_path: Path) -> None:
     assert "it has no manifest.json" in check_failure(pitool("run", tmp_path, "x"), 4)
 
 
-DAMAGED = {
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda data: data[: len(data) // 2], "is cut short"),
     "cut in the header": (lambda data: data[:2000], "is a damaged GGUF file"),
     "empty": (lambda data: b"", "is too short to be a GGUF file (0 bytes)"),
@@ -265,7 +266,11 @@ def test_a_reader_that_goes_away(bundle: Path) -> None:
         assert process.stdout and process.stderr
         process.stdout.read(1)
         process.stdout.close()
+        try:
+            code = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         err = process.stderr.read().decode()
-        code = process.wait(60)
     assert code == 141
     assert err == ""

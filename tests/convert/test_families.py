@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "'attention_factor' of its own",
     ),
     "a beta of nothing": (
-        {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 0}}, "'beta_fast' 0",
+        {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 0}}, "'beta_fast' of its own",
     ),
     "another activation": ({"hidden_act": "gelu"}, "'gelu'"),
 }  # fmt: skip
@@ -131,10 +131,10 @@ def test_key_value_heads_default_to_all() -> None:
             {"type": "yarn", "factor": 4.0, "original_context_length": 256},
         ),
         (
-            {"rope_scaling": {"rope_type": "yarn", "factor": 1.0, "beta_fast": 16, "beta_slow": 2,
+            {"rope_scaling": {"rope_type": "yarn", "factor": 1.0, "beta_fast": 32, "beta_slow": 1,
                               "attention_factor": 1.0}},
             {"type": "yarn", "factor": 1.0, "original_context_length": 1024,
-             "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0},
+             "yarn_beta_fast": 32.0, "yarn_beta_slow": 1.0},
         ),
     ],
     ids=["default", "linear", "yarn", "yarn-original", "yarn-betas"],

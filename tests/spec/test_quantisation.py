@@ -100,7 +100,7 @@ _BITS = re.compile(r"quant size +=.*\(([\d.]+) BPW\)")
 
 def dry_run(path: Path, number: int) -> tuple[dict[str, str], float]:
     """Return the type of each tensor and the bits per weight that llama.cpp would write."""
-    import llama_cpp
+    from llama_cpp import llama_cpp
 
     lines: list[str] = []
 

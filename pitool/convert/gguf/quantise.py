@@ -71,8 +71,11 @@ def main(order: dict[str, Any]) -> int:
     import llama_cpp
 
     def log(_level: int, text: bytes, _: Any) -> None:
-        sys.stdout.write(text.decode(errors="replace"))
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text.decode(errors="replace"))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the conversion was killed: nobody wants the rest
 
     callback = llama_cpp.llama_log_callback(log)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))

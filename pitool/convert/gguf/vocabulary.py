@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
                 f"{folder} has a {data['model']['type']} tokenizer, which is not supported",
                 "supported are SentencePiece and byte-level BPE",
             )
+        if not data["model"]["vocab"]:
+            raise BadInput(f"{folder} has a tokenizer without tokens", "download it again")
         if data["model"].get("byte_fallback"):
             return _byte_fallback(folder, size, data, settings)
         return _byte_level(folder, size, data)
@@ -88,10 +91,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return data
 
 
-def _check_size(largest: int, size: int, folder: Path) -> None:
-    if largest >= size:
+def _check_ids(ids: Iterable[int], size: int, folder: Path) -> None:
+    """Refuse ids for which the model has no row."""
+    odd = [i for i in ids if not 0 <= i < size]
+    if odd:
         raise BadInput(
-            f"{folder}: the tokenizer has a token {largest}, the model only {size} rows",
+            f"{folder}: the tokenizer has a token {max(odd)}, the model only {size} rows",
             "take tokenizer and model from the same place",
         )
 
@@ -116,7 +121,7 @@ def _byte_level(folder: Path, size: int, data: dict[str, Any]) -> Vocabulary:
     tokens, scores, types = _blank(size)
     vocabulary = data["model"]["vocab"]
     added = data.get("added_tokens", [])
-    _check_size(max([*vocabulary.values(), *(t["id"] for t in added)]), size, folder)
+    _check_ids([*vocabulary.values(), *(t["id"] for t in added)], size, folder)
     for text, i in vocabulary.items():
         tokens[i], types[i] = text.encode(), int(TokenType.NORMAL)
     for token in added:
@@ -139,7 +144,7 @@ def _byte_fallback(
     tokens, scores, types = _blank(size)
     vocabulary = data["model"]["vocab"]
     added = data.get("added_tokens", [])
-    _check_size(max([*vocabulary.values(), *(t["id"] for t in added)]), size, folder)
+    _check_ids([*vocabulary.values(), *(t["id"] for t in added)], size, folder)
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(data["model"]["merges"]):
         ranks.setdefault("".join(merge.split(" ") if isinstance(merge, str) else merge), rank)
@@ -189,17 +194,17 @@ def _sentencepiece(folder: Path, size: int, settings: dict[str, Any]) -> Vocabul
         raise BadInput(
             f"{folder / 'tokenizer.model'} is no SentencePiece model", "download it again"
         ) from None
-    _check_size(processor.vocab_size() - 1, size, folder)
+    _check_ids([processor.vocab_size() - 1], size, folder)
     tokens, scores, types = _blank(size)
     for i in range(processor.vocab_size()):
         tokens[i], scores[i] = processor.IdToPiece(i).encode(), processor.GetScore(i)
         types[i] = int(_piece_type(processor, i))
     for key, i in (_read_json(folder / "added_tokens.json") or {}).items():
-        _check_size(i, size, folder)
+        _check_ids([i], size, folder)
         tokens[i], scores[i], types[i] = key.encode(), _ADDED_SCORE, int(TokenType.USER_DEFINED)
     for key, token in settings.get("added_tokens_decoder", {}).items():
         i = int(key)
-        _check_size(i, size, folder)
+        _check_ids([i], size, folder)
         text, types[i] = _added_type(token["content"], special=bool(token.get("special")))
         tokens[i], scores[i] = text.encode(), _ADDED_SCORE
     return Vocabulary(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata, size_label
 from numpy.typing import NDArray
 
 from pitool.checkpoint.source import Checkpoint
@@ -94,6 +94,7 @@ def _describe(writer: GGUFWriter, checkpoint: Checkpoint, shape: ModelShape) -> 
     """Write the general keys: name, licence, authors and so on, from the model card."""
     metadata = Metadata.load(None, checkpoint.folder, None, shape.parameters)
     metadata.name = metadata.name or checkpoint.source.id.rpartition("/")[2]
+    metadata.size_label = metadata.size_label or size_label(shape.parameters, 0, 0, 0)
     writer.add_type("model")
     metadata.set_gguf_meta_model(writer)
 

@@ -144,6 +144,7 @@ def rope_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]
             yield f"{prefix}.factor", _factor(config, rope, "factor")
         case "yarn":
             factor = _factor(config, rope, "factor")
+            _check_yarn(config, rope, factor)
             yield f"{prefix}.type", "yarn"
             yield f"{prefix}.factor", factor
             original = _values(config, rope).count(
@@ -153,7 +154,6 @@ def rope_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]
             for key in ("beta_fast", "beta_slow"):
                 if rope.values.get(key) is not None:
                     yield f"{prefix}.yarn_{key}", _factor(config, rope, key)
-            _check_attention(config, rope, factor)
         case _:
             raise BadInput(
                 f"{config.path}: rope scaling {rope.kind!r} is not supported",
@@ -173,14 +173,15 @@ def _factor(config: Config, rope: Rope, key: str) -> float:
     return value
 
 
-def _check_attention(config: Config, rope: Rope, factor: float) -> None:
-    """Refuse a scale of the attention other than YaRN's own: llama.cpp knows no other."""
-    own = 0.1 * log(factor) + 1
-    if not isclose(_values(config, rope).number("attention_factor", own), own, rel_tol=1e-4):
-        raise BadInput(
-            f"{config.path}: rope scaling with an 'attention_factor' of its own is not supported",
-            "convert a checkpoint without it",
-        )
+def _check_yarn(config: Config, rope: Rope, factor: float) -> None:
+    """Refuse numbers other than YaRN's own: llama.cpp's loaders of these families ignore them."""
+    own = {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 0.1 * log(factor) + 1}
+    for key, value in own.items():
+        if not isclose(_values(config, rope).number(key, value), value, rel_tol=1e-4):
+            raise BadInput(
+                f"{config.path}: YaRN with a {key!r} of its own is not supported",
+                "convert a checkpoint without it",
+            )
 
 
 def llama3_frequencies(config: Config) -> NDArray[np.float32] | None:

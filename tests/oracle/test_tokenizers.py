@@ -1,0 +1,153 @@
+"""Token ids of llama.cpp on a vocabulary of ours against the tokenizers library."""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGUFWriter
+from tokenizers import Tokenizer, normalizers
+
+from pitool.convert.gguf.vocabulary import read_vocabulary
+
+pytestmark = [pytest.mark.engine]
+
+SIZES = {"qwen2.5": 151936, "smollm2-135m-instruct": 49152, "tinyllama-chat": 32000}
+TEXTS = {
+    "words": "The quick brown fox jumps over the lazy dog.",
+    "contractions": "I'm sure they'll say it's DON'T, we'Ve, y'all'd've.",
+    "digits": "0 12 345 6789 1234567890 3.14159 1,000,000 ½ ² ٣٤٥ 一二三",
+    "code": "def f(x):\n\treturn {'a': x**2, \"b\": [1]}  # ok\r\n\r\nif __name__ == '__main__':",
+    "spaces": "a  b   c    d\t\te \n f\n\n\n g  \n",
+    "leading": "   three spaces",
+    "trailing": "three spaces   ",
+    "only spaces": "     ",
+    "newlines": "\n\n\n\r\n\r\n",
+    "no-break": "a\u00a0b\u2003c\u200bd\u3000e\ufefff",
+    "german": "Fußgängerübergänge, Größe, naïve café",
+    "combining": "\u0915\u094d\u0937\u093f क्षि x\u0323\u0302",
+    "chinese": "你好，世界！今天天气不错。",
+    "japanese": "日本語のテキスト、カタカナとひらがな。",
+    "korean": "안녕하세요 세계",
+    "arabic": "مرحبا بالعالم، كيف حالك؟ ١٢٣",
+    "hebrew": "שָׁלוֹם עולם",
+    "thai": "สวัสดีชาวโลก",
+    "emoji": "🚀 👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪 ❤️",
+    "symbols": "~!@#$%^&*()_+-={}[]|\\:;\"'<>,.?/ →∑∫√ ™®© «»„“”",
+    "long word": "a" * 300 + "b" * 50,
+    "mixed": "abcДЕЖ123漢字🚀def",
+    "controls": "a\x01b\x7fc",
+    "upper": "HELLO WORLD CamelCaseWords snake_case_words",
+    "url": "https://example.org/a?b=c&d=%20#e",
+    "empty": "",
+}
+SPECIAL = {
+    "qwen2.5": "<|im_start|>user\nHi<|im_end|>\n<|im_start|> <|endoftext|>x<tool_call>y",
+    "smollm2-135m-instruct": "<|im_start|>user\nHi<|im_end|>\n<|endoftext|> x<repo_name>",
+    "tinyllama-chat": "<|user|>\nHi</s>\n<|assistant|>\n",
+}
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def pair(
+    request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Any, Tokenizer]]:
+    """Name, llama.cpp's vocabulary and the library's tokenizer."""
+    name: str = request.param
+    folder = shared_data / "tokenizers" / name
+    path = tmp_path_factory.mktemp("vocabulary") / "m.gguf"
+    write(folder, path, SIZES[name])
+    with opened(path) as vocabulary:
+        yield name, vocabulary, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def write(folder: Path, path: Path, size: int) -> None:
+    """Write a GGUF that holds a vocabulary only."""
+    writer = GGUFWriter(path, "llama")
+    for key in ("block_count", "context_length", "embedding_length", "feed_forward_length",
+                "attention.head_count", "vocab_size"):  # fmt: skip
+        writer.add_uint32(f"llama.{key}", size if key == "vocab_size" else 1)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    read_vocabulary(folder, size).write(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+class opened:  # noqa: N801 - used as a context manager
+    """llama.cpp's vocabulary of a GGUF, through the engine's own code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Any:
+        import os
+
+        from pitool.engine.llamacpp.binding import llama_cpp
+        from pitool.engine.llamacpp.library import Log
+        from pitool.engine.llamacpp.vocabulary import Vocabulary
+
+        self.llama_cpp, self.log = llama_cpp, Log()
+        params = llama_cpp.llama_model_default_params()
+        params.vocab_only = True
+        self.model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        assert self.model, self.log.reason
+        return Vocabulary(self.model)
+
+    def __exit__(self, *_: object) -> None:
+        self.llama_cpp.llama_model_free(self.model)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_texts(pair: tuple[str, Any, Tokenizer], text: str) -> None:
+    name, vocabulary, tokenizer = pair
+    assert vocabulary.encode(text) == tokenizer.encode(text).ids, name
+
+
+def test_decomposed_letters_are_not_composed_by_llama_cpp(
+    pair: tuple[str, Any, Tokenizer],
+) -> None:
+    """Qwen2's tokenizer composes first (NFC), llama.cpp takes text as it is: known and harmless."""
+    _, vocabulary, tokenizer = pair
+    text = unicodedata.normalize("NFD", "naïve Größe")
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    if isinstance(tokenizer.normalizer, normalizers.NFC):
+        assert vocabulary.encode(text) != tokenizer.encode(text).ids
+        composed = unicodedata.normalize("NFC", text)
+        assert vocabulary.encode(composed) == tokenizer.encode(text).ids
+    else:
+        assert vocabulary.encode(text) == tokenizer.encode(text).ids
+
+
+def test_special_tokens_in_a_text(pair: tuple[str, Any, Tokenizer]) -> None:
+    name, vocabulary, tokenizer = pair
+    assert vocabulary.encode(SPECIAL[name]) == tokenizer.encode(SPECIAL[name]).ids
+
+
+def test_every_token_is_written_as_the_library_writes_it(
+    pair: tuple[str, Any, Tokenizer],
+) -> None:
+    _, vocabulary, tokenizer = pair
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    for token in range(0, size, 97):
+        text = tokenizer.decode([token], skip_special_tokens=False)
+        if "\ufffd" not in text and not text.startswith("<0x"):
+            assert vocabulary.text([token]).strip() == text.strip(), token
+
+
+def test_sentencepiece_from_its_own_file_and_from_json_agree(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "tokenizers" / "tinyllama-chat"
+    (tmp_path / "json").mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / file, tmp_path / "json")
+    write(folder, tmp_path / "model.gguf", 32000)
+    write(tmp_path / "json", tmp_path / "json.gguf", 32000)
+    with opened(tmp_path / "model.gguf") as left, opened(tmp_path / "json.gguf") as right:
+        for name, text in TEXTS.items():
+            assert left.encode(text) == right.encode(text), name

@@ -1,0 +1,108 @@
+"""Our forward pass and llama.cpp's on our GGUF against transformers, for every family."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pitool.convert.reference import reference_logits
+from pitool.engine import worker
+from pitool.engine.base import Settings
+from tests.convert.helpers import checkpoint_of, real_engine, write_float
+from tests.tiny import write_checkpoint
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+BASE: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 256,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+CASES: dict[str, dict[str, Any]] = {
+    "llama-tied": {},
+    "llama-untied": {"tie_word_embeddings": False},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "multi-head": {"num_key_value_heads": 4},
+    "one-kv-head": {"num_key_value_heads": 1},
+    "head-dim": {"head_dim": 32},
+    "theta": {"rope_theta": 500000.0},
+    "epsilon": {"rms_norm_eps": 0.1},
+    "llama3": {"rope_scaling": LLAMA3, "max_position_embeddings": 1024},
+    "linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    "yarn": {"rope_scaling": YARN},
+    "yarn-betas": {"rope_scaling": {**YARN, "beta_fast": 32, "beta_slow": 1}},
+    "yarn-without-original": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+    "qwen2-tied": {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]},
+    "qwen2-untied": {
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": False,
+    },
+    "qwen2-yarn": {
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "rope_scaling": YARN,
+    },
+}  # fmt: skip
+IDS = np.random.default_rng(0).integers(0, 300, 90).tolist()
+
+
+def checkpoint(tmp_path: Path, case: str) -> Path:
+    return write_checkpoint(tmp_path / "c", kind="F32", **{**BASE, **CASES[case]})
+
+
+def expected(folder: Path) -> NDArray[np.float32]:
+    """Return the logits of transformers in float32."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, torch_dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    with torch.no_grad():
+        logits: NDArray[np.float32] = model(torch.tensor([IDS])).logits[0].numpy()
+    return logits
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_the_reference_is_that_of_transformers(tmp_path: Path, case: str) -> None:
+    folder = checkpoint(tmp_path, case)
+    wanted = expected(folder)
+    scale = float(np.abs(wanted).max())
+    assert 1 < scale < 100
+    found = reference_logits(checkpoint_of(folder), IDS)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * scale)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_the_engine_on_our_file_is_transformers(tmp_path: Path, case: str) -> None:
+    folder = checkpoint(tmp_path, case)
+    wanted = expected(folder)
+    path = write_float(folder, tmp_path / "m.gguf", "F32")
+    # Flash attention and the usual cache round to float16.
+    exact = Settings(256, 1, 1, outputs=128, kv_type="f32", flash_attention="off")
+    with worker.start("gguf", path, exact) as engine:
+        found = engine.logits(IDS)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * float(np.abs(wanted).max()))
+    with real_engine(path, 256) as engine:
+        usual = engine.logits(IDS)
+    np.testing.assert_allclose(usual, wanted, atol=2e-2 * float(np.abs(wanted).max()))
+
+
+def test_settings_of_transformers_5_mean_the_same(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "llama3")
+    before = reference_logits(checkpoint_of(folder), IDS)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"] = {
+        **config.pop("rope_scaling"),
+        "rope_theta": config.pop("rope_theta"),
+    }
+    path.write_text(json.dumps(config))
+    np.testing.assert_array_equal(reference_logits(checkpoint_of(folder), IDS), before)
