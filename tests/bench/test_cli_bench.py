@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pitool.bench import run
-from pitool.cli.bench import command
+from pitool.cli.main import cli
 from pitool.errors import Interrupted, PitoolError, UsageError
 
 Bundle = Callable[..., Path]
 
 
 def bench(*words: str | Path) -> Result:
-    return CliRunner().invoke(command, [str(word) for word in words], standalone_mode=False)
+    return CliRunner().invoke(cli, ["bench", *map(str, words)], standalone_mode=False)
 
 
 def test_the_table_goes_to_stdout_and_progress_to_stderr(bundle: Bundle) -> None:

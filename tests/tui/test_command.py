@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from pitool.cli.chat import command
+from pitool.cli.main import cli
 from pitool.errors import UsageError
 
 
 def test_needs_a_terminal() -> None:
     with pytest.raises(UsageError, match="chat needs a terminal: use pitool run for pipes"):
-        CliRunner().invoke(command, [], catch_exceptions=False)
+        CliRunner().invoke(cli, ["chat"], catch_exceptions=False)
 
 
 def test_help_shows_an_example() -> None:
-    result = CliRunner().invoke(command, ["--help"])
+    result = CliRunner().invoke(cli, ["chat", "--help"])
     assert result.exit_code == 0
     assert "pitool chat sample --quant" in result.output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -265,4 +264,3 @@ def test_real_worker_that_is_killed(
     with pytest.raises(ProcessLookupError):
         os.kill(pids[1], 0)
     assert len(set(pids)) == 2
-    assert "llama_cpp" not in sys.modules
