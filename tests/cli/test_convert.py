@@ -362,16 +362,21 @@ STAGES = ["writing BF16", "quantising to Q4_K_M", "computing the reference", "ve
 def test_interrupting_leaves_nothing(
     tiny_checkpoint: Path, private_home: Path, stage: str, number: signal.Signals
 ) -> None:
-    with start("convert", tiny_checkpoint, "--ram", "1gb", "--quant", "Q4_K_M") as process:
-        wait_for_stage(process, stage)
-        below = children(process.pid)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+    order = ("convert", tiny_checkpoint, "--ram", "1gb", "--quant", "Q4_K_M", "--force")
+    for _ in range(5):  # on a busy machine the signal may come when all is done
+        with start(*order) as process:
+            wait_for_stage(process, stage)
+            below = children(process.pid)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        assert wait_until_gone(below) == set()
+        if process.returncode != 0:
+            break
+        shutil.rmtree(private_home / "bundles")
     result = Result(process.returncode, out.decode(), err.decode())
     assert result.sentence == "pitool: interrupted."
     check_failure(result, 130)
     assert names(private_home / "bundles") == set()
-    assert wait_until_gone(below) == set()
 
 
 @pytest.mark.engine
