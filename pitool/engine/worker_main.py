@@ -18,9 +18,9 @@ from pitool.engine import registry, wire
 from pitool.engine.base import Engine, Sampling, Settings
 from pitool.errors import PitoolError
 
-# Tokens that come faster are sent together: each message wakes the parent on a core that the
-# model could use.
-FLUSH_SECONDS = 0.02
+# Tokens that come faster are sent together, but for the first: each message wakes the parent on a
+# core that the model could use.
+FLUSH_SECONDS = 0.05
 PROGRESS_STEP = 0.01
 
 
@@ -110,7 +110,8 @@ class Server:
         for token in self._loaded.stream(prompt, Sampling(**sampling)):
             held.append(wire.token_to_json(token))
             now = time.perf_counter()
-            if token.finish or now - sent >= FLUSH_SECONDS:
+            first = token.timings.decoded_tokens == 1
+            if first or token.finish or now - sent >= FLUSH_SECONDS:
                 self._wire.send({"tokens": held})
                 held, sent = [], now
 
