@@ -79,8 +79,6 @@ def command(
         if as_json:
             click.echo(json.dumps(_plan_json(source, plan, target), indent=2))
         return
-    if not _complete(source):
-        source = hub.fetch_weights(source)
     job = pipeline.Job(plan, target, force, os.cpu_count() or 1)
     with show.Progress() as progress:
         bundle = pipeline.convert(source, job, _open_engine, progress)
@@ -88,11 +86,6 @@ def command(
         click.echo(json.dumps(_bundle_json(bundle), indent=2))
     else:
         show.bundle(bundle)
-
-
-def _complete(source: Source) -> bool:
-    """Tell whether the weights are on this machine: they always are in a user's own folder."""
-    return source.revision is None
 
 
 def _open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:

@@ -58,8 +58,8 @@ def convert(source: Source, job: Job, open_engine: OpenEngine, progress: Progres
 
 
 def download(source: Source) -> Source:
-    """Return the source with all its files on this machine."""
-    return source if source.folder else hub.fetch_weights(source)
+    """Return the source with all its files on this machine; only the hub's have a revision."""
+    return source if source.revision is None else hub.fetch_weights(source)
 
 
 def native_kind(checkpoint: Checkpoint) -> Quantisation:
