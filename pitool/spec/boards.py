@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pitool.errors import UsageError
 from pitool.spec import tables
+from pitool.spec.formats import repacked_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +19,15 @@ class Ram:
     """One RAM size that a board is sold with.
 
     ``tier`` is a key of ``tiers.toml``; ``mem_total_mib`` is what Linux reports as MemTotal, the
-    smallest value seen; ``price_usd`` is the list price on ``price_date`` (YYYY-MM).
+    smallest value seen; ``price_usd`` is the list price on ``price_date`` (YYYY-MM);
+    ``available``: whether it can be bought.
     """
 
     tier: str
     mem_total_mib: int
     price_usd: float | None = None
     price_date: str | None = None
+    available: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class Board:
     ``compatible``: entries of the device tree's ``compatible`` that name it;
     ``revision_types``: the type field (bits 4-11) of its revision codes;
     ``features``: of ``neon crc fp16 dotprod``; ``bandwidth_gbs``: effective memory bandwidth of a
-    decode at the best thread count, in 1e9 bytes/s; ``sources``: where each figure is from.
+    decode at the best thread count, in 1e9 bytes/s, ``bandwidth_all_gbs`` on every core;
+    ``prefill_error``, ``decode_error``: share by which predictions were seen to miss;
+    ``read_gbs``: what plain reading gives, as ``pitool tune --probe`` measures it; ``sources``:
+    where each figure is from.
     """
 
     name: str
@@ -69,11 +75,20 @@ class Board:
     page_kib: int
     decode_threads: int
     bandwidth_gbs: float
+    bandwidth_all_gbs: float
+    prefill_error: float
+    decode_error: float
     prefill_gflops: Prefill
     ram: tuple[Ram, ...]
     sources: dict[str, str]
     watts: Watts | None = None
+    read_gbs: float | None = None
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def repacked(self) -> frozenset[str]:
+        """Names of the tensor types that ggml interleaves for this CPU."""
+        return repacked_types(self.features)
 
     @property
     def dotprod(self) -> bool:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.errors import BadInput, PitoolError, UsageError
-from pitool.spec import gguf, manifest, tables
+from pitool.spec import gguf, manifest, onnx, tables
 from pitool.spec.files import what_is
 from pitool.spec.manifest import Artifact, Manifest
+
+# Tokens of context for a model that was not planned: more is asked for by --context.
+LOOSE_CONTEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,13 @@ class Runnable:
     bytes: int
     context: int
     artifact: Artifact | None = None
+
+    @property
+    def planned(self) -> int | None:
+        """Bytes that the manifest plans for; None without a plan."""
+        if self.artifact is None:
+            return None
+        return sum(line.bytes for line in self.artifact.memory) or None
 
 
 def home() -> Path:
@@ -93,22 +103,28 @@ def newest() -> Bundle:
 
 
 def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnable:
-    """Return what to run: of a bundle, a GGUF file, or the newest bundle when None.
+    """Return what to run: of a bundle, a GGUF file, an ONNX folder, the newest bundle when None.
 
-    ``quantisation`` picks an artifact; the first of the manifest is the default.
+    ``quantisation`` picks an artifact, by a format's name the first of that format; the first of
+    the manifest is the default.
     """
-    if where is not None and what_is(where) == "file":
-        return _loose(where, quantisation)
+    if where is not None and (found := _loose(where)):
+        if quantisation and quantisation.upper() not in (found.quantisation, found.format.upper()):
+            raise UsageError(f"{where} is {found.quantisation}, not {quantisation}", "omit --quant")
+        return found
     return choose(newest() if where is None else open_bundle(where), quantisation)
+
+
+def artifact_names(where: Path) -> list[str]:
+    """Return the quantisations of a bundle's artifacts, or of a file or folder its own."""
+    if found := _loose(where):
+        return [found.quantisation]
+    return [artifact.quantisation for artifact in open_bundle(where).manifest.artifacts]
 
 
 def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
     """Return an artifact of a bundle, checked to be there and whole by its size."""
-    artifacts = {a.quantisation: a for a in bundle.manifest.artifacts}
-    if quantisation is None:
-        artifact = bundle.manifest.artifacts[0]
-    else:
-        artifact = tables.lookup(artifacts, quantisation.upper(), "artifact", UsageError)
+    artifact = _pick(bundle.manifest, quantisation)
     for file in artifact.files:
         path = bundle.path / file.path
         size = path.stat().st_size if path.is_file() else None
@@ -120,23 +136,58 @@ def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
         name=bundle.manifest.name,
         format=artifact.format,
         quantisation=artifact.quantisation,
-        entry=bundle.path / artifact.files[0].path,
+        entry=_entry(bundle.path, artifact),
         bytes=artifact.bytes,
         context=artifact.context,
         artifact=artifact,
     )
 
 
-def _loose(path: Path, quantisation: str | None) -> Runnable:
-    """Return a GGUF file that is not part of a bundle; UsageError when it is another than asked."""
+def _pick(known: Manifest, quantisation: str | None) -> Artifact:
+    """Return the artifact of a quantisation, or the first of a format, or the first of all."""
+    by_name: dict[str, Artifact] = {}
+    for artifact in known.artifacts:
+        by_name.setdefault(artifact.quantisation, artifact)
+        by_name.setdefault(artifact.format.upper(), artifact)
+    if quantisation is None:
+        return known.artifacts[0]
+    return tables.lookup(by_name, quantisation.upper(), "artifact", UsageError)
+
+
+def _entry(folder: Path, artifact: Artifact) -> Path:
+    """Return what the engine opens: the first file, or the folder of an ONNX artifact's."""
+    first = folder / artifact.files[0].path
+    return first.parent if artifact.format == "onnx" else first
+
+
+def _loose(path: Path) -> Runnable | None:
+    """Return a GGUF file or an ONNX folder that is not part of a bundle; None for another thing."""
+    if what_is(path) == "file":
+        return _loose_gguf(path)
+    if onnx.is_onnx_folder(path) and what_is(path / manifest.FILE_NAME) is None:
+        return _loose_onnx(path)
+    return None
+
+
+def _loose_gguf(path: Path) -> Runnable:
     header = gguf.read_header(path)
-    if quantisation and quantisation.upper() != header.quantisation:
-        raise UsageError(f"{path} is {header.quantisation}, not {quantisation}", "omit --quant")
     return Runnable(
         name=str(header.metadata.get("general.name", path.stem)),
         format="gguf",
         quantisation=header.quantisation,
         entry=path,
         bytes=header.bytes,
-        context=min(header.number("context_length", 4096), 4096),
+        context=min(header.number("context_length", LOOSE_CONTEXT), LOOSE_CONTEXT),
+    )
+
+
+def _loose_onnx(path: Path) -> Runnable:
+    folder = onnx.read_folder(path)
+    return Runnable(
+        name=folder.name,
+        format="onnx",
+        quantisation=folder.quantisation,
+        entry=folder.path,
+        bytes=folder.bytes,
+        context=min(folder.context, LOOSE_CONTEXT),
     )

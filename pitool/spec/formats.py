@@ -6,6 +6,7 @@ which type is in ``quantisation``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -86,6 +87,20 @@ class Quantisation:
     def quantised(self) -> bool:
         """Whether it has fewer bits than a half-precision float."""
         return self.base not in ("F32", "F16", "BF16")
+
+
+# Types that ggml interleaves at load where the CPU has the kernels, by the feature that decides
+# (ggml_repack_get_optimal_repack_type in ggml-cpu/repack.cpp); without any, nothing is.
+REPACKED = {
+    "dotprod": frozenset({"Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4"}),
+    "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
+    "avx512f": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}),
+}
+
+
+def repacked_types(features: Iterable[str]) -> frozenset[str]:
+    """Return the names of the types that ggml interleaves on a CPU with these features."""
+    return frozenset[str]().union(*(REPACKED.get(feature, ()) for feature in features))
 
 
 # Those that llama.cpp makes without an importance matrix; best quality first.

@@ -35,12 +35,25 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA: the name of its folder, the factor of its change, and its files."""
+
+    name: str
+    scale: float
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """The checkpoint: hub id or folder name, revision (None for a folder), and its files."""
+    """The checkpoint: hub id or folder name, revision (None for a folder), and its files.
+
+    ``adapters``: the LoRAs that are merged into it, in order.
+    """
 
     id: str
     revision: str | None
     files: tuple[FileEntry, ...]
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,7 @@ class Certificate:
     ``tokens`` predictions on ``text`` were compared with a float32 forward pass of the
     checkpoint: ``mean_kl`` and ``max_kl`` in nats per token (llama-perplexity's definition),
     ``top1`` the share of equal most likely tokens, perplexities of the checkpoint and artifact.
+    ``compact_kl``: the mean against the compact reference of the bundle, which a board repeats.
     """
 
     reference: str
@@ -77,11 +91,17 @@ class Certificate:
     top1: float
     perplexity: float
     reference_perplexity: float
+    median_kl: float | None = None
+    p99_kl: float | None = None
+    compact_kl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One runnable file set; ``context`` in tokens, ``parameters`` a count of weights."""
+    """One runnable file set; ``context`` in tokens, ``parameters`` a count of weights.
+
+    ``kv_type`` and ``micro_batch`` are what the memory is planned with.
+    """
 
     format: str
     quantisation: str
@@ -93,6 +113,8 @@ class Artifact:
     memory: tuple[MemoryLine, ...]
     speed: tuple[Speed, ...]
     certificate: Certificate | None = None
+    kv_type: str = "f16"
+    micro_batch: int = 512
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -108,7 +130,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A bundle. ``created`` is ISO 8601 in UTC; ``versions`` of pitool and what it used."""
+    """A bundle. ``created`` is ISO 8601 in UTC; ``versions`` of pitool and what it used.
+
+    ``reference``: the compact reference; ``extras``: other files that are no artifact, such as
+    the importance matrix.
+    """
 
     name: str
     source: Source
@@ -118,6 +144,8 @@ class Manifest:
     versions: dict[str, str]
     artifacts: tuple[Artifact, ...]
     licence: str | None = None
+    reference: FileEntry | None = None
+    extras: tuple[FileEntry, ...] = ()
     schema: str = SCHEMA
 
     def __post_init__(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pitool.errors import DoesNotFit
 from pitool.spec.formats import TENSOR_TYPES
 from pitool.spec.manifest import MemoryLine
 from pitool.spec.model import ModelShape
@@ -17,9 +16,6 @@ from pitool.spec.quantisation import TypedTensor
 
 MIB = 1024 * 1024
 KV_CACHE = "KV cache"
-
-# Types that ggml interleaves for CPUs with an integer dot product (ggml-cpu/repack.cpp).
-REPACKED = frozenset({"Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4"})
 
 # Resident memory measured on x86_64 with Python 3.11: the worker with an empty model, what a token
 # of the vocabulary adds to it, and the chat's own process.
@@ -30,7 +26,10 @@ CHAT_BYTES = 46 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How a model is loaded, as far as memory goes; see ``engine.base.Settings``."""
+    """How a model is loaded, as far as memory goes; see ``engine.base.Settings``.
+
+    ``adapter``: bytes of a LoRA adapter that is kept apart from the weights.
+    """
 
     context: int
     micro_batch: int = 512
@@ -38,6 +37,7 @@ class Load:
     kv_type: str = "f16"
     mapped: bool = False
     repack: bool = True
+    adapter: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,16 @@ class MemoryPlan:
 
 
 def plan_memory(
-    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, dotprod: bool
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
 ) -> MemoryPlan:
-    """Return what llama.cpp will hold; ``dotprod`` tells whether the CPU's kernels repack."""
+    """Return what llama.cpp will hold; ``repacked``: types that it interleaves for the CPU."""
     tensors = tuple(tensors)
     weights = sum(t.bytes for t in tensors)
-    copies = _repacked_bytes(model, tensors, load) if dotprod and load.repack else 0
+    copies = _repacked_bytes(model, tensors, load, repacked) if load.repack else 0
     lines = [
         MemoryLine("weights", weights),
         MemoryLine("repacked copies", copies),
+        MemoryLine("LoRA adapter", load.adapter),
         MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
         MemoryLine("compute buffers", compute_bytes(model, load)),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
@@ -70,7 +71,9 @@ def plan_memory(
     return MemoryPlan(tuple(line for line in lines if line.bytes))
 
 
-def _repacked_bytes(model: ModelShape, tensors: Iterable[TypedTensor], load: Load) -> int:
+def _repacked_bytes(
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, repacked: frozenset[str]
+) -> int:
     """Bytes of interleaved weights that lie in memory beside the plain ones.
 
     A tied embedding is kept twice: plain for its rows, interleaved as the head. The others are
@@ -78,7 +81,7 @@ def _repacked_bytes(model: ModelShape, tensors: Iterable[TypedTensor], load: Loa
     """
     total = 0
     for t in tensors:
-        if t.type.name not in REPACKED or len(t.tensor.shape) < 2:
+        if t.type.name not in repacked or len(t.tensor.shape) < 2:
             continue
         head = t.tensor.name == "token_embd.weight"
         if (head and model.tied) or (load.mapped and not head):
@@ -87,11 +90,14 @@ def _repacked_bytes(model: ModelShape, tensors: Iterable[TypedTensor], load: Loa
 
 
 def kv_cache_bytes(model: ModelShape, context: int, kv_type: str) -> int:
-    """Bytes of keys and values for ``context`` tokens (llama.cpp rounds it up to 256)."""
+    """Bytes of keys and values for ``context`` tokens (llama.cpp rounds it up to 256).
+
+    Layers with a window keep all tokens as well: the engine leaves ``swa_full`` on.
+    """
     cells = -(-context // 256) * 256
-    row = model.kv_heads * model.head_dim
     kind = TENSOR_TYPES[kv_type.upper()]
-    return 2 * model.layers * cells * (row * kind.block_bytes // kind.block)
+    rows = sum(row * kind.block_bytes // kind.block for _, row in model.layer_caches())
+    return 2 * cells * rows
 
 
 def compute_bytes(model: ModelShape, load: Load) -> int:
@@ -109,26 +115,36 @@ def longest_context(
     load: Load,
     budget: int,
     *,
-    dotprod: bool,
+    repacked: frozenset[str],
 ) -> int:
     """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
-    tensors = tuple(tensors)
+    left = budget - plan_memory(model, tensors, load, repacked=repacked).total
+    left += _context_bytes(model, load)
     low, high = 0, model.context // 256
     while low < high:
         middle = (low + high + 1) // 2
-        trial = replace(load, context=middle * 256)
-        fits = plan_memory(model, tensors, trial, dotprod=dotprod).total <= budget
+        fits = _context_bytes(model, replace(load, context=middle * 256)) <= left
         low, high = (middle, high) if fits else (low, middle - 1)
     return low * 256
 
 
-def require(plan: MemoryPlan, budget: int, what: str, remedy: str) -> None:
-    """Raise DoesNotFit with the numbers when ``plan`` is larger than ``budget``."""
-    if plan.total > budget:
-        raise DoesNotFit(
-            f"{what} needs {format_bytes(plan.total)} and {format_bytes(budget)} are there",
-            remedy,
-        )
+def _context_bytes(model: ModelShape, load: Load) -> int:
+    """Bytes of the lines that depend on the context."""
+    return kv_cache_bytes(model, load.context, load.kv_type) + compute_bytes(model, load)
+
+
+def loading_peak(
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
+) -> int:
+    """Return the most bytes held while the weights are read, before there is a context.
+
+    A tensor that is interleaved is read whole into a buffer of its own first.
+    """
+    tensors = tuple(tensors)
+    plan = plan_memory(model, tensors, load, repacked=repacked)
+    held = plan.total - _context_bytes(model, load)
+    staged = (t.bytes for t in tensors if t.type.name in repacked and len(t.tensor.shape) > 1)
+    return held + (max(staged, default=0) if load.repack and not load.mapped else 0)
 
 
 def format_bytes(count: float) -> str:

@@ -24,6 +24,10 @@ class ModelShape:
     """A decoder-only transformer.
 
     ``context``: tokens it was trained for; ``tensors``: all that a GGUF of it holds, in order.
+    ``windows``: for each layer, how many tokens back it attends to, 0 for all; empty means all in
+    every layer. ``kv_rows``: for each layer, the numbers in a token's key (as many in its value),
+    0 for a layer without attention; empty means ``kv_heads * head_dim`` in every layer.
+    ``experts`` and ``experts_used``: of a mixture of experts, in all and for one token.
     """
 
     architecture: str
@@ -36,6 +40,10 @@ class ModelShape:
     vocabulary: int
     context: int
     tensors: tuple[TensorShape, ...]
+    windows: tuple[int, ...] = ()
+    kv_rows: tuple[int, ...] = ()
+    experts: int = 0
+    experts_used: int = 0
 
     @property
     def parameters(self) -> int:
@@ -50,3 +58,15 @@ class ModelShape:
     def streamed(self, name: str) -> bool:
         """Whether a decode reads all of this tensor: an untied embedding gives one row only."""
         return name != "token_embd.weight" or self.tied
+
+    def read_share(self, name: str) -> float:
+        """Which part of this tensor a decode reads on average: of experts, those used."""
+        if self.experts and "_exps." in name:
+            return self.experts_used / self.experts
+        return 1.0 if self.streamed(name) else 0.0
+
+    def layer_caches(self) -> tuple[tuple[int, int], ...]:
+        """Return window and numbers in a key, for each layer."""
+        windows = self.windows or (0,) * self.layers
+        rows = self.kv_rows or (self.kv_heads * self.head_dim,) * self.layers
+        return tuple(zip(windows, rows, strict=True))

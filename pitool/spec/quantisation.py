@@ -23,6 +23,13 @@ _FALLBACK = {
 }
 
 
+# What llama.cpp treats as values, alone or in one matrix with queries and keys.
+_VALUES = ("attn_v.weight", "attn_qkv.weight")
+# It gives more bits to the attention of models with as many experts as Mixtral.
+_MIXTRAL = 8
+_MIXTRAL_OUTPUT = frozenset({"Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M"})
+
+
 @dataclass(frozen=True, slots=True)
 class TypedTensor:
     """A tensor with the type it is stored in."""
@@ -43,21 +50,18 @@ def assign_types(model: ModelShape, quantisation: Quantisation) -> tuple[TypedTe
 
 def _assign(model: ModelShape, quantisation: Quantisation) -> Iterator[TypedTensor]:
     # Counted in the order in which llama.cpp walks the tensors: by layer, as text.
-    order = sorted(model.tensors, key=lambda tensor: _walk_key(tensor.name))
-    attention_v = {
-        t.name: i for i, t in enumerate(t for t in order if t.name.endswith("attn_v.weight"))
-    }
-    feed_forward = {
-        t.name: i for i, t in enumerate(t for t in order if t.name.endswith("ffn_down.weight"))
-    }
+    order = sorted((t.name for t in model.tensors if quantisable(t)), key=_walk_key)
+    values = [name for name in order if name.endswith(_VALUES)]
+    down = [name for name in order if _part(name).startswith("ffn_down")]
+    positions = {name: i for part in (values, down) for i, name in enumerate(part)}
     for tensor in model.tensors:
-        if not _quantisable(tensor):
+        if not quantisable(tensor):
             yield TypedTensor(tensor, TENSOR_TYPES["F32"])
             continue
         name = quantisation.base
         if quantisation.quantised:
-            position = attention_v.get(tensor.name, feed_forward.get(tensor.name, 0))
-            name = _mixture(model, quantisation, tensor, position)
+            position = positions.get(tensor.name, 0)
+            name = _mixture(model, quantisation, tensor, position, len(values))
             name = _fit_row(tensor.shape[-1], name)
         yield TypedTensor(tensor, TENSOR_TYPES[name])
 
@@ -68,11 +72,16 @@ def _walk_key(name: str) -> tuple[int, str]:
     return (int(match[1]) if match else -1, name)
 
 
-def _quantisable(tensor: TensorShape) -> bool:
+# Matrices that stay in F32: norms by head, routers, positions, short convolutions.
+_KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "shortconv.conv.weight")
+
+
+def quantisable(tensor: TensorShape) -> bool:
+    """Tell whether llama.cpp quantises a tensor at all."""
     return (
         len(tensor.shape) >= 2
         and tensor.name.endswith("weight")
-        and not tensor.name.endswith("_norm.weight")
+        and not tensor.name.endswith(_KEPT)
     )
 
 
@@ -88,31 +97,40 @@ def _more_bits(i: int, n: int) -> bool:
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
 
 
+def _part(name: str) -> str:
+    """Return what of a layer a tensor is: ``attn_v`` of ``blk.3.attn_v.weight``."""
+    return name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
+
+
 def _mixture(
-    model: ModelShape, quantisation: Quantisation, tensor: TensorShape, position: int
+    model: ModelShape, quantisation: Quantisation, tensor: TensorShape, position: int, values: int
 ) -> str:
-    """Return the type by the tensor's part in the model, before rows are looked at."""
-    part = tensor.name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
+    """Return the type by the tensor's part in the model, before rows are looked at.
+
+    ``position``: which of its kind it is; ``values``: how many matrices of values there are.
+    """
+    part = _part(tensor.name)
     if tensor.name == "output.weight" or (tensor.name == "token_embd.weight" and model.tied):
         whole = tensor.shape[-1] % TENSOR_TYPES[quantisation.base].block == 0
         return "Q6_K" if whole and quantisation.base != "Q8_0" else "Q8_0"
-    layers = model.layers
-    if part == "attn_v":
-        return _attention_v(model, quantisation, position)
-    if part == "ffn_down":
-        return _feed_forward_down(quantisation, position, layers)
+    if tensor.name.endswith(_VALUES):
+        return _attention_v(model, quantisation, position, values)
+    if part.startswith("ffn_down"):
+        return _feed_forward_down(quantisation, position, model.layers)
+    if part == "attn_k" and model.experts == _MIXTRAL:
+        return "Q8_0"
+    if part == "attn_output" and model.experts == _MIXTRAL:
+        return "Q5_K" if quantisation.name in _MIXTRAL_OUTPUT else quantisation.base
     if part == "attn_output":
         return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(
-            quantisation.name, quantisation.base
-        )
-    if part == "attn_qkv":
-        return {"Q3_K_M": "Q4_K", "Q3_K_L": "Q4_K", "Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}.get(
             quantisation.name, quantisation.base
         )
     return quantisation.base
 
 
-def _attention_v(model: ModelShape, quantisation: Quantisation, i: int) -> str:
+def _attention_v(model: ModelShape, quantisation: Quantisation, i: int, n: int) -> str:
+    if model.experts == _MIXTRAL:
+        return "Q8_0"
     groups = model.heads // model.kv_heads
     # llama.cpp knows the 70B class, whose attn_v is small, by its 80 layers.
     spare = model.layers == 80 and (groups > 1 or model.architecture == "qwen2")
@@ -125,7 +143,7 @@ def _attention_v(model: ModelShape, quantisation: Quantisation, i: int) -> str:
             name = "Q5_K"
         case "IQ4_NL" | "IQ4_XS" if groups >= 4:
             name = "Q5_K"
-        case "Q4_K_M" | "Q5_K_M" if _more_bits(i, model.layers):
+        case "Q4_K_M" | "Q5_K_M" if _more_bits(i, n):
             name = "Q6_K"
         case "Q4_K_S" if i < 4:
             name = "Q5_K"

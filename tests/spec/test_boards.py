@@ -23,7 +23,10 @@ FIGURES = {
     "features",
     "page_kib",
     "decode_threads",
+    "bandwidth_all_gbs",
     "bandwidth_gbs",
+    "decode_error",
+    "prefill_error",
     "prefill_gflops",
     "ram",
 }
@@ -55,6 +58,8 @@ def test_each_figure_has_a_source_and_each_source_a_figure(key: str, board: Boar
     expected = set(FIGURES)
     if board.watts:
         expected.add("watts")
+    if board.read_gbs:
+        expected.add("read_gbs")
     if any(ram.price_usd for ram in board.ram):
         expected.add("price_usd")
     assert set(board.sources) == expected
@@ -148,7 +153,7 @@ def test_boards_with_a_tier() -> None:
 def test_a_wrong_key_in_a_board_names_file_and_board(tmp_path: Path) -> None:
     path = tmp_path / "boards.toml"
     text = (tables.recipes_folder() / "boards.toml").read_text(encoding="utf-8")
-    path.write_text(text.replace("bandwidth_gbs = 11.34", "bandwith_gbs = 11.34", 1), "utf-8")
+    path.write_text(text.replace("bandwidth_gbs = 11.8", "bandwith_gbs = 11.8", 1), "utf-8")
     with pytest.raises(
         BadInput, match=r"boards\.toml: pi5 has an unknown key 'bandwith_gbs': .*'bandwidth_gbs'"
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,62 @@ def test_a_loose_file_has_one_quantisation_only(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     with pytest.raises(UsageError, match=r"m\.gguf is Q4_K_M, not Q8_0"):
         bundles.find_runnable(path, "Q8_0")
+
+
+def make_onnx(folder: Path) -> Path:
+    """Write an ONNX folder whose graph is empty."""
+    folder.mkdir(parents=True)
+    decoder = {"num_hidden_layers": 1, "num_key_value_heads": 1, "head_size": 16}
+    model = {
+        "decoder": decoder, "eos_token_id": [1], "vocab_size": 8, "context_length": 512,
+    }  # fmt: skip
+    (folder / "genai_config.json").write_text(json.dumps({"model": model}))
+    (folder / "model.onnx").write_bytes(b"\x3a\x00")  # field 7, the graph, of no bytes
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def make_both(folder: Path) -> Path:
+    """Write a bundle of two GGUF files and two ONNX folders."""
+    known = manifest.read(make(folder))
+    artifacts = list(known.artifacts)
+    for quant in ("INT4", "INT8"):
+        inside = make_onnx(folder / f"onnx-{quant.lower()}")
+        files = tuple(manifest.file_entry(path, folder) for path in sorted(inside.iterdir()))
+        artifacts.append(Artifact("onnx", quant, files, "llama", 5, 512, 4.5, (), ()))
+    manifest.write(folder, replace(known, artifacts=tuple(artifacts)))
+    return folder
+
+
+def test_the_entry_of_an_onnx_artifact_is_its_folder(tmp_path: Path) -> None:
+    folder = make_both(tmp_path / "b")
+    runnable = bundles.find_runnable(folder, "int8")
+    assert (runnable.format, runnable.quantisation) == ("onnx", "INT8")
+    assert runnable.entry == folder / "onnx-int8"
+    assert bundles.artifact_names(folder) == ["F16", "Q4_K_M", "INT4", "INT8"]
+
+
+@pytest.mark.parametrize(("asked", "found"), [("onnx", "INT4"), ("GGUF", "F16"), (None, "F16")])
+def test_a_format_picks_its_first_artifact(tmp_path: Path, asked: str | None, found: str) -> None:
+    assert bundles.find_runnable(make_both(tmp_path / "b"), asked).quantisation == found
+
+
+def test_any_missing_file_of_an_onnx_artifact_is_found(tmp_path: Path) -> None:
+    folder = make_both(tmp_path / "b")
+    (folder / "onnx-int4" / "tokenizer.json").unlink()
+    with pytest.raises(BadInput, match=r"tokenizer\.json is missing"):
+        bundles.find_runnable(folder, "INT4")
+
+
+def test_a_loose_onnx_folder(tmp_path: Path) -> None:
+    folder = make_onnx(tmp_path / "smollm-int4")
+    runnable = bundles.find_runnable(folder)
+    assert (runnable.name, runnable.format, runnable.quantisation) == (
+        "smollm-int4", "onnx", "INT4",
+    )  # fmt: skip
+    assert (runnable.entry, runnable.bytes, runnable.context) == (folder, 2, 512)
+    assert runnable.artifact is None
+    assert bundles.find_runnable(folder, "onnx") == runnable
+    assert bundles.artifact_names(folder) == ["INT4"]
+    with pytest.raises(UsageError, match="is INT4, not INT8"):
+        bundles.find_runnable(folder, "INT8")

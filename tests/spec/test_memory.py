@@ -9,21 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pitool.errors import DoesNotFit
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.manifest import MemoryLine
+from pitool.spec.formats import QUANTISATIONS, repacked_types
 from pitool.spec.memory import (
     Load,
-    MemoryPlan,
     format_bytes,
     kv_cache_bytes,
     longest_context,
     plan_memory,
-    require,
 )
 from pitool.spec.model import ModelShape
 from pitool.spec.quantisation import assign_types
 from tests.spec.shapes import shape
+
+NOTHING: frozenset[str] = frozenset()
+DOTPROD = repacked_types(["dotprod"])
 
 # Qwen2.5-0.5B: 24 layers, two key-value heads of 64.
 QWEN: dict[str, Any] = {
@@ -33,10 +32,12 @@ QWEN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def lines(model: ModelShape, quant: str, load: Load, *, dotprod: bool = False) -> dict[str, int]:
+def lines(
+    model: ModelShape, quant: str, load: Load, *, repacked: frozenset[str] = NOTHING
+) -> dict[str, int]:
     typed = assign_types(model, QUANTISATIONS[quant])
     return {
-        line.name: line.bytes for line in plan_memory(model, typed, load, dotprod=dotprod).lines
+        line.name: line.bytes for line in plan_memory(model, typed, load, repacked=repacked).lines
     }
 
 
@@ -59,18 +60,18 @@ def test_weights_are_what_the_types_say() -> None:
 def test_a_tied_embedding_is_kept_twice_where_kernels_repack() -> None:
     model = shape(**QWEN)
     embedding = 151936 * 896 * 34 // 32
-    assert lines(model, "Q8_0", Load(512), dotprod=True)["repacked copies"] == embedding
-    assert "repacked copies" not in lines(model, "Q8_0", Load(512), dotprod=False)
-    assert "repacked copies" not in lines(model, "Q8_0", Load(512, repack=False), dotprod=True)
-    assert "repacked copies" not in lines(model, "F16", Load(512), dotprod=True)
+    assert lines(model, "Q8_0", Load(512), repacked=DOTPROD)["repacked copies"] == embedding
+    assert "repacked copies" not in lines(model, "Q8_0", Load(512), repacked=NOTHING)
+    assert "repacked copies" not in lines(model, "Q8_0", Load(512, repack=False), repacked=DOTPROD)
+    assert "repacked copies" not in lines(model, "F16", Load(512), repacked=DOTPROD)
     untied = shape(**{**QWEN, "tie_word_embeddings": False})
-    assert "repacked copies" not in lines(untied, "Q8_0", Load(512), dotprod=True)
+    assert "repacked copies" not in lines(untied, "Q8_0", Load(512), repacked=DOTPROD)
 
 
 def test_a_mapped_file_is_kept_twice_but_for_the_rows() -> None:
     untied = shape(**{**QWEN, "tie_word_embeddings": False})
     matrices = [t for t in untied.tensors if len(t.shape) == 2 and t.name != "token_embd.weight"]
-    copies = lines(untied, "Q8_0", Load(512, mapped=True), dotprod=True)["repacked copies"]
+    copies = lines(untied, "Q8_0", Load(512, mapped=True), repacked=DOTPROD)["repacked copies"]
     assert copies == sum(t.weights for t in matrices) * 34 // 32
 
 
@@ -88,6 +89,7 @@ loads = st.builds(
     mapped=st.booleans(),
     repack=st.booleans(),
 )
+repacks = st.sampled_from([NOTHING, DOTPROD])
 models = st.builds(
     shape,
     num_hidden_layers=st.integers(1, 40),
@@ -99,23 +101,23 @@ models = st.builds(
 )
 
 
-@given(model=models, quant=quants, load=loads, dotprod=st.booleans())
+@given(model=models, quant=quants, load=loads, repacked=repacks)
 def test_the_sum_is_that_of_its_lines(
-    model: ModelShape, quant: str, load: Load, dotprod: bool
+    model: ModelShape, quant: str, load: Load, repacked: frozenset[str]
 ) -> None:
-    plan = plan_memory(model, assign_types(model, QUANTISATIONS[quant]), load, dotprod=dotprod)
+    plan = plan_memory(model, assign_types(model, QUANTISATIONS[quant]), load, repacked=repacked)
     assert plan.total == sum(line.bytes for line in plan.lines)
     assert all(line.bytes > 0 for line in plan.lines)
     assert len({line.name for line in plan.lines}) == len(plan.lines)
 
 
-@given(model=models, quant=quants, load=loads, dotprod=st.booleans(), more=st.integers(0, 100_000))
+@given(model=models, quant=quants, load=loads, repacked=repacks, more=st.integers(0, 100_000))
 def test_more_context_never_needs_less(
-    model: ModelShape, quant: str, load: Load, dotprod: bool, more: int
+    model: ModelShape, quant: str, load: Load, repacked: frozenset[str], more: int
 ) -> None:
     typed = assign_types(model, QUANTISATIONS[quant])
     longer = replace(load, context=load.context + more)
-    small, large = (plan_memory(model, typed, x, dotprod=dotprod).total for x in (load, longer))
+    small, large = (plan_memory(model, typed, x, repacked=repacked).total for x in (load, longer))
     assert small <= large
 
 
@@ -129,36 +131,29 @@ def test_more_context_never_needs_less(
 )  # fmt: skip
 def test_more_bits_never_need_less(model: ModelShape, pair: tuple[str, str], load: Load) -> None:
     more, fewer = (
-        plan_memory(model, assign_types(model, QUANTISATIONS[q]), load, dotprod=False).total
+        plan_memory(model, assign_types(model, QUANTISATIONS[q]), load, repacked=NOTHING).total
         for q in pair
     )
     assert more >= fewer
 
 
-@given(model=models, quant=quants, load=loads, share=st.floats(0.5, 3), dotprod=st.booleans())
+@given(model=models, quant=quants, load=loads, share=st.floats(0.5, 3), repacked=repacks)
 def test_the_longest_context_fits_and_the_next_does_not(
-    model: ModelShape, quant: str, load: Load, share: float, dotprod: bool
+    model: ModelShape, quant: str, load: Load, share: float, repacked: frozenset[str]
 ) -> None:
     typed = assign_types(model, QUANTISATIONS[quant])
 
     def need(context: int) -> int:
-        return plan_memory(model, typed, replace(load, context=context), dotprod=dotprod).total
+        return plan_memory(model, typed, replace(load, context=context), repacked=repacked).total
 
     budget = int(need(4096) * share)
-    context = longest_context(model, typed, load, budget, dotprod=dotprod)
+    context = longest_context(model, typed, load, budget, repacked=repacked)
     assert context % 256 == 0
     assert 0 <= context <= model.context
     if context:
         assert need(context) <= budget
     if context + 256 <= model.context:
         assert need(context + 256) > budget
-
-
-def test_require() -> None:
-    plan = MemoryPlan((MemoryLine("weights", 2_000_000_000),))
-    require(plan, 2_000_000_000, "m", "r")
-    with pytest.raises(DoesNotFit, match=r"m needs 2\.00 GB and 1\.50 GB are there: buy RAM"):
-        require(plan, 1_500_000_000, "m", "buy RAM")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,15 @@ SHAPES: dict[str, dict[str, Any]] = {
                            "intermediate_size": 256},
     "80-layers-of-qwen2-multi-head": {"model_type": "qwen2", "num_hidden_layers": 80,
                                       "num_key_value_heads": 8, "intermediate_size": 256},
+    "experts-8": {"model_type": "qwen3_moe", "head_dim": 32, "num_experts": 8,
+                  "num_experts_per_tok": 2, "moe_intermediate_size": 256, "norm_topk_prob": True,
+                  "num_hidden_layers": 9},
+    "experts-16": {"model_type": "qwen3_moe", "head_dim": 32, "num_experts": 16,
+                   "num_experts_per_tok": 2, "moe_intermediate_size": 256,
+                   "norm_topk_prob": True, "num_hidden_layers": 9},
+    "phi3": {"model_type": "phi3", "num_hidden_layers": 17, "tie_word_embeddings": False},
+    "gemma3": {"model_type": "gemma3_text", "num_hidden_layers": 18, "head_dim": 64,
+               "query_pre_attn_scalar": 64},
 }  # fmt: skip
 
 
@@ -78,6 +87,9 @@ def write_header(path: Path, model: ModelShape) -> None:
     writer.add_uint32(f"{prefix}.attention.value_length", model.head_dim)
     writer.add_float32(f"{prefix}.attention.layer_norm_rms_epsilon", 1e-5)
     writer.add_uint32(f"{prefix}.vocab_size", model.vocabulary)
+    if model.experts:
+        writer.add_uint32(f"{prefix}.expert_count", model.experts)
+        writer.add_uint32(f"{prefix}.expert_used_count", model.experts_used)
     writer.add_tokenizer_model("no_vocab")
     size = 0
     for tensor in model.tensors:
