@@ -46,7 +46,7 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     config = {**LLAMA, **changes}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    _write_tokenizer(folder, config["vocab_size"])
+    write_tokenizer(folder, config["vocab_size"])
     tensors = random_tensors(config, seed)
     stored = {name: _stored(array, kind) for name, array in tensors.items()}
     _write_shards(folder, stored, shards)
@@ -115,7 +115,8 @@ def _write_shards(folder: Path, tensors: dict[str, np.ndarray[Any, Any]], shards
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _write_tokenizer(folder: Path, size: int) -> None:
+def write_tokenizer(folder: Path, size: int) -> None:
+    """Write a byte-level BPE tokenizer of ``size`` tokens, trained on the spot."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -85,6 +85,8 @@ class Config:
         scaling = self.values.get("rope_parameters") or self.values.get("rope_scaling") or {}
         if not isinstance(scaling, dict):
             raise self._bad("rope_scaling", scaling, "a table")
+        if isinstance(scaling.get("full_attention"), dict):  # one table a kind of layer
+            scaling = scaling["full_attention"]
         theta = scaling.get("rope_theta", self.values.get("rope_theta", 10000.0))
         if not _finite(theta) or theta <= 0:
             raise self._bad("rope_theta", theta, "a positive number")
@@ -95,6 +97,15 @@ class Config:
                 "original_max_position_embeddings", self.values["original_max_position_embeddings"]
             )
         return Rope(float(theta), str(kind).lower(), values)
+
+    def local_theta(self, default: float) -> float:
+        """Return the rotary base of layers with a window, from either layout."""
+        tables = self.values.get("rope_parameters")
+        local = tables.get("sliding_attention") if isinstance(tables, dict) else None
+        theta = local.get("rope_theta") if isinstance(local, dict) else default
+        if not _finite(theta) or theta <= 0:
+            raise self._bad("rope_theta", theta, "a positive number")
+        return float(theta)
 
     def _bad(self, key: str, value: object, wanted: str) -> BadInput:
         found = "is missing" if value is None else f"is {value!r}"

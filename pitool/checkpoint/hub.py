@@ -1,72 +1,204 @@
-"""Downloads a checkpoint from the Hugging Face hub: small files first, weights when asked for.
+"""Downloads a checkpoint from the Hugging Face hub: settings, tensor headers, then the weights.
 
-Uses huggingface_hub, so that its cache, token, endpoint and resuming are the usual ones.
+Uses huggingface_hub, so that its cache, token (``hf auth login`` or ``HF_TOKEN``), endpoint
+(``HF_ENDPOINT``) and resuming are the usual ones. Only the files that a conversion reads.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pitool.checkpoint.source import Source
+from pitool.checkpoint.tensors import INDEX, SINGLE, Tensor, check_kind, file_names
 from pitool.errors import BadInput, MissingPart, PitoolError
 
-SMALL = ["*.json", "*.jinja", "tokenizer.model", "README.md", "LICENSE*"]
-WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
+SMALL = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "chat_template.json",
+    "chat_template.jinja", "additional_chat_templates/*", INDEX, "README.md", "LICENSE*",
+)  # fmt: skip
+POLL_SECONDS = 0.2
+FRUITLESS_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Weights that are still on the hub: the tensors by their headers, and bytes to come."""
+
+    tensors: dict[str, Tensor]
+    bytes: int
 
 
 def fetch_settings(source: Source) -> Source:
     """Return the source with a folder that holds settings and tokenizer, without the weights."""
-    return _fetch(source, SMALL)
+    return _fetch(source, SMALL, lambda _: None)
 
 
-def fetch_weights(source: Source) -> Source:
+def read_remote(source: Source) -> Remote | None:
+    """Return the headers of the weights by range requests; None where these are here already."""
+    source = source if source.folder else fetch_settings(source)
+    assert source.folder
+    names = file_names(source.folder) or [SINGLE]
+    missing = [name for name in names if not (source.folder / name).is_file()]
+    if not missing:
+        return None
+    with _sentences(source):
+        from huggingface_hub import HfApi
+
+        headers = {
+            name: HfApi()
+            .parse_safetensors_file_metadata(source.id, name, revision=source.revision)
+            .tensors
+            for name in missing
+        }
+    tensors = {}
+    for name, header in headers.items():
+        for key, info in header.items():
+            check_kind(source.folder / name, key, info.dtype)
+            start, end = info.data_offsets
+            shape = tuple(info.shape)
+            tensors[key] = Tensor(key, info.dtype, shape, source.folder / name, start, end)
+    return Remote(tensors, sum(t.bytes for t in tensors.values()))
+
+
+def fetch_weights(source: Source, on_bytes: Callable[[int], None] = lambda _: None) -> Source:
     """Return the source with a folder that holds everything that a conversion needs."""
-    return _fetch(source, [*SMALL, *WEIGHTS])
+    known = source.folder if source.folder else fetch_settings(source).folder
+    assert known
+    return _fetch(source, (*SMALL, *(file_names(known) or [SINGLE])), on_bytes)
 
 
-def _fetch(source: Source, patterns: list[str]) -> Source:
-    try:
+def cache_folder() -> Path:
+    """Return the folder that downloads go to."""
+    with _sentences(None):
+        from huggingface_hub import constants
+    return Path(constants.HF_HUB_CACHE)
+
+
+def expected_sha256(path: Path) -> str | None:
+    """Return the hash that the hub gave for a downloaded file, None for a file from elsewhere.
+
+    The hub's cache names the content of a large file by its sha256 and links to it.
+    """
+    name = path.resolve().name
+    return name if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", name) else None
+
+
+def _fetch(source: Source, patterns: Sequence[str], on_bytes: Callable[[int], None]) -> Source:
+    """Download what is missing, again and again as long as tries bring some bytes."""
+    with _sentences(source):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()  # ours are shown
+        blobs = cache_folder() / f"models--{source.id.replace('/', '--')}" / "blobs"
+        with _watched(blobs, on_bytes):
+            fruitless = 0
+            while True:
+                before = _size(blobs)
+                try:
+                    folder = snapshot_download(
+                        source.id,
+                        revision=source.revision,
+                        allow_patterns=list(patterns),
+                        max_workers=2,
+                    )
+                    break
+                except LocalEntryNotFoundError:
+                    raise  # nobody answers at all
+                except _transport_errors():
+                    fruitless = fruitless + 1 if _size(blobs) <= before else 0
+                    if fruitless == FRUITLESS_TRIES:
+                        raise
+    # The hub's cache names a snapshot's folder by its commit.
+    return replace(source, folder=Path(folder), revision=Path(folder).name)
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Return what a dropped connection raises: hub clients below 1.0 use requests, then httpx."""
+    with suppress(ImportError):
+        import httpx
+
+        return OSError, httpx.TransportError
+    return (OSError,)
+
+
+@contextmanager
+def _watched(folder: Path, on_bytes: Callable[[int], None]) -> Iterator[None]:
+    """Tell how ``folder`` grows, whatever client and protocol fill it."""
+    ended = threading.Event()
+    seen = _size(folder)
+
+    def tell() -> None:
+        nonlocal seen
+        size = _size(folder)
+        on_bytes(max(size - seen, 0))
+        seen = max(size, seen)
+
+    def watch() -> None:
+        while not ended.wait(POLL_SECONDS):
+            tell()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        tell()
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+@contextmanager
+def _sentences(source: Source | None) -> Iterator[None]:
+    """Turn what the hub's client raises into one sentence."""
+    try:
+        import huggingface_hub.errors as hub_errors
     except ImportError:
         raise MissingPart(
             "the hub client is not installed", "run ./install.sh --host, or name a local folder"
         ) from None
     try:
-        folder = snapshot_download(
-            source.id, revision=source.revision, allow_patterns=patterns, max_workers=2
-        )
-    except GatedRepoError:
-        raise BadInput(
-            f"{source.id} is gated", "accept its licence on the hub and run: hf auth login"
-        ) from None
-    except RevisionNotFoundError:
-        raise BadInput(f"{source.id} has no revision {source.revision!r}", "check it") from None
-    except RepositoryNotFoundError:
-        raise BadInput(f"there is no model {source.id!r} on the hub", "check the id") from None
-    except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
-        raise _offline(source, error) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise _offline(source, error) from None
-    return replace(source, folder=Path(folder), revision=_commit(Path(folder)))
+        yield
+    except PitoolError:
+        raise
+    except Exception as error:
+        if source is None or not isinstance(
+            error, (*_transport_errors(), hub_errors.HfHubHTTPError, ValueError)
+        ):
+            raise
+        raise _told(source, error, hub_errors) from None
 
 
-def _commit(folder: Path) -> str:
-    """The hub's cache names a snapshot's folder by its commit."""
-    return folder.name
-
-
-def _offline(source: Source, error: Exception) -> PitoolError:
-    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "no connection"
+def _told(source: Source, error: Exception, errors: Any) -> PitoolError:
+    match error:
+        case errors.GatedRepoError():
+            do = "accept its licence on the hub and run: hf auth login"
+            return BadInput(f"{source.id} is gated", do)
+        case errors.RevisionNotFoundError():
+            return BadInput(f"{source.id} has no revision {source.revision!r}", "check it")
+        case errors.RepositoryNotFoundError():
+            return BadInput(f"there is no model {source.id!r} on the hub", "check the id")
+        case errors.EntryNotFoundError() if not isinstance(error, errors.LocalEntryNotFoundError):
+            return BadInput(f"{source.id} has no {SINGLE}", "name a model that has safetensors")
+    lines = str(error).strip().splitlines() or ["no connection"]
     return BadInput(
-        f"{source.id} cannot be downloaded ({reason})",
+        f"{source.id} cannot be downloaded ({lines[0][:120]})",
         "try again online (it resumes), name a local folder, or use the embedded model: "
         "pitool convert sample",
     )

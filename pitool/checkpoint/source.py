@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor, read_index
-from pitool.errors import BadInput
+from pitool.errors import BadInput, UsageError
 from pitool.spec import tables
 from pitool.spec.files import what_is
 from pitool.spec.recipes import Recipe, default_recipe, find_recipe, recipes
@@ -21,7 +24,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 class Source:
     """What to convert: ``folder`` once it is on this machine, else the hub's ``id``.
 
-    ``text``: a held-out text of the model's own kind, where there is one.
+    ``text``: a held-out text of the model's own kind, where there is one. ``adapters``: LoRAs to
+    merge into it, in order.
     """
 
     id: str
@@ -29,6 +33,7 @@ class Source:
     folder: Path | None
     recipe: Recipe | None = None
     text: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,28 @@ def find_source(model: str | None, tier: str) -> Source:
     )
 
 
+def with_revision(source: Source, revision: str | None) -> Source:
+    """Return the source at a branch, tag or commit; UsageError for a folder, which has none."""
+    if revision is None:
+        return source
+    if source.revision is None:
+        raise UsageError(f"{source.id} is a folder and has no revisions", "leave out --revision")
+    return replace(source, revision=revision)
+
+
+def find_adapters(folders: Sequence[Path], scales: Sequence[float]) -> tuple[Adapter, ...]:
+    """Return the adapters with their scales, 1 where none is given."""
+    if len(scales) > len(folders):
+        raise UsageError(
+            f"{len(scales)} scales are given for {len(folders)} adapters",
+            "give one --lora-scale for each --lora, in the same order",
+        )
+    if not all(isfinite(scale) for scale in scales):
+        raise UsageError("a scale of an adapter is not a finite number", "give one such as 0.8")
+    padded = (*scales, *(1.0,) * (len(folders) - len(scales)))
+    return tuple(Adapter(folder, scale) for folder, scale in zip(folders, padded, strict=True))
+
+
 def _sample_folder() -> Path:
     folder = tables.recipes_folder() / "sample" / "checkpoint"
     if not folder.is_dir():
@@ -82,4 +109,8 @@ def open_checkpoint(source: Source) -> Checkpoint:
             f"{source.folder} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy it from the original model",
         )
-    return Checkpoint(source, source.folder, config, read_index(source.folder))
+    tensors = read_index(source.folder)
+    tied = config.flag("tie_word_embeddings", default=False)
+    for adapter in source.adapters:
+        tensors = merge(tensors, adapter, tied=tied)
+    return Checkpoint(source, source.folder, config, tensors)

@@ -100,7 +100,8 @@ def weight_files(folder: Path) -> list[Path]:
     return _files(folder)
 
 
-def _files(folder: Path) -> list[Path]:
+def file_names(folder: Path) -> list[str]:
+    """Return the names of the weight files by the index of a folder; none where it has no index."""
     index = folder / INDEX
     if index.is_file():
         try:
@@ -111,7 +112,12 @@ def _files(folder: Path) -> list[Path]:
             raise BadInput(f"{index} names no files", _AGAIN)
         if any(not isinstance(n, str) or Path(n).name != n for n in names):
             raise BadInput(f"{index} names files outside of the folder", _AGAIN)
-        paths = [folder / name for name in sorted(names)]
+        return sorted(names)
+    return []
+
+
+def _files(folder: Path) -> list[Path]:
+    if paths := [folder / name for name in file_names(folder)]:
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise BadInput(f"{folder} lacks {', '.join(missing[:3])}", _AGAIN)
@@ -158,16 +164,21 @@ def _parse(path: Path, size: int, prefix: bytes, read: Any) -> list[Tensor]:
 def _tensor(path: Path, size: int, base: int, name: str, entry: Any) -> Tensor:
     kind, shape = str(entry["dtype"]), tuple(_whole(n) for n in entry["shape"])
     start, end = (_whole(n) for n in entry["data_offsets"])
-    if kind not in _TYPES:
-        raise BadInput(
-            f"{path}: tensor {name!r} is stored as {kind}; F32, F16 and BF16 can be read",
-            "take the checkpoint that is not quantised",
-        )
+    check_kind(path, name, kind)
     if start < 0 or min(shape, default=1) < 0 or end - start != prod(shape) * _TYPES[kind].itemsize:
         raise BadInput(f"{path}: the offsets of {name!r} do not match its shape", _AGAIN)
     if base + end > size:
         raise _cut(path)
     return Tensor(name, kind, shape, path, base + start, base + end)
+
+
+def check_kind(path: Path, name: str, kind: str) -> None:
+    """Raise BadInput when a tensor is stored in a type that cannot be read."""
+    if kind not in _TYPES:
+        raise BadInput(
+            f"{path}: tensor {name!r} is stored as {kind}; F32, F16 and BF16 can be read",
+            "take the checkpoint that is not quantised",
+        )
 
 
 def _whole(value: object) -> int:

@@ -4,12 +4,15 @@ What an artifact is verified against. Reads the checkpoint's own tensors under t
 so that a mistake in the conversion cannot repeat itself here. Memory: one layer at a time.
 
 Llama (Touvron et al. 2023), grouped-query attention (Ainslie et al. 2023), rotary embedding by
-halves as in transformers.
+halves as in transformers, and the families of ``COVERED`` that vary it: norms of queries and keys,
+layers without rotation, multipliers, norms after instead of before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +26,41 @@ Array = NDArray[np.float32]
 HEAD_SLAB = 64 << 20
 
 
+# The families whose forward pass this is, and what transformers assumes for a missing setting.
+COVERED: dict[str, dict[str, Any]] = {
+    "granite": {},
+    "llama": {},
+    "mistral": {},
+    "olmo2": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 128},
+    "smollm3": {"tie_word_embeddings": True, "rope_theta": 2_000_000.0},
+}
+# Norms before attention and MLP; OLMo 2 has them after, before the sum.
+INPUT, MIDDLE, AFTER = (
+    f"{name}_layernorm.weight" for name in ("input", "post_attention", "post_feedforward")
+)
+
+
+def covers(config: Config) -> bool:
+    """Tell whether the forward pass is that of the checkpoint's family."""
+    return config.model_type in COVERED
+
+
 def reference_logits(
     checkpoint: Checkpoint,
     ids: Sequence[int],
     on_layer: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Array:
     """Return the logits after each token, shape (tokens, vocabulary), float32."""
-    config, tensors = checkpoint.config, checkpoint.tensors
+    defaults = COVERED[checkpoint.config.model_type]
+    config = Config({**defaults, **checkpoint.config.values}, checkpoint.config.path)
+    checkpoint, tensors = replace(checkpoint, config=config), checkpoint.tensors
     layers = config.count("num_hidden_layers")
     epsilon = config.number("rms_norm_eps", 1e-6)
-    hidden = _embed(checkpoint, ids)
-    cos, sin = _rotation(config, len(ids))
+    hidden = _embed(checkpoint, ids) * np.float32(config.number("embedding_multiplier", 1.0))
+    rotation = _rotation(config, len(ids))
+    unturned = np.ones_like(rotation[0]), np.zeros_like(rotation[1])
     for i in range(layers):
         prefix = f"model.layers.{i}."
         layer = {
@@ -41,13 +68,32 @@ def reference_logits(
             for name, tensor in tensors.items()
             if name.startswith(prefix)
         }
-        normed = _rms_norm(hidden, layer["input_layernorm.weight"], epsilon)
-        hidden = hidden + _attention(config, layer, normed, cos, sin)
-        normed = _rms_norm(hidden, layer["post_attention_layernorm.weight"], epsilon)
-        hidden = hidden + _mlp(layer, normed)
+        turn = rotation if _turned(config, i) else unturned
+        hidden = _layer(config, layer, hidden, turn, epsilon)
         on_layer(i + 1, layers)
     hidden = _rms_norm(hidden, tensors["model.norm.weight"].float32(), epsilon)
-    return _head(checkpoint, hidden)
+    return _head(checkpoint, hidden) / np.float32(config.number("logits_scaling", 1.0))
+
+
+def _turned(config: Config, i: int) -> bool:
+    """Tell whether layer ``i`` rotates: SmolLM3 leaves some layers without positions."""
+    if config.model_type != "smollm3":
+        return True
+    turned = config.values.get("no_rope_layers")  # 1 for those that do rotate
+    if turned:
+        return bool(turned[i])
+    return (i + 1) % config.count("no_rope_layer_interval", 4) != 0
+
+
+def _layer(
+    config: Config, layer: dict[str, Array], x: Array, turn: tuple[Array, Array], epsilon: float
+) -> Array:
+    share = np.float32(config.number("residual_multiplier", 1.0))
+    if INPUT not in layer:
+        x = x + _rms_norm(_attention(config, layer, x, *turn), layer[MIDDLE], epsilon)
+        return x + _rms_norm(_mlp(layer, x), layer[AFTER], epsilon)
+    x = x + share * _attention(config, layer, _rms_norm(x, layer[INPUT], epsilon), *turn)
+    return x + share * _mlp(layer, _rms_norm(x, layer[MIDDLE], epsilon))
 
 
 def _shared_names(checkpoint: Checkpoint) -> tuple[str, str]:
@@ -94,13 +140,19 @@ def _attention(config: Config, layer: dict[str, Array], x: Array, cos: Array, si
     kv_heads = config.count("num_key_value_heads", heads)
     dim = cos.shape[-1] * 2
 
-    def split(name: str, count: int) -> Array:
-        return _linear(layer, f"self_attn.{name}", x).reshape(tokens, count, dim).swapaxes(0, 1)
+    def split(part: str, count: int) -> Array:
+        y = _linear(layer, f"self_attn.{part}_proj", x)
+        weight = layer.get(f"self_attn.{part}_norm.weight")
+        if weight is not None:  # over each head (Qwen3) or over all of them (OLMo 2)
+            y = y.reshape(tokens, -1, len(weight))
+            y = _rms_norm(y, weight, config.number("rms_norm_eps", 1e-6))
+        return y.reshape(tokens, count, dim).swapaxes(0, 1)
 
-    q, k = (_rotate(split(n, c), cos, sin) for n, c in (("q_proj", heads), ("k_proj", kv_heads)))
-    v = split("v_proj", kv_heads)
+    q, k = (_rotate(split(p, c), cos, sin) for p, c in (("q", heads), ("k", kv_heads)))
+    v = split("v", kv_heads)
     k, v = (np.repeat(a, heads // kv_heads, axis=0) for a in (k, v))
-    scores = q @ k.swapaxes(1, 2) / np.float32(np.sqrt(dim))
+    scale = config.number("attention_multiplier", dim**-0.5)
+    scores = q @ k.swapaxes(1, 2) * np.float32(scale)
     scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
@@ -129,7 +181,7 @@ def _rotation(config: Config, tokens: int) -> tuple[Array, Array]:
     frequency = rope.theta ** -(np.arange(0, dim, 2, dtype=np.float64) / dim)
     scale = 1.0
     match rope.kind:
-        case "default":
+        case "default" | "dynamic":  # the same up to the trained context
             pass
         case "linear":
             frequency /= rope.values["factor"]

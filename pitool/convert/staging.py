@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pitool.errors import DoesNotFit, PitoolError, UsageError
@@ -71,13 +72,23 @@ def check_target(target: Path, *, replace: bool) -> None:
         raise UsageError(f"{target} exists", "replace it with --force, or choose another --out")
 
 
-def check_disk(target: Path, needed: int) -> None:
-    """Raise DoesNotFit when the disk of ``target`` has less than ``needed`` bytes free."""
-    folder = target.parent
-    while what_is(folder) is None:
-        folder = folder.parent
+def check_disk(needs: Iterable[tuple[Path, int]]) -> None:
+    """Raise DoesNotFit when a disk has less free than is needed in its folders, in bytes."""
+    disks: dict[int, tuple[Path, int]] = {}
+    for wanted, count in needs:
+        folder = wanted
+        while what_is(folder) is None:
+            folder = folder.parent
+        disk = folder.stat().st_dev
+        first, sum_ = disks.get(disk, (folder, 0))
+        disks[disk] = (first, sum_ + count)
+    for folder, needed in disks.values():
+        _check_free(folder, needed)
+
+
+def _check_free(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
-    if needed + SPARE_BYTES > free:
+    if needed and needed + SPARE_BYTES > free:
         raise DoesNotFit(
             f"the conversion needs {format_bytes(needed + SPARE_BYTES)} of disk,"
             f" {folder} has {format_bytes(free)} free",
@@ -90,7 +101,7 @@ def _remove_stale(target: Path) -> None:
     ours = re.compile(rf"\.{re.escape(target.name)}\.([1-9]\d*)\.(partial|old)")
     for path in list(target.parent.iterdir()):
         match = ours.fullmatch(path.name)
-        if not match or _alive(int(match[1])):
+        if not match or alive(int(match[1])):
             continue
         if match[2] == "old" and not target.exists():
             path.rename(target)
@@ -98,7 +109,7 @@ def _remove_stale(target: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Tell whether a process runs, someone else's too."""
     try:
         os.kill(pid, 0)

@@ -6,7 +6,7 @@ Handed an engine; the reference is ``reference.reference_logits``. The result is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,15 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.reference import reference_logits
+from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput, PitoolError
-from pitool.quality.divergence import Divergence, compare
+from pitool.quality import compact, windows
+from pitool.quality.compact import CompactReference
+from pitool.quality.divergence import Divergence, score, summarise
 from pitool.spec.formats import Quantisation
 from pitool.spec.manifest import Certificate
 
 # Mean KL divergence that casts to 16 bits and another order of summation may cause.
 EXACT_KL = 2e-3
-LARGE_MODEL = 500_000_000
+# Models up to so many weights, and how many tokens their reference is computed for.
+TOKENS = ((50_000_000, 2048), (500_000_000, 1024))
+TOKENS_OF_LARGE = 128
 
 TEXT = """A Raspberry Pi is a small computer. It was made so that people could learn how to \
 write programs, and it costs about as much as a meal for two. In the morning the children \
@@ -53,16 +57,23 @@ OpenEngine = Callable[[Path, int], AbstractContextManager[LogitsEngine]]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Token ids of a text, the checkpoint's logits for them, and the name of the text."""
+    """A text in windows of token ids, the logits for each, and the name of the text.
+
+    ``of``: whose logits they are: the checkpoint's by our own forward pass, or, for a family
+    that it does not cover, those of the first float artifact. ``compact``: what of it travels in
+    the bundle.
+    """
 
     text: str
-    ids: list[int]
-    logits: NDArray[np.float32]
+    windows: list[list[int]]
+    logits: list[NDArray[np.float32]]
+    compact: CompactReference
+    of: str = "{} in float32"
 
 
 def tokens_to_compare(parameters: int) -> int:
     """Return how many tokens a reference is computed for: fewer for a large model."""
-    return 512 if parameters < LARGE_MODEL else 96
+    return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
 
 
 def make_reference(
@@ -70,12 +81,13 @@ def make_reference(
     engine: LogitsEngine,
     tokens: int,
     on_layer: Callable[[int, int], None],
+    text_file: Path | None = None,
 ) -> Reference:
-    """Return the reference for the checkpoint's held-out text, or for ``TEXT``.
+    """Return the reference for a text: a file's, the checkpoint's held-out one, or ``TEXT``.
 
     PitoolError when the artifact splits the text into other tokens than tokenizer.json does.
     """
-    held_out = checkpoint.source.text
+    held_out = text_file or checkpoint.source.text
     text = held_out.read_text(encoding="utf-8") if held_out else TEXT
     text, expected = _known_words(checkpoint, text[: tokens * 8])
     ids = engine.tokenize(text)
@@ -87,11 +99,14 @@ def make_reference(
             "report this model: its tokenizer is not converted rightly",
         )
     ids = ids[:tokens]
-    return Reference(
-        held_out.name if held_out else "built-in",
-        ids,
-        reference_logits(checkpoint, ids, on_layer),
-    )
+    name = held_out.name if held_out else "built-in"
+    cut = windows.cut(ids, engine.tokenize("") if len(ids) >= windows.WINDOW else ())
+    if covers(checkpoint.config):
+        logits = [reference_logits(checkpoint, window, on_layer) for window in cut]
+        return Reference(name, cut, logits, compact.make(cut, logits))
+    logits = [engine.logits(window) for window in cut]
+    of = "the float GGUF of {} in llama.cpp"
+    return Reference(name, cut, logits, compact.make(cut, logits), of)
 
 
 def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
@@ -123,25 +138,45 @@ def certify(
     A float artifact must equal the checkpoint but for rounding; a quantised one must still know
     more than chance.
     """
-    logits = engine.logits(reference.ids)
-    if not np.isfinite(logits).all():
+    logits = [engine.logits(ids) for ids in reference.windows]
+    if not all(np.isfinite(window).all() for window in logits):
         raise PitoolError(
             f"{quantisation.name} gives logits that are not finite", "use another quantisation"
         )
-    result = compare(reference.logits, logits, reference.ids, skip=1)
-    chance = math.log(logits.shape[-1])
+    result = summarise(
+        [
+            score(base, other, ids, windows.unscored(ids))
+            for base, other, ids in zip(reference.logits, logits, reference.windows, strict=True)
+        ]
+    )
+    chance = math.log(logits[0].shape[-1])
     if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
         raise PitoolError(
             f"{quantisation.name} differs from the checkpoint by a mean KL divergence of"
             f" {result.mean_kl:.3g}",
             "report this model: its conversion is wrong",
         )
-    return _certificate(result, reference, source)
+    small = reference.compact
+    shown = [rows[: small.ids.shape[1]] for rows in logits[: len(small.ids)]]
+    return _certificate(result, compact.compare(small, shown).mean_kl, reference, source)
 
 
-def _certificate(result: Divergence, reference: Reference, source: str) -> Certificate:
+def check_worst(certificates: Mapping[Quantisation, Certificate], worst: float | None) -> None:
+    """Raise PitoolError when an artifact is worse than the mean KL divergence ``worst``."""
+    for kind, certificate in certificates.items():
+        if worst is not None and certificate.mean_kl > worst:
+            raise PitoolError(
+                f"{kind.name} has a mean KL divergence of {certificate.mean_kl:.4g}, more than"
+                f" the {worst:g} of --max-kld",
+                "take a larger --quant or --size",
+            )
+
+
+def _certificate(
+    result: Divergence, compact_kl: float, reference: Reference, source: str
+) -> Certificate:
     return Certificate(
-        reference=f"{source} in float32",
+        reference=reference.of.format(source),
         text=reference.text,
         tokens=result.tokens,
         mean_kl=result.mean_kl,
@@ -149,4 +184,7 @@ def _certificate(result: Divergence, reference: Reference, source: str) -> Certi
         top1=result.top1,
         perplexity=result.perplexity,
         reference_perplexity=result.base_perplexity,
+        median_kl=result.median_kl,
+        p99_kl=result.p99_kl,
+        compact_kl=compact_kl,
     )

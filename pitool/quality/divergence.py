@@ -21,10 +21,26 @@ class Divergence:
 
     tokens: int
     mean_kl: float
+    median_kl: float
+    p99_kl: float
     max_kl: float
     top1: float
     perplexity: float
     base_perplexity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What two models say of each token, so that windows can be put together.
+
+    ``kl`` in nats, ``same`` whether the likeliest token is equal, ``surprise`` and
+    ``base_surprise`` -ln of the probability of the token that follows; each of shape (tokens,).
+    """
+
+    kl: NDArray[np.float64]
+    same: NDArray[np.bool_]
+    surprise: NDArray[np.float64]
+    base_surprise: NDArray[np.float64]
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -34,26 +50,40 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return result
 
 
-def compare(
+def score(
     base: NDArray[np.float32], other: NDArray[np.float32], ids: Sequence[int], skip: int = 0
-) -> Divergence:
-    """Return how far ``other`` is from ``base``; both of shape (tokens, vocabulary).
+) -> Scores:
+    """Return the scores of a window; both logits of shape (tokens, vocabulary).
 
     Row i predicts ``ids[i + 1]``. The first ``skip`` rows, which see little context, are not
-    scored. Needs at least one scored row.
+    scored.
     """
     following = np.asarray(ids[1:])[skip:]
     scored = [a[skip : len(ids) - 1] for a in (base, other)]
     p, q = (log_softmax(a) for a in scored)
     first, second = (a.argmax(-1) for a in scored)
     terms = np.where(p > NEGLIGIBLE, np.exp(p) * (p - q), 0.0)
-    divergence = terms.sum(-1)
     rows = np.arange(len(following))
+    return Scores(terms.sum(-1), first == second, -q[rows, following], -p[rows, following])
+
+
+def summarise(windows: Sequence[Scores]) -> Divergence:
+    """Return the figures over all windows, which hold at least one token together."""
+    kl = np.concatenate([w.kl for w in windows])
     return Divergence(
-        tokens=len(following),
-        mean_kl=float(divergence.mean()),
-        max_kl=float(divergence.max()),
-        top1=float((first == second).mean()),
-        perplexity=float(np.exp(-q[rows, following].mean())),
-        base_perplexity=float(np.exp(-p[rows, following].mean())),
+        tokens=len(kl),
+        mean_kl=float(kl.mean()),
+        median_kl=float(np.median(kl)),
+        p99_kl=float(np.quantile(kl, 0.99)),
+        max_kl=float(kl.max()),
+        top1=float(np.concatenate([w.same for w in windows]).mean()),
+        perplexity=float(np.exp(np.concatenate([w.surprise for w in windows]).mean())),
+        base_perplexity=float(np.exp(np.concatenate([w.base_surprise for w in windows]).mean())),
     )
+
+
+def compare(
+    base: NDArray[np.float32], other: NDArray[np.float32], ids: Sequence[int], skip: int = 0
+) -> Divergence:
+    """Return how far ``other`` is from ``base`` over one window; see ``score``."""
+    return summarise([score(base, other, ids, skip)])

@@ -16,11 +16,12 @@ from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
-from pitool.convert.pipeline import Job, convert
+from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
 from pitool.convert.progress import Silent
 from pitool.convert.reference import reference_logits
 from pitool.convert.verify import LogitsEngine, OpenEngine
+from pitool.convert.work import Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.spec.bundles import Bundle

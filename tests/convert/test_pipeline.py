@@ -16,9 +16,11 @@ from gguf import GGUFReader
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from pitool.convert import pipeline, staging
+from pitool.convert import cache, pipeline, staging
+from pitool.convert.gguf import artifacts
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.verify import LogitsEngine, OpenEngine
+from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError, WorkerDied
 from pitool.spec import bundles, gguf, manifest
 from tests.convert.helpers import (
@@ -59,11 +61,14 @@ def test_a_bundle_of_several_artifacts(tmp_path: Path, target: Path, case: str) 
     made = convert_folder(folder, target, "F16,Q8_0,Q4_K_M")
     assert made == bundles.Bundle(target, manifest.read(target))
     assert names(target.parent) == {"b"}
-    files = {f"model.v1-{q}.gguf" for q in ("F16", "Q8_0", "Q4_K_M")}
-    assert names(target) == {"manifest.json", *files}
+    kinds = ("F16", "Q8_0", "Q4_K_M")
+    files = {f"model.v1-{q}.{end}" for q in kinds for end in ("gguf", "Modelfile")}
+    assert names(target) == {"manifest.json", "reference.npz", *files}
     assert [a.quantisation for a in made.manifest.artifacts] == ["F16", "Q8_0", "Q4_K_M"]
     for artifact in made.manifest.artifacts:
-        (file,) = artifact.files
+        file, beside = artifact.files
+        assert beside.path == file.path.replace(".gguf", ".Modelfile")
+        assert f"FROM ./{file.path}\n" in (target / beside.path).read_text()
         data = (target / file.path).read_bytes()
         assert (file.bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
         header = gguf.read_header(target / file.path)
@@ -104,7 +109,12 @@ def test_the_source_and_what_made_it_are_named(tmp_path: Path, target: Path) -> 
     }  # fmt: skip
     assert set(made.versions) == {"pitool", "python", "llama-cpp-python", "gguf", "numpy"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made.created)
-    assert names(target) == {"manifest.json", "c-Q4_K_M.gguf"}
+    assert names(target) == {
+        "manifest.json",
+        "reference.npz",
+        "c-Q4_K_M.gguf",
+        "c-Q4_K_M.Modelfile",
+    }
 
 
 @pytest.mark.engine
@@ -275,7 +285,7 @@ def test_replacing_a_bundle(small: Path, target: Path) -> None:
     with pytest.raises(UsageError, match="exists: replace it with --force"):
         convert_folder(small, target, "BF16", engine=honest)
     convert_folder(small, target, "BF16", engine=honest, replace=True)
-    assert names(target) == {"manifest.json", "c-BF16.gguf"}
+    assert names(target) == {"manifest.json", "reference.npz", "c-BF16.gguf", "c-BF16.Modelfile"}
     assert names(target.parent) == {"b"}
 
 
@@ -287,7 +297,7 @@ def test_a_quantiser_that_fails_leaves_nothing(
         write_gguf(path, *rest)
         path.write_bytes(path.read_bytes()[:-5000])
 
-    monkeypatch.setattr(pipeline, "write_gguf", write_and_cut)
+    monkeypatch.setattr(artifacts, "write_gguf", write_and_cut)
     with pytest.raises(PitoolError, match=r"llama\.cpp could not quantise to Q8_0") as caught:
         convert_folder(small, target, "Q8_0", engine=always(Honest(checkpoint_of(small))))
     assert "\n" not in str(caught.value)
@@ -309,22 +319,15 @@ def test_a_full_disk_is_found_before_anything_is_written(
 def test_the_disk_that_is_asked_for_is_the_disk_that_is_used(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, quants: str
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(pipeline, "check_disk", lambda _, needed: asked.append(needed))
-    drop = pipeline.drop_intermediate
-    most: list[int] = []
-
-    def look(*arguments: Any) -> None:
-        folder = next(iter(arguments[1].values())).parent
-        most.append(sum(path.stat().st_size for path in folder.iterdir()))
-        drop(*arguments)
-
-    monkeypatch.setattr(pipeline, "drop_intermediate", look)
+    asked: dict[Path, int] = {}
+    monkeypatch.setattr(pipeline, "check_disk", asked.update)
     folder = write_checkpoint(tmp_path / "c")
     honest = always(Honest(checkpoint_of(folder)))
     convert_folder(folder, target, quants, engine=honest)
     # Metadata, norms in float32 and padding are not counted: they are in the spare.
-    assert asked[0] <= most[0] < asked[0] + 200_000
+    for place, used in (target.parent, target), (cache.folder(), cache.folder()):
+        found = [path.stat().st_size for path in used.iterdir()] if used.is_dir() else []
+        assert asked[place] <= sum(found) < asked[place] + 200_000
 
 
 def test_tensors_that_are_missing_are_found_before_anything_is_written(
@@ -358,11 +361,11 @@ def test_stages_are_told_with_their_whole_work(small: Path, target: Path) -> Non
 
     plan = make_plan(read_config(small), "1gb", tiers()["1gb"], "F16,Q8_0", 512)
     honest = always(Honest(checkpoint_of(small)))
-    job = pipeline.Job(plan, target, replace=False, threads=1)
+    job = Job(plan, target, replace=False, threads=1)
     pipeline.convert(source_of(small), job, honest, Record())
     assert [title for title, _, _ in stages] == [
-        "writing BF16", "writing F16", "quantising to Q8_0", "computing the reference",
-        "verifying BF16", "verifying F16", "verifying Q8_0", "hashing",
+        "hashing the checkpoint", "writing BF16", "writing F16", "quantising to Q8_0",
+        "computing the reference", "verifying BF16", "verifying F16", "verifying Q8_0", "hashing",
     ]  # fmt: skip
     for title, total, done in stages:
         assert done == pytest.approx(total, rel=0.02), title

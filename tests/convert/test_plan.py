@@ -81,8 +81,8 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 def test_a_model_that_cannot_be_described_is_refused_before_a_download() -> None:
-    with pytest.raises(BadInput, match="rope scaling 'dynamic' is not supported"):
-        plan({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "1gb", "F16")
+    with pytest.raises(BadInput, match="rope scaling 'ntk' is not supported"):
+        plan({"rope_scaling": {"type": "ntk", "factor": 2.0}}, "1gb", "F16")
 
 
 # -- auto ----------------------------------------------------------------------------------
@@ -130,10 +130,10 @@ def test_the_refusal_has_the_numbers() -> None:
     with pytest.raises(DoesNotFit) as caught:
         make_plan(config(), "1gb", tier_of(64), "F16", 512)
     assert re.fullmatch(
-        r"F16 with 512 tokens of context needs 1?\d\d MB, 1gb has 67 MB for a model",
+        r"F16 with 512 tokens of context is tight: it needs 1?\d\d MB, 1gb has 67 MB for a model",
         caught.value.what,
     )
-    assert caught.value.do == "take a smaller model or a larger --ram"
+    assert caught.value.do == "--ram 512mb would fit"
 
 
 def test_one_of_several_that_does_not_fit_refuses_all(shared_data: Path) -> None:
@@ -142,8 +142,9 @@ def test_one_of_several_that_does_not_fit_refuses_all(shared_data: Path) -> None
         make_plan(settings_, "2gb", tiers()["2gb"], "Q4_K_M,F16", 1024)
 
 
-CONTEXT = re.compile(r"--context (\d+) would fit")
-QUANT = re.compile(r"--quant (\w+) would fit")
+CONTEXT = re.compile(r"--context (\d+)")
+QUANT = re.compile(r"--quant (\w+)")
+RAM = re.compile(r"--ram (\w+)")
 
 
 @settings(max_examples=60, deadline=None)
@@ -164,10 +165,12 @@ def test_what_a_refusal_proposes_is_not_refused(
         if match := CONTEXT.search(error.do):
             assert int(match[1]) >= 256
             assert fits(settings_, mib, quant, int(match[1]))
-        elif match := QUANT.search(error.do):
+        if match := QUANT.search(error.do):
             assert fits(settings_, mib, match[1], context)
-        else:
-            assert error.do == "take a smaller model or a larger --ram"
+        if match := RAM.search(error.do):
+            make_plan(settings_, match[1], tiers()[match[1]], quant, context)
+        if "would fit" not in error.do:
+            assert error.do == "take a smaller model"
 
 
 @settings(max_examples=60, deadline=None)

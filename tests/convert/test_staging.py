@@ -249,13 +249,13 @@ def test_what_nobody_of_ours_made_stays(target: Path, name: str) -> None:
 def test_a_disk_that_is_too_small(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1_000_000_000})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    check_disk(target, 1_000_000_000 - SPARE_BYTES)
+    check_disk([(target.parent, 1_000_000_000 - SPARE_BYTES)])
     with pytest.raises(DoesNotFit, match=r"needs 2\.03 GB of disk, .* has 1\.00 GB free: free"):
-        check_disk(target, 2_000_000_000)
+        check_disk([(target.parent, 1_000_000_000), (target, 1_000_000_000)])
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
-    check_disk(tmp_path / "a" / "b" / "c" / "bundle", 1)
+    check_disk([(tmp_path / "a" / "b" / "c", 1)])
 
 
 def test_a_place_where_nothing_can_be_made(tmp_path: Path) -> None:

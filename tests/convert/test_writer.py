@@ -214,7 +214,7 @@ def changed(folder: Path, name: str, array: np.ndarray[Any, Any] | None) -> Chec
     return checkpoint_of(folder)
 
 
-def match(checkpoint: Checkpoint) -> list[Tensor | None]:
+def match(checkpoint: Checkpoint) -> list[tuple[Tensor, ...]]:
     return match_tensors(checkpoint, find_family(checkpoint.config).wanted(checkpoint.config))
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.oracle.cases import CASES, write_case
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -14,6 +20,50 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker("oracle")
+
+
+Converter = Callable[[Path, Path, str], Path]
+"""Converts a folder into a file of a float type, by llama.cpp's own converter."""
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(
+    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Give the tiny checkpoint of a case, written once."""
+    root = tmp_path_factory.mktemp("families")
+
+    def give(case: str) -> Path:
+        folder = root / case / "Tiny-Test-1B"
+        return folder if folder.is_dir() else write_case(CASES[case], folder, shared_data)
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def converter(llama_cpp_source: Path) -> Iterator[Converter]:
+    """llama.cpp's converter, loaded once; see ``peer_converter``."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "peer_converter.py"), str(llama_cpp_source)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdin
+    assert process.stdout
+
+    def convert(folder: Path, target: Path, kind: str) -> Path:
+        assert process.stdin
+        assert process.stdout
+        order = {"folder": str(folder), "target": str(target), "kind": kind}
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline().strip()
+        assert answer == "done", answer
+        return target
+
+    yield convert
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
 
 
 @pytest.fixture(scope="session")

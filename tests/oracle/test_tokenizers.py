@@ -151,3 +151,24 @@ def test_sentencepiece_from_its_own_file_and_from_json_agree(
     with opened(tmp_path / "model.gguf") as left, opened(tmp_path / "json.gguf") as right:
         for name, text in TEXTS.items():
             assert left.encode(text) == right.encode(text), name
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_sentencepiece_with_and_without_a_leading_space(tmp_path: Path, prefix: bool) -> None:
+    """Llama puts a space before the text, Gemma does not; llama.cpp does as SentencePiece does."""
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(t.replace("\n", " ") for t in TEXTS.values() if t), encoding="utf-8")
+    SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "tokenizer"), vocab_size=700,
+        model_type="bpe", byte_fallback=True, add_dummy_prefix=prefix, character_coverage=0.98,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+        minloglevel=2,
+    )  # fmt: skip
+    processor = SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    write(tmp_path, tmp_path / "m.gguf", processor.vocab_size())
+    with opened(tmp_path / "m.gguf") as vocabulary:
+        for name, sample in TEXTS.items():
+            expected = [processor.bos_id(), *processor.encode(sample)]
+            assert vocabulary.encode(sample) == expected, name

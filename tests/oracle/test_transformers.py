@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pitool.convert.reference import reference_logits
+from pitool.convert.reference import COVERED, reference_logits
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from tests.convert.helpers import checkpoint_of, real_engine, write_float
+from tests.oracle import cases as families
 from tests.tiny import write_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -93,6 +95,35 @@ def test_the_engine_on_our_file_is_transformers(tmp_path: Path, case: str) -> No
     with real_engine(path, 256) as engine:
         usual = engine.logits(IDS)
     np.testing.assert_allclose(usual, wanted, atol=2e-2 * float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("case", [n for n, c in families.CASES.items() if c.kind in COVERED])
+@pytest.mark.filterwarnings("ignore")
+def test_the_reference_of_every_covered_family_is_transformers(
+    family_checkpoint: Callable[[str], Path], case: str
+) -> None:
+    folder = family_checkpoint(case)
+    wanted = expected(folder)
+    found = reference_logits(checkpoint_of(folder), IDS)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * float(np.abs(wanted).max()))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("case", families.CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_every_family_in_the_engine_is_transformers(
+    family_checkpoint: Callable[[str], Path], tmp_path: Path, case: str
+) -> None:
+    folder = family_checkpoint(case)
+    wanted = expected(folder)
+    scale = float(np.abs(wanted).max())
+    path = write_float(folder, tmp_path / "m.gguf", "F32")
+    exact = Settings(256, 1, 1, outputs=128, kv_type="f32", flash_attention="off")
+    with worker.start("gguf", path, exact) as engine:
+        found = engine.logits(IDS)
+    # ggml looks its GELU up in a table of float16.
+    rounded = case.startswith(("gemma", "gpt"))
+    np.testing.assert_allclose(found, wanted, atol=(1e-3 if rounded else 1e-4) * scale)
 
 
 def test_settings_of_transformers_5_mean_the_same(tmp_path: Path) -> None:

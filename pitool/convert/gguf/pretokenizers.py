@@ -1,11 +1,15 @@
-"""Names the pre-tokenizer of a byte-level BPE in llama.cpp's terms, by its rules.
+"""Names the pre-tokenizer of a byte-level BPE in llama.cpp's terms.
 
 llama.cpp has the splitting rules of each name built in, so a wrong name gives wrong tokens
-without an error. The table holds the rules as tokenizer.json writes them.
+without an error. Released tokenizers are known by what they make of a text, as llama.cpp's
+converter knows them (``pretokenizers.toml``); others by their rules, as tokenizer.json has them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +31,38 @@ PRETOKENIZERS: dict[tuple[tuple[str, Any], ...], str] = {
 
 def find_pretokenizer(data: dict[str, Any], folder: Path) -> str:
     """Return llama.cpp's name for the pre-tokenizer of a parsed tokenizer.json."""
+    if name := _known(folder / "tokenizer.json"):
+        return name
     rules = _rules(data.get("pre_tokenizer") or {})
     if rules not in PRETOKENIZERS:
         raise BadInput(
             f"{folder / 'tokenizer.json'} splits text by rules that llama.cpp does not name",
             f"known are those of {', '.join(sorted(PRETOKENIZERS.values()))}",
         )
-    return PRETOKENIZERS[rules]
+    name = PRETOKENIZERS[rules]
+    # llama-bpe takes words of the vocabulary whole, before any merge; DBRX's rules are the same.
+    whole = (data.get("model") or {}).get("ignore_merges", False)
+    return "dbrx" if name == "llama-bpe" and not whole else name
+
+
+def _known(path: Path) -> str | None:
+    """Return the name of a released tokenizer; None for one that llama.cpp has not listed."""
+    from tokenizers import Tokenizer
+
+    text, names = _table()
+    try:
+        ids = Tokenizer.from_file(str(path)).encode(text).ids
+    except Exception:  # the library raises nothing narrower; what is wrong shows on reading
+        return None
+    return names.get(hashlib.sha256(str(ids).encode()).hexdigest())
+
+
+@cache
+def _table() -> tuple[str, dict[str, str]]:
+    """Return the text and, by hash of its token ids, the names."""
+    path = Path(__file__).with_suffix(".toml")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    return table["text"], {h: name for name, hashes in table["names"].items() for h in hashes}
 
 
 def _rules(pre: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -207,6 +207,9 @@ def _sentencepiece(folder: Path, size: int, settings: dict[str, Any]) -> Vocabul
         _check_ids([i], size, folder)
         text, types[i] = _added_type(token["content"], special=bool(token.get("special")))
         tokens[i], scores[i] = text.encode(), _ADDED_SCORE
+    prefix = settings.get("add_prefix_space")
+    if prefix is None and not processor.EncodeAsPieces("a")[0].startswith(_SPACE):
+        prefix = False  # Gemma's; llama.cpp puts a space where nothing is said
     return Vocabulary(
         model="llama",
         pre="default",
@@ -214,7 +217,7 @@ def _sentencepiece(folder: Path, size: int, settings: dict[str, Any]) -> Vocabul
         scores=scores,
         types=types,
         special=SpecialVocab(folder, n_vocab=size),
-        add_space_prefix=settings.get("add_prefix_space"),
+        add_space_prefix=prefix,
     )
 
 

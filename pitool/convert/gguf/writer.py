@@ -27,26 +27,42 @@ SLAB_BYTES = 16 << 20
 ALIGNMENT = 32
 
 
-def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[Tensor | None]:
-    """Return the checkpoint's tensor for each wanted one; BadInput when one is missing or odd."""
-    found: list[Tensor | None] = []
-    for want in wanted:
-        if want.value is not None:
-            found.append(None)
-            continue
-        tensor = checkpoint.tensors.get(want.source) or checkpoint.tensors.get(want.fallback)
-        if tensor is None:
-            raise BadInput(
-                f"{checkpoint.folder} has no tensor {want.source!r}", "download it again"
-            )
-        if tensor.shape != want.target.shape:
-            raise BadInput(
-                f"{checkpoint.folder}: {tensor.name!r} has the shape {tensor.shape},"
-                f" its config.json says {want.target.shape}",
-                "take both from the same place",
-            )
-        found.append(tensor)
-    return found
+def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[tuple[Tensor, ...]]:
+    """Return the checkpoint's tensors for each wanted one; BadInput when one is missing or odd.
+
+    One tensor, its parts in order, or none for one that is computed.
+    """
+    return [
+        tuple(
+            _match(checkpoint, name, want)
+            for name in want.parts or (() if want.value is not None else (want.source,))
+        )
+        for want in wanted
+    ]
+
+
+def _match(checkpoint: Checkpoint, name: str, want: Wanted) -> Tensor:
+    found = (checkpoint.tensors.get(alias) for alias in _aliases(name, want.fallback))
+    tensor = next((t for t in found if t), None)
+    if tensor is None:
+        raise BadInput(f"{checkpoint.folder} has no tensor {name!r}", "download it again")
+    if tensor.shape != want.source_shape:
+        raise BadInput(
+            f"{checkpoint.folder}: {tensor.name!r} has the shape {tensor.shape},"
+            f" its config.json says {want.source_shape}",
+            "take both from the same place",
+        )
+    return tensor
+
+
+def _aliases(name: str, fallback: str) -> Iterator[str]:
+    """Yield the names under which transformers' versions and wrappers store a tensor."""
+    yield name
+    if fallback:
+        yield fallback
+    yield f"language_model.{name}"
+    yield name.replace("model.", "model.language_model.", 1)
+    yield name.removeprefix("transformer.")
 
 
 def write_gguf(
@@ -63,12 +79,6 @@ def write_gguf(
     sources = match_tensors(checkpoint, wanted)
     typed = assign_types(shape, kind)
     writer = GGUFWriter(None, family.architecture)
-    _describe(writer, checkpoint, shape)
-    for key, value in family.metadata(checkpoint.config):
-        _add(writer, key, value)
-    writer.add_file_type(kind.number)
-    writer.add_quantization_version(GGML_QUANT_VERSION)
-    vocabulary.write(writer)
     for tensor in typed:
         writer.add_tensor_info(
             tensor.tensor.name,
@@ -77,24 +87,31 @@ def write_gguf(
             tensor.bytes,
             GGMLQuantizationType[tensor.type.name],
         )
+    _describe(writer, checkpoint)
+    for key, value in family.metadata(checkpoint.config):
+        _add(writer, key, value)
+    writer.add_file_type(kind.number)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    vocabulary.write(writer)
     writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
     with path.open("ab") as file:
         _pad(file, file.tell())
-        for want, source, tensor in zip(wanted, sources, typed, strict=True):
-            for slab in _stored(want, source, tensor.type.name):
+        for want, parts, tensor in zip(wanted, sources, typed, strict=True):
+            for slab in _stored(want, parts, tensor.type.name):
                 file.write(slab)
                 on_bytes(len(slab))
             _pad(file, tensor.bytes)
 
 
-def _describe(writer: GGUFWriter, checkpoint: Checkpoint, shape: ModelShape) -> None:
+def _describe(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     """Write the general keys: name, licence, authors and so on, from the model card."""
-    metadata = Metadata.load(None, checkpoint.folder, None, shape.parameters)
+    counts = writer.get_total_parameter_count()
+    metadata = Metadata.load(None, checkpoint.folder, None, counts[0])
     metadata.name = metadata.name or checkpoint.source.id.rpartition("/")[2]
-    metadata.size_label = metadata.size_label or size_label(shape.parameters, 0, 0, 0)
+    metadata.size_label = metadata.size_label or size_label(*counts)
     writer.add_type("model")
     metadata.set_gguf_meta_model(writer)
 
@@ -109,19 +126,23 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)
+        case list():
+            writer.add_array(key, value)
         case _:
             raise TypeError(f"{key} has the type {type(value)}")
 
 
-def _stored(want: Wanted, source: Tensor | None, kind: str) -> Iterator[bytes]:
+def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[bytes]:
     """Yield a tensor's bytes as they are stored at ``kind``."""
-    if source is None:
-        assert want.value is not None
+    if want.value is not None:
         yield want.value.astype("<f4").tobytes()
-        return
-    for slab in source.slabs(SLAB_BYTES, want.rows):
-        rows = want.transform(slab) if want.transform else slab
-        yield cast(rows, source.kind, kind).tobytes()
+    for source in sources:
+        for slab in source.slabs(SLAB_BYTES, want.rows):
+            rows = want.transform(slab) if want.transform else slab
+            if want.shift:
+                yield cast(to_float32(rows, source.kind) + want.shift, "F32", kind).tobytes()
+            else:
+                yield cast(rows, source.kind, kind).tobytes()
 
 
 def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:

@@ -9,22 +9,40 @@ import importlib
 
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families.base import Family
-from pitool.errors import BadInput
 
+_FILES = {"gemma3_text": "gemma3"}
 FAMILIES = {
-    "llama": "pitool.convert.gguf.families.llama",
-    "qwen2": "pitool.convert.gguf.families.qwen2",
+    name: f"{__name__}.{_FILES.get(name, name)}"
+    for name in (
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gpt2",
+        "gpt_neox",
+        "granite",
+        "lfm2",
+        "llama",
+        "mistral",
+        "olmo2",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "smollm3",
+        "stablelm",
+    )
 }
 
 
 def find_family(config: Config) -> Family:
-    """Return the family of a checkpoint; BadInput names the supported ones."""
+    """Return the native family of a checkpoint, or that of llama.cpp's own converter.
+
+    BadInput or MissingPart when neither can convert it.
+    """
     name = config.model_type
     if name not in FAMILIES:
-        raise BadInput(
-            f"{config.path.parent} is a {name!r} model ({config.architecture}),"
-            " which pitool does not convert",
-            f"supported are {', '.join(FAMILIES)}",
-        )
+        from pitool.convert.gguf.fallback import find_foreign
+
+        return find_foreign(config)
     family: Family = importlib.import_module(FAMILIES[name]).FAMILY
     return family

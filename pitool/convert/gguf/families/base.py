@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isclose, log
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.checkpoint.config import Config, Rope
+from pitool.checkpoint.config import Config
 from pitool.errors import BadInput
 from pitool.spec.model import ModelShape, TensorShape
 
@@ -23,7 +22,8 @@ class Wanted:
 
     ``source``: name in the checkpoint, or ``value`` for one that is computed. ``transform`` is
     applied to runs of rows whose count is a multiple of ``rows``. ``fallback``: another name
-    that holds the same tensor.
+    that holds the same tensor. ``parts``: names of equal tensors that are stacked instead.
+    ``shape``: that of the source (of each part), where it is not the target's. ``shift`` is added.
     """
 
     target: TensorShape
@@ -32,18 +32,14 @@ class Wanted:
     rows: int = 1
     fallback: str = ""
     value: NDArray[np.float32] | None = None
+    parts: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    shift: float = 0.0
 
-
-class Family(Protocol):
-    """One family; ``architecture`` is its name in GGUF."""
-
-    architecture: str
-
-    def wanted(self, config: Config) -> list[Wanted]:
-        """Return every tensor of the GGUF, in order."""
-
-    def metadata(self, config: Config) -> Iterator[tuple[str, Any]]:
-        """Yield key and value; integers are stored as uint32, floats as float32."""
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """Shape that the checkpoint's tensor must have."""
+        return self.shape or self.target.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +54,44 @@ class Sizes:
     head_dim: int
     vocabulary: int
     context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What differs by layer; see ``ModelShape``."""
+
+    windows: tuple[int, ...] = ()
+    kv_rows: tuple[int, ...] = ()
+    experts: int = 0
+    experts_used: int = 0
+
+
+class Family(Protocol):
+    """One family; ``architecture`` is its name in GGUF."""
+
+    architecture: str
+
+    def sizes(self, config: Config) -> Sizes:
+        """Return the sizes of the model."""
+
+    def layers(self, config: Config) -> Layers:
+        """Return what differs by layer."""
+
+    def wanted(self, config: Config) -> list[Wanted]:
+        """Return every tensor of the GGUF, in order."""
+
+    def metadata(self, config: Config) -> Iterator[tuple[str, Any]]:
+        """Yield key and value; integers are stored as uint32, floats as float32."""
+
+
+def with_defaults(config: Config, defaults: Mapping[str, Any]) -> Config:
+    """Return the settings completed by what transformers assumes for a missing key.
+
+    Settings of a text model inside a multimodal one (``text_config``) come to the top.
+    """
+    text = config.values.get("text_config")
+    values = {**config.values, **(text if isinstance(text, dict) else {})}
+    return Config({**defaults, **values}, config.path)
 
 
 def read_sizes(config: Config) -> Sizes:
@@ -95,7 +129,7 @@ def read_sizes(config: Config) -> Sizes:
 
 def model_shape(family: Family, config: Config) -> ModelShape:
     """Return the shape of the model that the family makes of a checkpoint."""
-    sizes = read_sizes(config)
+    sizes, layers = family.sizes(config), family.layers(config)
     return ModelShape(
         architecture=family.architecture,
         layers=sizes.layers,
@@ -107,119 +141,27 @@ def model_shape(family: Family, config: Config) -> ModelShape:
         vocabulary=sizes.vocabulary,
         context=sizes.context,
         tensors=tuple(wanted.target for wanted in family.wanted(config)),
+        windows=layers.windows,
+        kv_rows=layers.kv_rows,
+        experts=layers.experts,
+        experts_used=layers.experts_used,
     )
 
 
-def common_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]]:
-    """Yield the keys that llama.cpp's loader reads for every decoder with rotary embedding."""
-    sizes = read_sizes(config)
-    activation = config.values.get("hidden_act") or "silu"
-    if activation not in ("silu", "swish"):
+def check_activation(config: Config, *known: str, key: str = "hidden_act") -> None:
+    """Refuse an activation that llama.cpp's graph of the family does not compute."""
+    activation = config.values.get(key) or known[0]
+    if activation not in known:
         raise BadInput(
-            f"{config.path}: the activation {activation!r} is not supported", "supported is silu"
+            f"{config.path}: the activation {activation!r} is not supported",
+            f"supported is {known[0]}",
         )
-    keys: dict[str, Any] = {
-        "block_count": sizes.layers,
-        "context_length": sizes.context,
-        "embedding_length": sizes.hidden,
-        "feed_forward_length": sizes.feed_forward,
-        "attention.head_count": sizes.heads,
-        "attention.head_count_kv": sizes.kv_heads,
-        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6),
-        "rope.freq_base": config.rope().theta,
-    }
-    yield from ((f"{architecture}.{key}", value) for key, value in keys.items())
-    yield from rope_metadata(architecture, config)
 
 
-def rope_metadata(architecture: str, config: Config) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of rope scaling; BadInput for a kind that would be converted wrongly."""
-    rope = config.rope()
-    prefix = f"{architecture}.rope.scaling"
-    match rope.kind:
-        case "default" | "llama3":
-            return
-        case "linear":
-            yield f"{prefix}.type", "linear"
-            yield f"{prefix}.factor", _factor(config, rope, "factor")
-        case "yarn":
-            factor = _factor(config, rope, "factor")
-            _check_yarn(config, rope, factor)
-            yield f"{prefix}.type", "yarn"
-            yield f"{prefix}.factor", factor
-            original = _values(config, rope).count(
-                "original_max_position_embeddings", read_sizes(config).context
-            )
-            yield f"{prefix}.original_context_length", original
-            for key in ("beta_fast", "beta_slow"):
-                if rope.values.get(key) is not None:
-                    yield f"{prefix}.yarn_{key}", _factor(config, rope, key)
-        case _:
-            raise BadInput(
-                f"{config.path}: rope scaling {rope.kind!r} is not supported",
-                "supported are default, linear, llama3 and yarn",
-            )
-
-
-def _values(config: Config, rope: Rope) -> Config:
-    return Config(rope.values, config.path)
-
-
-def _factor(config: Config, rope: Rope, key: str) -> float:
-    """Return a positive number of the rope scaling."""
-    value = _values(config, rope).number(key)
-    if value <= 0:
-        raise BadInput(f"{config.path}: rope scaling has {key!r} {value}", "repair the checkpoint")
-    return value
-
-
-def _check_yarn(config: Config, rope: Rope, factor: float) -> None:
-    """Refuse numbers other than YaRN's own: llama.cpp's loaders of these families ignore them."""
-    own = {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 0.1 * log(factor) + 1}
-    for key, value in own.items():
-        if not isclose(_values(config, rope).number(key, value), value, rel_tol=1e-4):
-            raise BadInput(
-                f"{config.path}: YaRN with a {key!r} of its own is not supported",
-                "convert a checkpoint without it",
-            )
-
-
-def llama3_frequencies(config: Config) -> NDArray[np.float32] | None:
-    """Return the divisors of the rotary frequencies for ``llama3`` scaling, shape (head_dim / 2,).
-
-    The rule is that of Llama 3.1 (transformers, modeling_rope_utils): long wavelengths are
-    divided by ``factor``, short ones kept, those between are blended.
-    """
-    rope = config.rope()
-    if rope.kind != "llama3":
-        return None
-    dim = read_sizes(config).head_dim
-    # float32 as the reference computes it, so that the stored values are its to the last bit.
-    exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    frequency = np.float32(1.0) / np.power(np.float32(rope.theta), exponent, dtype=np.float32)
-    factor, low, high, original = (
-        _factor(config, rope, key)
-        for key in (
-            "factor",
-            "low_freq_factor",
-            "high_freq_factor",
-            "original_max_position_embeddings",
-        )
-    )
-    if high <= low:
+def refuse(config: Config, key: str, wanted: object, what: str) -> None:
+    """Raise BadInput when a setting has another value than the only one that can be converted."""
+    if config.values.get(key, wanted) not in (wanted, None):
         raise BadInput(
-            f"{config.path}: rope scaling has 'high_freq_factor' {high} below"
-            f" 'low_freq_factor' {low}",
-            "repair the checkpoint",
+            f"{config.path}: {what} is not supported ({key!r} is {config.values[key]!r})",
+            f"convert a checkpoint whose {key!r} is {wanted!r}",
         )
-    divisors = []
-    for value in frequency:
-        wavelength = np.float32(2 * np.pi) / value
-        if wavelength < original / high:
-            divisors.append(1.0)
-        elif wavelength > original / low:
-            divisors.append(factor)
-        else:
-            smooth = (original / wavelength - low) / (high - low)
-            divisors.append(1 / ((1 - smooth) / factor + smooth))
-    return np.array(divisors, np.float32)

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from pitool.checkpoint.config import Config
-from pitool.convert.gguf.families.base import Wanted, common_metadata, read_sizes
-from pitool.convert.gguf.families.llama import Biases, decoder_layer, embeddings_and_head
-from pitool.errors import BadInput
+from pitool.convert.gguf.families.base import Wanted, refuse
+from pitool.convert.gguf.families.decoder import Biases, Decoder, head_lengths
 
 
-class Qwen2:
+class Qwen2(Decoder):
     """``model_type`` qwen2."""
 
     architecture = "qwen2"
 
-    def wanted(self, config: Config) -> list[Wanted]:
-        """Return every tensor; llama.cpp rotates Qwen2 by halves, as transformers does."""
-        if config.flag("use_sliding_window", default=False):
-            raise BadInput(
-                f"{config.path}: Qwen2 with a sliding window is not supported",
-                "set use_sliding_window to false if full attention is meant",
-            )
-        sizes = read_sizes(config)
-        wanted = embeddings_and_head(config, sizes)
-        for i in range(sizes.layers):
-            wanted += decoder_layer(i, sizes, None, Biases(qkv=True))
-        return wanted
+    def biases(self, _config: Config) -> Biases:
+        """Return the biases, which every Qwen2 has."""
+        return Biases(qkv=True)
 
-    def metadata(self, config: Config) -> Iterator[tuple[str, Any]]:
-        """Yield the common keys."""
-        yield from common_metadata(self.architecture, config)
-        if config.values.get("head_dim") is not None:
-            for key in ("key_length", "value_length"):
-                yield f"qwen2.attention.{key}", config.count("head_dim")
+    def wanted(self, config: Config) -> list[Wanted]:
+        """Return every tensor; BadInput for a sliding window, which llama.cpp does not know."""
+        refuse(config, "use_sliding_window", wanted=False, what="a sliding window")
+        return super().wanted(config)
+
+    def special(self, config: Config) -> dict[str, Any]:
+        """Return the head size where the settings name it."""
+        if config.values.get("head_dim") is None:
+            return {}
+        return head_lengths(config.count("head_dim"))
 
 
 FAMILY = Qwen2()

@@ -1,0 +1,94 @@
+"""Intermediates that outlive a conversion: a folder of files with a size limit.
+
+``PITOOL_CACHE`` names the folder (default ``$XDG_CACHE_HOME/pitool``), ``PITOOL_CACHE_GB`` the
+limit. The least recently used goes first. A file has its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pitool
+from pitool.convert.staging import alive
+from pitool.errors import UsageError
+from pitool.spec.files import sync
+from pitool.spec.manifest import Source
+
+LIMIT_GB = 20.0
+
+
+def folder() -> Path:
+    """Return the folder of the intermediates, which need not be there yet."""
+    root = os.environ.get("PITOOL_CACHE")
+    if not root:
+        root = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pitool")
+    return Path(root).expanduser() / "intermediate"
+
+
+def limit() -> int:
+    """Return the most bytes that stay in the cache; UsageError when the limit is no number."""
+    text = os.environ.get("PITOOL_CACHE_GB") or str(LIMIT_GB)
+    if not re.fullmatch(r"\d{1,9}(\.\d*)?", text):
+        raise UsageError(
+            f"PITOOL_CACHE_GB is {text!r}", "set it to a number of gigabytes, such as 20"
+        )
+    return round(float(text) * 1e9)
+
+
+def key(source: Source, kind: str) -> str:
+    """Return the name of what is made of a source (by its files' hashes) as ``kind``."""
+    parts = [pitool.__version__, asdict(source), kind]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def get(name: str, make: Callable[[Path], object]) -> Path:
+    """Return the file of that name, made first where the cache has none.
+
+    What a killed conversion left half-written is removed, and others go until the limit is kept.
+    """
+    path = folder() / f"{name}.gguf"
+    _remove_stale()
+    if path.is_file():
+        os.utime(path)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        make(temporary)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    trim(keep=path)
+    return path
+
+
+def trim(keep: Path | None = None) -> None:
+    """Delete the least recently used files above the limit; ``keep`` is in use and stays."""
+    if not folder().is_dir():
+        return
+    found = []
+    for path in folder().glob("*.gguf"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path == keep, path.stat().st_mtime_ns, path.stat().st_size, path))
+    total = sum(size for _, _, size, _ in found)
+    for kept, _, size, path in sorted(found):
+        if total <= limit() or kept:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def _remove_stale() -> None:
+    for path in folder().glob(".*.partial"):
+        match = re.search(r"\.([1-9]\d*)\.partial$", path.name)
+        if match and not alive(int(match[1])):
+            path.unlink(missing_ok=True)

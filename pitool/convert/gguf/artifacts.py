@@ -1,0 +1,170 @@
+"""The GGUF artifacts of a bundle: float files, quantised files, certificates.
+
+All are made from one float GGUF, the intermediate; where nobody asked for it, it lies in the
+cache, so that the next conversion of the same checkpoint begins with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.convert import cache
+from pitool.convert.describe import artifact
+from pitool.convert.gguf import fallback
+from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.families.base import Family
+from pitool.convert.gguf.modelfile import modelfile
+from pitool.convert.gguf.quantise import quantise
+from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
+from pitool.convert.gguf.writer import match_tensors, write_gguf
+from pitool.convert.plan import ConvertPlan
+from pitool.convert.verify import certify, check_worst, make_reference, tokens_to_compare
+from pitool.convert.work import Work
+from pitool.errors import BadInput
+from pitool.quality import compact
+from pitool.spec.formats import QUANTISATIONS, Quantisation
+from pitool.spec.manifest import Artifact, Certificate
+from pitool.spec.plan import ArtifactPlan
+
+FORMAT = "gguf"
+Paths = dict[Quantisation, Path]
+
+
+def make(work: Work) -> list[Artifact]:
+    """Write all GGUFs of the plan into the bundle, verify them, and return their entries."""
+    family = find_family(work.checkpoint.config)
+    read = fallback.vocabulary if isinstance(family, fallback.Foreign) else read_vocabulary
+    vocabulary = read(work.checkpoint.folder, work.plan.model.vocabulary)
+    exact = write_exact(work, family, vocabulary)
+    paths = quantise_all(work, exact)
+    certificates = verify_all(work, exact, paths)
+    check_worst({kind: certificates[kind] for kind in paths}, work.job.worst_kl)
+    work.progress.stage("hashing", len(paths))
+    made = []
+    for planned in work.planned(FORMAT):
+        kind = planned.quantisation
+        files = [paths[kind], write_modelfile(paths[kind], planned.context, vocabulary)]
+        made.append(artifact(work, planned, files, certificates[kind]))
+        work.progress.advance(1)
+    return made
+
+
+def native_kind(checkpoint: Checkpoint) -> Quantisation:
+    """Return the float type that holds the checkpoint's matrices without loss."""
+    kinds = {t.kind for t in checkpoint.tensors.values() if len(t.shape) > 1}
+    return QUANTISATIONS[kinds.pop() if len(kinds) == 1 else "F32"]
+
+
+def exact_kinds(checkpoint: Checkpoint, plan: ConvertPlan) -> list[Quantisation]:
+    """Return the float types to write: first what is quantised from, then those asked for."""
+    wanted = [a.quantisation for a in plan.artifacts if a.format == FORMAT]
+    asked = [kind for kind in wanted if not kind.quantised]
+    needed = len(asked) < len(wanted)
+    return list(dict.fromkeys([native_kind(checkpoint), *asked])) if needed else asked
+
+
+def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
+    """Return the bytes that the artifacts take, and those of the intermediate in the cache."""
+    made = [a for a in plan.artifacts if a.format == FORMAT]
+    asked = {a.quantisation for a in made}
+    between = [kind for kind in exact_kinds(checkpoint, plan) if kind not in asked]
+    return sum(a.bytes for a in made), sum(_float_bytes(plan, kind) for kind in between)
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Raise BadInput when a tensor that a GGUF needs is missing or has another shape."""
+    match_tensors(checkpoint, find_family(checkpoint.config).wanted(checkpoint.config))
+
+
+def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
+    """Write the GGUFs in float types, straight from the checkpoint; return their paths."""
+    checkpoint, plan = work.checkpoint, work.plan
+    foreign = isinstance(family, fallback.Foreign)
+    if foreign and checkpoint.source.adapters:
+        raise BadInput(
+            f"llama.cpp's own converter, which a {family.architecture!r} model needs, merges no"
+            " LoRA",
+            "merge it with PEFT first, and convert the merged model",
+        )
+    check_tensors(checkpoint)
+    asked = [a.quantisation for a in work.planned(FORMAT)]
+
+    def write(kind: Quantisation, path: Path) -> None:
+        if foreign:
+            work.progress.stage(f"writing {kind.name} with llama.cpp's own converter", 1)
+            fallback.convert(checkpoint.folder, path, kind)
+            return
+        work.progress.stage(f"writing {kind.name}", _float_bytes(plan, kind), bytes_=True)
+        advance = work.progress.advance
+        write_gguf(path, checkpoint, family, plan.model, vocabulary, kind, advance)
+
+    written = {}
+    for kind in exact_kinds(checkpoint, plan):
+        if kind in asked:
+            written[kind] = work.folder / work.file_name(f"{kind.name}.gguf")
+            write(kind, written[kind])
+        else:
+            written[kind] = cache.get(
+                cache.key(work.source, kind.name),
+                lambda path, kind=kind: write(kind, path),  # type: ignore[misc]
+            )
+    return written
+
+
+def quantise_all(work: Work, exact: Paths) -> Paths:
+    """Quantise the first float GGUF to every type asked for; return all artifacts' paths."""
+    paths: Paths = {}
+    for planned in work.planned(FORMAT):
+        kind = planned.quantisation
+        paths[kind] = exact.get(kind) or work.folder / work.file_name(f"{kind.name}.gguf")
+        if kind.quantised:
+            _quantise(work, next(iter(exact.values())), paths[kind], planned)
+    return paths
+
+
+def _quantise(work: Work, source: Path, target: Path, planned: ArtifactPlan) -> None:
+    kind = planned.quantisation
+    work.progress.stage(f"quantising to {kind.name}", len(planned.tensors))
+    done = 0
+
+    def on_tensor(begun: int, _all: int) -> None:
+        nonlocal done
+        work.progress.advance(begun - done)
+        done = begun
+
+    quantise(source, target, kind, work.job.threads, on_tensor)
+
+
+def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:
+    """Compare every file with the checkpoint's own forward pass; return the certificates."""
+    tokens = tokens_to_compare(work.plan.model.parameters)
+    certificates = {}
+    reference = None
+    for kind, path in {**exact, **paths}.items():
+        with work.open_engine(path, tokens) as engine:
+            if reference is None:
+                work.progress.stage("computing the reference", work.plan.model.layers)
+                reference = make_reference(
+                    work.checkpoint, engine, tokens, lambda _done, _all: work.progress.advance(1)
+                )
+                compact.write(work.folder / compact.FILE_NAME, reference.compact)
+            work.progress.stage(f"verifying {kind.name}", 1)
+            certificates[kind] = certify(engine, reference, kind, work.checkpoint.source.id)
+            work.progress.advance(1)
+    return certificates
+
+
+def write_modelfile(path: Path, context: int, vocabulary: Vocabulary) -> Path:
+    """Write the Modelfile beside a GGUF; return its path."""
+    special = vocabulary.special
+    end = special.special_token_ids.get("eos")
+    text = vocabulary.tokens[end].decode(errors="replace") if end is not None else ""
+    template = special.chat_template if isinstance(special.chat_template, str) else None
+    target = path.with_suffix(".Modelfile")
+    target.write_text(modelfile(path.name, context, template, text), encoding="utf-8")
+    return target
+
+
+def _float_bytes(plan: ConvertPlan, kind: Quantisation) -> int:
+    return plan.model.parameters * (4 if kind.name == "F32" else 2)

@@ -1,0 +1,192 @@
+"""llama.cpp's own converter, for every architecture that the native families do not know.
+
+It is part of llama-cpp-python's source archive of the installed version: found where
+``PITOOL_LLAMA_CPP_SDIST`` says, in the cache, or downloaded with pip into the cache. It runs in a
+child process and needs torch and transformers (the ``export`` extra).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
+
+from pitool.checkpoint.config import Config
+from pitool.checkpoint.tensors import read_index
+from pitool.convert import cache
+from pitool.convert.gguf.families.base import Layers, Sizes, Wanted, with_defaults
+from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
+from pitool.errors import BadInput, MissingPart, PitoolError
+from pitool.spec.formats import Quantisation
+from pitool.spec.model import TensorShape
+
+PACKAGE = "llama-cpp-python"
+SCRIPT = "convert_hf_to_gguf.py"
+# Older names of the sizes, in the order of preference.
+NAMES = {
+    "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
+    "hidden_size": ("n_embd", "d_model", "dim"),
+    "num_attention_heads": ("n_head", "n_heads"),
+    "num_key_value_heads": ("n_head_kv", "num_kv_heads"),
+    "intermediate_size": ("ffn_dim", "n_inner", "d_ff"),
+    "max_position_embeddings": ("n_positions", "n_ctx", "max_seq_len", "seq_length"),
+}
+
+
+class Foreign:
+    """A model that llama.cpp's converter knows and we do not; its sizes are for the plan alone."""
+
+    def __init__(self, architecture: str) -> None:
+        self.architecture = architecture
+
+    def sizes(self, config: Config) -> Sizes:
+        """Return the sizes, under whichever names the settings give them."""
+        values = dict(with_defaults(config, {}).values)
+        for name, others in NAMES.items():
+            found = next((values[o] for o in (name, *others) if values.get(o) is not None), None)
+            values[name] = found
+        named = Config(values, config.path)
+        hidden, heads = named.count("hidden_size"), named.count("num_attention_heads", 1)
+        return Sizes(
+            layers=named.count("num_hidden_layers"),
+            hidden=hidden,
+            feed_forward=named.count("intermediate_size", 4 * hidden),
+            heads=heads,
+            kv_heads=named.count("num_key_value_heads", heads),
+            head_dim=named.count("head_dim", max(hidden // heads, 1)),
+            vocabulary=named.count("vocab_size"),
+            context=named.count("max_position_embeddings", 4096),
+        )
+
+    def layers(self, _config: Config) -> Layers:
+        """Return what differs by layer: unknown."""
+        return Layers()
+
+    def wanted(self, config: Config) -> list[Wanted]:
+        """Return the checkpoint's tensors, with GGUF's names where they are the usual ones."""
+        names = get_tensor_name_map(MODEL_ARCH.LLAMA, self.sizes(config).layers)
+        return [
+            Wanted(TensorShape(names.get_name(name, (".weight", ".bias")) or name, t.shape), name)
+            for name, t in read_index(config.path.parent).items()
+        ]
+
+    def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:
+        """Yield nothing: the converter writes it."""
+        yield from ()
+
+
+def find_foreign(config: Config) -> Foreign:
+    """Return the model for llama.cpp's converter.
+
+    MissingPart where the converter or what it needs is not there, BadInput for an architecture
+    that it does not know either.
+    """
+    what = (
+        f"{config.path.parent} is a {config.model_type!r} model ({config.architecture}), which"
+        " pitool does not convert itself"
+    )
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPart(
+                f"{what}, and llama.cpp's own converter needs {package}",
+                "run: pip install 'pitool[export]'",
+            )
+    if config.architecture not in _known(source_folder()):
+        raise BadInput(
+            f"{what}, nor does llama.cpp's own converter", "choose a model of another architecture"
+        )
+    return Foreign(config.model_type)
+
+
+def _known(source: Path) -> set[str]:
+    """Return the architectures in the converter's table of text models."""
+    text = (source / "conversion" / "__init__.py").read_text(encoding="utf-8")
+    return set(re.findall(r'"(\w+)": "\w+"', text.partition("MMPROJ_MODEL_MAP")[0]))
+
+
+def source_folder() -> Path:
+    """Return the folder of llama.cpp's sources; downloaded once. MissingPart when it cannot be."""
+    named = os.environ.get("PITOOL_LLAMA_CPP_SDIST")
+    version = importlib.metadata.version(PACKAGE)
+    root = Path(named).expanduser() if named else cache.folder().parent / f"sdist-{version}"
+    if not named and not root.is_dir():
+        _download(version, root)
+    source = root / "vendor" / "llama.cpp"
+    if not (source / SCRIPT).is_file():
+        raise MissingPart(
+            f"{root} has no {SCRIPT} of llama.cpp",
+            "point PITOOL_LLAMA_CPP_SDIST at an unpacked source archive of llama-cpp-python"
+            if named
+            else "remove that folder and try again",
+        )
+    return source
+
+
+def _download(version: str, root: Path) -> None:
+    """Fetch and unpack the source archive; the folder has its name only when it is whole."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=".sdist-") as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", PACKAGE,
+             "-d", scratch, f"{PACKAGE}=={version}"],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        archives = list(Path(scratch).glob("*.tar.gz"))
+        if done.returncode or not archives:
+            reason = (done.stderr.strip().splitlines() or ["no archive"])[-1]
+            raise MissingPart(
+                f"llama.cpp's own converter cannot be downloaded ({reason[:200]})",
+                f"run: pip download --no-deps --no-binary {PACKAGE} {PACKAGE}=={version},"
+                " unpack it and point PITOOL_LLAMA_CPP_SDIST at its folder",
+            )
+        unpacked = Path(scratch) / "unpacked"
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(unpacked, filter="data")
+        next(unpacked.iterdir()).rename(root)
+
+
+def vocabulary(folder: Path, size: int) -> Vocabulary:
+    """Return what of the vocabulary can be read, for the files beside the GGUF."""
+    try:
+        return read_vocabulary(folder, size)
+    except BadInput:
+        tokens = [f"[PAD{i}]".encode() for i in range(size)]
+        return Vocabulary("none", "", tokens, [], [], SpecialVocab(folder, n_vocab=size))
+
+
+def convert(folder: Path, target: Path, kind: Quantisation) -> None:
+    """Write ``target`` in a float type from a checkpoint folder; PitoolError with its reason."""
+    source = source_folder()
+    paths = os.pathsep.join([str(source), str(source / "gguf-py")])
+    process = subprocess.Popen(
+        [sys.executable, str(source / SCRIPT), str(folder), "--outfile", str(target),
+         "--outtype", kind.name.lower()],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        text=True, errors="replace", start_new_session=True,
+        env={**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert process.stderr
+    last = ""
+    try:
+        for line in process.stderr:
+            last = line.strip() or last
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    if code != 0 or not target.is_file():
+        raise PitoolError(
+            f"llama.cpp's own converter could not convert {folder} ({last[:300]})",
+            "choose a model of another architecture, or report it to llama.cpp",
+        )

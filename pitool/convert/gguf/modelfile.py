@@ -1,0 +1,109 @@
+"""The Modelfile beside a GGUF, so that ``ollama create NAME -f FILE`` takes it as it is.
+
+Follows Ollama's Modelfile reference. Ollama renders Go templates: the model's Jinja template is
+taken apart by rendering it with marks, and the parts are kept only if they put together what it
+puts together. Otherwise no TEMPLATE is written and Ollama looks for a known one by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+Message = dict[str, str]
+_S, _U, _R, _V = "\ue001", "\ue002", "\ue003", "\ue004"
+_TALK = [
+    {"role": "system", "content": _S},
+    {"role": "user", "content": _U},
+    {"role": "assistant", "content": _R},
+    {"role": "user", "content": _V},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What stands before and after each role's text; ``default`` where no system text is given."""
+
+    system: tuple[str, str]
+    user: tuple[str, str]
+    assistant: tuple[str, str]
+    default: str
+
+    def render(self, messages: list[Message]) -> str:
+        """Return a conversation up to where the answer begins."""
+        if self.default and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.default}, *messages]
+        sides = {"system": self.system, "user": self.user, "assistant": self.assistant}
+        turns = (sides[m["role"]][0] + m["content"] + sides[m["role"]][1] for m in messages)
+        return "".join(turns) + self.assistant[0]
+
+    def go_template(self) -> str:
+        """Return the same as a Go template, in one line but for what the parts hold."""
+        one = "{{ .Content }}".join
+        return (
+            f'{{{{ range .Messages }}}}{{{{ if eq .Role "system" }}}}{one(self.system)}'
+            f'{{{{ else if eq .Role "user" }}}}{one(self.user)}'
+            f"{{{{ else }}}}{one(self.assistant)}{{{{ end }}}}{{{{ end }}}}{self.assistant[0]}"
+        )
+
+
+def modelfile(file: str, context: int, template: str | None, end: str) -> str:
+    """Return the Modelfile of a GGUF; ``end`` is the text of its end-of-sequence token."""
+    lines = [f"FROM ./{file}", f"PARAMETER num_ctx {context}"]
+    turns = take_apart(template, end) if template else None
+    if turns:
+        lines.append(f'TEMPLATE """{turns.go_template()}"""')
+        if turns.default:
+            lines.append(f'SYSTEM """{turns.default}"""')
+        stop = turns.assistant[1].strip()
+        if stop and not any(c.isspace() or c == '"' for c in stop):
+            lines.append(f'PARAMETER stop "{stop}"')
+    return "\n".join(lines) + "\n"
+
+
+def take_apart(template: str, end: str) -> Turns | None:
+    """Return the parts of a Jinja chat template, None when it does more than put parts together."""
+    try:
+        compiled = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
+            template
+        )
+
+        def render(messages: list[Message], *, answer: bool = True) -> str:
+            # Ollama puts the beginning-of-sequence token itself.
+            values: dict[str, Any] = {"bos_token": "", "eos_token": end}
+            return compiled.render(messages=messages, add_generation_prompt=answer, **values)
+
+        turns = _parts(render)
+        talks = [_TALK, _TALK[:2], _TALK[1:], _TALK[1:2]]
+        same = all(turns.render(talk) == render(talk) for talk in talks)
+    except (jinja2.TemplateError, ValueError, TypeError):
+        return None
+    foreign = any(sign in turns.go_template() for sign in (_S, _U, _R, _V, '"""'))
+    literal = "".join((*turns.system, *turns.user, *turns.assistant, turns.default))
+    return None if not same or foreign or "{{" in literal or '"""' in literal else turns
+
+
+def _parts(render: Callable[..., str]) -> Turns:
+    """Return the parts by what each turn adds to the text; ValueError where it changes the rest."""
+    text, sides = "", []
+    for i, message in enumerate(_TALK[:3]):
+        longer = render(_TALK[: i + 1], answer=False)
+        if not longer.startswith(text):
+            raise ValueError
+        sides.append(_split(longer[len(text) :], message["content"]))
+        text = longer
+    system, user, assistant = sides
+    bare, _ = _split(render(_TALK[1:2], answer=False), _U)
+    default = bare.removeprefix(system[0]).removesuffix(system[1] + user[0])
+    return Turns(system, user, assistant, default if bare != user[0] else "")
+
+
+def _split(text: str, mark: str) -> tuple[str, str]:
+    before, found, after = text.partition(mark)
+    if not found:
+        raise ValueError
+    return before, after

@@ -1,0 +1,60 @@
+"""What a conversion is told, and what every artifact maker works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.convert.plan import ConvertPlan
+from pitool.convert.progress import Progress
+from pitool.convert.verify import OpenEngine
+from pitool.spec.manifest import Artifact, Source
+from pitool.spec.plan import ArtifactPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a conversion is told: the plan, where the bundle goes, and how.
+
+    ``worst_kl``: the mean KL divergence above which the conversion fails.
+    """
+
+    plan: ConvertPlan
+    target: Path
+    replace: bool
+    threads: int
+    worst_kl: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A conversion that has begun: artifacts are written into ``folder``.
+
+    ``source``: the checkpoint's files with their hashes.
+    """
+
+    checkpoint: Checkpoint
+    source: Source
+    job: Job
+    folder: Path
+    open_engine: OpenEngine
+    progress: Progress
+
+    @property
+    def plan(self) -> ConvertPlan:
+        """The plan of the job."""
+        return self.job.plan
+
+    def planned(self, format_: str) -> tuple[ArtifactPlan, ...]:
+        """Return the artifacts of one format, in order."""
+        return tuple(a for a in self.plan.artifacts if a.format == format_)
+
+    def file_name(self, name: str) -> str:
+        """Return the name of a file or folder of the bundle, after the model and ``name``."""
+        return f"{self.checkpoint.source.id.rpartition('/')[2]}-{name}"
+
+
+Maker = Callable[[Work], list[Artifact]]
+"""Writes and verifies all artifacts of one format, and returns what the manifest says of them."""

@@ -1,0 +1,125 @@
+"""A reference small enough to travel in a bundle: the likeliest tokens and the tail's mass.
+
+A board holds it against its own runtime without the checkpoint. The divergence computed from it
+is a lower bound of the full one: joining outcomes never increases KL divergence (the log-sum
+inequality; Cover and Thomas, Elements of Information Theory, theorem 2.7.1).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.errors import BadInput
+from pitool.quality.divergence import Divergence, Scores, log_softmax, summarise
+from pitool.quality.windows import unscored
+from pitool.spec.files import write_atomically
+
+FILE_NAME = "reference.npz"
+TOP = 32
+# Logits of one window, float32: what a board with 1 GB holds beside the model.
+WINDOW_BYTES = 64 << 20
+MOST_WINDOWS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReference:
+    """The reference's probabilities at the scored rows of a few windows of equal length.
+
+    ``ids`` (windows, tokens), ``top`` ids and ``log_p`` (windows, rows, k) of the likeliest
+    tokens, the first the likeliest; ``tail`` (windows, rows) the probability of all others;
+    ``log_next`` (windows, rows) of the token that follows.
+    """
+
+    ids: NDArray[np.int32]
+    top: NDArray[np.int32]
+    log_p: NDArray[np.float32]
+    tail: NDArray[np.float32]
+    log_next: NDArray[np.float32]
+
+
+def make(
+    windows: Sequence[Sequence[int]], logits: Sequence[NDArray[np.float32]], k: int = TOP
+) -> CompactReference:
+    """Return the compact form of full logits, one array (tokens, vocabulary) a window."""
+    size = logits[0].shape[-1]
+    length = max(min(len(windows[0]), WINDOW_BYTES // (4 * size)), 4)
+    k = min(k, size)
+    parts = [
+        _compact_window(list(ids[:length]), rows[:length], k)
+        for ids, rows in zip(windows[:MOST_WINDOWS], logits[:MOST_WINDOWS], strict=True)
+    ]
+    ids = np.array([window[:length] for window in windows[:MOST_WINDOWS]], np.int32)
+    return CompactReference(ids, *(np.stack(column) for column in zip(*parts, strict=True)))
+
+
+def _compact_window(
+    ids: list[int], logits: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    skip = unscored(ids)
+    p = log_softmax(logits[skip : len(ids) - 1])
+    top = np.argpartition(-p, k - 1, axis=-1)[:, :k]
+    order = np.argsort(-np.take_along_axis(p, top, -1), axis=-1, kind="stable")
+    top = np.take_along_axis(top, order, -1)
+    kept = np.take_along_axis(p, top, -1)
+    rest = np.exp(p)
+    np.put_along_axis(rest, top, 0, -1)
+    following = p[np.arange(len(p)), ids[skip + 1 :]]
+    return (
+        top.astype(np.int32),
+        kept.astype(np.float32),
+        rest.sum(-1).astype(np.float32),
+        following.astype(np.float32),
+    )
+
+
+def compare(reference: CompactReference, logits: Sequence[NDArray[np.float32]]) -> Divergence:
+    """Return the figures of a runtime's logits, one array (tokens, vocabulary) a window."""
+    return summarise(
+        [_score(reference, i, window_logits) for i, window_logits in enumerate(logits)]
+    )
+
+
+def _score(reference: CompactReference, i: int, logits: NDArray[np.float32]) -> Scores:
+    ids = reference.ids[i]
+    skip = unscored(ids)
+    q = log_softmax(logits[skip : len(ids) - 1])
+    top = reference.top[i]
+    log_p, p_tail = reference.log_p[i].astype(np.float64), reference.tail[i].astype(np.float64)
+    log_q = np.take_along_axis(q, top, -1)
+    rest = np.exp(q)
+    np.put_along_axis(rest, top, 0, -1)
+    q_tail = np.maximum(rest.sum(-1), np.finfo(np.float64).tiny)
+    tail = np.where(p_tail > 0, p_tail * (np.log(np.maximum(p_tail, 1e-300)) - np.log(q_tail)), 0)
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(-1) + tail
+    following = q[np.arange(len(q)), ids[skip + 1 :]]
+    same = q.argmax(-1) == top[:, 0]
+    return Scores(kl, same, -following, -reference.log_next[i].astype(np.float64))
+
+
+def write(path: Path, reference: CompactReference) -> None:
+    """Write the reference as an .npz of plain arrays, whole or not at all."""
+    buffer = io.BytesIO()
+    arrays = {f.name: getattr(reference, f.name) for f in fields(reference)}
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def read(path: Path) -> CompactReference:
+    """Return what ``write`` wrote; BadInput when it is damaged. Nothing is unpickled."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            found = CompactReference(**{f.name: stored[f.name] for f in fields(CompactReference)})
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} cannot be read ({error})", "copy the bundle again") from None
+    windows, tokens = found.ids.shape
+    rows = tokens - 1 - unscored(found.ids[0])
+    if found.top.shape != found.log_p.shape or found.top.shape[:2] != (windows, rows):
+        raise BadInput(f"{path} holds arrays that do not fit together", "copy the bundle again")
+    return found

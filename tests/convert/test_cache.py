@@ -1,0 +1,88 @@
+"""The cache of intermediates: what stays, what goes, and that only whole files have a name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pitool.convert import cache
+from pitool.errors import UsageError
+from pitool.spec.manifest import Adapter, FileEntry, Source
+from tests.convert.helpers import names
+
+FILES = (FileEntry("config.json", 3, "a" * 64), FileEntry("model.safetensors", 4, "b" * 64))
+
+
+def put(name: str, size: int = 10) -> Path:
+    return cache.get(name, lambda path: path.write_bytes(b"x" * size))
+
+
+def never(_: Path) -> None:
+    raise AssertionError("it was there")
+
+
+def test_what_is_there_is_not_made_again() -> None:
+    path = put("a")
+    assert path.read_bytes() == b"x" * 10
+    assert cache.get("a", never) == path
+
+
+def test_what_fails_leaves_nothing() -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.get("a", fail)
+    assert names(cache.folder()) == set()
+
+
+def test_the_least_recently_used_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PITOOL_CACHE_GB", "0.00000003")  # 30 bytes
+    for age, name in enumerate(("c", "b", "a")):
+        os.utime(put(name), (1000 - age, 1000 - age))
+    cache.get("a", never)  # now the most recently used
+    put("d")
+    assert names(cache.folder()) == {"a.gguf", "c.gguf", "d.gguf"}
+
+
+def test_what_is_in_use_stays_though_it_is_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PITOOL_CACHE_GB", "0")
+    put("a")
+    path = put("b")
+    assert names(cache.folder()) == {"b.gguf"}
+    cache.trim()
+    assert not path.exists()
+
+
+def test_what_a_dead_process_left_is_removed() -> None:
+    put("a")
+    dead, ours = (cache.folder() / f".x.gguf.{pid}.partial" for pid in (2**22 + 1, os.getpid()))
+    dead.touch()
+    ours.touch()
+    put("b")
+    assert names(cache.folder()) == {"a.gguf", "b.gguf", ours.name}
+
+
+def test_the_key_knows_files_and_settings() -> None:
+    other = FileEntry("config.json", 3, "c" * 64)
+    source = Source("id", None, FILES)
+    keys = [
+        cache.key(source, "BF16"),
+        cache.key(source, "F16"),
+        cache.key(Source("id", None, FILES[:1]), "BF16"),
+        cache.key(Source("id", None, (other, *FILES[1:])), "BF16"),
+        cache.key(Source("id", None, FILES, (Adapter("a", 1.0, FILES),)), "BF16"),
+        cache.key(Source("id", None, FILES, (Adapter("a", 0.5, FILES),)), "BF16"),
+    ]
+    assert len(set(keys)) == 6
+    assert cache.key(Source("id", None, FILES), "BF16") == keys[0]
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "1e400", "nan", "20GB"])
+def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PITOOL_CACHE_GB", text)
+    with pytest.raises(UsageError, match="PITOOL_CACHE_GB is"):
+        cache.limit()

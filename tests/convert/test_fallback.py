@@ -1,0 +1,90 @@
+"""llama.cpp's own converter: found, checked and run; with a stand-in for it here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from pitool.checkpoint.config import read_config
+from pitool.convert.gguf import fallback
+from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.families.base import model_shape
+from pitool.errors import BadInput, MissingPart, PitoolError
+from pitool.spec.formats import QUANTISATIONS
+from tests.tiny import write_checkpoint
+
+TABLE = 'TEXT_MODEL_MAP = {\n    "BloomForCausalLM": "bloom",\n}\nMMPROJ_MODEL_MAP = {"X": "x"}\n'
+COPIES = "import sys\nopen(sys.argv[3], 'w').write(' '.join(sys.argv[1:]))\n"
+FAILS = "import sys\nprint('loading', file=sys.stderr)\nsys.exit('ValueError: no such thing')\n"
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A checkpoint of an architecture that is not native."""
+    folder = write_checkpoint(tmp_path / "c")
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values |= {"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_layer": 3}
+    del values["num_hidden_layers"]
+    path.write_text(json.dumps(values))
+    return folder
+
+
+@pytest.fixture
+def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like llama.cpp's sources; its script is to be written."""
+    pytest.importorskip("torch")
+    source = tmp_path / "sdist" / "vendor" / "llama.cpp"
+    (source / "conversion").mkdir(parents=True)
+    (source / "conversion" / "__init__.py").write_text(TABLE)
+    (source / fallback.SCRIPT).write_text(COPIES)
+    monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path / "sdist"))
+    return source
+
+
+def test_another_architecture_is_planned_by_its_tensors(foreign: Path, sdist: Path) -> None:
+    config = read_config(foreign)
+    model = model_shape(find_family(config), config)
+    assert (model.architecture, model.layers, model.hidden) == ("bloom", 3, 256)
+    names = {tensor.name: tensor.shape for tensor in model.tensors}
+    assert names["token_embd.weight"] == (512, 256)
+    assert names["blk.2.attn_k.weight"] == (128, 256)
+
+
+def test_the_script_gets_folder_target_and_type(foreign: Path, sdist: Path) -> None:
+    target = foreign / "m.gguf"
+    fallback.convert(foreign, target, QUANTISATIONS["BF16"])
+    assert target.read_text() == f"{foreign} --outfile {target} --outtype bf16"
+
+
+def test_a_failure_gives_its_last_line(foreign: Path, sdist: Path) -> None:
+    (sdist / fallback.SCRIPT).write_text(FAILS)
+    with pytest.raises(PitoolError, match=r"could not convert .*\(ValueError: no such thing\)"):
+        fallback.convert(foreign, foreign / "m.gguf", QUANTISATIONS["F16"])
+
+
+def test_what_llama_cpp_does_not_know_either(foreign: Path, sdist: Path) -> None:
+    (sdist / "conversion" / "__init__.py").write_text(TABLE.replace("Bloom", "Other"))
+    with pytest.raises(BadInput, match="which pitool does not convert itself, nor does llama"):
+        find_family(read_config(foreign))
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_the_export_extra(
+    foreign: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == package else find(n))
+    with pytest.raises(MissingPart, match=f"converter needs {package}: run: pip install"):
+        find_family(read_config(foreign))
+
+
+def test_a_folder_without_the_converter(
+    foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path))
+    with pytest.raises(MissingPart, match=r"has no convert_hf_to_gguf\.py"):
+        fallback.source_folder()

@@ -1,0 +1,145 @@
+"""Merged adapters against PEFT's own merge, tensor by tensor and as logits of the GGUF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pitool.checkpoint.lora import Adapter
+from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
+from pitool.engine import worker
+from pitool.engine.base import Settings
+from tests.tiny import write_checkpoint
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+
+MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+CASES: dict[str, dict[str, Any]] = {
+    "two matrices": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]},
+    "all, rank-stabilised": {
+        "r": 8, "lora_alpha": 3, "use_rslora": True, "target_modules": MATRICES,
+    },
+    "patterns": {
+        "r": 4, "lora_alpha": 8, "target_modules": MATRICES,
+        "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 6},
+        "alpha_pattern": {r"layers\.0\..*\.v_proj": 32, "down_proj": 1},
+    },
+    "embedding and head": {
+        "r": 4, "lora_alpha": 8, "target_modules": ["embed_tokens", "lm_head", "k_proj"],
+    },
+    "modules saved whole": {
+        "r": 4, "lora_alpha": 8, "target_modules": ["o_proj"],
+        "modules_to_save": ["lm_head", "embed_tokens", "input_layernorm"],
+    },
+}  # fmt: skip
+
+
+def train(folder: Path, adapter: Path, seed: int, **settings: Any) -> Any:
+    """Write an adapter of random numbers in PEFT's layout; return the model with it."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **settings))
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name or "modules_to_save" in name:
+                weight += torch.randn_like(weight) * 0.05
+    model.save_pretrained(adapter)
+    return model
+
+
+def opened(folder: Path, *adapters: Adapter) -> Checkpoint:
+    return open_checkpoint(Source("c", None, folder, adapters=adapters))
+
+
+def check_tensors(checkpoint: Checkpoint, merged: Any) -> None:
+    wanted = merged.state_dict()
+    assert len(checkpoint.tensors) > 20
+    for name, tensor in checkpoint.tensors.items():
+        expected = wanted[name].numpy()
+        np.testing.assert_allclose(tensor.float32(), expected, rtol=0, atol=2e-6, err_msg=name)
+        slabs = list(tensor.slabs(8192, 8))
+        assert len(slabs) > 1 or tensor.bytes <= 8192
+        if tensor.kind == "F32":
+            np.testing.assert_allclose(np.concatenate(slabs), expected, rtol=0, atol=2e-6)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "c", tie_word_embeddings=False, num_hidden_layers=2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", CASES)
+def test_one_adapter(folder: Path, tmp_path: Path, case: str) -> None:
+    model = train(folder, tmp_path / "a", 1, **CASES[case])
+    check_tensors(opened(folder, Adapter(tmp_path / "a")), model.merge_and_unload())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_two_adapters_with_scales(folder: Path, tmp_path: Path) -> None:
+    first = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    second = {"r": 2, "lora_alpha": 8, "target_modules": ["v_proj", "down_proj"]}
+    train(folder, tmp_path / "a", 1, **first)
+    train(folder, tmp_path / "b", 2, **second)
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, tmp_path / "a", adapter_name="a")
+    model.load_adapter(tmp_path / "b", adapter_name="b")
+    for name, module in model.named_modules():
+        for adapter, scale in ("a", 0.5), ("b", -2.0):
+            if isinstance(module, peft.tuners.lora.Linear) and adapter in module.scaling:
+                module.scaling[adapter] *= scale
+                assert "proj" in name
+    merged = model.merge_and_unload(adapter_names=["a", "b"])
+    adapters = Adapter(tmp_path / "a", 0.5), Adapter(tmp_path / "b", -2.0)
+    check_tensors(opened(folder, *adapters), merged)
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_logits_of_the_merged_gguf(folder: Path, tmp_path: Path) -> None:
+    from pitool.convert.gguf.families import find_family
+    from pitool.convert.gguf.families.base import model_shape
+    from pitool.convert.gguf.vocabulary import read_vocabulary
+    from pitool.convert.gguf.writer import write_gguf
+    from pitool.spec.formats import QUANTISATIONS
+
+    model = train(folder, tmp_path / "a", 3, **CASES["all, rank-stabilised"]).eval()
+    checkpoint = opened(folder, Adapter(tmp_path / "a"))
+    family = find_family(checkpoint.config)
+    shape = model_shape(family, checkpoint.config)
+    vocabulary = read_vocabulary(folder, shape.vocabulary)
+    path = tmp_path / "m.gguf"
+    write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F32"])
+    ids = list(range(5, 105))
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0].numpy()
+        untouched = model.unload()(torch.tensor([ids])).logits[0].numpy()
+    assert np.abs(untouched - expected).max() > 0.1  # the adapter does change something
+    exact = Settings(256, 1, 1, kv_type="f32", outputs=128, flash_attention="off", repack=False)
+    with worker.start("gguf", path, exact) as engine:
+        assert np.abs(engine.logits(ids) - expected).max() < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_matrices_stored_the_other_way_round(tmp_path: Path) -> None:
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=64, n_positions=32)
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "c")
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_proj"]}
+    settings["fan_in_fan_out"] = True
+    model = train(tmp_path / "c", tmp_path / "a", 1, **settings)
+    from pitool.checkpoint.lora import merge
+    from pitool.checkpoint.tensors import read_index
+
+    tensors = merge(read_index(tmp_path / "c"), Adapter(tmp_path / "a"), tied=True)
+    wanted = model.merge_and_unload().state_dict()
+    changed = [name for name in tensors if "c_attn.w" in name or "c_proj.w" in name]
+    assert len(changed) == 6
+    for name in changed:
+        key = name if name in wanted else f"transformer.{name}"
+        np.testing.assert_allclose(tensors[name].float32(), wanted[key].numpy(), atol=2e-6)
