@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LoadMode = Literal["mmap", "read", "mlock"]
 FlashAttention = Literal["auto", "on", "off"]
+KV_TYPES = ("f32", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")
 Finish = Literal["stop", "length", "context", "cancelled"]
 
 
@@ -24,11 +25,12 @@ class Settings:
     """How an artifact is loaded.
 
     ``context``: tokens that the KV cache holds; ``batch``: most tokens of one prefill call;
-    ``micro_batch``: tokens of one pass over the weights; ``kv_type``: ``f16``, ``q8_0`` or
-    ``q4_0``; ``outputs``: most rows of logits at once, each of which reserves the vocabulary in
-    float32 (a chat needs one); ``load_mode``: ``mmap`` (pages shared with the page cache),
-    ``read`` (a private copy) or ``mlock`` (mapped and kept from swap); ``repack``: let the
-    runtime interleave weights for this CPU's fast kernels.
+    ``micro_batch``: tokens of one pass over the weights; ``kv_type``: one of ``KV_TYPES``, of the
+    keys and, where ``value_type`` is None, of the values; ``outputs``: most rows of logits at
+    once, each of which reserves the vocabulary in float32 (a chat needs one); ``load_mode``:
+    ``mmap`` (pages shared with the page cache), ``read`` (a private copy) or ``mlock`` (mapped
+    and kept from swap); ``repack``: let the runtime interleave weights for this CPU's fast
+    kernels.
     """
 
     context: int
@@ -37,10 +39,12 @@ class Settings:
     batch: int = 2048
     micro_batch: int = 512
     kv_type: str = "f16"
+    value_type: str | None = None
     outputs: int = 1
     load_mode: LoadMode = "mmap"
     repack: bool = True
     flash_attention: FlashAttention = "auto"
+    collect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,16 @@ class Message:
 
     role: str
     content: str
+
+
+class Squares(NamedTuple):
+    """Sums of squared inputs of a weight matrix, by expert.
+
+    ``sums`` (experts, columns) float64; ``counts`` (experts,) of tokens.
+    """
+
+    sums: NDArray[np.float64]
+    counts: NDArray[np.int64]
 
 
 Prompt = str | Sequence[Message] | Sequence[int]

@@ -13,6 +13,7 @@ from pitool.spec import tables
 # Format of an artifact -> module and class, imported when used: a board may lack a runtime.
 ENGINES = {
     "gguf": ("pitool.engine.llamacpp", "LlamaCpp"),
+    "onnx": ("pitool.engine.onnx", "Onnx"),
     "script": ("pitool.engine.scripted", "ScriptFile"),
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from pitool import errors
-from pitool.engine.base import Message, ModelInfo, Prompt, Settings, Timings, Token
+from pitool.engine.base import Engine, Message, ModelInfo, Prompt, Settings, Squares, Timings, Token
 
 _ERRORS = {
     cls.__name__: cls
@@ -95,6 +95,31 @@ def token_from_json(value: Sequence[Any]) -> Token:
     """Return the token that ``token_to_json`` wrote."""
     text, number, finish, *timings = value
     return Token(text, number, Timings(*timings), finish)
+
+
+def squares_of(engine: Engine) -> dict[str, Squares]:
+    """Return what an engine collected; PitoolError where it cannot."""
+    collect = getattr(engine, "squares", None)
+    if collect is None:
+        raise errors.PitoolError(
+            f"{engine.info.engine} collects no importance matrix", "use --calibration none"
+        )
+    found: dict[str, Squares] = collect()
+    return found
+
+
+def squares_from_payload(shapes: Mapping[str, Sequence[int]], payload: bytes) -> dict[str, Squares]:
+    """Return the arrays that were sent one after the other."""
+    import numpy as np
+
+    found, at = {}, 0
+    for name, (experts, columns) in shapes.items():
+        sums = np.frombuffer(payload, np.float64, experts * columns, at)
+        at += sums.nbytes
+        counts = np.frombuffer(payload, np.int64, experts, at)
+        at += counts.nbytes
+        found[name] = Squares(sums.reshape(experts, columns), counts)
+    return found
 
 
 def info_from_json(value: dict[str, Any]) -> ModelInfo:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pitool.engine import wire
-from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
+from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Squares, Token
 from pitool.errors import PitoolError, WorkerDied
 
 if TYPE_CHECKING:
@@ -163,6 +163,13 @@ class WorkerEngine:
             self._send({"do": "logits", "ids": list(ids)})
             message, payload = self._receive()
             return np.frombuffer(payload, np.float32).reshape(message["result"])
+
+    def squares(self) -> dict[str, Squares]:
+        """Return the sums of squared activations since the load, by tensor name."""
+        with self._turn:
+            self._send({"do": "squares"})
+            message, payload = self._receive()
+            return wire.squares_from_payload(message["result"], payload)
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of an evaluation, measured inside the child."""

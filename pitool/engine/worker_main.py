@@ -35,6 +35,7 @@ class Server:
             "load": self._load,
             "stream": self._stream,
             "logits": self._logits,
+            "squares": self._squares,
             "tokenize": lambda m: self._reply(
                 self._loaded.tokenize(wire.prompt_from_json(m["prompt"]))
             ),
@@ -118,6 +119,12 @@ class Server:
     def _logits(self, message: dict[str, Any]) -> None:
         table = self._loaded.logits(message["ids"])
         self._wire.send({"result": table.shape}, table.tobytes())
+
+    def _squares(self, _: dict[str, Any]) -> None:
+        found = wire.squares_of(self._loaded)
+        shapes = {name: entry.sums.shape for name, entry in found.items()}
+        parts = [a.tobytes() for entry in found.values() for a in entry]
+        self._wire.send({"result": shapes}, b"".join(parts))
 
 
 def main() -> None:

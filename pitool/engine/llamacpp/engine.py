@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
+from pitool.engine.base import KV_TYPES, ModelInfo, Prompt, Sampling, Settings, Squares, Token
 from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.llamacpp.binding import llama_cpp
-from pitool.engine.llamacpp.library import CancelFlag, Log, cpu_features, load_backends
+from pitool.engine.llamacpp.importance import Collector
+from pitool.engine.llamacpp.library import CancelFlag, Log, describe_cpu, load_backends
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.errors import BadInput, DoesNotFit, PitoolError
@@ -36,12 +37,7 @@ _FLASH_ATTENTION = {
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
-_KV_TYPES = {
-    "f32": llama_cpp.GGML_TYPE_F32,
-    "f16": llama_cpp.GGML_TYPE_F16,
-    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
-    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
-}
+_KV_TYPES = {name: getattr(llama_cpp, f"GGML_TYPE_{name.upper()}") for name in KV_TYPES}
 _ABORTED = 2
 
 
@@ -62,6 +58,7 @@ class LlamaCpp:
         self._sampler: Sampler | None = None
         self._cache: list[int] = []
         load_backends()
+        self._collector = Collector() if settings.collect else None
         self._model = self._load_model(entry, on_progress)
         self._vocabulary = Vocabulary(self._model)
         self._row = ctypes.c_float * self._vocabulary.size
@@ -79,7 +76,7 @@ class LlamaCpp:
             vocabulary=self._vocabulary.size,
             trained_context=llama_cpp.llama_model_n_ctx_train(self._model),
             chat_template=self._vocabulary.template is not None,
-            backend=cpu_features(),
+            backend=describe_cpu(),
             load_seconds=time.perf_counter() - start,
             settings=settings,
         )
@@ -89,7 +86,7 @@ class LlamaCpp:
     def _load_model(self, entry: Path, on_progress: Callable[[float], None] | None) -> Any:
         params = llama_cpp.llama_model_default_params()
         params.load_mode = _LOAD_MODES[self._settings.load_mode]
-        params.use_extra_bufts = self._settings.repack
+        params.use_extra_bufts = self._settings.repack and not self._settings.collect
         params.n_gpu_layers = 0
 
         def progress(share: float, _: Any) -> bool:
@@ -115,8 +112,11 @@ class LlamaCpp:
         params.n_outputs_max = settings.outputs
         params.n_threads = settings.decode_threads
         params.n_threads_batch = settings.prefill_threads
-        params.type_k = params.type_v = _KV_TYPES[settings.kv_type]
+        params.type_k = _KV_TYPES[settings.kv_type]
+        params.type_v = _KV_TYPES[settings.value_type or settings.kv_type]
         params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+        if self._collector:
+            params.cb_eval = self._collector.callback
         params.abort_callback = self._cancel.callback
         params.abort_callback_data = self._cancel.data
         context = llama_cpp.llama_init_from_model(self._model, params)
@@ -171,6 +171,10 @@ class LlamaCpp:
             llama_cpp.llama_batch_free(batch)
             self.clear()
         return table
+
+    def squares(self) -> dict[str, Squares]:
+        """Return the sums of squared activations since the load; empty without ``collect``."""
+        return self._collector.squares() if self._collector else {}
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,18 @@ def cpu_features() -> str:
     text = llama_cpp.llama_print_system_info().decode(errors="replace")
     parts = text.replace("CPU :", "").split("|")
     return " ".join(part.split("=")[0].strip() for part in parts if part.strip().endswith("= 1"))
+
+
+def cpu_variant() -> str | None:
+    """Return the CPU variant that was loaded, such as ``armv8.2_2``; None where there is one."""
+    try:
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"libggml-cpu-(\S+)\.so", mapped)
+    return found[1] if found else None
+
+
+def describe_cpu() -> str:
+    """Return the CPU variant, where the build has several, and the features it uses."""
+    return " ".join(filter(None, (cpu_variant(), cpu_features())))

@@ -1,0 +1,1 @@
+"""Writes ONNX folders: a fused decoder graph straight from a checkpoint, tensor by tensor."""

@@ -1,0 +1,80 @@
+"""Quantises rows of weights as onnxruntime's kernels read them.
+
+Symmetric blocks keep the value of largest magnitude exact (as ``MlasQuantizeBlockwise`` of
+onnxruntime does, and Q4_0 of llama.cpp); asymmetric ones span from smallest to largest, zero
+included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Quantised rows: ``weights`` (rows, blocks, bytes a block), ``scales`` (rows, blocks).
+
+    ``zero_points`` (rows, bytes), None when symmetric: then half of the range.
+    """
+
+    weights: Bytes
+    scales: Floats
+    zero_points: Bytes | None
+
+
+def quantise_blocks(rows: Floats, bits: int, block: int, *, asymmetric: bool) -> Blocks:
+    """Quantise rows of shape (rows, columns) to 4 or 8 bits; the last block is filled with 0."""
+    count, columns = rows.shape
+    if columns % block:
+        rows = np.pad(rows, ((0, 0), (0, -columns % block)))
+    values = rows.reshape(count, -1, block)
+    high, low = values.max(-1), values.min(-1)
+    largest = (1 << bits) - 1
+    if asymmetric:
+        high, low = np.maximum(high, 0), np.minimum(low, 0)
+        scales = (high - low) / np.float32(largest)
+        inverse = _inverse(scales)
+        zeros = np.rint(-low * inverse)
+    else:
+        extreme = np.where(np.abs(high) > np.abs(low), high, low)
+        scales = extreme / np.float32(-(1 << (bits - 1)))
+        inverse = _inverse(scales)
+        zeros = np.full_like(scales, 1 << (bits - 1))
+    levels = values * inverse[..., None]
+    levels += zeros[..., None] + np.float32(0.5)
+    np.clip(levels, 0, largest, out=levels)
+    weights = _pack(levels.astype(np.uint8), bits)
+    packed = _pack(_even(zeros.astype(np.uint8), bits), bits) if asymmetric else None
+    return Blocks(weights, scales.astype(np.float32), packed)
+
+
+def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Quantise each row to signed 8 bits with a scale of its own; return both, (rows, ...)."""
+    scales = np.abs(rows).max(-1) / np.float32(127)
+    levels = np.rint(rows * _inverse(scales)[:, None])
+    return levels.astype(np.int8), scales.astype(np.float32)
+
+
+def _inverse(scales: Floats) -> Floats:
+    """Return 1 / scale, 0 for a scale of 0 and for one too small to have an inverse."""
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse: Floats = np.float32(1) / scales
+    inverse[~np.isfinite(inverse)] = 0
+    return inverse
+
+
+def _even(levels: Bytes, bits: int) -> Bytes:
+    """Add a column where two levels share a byte and one has no partner."""
+    return np.pad(levels, ((0, 0), (0, levels.shape[1] % 2))) if bits == 4 else levels
+
+
+def _pack(levels: Bytes, bits: int) -> NDArray[Any]:
+    """Put two 4-bit levels into a byte, the first in the low half."""
+    return levels[..., ::2] | levels[..., 1::2] << 4 if bits == 4 else levels

@@ -1,0 +1,245 @@
+"""Builds the fused graph of a decoder: attention, norms and products are one operator each.
+
+Inputs are ``input_ids``, ``attention_mask`` (of past and new tokens) and one buffer a layer for
+keys and for values, which the outputs share; ``num_logits`` says of how many last tokens logits
+are wanted, 1 unless it is given. Operators: docs/ContribOperators.md of onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pitool.convert.onnx.families import Decoder
+from pitool.convert.onnx.graph import Graph
+from pitool.convert.onnx.heads import pad_columns, pad_ends, pad_halves
+from pitool.convert.onnx.rotary import Rotary
+from pitool.convert.onnx.weights import Head, Part, Weights
+from pitool.spec.onnx_weights import padded_head
+
+NO_ROTATION = ("", "")
+
+
+class DecoderGraph:
+    """Adds the operators of a decoder to a graph, layer by layer."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        decoder: Decoder,
+        positions: int,
+        on_layer: Callable[[], None],
+    ) -> None:
+        self._graph, self._weights, self._decoder = graph, weights, decoder
+        self._positions, self._on_layer = positions, on_layer
+        self._head = padded_head(decoder.sizes.head_dim)
+        self._rotations: dict[Rotary, tuple[str, str]] = {}
+
+    def build(self) -> None:
+        """Add everything from the token ids to the logits."""
+        decoder, sizes = self._decoder, self._decoder.sizes
+        self._declare()
+        table = (sizes.vocabulary, sizes.hidden)
+        residual, head = self._weights.embedding("input_ids", Part("model.embed_tokens", table))
+        residual = self._scaled(residual, decoder.embedding_scale, "embeddings")
+        names = [f"model.layers.{i}" for i in range(sizes.layers)]
+        value = self._norm(residual, f"{names[0]}.input_layernorm")
+        for i, here in enumerate(names):
+            after = f"{names[i + 1]}.input_layernorm" if i + 1 < sizes.layers else "model.norm"
+            value = self._attention(value, i, f"{here}.self_attn")
+            value, residual = self._join(
+                value, residual, f"{here}.post_attention_layernorm",
+                f"{here}.pre_feedforward_layernorm",
+            )  # fmt: skip
+            value = self._feed_forward(value, f"{here}.mlp")
+            behind = f"{here}.post_feedforward_layernorm" if decoder.sandwich else after
+            value, residual = self._join(value, residual, behind, after)
+            self._on_layer()
+        self._logits(value, head if decoder.tied else None)
+
+    def _declare(self) -> None:
+        """Declare inputs and outputs, and compute the lengths that every layer needs."""
+        graph, sizes, kind = self._graph, self._decoder.sizes, self._weights.float
+        graph.input("input_ids", np.int64, ["batch", "tokens"])
+        graph.input("attention_mask", np.int64, ["batch", "total"])
+        graph.output("logits", kind, ["batch", "rows", sizes.vocabulary])
+        for i in range(sizes.layers):
+            for part in ("key", "value"):
+                shape: list[int | str] = ["batch", sizes.kv_heads, "length", self._head]
+                graph.input(f"past_key_values.{i}.{part}", kind, shape)
+                graph.output(f"present.{i}.{part}", kind, shape)
+        graph.input("num_logits", np.int64, [1])
+        graph.constant("num_logits", [1])
+        graph.constant("one", [1])
+        summed = graph.node("ReduceSum", ["attention_mask", "one"], "mask.sum", keepdims=0)
+        last = graph.node("Sub", [summed, "one"], "mask.last")
+        graph.node("Cast", [last], "past_lengths", to=6)
+        shape_of = graph.node("Shape", ["attention_mask"], "mask.shape")
+        total = graph.node("Gather", [shape_of, graph.constant("second", 1)], "mask.total")
+        graph.node("Cast", [total], "total_length", to=6)
+
+    # -- norms and residuals ---------------------------------------------------------------
+
+    def _norm_weight(self, name: str) -> str:
+        values = self._weights.vector(f"{name}.weight", self._decoder.sizes.hidden)
+        return self._weights.stored_vector(f"{name}.weight", values + self._decoder.norm_offset)
+
+    def _norm(self, value: str, name: str) -> str:
+        inputs = [value, self._norm_weight(name)]
+        return self._rms(inputs, name, self._decoder.epsilon)
+
+    def _rms(self, inputs: list[str], name: str, epsilon: float) -> str:
+        return self._graph.node(
+            "SimplifiedLayerNormalization", inputs, name, axis=-1, epsilon=epsilon, stash_type=1
+        )
+
+    def _join(self, value: str, residual: str, after: str, before: str) -> tuple[str, str]:
+        """Add a block's result to the residual; return the next block's input and the sum.
+
+        ``after``: the norm of the block's result in a sandwich, else of the next input.
+        """
+        if self._decoder.sandwich:
+            value, after = self._norm(value, after), before
+        value = self._scaled(value, self._decoder.residual_scale, f"{after}.scaled")
+        outputs = [after, "", "", f"{after}.residual"]
+        self._graph.nodes(
+            "SkipSimplifiedLayerNormalization",
+            [value, residual, self._norm_weight(after)],
+            outputs,
+            epsilon=self._decoder.epsilon,
+        )
+        return outputs[0], outputs[3]
+
+    def _scaled(self, value: str, factor: float, name: str) -> str:
+        if factor == 1.0:
+            return value
+        constant = self._graph.constant(f"{name}.factor", factor, self._weights.float)
+        return self._graph.node("Mul", [value, constant], name)
+
+    # -- attention -------------------------------------------------------------------------
+
+    def _attention(self, value: str, layer: int, here: str) -> str:
+        decoder, sizes = self._decoder, self._decoder.sizes
+        rotary = decoder.rotaries[layer]
+        attributes = {"softcap": decoder.softcap} if decoder.softcap else {}
+        if decoder.windows[layer]:
+            attributes["local_window_size"] = decoder.windows[layer]
+        past, present = f"past_key_values.{layer}", f"present.{layer}"
+        outputs = [f"{here}.attended", f"{present}.key", f"{present}.value"]
+        self._graph.nodes(
+            "GroupQueryAttention",
+            [
+                *self._projections(value, here),
+                f"{past}.key",
+                f"{past}.value",
+                "past_lengths",
+                "total_length",
+                *(self._rotation(rotary) if rotary else NO_ROTATION),
+            ],
+            outputs,
+            num_heads=sizes.heads,
+            kv_num_heads=sizes.kv_heads,
+            do_rotary=int(rotary is not None),
+            scale=decoder.scale,
+            **attributes,
+        )
+        columns = sizes.heads * sizes.head_dim
+        part = Part(
+            f"{here}.o_proj",
+            (sizes.hidden, columns),
+            pad_columns(sizes.head_dim, self._head),
+        )
+        return self._weights.matmul(outputs[0], part.module, [part])
+
+    def _projections(self, value: str, here: str) -> list[str]:
+        """Return query, key and value: packed as one where nothing is done to them between."""
+        sizes = self._decoder.sizes
+        dim, hidden = sizes.head_dim, sizes.hidden
+        query, cache = (sizes.heads * dim, hidden), (sizes.kv_heads * dim, hidden)
+        if self._decoder.fused:
+            whole = Part(f"{here}.qkv_proj", (query[0] + 2 * cache[0], hidden))
+            return [self._weights.matmul(value, whole.module, [whole]), "", ""]
+        halves, ends = pad_halves(dim, self._head), pad_ends(dim, self._head)
+        parts = [
+            Part(f"{here}.q_proj", query, halves, dim),
+            Part(f"{here}.k_proj", cache, halves, dim),
+            Part(f"{here}.v_proj", cache, ends, dim),
+        ]
+        if not self._decoder.head_norm:
+            return [self._weights.matmul(value, f"{here}.qkv_proj", parts), "", ""]
+        made = [self._weights.matmul(value, part.module, [part]) for part in parts]
+        return [
+            self._head_norm(made[0], sizes.heads, f"{here}.q_norm"),
+            self._head_norm(made[1], sizes.kv_heads, f"{here}.k_norm"),
+            made[2],
+        ]
+
+    def _head_norm(self, value: str, heads: int, name: str) -> str:
+        """Normalise each head; the mean is over the padded size, which weight and epsilon undo."""
+        dim, padded = self._decoder.sizes.head_dim, self._head
+        values = self._weights.vector(f"{name}.weight", dim) + self._decoder.norm_offset
+        if arrange := pad_halves(dim, padded):
+            values = arrange(values) * np.float32(np.sqrt(dim / padded))
+        weight = self._weights.stored_vector(f"{name}.weight", values)
+        apart = self._graph.constant(f"{name}.heads", [0, 0, heads, padded])
+        together = self._graph.constant(f"{name}.width", [0, 0, heads * padded])
+        split = self._graph.node("Reshape", [value, apart], f"{name}.split")
+        epsilon = self._decoder.epsilon * dim / padded
+        normed = self._rms([split, weight], f"{name}.normed", epsilon)
+        return self._graph.node("Reshape", [normed, together], name)
+
+    def _rotation(self, rotary: Rotary) -> tuple[str, str]:
+        """Return the names of cosines and sines, written when first asked for."""
+        if rotary not in self._rotations:
+            name = f"rotary.{len(self._rotations)}"
+            cos, sin = rotary.tables(self._positions, self._head // 2)
+            self._rotations[rotary] = (
+                self._weights.stored_vector(f"{name}.cos", cos),
+                self._weights.stored_vector(f"{name}.sin", sin),
+            )
+        return self._rotations[rotary]
+
+    # -- the gated MLP and the head --------------------------------------------------------
+
+    def _feed_forward(self, value: str, here: str) -> str:
+        hidden, wide = self._decoder.sizes.hidden, self._decoder.sizes.feed_forward
+        if self._decoder.fused:
+            both = Part(f"{here}.gate_up_proj", (2 * wide, hidden))
+            made = self._weights.matmul(value, both.module, [both])
+            outputs = [f"{here}.gate", f"{here}.up"]
+            gate, up = self._graph.nodes("Split", [made], outputs, axis=-1, num_outputs=2)
+        else:
+            gate, up = (
+                self._weights.matmul(value, name, [Part(name, (wide, hidden))])
+                for name in (f"{here}.gate_proj", f"{here}.up_proj")
+            )
+        name = f"{here}.activated"
+        if self._decoder.gelu:
+            active = self._graph.node("Gelu", [gate], name, approximate="tanh")
+        else:
+            active = self._graph.node("QuickGelu", [gate], name, alpha=1.0)  # x * sigmoid(x)
+        product = self._graph.node("Mul", [active, up], f"{here}.product")
+        down = Part(f"{here}.down_proj", (hidden, wide))
+        return self._weights.matmul(product, down.module, [down])
+
+    def _logits(self, value: str, head: Head | None) -> None:
+        """Add the head, for the last tokens only."""
+        graph, sizes = self._graph, self._decoder.sizes
+        first = graph.node("Neg", ["num_logits"], "rows.first")
+        end = graph.constant("rows.end", [np.iinfo(np.int64).max])
+        rows = graph.node("Slice", [value, first, end, "one"], "rows")
+        rows = self._scaled(rows, self._decoder.logits_scale, "rows.scaled")
+        cap = self._decoder.final_softcap
+        rows = self._scaled(rows, 1 / cap if cap else 1.0, "rows.uncapped")
+        name = "logits.uncapped" if cap else "logits"
+        if head:
+            made = head(rows, name)
+        else:
+            module = "model.embed_tokens" if self._decoder.tied else "lm_head"
+            table = Part(module, (sizes.vocabulary, sizes.hidden))
+            made = self._weights.matmul(rows, name, [table], head=True)
+        if cap:
+            bounded = graph.node("Tanh", [made], "logits.bounded")
+            graph.node("Mul", [bounded, graph.constant("cap", cap, self._weights.float)], "logits")

@@ -1,0 +1,229 @@
+"""Streams the matrices of a checkpoint into a graph, quantised on the way.
+
+Memory is bounded by a slab and one matrix's scales; dynamic INT8 holds one matrix in 8 bits,
+because onnxruntime wants it transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.convert.onnx.blocks import Blocks, Floats, quantise_blocks, quantise_rows
+from pitool.convert.onnx.graph import Graph
+from pitool.errors import BadInput
+from pitool.spec.onnx_weights import OnnxQuantisation
+
+SLAB_BYTES = 1 << 20
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+Arrange = Callable[[Floats], Floats]
+OnBytes = Callable[[int], None]
+Head = Callable[[str, str], str]
+"""Multiplies a value with the head; takes the names of the value and of the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a matrix: a tensor of the checkpoint by its module's name.
+
+    ``arrange`` is applied to runs of rows whose count is a multiple of ``rows``, and to the bias.
+    """
+
+    module: str
+    shape: tuple[int, int]
+    arrange: Arrange | None = None
+    rows: int = 1
+
+
+class Weights:
+    """Writes matrices and vectors of a checkpoint and adds the operators that use them."""
+
+    def __init__(
+        self, graph: Graph, checkpoint: Checkpoint, kind: OnnxQuantisation, on_bytes: OnBytes
+    ) -> None:
+        self._graph, self._checkpoint, self.kind = graph, checkpoint, kind
+        self._on_bytes = on_bytes
+        self.float = np.dtype(np.float16 if kind.bits == 16 else np.float32)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _find(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensors = self._checkpoint.tensors
+        tensor = tensors.get(name)
+        if tensor is None and name == EMBEDDING:
+            tensor = tensors.get(HEAD)  # one that is also the head may be stored as that
+        if tensor is None:
+            raise BadInput(f"{self._checkpoint.folder} has no tensor {name!r}", "download it again")
+        if tensor.shape != shape:
+            raise BadInput(
+                f"{self._checkpoint.folder}: {name!r} has the shape {tensor.shape},"
+                f" its config.json says {shape}",
+                "take both from the same place",
+            )
+        return tensor
+
+    def _slabs(self, parts: Sequence[Part]) -> Iterator[Floats]:
+        """Yield the rows of all parts in float32, in order."""
+        for part in parts:
+            tensor = self._find(f"{part.module}.weight", part.shape)
+            for slab in tensor.slabs(SLAB_BYTES, part.rows):
+                values = to_float32(slab, tensor.kind)
+                yield part.arrange(values) if part.arrange else values
+
+    def vector(self, name: str, size: int) -> Floats:
+        """Return a vector of the checkpoint."""
+        return self._find(name, (size,)).float32()
+
+    def stored_vector(self, name: str, values: Floats) -> str:
+        """Write a vector in the graph's float type."""
+        self._on_bytes(values.size * self.float.itemsize)
+        return self._graph.stored(name, values.astype(self.float))
+
+    # -- multiplying -----------------------------------------------------------------------
+
+    def matmul(self, value: str, name: str, parts: Sequence[Part], *, head: bool = False) -> str:
+        """Write a matrix and multiply ``value`` with it, bias included; return the result."""
+        bias = self._bias(name, parts)
+        if not self.kind.quantised:
+            return self._float_matmul(value, name, self._floats(f"{name}.weight", parts), bias)
+        if self.kind.dynamic:
+            return self._dynamic(value, name, parts, bias)
+        bits = self.kind.head_bits if head else self.kind.bits
+        names, shape = self._blocks(name, parts, bits)
+        return self._block_matmul(value, name, names, shape, bits, bias)
+
+    def _bias(self, name: str, parts: Sequence[Part]) -> str:
+        """Write the biases of all parts as one; return its name, empty when there is none."""
+        if f"{parts[0].module}.bias" not in self._checkpoint.tensors:
+            return ""
+        vectors = []
+        for part in parts:
+            vector = self.vector(f"{part.module}.bias", part.shape[0])
+            vectors.append(part.arrange(vector) if part.arrange and part.rows > 1 else vector)
+        return self.stored_vector(f"{name}.bias", np.concatenate(vectors))
+
+    def _float_matmul(self, value: str, name: str, weight: str, bias: str) -> str:
+        if not bias:
+            return self._graph.node("FusedMatMul", [value, weight], name, transB=1)
+        product = self._graph.node("FusedMatMul", [value, weight], f"{name}.product", transB=1)
+        return self._graph.node("Add", [product, bias], name)
+
+    def _floats(self, name: str, parts: Sequence[Part]) -> str:
+        """Write a matrix as it is, in the graph's float type."""
+        self._graph.begin()
+        rows = columns = 0
+        for slab in self._slabs(parts):
+            self._append(slab.astype(self.float, copy=False))
+            rows, columns = rows + len(slab), slab.shape[1]
+        return self._graph.end(name, self.float, (rows, columns))
+
+    def _append(self, array: NDArray[Any]) -> None:
+        self._graph.append(array)
+        self._on_bytes(array.nbytes)
+
+    def _dynamic(self, value: str, name: str, parts: Sequence[Part], bias: str) -> str:
+        quantised = [quantise_rows(slab) for slab in self._slabs(parts)]
+        weights = np.concatenate([rows for rows, _ in quantised])
+        scales = np.concatenate([scale for _, scale in quantised])
+        del quantised
+        self._graph.begin()
+        step = max(1, SLAB_BYTES // len(weights))
+        for first in range(0, weights.shape[1], step):
+            self._append(weights[:, first : first + step].T)
+        inputs = [
+            value,
+            self._graph.end(f"{name}.weight", np.int8, weights.shape[::-1]),
+            self.stored_vector(f"{name}.scales", scales),
+        ]
+        return self._graph.node("DynamicQuantizeMatMul", _with(inputs, 4, bias), name)
+
+    def _blocks(
+        self, name: str, parts: Sequence[Part], bits: int
+    ) -> tuple[list[str], tuple[int, int]]:
+        """Write a matrix in blocks; return the names of its tensors and its shape."""
+        scales, zeros, rows, columns = [], [], 0, 0
+        self._graph.begin()
+        for slab in self._slabs(parts):
+            made = self._quantised(slab, bits)
+            self._append(made.weights)
+            scales.append(made.scales)
+            if made.zero_points is not None:
+                zeros.append(made.zero_points)
+            rows, columns = rows + len(slab), slab.shape[1]
+        shape = (rows, made.weights.shape[1], made.weights.shape[2])
+        names = [self._graph.end(f"{name}.weight", np.uint8, shape)]
+        names.append(self._whole(f"{name}.scales", np.concatenate(scales)))
+        if zeros:
+            names.append(self._whole(f"{name}.zero_points", np.concatenate(zeros)))
+        return names, (rows, columns)
+
+    def _quantised(self, slab: Floats, bits: int) -> Blocks:
+        return quantise_blocks(slab, bits, self.kind.block, asymmetric=self.kind.asymmetric)
+
+    def _whole(self, name: str, array: NDArray[Any]) -> str:
+        self._on_bytes(array.nbytes)
+        return self._graph.stored(name, array)
+
+    def _block_matmul(
+        self,
+        value: str,
+        name: str,
+        names: Sequence[str],
+        shape: tuple[int, int],
+        bits: int,
+        bias: str,
+    ) -> str:
+        return self._graph.node(
+            "MatMulNBits",
+            _with([value, *names], 5, bias),
+            name,
+            N=shape[0],
+            K=shape[1],
+            bits=bits,
+            block_size=self.kind.block,
+            accuracy_level=4,
+        )
+
+    # -- embedding and head ----------------------------------------------------------------
+
+    def embedding(self, ids: str, part: Part) -> tuple[str, Head | None]:
+        """Write the embedding; return the rows of ``ids``, and how to use it as the head.
+
+        None for the second where the head cannot read the same bytes.
+        """
+        name = part.module
+        if not self.kind.quantised:
+            weight = self._floats(f"{name}.weight", [part])
+            hidden = self._graph.node("Gather", [weight, ids], name)
+            return hidden, lambda value, to: self._float_matmul(value, to, weight, "")
+        bits, block = self.kind.head_bits, self.kind.block
+        if part.shape[1] % block:
+            raise BadInput(
+                f"{self._checkpoint.folder}: its embedding's rows of {part.shape[1]} are no whole"
+                f" blocks of {block}",
+                "take a smaller --block",
+            )
+        tensors, shape = self._blocks(name, [part], bits)
+        hidden = self._graph.node(
+            "GatherBlockQuantized",
+            [self._graph.flat(tensors[0]), ids, *tensors[1:]],
+            name,
+            bits=bits,
+            block_size=block,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        if self.kind.dynamic:
+            return hidden, None
+        return hidden, lambda value, to: self._block_matmul(value, to, tensors, shape, bits, "")
+
+
+def _with(inputs: list[str], place: int, last: str) -> list[str]:
+    """Put an optional input at its place, empty ones before it."""
+    return [*inputs, *[""] * (place - len(inputs)), last] if last else inputs

@@ -1,0 +1,3 @@
+"""Runs an ONNX folder on plain onnxruntime."""
+
+from pitool.engine.onnx.engine import Onnx as Onnx

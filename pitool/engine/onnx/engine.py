@@ -1,0 +1,214 @@
+"""An ONNX folder in memory and requests to it, on plain onnxruntime.
+
+Meant to live in the worker process: a broken model may abort the process that holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
+from pitool.engine.generate import generate, shared_prefix
+from pitool.engine.onnx import saved
+from pitool.engine.onnx.binding import onnxruntime
+from pitool.engine.onnx.sampler import Sampler
+from pitool.engine.onnx.session import Session
+from pitool.engine.onnx.vocabulary import Vocabulary
+from pitool.errors import BadInput, DoesNotFit, PitoolError
+from pitool.spec.onnx import OnnxFolder, read_folder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Onnx:
+    """See ``base.Engine`` for the requests and ``generate.Runner`` for the steps.
+
+    onnxruntime has one pool of threads for everything: ``decode_threads`` of the settings, because
+    most of an answer's time is decode. The KV cache has the type that the graph was made for, and
+    the weights are mapped but for those that onnxruntime interleaves, which it copies. ``info``
+    says the settings as they came to be.
+    """
+
+    def __init__(
+        self,
+        entry: Path,
+        settings: Settings,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        start = time.perf_counter()
+        folder = read_folder(entry)
+        if settings.context > folder.context:
+            raise DoesNotFit(
+                f"{folder.name} takes {folder.context} tokens of context, not {settings.context}",
+                f"ask for a --context of at most {folder.context}",
+            )
+        self._vocabulary = Vocabulary(folder)
+        self._session = Session(folder, settings)
+        self._model = saved.fingerprint(folder)
+        self._cache: list[int] = []
+        self._logits: NDArray[np.float32] | None = None
+        self._cancelled = threading.Event()
+        self.context = settings.context
+        self.micro_batch = min(settings.micro_batch, settings.context, self._session.batch)
+        self.pid = os.getpid()
+        self._settings = replace(
+            settings,
+            prefill_threads=settings.decode_threads,
+            micro_batch=self.micro_batch,
+            kv_type="f32" if self._session.kv_type == np.float32 else "f16",
+            value_type=None,
+            load_mode="mlock" if settings.load_mode == "mlock" else "mmap",
+        )
+        self.info = self._describe(folder, time.perf_counter() - start)
+        self.piece = self._vocabulary.piece
+        self.ends = self._vocabulary.ends
+        if on_progress:
+            on_progress(1.0)
+
+    def _describe(self, folder: OnnxFolder, seconds: float) -> ModelInfo:
+        said = self._session.metadata
+        count = said.get("parameters", "")
+        return ModelInfo(
+            engine="onnx",
+            name=said.get("name") or folder.name,
+            architecture=folder.architecture,
+            quantisation=said.get("quantisation") or folder.quantisation,
+            bytes=folder.bytes,
+            parameters=int(count) if count.isdecimal() else 0,
+            layers=folder.layers,
+            vocabulary=self._session.vocabulary,
+            trained_context=folder.context,
+            chat_template=self._vocabulary.template is not None,
+            backend=f"onnxruntime {onnxruntime.__version__}",
+            load_seconds=seconds,
+            settings=self._settings,
+        )
+
+    # -- requests --------------------------------------------------------------------------
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
+        """Yield the answer token by token."""
+        self._cancelled.clear()
+        self._session.terminate(False)
+        ids = self.tokenize(prompt)
+        if not ids:
+            raise BadInput("the prompt is empty", "write something")
+        self._check(ids)
+        yield from generate(self, ids, sampling, self._cancelled.is_set)
+
+    def _check(self, ids: Sequence[int]) -> None:
+        """Raise BadInput for a token that the embedding has no row for."""
+        if ids and not 0 <= min(ids) <= max(ids) < self._session.vocabulary:
+            raise BadInput(
+                f"the model has token ids from 0 to {self._session.vocabulary - 1} only",
+                "use the tokenizer that belongs to it",
+            )
+
+    def cancel(self) -> None:
+        """End the running answer, in the middle of a prefill too."""
+        self._cancelled.set()
+        self._session.terminate(True)
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return token ids of a text, of a conversation, or the ids themselves."""
+        return self._vocabulary.encode(prompt)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
+        return self._vocabulary.text(ids)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits after each token from an empty cache, shape (tokens, vocabulary)."""
+        self._check(ids)
+        self._session.terminate(False)
+        self.clear()
+        table = np.empty((len(ids), self._session.vocabulary), np.float32)
+        step = min(self._settings.outputs, self.micro_batch)
+        done = 0
+        while done < len(ids):
+            rows = self._run(ids[done : done + step], rows=step)
+            if len(rows) < len(ids[done : done + step]):  # the graph gives the last row only
+                self._session.length, step = done, 1
+                continue
+            table[done : done + len(rows)] = rows
+            done += len(rows)
+        self.clear()
+        return table
+
+    def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
+        """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""
+        self._check(ids)
+        self._session.terminate(False)
+        step = 1 if one_by_one else min(self._settings.batch, self.micro_batch)
+        parts = [ids[i : i + step] for i in range(0, len(ids), step)]
+        start = time.perf_counter()
+        for part in parts:
+            self._run(part)
+        seconds = time.perf_counter() - start
+        self._cache.extend(ids)
+        return seconds
+
+    def _run(self, ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
+        found = self._session.run(ids, rows)
+        if found is None:
+            raise PitoolError("the evaluation was cancelled", "ask again")
+        return found
+
+    def clear(self) -> None:
+        """Empty the KV cache."""
+        self._rewind(0)
+
+    def save_state(self, path: Path) -> None:
+        """Write the KV cache and its tokens to a file."""
+        saved.write(path, self._model, self._cache, self._session.kv_cache)
+
+    def load_state(self, path: Path) -> int:
+        """Read a KV cache; BadInput when it is not of this model and these settings."""
+        self.clear()
+        self._cache = saved.read(path, self._model, self._session.kv_cache)
+        self._session.length = len(self._cache)
+        return len(self._cache)
+
+    def close(self) -> None:
+        """Free the graph and the KV cache."""
+        self.clear()
+        del self._session
+
+    # -- the steps of a generation ---------------------------------------------------------
+
+    def reuse(self, ids: Sequence[int]) -> int:
+        """Keep the longest prefix of ``ids`` that is in the cache, short of the last token."""
+        return self._rewind(shared_prefix(self._cache, ids[:-1]))
+
+    def _rewind(self, count: int) -> int:
+        """Drop all but the first ``count`` tokens."""
+        del self._cache[count:]
+        self._session.length = count
+        return count
+
+    def forward(self, ids: Sequence[int]) -> bool:
+        """Append tokens to the cache and compute the logits of the last; False if cancelled."""
+        rows = self._session.run(ids)
+        if rows is None:
+            return False
+        self._cache.extend(ids)
+        self._logits = rows
+        return True
+
+    def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
+        """Make the sampler."""
+        self._sampler = Sampler(sampling, ids)
+
+    def sample(self) -> int:
+        """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
+        assert self._logits is not None
+        return self._sampler.draw(self._logits[-1])

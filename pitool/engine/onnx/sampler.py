@@ -1,0 +1,82 @@
+"""Chooses the next token from logits: llama.cpp's samplers, in its usual order, in numpy."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.engine.base import Sampling
+
+Logits = NDArray[np.float32]
+
+
+class Sampler:
+    """Penalty, top-k, top-p, min-p, temperature, then a draw; see ``Sampling``.
+
+    As in llama.cpp, top-p and min-p look at probabilities at temperature 1, top-p at those that
+    top-k has left. The sources: Holtzman et al. 2020 (top-p), Nguyen et al. 2024 (min-p), Keskar
+    et al. 2019 (penalty).
+    """
+
+    def __init__(self, sampling: Sampling, ids: Sequence[int]) -> None:
+        self._sampling = sampling
+        window = sampling.repeat_window if sampling.repeat_penalty != 1.0 else 0
+        self._last = deque(ids, maxlen=max(window, 0))
+        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed & (1 << 64) - 1
+        self._random = np.random.default_rng(seed)
+
+    def draw(self, logits: Logits) -> int:
+        """Choose a token from logits of shape (vocabulary,), which stay as they are."""
+        logits = self.penalised(logits)
+        if self._sampling.temperature <= 0:
+            token = int(logits.argmax())
+        else:
+            ids, shares = self.candidates(logits)
+            place = np.searchsorted(shares.cumsum(), self._random.random(), side="right")
+            token = int(ids[min(int(place), len(ids) - 1)])
+        self._last.append(token)
+        return token
+
+    def penalised(self, logits: Logits) -> Logits:
+        """Return logits in which each token of the window is less likely, once."""
+        if not self._last:
+            return logits
+        seen = np.fromiter(set(self._last), np.int64)
+        changed = logits.copy()
+        factor = np.float32(self._sampling.repeat_penalty)
+        values = changed[seen]
+        changed[seen] = np.where(values <= 0, values * factor, values / factor)
+        return changed
+
+    def candidates(self, logits: Logits) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the tokens that may be drawn, most likely first, and their probabilities."""
+        s = self._sampling
+        ids = _largest(logits, s.top_k)
+        values = logits[ids].astype(np.float64)
+        keep = len(ids)
+        if s.top_p < 1:
+            reached = softmax(values).cumsum()
+            keep = min(keep, int(np.searchsorted(reached, s.top_p)) + 1)
+        if s.min_p > 0:
+            near = values >= values[0] + np.log(s.min_p)
+            keep = min(keep, max(int(near.sum()), 1))
+        return ids[:keep], softmax(values[:keep] / s.temperature)
+
+
+def _largest(logits: Logits, count: int) -> NDArray[np.int64]:
+    """Return the places of the ``count`` largest logits, largest first; 0 is all."""
+    if 0 < count < len(logits):
+        ids = np.argpartition(logits, len(logits) - count)[-count:]
+        return ids[np.argsort(-logits[ids], kind="stable")]
+    return np.argsort(-logits, kind="stable")
+
+
+def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities of logits that are in falling order."""
+    shares = np.exp(values - values[0])
+    total: NDArray[np.float64] = shares / shares.sum()
+    return total

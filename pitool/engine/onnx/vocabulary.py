@@ -1,0 +1,145 @@
+"""Text to token ids and back, by the tokenizer and chat template that lie in an ONNX folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from pitool.engine.base import Message, Prompt
+from pitool.engine.chat_template import ChatTemplate
+from pitool.errors import BadInput
+from pitool.spec.files import what_is
+from pitool.spec.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
+
+# Tokens that end a generation whatever the configuration says, as llama.cpp holds it.
+_ENDS = frozenset(
+    {
+        "</s>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<end_of_turn>",
+        "<EOT>",
+    }
+)
+_SPACE = "▁"
+
+
+class Vocabulary:
+    """The tokenizer of a folder."""
+
+    def __init__(self, folder: OnnxFolder) -> None:
+        path = folder.path / TOKENIZER
+        try:
+            self._tokenizer = Tokenizer.from_file(os.fspath(path))
+        except Exception as error:  # tokenizers raises no class of its own
+            raise BadInput(f"{path} is no tokenizer ({error})", "copy it again") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._beginning: list[int] = self._tokenizer.encode("").ids
+        decoder = self._tokenizer.decoder
+        kinds = _decoders(json.loads(decoder.__getstate__())) if decoder else set()
+        self._byte_level = "ByteLevel" in kinds
+        self._byte_tokens = "ByteFallback" in kinds
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {i: token.content for i, token in added.items() if token.special}
+        self._added: dict[int, bytes] = {i: token.content.encode() for i, token in added.items()}
+        self._ends = folder.ends | {i for i, text in self._special.items() if text in _ENDS}
+        self._pieces: dict[int, bytes] = {}
+        self.template = self._read_template(folder)
+
+    def _read_template(self, folder: OnnxFolder) -> ChatTemplate | None:
+        path = folder.path / TOKENIZER_CONFIG
+        config = read_json(path) if what_is(path) else {}
+        source = config.get("chat_template")
+        if isinstance(source, list):  # several, by name
+            named = {each.get("name"): each.get("template") for each in source}
+            source = named.get("default")
+        file = folder.path / CHAT_TEMPLATE
+        if what_is(file):
+            source = file.read_text(encoding="utf-8")
+        if not source:
+            return None
+        return ChatTemplate(
+            source, bos=_content(config.get("bos_token")), eos=_content(config.get("eos_token"))
+        )
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return token ids, the beginning-of-sequence token included where the model adds it.
+
+        A conversation goes through the chat template, which writes every special token itself; a
+        base model without one reads the turns' texts line by line. Token ids stay as they are.
+        """
+        if isinstance(prompt, str):
+            return self._tokenize(prompt, special=True)
+        turns = [turn for turn in prompt if isinstance(turn, Message)]
+        if len(turns) < len(prompt):
+            return [int(i) for i in prompt if isinstance(i, int)]
+        if self.template:
+            return self._tokenize(self.template.render(turns), special=False)
+        return self._tokenize("\n".join(turn.content for turn in turns), special=True)
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        count = len(self._beginning) if special else 0
+        if count and ids[count : 2 * count] == self._beginning:
+            return ids[count:]  # the text began with it already
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
+        return b"".join(
+            self._special[i].encode() if i in self._special else self.piece(i) for i in ids
+        ).decode(errors="replace")
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of a token as it is shown: special tokens have none."""
+        if token not in self._pieces:
+            self._pieces[token] = b"" if token in self._special else self._bytes(token)
+        return self._pieces[token]
+
+    def _bytes(self, token: int) -> bytes:
+        if token in self._added:
+            return self._added[token]
+        word = self._tokenizer.id_to_token(token)
+        if word is None:
+            return b""  # the embedding has more rows than the tokenizer has tokens
+        if self._byte_level:
+            table = byte_letters()
+            return b"".join(table.get(letter) or letter.encode() for letter in word)
+        if self._byte_tokens and (match := re.fullmatch(r"<0x([0-9A-F]{2})>", word)):
+            return bytes.fromhex(match[1])
+        return str(word).replace(_SPACE, " ").encode()
+
+    def ends(self, token: int) -> bool:
+        """Tell whether the token ends a generation."""
+        return token in self._ends
+
+
+def _content(token: Any) -> str:
+    """Return the text of a token of the tokenizer's configuration."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token or ""
+
+
+def _decoders(decoder: dict[str, Any]) -> set[str]:
+    """Return the kinds of a tokenizer's decoder and of those in it."""
+    return {decoder["type"]}.union(*(_decoders(d) for d in decoder.get("decoders", [])))
+
+
+@cache
+def byte_letters() -> dict[str, bytes]:
+    """Return the byte that each letter of a byte-level BPE stands for (GPT-2's ``encoder.py``)."""
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return {chr(byte) if byte in plain else chr(next(others)): bytes([byte]) for byte in range(256)}

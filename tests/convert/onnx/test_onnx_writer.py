@@ -1,0 +1,146 @@
+"""Written folders: bytes as predicted, quality by quantisation, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from pitool.checkpoint.config import read_config
+from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.onnx.writer import POSITIONS, write_onnx
+from pitool.convert.reference import reference_logits
+from pitool.errors import BadInput, UsageError
+from pitool.quality.divergence import compare
+from pitool.spec.onnx import read_folder
+from pitool.spec.onnx_weights import (
+    ALIGNMENT,
+    ONNX_QUANTISATIONS,
+    find_onnx_quantisation,
+    stored_tensors,
+)
+from tests.convert.helpers import checkpoint_of
+from tests.convert.onnx.helpers import Plain, written
+from tests.tiny import write_checkpoint
+
+IDS = np.random.default_rng(1).integers(0, 512, 200).tolist()
+SHAPES: dict[str, dict[str, Any]] = {
+    "tied": {},
+    "untied": {"tie_word_embeddings": False},
+    "padded": {"head_dim": 24, "tie_word_embeddings": False},
+    "biases": {"model_type": "qwen2"},
+}
+
+
+def data_bytes(graph: Path) -> tuple[int, int]:
+    """Return the bytes that the tensors of a graph take in its data file, and that file's size."""
+    places = set()
+    for tensor in onnx.load(graph, load_external_data=False).graph.initializer:
+        entry = {each.key: each.value for each in tensor.external_data}
+        if entry:
+            assert int(entry["offset"]) % ALIGNMENT == 0
+            places.add((int(entry["offset"]), int(entry["length"])))
+    return sum(length for _, length in places), (graph.parent / "model.onnx.data").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ONNX_QUANTISATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_bytes_are_known_beforehand(tmp_path: Path, shape: str, kind: str) -> None:
+    source = write_checkpoint(tmp_path / "c", **SHAPES[shape])
+    config = read_config(source)
+    model = model_shape(find_family(config), config)
+    folder = written(source, tmp_path, kind)
+    used, size = data_bytes(folder / "model.onnx")
+    tensors = stored_tensors(model, find_onnx_quantisation(kind), 1024)
+    assert sum(tensor.bytes for tensor in tensors) == used
+    assert used <= size < used + ALIGNMENT * 100
+
+
+def test_block_size_is_an_option(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "c")
+    config = read_config(source)
+    model = model_shape(find_family(config), config)
+    small, _ = data_bytes(written(source, tmp_path, "INT4", 128) / "model.onnx")
+    tensors = stored_tensors(model, find_onnx_quantisation("INT4", 128), 1024)
+    assert sum(tensor.bytes for tensor in tensors) == small
+    for block in (8, 48):
+        with pytest.raises(UsageError, match="blocks of"):
+            find_onnx_quantisation("INT4", block)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [
+        ("FP32", 0, 1e-9),
+        ("FP16", 0, 1e-4),
+        ("INT8", 1e-9, 0.01),
+        ("INT8_DYNAMIC", 1e-9, 0.05),
+        ("INT4_HEAD8", 1e-3, 1.5),
+        ("INT4_ASYMMETRIC", 1e-3, 1.5),
+        ("INT4", 1e-3, 1.5),
+    ],
+)
+def test_quality_by_quantisation(tmp_path: Path, kind: str, least: float, most: float) -> None:
+    source = write_checkpoint(tmp_path / "c", kind="F32")
+    wanted = reference_logits(checkpoint_of(source), IDS)
+    found = Plain(written(source, tmp_path, kind)).run(IDS)
+    kl = compare(wanted, found, IDS).mean_kl
+    assert least <= kl < most
+
+
+def test_the_folder_is_whole(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "c", max_position_embeddings=POSITIONS * 2)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    found = read_folder(written(source, tmp_path, "INT4"))
+    assert found.context == POSITIONS
+    assert found.ends == {0, 2}
+    assert found.quantisation == "INT4"
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (found.path / name).read_bytes() == (source / name).read_bytes()
+    longer = write_onnx(
+        tmp_path / "longer",
+        checkpoint_of(source),
+        find_onnx_quantisation("INT4"),
+        context=POSITIONS + 5,
+    )
+    assert read_folder(longer).context == POSITIONS + 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "mamba"}, "does not know"),
+        ({"hidden_act": "relu"}, "'relu'"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+        ({"hidden_size": 128}, "shape"),
+        ({"num_hidden_layers": 4}, "no tensor"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    source = write_checkpoint(tmp_path / "c")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(BadInput, match=said):
+        written(source, tmp_path)
+
+
+def test_without_a_tokenizer_nothing_is_written(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "c")
+    (source / "tokenizer.json").rename(source / "tokenizer.model")
+    with pytest.raises(BadInput, match=r"no tokenizer\.json"):
+        written(source, tmp_path)
+    assert not (tmp_path / "onnx-fp32").exists()
+
+
+def test_rows_that_are_no_whole_blocks_are_refused(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "c", hidden_size=96, head_dim=16)
+    with pytest.raises(BadInput, match="whole blocks of 64"):
+        written(source, tmp_path, "INT4", 64)
