@@ -6,6 +6,7 @@ The device tree names a board best (``compatible``, then ``model``), the revisio
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import struct
@@ -83,6 +84,25 @@ def detect(root: Path = files.HOST) -> Machine:
         mem_available=memory.available(root),
         swap_total=memory.swap_total(root),
     )
+
+
+def bootloader_date(root: Path = files.HOST) -> str | None:
+    """Return the build date of the EEPROM's bootloader as YYYY-MM-DD; a Pi 4 or 5 has one."""
+    for tree in ("proc/device-tree", "sys/firmware/devicetree/base"):
+        path = root / tree / "chosen/bootloader/build-timestamp"
+        try:
+            (seconds,) = struct.unpack(">I", path.read_bytes())
+        except (OSError, struct.error):
+            continue
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
+    return None
+
+
+def cpu_name(root: Path = files.HOST) -> str:
+    """Return what the CPU calls itself; a Raspberry Pi's says nothing, its board does."""
+    processors, common = _cpuinfo(root)
+    first = processors[0] if processors else {}
+    return first.get("model name") or _model(root, common) or platform.machine()
 
 
 def _cpuinfo(root: Path) -> tuple[list[dict[str, str]], dict[str, str]]:

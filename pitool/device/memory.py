@@ -38,7 +38,7 @@ def swap_total(root: Path = files.HOST) -> int | None:
 def available(root: Path = files.HOST) -> int | None:
     """Return what a new process may take: MemAvailable, or less where the cgroup leaves less."""
     free = files.sizes(root / "proc/meminfo").get("MemAvailable")
-    known = [size for size in (free, _left_in_cgroup(root)) if size is not None]
+    known = [size for size in (free, left_in_cgroup(root)) if size is not None]
     return min(known, default=None)
 
 
@@ -46,7 +46,7 @@ def _status(pid: int, root: Path) -> dict[str, int]:
     return files.sizes(root / "proc" / str(pid) / "status")
 
 
-def _left_in_cgroup(root: Path) -> int | None:
+def left_in_cgroup(root: Path) -> int | None:
     """Return what the tightest memory.max above this process leaves; None without a limit."""
     top = root / "sys/fs/cgroup"
     own = PurePosixPath(files.fields(root / "proc/self/cgroup").get("0", ":/").removeprefix(":"))

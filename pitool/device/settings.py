@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
 from pitool.errors import DoesNotFit
+from pitool.spec import gguf
 from pitool.spec.boards import boards
 from pitool.spec.bundles import Runnable
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.memory import KV_CACHE, REPACKED, format_bytes
+from pitool.spec.formats import QUANTISATIONS, repacked_types
+from pitool.spec.memory import KV_CACHE, Load, format_bytes, plan_memory
+from pitool.spec.shapes import header_shape, header_tensors
 
 MINIMUM_CONTEXT = 256
 
@@ -16,15 +19,25 @@ MINIMUM_CONTEXT = 256
 def settings_for(
     runnable: Runnable, context: int | None = None, machine: Machine | None = None
 ) -> Settings:
-    """Return settings for ``runnable``; ``context`` None takes what the artifact is planned for.
+    """Return settings for ``runnable``: what ``pitool tune`` found here, else ``untuned``."""
+    machine = machine or detect()
+    settings = untuned(runnable, context, machine)
+    known = tuned.find(runnable, machine)
+    return known.apply(settings) if known else settings
+
+
+def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settings:
+    """Return settings by rule; ``context`` None takes what the artifact is planned for.
 
     Threads: the board's measured best for decode, every core for prefill. Weights that ggml
     interleaves for this CPU are read, not mapped, or they would lie in memory twice.
     """
-    machine = machine or detect()
     board = boards().get(machine.board_id or "")
     cores = max(machine.physical_cores, 1)
+    planned = runnable.artifact
     return Settings(
+        kv_type=planned.kv_type if planned else "f16",
+        micro_batch=planned.micro_batch if planned else 512,
         context=max(context or runnable.context, MINIMUM_CONTEXT),
         decode_threads=min(board.decode_threads, cores) if board else cores,
         prefill_threads=cores,
@@ -35,19 +48,34 @@ def settings_for(
 def repacks(machine: Machine, quantisation: str) -> bool:
     """Tell whether ggml interleaves most weights of a quantisation on this machine."""
     known = QUANTISATIONS.get(quantisation)
-    fast = {"dotprod", "avx2"} & set(machine.features)
-    return bool(fast) and known is not None and known.base in REPACKED
+    return known is not None and known.base in repacked_types(machine.features)
 
 
 def planned_bytes(runnable: Runnable, settings: Settings) -> int:
-    """Return what the artifact will hold; of a file outside a bundle only the weights count."""
+    """Return what the artifact will hold; of an ONNX folder outside a bundle only its weights."""
     if runnable.artifact is None:
-        return runnable.bytes
+        return _loose_bytes(runnable, settings) if runnable.format == "gguf" else runnable.bytes
     share = settings.context / runnable.artifact.context
     return sum(
         round(line.bytes * share) if line.name == KV_CACHE else line.bytes
         for line in runnable.artifact.memory
     )
+
+
+def _loose_bytes(runnable: Runnable, settings: Settings) -> int:
+    """Return what a GGUF without a manifest will hold on this machine, from its header."""
+    header = gguf.read_header(runnable.entry)
+    load = Load(
+        settings.context,
+        micro_batch=settings.micro_batch,
+        outputs=settings.outputs,
+        kv_type=settings.kv_type,
+        mapped=settings.load_mode != "read",
+        repack=settings.repack,
+    )
+    repacked = repacked_types(detect().features)
+    shape, tensors = header_shape(header), header_tensors(header)
+    return plan_memory(shape, tensors, load, repacked=repacked).total
 
 
 def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None = None) -> None:

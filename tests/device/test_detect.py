@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pitool.device.detect import Machine, detect
+from pitool.device.detect import Machine, bootloader_date, detect
 from pitool.spec.boards import boards
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -248,3 +248,13 @@ def test_this_machine_is_described() -> None:
     assert machine.page_kib in {4, 16, 64}
     assert machine.board_name
     assert machine.arch
+
+
+def test_the_bootloader_s_date_is_its_big_endian_timestamp(tmp_path: Path) -> None:
+    assert bootloader_date(tmp_path) is None
+    path = tmp_path / "proc/device-tree/chosen/bootloader/build-timestamp"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes.fromhex("65a6b3c0"))
+    assert bootloader_date(tmp_path) == "2024-01-16"
+    path.write_bytes(b"?")
+    assert bootloader_date(tmp_path) is None

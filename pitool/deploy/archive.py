@@ -1,0 +1,199 @@
+"""The archive that goes to a board: a plain tar, its manifest ``pi.json`` first.
+
+Owns the schema ``pitool.pi/1``, writing, checking and unpacking. Every name, size and hash is
+checked before a byte is written. Standard library only: a fresh board runs it from pitool's wheel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pitool.errors import BadInput
+from pitool.spec import tables
+from pitool.spec.files import sync
+from pitool.spec.manifest import FileEntry
+
+SCHEMA = "pitool.pi/1"
+MANIFEST = "pi.json"
+MANIFEST_BYTES = 4 * 1024**2
+CHUNK = 1024**2
+SCRIPTS = ("install.sh", "pitool")  # what is executable
+AGAIN = "make it again with pitool pack, or copy it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an archive holds.
+
+    ``pythons``: for each Python, such as ``3.11``, the wheels to install, empty without a runtime;
+    ``bundles``: names of the folders below ``bundles/``; ``memory``: bytes that the smallest
+    artifact will hold, 0 without a model.
+    """
+
+    name: str
+    board: str
+    pitool: str
+    pythons: dict[str, tuple[str, ...]]
+    bundles: tuple[str, ...]
+    memory: int
+    files: tuple[FileEntry, ...]
+    schema: str = SCHEMA
+
+    def __post_init__(self) -> None:
+        names = [entry.path for entry in self.files]
+        if len(set(names)) != len(names):
+            raise ValueError("a file is listed twice")
+        missing = {w for wheels in self.pythons.values() for w in wheels} - set(names)
+        if missing:
+            raise ValueError(f"{min(missing)} is wanted and not listed")
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(entry.bytes for entry in self.files)
+
+    @property
+    def id(self) -> str:
+        """A short name of exactly this content."""
+        return hashlib.sha256(encode(self)).hexdigest()[:12]
+
+
+def encode(contents: Contents) -> bytes:
+    """Return the manifest as it stands in the archive."""
+    return (json.dumps(asdict(contents), indent=1, sort_keys=True) + "\n").encode()
+
+
+def write(path: Path, contents: Contents, sources: dict[str, Path]) -> None:
+    """Write an archive: ``sources`` says where each listed file lies. Same files, same bytes."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        data = encode(contents)
+        tar.addfile(_member(MANIFEST, len(data)), io.BytesIO(data))
+        for entry in contents.files:
+            with sources[entry.path].open("rb") as file:
+                tar.addfile(_member(entry.path, entry.bytes), file)
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mtime = 315532800  # 1980-01-01
+    member.mode = 0o755 if name in SCRIPTS else 0o644
+    return member
+
+
+def check(path: Path) -> Contents:
+    """Return what an archive holds after reading all of it; writes nothing.
+
+    Raises BadInput for anything but whole plain files, each listed with this size and hash.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return _check(path, tar)
+    except (tarfile.TarError, EOFError, UnicodeError) as error:
+        raise BadInput(f"{path.name} is damaged or no .pi ({error})", AGAIN) from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error})", AGAIN) from None
+
+
+def _check(path: Path, tar: tarfile.TarFile) -> Contents:
+    members = _members(path, tar)
+    contents = _manifest(path, tar, next(members, None))
+    expected = {entry.path: entry for entry in contents.files}
+    for member in members:
+        entry = expected.pop(member.name, None)
+        if entry is None:
+            raise BadInput(f"{path.name} holds {member.name!r}, which is not listed", AGAIN)
+        if member.size != entry.bytes or _digest(tar, member) != entry.sha256:
+            raise BadInput(f"{member.name} in {path.name} is not what the manifest says", AGAIN)
+    if expected:
+        raise BadInput(f"{path.name} lacks {min(expected)}", AGAIN)
+    return contents
+
+
+def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members, each a plain file whose name stays inside the folder."""
+    for member in tar:
+        if not member.isreg() or member.issparse():
+            raise BadInput(f"{member.name!r} in {path.name} is no plain file", AGAIN)
+        try:
+            entry = FileEntry(member.name, member.size, "")
+        except ValueError as error:
+            raise BadInput(f"{path.name} is hostile: {error}", "do not use it") from None
+        if Path(entry.path).as_posix() != entry.path:
+            raise BadInput(f"{path.name} has the odd name {entry.path!r}", AGAIN)
+        yield member
+
+
+def _manifest(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Contents:
+    if member is None or member.name != MANIFEST or member.size > MANIFEST_BYTES:
+        raise BadInput(f"{path.name} is no .pi: it does not begin with {MANIFEST}", AGAIN)
+    try:
+        data: Any = json.loads(_open(tar, member).read())
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{MANIFEST} in {path.name} cannot be read ({error})", AGAIN) from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise BadInput(
+            f"{path.name} has schema {found!r}, this pitool reads {SCHEMA!r}", "update pitool"
+        )
+    return tables.build(Contents, data, MANIFEST)
+
+
+def _open(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
+    assert file is not None  # it is a plain file
+    return file
+
+
+def _digest(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    digest, file = hashlib.sha256(), _open(tar, member)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def unpack(path: Path, folder: Path) -> Contents:
+    """Unpack a checked archive as ``folder``, which must not exist; it appears whole or not."""
+    contents = check(path)
+    if folder.exists():
+        raise BadInput(f"{folder} is there already", "name another folder or remove it")
+    staging = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+        with tarfile.open(path, "r:") as tar:
+            tar.extractall(staging, filter="data")
+        sync(staging)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return contents
+
+
+def read_folder(folder: Path) -> Contents:
+    """Return the manifest of an unpacked archive after checking every file by its hash."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} is no unpacked .pi ({error})", "unpack it again") from None
+    contents = tables.build(Contents, data, MANIFEST)
+    for entry in contents.files:
+        path = folder / entry.path
+        if not path.is_file() or path.is_symlink() or file_digest(path) != entry.sha256:
+            raise BadInput(f"{path} is missing or damaged", "unpack the archive again")
+    return contents
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

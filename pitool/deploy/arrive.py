@@ -1,0 +1,234 @@
+"""BOARD. Installs an unpacked archive below the user's home, offline, and switches to it at once.
+
+``releases/ID/`` links one runtime (``runtimes/KEY``, a virtual environment) and the bundles
+(``store/KEY``) that belong together; ``current`` links the release in use and is replaced by one
+rename, so a power cut leaves the old release or the new one. Standard library only: a fresh board
+runs it from pitool's wheel: ``PYTHONPATH=pitool.whl python3 -m pitool.deploy.arrive``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pitool.deploy import archive
+from pitool.errors import BadInput, MissingPart, PitoolError
+from pitool.spec.bundles import home
+
+KEEP = 2
+DONE = ".complete"
+SMOKE = "import llama_cpp.llama_cpp"  # a build for another CPU dies of it
+
+
+def install(folder: Path, keep: int = KEEP) -> str:
+    """Install an unpacked archive, switch to it, and return the id of the release.
+
+    Raises MissingPart for a Python that the archive has no wheels for, BadInput for damage.
+    """
+    contents = archive.read_folder(folder)
+    top = home()
+    before = _current(top)
+    release = top / "releases" / contents.id
+    staging = release.with_name(f".{contents.id}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / "bundles").mkdir(parents=True)
+    if contents.pythons:
+        _link(staging / "runtime", _runtime(folder, contents, top))
+    elif before and (before / "runtime").exists():
+        _link(staging / "runtime", (before / "runtime").resolve())
+    else:
+        raise MissingPart(
+            "the archive holds no runtime and none is installed", "pack without --model-only"
+        )
+    for link in sorted((before / "bundles").iterdir()) if before else []:
+        _link(staging / "bundles" / link.name, link.resolve())
+    for name in contents.bundles:
+        _link(staging / "bundles" / name, _store(folder / "bundles" / name, top))
+    shutil.rmtree(release, ignore_errors=True)
+    staging.rename(release)
+    _switch(top, release)
+    _prune(top, keep)
+    return contents.id
+
+
+def rollback() -> str:
+    """Switch to the release before the one in use, and return its id."""
+    top = home()
+    current = _current(top)
+    others = [path for path in _releases(top) if path != current]
+    if not others:
+        raise BadInput("there is no earlier release to go back to", "push one")
+    _switch(top, others[0])
+    return others[0].name
+
+
+def uninstall(*, models: bool = False) -> None:
+    """Remove runtimes and releases, and with ``models`` the bundles as well."""
+    top = home()
+    for link in (top / "bundles").glob("*"):
+        if link.is_symlink() and models:
+            link.unlink()
+        elif link.is_symlink() and link.exists():
+            # A bundle that stays needs no release to lead to it.
+            _link(link, link.resolve())
+    (top / "current").unlink(missing_ok=True)
+    for name in ("releases", "runtimes", *(["store"] if models else [])):
+        shutil.rmtree(top / name, ignore_errors=True)
+    _launcher().unlink(missing_ok=True)
+
+
+def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
+    """Return the virtual environment of these wheels, made if it is not there yet."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    wheels = contents.pythons.get(version)
+    if wheels is None:
+        known = " and ".join(sorted(contents.pythons))
+        raise MissingPart(
+            f"this system has Python {version} and the archive is for {known}",
+            "use Raspberry Pi OS Bookworm or Trixie (64-bit)",
+        )
+    hashes = sorted(entry.sha256 for entry in contents.files if entry.path in wheels)
+    key = hashlib.sha256(repr((version, hashes)).encode()).hexdigest()[:12]
+    target = top / "runtimes" / key
+    if (target / DONE).exists():
+        return target
+    shutil.rmtree(target, ignore_errors=True)
+    _run(sys.executable, "-m", "venv", "--without-pip", str(target))
+    (pip,) = (folder / "wheels").glob("pip-*.whl")
+    words = ("--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", "-q")
+    paths = [str(folder / wheel) for wheel in wheels]
+    _run(str(target / "bin/python"), f"{pip}/pip", "install", *words, *paths)
+    _run(str(target / "bin/python"), "-c", SMOKE)
+    (target / DONE).touch()
+    shutil.copy2(folder / "pitool", target / "launcher")
+    return target
+
+
+def _run(*command: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_"))}
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, env=environment
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise PitoolError(f"{Path(command[0]).name} failed ({said})", "push or install again")
+
+
+def _store(bundle: Path, top: Path) -> Path:
+    """Return the place of a bundle, copied there whole if it is new."""
+    target = top / "store" / f"{bundle.name}-{archive.file_digest(bundle / 'manifest.json')[:12]}"
+    if not target.is_dir():
+        staging = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.copytree(bundle, staging, copy_function=_hard_link)
+        staging.rename(target)
+    return target
+
+
+def _hard_link(source: str, target: str) -> None:
+    """Link a file where both lie on one disk: a model is not copied twice."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _switch(top: Path, release: Path) -> None:
+    """Make ``release`` the one in use, by one rename."""
+    _link(top / "current", release)
+    os.utime(release, follow_symlinks=False)
+    (top / "bundles").mkdir(exist_ok=True)
+    for link in (top / "bundles").iterdir():
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+    for bundle in (release / "bundles").iterdir():
+        path = top / "bundles" / bundle.name
+        if path.is_symlink() or not path.exists():
+            _link(path, top / "current/bundles" / bundle.name)
+    launcher = _launcher()
+    launcher.parent.mkdir(parents=True, exist_ok=True)
+    partial = launcher.with_name(".pitool.partial")
+    text = (release / "runtime/launcher").read_text(encoding="utf-8")
+    partial.write_text(text.replace("@HOME@", str(top)), encoding="utf-8")
+    partial.chmod(0o755)
+    partial.replace(launcher)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Put a relative symbolic link at ``path``, in place of what was there."""
+    partial = path.with_name(f".{path.name}.link")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(os.path.relpath(target, path.parent))
+    partial.replace(path)
+
+
+def _prune(top: Path, keep: int) -> None:
+    """Remove all but the newest releases, and what none of those links to."""
+    for release in _releases(top)[max(keep, 1) :]:
+        if release != _current(top):
+            shutil.rmtree(release)
+    used = {
+        link.resolve()
+        for release in _releases(top)
+        for link in (release / "runtime", *(release / "bundles").iterdir())
+    }
+    for path in (*(top / "runtimes").glob("*"), *(top / "store").glob("*")):
+        if path.resolve() not in used:
+            shutil.rmtree(path)
+
+
+def _releases(top: Path) -> list[Path]:
+    """Return the releases, the last used first."""
+    found = [path.resolve() for path in (top / "releases").glob("[!.]*") if path.is_dir()]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _current(top: Path) -> Path | None:
+    link = top / "current"
+    return link.resolve() if link.exists() else None
+
+
+def _launcher() -> Path:
+    return Path.home() / ".local/bin/pitool"
+
+
+def main(words: list[str] | None = None) -> int:
+    """Do what the installer or a push asks; one sentence on stderr when it fails."""
+    parser = argparse.ArgumentParser(prog="pitool.deploy.arrive")
+    parser.add_argument("what", choices=["unpack", "install", "rollback", "uninstall"])
+    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--keep", type=int, default=KEEP)
+    parser.add_argument("--models", action="store_true")
+    asked = parser.parse_args(words)
+    try:
+        said = _do(asked)
+    except PitoolError as error:
+        print(f"pitool: {error.what}; {error.do}.", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except OSError as error:
+        print(f"pitool: {error}.", file=sys.stderr)  # noqa: T201
+        return 1
+    print(said)  # noqa: T201
+    return 0
+
+
+def _do(asked: argparse.Namespace) -> str:
+    match asked.what:
+        case "unpack":
+            return archive.unpack(*asked.paths).id
+        case "install":
+            return install(asked.paths[0], asked.keep)
+        case "rollback":
+            return rollback()
+        case _:
+            uninstall(models=asked.models)
+            return "removed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

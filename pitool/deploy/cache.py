@@ -1,0 +1,14 @@
+"""Where built wheels and downloaded packages are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def folder(*names: str) -> Path:
+    """Return a folder of the user's cache, made if missing."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    path = base.joinpath("pitool", *names)
+    path.mkdir(parents=True, exist_ok=True)
+    return path

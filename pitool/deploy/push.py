@@ -1,0 +1,194 @@
+"""``pitool push``: an archive to boards over OpenSSH, checked before and on arrival.
+
+The archive goes to ``~/.cache/pitool/incoming`` (a cut copy is continued), is unpacked beside it,
+and its own installer does the rest, so that nothing is half-installed at any moment.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.deploy import archive
+from pitool.deploy.ssh import Host
+from pitool.errors import DoesNotFit, MissingPart, PitoolError
+from pitool.spec.memory import format_bytes
+
+INCOMING = ".cache/pitool/incoming"
+INSTALLED_PER_WHEEL_BYTE = 4
+PREFLIGHT = r"""
+echo "machine=$(uname -m)"
+echo "bits=$(getconf LONG_BIT)"
+for name in @PYTHONS@ python3; do
+    version=$("$name" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null </dev/null)
+    if [ -n "$version" ]; then
+        echo "python=$version"
+        echo "interpreter=$(command -v "$name")"
+        break
+    fi
+done
+echo "system=$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)"
+echo "model=$(tr -d '\0' </sys/firmware/devicetree/base/model 2>/dev/null)"
+echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
+echo "free_kib=$(df -Pk "$HOME" | awk 'NR == 2 {print $4}')"
+echo "rsync=$(command -v rsync)"
+mkdir -p "$HOME/.cache/pitool/incoming"
+echo "arrived=$(stat -c %s "$HOME/.cache/pitool/incoming/@ID@.pi" 2>/dev/null)"
+"""
+INSTALL = r"""
+set -eu
+cd "$HOME/.cache/pitool/incoming"
+if ! echo "@HASH@  @ID@.pi" | sha256sum -c --status; then
+    rm -f @ID@.pi
+    echo "what arrived is not what was sent; push it again" >&2
+    exit 1
+fi
+trap 'rm -rf @ID@' EXIT
+rm -rf @ID@ && mkdir @ID@
+tar -xf @ID@.pi -C @ID@
+PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@
+rm -f @ID@.pi
+"""
+# A model-only archive has no installer of its own: pitool that is there installs it.
+MODEL = INSTALL.replace(
+    "PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@",
+    '"${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python"'
+    " -m pitool.deploy.arrive install @ID@ --keep @KEEP@",
+)
+ROLLBACK = (
+    'exec "${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python"'
+    " -m pitool.deploy.arrive rollback"
+)
+
+Say = Callable[[str, str], None]
+"""Takes a host's name and what happens there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a host said before anything was copied; sizes in bytes, None where unknown."""
+
+    machine: str
+    bits: str
+    python: str
+    interpreter: str
+    system: str
+    model: str
+    memory: int | None
+    free: int | None
+    rsync: bool
+    arrived: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended on one host; ``error`` None when it went well, ``release`` the one in use."""
+
+    host: str
+    release: str | None
+    error: PitoolError | None
+
+
+def push(path: Path, hosts: list[Host], say: Say, *, keep: int = 2) -> list[Outcome]:
+    """Push an archive to several hosts at once; one that fails keeps no other from it.
+
+    Raises BadInput when the archive is damaged.
+    """
+    contents, digest = archive.check(path), archive.file_digest(path)
+
+    def one(host: Host) -> Outcome:
+        try:
+            push_one(path, contents, digest, host, say, keep)
+        except PitoolError as error:
+            return Outcome(host.name, None, error)
+        return Outcome(host.name, contents.id, None)
+
+    with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
+        return list(pool.map(one, hosts))
+
+
+def rollback(host: Host) -> Outcome:
+    """Go back to the release before on a host."""
+    try:
+        return Outcome(host.name, host.run(ROLLBACK).strip(), None)
+    except PitoolError as error:
+        return Outcome(host.name, None, error)
+
+
+def push_one(
+    path: Path, contents: archive.Contents, digest: str, host: Host, say: Say, keep: int
+) -> None:
+    """Ask, copy, check, install and switch on one host."""
+    found = preflight(host, contents)
+    size = path.stat().st_size
+    check(host.name, found, contents, size)
+    say(host.name, f"{found.model or found.machine}, {found.system}, Python {found.python}")
+    done = min(found.arrived or 0, size)
+    if done < size:
+        rest = f", {done / size:.0%} is there" if done else ""
+        say(host.name, f"copying {format_bytes(size)}{rest}")
+        target = f"{INCOMING}/{contents.id}.pi"
+        host.send(path, target, rsync=found.rsync, there=done > 0)
+    say(host.name, "installing")
+    script = INSTALL if contents.pythons else MODEL
+    values = {"ID": contents.id, "HASH": digest, "KEEP": str(keep)}
+    values["PYTHON"] = shlex.quote(found.interpreter)
+    for name, value in values.items():
+        script = script.replace(f"@{name}@", value)
+    host.run(script)
+
+
+def preflight(host: Host, contents: archive.Contents) -> Preflight:
+    """Ask a host what it is and has."""
+    pythons = " ".join(f"python{version}" for version in sorted(contents.pythons))
+    said = host.run(PREFLIGHT.replace("@ID@", contents.id).replace("@PYTHONS@", pythons))
+    values = dict(re.findall(r"(?m)^(\w+)=(.*)$", said))
+
+    def size(name: str, unit: int = 1024) -> int | None:
+        text = values.get(name, "")
+        return int(text) * unit if text.isdecimal() else None
+
+    return Preflight(
+        machine=values.get("machine", ""),
+        bits=values.get("bits", ""),
+        python=values.get("python", ""),
+        interpreter=values.get("interpreter", ""),
+        system=values.get("system", ""),
+        model=values.get("model", ""),
+        memory=size("memory_kib"),
+        free=size("free_kib"),
+        rsync=bool(values.get("rsync")),
+        arrived=size("arrived", 1),
+    )
+
+
+def check(name: str, found: Preflight, contents: archive.Contents, size: int) -> None:
+    """Raise MissingPart or DoesNotFit when the archive cannot run on a host."""
+    if found.machine != "aarch64" or found.bits != "64":
+        raise MissingPart(
+            f"{name} has a {found.bits}-bit userland on {found.machine} and needs 64-bit aarch64",
+            "write Raspberry Pi OS (64-bit) to its card with Raspberry Pi Imager",
+        )
+    if contents.pythons and found.python not in contents.pythons:
+        raise MissingPart(
+            f"{name} has Python {found.python or 'none'} and the archive is for"
+            f" {' and '.join(contents.pythons)}",
+            "use Raspberry Pi OS Bookworm or Trixie",
+        )
+    wheels = sum(entry.bytes for entry in contents.files if entry.path.endswith(".whl"))
+    need = size - (found.arrived or 0) + contents.bytes + INSTALLED_PER_WHEEL_BYTE * wheels
+    if found.free is not None and found.free < need:
+        raise DoesNotFit(
+            f"{name} has {format_bytes(found.free)} of disk free and needs {format_bytes(need)}",
+            "free some space there",
+        )
+    if found.memory is not None and contents.memory > found.memory:
+        raise DoesNotFit(
+            f"{name} has {format_bytes(found.memory)} of memory and {contents.name} needs"
+            f" {format_bytes(contents.memory)}",
+            "pack a smaller quantisation",
+        )

@@ -1,0 +1,85 @@
+"""OpenSSH underneath: commands and files to one host. Keys, agents, jump hosts and ~/.ssh/config
+work as in the shell; nothing here asks for a password or stores one."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.errors import DoesNotFit, MissingPart, PitoolError
+
+ALIVE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
+RSYNC = "rsync"
+LOST = 255  # what ssh ends with when the connection is the trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as ssh names it (``pi@raspberrypi.local``); ``config`` as for ``ssh -F``."""
+
+    name: str
+    config: Path | None = None
+
+    @property
+    def _options(self) -> list[str]:
+        return [*ALIVE, *(["-F", str(self.config)] if self.config else [])]
+
+    def run(self, script: str) -> str:
+        """Run a shell script there and return its output.
+
+        Raises PitoolError with its last words; its exit codes 3 and 5 are pitool's.
+        """
+        command = [_program("ssh"), *self._options, "--", self.name, "sh -s"]
+        done = subprocess.run(command, input=script.encode(), capture_output=True, check=False)
+        if done.returncode:
+            raise self._failure(done.returncode, done.stderr.decode(errors="replace"))
+        return done.stdout.decode(errors="replace")
+
+    def send(self, source: Path, target: str, *, rsync: bool, there: bool) -> None:
+        """Copy a file to ``target`` below the home; goes on where an earlier copy was cut.
+
+        ``there``: a part of it has arrived already.
+        """
+        if rsync and shutil.which(RSYNC):
+            shell = shlex.join([_program("ssh"), *self._options])
+            words = [RSYNC, "--append-verify", "--inplace", "--timeout=60", "-e", shell]
+            command, batch = [*words, str(source), f"{self.name}:{target}"], ""
+        else:
+            command = [_program("sftp"), *self._options, "-b", "-", "--", self.name]
+            verb = "reput" if there else "put"
+            batch = f'{verb} "{source}" "{target}"\n'
+        done = subprocess.run(command, input=batch.encode(), capture_output=True, check=False)
+        if done.returncode:
+            raise self._failure(LOST, done.stderr.decode(errors="replace"))
+
+    def _failure(self, code: int, said: str) -> PitoolError:
+        words = said.strip().splitlines() or [f"exit code {code}"]
+        if "No space left on device" in said:
+            return DoesNotFit(f"{self.name}: its disk is full", "free some space there, push again")
+        if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
+            return PitoolError(
+                f"{self.name}: its host key is not the known one, or not known yet",
+                f"check that it is your board, then connect once with ssh {self.name}",
+            )
+        if "Permission denied" in said:
+            return PitoolError(
+                f"{self.name}: it lets nobody in ({words[-1]})",
+                f"give it your key: ssh-copy-id {self.name}",
+            )
+        if code == LOST:
+            return PitoolError(
+                f"{self.name}: the connection failed ({words[-1]})",
+                "push again: it goes on where it was cut",
+            )
+        kind = {DoesNotFit.exit_code: DoesNotFit, MissingPart.exit_code: MissingPart}
+        return kind.get(code, PitoolError)(f"{self.name}: {words[-1].rstrip('.')}", "")
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise MissingPart(f"{name} is not installed", "sudo apt-get install openssh-client")
+    return path

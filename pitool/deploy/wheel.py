@@ -1,0 +1,198 @@
+"""``pitool wheel``: llama-cpp-python for every 64-bit Raspberry Pi, built on the host.
+
+One wheel holds two CPU variants of ggml, armv8.0 (Pi 3, Pi 4) and armv8.2 with dotprod and fp16
+(Pi 5), of which the engine loads the one that fits. The same sources and compiler give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.deploy import cache, toolchain, wheelfile
+from pitool.errors import MissingPart, PitoolError
+
+VARIANTS = ("armv8.0_1", "armv8.2_2")
+LEAN = 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)\n'
+OPTIONS = (
+    "-DGGML_NATIVE=OFF",
+    "-DGGML_BACKEND_DL=ON",
+    "-DGGML_CPU_ALL_VARIANTS=ON",
+    "-DGGML_OPENMP=OFF",
+    "-DGGML_RPC=ON",
+    "-DLLAVA_BUILD=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON",
+    "-DCMAKE_INSTALL_LIBDIR=llama_cpp/lib",
+    "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib",
+    "-DCMAKE_INSTALL_INCLUDEDIR=llama_cpp/include",
+    "-DCMAKE_INSTALL_RPATH=$ORIGIN",
+    "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",  # or the length of the build path stays in the file
+    "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,max-page-size=65536",
+    "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-z,max-page-size=65536",
+)
+EXCLUDE = ";".join(
+    f"{name}/**"
+    for name in ("llama_cpp/include", "llama_cpp/lib/cmake", "llama_cpp/lib/pkgconfig", "bin",
+                 "include", "lib")
+)  # fmt: skip
+NINJA = re.compile(r"\[(\d+)/(\d+)\]")
+
+Progress = Callable[[int, int], None]
+"""Steps done and steps in all of the compilation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel for the board; ``cached`` when nothing had to be built."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    toolchain: str
+    cached: bool
+
+
+def build(
+    compiler: str | None = None, *, force: bool = False, progress: Progress | None = None
+) -> Wheel:
+    """Return the wheel of the pinned llama-cpp-python, built if the cache has none.
+
+    Raises MissingPart without a compiler or network, PitoolError when the build fails.
+    """
+    tools = toolchain.find(compiler)
+    version = pinned_version()
+    kept = cache.folder("board-wheels", f"{version}-{_key(tools)}")
+    found = sorted(kept.glob("*.whl"))
+    if found and not force:
+        return describe(found[0], tools.name, cached=True)
+    with tempfile.TemporaryDirectory(dir=cache.folder("tmp"), prefix="wheel-") as scratch:
+        raw = _compile(sdist(version), tools, Path(scratch), progress)
+        wheel = wheelfile.normalise(raw, Path(scratch))
+        target = kept / wheel.name
+        wheel.replace(target)
+    return describe(target, tools.name, cached=False)
+
+
+def pinned_version() -> str:
+    """Return the version of llama-cpp-python that this pitool needs."""
+    for requirement in importlib.metadata.requires("pitool") or []:
+        match = re.match(r"llama-cpp-python==([\w.]+)", requirement)
+        if match:
+            return match[1]
+    raise PitoolError("this pitool names no llama-cpp-python", "install pitool again")
+
+
+def describe(path: Path, tools: str, *, cached: bool) -> Wheel:
+    """Return a wheel with its size and hash."""
+    data = path.read_bytes()
+    return Wheel(path, len(data), hashlib.sha256(data).hexdigest(), tools, cached)
+
+
+def sdist(version: str) -> Path:
+    """Return the source archive of llama-cpp-python, downloaded by pip once."""
+    folder = cache.folder(f"sdist-{version}")
+    found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
+    if not found:
+        words = ("--no-deps", "--no-binary", "llama-cpp-python", "-d", str(folder))
+        pip("download", *words, f"llama-cpp-python=={version}")
+        found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
+    return found[0]
+
+
+def pip(*words: str) -> None:
+    """Run pip quietly; raises MissingPart with its last error line."""
+    command = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (errors or done.stderr.splitlines() or ["pip said nothing"])[-1]
+        raise MissingPart(f"pip {words[0]} failed ({reason})", "check the network or pip's index")
+
+
+def _key(tools: toolchain.Toolchain) -> str:
+    recipe = (tools.name, tools.version, OPTIONS, VARIANTS, EXCLUDE, LEAN, toolchain.CMAKE)
+    return f"{tools.name}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    """Return a fresh source tree that builds only the wanted CPU variants."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    lists = source / "vendor/llama.cpp/ggml/src/CMakeLists.txt"
+    unwanted = re.compile(r"^\s*ggml_add_cpu_backend_variant\(\s*(arm\S+?)[\s)].*$", re.MULTILINE)
+    text = lists.read_text(encoding="utf-8")
+    lists.write_text(unwanted.sub(lambda m: m[0] if m[1] in VARIANTS else "", text))
+    return source
+
+
+def _compile(
+    archive: Path, tools: toolchain.Toolchain, scratch: Path, progress: Progress | None
+) -> Path:
+    """Return the wheel as pip builds it."""
+    source = _unpack(archive, scratch / "source")
+    (scratch / "lean.cmake").write_text(LEAN)
+    options = [
+        *OPTIONS,
+        f"-DCMAKE_TOOLCHAIN_FILE={tools.write(scratch)}",
+        f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={scratch / 'lean.cmake'}",
+        # Paths of this build must not end in the files.
+        f"-DCMAKE_C_FLAGS=-ffile-prefix-map={scratch}=.",
+        f"-DCMAKE_CXX_FLAGS=-ffile-prefix-map={scratch}=.",
+    ]
+    environment = {
+        **os.environ,
+        "_PYTHON_HOST_PLATFORM": "linux-aarch64",
+        "CMAKE_GENERATOR": "Ninja",
+        "CMAKE_ARGS": " ".join(options),
+        "SOURCE_DATE_EPOCH": str(wheelfile.SOURCE_DATE_EPOCH),
+        "GIT_CEILING_DIRECTORIES": str(scratch),
+        "SKBUILD_BUILD_DIR": str(scratch / "build"),
+        "SKBUILD_WHEEL_EXCLUDE": EXCLUDE,
+        "TMPDIR": str(scratch),
+    }
+    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir"]
+    log = cache.folder() / "wheel.log"
+    code = _follow(
+        [*command, "-w", str(scratch / "wheel"), str(source)], environment, log, progress
+    )
+    made = sorted((scratch / "wheel").glob("*.whl"))
+    if code or not made:
+        raise PitoolError("llama.cpp did not compile", f"the compiler's words are in {log}")
+    return made[0]
+
+
+def _follow(
+    command: list[str], environment: dict[str, str], log: Path, progress: Progress | None
+) -> int:
+    """Run a command with its output in ``log``, reporting ninja's steps; stops with us."""
+    with (
+        log.open("w", encoding="utf-8") as kept,
+        subprocess.Popen(
+            command, env=environment, text=True, errors="replace", bufsize=1,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as child,
+    ):  # fmt: skip
+        assert child.stdout
+        try:
+            for line in child.stdout:
+                kept.write(line)
+                match = NINJA.search(line)
+                if match and progress:
+                    progress(int(match[1]), int(match[2]))
+            return child.wait()
+        except BaseException:
+            os.killpg(child.pid, 15)
+            raise

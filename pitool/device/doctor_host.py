@@ -1,0 +1,94 @@
+"""The checks of a machine that converts models; see ``doctor``."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+
+from pitool.device.doctor import Check, Finding, Patient
+from pitool.device.doctor_board import backend, free_space, time_set, userland
+from pitool.spec.memory import format_bytes
+
+HOST_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "safetensors")
+EXPORT_PACKAGES = ("optimum", "torch", "transformers")
+LITTLE_MEMORY = 4_000_000_000
+
+
+def python(_patient: Patient) -> Finding:
+    """The version that runs pitool."""
+    return Finding("python", "ok", sys.version.split()[0])
+
+
+def converter(_patient: Patient) -> Finding:
+    """What the native writers need."""
+    missing = _missing(HOST_PACKAGES)
+    if not missing:
+        return Finding("converter", "ok", "all packages are there")
+    return Finding(
+        "converter",
+        "fault",
+        f"{', '.join(missing)} missing",
+        "pitool convert cannot run",
+        "./install.sh --host",
+    )
+
+
+def export(_patient: Patient) -> Finding:
+    """What the architectures without a native writer need."""
+    missing = _missing(EXPORT_PACKAGES)
+    if not missing:
+        return Finding("export", "ok", "torch, transformers and optimum are there")
+    return Finding(
+        "export",
+        "note",
+        f"{', '.join(missing)} missing",
+        "only the families that pitool writes itself can be converted",
+        ".venv/bin/pip install '.[export]' beside install.sh",
+    )
+
+
+def ssh(_patient: Patient) -> Finding:
+    """What the way to the board needs."""
+    if shutil.which("ssh"):
+        return Finding("ssh", "ok", "there")
+    return Finding(
+        "ssh",
+        "note",
+        "no OpenSSH client",
+        "a board cannot be reached over the network",
+        "sudo apt install openssh-client",
+    )
+
+
+def memory(patient: Patient) -> Finding | None:
+    """The writers stream; verifying holds the model once."""
+    total = patient.machine.mem_total
+    if total is None:
+        return None
+    if total >= LITTLE_MEMORY:
+        return Finding("memory", "ok", format_bytes(total))
+    return Finding(
+        "memory",
+        "note",
+        format_bytes(total),
+        "models above 1.5 billion weights cannot be verified here",
+        "convert them on a larger machine",
+    )
+
+
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+CHECKS: tuple[Check, ...] = (
+    userland,
+    python,
+    converter,
+    export,
+    backend,
+    ssh,
+    memory,
+    free_space,
+    time_set,
+)

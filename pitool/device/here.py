@@ -1,0 +1,120 @@
+"""This machine as a place for a plan: what is really there, and where that is below the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pitool.device import files, memory, probe, residuals
+from pitool.device.detect import Machine
+from pitool.errors import PitoolError
+from pitool.spec.boards import Board, Ram, boards
+from pitool.spec.memory import format_bytes
+from pitool.spec.plan import Place, board_place
+from pitool.spec.speed import NONE, Correction
+
+MARGIN_SHARE = 0.05
+# Below this share of the table's figure a board is said to fall short of it.
+SHORT = 0.95
+NAME = "here"
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """``place``: for the plan; ``notes``: what was found, a sentence each; ``correction``: learnt
+    from benches and the probe.
+    """
+
+    place: Place
+    notes: tuple[str, ...]
+    correction: Correction
+
+
+def here(machine: Machine, root: Path = files.HOST) -> Here:
+    """Return this machine; PitoolError where it does not say how much memory is available."""
+    if machine.mem_available is None or machine.mem_total is None:
+        raise PitoolError("this machine does not say how much memory it has", "name a --ram tier")
+    board = boards().get(machine.board_id or "")
+    known = {} if board is None else {machine.board_id or "": _as_found(board, machine)}
+    margin = int(machine.mem_total * MARGIN_SHARE)
+    place = Place(NAME, NAME, machine.mem_available, margin, known, machine.features)
+    found = probe.find(machine)
+    learnt = residuals.correction(probe.key(machine))
+    notes = [*_facts(machine, root), *_memory_notes(machine, board), *_speed_notes(found, board)]
+    if learnt != NONE:
+        notes.append(
+            f"benches here measured {learnt.prefill:.2f} x the predicted prefill and"
+            f" {learnt.decode:.2f} x the decode; predictions are corrected by that"
+        )
+    else:
+        learnt = _probed(found, board)
+    return Here(place, tuple(notes), learnt)
+
+
+def _as_found(board: Board, machine: Machine) -> Board:
+    """Return the board with the features that its CPU shows."""
+    return replace(board, features=tuple(f for f in board.features if f in machine.features))
+
+
+def _probed(found: probe.Probe | None, board: Board | None) -> Correction:
+    """Return the factor of a memory that reads slower than that of other boards of the kind."""
+    if found is None or board is None or board.read_gbs is None:
+        return NONE
+    return Correction(1.0, min(1.0, found.read_gbs / board.read_gbs))
+
+
+def _facts(machine: Machine, root: Path) -> Iterator[str]:
+    features = ", ".join(machine.features) or "none known"
+    yield f"{machine.board_name}: {machine.cores} cores, features {features}"
+    available = format_bytes(machine.mem_available or 0)
+    yield f"memory: {available} available of {format_bytes(machine.mem_total or 0)}"
+    if machine.page_kib:
+        yield f"pages of {machine.page_kib} KiB"
+    left = memory.left_in_cgroup(root)
+    if left is not None and left == machine.mem_available:
+        yield "a cgroup limit leaves less than the system has: a container or a service"
+    if machine.swap_total:
+        kind = "compressed RAM (zram)" if _zram(root) else "on disk"
+        yield (
+            f"swap: {format_bytes(machine.swap_total)}, {kind}, not counted: a model in swap takes"
+            " seconds a token"
+        )
+
+
+def _zram(root: Path) -> bool:
+    return "/dev/zram" in (files.text(root / "proc/swaps") or "")
+
+
+def _memory_notes(machine: Machine, board: Board | None) -> Iterator[str]:
+    """Say what a freshly booted board of this kind would have more."""
+    size = _ram(machine, board)
+    if board is None or size is None or machine.mem_available is None:
+        return
+    table = board_place(machine.board_id or "", board, size).room
+    if machine.mem_available < SHORT * table:
+        missing = format_bytes(table - machine.mem_available)
+        yield f"below the table: {missing} less than after a fresh boot; close programs"
+    absent = [f for f in board.features if f not in machine.features]
+    if absent:
+        yield f"below the table: the CPU does not show {', '.join(absent)}"
+    if machine.page_kib and machine.page_kib != board.page_kib:
+        yield f"other than the table: pages of {board.page_kib} KiB are usual on this board"
+
+
+def _ram(machine: Machine, board: Board | None) -> Ram | None:
+    """Return the RAM size of the table that is nearest to what Linux manages."""
+    if board is None or machine.mem_total is None:
+        return None
+    mib = machine.mem_total / 2**20
+    return min(board.ram, key=lambda ram: abs(ram.mem_total_mib - mib))
+
+
+def _speed_notes(found: probe.Probe | None, board: Board | None) -> Iterator[str]:
+    if found is None:
+        yield "memory bandwidth not measured here: pitool tune --probe takes 5 seconds"
+        return
+    yield f"memory reads {found.read_gbs:.1f} GB/s (measured {found.date})"
+    usual = board.read_gbs if board else None
+    if usual and found.read_gbs < SHORT * usual:
+        yield f"below the table: {usual:.1f} GB/s are usual; check the power supply and the clock"

@@ -1,0 +1,176 @@
+"""Archives: written alike, unpacked whole, and refused before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pitool.deploy import archive
+from pitool.errors import BadInput
+from pitool.spec.manifest import FileEntry
+
+DATA = b"weights" * 1000
+
+
+def entry(name: str, data: bytes) -> FileEntry:
+    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def contents(**changes: Any) -> archive.Contents:
+    values: dict[str, Any] = {
+        "name": "tiny", "board": "pi5", "pitool": "0.1.0", "pythons": {}, "bundles": ("tiny",),
+        "memory": 0, "files": (entry("bundles/tiny/a.gguf", DATA),),
+    }  # fmt: skip
+    return archive.Contents(**(values | changes))
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    (tmp_path / "a.gguf").write_bytes(DATA)
+    archive.write(tmp_path / "good.pi", contents(), {"bundles/tiny/a.gguf": tmp_path / "a.gguf"})
+    return tmp_path / "good.pi"
+
+
+def test_same_files_are_same_bytes(good: Path, tmp_path: Path) -> None:
+    source = tmp_path / "a.gguf"
+    source.touch()
+    source.chmod(0o600)
+    archive.write(tmp_path / "again.pi", contents(), {"bundles/tiny/a.gguf": source})
+    assert (tmp_path / "again.pi").read_bytes() == good.read_bytes()
+
+
+def test_tar_unpacks_it_like_we_do(good: Path, tmp_path: Path) -> None:
+    made = archive.unpack(good, tmp_path / "ours")
+    (tmp_path / "theirs").mkdir()
+    subprocess.run(["tar", "-xf", good, "-C", tmp_path / "theirs"], check=True)
+    for name in ("pi.json", "bundles/tiny/a.gguf"):
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    assert made == contents() == archive.read_folder(tmp_path / "ours")
+
+
+def tar_of(
+    path: Path,
+    *members: tuple[tarfile.TarInfo, bytes],
+    manifest: bytes | None = None,
+    format_: int = tarfile.PAX_FORMAT,
+) -> None:
+    data = archive.encode(contents()) if manifest is None else manifest
+    with tarfile.open(path, "w", format=format_) as tar:
+        for info, content in ((named("pi.json", data)), *members):
+            tar.addfile(info, io.BytesIO(content))
+
+
+def named(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, data
+
+
+WHOLE = named("bundles/tiny/a.gguf", DATA)
+
+
+def changed(**values: Any) -> bytes:
+    return json.dumps(json.loads(archive.encode(contents())) | values).encode()
+
+
+def listed(path: str) -> bytes:
+    """A manifest that lists ``path`` with a right hash: lying together with the archive."""
+    files = [{"path": path, "bytes": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()}]
+    return changed(files=files)
+
+
+def cut(path: Path) -> None:
+    tar_of(path, WHOLE)
+    path.write_bytes(path.read_bytes()[:-9000])
+
+
+def flipped(path: Path) -> None:
+    tar_of(path, WHOLE)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"weightsweights") + 100] ^= 1
+    path.write_bytes(data)
+
+
+def link(kind: bytes, target: str) -> Callable[[Path], None]:
+    return lambda path: tar_of(
+        path, named("bundles/tiny/a.gguf", type=kind, linkname=target), WHOLE
+    )
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "path up": (lambda p: tar_of(p, named("../evil", DATA)), "leads out of the folder"),
+    "listed path up": (
+        lambda p: tar_of(p, named("../evil", DATA), manifest=listed("../evil")), "leads out",
+    ),
+    "absolute path": (lambda p: tar_of(p, named("/tmp/evil", DATA)), "leads out of the folder"),
+    "path up inside": (lambda p: tar_of(p, named("bundles/../../evil", DATA)), "leads out"),
+    "backslashes": (lambda p: tar_of(p, named("..\\evil", DATA)), "leads out of the folder"),
+    "odd name": (
+        lambda p: tar_of(p, named("./bundles/tiny/a.gguf", DATA)), "odd name",
+    ),
+    "symbolic link": (link(tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
+    "hard link": (link(tarfile.LNKTYPE, "/etc/passwd"), "no plain file"),
+    "device": (link(tarfile.CHRTYPE, ""), "no plain file"),
+    "pipe": (link(tarfile.FIFOTYPE, ""), "no plain file"),
+    "folder": (link(tarfile.DIRTYPE, ""), "no plain file"),
+    "file not listed": (lambda p: tar_of(p, WHOLE, named("extra", b"x")), "not listed"),
+    "file twice": (lambda p: tar_of(p, WHOLE, WHOLE), "not listed"),
+    "file missing": (lambda p: tar_of(p), "lacks"),
+    "wrong size": (lambda p: tar_of(p, named("bundles/tiny/a.gguf", DATA[:-1])), "not what"),
+    "one bit flipped": (flipped, "not what"),
+    "cut short": (cut, "lacks"),
+    "newer schema": (
+        lambda p: tar_of(p, WHOLE, manifest=changed(schema="pitool.pi/2")), "update pitool",
+    ),
+    "unknown key": (lambda p: tar_of(p, WHOLE, manifest=changed(exec="rm")), "exec"),
+    "manifest no JSON": (lambda p: tar_of(p, WHOLE, manifest=b"{"), "cannot be read"),
+    "manifest nested": (lambda p: tar_of(p, WHOLE, manifest=b"[" * 100_000), "cannot be read"),
+    "manifest huge": (
+        lambda p: tar_of(p, WHOLE, manifest=b" " * (archive.MANIFEST_BYTES + 1)), "begin with",
+    ),
+    "no archive": (lambda p: p.write_bytes(b"PK\x03\x04" * 500), "damaged or no .pi"),
+    "empty": (lambda p: p.write_bytes(b""), "damaged or no .pi"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    make, reason = HOSTILE[name]
+    folder = tmp_path / "inside" / "here"
+    folder.mkdir(parents=True)
+    make(folder / "bad.pi")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadInput) as refused:
+        archive.unpack(folder / "bad.pi", folder / "out")
+    assert reason in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_is_never_overwritten(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInput, match="there already"):
+        archive.unpack(good, tmp_path / "out")
+
+
+@pytest.mark.parametrize("harm", ["missing", "changed", "link"])
+def test_an_unpacked_folder_is_checked_again(good: Path, tmp_path: Path, harm: str) -> None:
+    archive.unpack(good, tmp_path / "out")
+    path = tmp_path / "out/bundles/tiny/a.gguf"
+    path.unlink()
+    if harm == "changed":
+        path.write_bytes(DATA[:-1] + b"!")
+    elif harm == "link":
+        path.symlink_to(tmp_path / "a.gguf")
+    with pytest.raises(BadInput, match="missing or damaged"):
+        archive.read_folder(tmp_path / "out")

@@ -1,0 +1,123 @@
+"""On the board: releases that are whole, one switch, and a way back."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pitool.deploy import archive, arrive
+from pitool.errors import BadInput, MissingPart, PitoolError
+from tests.deploy import archives
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.delenv("PITOOL_HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    return path
+
+
+def installed(tmp_path: Path, name: str, model: bytes, runtime: bool = True) -> str:
+    archives.make(tmp_path / f"{name}.pi", model, runtime=runtime)
+    archive.unpack(tmp_path / f"{name}.pi", tmp_path / name)
+    return arrive.install(tmp_path / name)
+
+
+def model(home: Path) -> bytes:
+    return (home / ".local/share/pitool/bundles/tiny/a.gguf").read_bytes()
+
+
+def test_install_switch_rollback_and_uninstall(tmp_path: Path, home: Path) -> None:
+    top, launcher = home / ".local/share/pitool", home / ".local/bin/pitool"
+    first = installed(tmp_path, "first", b"one")
+    code = "import pitool; print(pitool.__file__)"
+    python = top / "current/runtime/bin/python"
+    said = subprocess.run(
+        [python, "-I", "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert Path(said.strip()).is_relative_to(top)
+    assert str(top) in launcher.read_text()
+    assert model(home) == b"one"
+
+    second = installed(tmp_path, "second", b"two", runtime=False)  # the runtime stays in use
+    assert second != first
+    assert model(home) == b"two"
+    assert (top / "current/runtime").resolve() == (top / "releases" / first / "runtime").resolve()
+
+    assert arrive.rollback() == first
+    assert model(home) == b"one"
+    assert arrive.rollback() == second
+
+    installed(tmp_path, "third", b"three", runtime=False)
+    assert len(list((top / "releases").iterdir())) == arrive.KEEP
+    assert sorted(p.name[:5] for p in (top / "store").iterdir()) == ["tiny-"] * arrive.KEEP
+    assert arrive.rollback() == second  # the first was the oldest
+
+    arrive.uninstall()
+    assert not launcher.exists()
+    assert not (top / "runtimes").exists()
+    assert model(home) == b"two"  # a model is the user's
+    arrive.uninstall(models=True)
+    assert not list((top / "bundles").iterdir())
+    assert not (top / "store").exists()
+
+
+def test_a_failed_install_leaves_the_old_release(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = installed(tmp_path, "first", b"one")
+    for harm in ("_store", "_switch"):
+        with monkeypatch.context() as patch:
+            patch.setattr(arrive, harm, fails)
+            with pytest.raises(OSError, match="No space"):
+                installed(tmp_path, harm, harm.encode(), runtime=False)
+        assert (home / ".local/share/pitool/current").resolve().name == first
+        assert model(home) == b"one"
+
+
+def fails(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_damaged_folder_installs_nothing(tmp_path: Path, home: Path) -> None:
+    archives.make(tmp_path / "a.pi")
+    archive.unpack(tmp_path / "a.pi", tmp_path / "a")
+    (tmp_path / "a/bundles/tiny/a.gguf").write_bytes(b"other")
+    with pytest.raises(BadInput, match="missing or damaged"):
+        arrive.install(tmp_path / "a")
+    assert not (home / ".local").exists()
+
+
+def test_what_is_missing_is_named(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(MissingPart, match="no runtime"):
+        installed(tmp_path, "model", b"m", runtime=False)
+    archives.make(tmp_path / "old.pi", python="3.9")
+    archive.unpack(tmp_path / "old.pi", tmp_path / "old")
+    with pytest.raises(MissingPart, match=r"archive is for 3\.9"):
+        arrive.install(tmp_path / "old")
+    with pytest.raises(BadInput, match="no earlier release"):
+        arrive.rollback()
+
+
+def test_a_runtime_that_does_not_start_is_not_used(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrive, "SMOKE", "raise SystemExit('SIGILL')")
+    with pytest.raises(PitoolError, match="SIGILL"):
+        installed(tmp_path, "first", b"one")
+    assert not (home / ".local/share/pitool/current").exists()
+
+
+def test_one_sentence_and_an_exit_code(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert arrive.main(["rollback"]) == 4
+    assert arrive.main(["install", str(tmp_path / "none")]) == 4
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("pitool: ") for line in said)

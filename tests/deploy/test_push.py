@@ -1,0 +1,282 @@
+"""push, against a real sshd on the loopback interface that says it is a Raspberry Pi."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pitool.deploy import push
+from pitool.deploy.ssh import Host
+from pitool.errors import BadInput, DoesNotFit, MissingPart, PitoolError
+from tests.cli.conftest import Pitool, pitool  # noqa: F401 - a fixture
+from tests.deploy import archives
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.skipif(
+        not Path("/usr/sbin/sshd").exists() or not shutil.which("ssh"),
+        reason="openssh-server is not installed",
+    ),
+]
+
+MIB = 1024**2
+
+# Every session runs in the board's home with the board's tools first on the PATH. `session` is
+# sourced before a copy begins, so that a test can make it fail.
+SHELL = """#!/bin/bash
+export HOME={home} PATH={tools}:$PATH
+cd {home}
+case $SSH_ORIGINAL_COMMAND in rsync*|*sftp-server*) . {session} ;; esac
+exec sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
+SSHD = """Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/key.pub
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin prohibit-password
+Subsystem sftp /usr/lib/openssh/sftp-server
+ForceCommand {folder}/shell
+"""
+
+SSH = """Host board
+    HostName 127.0.0.1
+    Port {port}
+    User {user}
+    IdentityFile {folder}/key
+    IdentitiesOnly yes
+    UserKnownHostsFile {folder}/known_hosts
+    GlobalKnownHostsFile none
+    StrictHostKeyChecking yes
+    HostKeyAlias board
+"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A home, the tools that lie about the machine, and how to get there."""
+
+    home: Path
+    tools: Path
+    session: Path
+    folder: Path
+    host: Host
+
+    def tool(self, name: str, text: str) -> None:
+        path = self.tools / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    @property
+    def model(self) -> bytes:
+        return (self.home / ".local/share/pitool/bundles/tiny/a.gguf").read_bytes()
+
+    @property
+    def pitool_folders(self) -> list[Path]:
+        return list((self.home / ".local").rglob("*"))
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    folder, home, tools = tmp_path / "ssh", tmp_path / "home", tmp_path / "tools"
+    for path in (folder, home, tools):
+        path.mkdir()
+    for name in ("key", "host_key"):
+        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(words, check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    facts = {"folder": folder, "port": port, "user": getpass.getuser(), "home": home,
+             "tools": tools, "session": folder / "session"}  # fmt: skip
+    (folder / "session").write_text("")
+    for name, text in (("shell", SHELL), ("sshd_config", SSHD), ("config", SSH)):
+        (folder / name).write_text(text.format(**facts))
+    (folder / "shell").chmod(0o755)
+    (folder / "known_hosts").write_text(f"board {(folder / 'host_key.pub').read_text()}")
+    made = Board(home, tools, folder / "session", folder, Host("board", folder / "config"))
+    made.tool("uname", 'if [ "$1" = -m ]; then echo aarch64; else exec /usr/bin/uname "$@"; fi')
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen(
+        ["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"],
+        stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield made
+    server.terminate()
+    server.wait()
+
+
+@dataclass
+class Said:
+    """Collects what a push says."""
+
+    lines: list[str]
+
+    def __call__(self, host: str, what: str) -> None:
+        self.lines.append(f"{host}: {what}")
+
+
+def pushed(board: Board, path: Path) -> tuple[push.Outcome, list[str]]:
+    said = Said([])
+    (outcome,) = push.push(path, [board.host], said)
+    return outcome, said.lines
+
+
+def failed(board: Board, path: Path, kind: type[PitoolError]) -> str:
+    outcome, _ = pushed(board, path)
+    assert type(outcome.error) is kind, outcome.error
+    assert "\n" not in str(outcome.error)
+    return str(outcome.error)
+
+
+def test_push_switch_and_rollback(board: Board, tmp_path: Path, pitool: Pitool) -> None:  # noqa: F811
+    first = archives.make(tmp_path / "first.pi", b"one")
+    outcome, said = pushed(board, tmp_path / "first.pi")
+    assert outcome == push.Outcome("board", first.id, None)
+    assert said[-1] == "board: installing"
+    assert board.model == b"one"
+    assert (board.home / ".local/bin/pitool").exists()
+    assert not list((board.home / push.INCOMING).iterdir())
+
+    second = archives.make(tmp_path / "second.pi", b"two", runtime=False)
+    config = board.folder / "config"
+    done = pitool("push", tmp_path / "second.pi", "board", "-F", config, "--json")
+    assert done.code == 0, done.err
+    assert {item["release"] for item in json.loads(done.out)} == {second.id}
+    assert board.model == b"two"
+
+    back = pitool("push", "--rollback", "board", "-F", config)
+    assert back.code == 0, back.err
+    assert board.model == b"one"
+
+
+@pytest.mark.parametrize("way", ["rsync", "sftp"])
+def test_a_copy_that_was_cut_goes_on(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "rsync" and not shutil.which("rsync"):
+        pytest.skip("rsync is not installed")
+    if way == "sftp":
+        monkeypatch.setattr("pitool.deploy.ssh.RSYNC", "no-such-program")
+    contents = archives.make(tmp_path / "a.pi", b"one", padding=8 * MIB)
+    board.session.write_text(f"ulimit -f {4 * 1024}\n")  # KiB of bash: the copy dies at 4 MiB
+    assert pushed(board, tmp_path / "a.pi")[0].error is not None
+    part = board.home / push.INCOMING / f"{contents.id}.pi"
+    size = part.stat().st_size
+    assert 0 < size <= 4 * MIB
+    assert not board.pitool_folders
+
+    board.session.write_text("")
+    outcome, said = pushed(board, tmp_path / "a.pi")
+    assert outcome.error is None
+    share = size / (tmp_path / "a.pi").stat().st_size
+    assert f"{share:.0%} is there" in said[1]
+    assert board.model == b"one" + bytes(8 * MIB)
+
+
+def test_a_part_that_is_wrong_is_thrown_away(board: Board, tmp_path: Path) -> None:
+    contents = archives.make(tmp_path / "a.pi", b"one")
+    part = board.home / push.INCOMING / f"{contents.id}.pi"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes((tmp_path / "a.pi").stat().st_size))
+    assert "not what was sent" in failed(board, tmp_path / "a.pi", PitoolError)
+    assert not board.pitool_folders
+    assert pushed(board, tmp_path / "a.pi")[0].error is None
+
+
+def test_a_disk_that_fills_up(board: Board, tmp_path: Path) -> None:
+    can = subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True)
+    if can.returncode:
+        pytest.skip("no user namespaces here: a small disk cannot be made")
+    archives.make(tmp_path / "a.pi", b"one", padding=8 * MIB)
+    small = f"mount -t tmpfs -o size=2m tmpfs {board.home} && cd {board.home}"
+    small += f" && mkdir -p {push.INCOMING}"
+    board.session.write_text(
+        f"exec unshare -Urm bash -c '{small} && exec sh -c \"$SSH_ORIGINAL_COMMAND\"'\n"
+    )
+    assert "disk is full" in failed(board, tmp_path / "a.pi", DoesNotFit)
+    assert not board.pitool_folders
+
+
+def test_a_small_disk_is_seen_beforehand(board: Board, tmp_path: Path) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    board.tool("df", 'echo head; echo "/dev/root 100 96 4 96% /"')
+    assert "disk free and needs" in failed(board, tmp_path / "a.pi", DoesNotFit)
+    assert not list((board.home / push.INCOMING).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("tool", "text", "reason"),
+    [
+        ("uname", "echo x86_64", "needs 64-bit aarch64"),
+        ("uname", "echo armv7l", "needs 64-bit aarch64"),
+        ("getconf", "echo 32", "32-bit userland"),
+    ],
+)
+def test_the_wrong_machine(board: Board, tmp_path: Path, tool: str, text: str, reason: str) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    board.tool(tool, text)
+    assert reason in failed(board, tmp_path / "a.pi", MissingPart)
+    assert not list((board.home / push.INCOMING).iterdir())
+
+
+def test_too_little_memory_and_the_wrong_python(board: Board, tmp_path: Path) -> None:
+    archives.make(tmp_path / "big.pi", memory=1 << 60)
+    assert "of memory and tiny needs" in failed(board, tmp_path / "big.pi", DoesNotFit)
+    archives.make(tmp_path / "old.pi", python="3.9")
+    assert "the archive is for 3.9" in failed(board, tmp_path / "old.pi", MissingPart)
+    assert not list((board.home / push.INCOMING).iterdir())
+
+
+def test_a_wrong_or_unknown_host_key(board: Board, tmp_path: Path) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    known = board.folder / "known_hosts"
+    for text in (f"board {(board.folder / 'key.pub').read_text()}", ""):
+        known.write_text(text)
+        assert "host key" in failed(board, tmp_path / "a.pi", PitoolError)
+    assert not list(board.home.iterdir())
+
+
+def test_no_password_is_asked_for(board: Board, tmp_path: Path) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    (board.folder / "key.pub").write_text("")
+    assert "lets nobody in" in failed(board, tmp_path / "a.pi", PitoolError)
+
+
+def test_one_board_that_fails_keeps_no_other_from_it(
+    board: Board,
+    tmp_path: Path,
+    pitool: Pitool,  # noqa: F811
+) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    config = board.folder / "config"
+    done = pitool("push", tmp_path / "a.pi", "nowhere.invalid", "board", "-F", config)
+    assert done.code == 1
+    assert "nowhere.invalid" in done.sentence
+    assert "board: release" in done.out
+    assert board.model == b"one"
+
+
+def test_a_damaged_archive_is_not_sent(board: Board, tmp_path: Path) -> None:
+    (tmp_path / "a.pi").write_bytes(b"nothing")
+    with pytest.raises(BadInput):
+        push.push(tmp_path / "a.pi", [board.host], Said([]))

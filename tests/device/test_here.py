@@ -1,0 +1,133 @@
+"""This machine as a place: recorded boards, the probe, and what benches taught."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pitool.device import probe, residuals
+from pitool.device.detect import Machine, detect
+from pitool.device.here import here
+from pitool.device.probe import Probe
+from pitool.device.residuals import Residual
+from pitool.errors import PitoolError
+from pitool.spec.formats import QUANTISATIONS
+from pitool.spec.memory import Load
+from pitool.spec.plan import Planner, Subject
+from pitool.spec.profiles import find_profile
+from pitool.spec.shapes import typical_shape
+from pitool.spec.speed import Correction
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture
+def pi5() -> Machine:
+    return detect(FIXTURES / "pi5")
+
+
+def notes(machine: Machine, root: Path = FIXTURES / "pi5") -> str:
+    return "\n".join(here(machine, root).notes)
+
+
+def test_the_room_is_what_is_available_now(pi5: Machine) -> None:
+    found = here(pi5, FIXTURES / "pi5")
+    assert found.place.room == pi5.mem_available
+    assert found.place.margin == int((pi5.mem_total or 0) * 0.05)
+    assert list(found.place.boards) == [pi5.board_id]
+    assert "Q4_0" in found.place.repacked
+
+
+def test_less_than_the_table_is_said(pi5: Machine) -> None:
+    assert "below the table" in notes(replace(pi5, mem_available=500 * 2**20))
+    roomy = notes(replace(pi5, mem_available=pi5.mem_total))
+    assert "below the table" not in roomy
+    bare = tuple(f for f in pi5.features if f != "dotprod")
+    without = here(replace(pi5, features=bare), FIXTURES / "pi5")
+    assert any("the CPU does not show dotprod" in note for note in without.notes)
+    assert "Q4_0" not in without.place.repacked
+    assert "pages of 16 KiB are usual" in notes(replace(pi5, page_kib=4))
+
+
+def test_swap_is_named_and_not_counted(pi5: Machine, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "swaps").write_text("Filename Type\n/dev/zram0 partition 2097136 0 100\n")
+    swapping = replace(pi5, swap_total=2 * 2**30)
+    assert "compressed RAM (zram), not counted" in notes(swapping, tmp_path)
+    assert here(swapping, tmp_path).place.room == pi5.mem_available
+
+
+def test_a_cgroup_limit_is_named() -> None:
+    root = FIXTURES / "x86_laptop"
+    assert "a cgroup limit leaves less" in notes(detect(root), root)
+
+
+def test_a_machine_that_says_nothing(pi5: Machine) -> None:
+    with pytest.raises(PitoolError, match="does not say how much memory"):
+        here(replace(pi5, mem_available=None))
+
+
+# -- the probe -----------------------------------------------------------------------------
+
+
+def test_a_probe_is_measured_kept_and_found(pi5: Machine, private_home: Path) -> None:
+    small = replace(pi5, mem_available=64 * 2**20, physical_cores=2)
+    found = probe.measure(small, seconds=0.02)
+    assert found.passes >= 1
+    assert found.read_gbs > 0
+    assert found.buffer_bytes == 8 * 2**20
+    assert probe.keep(found).is_relative_to(private_home)
+    assert probe.find(small) == found
+    assert probe.find(replace(small, cores=1)) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"read_gbs": "x"}', "\0"])
+def test_a_broken_probe_is_none(pi5: Machine, tmp_path: Path, text: str) -> None:
+    (tmp_path / "probe.json").write_text(text)
+    assert probe.find(pi5, tmp_path / "probe.json") is None
+
+
+def test_a_slow_memory_lowers_the_prediction_and_a_fast_one_does_not(
+    pi5: Machine, private_home: Path
+) -> None:
+    for rate, factor in ((7.0, 0.5), (20.0, 1.0)):
+        probe.keep(Probe(probe.key(pi5), rate, 3, 1, "2026-11-01"))
+        assert here(pi5, FIXTURES / "pi5").correction == Correction(1.0, factor)
+        assert ("GB/s are usual" in notes(pi5)) == (rate < 14)
+
+
+# -- residuals -----------------------------------------------------------------------------
+
+
+def test_predictions_learn_from_benches(pi5: Machine, private_home: Path) -> None:
+    machine = probe.key(pi5)
+    for model, measured in (("a", 8.0), ("b", 12.0), ("b", 9.0)):
+        residuals.keep(Residual(machine, model, "decode", 10.0, measured, "2026-11-01"))
+    residuals.keep(Residual("another/4", "a", "decode", 10.0, 1.0, "2026-11-01"))
+    assert [r.measured for r in residuals.read() if r.machine == machine] == [8.0, 9.0]
+    assert residuals.correction(machine).decode == pytest.approx(0.85)
+    found = here(pi5, FIXTURES / "pi5")
+    planner = Planner(Subject("", typical_shape(1e9)), find_profile("balanced"), Load(512))
+    kind = QUANTISATIONS["Q4_0"]
+    plain = planner.row(kind, found.place).artifact.estimates[0]
+    learnt = replace(planner, correction=found.correction).row(kind, found.place)
+    assert learnt.artifact.estimates[0].decode == pytest.approx(0.85 * plain.decode)
+    assert learnt.artifact.estimates[0].prefill == pytest.approx(plain.prefill)
+
+
+def test_only_the_last_residuals_are_kept(private_home: Path) -> None:
+    for i in range(residuals.KEPT + 5):
+        residuals.keep(Residual("m", str(i), "prefill", 1.0, 2.0, "2026-11-01"))
+    assert residuals.read()[0].model == "5"
+    assert len(residuals.read()) == residuals.KEPT
+
+
+@pytest.mark.parametrize("data", [[{}], {}, 3, [{"machine": "m"}], "x"])
+def test_broken_residuals_are_none(tmp_path: Path, data: object) -> None:
+    path = tmp_path / "residuals.json"
+    path.write_text(json.dumps(data))
+    assert residuals.read(path) == []
+    assert residuals.correction("m", path) == Correction()

@@ -1,0 +1,33 @@
+"""A GGUF without a manifest is planned from its header before it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pitool.device.detect import detect
+from pitool.device.settings import check_memory, planned_bytes, settings_for
+from pitool.errors import DoesNotFit
+from pitool.spec.bundles import find_runnable
+from pitool.spec.gguf import read_header
+from tests.convert.helpers import convert_folder
+from tests.tiny import write_checkpoint
+
+
+def test_a_loose_file_is_planned_with_its_cache(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "tiny", num_hidden_layers=1, intermediate_size=256)
+    (file,) = convert_folder(checkpoint, tmp_path / "bundle", "F16").path.glob("*.gguf")
+    loose = find_runnable(file)
+    assert loose.artifact is None
+    settings = settings_for(loose, 256)
+    short, long = (planned_bytes(loose, replace(settings, context=n)) for n in (256, 512))
+    meta = read_header(file)
+    heads = meta.number("attention.head_count_kv")
+    size = meta.number("embedding_length") // meta.number("attention.head_count")
+    assert long - short >= 2 * 256 * heads * size * 2  # keys and values in half precision
+    assert short > loose.bytes
+    machine = replace(detect(), mem_available=loose.bytes + 1)
+    with pytest.raises(DoesNotFit, match="of memory are available"):
+        check_memory(loose, settings, machine)

@@ -1,0 +1,128 @@
+"""From the host to an emulated fresh Raspberry Pi: pack, install offline, run, doctor.
+
+``PITOOL_EMULATE=pi5,pi4:trixie`` names boards and releases; a run takes one to three minutes each,
+and the first also cross-builds the wheel. Emulation says nothing about speed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pitool.deploy import cache
+from tests.cli.conftest import environment
+
+HERE = Path(__file__).parent
+CASES = [case for case in os.environ.get("PITOOL_EMULATE", "").split(",") if case]
+VARIANTS = {"pi3": "armv8.0_1", "pi4": "armv8.0_1", "pi5": "armv8.2_2"}
+PAGES = {"pi3": "4 KiB", "pi4": "4 KiB", "pi5": "16 KiB"}
+PROMPT = "What is a Raspberry Pi 5?"
+ASK = [PROMPT, "--temp", "0", "--max-tokens", "32", "--json"]
+
+# What a person does: unpack, install, run; doctor may find a fault of the emulation.
+STEPS = """
+set -e
+mkdir sample && tar -xf /share/sample.pi -C sample
+sample/install.sh >&2
+command -v pitool
+pitool --version
+for quant in F32 Q8_0; do
+    pitool run bundle "{prompt}" --quant $quant --temp 0 --max-tokens 32 --json
+done
+pitool doctor --json | tr -d '\\n' || true
+"""
+
+pytestmark = [
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(not CASES, reason="PITOOL_EMULATE names no board (pi3, pi4, pi5)"),
+]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the host made: the archive in a folder to share, and its own answers."""
+
+    share: Path
+    answers: dict[str, list[int]]
+
+
+def pitool(*words: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pitool", *map(str, words)],
+        capture_output=True, text=True, check=False, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    if not shutil.which("aarch64-linux-gnu-g++"):
+        pytest.skip("g++-aarch64-linux-gnu is not installed")
+    folder = tmp_path_factory.mktemp("host")
+    bundle, share = folder / "bundle", folder / "share"
+    share.mkdir()
+    pitool("convert", "sample", "--ram", "1gb", "--quant", "F32,Q8_0", "--out", bundle)
+    pitool("pack", bundle, "--board", "pi5", "-o", share / "sample.pi")
+    answers = {
+        quant: json.loads(pitool("run", bundle, *ASK, "--quant", quant))["ids"]
+        for quant in ("F32", "Q8_0")
+    }
+    return Host(share, answers)
+
+
+def root_file_system(release: str) -> Path:
+    """Return the cached root file system of a release, made of Debian's packages if missing."""
+    folder = cache.folder("rootfs") / release
+    if not folder.is_dir():
+        for program in ("mmdebstrap", "apt-get"):
+            if not shutil.which(program):
+                pytest.skip(f"{program} is not installed")
+        if os.geteuid():
+            pytest.skip("a root file system is made as root")
+        subprocess.run([HERE / "rootfs.sh", release, folder], check=True, capture_output=True)
+    return folder
+
+
+def emulate(board: str, release: str, share: Path, script: str) -> str:
+    """Run a script as user pi and return its output; skips where emulation is not possible."""
+    if not Path("/usr/lib/binfmt.d/qemu-aarch64.conf").exists():
+        pytest.skip("qemu-user-static is not installed")
+    base = [str(HERE / "pi.sh"), str(root_file_system(release)), board, str(share)]
+    probe = subprocess.run([*base, "true"], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"user namespaces with binfmt_misc do not work here: {probe.stderr[-200:]}")
+    done = subprocess.run(
+        [*base, "bash", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fresh_board_runs_the_sample_offline(case: str, host: Host) -> None:
+    board, _, release = case.partition(":")
+    said = emulate(board, release or "bookworm", host.share, STEPS.format(prompt=PROMPT))
+    where, version, full, quantised, doctor = said.splitlines()
+    assert where == "/home/pi/.local/bin/pitool"
+    assert version.startswith("pitool")
+    answer: dict[str, Any] = json.loads(full)
+    assert answer["ids"] == host.answers["F32"]
+    assert len(answer["ids"]) == 32
+    # Kernels round differently; the first words of a quantised answer agree all the same.
+    assert json.loads(quantised)["ids"][:8] == host.answers["Q8_0"][:8]
+    found = {finding["check"]: finding for finding in json.loads(doctor)["findings"]}
+    assert VARIANTS[board] in found["llama.cpp"]["found"]
+    assert found["llama.cpp"]["severity"] == "ok"
+    assert ("DOTPROD" in found["llama.cpp"]["found"]) == (board == "pi5")
+    assert found["page size"]["found"] == PAGES[board]
+    assert found["userland"]["severity"] == "ok"
+    assert "Raspberry Pi" in found["board"]["found"]
