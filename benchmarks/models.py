@@ -27,7 +27,9 @@ from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
+from pitool.convert.onnx.writer import write_onnx
 from pitool.spec.formats import QUANTISATIONS, find_quantisation
+from pitool.spec.onnx_weights import find_onnx_quantisation
 
 SEED = 7
 SLAB_WEIGHTS = 1 << 24
@@ -81,12 +83,28 @@ def gguf(shape: str, quantisation: str) -> Path:
     say(f"making {path}")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         source = Path(scratch) / shape
-        _write_checkpoint(source, SHAPES[shape])
+        write_checkpoint(source, SHAPES[shape])
         half, made = Path(scratch) / "f16.gguf", Path(scratch) / "made.gguf"
         _convert(source, half)
         quantise(half, made, kind, os.cpu_count() or 1)
         made.replace(path)
     return path
+
+
+def onnx(shape: str, quantisation: str) -> Path:
+    """Return the folder of an ONNX model, made first where the cache has none."""
+    kind = find_onnx_quantisation(quantisation)
+    folder = cache() / "models" / f"{shape}-{kind.folder}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    say(f"making {folder}")
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        source = Path(scratch) / shape
+        write_checkpoint(source, SHAPES[shape])
+        checkpoint = open_checkpoint(find_source(str(source), "1gb"))
+        write_onnx(Path(scratch) / "made", checkpoint, kind).replace(folder)
+    return folder
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -97,7 +115,8 @@ def _convert(source: Path, target: Path) -> None:
     write_gguf(target, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
 
 
-def _write_checkpoint(folder: Path, config: dict[str, object]) -> None:
+def write_checkpoint(folder: Path, config: dict[str, object]) -> None:
+    """Write a checkpoint of random weights in half precision, with a made-up tokenizer."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     size = config["vocab_size"]

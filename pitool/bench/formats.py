@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
+from pitool.bench.conditions import conditions, to_json
+from pitool.bench.plausibility import assess
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
 
@@ -25,9 +28,16 @@ _COLUMNS = {
 
 
 def row(result: Result, subject: Subject) -> dict[str, Any]:
-    """Return a result as JSON values: llama-bench's fields in its order, then ours."""
+    """Return a result as JSON values: llama-bench's fields in its order, then ours.
+
+    Fields of llama-bench that mean nothing on a CPU have the values that it gives them there.
+    """
     info, settings = result.info, result.info.settings
     return {
+        "build_commit": build(subject),
+        "build_number": 0,
+        "cpu_info": subject.cpu,
+        "gpu_info": "",
         "backends": _BACKEND,
         "model_filename": str(subject.file),
         "model_type": model_type(result),
@@ -36,14 +46,31 @@ def row(result: Result, subject: Subject) -> dict[str, Any]:
         "n_batch": settings.batch,
         "n_ubatch": settings.micro_batch,
         "n_threads": result.threads,
+        "cpu_mask": "0x0",
+        "cpu_strict": False,
+        "poll": 50,
         "type_k": settings.kv_type,
-        "type_v": settings.kv_type,
+        "type_v": settings.value_type or settings.kv_type,
+        "n_gpu_layers": 0,
+        "n_cpu_moe": 0,
+        "split_mode": "layer",
+        "main_gpu": 0,
+        "no_kv_offload": False,
         "flash_attn": _FLASH_ATTENTION[settings.flash_attention],
+        "devices": "auto",
+        "tensor_split": "0.00",
+        "tensor_buft_overrides": "none",
         "load_mode": LOAD_MODES[settings.load_mode],
+        "lazy_mode": "auto",
+        "embeddings": False,
+        "no_op_offload": 0,
+        "no_host": False,
         "repack": settings.repack,
+        "fit_target": 0,
+        "fit_min_ctx": 0,
         "n_prompt": result.workload.prompt,
         "n_gen": result.workload.generate,
-        "n_depth": 0,
+        "n_depth": result.workload.depth,
         "test_time": result.test_time,
         "avg_ns": result.avg_ns,
         "stddev_ns": result.stddev_ns,
@@ -51,15 +78,35 @@ def row(result: Result, subject: Subject) -> dict[str, Any]:
         "stddev_ts": result.stddev_ts,
         "samples_ns": list(result.samples_ns),
         "samples_ts": list(result.samples_ts),
+        **_ours(result, subject),
+    }
+
+
+def _ours(result: Result, subject: Subject) -> dict[str, Any]:
+    info = result.info
+    verdict = assess(result, subject)
+    return {
         "engine": info.engine,
         "cpu_features": info.backend,
+        "board": subject.board,
+        "kernel": subject.kernel,
+        "firmware": subject.firmware,
         "bundle": subject.bundle,
         "quantisation": subject.quantisation,
+        "artifact_sha256": subject.sha256,
         "load_seconds": info.load_seconds,
         "peak_memory_bytes": subject.peak_memory,
         "planned_memory_bytes": subject.planned_memory,
+        "predicted_ts": subject.predicted(result.workload),
+        "plausibility": asdict(verdict) if verdict else None,
+        "conditions": [to_json(condition) for condition in conditions(result.looks)],
         **{f"{name.replace('-', '_')}_version": v for name, v in subject.versions.items()},
     }
+
+
+def build(subject: Subject) -> str:
+    """Return what llama-bench's build_commit is for: which program measured."""
+    return " ".join(f"{name} {version}" for name, version in subject.versions.items())
 
 
 def model_type(result: Result) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pitool.device.activity import Look
 from pitool.engine.base import Engine, ModelInfo
 
 REPETITIONS = 5
@@ -20,27 +21,37 @@ SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What one test processes: ``prompt`` tokens at once, or ``generate`` tokens one by one."""
+    """What one test processes: ``prompt`` tokens at once, then ``generate`` tokens one by one.
+
+    ``depth`` tokens are in the KV cache before; they are not timed.
+    """
 
     prompt: int = 0
     generate: int = 0
+    depth: int = 0
 
     @property
     def name(self) -> str:
-        """``pp512`` or ``tg128``."""
+        """``pp512``, ``tg128``, ``pp512+tg128`` or ``tg128 @ d1024``."""
         parts = (f"pp{self.prompt}" * bool(self.prompt), f"tg{self.generate}" * bool(self.generate))
-        return "+".join(filter(None, parts))
+        return "+".join(filter(None, parts)) + f" @ d{self.depth}" * bool(self.depth)
 
     @property
     def tokens(self) -> int:
-        """Tokens of one repetition, which is the context that it needs."""
+        """Tokens of one repetition that are timed."""
         return self.prompt + self.generate
+
+    @property
+    def context(self) -> int:
+        """Tokens of context that the test needs."""
+        return self.depth + self.tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A test so far: nanoseconds of each finished repetition.
+    """A test so far: nanoseconds of each finished repetition, and the board around each.
 
+    ``looks``: before the first repetition and after each, empty when nobody looked.
     ``test_time``: when it began, ISO 8601 in UTC. Averages are arithmetic means and deviations
     those of a sample (n - 1), 0 for fewer than two.
     """
@@ -49,6 +60,7 @@ class Result:
     info: ModelInfo
     test_time: str
     samples_ns: tuple[int, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     @property
     def samples_ts(self) -> tuple[float, ...]:
@@ -82,46 +94,48 @@ class Result:
         return settings.decode_threads if self.workload.generate else settings.prefill_threads
 
 
-def workloads(prompts: Iterable[int], generates: Iterable[int]) -> list[Workload]:
-    """Return a test for each number of tokens, prompts first; 0 is no test."""
-    return [Workload(prompt=n) for n in prompts if n] + [
-        Workload(generate=n) for n in generates if n
-    ]
-
-
-def context_for(tests: Iterable[Workload]) -> int:
-    """Return the tokens that the KV cache must hold for the largest test."""
-    return max(test.tokens for test in tests)
-
-
 def measure(
-    engine: Engine, tests: Iterable[Workload], repetitions: int = REPETITIONS
+    engine: Engine,
+    tests: Iterable[Workload],
+    repetitions: int = REPETITIONS,
+    look: Callable[[], Look] | None = None,
 ) -> Iterator[Result]:
     """Yield each test as it begins, without samples, and again after each repetition.
 
     Whoever stops in between has in the last of each test what was measured so far. The tokens
     are the same in every run, because the speed of a model with experts depends on them.
+    ``look`` is called between repetitions, never while one is timed.
     """
-    first = engine.tokenize("")[:1]
-    choice = random.Random(SEED)
-
-    def ids(count: int) -> list[int]:
-        drawn = choice.choices(range(engine.info.vocabulary), k=count)
-        return [*first, *drawn][:count]
-
+    ids = random_tokens(engine)
     for test in tests:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         result = Result(test, engine.info, now)
         yield result
         engine.clear()
         _seconds(engine, ids(test.prompt), ids(min(test.generate, 1)))
+        if look:
+            result = replace(result, looks=(look(),))
         for _ in range(repetitions):
             engine.clear()
+            _seconds(engine, ids(test.depth), ())
             seconds = _seconds(engine, ids(test.prompt), ids(test.generate))
             # A clock may not have moved during a tiny test.
             took = max(1, round(seconds * 1e9))
-            result = replace(result, samples_ns=(*result.samples_ns, took))
+            looks = (*result.looks, look()) if look else ()
+            result = replace(result, samples_ns=(*result.samples_ns, took), looks=looks)
             yield result
+
+
+def random_tokens(engine: Engine) -> Callable[[int], list[int]]:
+    """Return a function that draws so many ids, the beginning-of-sequence token first if any."""
+    first = engine.tokenize("")[:1]
+    choice = random.Random(SEED)
+
+    def draw(count: int) -> list[int]:
+        drawn = choice.choices(range(engine.info.vocabulary), k=count)
+        return [*first, *drawn][:count]
+
+    return draw
 
 
 def _seconds(engine: Engine, prompt: Sequence[int], generate: Sequence[int]) -> float:

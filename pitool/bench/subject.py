@@ -1,25 +1,34 @@
-"""What was measured, beside what the engine says of it: file, plan, peak and versions."""
+"""What was measured, beside what is known of it: file, plan, peak, prediction and versions."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pitool.device.memory import peak_rss
+from pitool.bench.run import Workload
+from pitool.device import detect, memory
+from pitool.device.detect import Machine
 from pitool.device.settings import planned_bytes
 from pitool.engine.base import Settings
+from pitool.spec import gguf
 from pitool.spec.bundles import Runnable
+from pitool.spec.manifest import Speed
 
-PACKAGES = ("pitool", "llama-cpp-python")
+PACKAGES = {"gguf": "llama-cpp-python", "onnx": "onnxruntime"}
+HEAD, EMBEDDING = "output.weight", "token_embd.weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """``planned_memory`` and ``peak_memory`` in bytes, None is unknown.
 
-    ``bundle``: its name, None for a loose file; ``versions``: by package name.
+    ``bundle``: its name, None for a loose file; ``versions``: by package name; ``board``: what
+    the machine calls itself; ``firmware``: the bootloader's date; ``sha256``: of the artifact's
+    first file, from the manifest; ``speed``: predicted for this board; ``streamed_bytes``: see
+    the function of that name.
     """
 
     file: Path
@@ -27,20 +36,61 @@ class Subject:
     quantisation: str
     planned_memory: int | None
     peak_memory: int | None
-    versions: Mapping[str, str]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    board: str = ""
+    cpu: str = ""
+    kernel: str = ""
+    firmware: str | None = None
+    sha256: str | None = None
+    speed: Speed | None = None
+    machine: Machine | None = None
+    streamed_bytes: int | None = None
+
+    def predicted(self, workload: Workload) -> float | None:
+        """Return the predicted tokens/s of a test at an empty context, None for any other."""
+        if self.speed is None or workload.depth or (workload.prompt and workload.generate):
+            return None
+        return self.speed.decode if workload.generate else self.speed.prefill
 
 
 def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
     """Return what runs with ``settings`` in process ``pid``; a loose file has no plan."""
-    whole = runnable.artifact is not None
+    artifact = runnable.artifact
+    machine = detect.detect()
+    speeds = {speed.board: speed for speed in artifact.speed} if artifact else {}
+    packages = ("pitool", PACKAGES.get(runnable.format, ""))
     return Subject(
         file=runnable.entry,
-        bundle=runnable.name if whole else None,
+        bundle=runnable.name if artifact else None,
         quantisation=runnable.quantisation,
-        planned_memory=planned_bytes(runnable, settings) if whole else None,
-        peak_memory=peak_rss(pid),
-        versions={name: found for name in PACKAGES if (found := _version(name))},
+        planned_memory=planned_bytes(runnable, settings) if artifact else None,
+        peak_memory=memory.peak_rss(pid),
+        versions={name: found for name in packages if name and (found := _version(name))},
+        board=machine.board_name,
+        cpu=detect.cpu_name(),
+        firmware=detect.bootloader_date(),
+        kernel=f"{platform.system()} {platform.release()}",
+        sha256=artifact.files[0].sha256 if artifact else None,
+        speed=speeds.get(machine.board_id or ""),
+        machine=machine,
+        streamed_bytes=streamed_bytes(runnable),
     )
+
+
+def streamed_bytes(runnable: Runnable) -> int | None:
+    """Return the bytes of weights that decoding a token reads; None where they are not known.
+
+    An embedding beside a head of its own is read one row a token; of experts only some are.
+    """
+    if runnable.format != "gguf":
+        return None
+    header = gguf.read_header(runnable.entry)
+    sizes = {tensor.name: tensor.bytes for tensor in header.tensors}
+    if header.number("expert_count"):
+        share = header.number("expert_used_count") / header.number("expert_count")
+        sizes = {n: round(b * share) if "_exps." in n else b for n, b in sizes.items()}
+    rows = sizes.get(EMBEDDING, 0) if HEAD in sizes else 0
+    return sum(sizes.values()) - rows
 
 
 def _version(package: str) -> str | None:

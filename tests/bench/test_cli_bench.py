@@ -20,17 +20,86 @@ def bench(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, ["bench", *map(str, words)], standalone_mode=False)
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PITOOL_HOME", str(tmp_path))
+    return tmp_path
+
+
 def test_the_table_goes_to_stdout_and_progress_to_stderr(bundle: Bundle) -> None:
     done = bench(bundle(prefill_rate=256.0, decode_rate=8.0), "-r", "2")
     assert done.exception is None
-    lines = done.stdout.splitlines()
-    assert len(lines) == 4
-    assert lines[0].split("|")[1].strip() == "model"
-    assert lines[2].endswith("|           pp512 |        256.00 ± 0.00 |")
-    assert lines[3].endswith("|           tg128 |          8.00 ± 0.00 |")
+    head, prefill, decode = done.stdout.splitlines()
+    assert head.split() == ["artifact", "test", "threads", "t/s"]
+    assert prefill.split()[:3] == ["toy", "Q4_0", "pp512"]
+    assert prefill.split()[4:7] == ["256.00", "±", "0.00"]
+    assert decode.split()[4] == "8.00"
     assert done.stderr.splitlines()[:3] == ["pp512 warm-up", "pp512 1/2", "pp512 2/2"]
     assert "peak memory" in done.stderr
     assert "\x1b" not in done.output
+
+
+def test_the_markdown_is_llama_bench_s(bundle: Bundle) -> None:
+    done = bench(bundle(prefill_rate=256.0, decode_rate=8.0), "-r", "2", "-o", "md")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[2].endswith("|           pp512 |        256.00 ± 0.00 |")
+    assert lines[3].endswith("|           tg128 |          8.00 ± 0.00 |")
+
+
+def test_the_cross_product_is_measured(bundle: Bundle) -> None:
+    words = ("-p", "4", "-n", "2", "-pg", "4,2", "-t", "1-2", "-ub", "128,256", "-d", "0,8")
+    done = bench(bundle(), *words, "-r", "1", "-o", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 3 * 2 * 2 * 2
+    shapes = [
+        (r["n_ubatch"], r["n_threads"], r["n_depth"], r["n_prompt"], r["n_gen"]) for r in rows
+    ]
+    assert shapes[:6] == [
+        (128, 1, 0, 4, 0),
+        (128, 1, 0, 0, 2),
+        (128, 1, 0, 4, 2),
+        (128, 1, 8, 4, 0),
+        (128, 1, 8, 0, 2),
+        (128, 1, 8, 4, 2),
+    ]
+    assert len(set(shapes)) == len(rows)
+
+
+def test_several_bundles_are_measured_in_one_run(bundle: Bundle) -> None:
+    done = bench(bundle("one"), bundle("two"), "-p", "4", "-n", "0", "-r", "1", "--json")
+    assert [row["bundle"] for row in json.loads(done.stdout)] == ["one", "two"]
+
+
+def test_what_was_measured_is_in_the_history(bundle: Bundle) -> None:
+    bench(bundle(prefill_rate=256.0), "-p", "4", "-n", "0", "-r", "2")
+    done = bench("history", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (row["bundle"], row["avg_ts"]) == ("toy", pytest.approx(256.0))
+    assert "256.00" in bench("history").stdout
+    assert "256.0 to 256.0 t/s" in bench("history", "--plot").stdout
+
+
+def test_a_regression_is_an_exit_code(bundle: Bundle, home: Path) -> None:
+    for name, rate in (("old", 100.0), ("new", 90.0)):
+        done = bench(bundle(prefill_rate=rate), "-n", "0", "-r", "3", "--json")
+        (home / f"{name}.json").write_text(done.stdout)
+        (home / "bundles/toy").rename(home / f"toy-{name}")
+    done = bench("compare", home / "old.json", home / "new.json")
+    assert isinstance(done.exception, PitoolError)
+    assert done.exception.exit_code == 1
+    assert "0.900" in done.stdout
+    same = bench("compare", home / "old.json", home / "old.json", "--json")
+    assert same.exception is None
+    assert json.loads(same.stdout)["regressed"] is False
+
+
+def test_nothing_to_compare_is_said(home: Path) -> None:
+    (home / "broken.json").write_text("[{}]")
+    for words in (("latest", "previous"), (home / "broken.json", home / "broken.json")):
+        done = bench("compare", *words)
+        assert isinstance(done.exception, PitoolError)
+        assert done.exception.exit_code == 4
 
 
 def test_json_is_one_document_and_nothing_else(bundle: Bundle) -> None:
@@ -60,11 +129,8 @@ def test_a_test_longer_than_the_model_was_trained_for_is_measured(bundle: Bundle
     assert json.loads(done.stdout)[0]["n_prompt"] == 5000
 
 
-def test_without_a_bundle_the_newest_is_named(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_bundle_the_newest_is_named(bundle: Bundle) -> None:
     bundle("toy")
-    monkeypatch.setenv("PITOOL_HOME", str(tmp_path))
     done = bench("-p", "4", "-n", "0", "-r", "1", "--json")
     assert done.stderr.splitlines()[0] == "measuring the newest bundle, toy"
     assert json.loads(done.stdout)[0]["bundle"] == "toy"
@@ -87,6 +153,12 @@ def test_without_a_bundle_the_newest_is_named(
         ("-t", "0"),
         ("-t", "two"),
         ("--quant", "Q9"),
+        ("-p", "8-4"),
+        ("-p", "1-8*1"),
+        ("-p", "0-8*2"),
+        ("-pg", "512"),
+        ("-ctk", "q9_9"),
+        ("-fa", "maybe"),
     ],
 )
 def test_a_bad_number_is_one_sentence(bundle: Bundle, words: tuple[str, ...]) -> None:
@@ -123,8 +195,9 @@ def test_ctrl_c_prints_what_is_measured(bundle: Bundle) -> None:
     assert isinstance(done.exception, Interrupted)
     assert done.exception.exit_code == 130
     lines = done.stdout.splitlines()
-    assert "pp512" in lines[2]
-    assert "tg128 |          8.00 ± 0.00" in lines[3]
+    assert "pp512" in lines[1]
+    assert "8.00 ± 0.00" in lines[2]
+    assert len(json.loads(bench("history", "--json").stdout)) == 2
 
 
 @pytest.mark.usefixtures("stopped")

@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from pitool.bench.run import Result, Workload, context_for, measure, workloads
+from pitool.bench.run import Result, Workload, measure
+from pitool.device.activity import Look
+from pitool.device.sensors import Reading
 from tests.bench.conftest import Recorder
 
 PROMPT, GENERATE = Workload(prompt=512), Workload(generate=128)
@@ -97,19 +99,35 @@ def test_a_model_that_begins_with_a_token_gets_it_first() -> None:
     assert [len(ids) for ids in engine.ids] == [512, 512, 512, 1, 128, 128]
 
 
-def test_zero_switches_a_test_off() -> None:
-    assert workloads([0], [128]) == [GENERATE]
-    assert workloads([512], [0]) == [PROMPT]
-    assert workloads([0], [0]) == []
+def test_depth_is_filled_before_each_repetition_and_not_timed() -> None:
+    engine = Recorder([5.0, 100.0, 2.0])
+    deep = Workload(prompt=16, depth=64)
+    results = list(measure(engine, [deep], 1))
+    assert engine.calls == [("clear", 0), ("pp", 16), ("clear", 0), ("pp", 64), ("pp", 16)]
+    assert last(results, deep).samples_ns == (2_000_000_000,)
+    assert deep.name == "pp16 @ d64"
+    assert deep.context == 80
 
 
-def test_lists_become_tests_prompts_first() -> None:
-    names = [test.name for test in workloads([128, 512], [16, 0, 32])]
-    assert names == ["pp128", "pp512", "tg16", "tg32"]
+def test_both_together_are_one_time() -> None:
+    both = Workload(prompt=512, generate=128)
+    results = list(measure(Recorder([9.0, 9.0, 2.0, 3.0]), [both], 1))
+    assert last(results, both).samples_ns == (5_000_000_000,)
+    assert last(results, both).samples_ts == (640 / 5,)
+    assert both.name == "pp512+tg128"
 
 
-def test_the_context_holds_the_largest_test() -> None:
-    assert context_for(workloads([128, 512], [700])) == 700
+def test_the_board_is_looked_at_between_repetitions_only() -> None:
+    engine = Recorder()
+
+    def look() -> Look:
+        engine.calls.append(("look", 0))
+        return Look(0.0, Reading(None, None, None))
+
+    result = list(measure(engine, [GENERATE], 2, look))[-1]
+    repetition = [("clear", 0), ("tg", 128), ("look", 0)]
+    assert engine.calls == [("clear", 0), ("tg", 1), ("look", 0), *repetition, *repetition]
+    assert len(result.looks) == 3
 
 
 def test_stopping_leaves_what_was_measured() -> None:

@@ -1,0 +1,95 @@
+"""``pitool tune`` against an exhaustive sweep of the same settings: what each finds, and its time.
+
+    python -m benchmarks.tune_sweep --shape 135m --quant Q4_0
+
+The winners of both are measured once more in turn, so that neither is judged by the luck of its
+own samples. The last line on stdout is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from benchmarks import models
+from pitool.bench import tune
+from pitool.bench.run import measure
+from pitool.device import tuned
+from pitool.device.detect import detect
+from pitool.device.settings import untuned
+from pitool.engine import worker
+from pitool.engine.base import Engine, Settings
+from pitool.spec.bundles import find_runnable
+
+
+def main() -> None:
+    """Print both winners, then JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--shape", choices=sorted(models.SHAPES), default="135m")
+    parser.add_argument("--quant", default="Q4_0")
+    order = parser.parse_args()
+    runnable = find_runnable(models.gguf(order.shape, order.quant))
+    machine = detect()
+    base = untuned(runnable, 512, machine)
+    plan = tune.axes(base, machine.physical_cores, runnable.format)
+
+    def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
+        return worker.start(runnable.format, runnable.entry, settings)
+
+    start = time.monotonic()
+    tuned_best = base
+    for _, tuned_best in tune.tune(base, plan, open_engine):  # noqa: B007 - the last one counts
+        pass
+    tuned_seconds = time.monotonic() - start
+
+    start = time.monotonic()
+    swept_best, combinations = sweep(base, plan, open_engine)
+    swept_seconds = time.monotonic() - start
+
+    ratios = tune.in_turn(swept_best, tuned_best, ("prefill", "decode"), open_engine)
+    for name, best, seconds in (
+        ("tune", tuned_best, tuned_seconds),
+        ("sweep", swept_best, swept_seconds),
+    ):
+        print(f"{name:>6}  {seconds:7.1f} s  {tuned.changes(base, best)}")
+    for phase, ratio in ratios.items():
+        print(
+            f"{phase}: tune's over the sweep's {ratio.value:.3f}"
+            f" ({ratio.low:.3f} to {ratio.high:.3f})"
+        )
+    print(
+        json.dumps(
+            {
+                "benchmark": "tune_sweep",
+                "model": f"{order.shape}-{order.quant}",
+                "combinations": combinations,
+                "seconds": [tuned_seconds, swept_seconds],
+                "ratios": {phase: ratio.value for phase, ratio in ratios.items()},
+            }
+        )
+    )
+
+
+def sweep(base: Settings, plan: list[tune.Axis], open_engine: tune.Open) -> tuple[Settings, int]:
+    """Return the fastest of all combinations by prefill times decode, and how many there were."""
+    values = [list(dict.fromkeys((getattr(base, a.name), *a.candidates))) for a in plan]
+    best, best_score, count = base, 0.0, 0
+    for choice in itertools.product(*values):
+        settings = replace(base, **dict(zip((a.name for a in plan), choice, strict=True)))
+        with open_engine(settings) as engine:
+            score = 1.0
+            for workload in tune.WORKLOADS.values():
+                *_, last = measure(engine, [workload], tune.REPETITIONS)
+                score *= last.avg_ts
+        count += 1
+        if score > best_score:
+            best, best_score = settings, score
+    return best, count
+
+
+if __name__ == "__main__":
+    main()

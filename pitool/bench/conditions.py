@@ -1,0 +1,131 @@
+"""What the board was like during each repetition, and what is to be said of it.
+
+A number that was measured on a throttled, starved or swapping board is marked as such.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from pitool.bench.run import Result
+from pitool.device.activity import Look
+from pitool.device.sensors import Throttled
+
+Number = TypeVar("Number", int, float)
+
+# Shares of one core, and pages or faults, below which nothing is said: a kernel is never silent.
+OTHERS_SHARE = 0.10
+SWAPPED_PAGES = 16
+# The kernel counts CPU time in hundredths of a second: of less than this nothing can be said.
+SHORTEST_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One repetition: degrees Celsius, MHz, firmware flags, and what else went on; None: unknown.
+
+    ``throttled_now`` and ``throttled_since_boot`` name the flags after the repetition or, of
+    those that hold now, also before it; ``others``: CPU time of other processes as a share of
+    one core; ``swap_ins`` in pages; ``major_faults`` of the worker.
+    """
+
+    temperature_before: float | None
+    temperature_after: float | None
+    clock_before: float | None
+    clock_after: float | None
+    throttled_now: tuple[str, ...] | None
+    throttled_since_boot: tuple[str, ...] | None
+    others: float | None
+    swap_ins: int | None
+    major_faults: int | None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What makes the repetition incomparable, in words."""
+        found = list(self.throttled_now or ())
+        if self.others is not None and self.others > OTHERS_SHARE:
+            found.append("other processes at work")
+        if self.swap_ins is not None and self.swap_ins >= SWAPPED_PAGES:
+            found.append("swapping")
+        if self.major_faults:
+            found.append("read from disk")
+        return tuple(found)
+
+
+def conditions(looks: Sequence[Look]) -> list[Condition]:
+    """Return the condition of each repetition from the looks around them."""
+    return [_between(before, after) for before, after in pairwise(looks)]
+
+
+def _between(before: Look, after: Look) -> Condition:
+    first, last = before.reading.throttled, after.reading.throttled
+    both: list[Throttled] = [flags for flags in (first, last) if flags is not None]
+    now = tuple(dict.fromkeys(flag for flags in both for flag in flags.now))
+    return Condition(
+        temperature_before=before.reading.temperature_c,
+        temperature_after=after.reading.temperature_c,
+        clock_before=before.reading.clock_mhz,
+        clock_after=after.reading.clock_mhz,
+        throttled_now=now if both else None,
+        throttled_since_boot=last.since_boot if last else None,
+        others=_others(before, after),
+        swap_ins=_difference(before.swap_ins, after.swap_ins),
+        major_faults=_difference(before.major_faults, after.major_faults),
+    )
+
+
+def _others(before: Look, after: Look) -> float | None:
+    """Return the CPU time of the processes that are not measured, over the time that passed."""
+    busy = _difference(before.busy_seconds, after.busy_seconds)
+    own = _difference(before.own_seconds, after.own_seconds)
+    passed = after.seconds - before.seconds
+    if busy is None or own is None or passed < SHORTEST_SECONDS:
+        return None
+    return round(max(busy - own, 0.0) / passed, 3)
+
+
+def _difference(before: Number | None, after: Number | None) -> Number | None:
+    return None if before is None or after is None else after - before
+
+
+def to_json(condition: Condition) -> dict[str, Any]:
+    """Return a condition as JSON values, its problems last."""
+    return {**asdict(condition), "problems": list(condition.problems)}
+
+
+def summary(results: Iterable[Result]) -> list[str]:
+    """Return a sentence for each problem: in how many repetitions of which tests."""
+    total = 0
+    seen: Counter[str] = Counter()
+    tests: dict[str, list[str]] = {}
+    hottest: list[float] = []
+    for result in results:
+        for condition in conditions(result.looks):
+            total += 1
+            hottest += [t for t in (condition.temperature_after,) if t is not None]
+            for problem in condition.problems:
+                seen[problem] += 1
+                tests.setdefault(problem, []).append(result.workload.name)
+    lines = [
+        f"{problem} in {count} of {total} repetitions"
+        f" ({', '.join(dict.fromkeys(tests[problem]))}): {_MEANING[problem]}"
+        for problem, count in seen.items()
+    ]
+    if hottest:
+        lines.append(f"hottest {max(hottest):.0f} °C")
+    return lines
+
+
+_MEANING = {
+    "under-voltage": "the power supply is too weak, these figures are too low",
+    "frequency capped": "the clock was held down, these figures are too low",
+    "throttled": "the board was too hot, these figures are too low",
+    "soft temperature limit": "the clock was lowered for heat, these figures are too low",
+    "other processes at work": "stop them and measure again",
+    "swapping": "the model does not fit into the memory that is free",
+    "read from disk": "parts of the model were not in memory yet",
+}

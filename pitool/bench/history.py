@@ -1,0 +1,166 @@
+"""Every test that was ever measured here, in one SQLite file; and files that bench wrote.
+
+A row is kept as the JSON values of ``formats.row``, with what is searched for in columns.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pitool.bench import formats
+from pitool.bench.printers import Printer
+from pitool.bench.run import Result
+from pitool.bench.subject import Subject
+from pitool.errors import BadInput, PitoolError
+from pitool.spec.bundles import home
+
+SCHEMA = 1
+FILE_NAME = "bench.sqlite"
+Row = dict[str, Any]
+
+
+class History:
+    """The rows of this machine; several processes may add at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=30)
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+
+    def _prepare(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA:
+            raise BadInput(
+                f"{self._path} was written by a newer pitool", "update pitool or move it away"
+            )
+        with self._database:
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS bench (id INTEGER PRIMARY KEY, run TEXT NOT NULL,"
+                " test_time TEXT NOT NULL, bundle TEXT, quantisation TEXT NOT NULL,"
+                " test TEXT NOT NULL, avg_ts REAL NOT NULL, row TEXT NOT NULL)"
+            )
+            self._database.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _unusable(self, error: Exception) -> PitoolError:
+        return BadInput(f"the history {self._path} cannot be used ({error})", "move it away")
+
+    def add(self, row: Row, run: str) -> None:
+        """Keep a row of ``formats.row``; ``run`` groups what one command measured."""
+        values = (
+            run,
+            row["test_time"],
+            row["bundle"],
+            row["quantisation"],
+            test_name(row),
+            row["avg_ts"],
+            json.dumps(row, ensure_ascii=False),
+        )
+        try:
+            with self._database:
+                self._database.execute(
+                    "INSERT INTO bench (run, test_time, bundle, quantisation, test, avg_ts, row)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def rows(self, run: str | None = None, bundle: str | None = None) -> list[Row]:
+        """Return the rows, oldest first, each with its ``run``; of one run or bundle if named."""
+        query = "SELECT run, row FROM bench"
+        wanted = {"run": run, "bundle": bundle}
+        parts = [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
+        if parts:
+            query += f" WHERE {' AND '.join(parts)}"
+        try:
+            found = self._database.execute(f"{query} ORDER BY id", wanted).fetchall()
+            return [{"run": name, **json.loads(text)} for name, text in found]
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unusable(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+class Recorded:
+    """A printer that also keeps every result: in a list, and in the history."""
+
+    def __init__(self, printer: Printer, history: History, run: str) -> None:
+        self._printer, self._history, self._run = printer, history, run
+        self.results: list[Result] = []
+        self.rows: list[Row] = []
+
+    def add(self, result: Result, subject: Subject) -> None:
+        """Print a result and keep it."""
+        self.results.append(result)
+        self.rows.append(formats.row(result, subject))
+        self._printer.add(result, subject)
+        self._history.add(self.rows[-1], self._run)
+
+    def end(self) -> None:
+        """End the printer and close the history."""
+        self._printer.end()
+        self._history.close()
+
+
+def open_history() -> History:
+    """Return the history of this machine."""
+    return History(home() / FILE_NAME)
+
+
+def test_name(row: Row) -> str:
+    """Return the name of a row's test, as ``Workload.name`` writes it."""
+    parts = [f"{kind}{row[key]}" for kind, key in (("pp", "n_prompt"), ("tg", "n_gen")) if row[key]]
+    return "+".join(parts) + (f" @ d{row['n_depth']}" if row["n_depth"] else "")
+
+
+def read_rows(source: str) -> list[Row]:
+    """Return the rows of a JSON or JSON lines file, or of a run in the history.
+
+    ``source``: a path, the name of a run, or ``latest`` and ``previous``. BadInput when it is none.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _file_rows(path)
+    with closing(open_history()) as history:
+        runs = list(dict.fromkeys(row["run"] for row in history.rows()))
+        places = {"latest": -1, "previous": -2}
+        if source in places and len(runs) >= -places[source]:
+            source = runs[places[source]]
+        found = history.rows(run=source)
+    if not found:
+        raise BadInput(
+            f"{source} is neither a file nor a run in the history",
+            "see pitool bench history for the runs",
+        )
+    return found
+
+
+def _file_rows(path: Path) -> list[Row]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        found = json.loads(text) if text.lstrip().startswith("[") else [*map(json.loads, lines)]
+        return list(_checked(found))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{path} holds no results of a bench ({error!r})", "write one with -o json or jsonl"
+        ) from None
+
+
+def _checked(rows: Iterable[Row]) -> Iterable[Row]:
+    for row in rows:
+        test_name(row)
+        if not all(sample > 0 for sample in row["samples_ts"]):
+            raise ValueError("a rate is not above zero")
+        yield row

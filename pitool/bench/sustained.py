@@ -1,0 +1,100 @@
+"""Decoding for minutes: what a board gives when it is warm, beside what it gives at first."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pitool.bench.run import random_tokens
+from pitool.device.activity import Look
+from pitool.engine.base import Engine
+from pitool.errors import UsageError
+
+CHUNK_SECONDS = 2.0
+FIRST_CHUNK = 4
+_UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
+LONGEST = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """``seconds`` since the start, tokens/s of the stretch that ended then, and a look after it."""
+
+    seconds: float
+    rate: float
+    look: Look
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean tokens/s of the first and last minute (or quarter, when shorter) and overall.
+
+    ``hottest`` in °C and ``throttled`` flags seen on the way, None and empty where unknown.
+    """
+
+    first: float
+    last: float
+    overall: float
+    hottest: float | None
+    throttled: tuple[str, ...]
+
+    @property
+    def kept(self) -> float:
+        """The share of the first minute's speed that is left in the last."""
+        return self.last / self.first
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``90``, ``45s``, ``10m`` or ``1h``; UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh]?)", text.strip().lower())
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not 0 < seconds <= LONGEST:
+        raise UsageError(f"{text!r} is no duration", "write it as 90s, 10m or 1h")
+    return seconds
+
+
+def sustain(
+    engine: Engine,
+    seconds: float,
+    look: Callable[[], Look],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Point]:
+    """Yield a point about every two seconds of decoding; the board is read only in between.
+
+    The context is emptied when it is full, and so that every stretch sees the same depths.
+    """
+    start = clock()
+    chunk, filled = FIRST_CHUNK, 0
+    room = engine.info.settings.context
+    ids = random_tokens(engine)
+    engine.clear()
+    while clock() - start < seconds:
+        if filled + chunk > room:
+            engine.clear()
+            filled = 0
+        took = engine.time_forward(ids(chunk), one_by_one=True)
+        filled += chunk
+        rate = chunk / max(took, 1e-9)
+        yield Point(clock() - start, rate, look())
+        chunk = max(1, min(round(rate * CHUNK_SECONDS), room))
+
+
+def summarise(points: list[Point]) -> Summary:
+    """Return what the points say; there is at least one."""
+    whole = points[-1].seconds
+    window = min(60.0, whole / 4)
+    first = [p.rate for p in points if p.seconds <= window] or [points[0].rate]
+    last = [p.rate for p in points if p.seconds > whole - window] or [points[-1].rate]
+    temperatures = [
+        p.look.reading.temperature_c for p in points if p.look.reading.temperature_c is not None
+    ]
+    flags = [f for p in points if p.look.reading.throttled for f in p.look.reading.throttled.now]
+    return Summary(
+        first=sum(first) / len(first),
+        last=sum(last) / len(last),
+        overall=sum(p.rate for p in points) / len(points),
+        hottest=max(temperatures, default=None),
+        throttled=tuple(dict.fromkeys(flags)),
+    )

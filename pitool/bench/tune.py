@@ -1,0 +1,140 @@
+"""Finds the fastest settings of an artifact on this machine, one after the other.
+
+Each setting in turn takes its candidates while the others stay as the best so far (coordinate
+descent): a sum of tests, where an exhaustive sweep is their product. A candidate that looks
+faster in one short test is measured again in turn with the best so far, so that a machine that
+warms up is fair to both, and must win by more than the noise. One model is loaded at a time: a
+board may have no room for two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pitool.bench import statistics
+from pitool.bench.run import Workload, measure
+from pitool.bench.statistics import Ratio
+from pitool.engine.base import Engine, Settings
+from pitool.errors import PitoolError
+
+Phase = Literal["prefill", "decode"]
+Open = Callable[[Settings], AbstractContextManager[Engine]]
+"""Loads the artifact with settings."""
+
+Rates = dict[Phase, list[float]]
+"""Tokens/s of each repetition."""
+
+WORKLOADS: dict[Phase, Workload] = {
+    "prefill": Workload(prompt=256),
+    "decode": Workload(generate=32),
+}
+ROUNDS = 3
+REPETITIONS = 2
+LEAST_GAIN = 1.02
+# Several candidates are tried, and each has another chance to win by luck.
+CONFIDENCE = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One setting, what it may be, and by which phases it is judged: all of them must not lose."""
+
+    name: str
+    candidates: tuple[Any, ...]
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate beside the best so far: the ratio of each phase's rates, and who won.
+
+    ``failed`` says why a candidate could not be loaded.
+    """
+
+    axis: str
+    value: Any
+    ratios: dict[Phase, Ratio]
+    won: bool
+    failed: str = ""
+
+
+def axes(base: Settings, cores: int, engine: str) -> list[Axis]:
+    """Return what is worth trying with an engine, the most rewarding first.
+
+    onnxruntime has one pool of threads and none of llama.cpp's other settings. The KV cache's
+    type is not tried: it changes the answers.
+    """
+    counts = tuple(range(1, cores + 1))
+    threads = [Axis("decode_threads", counts, ("decode",))]
+    if engine == "onnx":
+        return threads
+    return [
+        *threads,
+        Axis("prefill_threads", counts, ("prefill",)),
+        Axis("micro_batch", (64, 128, 256, 512), ("prefill",)),
+        Axis("flash_attention", ("on", "off"), ("prefill", "decode")),
+        Axis("repack", (not base.repack,), ("prefill", "decode")),
+        Axis("load_mode", ("mmap", "read"), ("prefill", "decode")),
+    ]
+
+
+def tune(
+    base: Settings, plan: Sequence[Axis], open_engine: Open
+) -> Iterator[tuple[Trial, Settings]]:
+    """Yield each trial with the best settings after it."""
+    best = base
+    for axis in plan:
+        known = _once(best, axis.phases, open_engine)
+        for value in axis.candidates:
+            if value == getattr(best, axis.name):
+                continue
+            candidate = replace(best, **{axis.name: value})
+            trial = _try(axis, best, candidate, known, open_engine)
+            if trial.won:
+                best = candidate
+                known = _once(best, axis.phases, open_engine)
+            yield trial, best
+
+
+def _try(axis: Axis, best: Settings, candidate: Settings, known: Rates, open_engine: Open) -> Trial:
+    """Return the trial of a candidate: one short test, then in turn if that looks faster."""
+    value = getattr(candidate, axis.name)
+    try:
+        once = _once(candidate, axis.phases, open_engine)
+        ratios = {phase: statistics.compare(known[phase], once[phase]) for phase in axis.phases}
+        if max(ratio.value for ratio in ratios.values()) >= LEAST_GAIN:
+            ratios = in_turn(best, candidate, axis.phases, open_engine)
+    except PitoolError as error:
+        return Trial(axis.name, value, {}, won=False, failed=error.what)
+    gains = any(r.low > 1 and r.value >= LEAST_GAIN for r in ratios.values())
+    losses = any(r.value <= 1 / LEAST_GAIN for r in ratios.values())
+    return Trial(axis.name, value, ratios, won=gains and not losses)
+
+
+def in_turn(
+    old: Settings, new: Settings, phases: Sequence[Phase], open_engine: Open
+) -> dict[Phase, Ratio]:
+    """Return how much faster ``new`` is in each phase, measured A B, B A, A B."""
+    samples: tuple[Rates, Rates] = ({p: [] for p in phases}, {p: [] for p in phases})
+    for turn in range(ROUNDS):
+        for side in (0, 1) if turn % 2 == 0 else (1, 0):
+            found = _once((old, new)[side], phases, open_engine)
+            for phase in phases:
+                samples[side][phase] += found[phase]
+    return {
+        phase: statistics.compare(samples[0][phase], samples[1][phase], CONFIDENCE)
+        for phase in phases
+    }
+
+
+def _once(settings: Settings, phases: Sequence[Phase], open_engine: Open) -> Rates:
+    """Load with settings and return the tokens/s of each repetition."""
+    found: Rates = {}
+    with open_engine(settings) as engine:
+        for phase in phases:
+            *_, last = measure(engine, [WORKLOADS[phase]], REPETITIONS)
+            found[phase] = list(last.samples_ts)
+    return found

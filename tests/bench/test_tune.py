@@ -1,0 +1,168 @@
+"""Tuning on machines whose best settings are known, and what is kept of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pitool.bench import tune
+from pitool.cli.main import cli
+from pitool.device import tuned
+from pitool.device.detect import detect
+from pitool.device.settings import settings_for, untuned
+from pitool.engine.base import Engine, Settings
+from pitool.engine.scripted import Scripted
+from pitool.errors import BadInput, PitoolError
+from pitool.spec.bundles import find_runnable
+
+BASE = Settings(context=512, decode_threads=4, prefill_threads=4)
+CORES = 4
+
+
+def decode_rate(s: Settings) -> float:
+    """Two threads are best, as on a Pi 5; flash attention helps a little, no repacking hurts."""
+    rate = {1: 6.0, 2: 10.0, 3: 9.5, 4: 8.0}[s.decode_threads]
+    return rate * (1.05 if s.flash_attention == "on" else 1.0) * (1.0 if s.repack else 0.7)
+
+
+def prefill_rate(s: Settings) -> float:
+    """Every thread helps, and a micro-batch of 128 fits the cache."""
+    rate = 20.0 * s.prefill_threads * {64: 0.8, 128: 1.2, 256: 1.1, 512: 1.0}[s.micro_batch]
+    return rate * (1.0 if s.repack else 0.5)
+
+
+class Board:
+    """Opens engines whose rates come from the settings, with noise; counts what was timed."""
+
+    def __init__(self, noise: float = 0.01) -> None:
+        self.noise, self.random, self.opened, self.timed = noise, random.Random(7), 0, 0
+        self.loaded = 0
+
+    @contextmanager
+    def open(self, settings: Settings) -> Iterator[Engine]:
+        self.opened += 1
+        self.loaded += 1
+        assert self.loaded == 1, "two models in memory at once"
+        board = self
+
+        class Noisy(Scripted):
+            def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
+                board.timed += 1
+                seconds = super().time_forward(ids, one_by_one=one_by_one)
+                return seconds * max(0.5, board.random.gauss(1.0, board.noise))
+
+        yield Noisy(
+            prefill_rate=prefill_rate(settings),
+            decode_rate=decode_rate(settings),
+            settings=settings,
+        )
+        self.loaded -= 1
+
+
+def run_tune(board: Board) -> tuple[Settings, list[tune.Trial]]:
+    steps = list(tune.tune(BASE, tune.axes(BASE, CORES, "gguf"), board.open))
+    return steps[-1][1], [trial for trial, _ in steps]
+
+
+def exhaustive(board: Board) -> tuple[Settings, float, float]:
+    """Return the sweep's winner and its best rates, each combination loaded and timed once."""
+    plan = tune.axes(BASE, CORES, "gguf")
+    values = [dict.fromkeys((getattr(BASE, a.name), *a.candidates)) for a in plan]
+    names = [a.name for a in plan]
+    every = [replace(BASE, **dict(zip(names, c, strict=True))) for c in itertools.product(*values)]
+    for settings in every:
+        with board.open(settings) as engine:
+            for workload in tune.WORKLOADS.values():
+                engine.time_forward([0] * workload.tokens, one_by_one=bool(workload.generate))
+    best = max(every, key=lambda s: prefill_rate(s) * decode_rate(s))
+    return best, prefill_rate(best), decode_rate(best)
+
+
+def test_it_finds_the_best_of_an_exhaustive_sweep_in_a_tenth_of_its_loads() -> None:
+    board, sweep = Board(), Board()
+    best, _ = run_tune(board)
+    _, prefill, decode = exhaustive(sweep)
+    assert prefill_rate(best) >= prefill * 0.98
+    assert decode_rate(best) >= decode * 0.98
+    assert board.opened <= sweep.opened / 10
+
+
+def test_noise_alone_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "decode_rate", lambda _s: 10.0)
+    monkeypatch.setitem(globals(), "prefill_rate", lambda _s: 80.0)
+    changed = 0
+    for seed in range(10):
+        board = Board(noise=0.03)
+        board.random.seed(seed)
+        best, _ = run_tune(board)
+        changed += len(tuned.changes(BASE, best))
+    assert changed <= 3  # of 150 chances
+
+
+def test_a_candidate_that_cannot_be_loaded_is_passed_over() -> None:
+    board = Board()
+
+    @contextmanager
+    def picky(settings: Settings) -> Iterator[Engine]:
+        if settings.flash_attention == "on":
+            raise PitoolError("no flash attention here", "")
+        with board.open(settings) as engine:
+            yield engine
+
+    axis = tune.Axis("flash_attention", ("on",), ("decode",))
+    ((trial, best),) = tune.tune(BASE, [axis], picky)
+    assert trial.failed == "no flash attention here"
+    assert best == BASE
+
+
+def test_onnx_has_one_pool_of_threads() -> None:
+    assert [axis.name for axis in tune.axes(BASE, CORES, "onnx")] == ["decode_threads"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PITOOL_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("home")
+def test_what_is_kept_is_loaded_by_itself_and_said(bundle: Callable[..., Path]) -> None:
+    runnable, machine = find_runnable(bundle()), detect()
+    result = tuned.Tuned({"decode_threads": 1, "micro_batch": 64}, "2026-11-24", 1.0, 1.2)
+    tuned.keep(result, runnable, machine)
+    assert tuned.find(runnable, machine) == result
+    settings = settings_for(runnable)
+    assert (settings.decode_threads, settings.micro_batch) == (1, 64)
+    assert settings == replace(untuned(runnable, None, machine), decode_threads=1, micro_batch=64)
+    done = CliRunner().invoke(cli, ["run", str(bundle("other")), "hi"], standalone_mode=False)
+    assert "tuned" in done.stderr  # the same artifact by its hash, in another bundle
+    other = tuned.Tuned({}, "2026-11-25", 1.0, 1.0)
+    tuned.keep(other, runnable, machine)
+    assert tuned.find(runnable, machine) == other
+
+
+def test_a_broken_file_of_hints_stops_nobody(home: Path, bundle: Callable[..., Path]) -> None:
+    runnable = find_runnable(bundle())
+    for text in ("{", '{"a": {"changes": {"context": 1}}}', "[]", json.dumps({"a": 1})):
+        (home / tuned.FILE_NAME).write_text(text)
+        assert tuned.find(runnable, detect()) is None
+        with pytest.raises(BadInput):
+            tuned.keep(tuned.Tuned({}, "", 1.0, 1.0), runnable, detect())
+        assert (home / tuned.FILE_NAME).read_text() == text
+
+
+def test_the_command_reports_what_it_kept(home: Path, bundle: Callable[..., Path]) -> None:
+    done = CliRunner().invoke(cli, ["tune", str(bundle()), "--json"], standalone_mode=False)
+    assert done.exception is None
+    document = json.loads(done.stdout)
+    assert document["kept"] is True
+    assert document["changes"] == {}  # a script is as fast with any settings
+    assert (home / tuned.FILE_NAME).is_file()
