@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from pitool.tui import demo
-from pitool.tui.session import Phase
+from pitool.tui.status import Phase
 from pitool.tui.widgets.prompt import Prompt
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "tui.svg"

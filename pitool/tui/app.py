@@ -16,6 +16,9 @@ from pitool.tui.session import Load, Memory, Session
 from pitool.tui.themes import DARK, LIGHT
 
 if TYPE_CHECKING:
+    from pitool.store.database import Database
+    from pitool.store.journal import Journal
+    from pitool.store.prefills import Prefills
     from pitool.tui.screens.chat import ChatScreen
 
 
@@ -23,7 +26,8 @@ class PitoolApp(App[None]):
     """Chooses a model and chats with it.
 
     ``load``, ``bundles`` and ``memory`` are all that it knows of the machine; ``runnable`` is
-    loaded at once, without one the user chooses.
+    loaded at once, without one the user chooses. Conversations are kept in ``database`` and read
+    prompts in ``prefills``, where those are given.
     """
 
     TITLE = "pitool"
@@ -39,9 +43,20 @@ class PitoolApp(App[None]):
         memory: Memory,
         runnable: Runnable | None = None,
         system: str = "",
+        database: Database | None = None,
+        prefills: Prefills | None = None,
     ) -> None:
         super().__init__()
-        self.session = Session(load, memory, self._session_changed, system=system)
+        self.database, self.prefills = database, prefills
+        self.journal = self._open_journal(database)
+        self.session = Session(
+            load,
+            memory,
+            self._session_changed,
+            system=system,
+            keep=self.journal,
+            prefills=prefills,
+        )
         self._bundles = bundles
         self._runnable = runnable
         self._chat: ChatScreen | None = None
@@ -55,6 +70,19 @@ class PitoolApp(App[None]):
             self.action_models()
         else:
             self._chosen(self._runnable)
+
+    def _open_journal(self, database: Database | None) -> Journal | None:
+        if database is None:
+            return None
+        from pitool.store.journal import Journal
+
+        return Journal(
+            database,
+            lambda error: self.session.say(
+                f"the conversation is not saved: {error.what}",
+                f"{error.do}; it stays here and is tried again",
+            ),
+        )
 
     def _session_changed(self) -> None:
         """Pass on, from whatever thread, that there is something to look at."""
@@ -71,6 +99,15 @@ class PitoolApp(App[None]):
         if not isinstance(self.screen, ModelsScreen):
             self.push_screen(ModelsScreen(self._bundles), self._chosen)
 
+    def action_chats(self) -> None:
+        """Show the conversations that are kept."""
+        from pitool.tui.screens.chats import ChatsScreen
+
+        if self.database is None or self.journal is None:
+            self.notify("Conversations are not kept here.", severity="warning")
+        elif not isinstance(self.screen, ChatsScreen):
+            self.push_screen(ChatsScreen(self.database, self.journal, self.session, self.prefills))
+
     def _chosen(self, runnable: Runnable | None) -> None:
         """Load what was chosen and show the chat."""
         if runnable is not None:
@@ -83,5 +120,9 @@ class PitoolApp(App[None]):
             self.push_screen(self._chat)
 
     async def on_unmount(self) -> None:
-        """End the worker with the program."""
+        """End the worker with the program, and write what is not written yet."""
         await asyncio.to_thread(self.session.close)
+        if self.journal is not None:
+            await asyncio.to_thread(self.journal.close)
+        if self.database is not None:
+            self.database.close()

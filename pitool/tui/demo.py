@@ -104,12 +104,15 @@ def scripted_load(
 
 
 def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None) -> PitoolApp:
-    """Return the app on demonstration bundles below ``folder``."""
+    """Return the app on demonstration bundles below ``folder``, which keeps conversations too."""
+    from pitool.store.database import FILE_NAME, Database
+
     bundles = write_bundles(folder)
     return PitoolApp(
         load=load or scripted_load(real_time=real_time),
         bundles=lambda: (bundles, []),
         memory=lambda _: MEMORY,
+        database=Database(folder / FILE_NAME),
     )
 
 

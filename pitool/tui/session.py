@@ -13,13 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
-from pitool.engine.base import Engine, Finish, ModelInfo, Sampling, Timings, Token
+from pitool.engine.base import Engine, Sampling
 from pitool.errors import Interrupted, PitoolError, WorkerDied
 from pitool.spec.bundles import Runnable
-from pitool.tui.conversation import Answer, Conversation, Notice, Question
+from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
+from pitool.store.prefills import Prefills
+from pitool.tui.answering import Answering
+from pitool.tui.context import dropped_notice, full_notice
+from pitool.tui.keep import Keep, Nowhere
+from pitool.tui.parking import Parking
+from pitool.tui.status import Phase, Status, WhenFull
 
 Load = Callable[[Runnable, Callable[[float], None]], Engine]
 """Starts an engine, blocking; reports the fraction loaded, from 0 to 1."""
@@ -30,44 +35,12 @@ Memory = Callable[[int], int | None]
 FRAME_SECONDS = 1 / 15
 """Least time between two notifications of one answer: the cores belong to the model."""
 
-MEMORY_SECONDS = 1.0
-"""Least time between two looks at the memory while an answer runs."""
-
 log = logging.getLogger(__name__)
 
 
-class Phase(Enum):
-    """What the session is doing; the value is how it is called on screen."""
-
-    UNLOADED = "not loaded"
-    LOADING = "loading"
-    READY = "ready"
-    READING = "reading"
-    ANSWERING = "answering"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Everything that is shown of the engine; replaced as a whole, so always consistent.
-
-    ``runnable``: what is loaded or would be for the next question; ``progress``: fraction of the
-    load; ``timings``: of the running or last answer; ``memory``: bytes of the worker.
-    """
-
-    phase: Phase = Phase.UNLOADED
-    runnable: Runnable | None = None
-    info: ModelInfo | None = None
-    progress: float = 0.0
-    timings: Timings | None = None
-    memory: int | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is something that ``stop`` would end."""
-        return self.phase in {Phase.LOADING, Phase.READING, Phase.ANSWERING}
-
-
 Job = Callable[[threading.Event], None]
+Use = Callable[[Engine, threading.Event], None]
+"""What borrows the engine; the event is set when the user wants it back."""
 
 
 class Session:
@@ -83,14 +56,16 @@ class Session:
         notify: Callable[[], None],
         *,
         system: str = "",
-        sampling: Sampling | None = None,
+        keep: Keep | None = None,
+        prefills: Prefills | None = None,
     ) -> None:
         self.status = Status()
         self.conversation = Conversation(system)
-        self.sampling = sampling or Sampling()
+        self.keep = keep or Nowhere()
         self._start_engine, self._read_memory, self._notify = load, memory, notify
         self._engine: Engine | None = None
-        self._last_notice = self._last_memory = 0.0
+        self._parking = Parking(prefills)
+        self._last_notice = 0.0
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._jobs: queue.SimpleQueue[tuple[Job, threading.Event] | None] = queue.SimpleQueue()
@@ -105,19 +80,57 @@ class Session:
         self.stop()
         self._submit(lambda cancel: self._load(runnable, cancel))
 
-    def ask(self, text: str) -> bool:
-        """Ask a question, loading the model again if need be; False if that cannot be now."""
-        runnable = self.status.runnable
-        if self.status.busy or runnable is None:
+    def ask(self, text: str, instead: Question | None = None) -> bool:
+        """Ask a question, loading the model again if need be; False if that cannot be now.
+
+        ``instead`` of an earlier question: that one and all after it are removed.
+        """
+        if not self._free:
             return False
-        conversation = self.conversation
-        answer = Answer(model=f"{runnable.name} {runnable.quantisation}")
-        conversation.rows += [Question(text), answer]
-        loaded = self.status.info is not None
-        phase = Phase.READING if loaded else Phase.LOADING
-        self._set(phase=phase, progress=0.0, timings=None)
-        self._submit(lambda cancel: self._answer(conversation, answer, cancel))
+        if instead is not None:
+            self.keep.remove(self.conversation, self.conversation.cut(instead))
+        question = Question(text)
+        self.conversation.rows.append(question)
+        self._begin(question)
         return True
+
+    def again(self) -> bool:
+        """Answer the last question once more, in place of its answer."""
+        question = self.conversation.last_question()
+        if question is None or not self._free:
+            return False
+        rows = self.conversation.rows
+        place = next(i for i, row in enumerate(rows) if row is question) + 1
+        if place < len(rows):
+            self.keep.remove(self.conversation, self.conversation.cut(rows[place]))
+        self._begin()
+        return True
+
+    def resume(self) -> bool:
+        """Go on with the last answer where it was cut."""
+        answer = self.conversation.last_answer()
+        if answer is None or not answer.text or answer.finish == "stop" or not self._free:
+            return False
+        answer.finish = answer.timings = None
+        self._answer_later(answer)
+        return True
+
+    @property
+    def _free(self) -> bool:
+        return not self.status.busy and self.status.runnable is not None
+
+    def _begin(self, *rows: Row) -> None:
+        runnable = self._chosen()
+        answer = Answer(model=f"{runnable.name} {runnable.quantisation}")
+        self.conversation.rows.append(answer)
+        self.keep.put(self.conversation, *rows, answer)
+        self._answer_later(answer)
+
+    def _answer_later(self, answer: Answer) -> None:
+        conversation = self.conversation
+        phase = Phase.READING if self.status.info is not None else Phase.LOADING
+        self._set(phase=phase, progress=0.0, timings=None, rate_now=0.0)
+        self._submit(lambda cancel: self._answer(conversation, answer, cancel))
 
     def stop(self) -> None:
         """End the running load or answer; what was answered so far stays."""
@@ -134,11 +147,46 @@ class Session:
         self._submit(lambda _: self._drop())
 
     def new(self) -> None:
-        """Begin an empty conversation with the same system prompt; a running answer is stopped."""
+        """Begin an empty conversation with the same system prompt and sampling."""
+        old = self.conversation
+        self.open(Conversation(old.system, sampling=old.sampling))
+
+    def open(self, conversation: Conversation) -> None:
+        """Go on with another conversation; a running answer is stopped and kept."""
         self.stop()
-        self.conversation = Conversation(self.conversation.system)
+        self.conversation = conversation
         self._notify()
-        self._submit(lambda _: self._set(timings=None))
+        self._submit(
+            lambda _: self._set(timings=None, rate_now=0.0, dropped=conversation.turns_dropped)
+        )
+
+    def set_system(self, text: str) -> None:
+        """Change the system prompt of the conversation."""
+        self.conversation.system = text
+        if self.conversation.rows:
+            self.keep.put(self.conversation)
+
+    def set_sampling(self, sampling: Sampling) -> None:
+        """Change how the next answers are sampled."""
+        self.conversation.sampling = sampling
+        if self.conversation.rows:
+            self.keep.put(self.conversation)
+
+    def set_when_full(self, policy: WhenFull) -> None:
+        """Change what happens when the context is full."""
+        self._set(when_full=policy)
+
+    def say(self, what: str, do: str = "") -> None:
+        """Put a notice into the conversation."""
+        self._say(self.conversation, Notice(what, do))
+
+    def borrow(self, use: Use) -> bool:
+        """Lend the engine to ``use``, in the session's thread; False if that cannot be now."""
+        if not self._free:
+            return False
+        self._set(phase=Phase.MEASURING)
+        self._submit(lambda cancel: self._lend(use, cancel))
+        return True
 
     def close(self, seconds: float = 5.0) -> None:
         """End the worker and the thread; gives up waiting after ``seconds``."""
@@ -163,7 +211,7 @@ class Session:
     def _report(self, conversation: Conversation, error: Exception) -> None:
         """Put an error into the conversation, and let go of an engine that is dead."""
         if isinstance(error, WorkerDied):
-            self._drop()
+            self._drop(dead=True)
             again = "the next question loads the model again"
             notice = Notice(error.what, f"{error.do}; {again}" if error.do else again)
         elif isinstance(error, PitoolError):
@@ -171,19 +219,31 @@ class Session:
         else:
             log.exception("fault in the session", exc_info=error)
             notice = Notice(f"a fault in pitool: {error!r}", "ask again, and report it if it stays")
-        conversation.rows.append(notice)
+        self._say(conversation, notice)
         self._set(phase=Phase.UNLOADED if self._engine is None else Phase.READY)
 
-    def _drop(self) -> None:
+    def _say(self, conversation: Conversation, notice: Notice) -> None:
+        kept = any(isinstance(row, Question) for row in conversation.rows)
+        conversation.rows.append(notice)
+        if kept:  # a conversation without a question is not worth a place in the list
+            self.keep.put(conversation, notice)
+        self._notify()
+
+    def _drop(self, *, dead: bool = False) -> None:
+        """End the engine; what it has read is saved first, unless it is dead."""
         engine, self._engine = self._engine, None
         if engine is not None:
             with suppress(PitoolError):
+                if not dead:
+                    self._parking.save(engine, self._chosen())
+            with suppress(PitoolError):
                 engine.close()
-        self._set(phase=Phase.UNLOADED, info=None, memory=None, timings=None)
+        self._parking.forget()
+        self._set(phase=Phase.UNLOADED, info=None, memory=None, timings=None, rate_now=0.0)
 
     def _load(self, runnable: Runnable, cancel: threading.Event) -> None:
         self._drop()
-        self._set(runnable=runnable)
+        self._set(runnable=runnable, planned=runnable.planned)
         with suppress(Interrupted):
             self._start(runnable, cancel)
             self._set(phase=Phase.READY)
@@ -210,10 +270,8 @@ class Session:
         return engine
 
     def _answer(self, conversation: Conversation, answer: Answer, cancel: threading.Event) -> None:
-        finish: Finish | None = None
         try:
-            finish = self._stream_or_restart(conversation, answer, cancel)
-            answer.finish = finish
+            self._stream_or_restart(conversation, answer, cancel)
             self._set(phase=Phase.READY)
         except Interrupted:
             answer.finish = "cancelled"
@@ -221,59 +279,49 @@ class Session:
         except Exception as error:
             answer.finish = "failed"
             self._report(conversation, error)
-        if finish == "context":
-            self._say_full(conversation)
+        self.keep.put(conversation, answer)
+        if answer.finish == "context":
+            size = self.status.info.settings.context if self.status.info else 0
+            self._say(conversation, full_notice(size))
 
     def _stream_or_restart(
         self, conversation: Conversation, answer: Answer, cancel: threading.Event
-    ) -> Finish:
+    ) -> None:
         """Stream the answer; a worker that died before the question is quietly started again."""
         if self._engine is not None:
             try:
-                return self._stream(self._engine, conversation, answer, cancel)
+                self._stream(self._engine, conversation, answer, cancel)
             except WorkerDied:
                 if answer.timings is not None:
                     raise
-                self._drop()
+                self._drop(dead=True)
+            else:
+                return
         engine = self._start(self._chosen(), cancel)
-        return self._stream(engine, conversation, answer, cancel)
+        self._stream(engine, conversation, answer, cancel)
 
     def _stream(
-        self,
-        engine: Engine,
-        conversation: Conversation,
-        answer: Answer,
-        cancel: threading.Event,
-    ) -> Finish:
-        finish: Finish = "stop"
-        told = False
+        self, engine: Engine, conversation: Conversation, answer: Answer, cancel: threading.Event
+    ) -> None:
         self._set(phase=Phase.READING)
-        for token in engine.stream(conversation.messages(before=answer), self.sampling):
-            if cancel.is_set() and not told:  # stop may have come before the stream began
-                engine.cancel()
-                told = True
-            self._take(token, answer, engine)
-            finish = token.finish or finish
-        self._set(memory=self._read_memory(engine.pid))
-        return finish
+        answering = Answering(engine, conversation, answer, self._read_memory)
+        restored = self._parking.restore(engine, self._chosen(), conversation)
+        for change in answering.run(cancel, restored, drop=self.status.when_full == "drop"):
+            self._set(often=change.often, **change.values)
+            if change.dropped:
+                self._say(conversation, dropped_notice(change.dropped))
+                self._set(dropped=conversation.turns_dropped)
+            self.keep.put(conversation, answer)
+        self._parking.entered(conversation, answer.timings.context_used if answer.timings else 0)
 
-    def _take(self, token: Token, answer: Answer, engine: Engine) -> None:
-        answer.add(token)
-        now, memory = time.monotonic(), self.status.memory
-        if now - self._last_memory >= MEMORY_SECONDS:
-            self._last_memory, memory = now, self._read_memory(engine.pid)
-        phase = Phase.READING if token.id is None else Phase.ANSWERING
-        if token.finish is not None:
-            phase = self.status.phase
-        often = token.id is not None and phase is self.status.phase
-        self._set(often=often, phase=phase, timings=token.timings, memory=memory)
-
-    def _say_full(self, conversation: Conversation) -> None:
-        size = self.status.info.settings.context if self.status.info else 0
-        what = f"the context of {size} tokens is full"
-        do = "begin a new conversation with Ctrl+N, or start again with a larger --context"
-        conversation.rows.append(Notice(what, do))
-        self._set()
+    def _lend(self, use: Use, cancel: threading.Event) -> None:
+        with suppress(Interrupted):
+            engine = self._engine or self._start(self._chosen(), cancel)
+            self._parking.save(engine, self._chosen())
+            self._parking.forget()
+            self._set(phase=Phase.MEASURING)
+            use(engine, cancel)
+        self._set(phase=Phase.UNLOADED if self._engine is None else Phase.READY)
 
     def _chosen(self) -> Runnable:
         runnable = self.status.runnable

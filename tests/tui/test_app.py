@@ -15,7 +15,8 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.models import ModelsScreen
-from pitool.tui.session import Load, Phase
+from pitool.tui.session import Load
+from pitool.tui.status import Phase
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.prompt import Prompt
 

@@ -9,7 +9,7 @@ from pitool.engine.scripted import Scripted
 from pitool.spec.bundles import Runnable
 from pitool.spec.manifest import Speed
 from pitool.tui import figures
-from pitool.tui.session import Phase, Status
+from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.stats import stats_line
 

@@ -16,8 +16,9 @@ from pitool.engine.base import Engine, Message, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit
 from pitool.spec.bundles import Runnable
-from pitool.tui.conversation import Answer, Notice, Question
-from pitool.tui.session import Phase, Session
+from pitool.store.conversation import Answer, Notice, Question
+from pitool.tui.session import Session
+from pitool.tui.status import Phase
 
 from .helpers import KILLED, Dying, Halting, Loader, Tracked, settled, wait
 

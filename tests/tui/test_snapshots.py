@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
-from pitool.tui.session import Phase
+from pitool.tui.status import Phase
 
 from .helpers import settled, shown, type_in, until
 

@@ -11,7 +11,8 @@ from textual.screen import Screen
 from textual.widgets import Footer, Markdown
 
 from pitool.tui.messages import SessionChanged, Submitted
-from pitool.tui.session import Phase, Session
+from pitool.tui.session import Session
+from pitool.tui.status import Phase
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.prompt import Prompt
@@ -26,6 +27,7 @@ class ChatScreen(Screen[None]):
         Binding("escape", "stop", "Stop", priority=True),
         Binding("ctrl+n", "new", "New", priority=True),
         Binding("ctrl+l,f2", "app.models", "Models", priority=True),
+        Binding("f3,ctrl+o", "app.chats", "Chats", priority=True),
         Binding("ctrl+u", "unload", "Unload", priority=True),
         Binding("pageup", "scroll(-1)", "Up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Down", show=False, priority=True),

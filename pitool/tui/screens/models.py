@@ -18,8 +18,8 @@ from textual.widgets import DataTable, Footer, Static
 from pitool.errors import PitoolError
 from pitool.spec.bundles import Bundle, Runnable, choose, default_folder
 from pitool.spec.manifest import Artifact
+from pitool.store.conversation import Notice
 from pitool.tui import figures
-from pitool.tui.conversation import Notice
 from pitool.tui.widgets.header import HeaderLine
 
 Bundles = Callable[[], tuple[list[Bundle], list[PitoolError]]]

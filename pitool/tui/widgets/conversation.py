@@ -7,9 +7,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from pitool.store.conversation import Conversation
 from pitool.tui import figures
-from pitool.tui.conversation import Conversation
-from pitool.tui.session import Phase, Status
+from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.rows import AnswerRow, widget_for
 
 

@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from pitool.spec.bundles import Runnable
-from pitool.tui.session import Phase, Status
+from pitool.tui.status import Phase, Status
 
 _SIGNS = {
     Phase.UNLOADED: ("○", "$foreground 60%"),

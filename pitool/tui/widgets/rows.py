@@ -8,8 +8,8 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Markdown, Static
 
+from pitool.store.conversation import Answer, Notice, Question, Row
 from pitool.tui import figures
-from pitool.tui.conversation import Answer, Notice, Question, Row
 
 _ENDS = {
     "stop": "",

@@ -7,7 +7,7 @@ from textual.widget import Widget
 
 from pitool.engine.base import Timings
 from pitool.tui import figures
-from pitool.tui.session import Phase, Status
+from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.gauge import gauge
 
 _LABEL = "$foreground 60%"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pitool.engine.base import Message
-from pitool.tui.conversation import Answer, Conversation, Notice, Question
+from pitool.store.conversation import Answer, Conversation, Notice, Question
 
 
 def test_notices_stay_out_and_roles_alternate() -> None:

@@ -1,0 +1,132 @@
+"""A conversation: the rows that are shown, and the messages that the engine gets of them.
+
+Owns text only. Rows are appended and the last answer grows; ``cut`` is all that removes some.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pitool.engine.base import Finish, Message, Sampling, Timings, Token
+
+TITLE_LENGTH = 60
+
+
+def _new_key() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the user wrote."""
+
+    text: str
+    key: str = field(default_factory=_new_key, compare=False, kw_only=True)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the model wrote so far; ``finish`` is None while it is being written.
+
+    ``reused``: tokens of the prompt that a saved prefill gave.
+    """
+
+    model: str
+    text: str = ""
+    timings: Timings | None = None
+    finish: Finish | Literal["failed"] | None = None
+    reused: int = 0
+    key: str = field(default_factory=_new_key, compare=False, kw_only=True)
+
+    def add(self, token: Token) -> None:
+        """Take the next token."""
+        self.text += token.text
+        self.timings = token.timings
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What pitool has to say: what happened and what to do; never sent to the model."""
+
+    what: str
+    do: str = ""
+    key: str = field(default_factory=_new_key, compare=False, kw_only=True)
+
+    @property
+    def advice(self) -> str:
+        """What follows ``what`` in the sentence."""
+        return f"; {self.do}." if self.do else "."
+
+
+Row = Question | Answer | Notice
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A system prompt, sampling, and rows in the order of time.
+
+    ``title`` is empty until the user gives one; ``dropped`` of the oldest rows are not sent to
+    the model any more, because its context was full.
+    """
+
+    system: str = ""
+    rows: list[Row] = field(default_factory=list)
+    title: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    dropped: int = 0
+    key: str = field(default_factory=_new_key, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The title, or the beginning of the first question."""
+        if self.title:
+            return self.title
+        first = next((row.text for row in self.rows if isinstance(row, Question)), "")
+        return title_of(first)
+
+    @property
+    def turns_dropped(self) -> int:
+        """Questions that the model does not see any more."""
+        return sum(isinstance(row, Question) for row in self.rows[: self.dropped])
+
+    def messages(self, before: Row | None = None, dropped: int | None = None) -> list[Message]:
+        """Return the turns up to the row ``before``, users and assistants strictly in turn.
+
+        A question whose answer never began is joined to the next one: many chat templates refuse
+        two turns of one role.
+        """
+        turns = [Message("system", self.system)] if self.system else []
+        for row in self.rows[self.dropped if dropped is None else dropped :]:
+            if row is before:
+                break
+            if isinstance(row, Notice) or not row.text:
+                continue
+            role = "user" if isinstance(row, Question) else "assistant"
+            if turns and turns[-1].role == role:
+                turns[-1] = Message(role, f"{turns[-1].content}\n\n{row.text}")
+            else:
+                turns.append(Message(role, row.text))
+        return turns
+
+    def last_answer(self) -> Answer | None:
+        """Return the newest answer, if there is one."""
+        return next((row for row in reversed(self.rows) if isinstance(row, Answer)), None)
+
+    def last_question(self) -> Question | None:
+        """Return the newest question, if there is one."""
+        return next((row for row in reversed(self.rows) if isinstance(row, Question)), None)
+
+    def cut(self, row: Row) -> list[Row]:
+        """Remove ``row`` and all after it, and return them."""
+        place = next(i for i, other in enumerate(self.rows) if other is row)
+        removed, self.rows[place:] = self.rows[place:], []
+        self.dropped = min(self.dropped, place)
+        return removed
+
+
+def title_of(text: str) -> str:
+    """Return the first line of a text, shortened to a title."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

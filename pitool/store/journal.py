@@ -1,0 +1,115 @@
+"""Writes conversations as they grow, from a thread of its own, at most once a second.
+
+Nobody waits for the disk: an SD card may take as long for a commit as a model for a token. What
+cannot be written stays in memory and is tried again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pitool.errors import PitoolError
+from pitool.store.conversation import Conversation, Row
+from pitool.store.database import Database
+
+SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    conversation: Conversation
+    rows: dict[str, Row] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+
+class Journal:
+    """Takes changes from any thread; ``failed`` is told the first of a row of failures."""
+
+    def __init__(
+        self,
+        database: Database,
+        failed: Callable[[PitoolError], None],
+        seconds: float = SECONDS,
+    ) -> None:
+        self._database, self._failed, self._seconds = database, failed, seconds
+        self._pending: dict[str, _Pending] = {}
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._wake, self._end = threading.Event(), threading.Event()
+        self._failing = False
+        self._forgotten: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._thread.start()
+
+    def put(self, conversation: Conversation, *rows: Row) -> None:
+        """Have the rows written, and the system prompt and sampling with them."""
+        with self._lock:
+            if conversation.key in self._forgotten:
+                return
+            pending = self._of(conversation)
+            pending.rows.update((row.key, row) for row in rows)
+        self._wake.set()
+
+    def remove(self, conversation: Conversation, rows: list[Row]) -> None:
+        """Have rows deleted."""
+        with self._lock:
+            pending = self._of(conversation)
+            for row in rows:
+                pending.rows.pop(row.key, None)
+                pending.gone.add(row.key)
+        self._wake.set()
+
+    def forget(self, key: str) -> None:
+        """Write nothing more of a conversation that is to be deleted."""
+        with self._writing, self._lock:
+            self._pending.pop(key, None)
+            self._forgotten.add(key)
+
+    def flush(self) -> None:
+        """Write now what is waiting; return when it is on the disk or cannot be written."""
+        with self._writing:
+            with self._lock:
+                taken, self._pending = self._pending, {}
+            for key, pending in taken.items():
+                try:
+                    rows = list(pending.rows.values())
+                    self._database.save(pending.conversation, rows, pending.gone)
+                except PitoolError as error:
+                    self._keep(key, pending)
+                    self._fail(error)
+                else:
+                    self._failing = False
+
+    def close(self) -> None:
+        """Write the rest and end the thread."""
+        self._end.set()
+        self._wake.set()
+        self._thread.join()
+        self.flush()
+
+    def _work(self) -> None:
+        while not self._end.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            self.flush()
+            self._end.wait(self._seconds)
+
+    def _of(self, conversation: Conversation) -> _Pending:
+        return self._pending.setdefault(conversation.key, _Pending(conversation))
+
+    def _keep(self, key: str, old: _Pending) -> None:
+        """Put back what could not be written, under what came since."""
+        with self._lock:
+            new = self._pending.get(key, _Pending(old.conversation))
+            rows = {k: row for k, row in old.rows.items() if k not in new.gone}
+            new.rows = {**rows, **new.rows}
+            new.gone |= old.gone
+            self._pending[key] = new
+        # Tried again with the next change, or at the end: a full disk is not asked every second.
+
+    def _fail(self, error: PitoolError) -> None:
+        if not self._failing:
+            self._failing = True
+            self._failed(error)

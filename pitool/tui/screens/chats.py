@@ -1,0 +1,192 @@
+"""The conversations that are kept: open, search, rename, delete, export."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Input, Static
+
+from pitool.errors import PitoolError
+from pitool.spec.files import write_atomically
+from pitool.store.export import export, file_name
+from pitool.tui.screens.dialogs import AskText, Confirm
+from pitool.tui.widgets.header import HeaderLine
+
+if TYPE_CHECKING:
+    from pitool.store.database import Database, Summary
+    from pitool.store.journal import Journal
+    from pitool.store.prefills import Prefills
+    from pitool.tui.session import Session
+
+_WIDE = 36
+
+
+class ChatTable(DataTable[Text]):
+    """A table whose rows are opened by Enter."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
+
+    def __init__(self) -> None:
+        super().__init__(cursor_type="row")
+
+
+class ChatsScreen(Screen[None]):
+    """Lists the conversations, the newest first; the database is asked at every change."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back"),
+        Binding("slash", "search", "Search"),
+        Binding("r", "rename", "Rename"),
+        Binding("d,delete", "delete", "Delete"),
+        Binding("e", "export", "Export"),
+    ]
+    DEFAULT_CSS = """
+    ChatsScreen {
+        Input { margin: 1 1 0 1; border: round $foreground 30%; background: $background; }
+        Input:focus { border: round $primary; }
+        DataTable { height: 1fr; margin: 0 2; background: $background; }
+        #none { height: auto; margin: 0 2; color: $foreground 60%; }
+    }
+    """
+
+    def __init__(
+        self, database: Database, journal: Journal, session: Session, prefills: Prefills | None
+    ) -> None:
+        super().__init__()
+        self._database, self._journal, self._session = database, journal, session
+        self._prefills = prefills
+        self._found: list[Summary] = []
+
+    def compose(self) -> ComposeResult:
+        """Lay out the search above the list."""
+        yield HeaderLine()
+        yield Input(placeholder="Search in all conversations")
+        yield Static(id="none")
+        yield ChatTable()
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """List everything."""
+        self.query_one(HeaderLine).show(self._session.status)
+        table = self.query_one(ChatTable)
+        table.add_column("conversation", width=_WIDE)
+        table.add_columns("questions", "last used", "found")
+        self._journal.flush()
+        self._list()
+        table.focus()
+
+    @on(Input.Changed)
+    def _list(self) -> None:
+        words = self.query_one(Input).value.strip()
+        table = self.query_one(ChatTable)
+        try:
+            self._found = self._database.list(words)
+        except PitoolError as error:
+            self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
+        place = table.cursor_row
+        table.clear()
+        for summary in self._found:
+            table.add_row(*_cells(summary))
+        table.move_cursor(row=min(place, max(len(self._found) - 1, 0)))
+        table.display = bool(self._found)
+        none = "No conversation has these words." if words else "No conversation is kept yet."
+        self.query_one("#none", Static).update(Content("" if self._found else none))
+        self.query_one("#none").display = not self._found
+
+    @property
+    def _chosen(self) -> Summary | None:
+        row = self.query_one(ChatTable).cursor_row
+        return self._found[row] if row < len(self._found) else None
+
+    @on(Input.Submitted)
+    def _to_table(self) -> None:
+        self.query_one(ChatTable).focus()
+
+    @on(DataTable.RowSelected)
+    def _open(self) -> None:
+        chosen = self._chosen
+        if chosen is not None and chosen.key != self._session.conversation.key:
+            try:
+                self._session.open(self._database.open(chosen.key))
+            except PitoolError as error:
+                self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
+                return
+        self.dismiss()
+
+    def action_back(self) -> None:
+        """Go back, or out of the search."""
+        if self.query_one(Input).has_focus and self._found:
+            self.query_one(ChatTable).focus()
+        else:
+            self.dismiss()
+
+    def action_search(self) -> None:
+        """Write in the search."""
+        self.query_one(Input).focus()
+
+    def action_rename(self) -> None:
+        """Ask for a title."""
+        if (chosen := self._chosen) is None:
+            return
+
+        def rename(title: str | None) -> None:
+            if title is not None:
+                if chosen.key == self._session.conversation.key:
+                    self._session.conversation.title = title
+                self._database.rename(chosen.key, title)
+                self._list()
+
+        self.app.push_screen(AskText("A new name for the conversation:", chosen.name), rename)
+
+    def action_delete(self) -> None:
+        """Ask, then delete."""
+        if (chosen := self._chosen) is None:
+            return
+
+        def delete(yes: bool | None) -> None:
+            if yes:
+                self._delete(chosen.key)
+
+        question = f"Delete “{chosen.name}” with {chosen.questions} questions and their answers?"
+        self.app.push_screen(Confirm(question, "Delete"), delete)
+
+    def _delete(self, key: str) -> None:
+        if key == self._session.conversation.key:
+            self._session.new()
+        self._journal.forget(key)
+        self._database.delete(key)
+        if self._prefills is not None:
+            self._prefills.drop_conversation(key)
+        self._list()
+
+    def action_export(self) -> None:
+        """Ask for a file, then write it."""
+        if (chosen := self._chosen) is None:
+            return
+        conversation = self._database.open(chosen.key)
+
+        def write(name: str | None) -> None:
+            if name:
+                path = Path(name).expanduser()
+                try:
+                    write_atomically(path, export(conversation, path).encode())
+                except OSError as error:
+                    self.notify(f"{path}: {error.strerror}", severity="error", markup=False)
+                else:
+                    self.notify(f"Written to {path}", markup=False)
+
+        self.app.push_screen(AskText("Export to (.md or .json):", file_name(conversation)), write)
+
+
+def _cells(summary: Summary) -> list[Text]:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.updated))
+    name = Text(summary.name, no_wrap=True, overflow="ellipsis")
+    return [name, Text(str(summary.questions), justify="right"), Text(when), Text(summary.excerpt)]
