@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Chat with a model; without BUNDLE, choose one.
 
-    BUNDLE is a folder, the name of one in the default folder, or a GGUF file.
+    BUNDLE is a folder, the name of one in the default folder, a GGUF file or an ONNX
+    folder.
 
     \b
     Example:
@@ -40,7 +41,9 @@ def command(
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
 
     from pitool.device.memory import rss
-    from pitool.spec.bundles import find_runnable, list_bundles
+    from pitool.spec.bundles import find_runnable, home, list_bundles
+    from pitool.store.database import FILE_NAME, Database
+    from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
@@ -50,6 +53,8 @@ def command(
         memory=rss,
         runnable=runnable,
         system=system,
+        database=Database(home() / FILE_NAME),
+        prefills=Prefills(home() / FOLDER_NAME),
     )
     app.run()
     if app.return_code:

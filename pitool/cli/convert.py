@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,32 @@ if TYPE_CHECKING:
 @click.command("convert")
 @click.argument("model", required=False)
 @click.option("--ram", required=True, metavar="TIER", help="RAM of the board, such as 8gb.")
+@click.option("--board", metavar="BOARD", help="Plan for one board of that RAM, such as pi5.")
+@click.option("--profile", metavar="NAME", help="conservative, balanced (default), aggressive.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
 @click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
+@click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
+@click.option("--lora-scale", type=float, multiple=True, help="Its factor, 1 if not given.")
+@click.option(
+    "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail if the mean KL is more."
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     model: str | None,
     ram: str,
+    board: str | None,
+    profile: str | None,
     out: Path | None,
     quant: str | None,
     context: int | None,
+    revision: str | None,
+    lora: tuple[Path, ...],
+    lora_scale: tuple[float, ...],
+    max_kld: float | None,
     force: bool,
     dry_run: bool,
     as_json: bool,
@@ -45,19 +60,26 @@ def command(
     Example:
       pitool convert sample --ram 1gb
       pitool convert Qwen/Qwen2.5-1.5B-Instruct --ram 2gb --quant Q4_K_M
+      pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
     """
     from pitool.checkpoint import hub
     from pitool.checkpoint.config import read_config
-    from pitool.checkpoint.source import find_source
+    from pitool.checkpoint.source import find_adapters, find_source, with_revision
     from pitool.cli import show
+    from pitool.cli.plan_request import find_places
     from pitool.convert import pipeline
     from pitool.convert.plan import AUTO, make_plan
     from pitool.convert.staging import check_target
+    from pitool.convert.work import Job
     from pitool.spec.bundles import default_folder
+    from pitool.spec.profiles import BALANCED, find_profile
     from pitool.spec.tiers import find_tier
 
     tier_name, tier = find_tier(ram)
-    source = find_source(model, tier_name)
+    (place,) = find_places(tier_name, board)
+    boldness = find_profile(profile or BALANCED)
+    source = with_revision(find_source(model, tier_name), revision)
+    source = replace(source, adapters=find_adapters(lora, lora_scale))
     name = f"{source.id.rpartition('/')[2]}-{tier_name}"
     target = out or default_folder() / name
     if not dry_run:
@@ -66,20 +88,23 @@ def command(
         show.talk(f"reading the settings of {source.id} from the hub")
         source = hub.fetch_settings(source)
     assert source.folder
-    recipe = source.recipe
+    # A profile that is named decides in the place of the recipe.
+    recipe = None if profile else source.recipe
     plan = make_plan(
         read_config(source.folder),
         tier_name,
         tier,
         quant or (recipe.quantisation if recipe else AUTO),
         context or (recipe.context if recipe else None),
+        profile=boldness,
+        place=place,
     )
     show.convert_plan(source, plan, target)
     if dry_run:
         if as_json:
             click.echo(json.dumps(_plan_json(source, plan, target), indent=2))
         return
-    job = pipeline.Job(plan, target, force, os.cpu_count() or 1)
+    job = Job(plan, target, force, os.cpu_count() or 1, max_kld)
     with show.Progress() as progress:
         bundle = pipeline.convert(source, job, _open_engine, progress)
     if as_json:
@@ -105,7 +130,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
     return {
         "source": source.id,
         "tier": plan.tier_name,
-        "budget_bytes": plan.tier.model_bytes,
+        "budget_bytes": plan.budget,
         "target": str(target),
         "reason": plan.reason,
         "parameters": plan.model.parameters,

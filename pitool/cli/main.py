@@ -20,10 +20,21 @@ from pitool.errors import DoesNotFit, Interrupted, PitoolError
 
 # Command -> module in this package with an object named `command`.
 COMMANDS = {
+    "plan": "pitool.cli.plan",
     "convert": "pitool.cli.convert",
     "chat": "pitool.cli.chat",
     "run": "pitool.cli.run",
+    "verify": "pitool.cli.verify",
     "bench": "pitool.cli.bench",
+    "tune": "pitool.cli.tune",
+    "list": "pitool.cli.list",
+    "show": "pitool.cli.show_bundle",
+    "rm": "pitool.cli.rm",
+    "doctor": "pitool.cli.doctor",
+    "monitor": "pitool.cli.monitor",
+    "wheel": "pitool.cli.wheel",
+    "pack": "pitool.cli.pack",
+    "push": "pitool.cli.push",
 }
 
 

@@ -44,7 +44,7 @@ def command(
     as_json: bool,
     **sampling: Any,
 ) -> None:
-    """Answer one prompt with a bundle or a GGUF file.
+    """Answer one prompt with a bundle, a GGUF file or an ONNX folder.
 
     Without BUNDLE the newest one is taken. Without PROMPT it is read from standard input.
 
@@ -54,6 +54,8 @@ def command(
       pitool run ./my-bundle "Write a haiku." --temp 0
       cat letter.txt | pitool run --system "Summarise." --max-tokens 200
     """
+    from pitool.device import tuned
+    from pitool.device.detect import detect
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.engine.base import Sampling
@@ -64,7 +66,10 @@ def command(
     if where is None:
         click.echo(f"bundle: {runnable.name} ({runnable.quantisation})", err=True)
     text = _read_stdin() if text is None else text
-    settings = settings_for(runnable, context)
+    machine = detect()
+    settings = settings_for(runnable, context, machine)
+    if known := tuned.find(runnable, machine):
+        click.echo(known.words, err=True)
     if not force:
         check_memory(runnable, settings)
     chosen = Sampling(

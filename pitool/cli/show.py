@@ -64,14 +64,14 @@ def convert_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     console.print(f"{source.id}: {plan.model.architecture}, {weights}", soft_wrap=True)
     if plan.reason:
         console.print(plan.reason, soft_wrap=True)
-    budget = plan.tier.model_bytes
+    budget = plan.budget
     for artifact in plan.artifacts:
         table = _table(f"memory of {artifact.quantisation.name}", "bytes")
         for line in artifact.memory.lines:
             table.add_row(line.name, format_bytes(line.bytes))
         table.add_row("sum", format_bytes(artifact.memory.total))
         table.add_row(
-            f"free of {plan.tier_name}'s {format_bytes(budget)}",
+            f"free of {plan.place}'s {format_bytes(budget)}",
             format_bytes(budget - artifact.memory.total),
         )
         console.print(table)

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pitool.cli.main import cli, run
+from pitool.convert import cache
 from pitool.spec import bundles, tables
 from pitool.spec.recipes import load_recipes, recipes
 from tests.cli.conftest import Pitool, Result, check_failure, environment
@@ -82,8 +83,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "pytorch_model.bin only": (pickled, 4, r"only as pytorch_model\.bin, which may run code"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), 4, r"has no model\.safetensors"),
     "unsupported architecture": (
-        lambda f: edit_config(f, model_type="gpt_neox", architectures=["GPTNeoXForCausalLM"]), 4,
-        r"is a 'gpt_neox' model \(GPTNeoXForCausalLM\), .* supported are llama, qwen2",
+        lambda f: edit_config(f, model_type="rwkv", architectures=["RwkvForCausalLM"]), 5,
+        r"no-sdist has no convert_hf_to_gguf\.py",
     ),
     "no architecture": (lambda f: edit_config(f, model_type=None), 4, "'model_type' is missing"),
     "sizes that do not divide": (
@@ -152,8 +153,8 @@ def test_nothing_that_fits(call: Pitool, tmp_path: Path, private_home: Path) -> 
     (folder / "config.json").write_text(json.dumps({**LLAMA, **huge}))
     sentence = check_failure(call("convert", folder, "--ram", "1gb"), 3)
     assert re.search(
-        r"Q2_K with 1024 tokens of context needs 2\d GB, 1gb has \d+ MB for a model; take a smaller"
-        r" model or a larger --ram\.$", sentence,
+        r"Q2_K with 1024 tokens of context does not fit: it needs 2\d GB, 1gb has \d+ MB for a"
+        r" model; take a smaller model\.$", sentence,
     )  # fmt: skip
     assert names(private_home / "bundles") == set()
 
@@ -293,7 +294,12 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
     assert result.code == 0, result.err
     target = private_home / "bundles" / "tiny-1gb"
     assert names(target.parent) == {"tiny-1gb"}
-    assert names(target) == {"manifest.json", "tiny-F16.gguf"}
+    assert names(target) == {
+        "manifest.json",
+        "reference.npz",
+        "tiny-F16.gguf",
+        "tiny-F16.Modelfile",
+    }
     for word in ("file", "size", "bits/weight", "memory", "KL", "top-1", "tokens/s"):
         assert word in result.out
     assert re.search(r"tiny-F16\.gguf +1\.\d\d MB +16\.\d\d +50%", result.out)
@@ -307,7 +313,12 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
     made = json.loads(forced.out)
     assert made["bundle"] == str(target)
     assert made["manifest"] == json.loads((target / "manifest.json").read_text())
-    assert names(target) == {"manifest.json", "tiny-BF16.gguf"}
+    assert names(target) == {
+        "manifest.json",
+        "reference.npz",
+        "tiny-BF16.gguf",
+        "tiny-BF16.Modelfile",
+    }
 
 
 # -- interrupted ---------------------------------------------------------------------------
@@ -373,6 +384,7 @@ def test_interrupting_leaves_nothing(
         if process.returncode != 0:
             break
         shutil.rmtree(private_home / "bundles")
+        shutil.rmtree(cache.folder())
     result = Result(process.returncode, out.decode(), err.decode())
     assert result.sentence == "pitool: interrupted."
     check_failure(result, 130)
@@ -395,3 +407,15 @@ def test_a_killed_conversion_leaves_no_bundle_and_the_next_one_cleans_up(
     if stage == STAGES[0]:
         assert pitool(*words).code == 0
         assert names(private_home / "bundles") == {"tiny-llama-1gb"}
+
+
+def test_a_board_and_a_profile_decide(pitool: Pitool, one_layer: Path) -> None:
+    budgets = []
+    for profile in ("conservative", "aggressive"):
+        call = ["convert", one_layer, "--ram", "8gb", "--board", "pi5", "--profile", profile]
+        made = json.loads(pitool(*call, "--dry-run", "--json").out)
+        budgets.append(made["budget_bytes"])
+        assert set(made["artifacts"][0]["speed"]) == {"pi5"}
+    assert budgets[0] < budgets[1]
+    wrong = pitool("convert", one_layer, "--ram", "8gb", "--board", "pi44", "--dry-run")
+    assert "did you mean" in check_failure(wrong, 2)

@@ -212,7 +212,7 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a ZIP archive": (lambda data: b"PK\x03\x04" + data[4:], "begins with a ZIP archive"),
     "another version": (lambda data: data[:4] + b"\x63" + data[5:], "is GGUF version 99"),
     "an architecture that nobody knows": (
-        lambda data: data.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxxxa", 1),
+        lambda data: data.replace(b"llama", b"lxxxa"),
         "llama.cpp cannot load",
     ),
 }

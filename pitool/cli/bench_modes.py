@@ -1,0 +1,152 @@
+"""What ``pitool bench`` measures besides tests: minutes of decoding, a cold start, energy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pitool.engine.base import Settings
+    from pitool.spec.bundles import Runnable
+
+Mode = Callable[["Runnable", "Settings", dict[str, Any]], dict[str, Any]]
+CONTEXT = 512
+
+
+def chosen(options: dict[str, Any]) -> Mode | None:
+    """Return the mode that the flags ask for, None for tests; UsageError for two of them."""
+    from pitool.errors import UsageError
+
+    wanted = [
+        mode
+        for mode, flag in (
+            (sustained, options["sustained"] is not None),
+            (cold, options["cold"]),
+            (energy, options["energy"] or options["power_meter"] is not None),
+        )
+        if flag
+    ]
+    if len(wanted) > 1:
+        raise UsageError("two kinds of measurement were asked for", "ask for one at a time")
+    return wanted[0] if wanted else None
+
+
+def run(mode: Mode, subjects: list[Runnable], options: dict[str, Any]) -> None:
+    """Measure each artifact and print what the mode has to say, or one JSON document."""
+    from pitool.device.settings import check_memory, settings_for
+
+    documents = []
+    for runnable in subjects:
+        settings = settings_for(runnable, CONTEXT)
+        if not options["force"]:
+            check_memory(runnable, settings)
+        options["quiet"] = options["as_json"] or options["output"] == "json"
+        found = mode(runnable, settings, options)
+        documents.append({"bundle": runnable.name, "quantisation": runnable.quantisation, **found})
+    if options["quiet"]:
+        click.echo(json.dumps(documents, indent=2))
+
+
+def _talk(options: dict[str, Any], line: str) -> None:
+    if not options["quiet"]:
+        click.echo(line)
+
+
+def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """Decode for minutes; Ctrl-C ends it early and keeps what was measured."""
+    from pitool.bench.plot import chart
+    from pitool.bench.sustained import duration, summarise, sustain
+    from pitool.device import activity
+    from pitool.engine import worker
+    from pitool.errors import Interrupted
+
+    seconds = duration(options["sustained"])
+    points = []
+    with worker.start(runnable.format, runnable.entry, settings) as engine:
+        try:
+            for point in sustain(engine, seconds, activity.looker(engine.pid)):
+                points.append(point)
+                click.echo(f"{point.seconds:6.0f} s  {point.rate:8.2f} t/s", err=True)
+        except KeyboardInterrupt:
+            if not points:
+                raise Interrupted("stopped before anything was measured", "") from None
+            click.echo("stopped early; this is what was measured", err=True)
+    summary = summarise(points)
+    _talk(options, f"{runnable.name} {runnable.quantisation}, decode tokens/s over time:")
+    for line in chart([(p.seconds, p.rate) for p in points]):
+        _talk(options, line)
+    hot = f", hottest {summary.hottest:.0f} °C" if summary.hottest is not None else ""
+    flags = f", {', '.join(summary.throttled)}" if summary.throttled else ""
+    _talk(
+        options,
+        f"first {summary.first:.2f} t/s, last {summary.last:.2f} t/s"
+        f" ({summary.kept:.0%}), mean {summary.overall:.2f} t/s{hot}{flags}",
+    )
+    return {**asdict(summary), "kept": summary.kept, "points": [asdict(p) for p in points]}
+
+
+def cold(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """Start twice, from a cold and a warm page cache."""
+    from pitool.bench.cold import TTFT_PROMPTS, starts
+    from pitool.device.settings import planned_bytes
+    from pitool.engine import worker
+    from pitool.spec.memory import format_bytes
+
+    settings = replace(settings, context=max(TTFT_PROMPTS) + 1)
+    files = [runnable.entry] if runnable.entry.is_file() else sorted(runnable.entry.glob("*"))
+    found = dict(
+        zip(
+            ("cold", "warm"),
+            starts(files, lambda: worker.start(runnable.format, runnable.entry, settings)),
+            strict=True,
+        )
+    )
+    planned = planned_bytes(runnable, settings) if runnable.artifact else None
+    _talk(options, f"{runnable.name} {runnable.quantisation}")
+    for name, start in found.items():
+        share = "unknown" if start.cached_before is None else f"{start.cached_before:.0%}"
+        ttft = ", ".join(f"{n}: {seconds:.2f} s" for n, seconds in start.ttft_seconds.items())
+        _talk(
+            options, f"{name}: {share} of it in the page cache, ready in {start.load_seconds:.2f} s"
+        )
+        _talk(options, f"  TTFT by prompt tokens  {ttft}")
+        if start.peak_memory is not None:
+            beside = f", planned {format_bytes(planned)}" if planned else ""
+            _talk(options, f"  peak memory  {format_bytes(start.peak_memory)}{beside}")
+    if (found["cold"].cached_before or 0) > 0.05:
+        click.echo("the page cache could not be emptied: the cold start was a warm one", err=True)
+    return {"planned_memory": planned, **{name: asdict(start) for name, start in found.items()}}
+
+
+def energy(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """Measure watts while idle and in decode."""
+    from pitool.bench.energy import measure_energy
+    from pitool.device import power
+    from pitool.engine import worker
+    from pitool.errors import MissingPart
+
+    line = options["power_meter"]
+    meter = power.command(line) if line is not None else power.pmic()
+    if meter is None:
+        raise MissingPart(
+            "this machine has no power chip that can be read (a Raspberry Pi 5 has)",
+            "give --power-meter a command that prints watts",
+        )
+    with worker.start(runnable.format, runnable.entry, settings) as engine:
+        found = measure_energy(engine, meter)
+    _talk(
+        options,
+        f"{runnable.name} {runnable.quantisation}: idle {found.idle_watts:.2f} W,"
+        f" decode {found.decode_watts:.2f} W at {found.tokens_per_second:.2f} t/s\n"
+        f"{found.joules_per_token:.3g} J per token, {found.added_joules_per_token:.3g} J of it"
+        f" above idling; measured at: {found.source}",
+    )
+    return {
+        **asdict(found),
+        "joules_per_token": found.joules_per_token,
+        "added_joules_per_token": found.added_joules_per_token,
+    }

@@ -1,0 +1,77 @@
+"""``pitool monitor``: memory, temperature, clock and throttling, a line at an interval."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pitool.device.monitor import Sample
+
+
+@click.command("monitor")
+@click.option("--interval", type=click.FloatRange(0.5), default=2.0, show_default=True, metavar="S")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after so many lines.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values with a head.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
+def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> None:
+    """Watch this board until stopped with Ctrl-C.
+
+    \b
+    Example:
+      pitool monitor
+      pitool monitor --interval 10 --csv > night.csv
+    """
+    from pitool.device import monitor
+    from pitool.errors import UsageError
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other", "take one")
+    line: Callable[[Sample], str] = _csv if as_csv else _json if as_json else _line
+    if as_csv:
+        click.echo(",".join(field.name for field in dataclasses.fields(monitor.Sample)))
+    try:
+        for number, sample in enumerate(monitor.watch(interval), start=1):
+            click.echo(line(sample))
+            if number == count:
+                return
+    except KeyboardInterrupt:
+        return  # this is how it is stopped
+
+
+def _csv(sample: Sample) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(
+        "" if value is None else value for value in sample.to_row().values()
+    )
+    return text.getvalue()
+
+
+def _json(sample: Sample) -> str:
+    return json.dumps(dataclasses.asdict(sample))
+
+
+def _line(sample: Sample) -> str:
+    """Return what fits 80 columns; what is unknown is a dash."""
+    from pitool.spec.memory import format_bytes
+
+    def shown(value: float | None, form: Callable[[float], str]) -> str:
+        return "-" if value is None else form(value)
+
+    clock = time.strftime("%H:%M:%S", time.localtime(sample.time))
+    flags = sample.throttled_now
+    state = "-" if flags is None else (", ".join(flags) or "not throttled")
+    return (
+        f"{clock}  free {shown(sample.available_bytes, format_bytes):>8}"
+        f"  model {shown(sample.worker_bytes, format_bytes):>8}"
+        f"  CPU {shown(sample.cpu, '{:.0%}'.format):>4}"
+        f"  {shown(sample.temperature_c, '{:.0f} °C'.format):>6}"
+        f"  {shown(sample.clock_mhz, '{:.0f} MHz'.format):>8}  {state}"
+    )

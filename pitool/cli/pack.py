@@ -1,0 +1,62 @@
+"""``pitool pack``: one file with a bundle and all that a board needs, for no network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command("pack")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--board", "board_id", required=True, metavar="ID", help="pi5, pi4, zero2w, ...")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option("--quant", multiple=True, metavar="NAME", help="Only this artifact; may be repeated.")
+@click.option("--runtime-only", is_flag=True, help="No model.")
+@click.option("--model-only", is_flag=True, help="For a board that has pitool.")
+@click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="For the wheel of llama.cpp.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    bundle: Path | None,
+    board_id: str,
+    out: Path | None,
+    quant: tuple[str, ...],
+    runtime_only: bool,
+    model_only: bool,
+    compiler: str | None,
+    as_json: bool,
+) -> None:
+    """Pack a bundle with pitool, its wheels and an installer for a board.
+
+    On the board: mkdir sample && tar -xf sample.pi -C sample && sample/install.sh
+
+    \b
+    Example:
+      pitool pack sample --board pi5 -o sample.pi
+    """
+    from pitool.deploy.pack import pack
+    from pitool.errors import UsageError
+    from pitool.spec.boards import find_board
+    from pitool.spec.bundles import newest, open_bundle
+    from pitool.spec.memory import format_bytes
+
+    if runtime_only and (model_only or bundle or quant):
+        raise UsageError("--runtime-only packs no model", "leave the bundle out, or the option")
+    board = find_board(board_id)
+    found = None if runtime_only else open_bundle(bundle) if bundle else newest()
+    target = out or Path(f"{found.path.name if found else 'pitool'}.pi")
+    click.echo(f"packing {found.path.name if found else 'the runtime'} for {board.name}", err=True)
+    packed = pack(
+        found, board_id, board, target,
+        runtime=not model_only, quantisations=quant, compiler=compiler,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(asdict(packed) | {"path": str(packed.path)}))
+        return
+    click.echo(packed.path)
+    parts = (
+        f"runtime {format_bytes(packed.runtime_bytes)}, model {format_bytes(packed.model_bytes)}"
+    )
+    click.echo(f"{format_bytes(packed.bytes)}: {parts}", err=True)

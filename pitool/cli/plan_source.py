@@ -1,0 +1,86 @@
+"""Finds the model that ``pitool plan`` is asked about, whatever names it.
+
+A GGUF, a bundle and a size need what a board has; a checkpoint needs the host's packages.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pitool.spec import bundles, gguf
+from pitool.spec.files import what_is
+from pitool.spec.manifest import FILE_NAME
+from pitool.spec.plan import Subject
+from pitool.spec.recipes import default_recipe
+from pitool.spec.shapes import header_shape, header_tensors, parse_size, typical_shape
+
+
+def find_subject(model: str | None, tier: str | None) -> Subject:
+    """Return the model of a plan; None asks the recipe of ``tier``."""
+    if model is not None:
+        path = Path(model).expanduser()
+        if what_is(path) == "file":
+            return _gguf(path)
+        if (path / FILE_NAME).is_file() or bundles.is_name(path):
+            return _bundle(path)
+        size = parse_size(model)
+        if size is not None and what_is(path) is None:
+            return Subject(f"a typical {model.strip().upper()}", typical_shape(size), typical=True)
+    return _checkpoint(model, tier)
+
+
+def _gguf(path: Path) -> Subject:
+    header = gguf.read_header(path)
+    name = str(header.metadata.get("general.name", path.stem))
+    return Subject(name, header_shape(header), {header.quantisation: header_tensors(header)})
+
+
+def _bundle(path: Path) -> Subject:
+    bundle = bundles.open_bundle(path)
+    headers = {
+        a.quantisation: gguf.read_header(bundle.path / a.files[0].path)
+        for a in bundle.manifest.artifacts
+        if a.format == "gguf"
+    }
+    if not headers:
+        from pitool.errors import BadInput
+
+        raise BadInput(f"{path} holds no GGUF artifact", "name its checkpoint instead")
+    return Subject(
+        bundle.manifest.name,
+        header_shape(next(iter(headers.values()))),
+        {name: header_tensors(header) for name, header in headers.items()},
+        {a.quantisation: a.certificate for a in bundle.manifest.artifacts if a.certificate},
+    )
+
+
+def _checkpoint(model: str | None, tier: str | None) -> Subject:
+    from pitool.checkpoint import hub
+    from pitool.checkpoint.config import read_config
+    from pitool.checkpoint.source import find_source
+    from pitool.cli import show
+    from pitool.convert.gguf.families import find_family
+    from pitool.convert.gguf.families.base import model_shape
+
+    tier = tier or next(reversed(list(_default_tiers())))
+    source = find_source(model, tier)
+    if source.folder is None:
+        show.talk(f"reading the settings of {source.id} from the hub")
+        source = hub.fetch_settings(source)
+    assert source.folder
+    config = read_config(source.folder)
+    return Subject(source.id, model_shape(find_family(config), config))
+
+
+def _default_tiers() -> list[str]:
+    from pitool.errors import UsageError
+    from pitool.spec.tiers import tiers
+
+    known = []
+    for tier in tiers():
+        try:
+            default_recipe(tier)
+        except UsageError:
+            continue
+        known.append(tier)
+    return known

@@ -1,0 +1,46 @@
+"""``pitool rm``: deletes bundles from this machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pitool.spec.bundles import Bundle
+
+
+@click.command("rm")
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(bundles: tuple[Path, ...], yes: bool) -> None:
+    """Delete bundles from this machine, after a question.
+
+    \b
+    Example:
+      pitool rm sample-1gb
+    """
+    from pitool.errors import UsageError
+    from pitool.spec.bundles import open_bundle
+    from pitool.spec.memory import format_bytes
+
+    # All are looked up first: a typing error in the last must not cost the first.
+    found = [open_bundle(path) for path in bundles]
+    for bundle in found:
+        if bundle.path.is_symlink():
+            raise UsageError(f"{bundle.path} is a link", "name the folder itself")
+    for bundle in found:
+        size = format_bytes(sum(artifact.bytes for artifact in bundle.manifest.artifacts))
+        if yes or click.confirm(f"delete {bundle.path} ({size})?", err=True):
+            _delete(bundle)
+            click.echo(f"deleted {bundle.path}", err=True)
+
+
+def _delete(bundle: Bundle) -> None:
+    """Move the folder out of sight first, for what is half deleted must not look like a bundle."""
+    hidden = bundle.path.with_name(f".{bundle.path.name}.deleted")
+    shutil.rmtree(hidden, ignore_errors=True)
+    bundle.path.rename(hidden)
+    shutil.rmtree(hidden)

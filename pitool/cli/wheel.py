@@ -1,0 +1,64 @@
+"""``pitool wheel``: llama.cpp for every 64-bit Raspberry Pi, built on this host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pitool.deploy.wheel import Wheel
+
+
+@click.command("wheel")
+@click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="The one found first if not.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Copy it there.")
+@click.option("--force", is_flag=True, help="Build even if the cache has it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) -> None:
+    """Build the llama-cpp-python wheel for Raspberry Pi 3, 4, 5 and Zero 2 W.
+
+    The wheel holds kernels for CPUs with and without dotprod; the engine loads those that fit.
+    Takes two or three minutes once; then it comes from the cache.
+
+    \b
+    Example:
+      pitool wheel --out wheels
+    """
+    import shutil
+
+    from pitool.spec.memory import format_bytes
+
+    wheel = _build(compiler, force=force)
+    path = wheel.path
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        path = Path(shutil.copy2(wheel.path, out))
+    if as_json:
+        click.echo(json.dumps(asdict(wheel) | {"path": str(path)}))
+    else:
+        click.echo(path)
+        origin = "from the cache" if wheel.cached else f"built with {wheel.toolchain}"
+        click.echo(f"{format_bytes(wheel.bytes)}, {origin}, sha256 {wheel.sha256}", err=True)
+
+
+def _build(compiler: str | None, *, force: bool) -> Wheel:
+    """Build with a bar on a terminal, a line elsewhere."""
+    from pitool.cli import show
+    from pitool.deploy.wheel import build
+
+    with show.Progress() as progress:
+        done = 0
+
+        def step(now: int, total: int) -> None:
+            nonlocal done
+            if not done:
+                progress.stage("compiling llama.cpp", total)
+            if now > done:
+                progress.advance(now - done)
+                done = now
+
+        return build(compiler, force=force, progress=step)

@@ -1,0 +1,141 @@
+"""``pitool plan`` as a user calls it: what it says, its exit codes, its one JSON document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Pitool, check_failure
+
+
+def document(pitool: Pitool, *arguments: object, code: int = 0) -> dict[str, Any]:
+    result = pitool("plan", *arguments, "--json")
+    assert result.code == code, result.err
+    made: dict[str, Any] = json.loads(result.out)
+    return made
+
+
+def verdicts(made: dict[str, Any]) -> dict[tuple[str, str], str]:
+    return {(row["quantisation"], row["place"]): row["verdict"] for row in made["rows"]}
+
+
+def test_14b_with_an_adapter(pitool: Pitool, shared_data: Path) -> None:
+    """What rented machines and boards were seen to do with this model."""
+    folder = shared_data / "configs" / "Qwen2.5-14B-Instruct"
+    made = document(pitool, folder, "--lora", 16)
+    said = verdicts(made)
+    assert said["Q8_0", "16gb"] == "no"
+    assert said["Q4_K_M", "16gb"] == "fits"
+    assert [q for (q, place), v in said.items() if place == "8gb" and v != "no"] == ["Q2_K"]
+    by_hand = 16 * 2 * 48 * (4 * 5120 + 2 * (5120 + 1024) + 3 * (5120 + 13824))
+    row = next(row for row in made["rows"] if row["place"] == "16gb")
+    assert row["memory"]["LoRA adapter"] == by_hand
+
+
+def test_the_sum_is_that_of_its_lines(pitool: Pitool) -> None:
+    for row in document(pitool, "1.5B", "--lora", "8")["rows"]:
+        assert row["memory_bytes"] == sum(row["memory"].values())
+        assert row["left_bytes"] == row["room_bytes"] - row["peak_bytes"]
+        assert all(size > 0 for size in row["memory"].values())
+        tight = row["budget_bytes"] < row["peak_bytes"] <= row["room_bytes"]
+        fits = row["peak_bytes"] <= row["budget_bytes"]
+        assert row["verdict"] == ("fits" if fits else "tight" if tight else "no")
+
+
+def test_a_gguf_is_planned_with_its_own_tensors(pitool: Pitool, bundle: Path) -> None:
+    (file,) = bundle.glob("*Q8_0.gguf")
+    loose = document(pitool, file, "--ram", "1gb", "--quant", "Q8_0")
+    whole = document(pitool, bundle, "--ram", "1gb", "--quant", "Q8_0")
+    assert loose["rows"][0]["bytes"] == whole["rows"][0]["bytes"]
+    assert loose["rows"][0]["bytes"] < file.stat().st_size < loose["rows"][0]["bytes"] * 2
+    assert loose["parameters"] == whole["parameters"]
+
+
+def test_text_stays_within_80_columns_and_markdown_has_tables(pitool: Pitool) -> None:
+    for call in ("3B", "3B --ram 4gb", "14B --board pi5", "3B --buy --rent", "7B --target-tps 3"):
+        lines = pitool("plan", *call.split()).out.splitlines()
+        assert max(map(len, lines)) <= 80
+    assert "| --- | --:" in pitool("plan", "3B", "--markdown").out
+
+
+def test_profiles_leave_more_or_less_free(pitool: Pitool) -> None:
+    names = ("conservative", "balanced", "aggressive")
+    made = [document(pitool, "3B", "--ram", "8gb", "--profile", name) for name in names]
+    budgets = [m["rows"][0]["budget_bytes"] for m in made]
+    assert budgets == sorted(set(budgets))
+    assert [m["context"] for m in made] == [2048, 4096, 8192]
+
+
+def test_what_was_named_and_does_not_fit_ends_with_3(pitool: Pitool) -> None:
+    result = pitool("plan", "14B", "--ram", "8gb", "--quant", "Q8_0")
+    assert result.code == 3
+    assert "Q8_0 does not fit 8gb by" in result.sentence
+    assert "would fit" in result.sentence
+
+
+def test_auto_says_why(pitool: Pitool) -> None:
+    made = document(pitool, "1.5B", "--board", "pi5", "--ram", "8gb", "--quant", "auto")
+    assert len(made["rows"]) == 1
+    assert made["rows"][0]["verdict"] == "fits"
+    assert made["reason"].startswith(made["rows"][0]["quantisation"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["3B", "--board", "pi6"], 2, "did you mean 'pi5'"),
+        (["3B", "--board", "pi500", "--ram", "2gb"], 2, "sold with 8gb"),
+        (["3B", "--context", "0"], 2, "0 is not in the range"),
+        (["3B", "--profile", "balance"], 2, "did you mean 'balanced'"),
+        (["3B", "--quant", "Q4KM"], 2, "did you mean 'Q4_K_M'"),
+        (["1B", "--lora", "0"], 2, "between 1 and 1024"),
+        (["1B", "--lora", "nowhere"], 4, "holds no adapter_model"),
+        (["3B", "--buy", "--price", "pi5-8gb=-1"], 2, "is no price"),
+        (["3B", "--target-tps", "0"], 2, "0 is not in the range"),
+        (["5M"], 4, "between 30M and 1000B"),
+        (["no-such-thing"], 4, "no folder 'no-such-thing'"),
+    ],
+)
+def test_wrong_calls(pitool: Pitool, arguments: list[str], code: int, says: str) -> None:
+    assert says in check_failure(pitool("plan", *arguments), code)
+
+
+def test_absurd_settings(pitool: Pitool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": -4}')
+    check_failure(pitool("plan", tmp_path), 4)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    check_failure(pitool("plan", tmp_path), 4)
+
+
+def test_buy_and_rent_have_every_number_in_json(pitool: Pitool) -> None:
+    made = document(pitool, "3B", "--buy", "--rent", "--price", "pi5-8gb=160")
+    board = next(b for b in made["boards"] if b["board"] == "pi5-8gb")
+    assert board["price_usd"] == 160
+    assert {c["purpose"] for c in made["choices"]} == {"tight budget", "quality", "headroom"}
+    assert {c["card"] for c in made["rented"]} >= {"A10G", "T4_SMALL"}
+    assert made["payback"]["boards"]["pi5-8gb"]["hours"] > 0
+    assert document(pitool, "3B", "--target-tps", 6)["reaching"]
+
+
+def test_this_machine_is_a_place(pitool: Pitool) -> None:
+    made = document(pitool, "1B", "--board", "here")
+    assert {row["place"] for row in made["rows"]} == {"here"}
+    assert any("available of" in note for note in made["notes"])
+    assert any("pitool tune --probe" in note for note in made["notes"])
+
+
+def test_onnx_is_planned_as_well(pitool: Pitool) -> None:
+    made = document(pitool, "1.5B", "--format", "onnx", "--ram", "4gb")
+    by_name = {row["quantisation"]: row for row in made["rows"]}
+    assert by_name["INT4"]["verdict"] == "fits"
+    assert by_name["FP32"]["verdict"] == "no"
+    for row in made["rows"]:
+        assert row["memory_bytes"] == sum(row["memory"].values())
+    text = pitool("plan", "1.5B", "--format", "onnx").out
+    assert "prepacked copies" in text
+    assert max(map(len, text.splitlines())) <= 80
+    wrong = pitool("plan", "1.5B", "--format", "onnx", "--quant", "Q4_K_M")
+    check_failure(wrong, 2)

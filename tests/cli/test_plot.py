@@ -1,0 +1,59 @@
+"""The chart of a plan: its front by hand, and that it is an SVG with every point."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pitool.cli import plot
+from pitool.cli.plot import Point
+from tests.cli.conftest import Pitool, check_failure
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def point(label: str, bits: float, speed: float) -> Point:
+    return Point(label, bits / 8, speed, bits, fits=True)
+
+
+def test_the_front_by_hand() -> None:
+    points = [point("a", 16, 1), point("b", 8, 3), point("c", 6, 2), point("d", 4, 5)]
+    assert [p.label for p in plot.pareto(points)] == ["d", "b", "a"]
+
+
+@given(st.lists(st.tuples(st.floats(1, 32), st.floats(0.1, 100)), max_size=12))
+def test_nothing_beats_the_front(pairs: list[tuple[float, float]]) -> None:
+    points = [point(str(i), bits, speed) for i, (bits, speed) in enumerate(pairs)]
+    front = plot.pareto(points)
+    for p in points:
+        assert any(f.bits >= p.bits and f.speed >= p.speed for f in front)
+    for p in front:
+        beaten = [q for q in front if q.bits > p.bits and q.speed > p.speed]
+        assert not beaten
+
+
+def test_every_quantisation_is_drawn_inside(pitool: Pitool, tmp_path: Path) -> None:
+    path = tmp_path / "chart.svg"
+    assert pitool("plan", "3B", "--ram", "4gb", "--plot", path).code == 0
+    root = ET.fromstring(path.read_text(encoding="utf-8"))
+    marks = [c for c in root.iter(f"{SVG}circle") if c.find(f"{SVG}title") is not None]
+    assert len(marks) == 2 * 8  # two groups of boards, eight quantisations
+    for mark in marks:
+        assert plot.LEFT <= float(mark.get("cx", -1)) <= plot.WIDTH - plot.RIGHT
+        assert plot.TOP <= float(mark.get("cy", -1)) <= plot.HEIGHT - plot.BOTTOM
+    hollow = [m for m in marks if m.get("fill") == "white"]
+    assert len(hollow) == 2 * 2  # F16 and Q8_0 do not fit
+    assert len(list(root.iter(f"{SVG}polyline"))) == 2
+
+
+def test_another_format_is_refused(pitool: Pitool, tmp_path: Path) -> None:
+    result = pitool("plan", "3B", "--plot", tmp_path / "chart.png")
+    assert "SVG" in result.sentence
+    assert result.code == 2
+    result = pitool("plan", "3B", "--plot", tmp_path / "none" / "chart.svg", "--json")
+    assert result.code == 1
+    assert "cannot be written" in result.sentence
+    check_failure(pitool("plan", "5M", "--plot", tmp_path / "chart.svg"), 4)
