@@ -21,6 +21,9 @@ settings.load_profile("pitool")
 # seconds and minutes.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+# Tests that use onnxruntime by themselves send no telemetry either.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -29,6 +32,8 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep every test away from the user's bundles, caches and the hub."""
     home = tmp_path / "pitool-home"
     monkeypatch.setenv("PITOOL_HOME", str(home))
+    monkeypatch.setenv("PITOOL_CACHE", str(tmp_path / "pitool-cache"))
+    monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path / "no-sdist"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -70,7 +70,7 @@ def test_a_worker_loads_no_interface() -> None:
     assert not found & ({"textual", "rich", "click"} | ENGINES)
 
 
-@pytest.mark.parametrize("room", ["tui", "bench", "engine", "device", "spec", "errors"])
+@pytest.mark.parametrize("room", ["tui", "bench", "store", "engine", "device", "spec", "errors"])
 def test_what_the_board_runs_needs_no_host_package(room: str) -> None:
     names = modules_of(room)
     imports = "\n".join(f"import {name}" for name in names)
@@ -89,7 +89,7 @@ def test_the_nouns_need_the_standard_library_only(room: str) -> None:
 
 
 def test_only_the_tui_loads_textual() -> None:
-    rooms = ["bench", "checkpoint", "convert", "device", "engine", "quality", "spec"]
+    rooms = ["bench", "checkpoint", "convert", "device", "engine", "quality", "spec", "store"]
     imports = "\n".join(f"import {name}" for room in rooms for name in modules_of(room))
     assert "textual" not in tops(loaded(imports))
 
