@@ -47,32 +47,74 @@ def covers(config: Config) -> bool:
     return config.model_type in COVERED
 
 
+OnInput = Callable[[str, Array], None]
+"""Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
+
+
+def _unheard(_name: str, _input: Array) -> None:
+    pass
+
+
+class Forward:
+    """The forward pass in steps: ``embed``, ``layer`` for each layer, ``logits``.
+
+    Weights of a layer are handed to it, so that it can be run with others than the checkpoint's.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        defaults = COVERED[checkpoint.config.model_type]
+        config = Config({**defaults, **checkpoint.config.values}, checkpoint.config.path)
+        self._checkpoint, self._config = replace(checkpoint, config=config), config
+        self.layers = config.count("num_hidden_layers")
+
+    def weights(self, i: int) -> dict[str, Array]:
+        """Return the tensors of layer ``i``, without ``prefix(i)`` in their names."""
+        return {
+            name.removeprefix(prefix(i)): tensor.float32()
+            for name, tensor in self._checkpoint.tensors.items()
+            if name.startswith(prefix(i))
+        }
+
+    def embed(self, ids: Sequence[int]) -> Array:
+        """Return the first layer's input, shape (tokens, hidden)."""
+        scale = np.float32(self._config.number("embedding_multiplier", 1.0))
+        return _embed(self._checkpoint, ids) * scale
+
+    def layer(
+        self, i: int, weights: dict[str, Array], hidden: Array, on_input: OnInput = _unheard
+    ) -> Array:
+        """Return the output of layer ``i`` for its input, both of shape (tokens, hidden)."""
+        turn = _rotation(self._config, len(hidden))
+        if not _turned(self._config, i):
+            turn = np.ones_like(turn[0]), np.zeros_like(turn[1])
+        layer = _Layer(self._config, weights, on_input)
+        return layer.forward(hidden, turn)
+
+    def logits(self, hidden: Array) -> Array:
+        """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
+        norm = self._checkpoint.tensors["model.norm.weight"].float32()
+        hidden = _rms_norm(hidden, norm, self._config.number("rms_norm_eps", 1e-6))
+        scale = np.float32(self._config.number("logits_scaling", 1.0))
+        return _head(self._checkpoint, hidden) / scale
+
+
+def prefix(i: int) -> str:
+    """Return what the names of the tensors of layer ``i`` begin with."""
+    return f"model.layers.{i}."
+
+
 def reference_logits(
     checkpoint: Checkpoint,
     ids: Sequence[int],
     on_layer: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Array:
     """Return the logits after each token, shape (tokens, vocabulary), float32."""
-    defaults = COVERED[checkpoint.config.model_type]
-    config = Config({**defaults, **checkpoint.config.values}, checkpoint.config.path)
-    checkpoint, tensors = replace(checkpoint, config=config), checkpoint.tensors
-    layers = config.count("num_hidden_layers")
-    epsilon = config.number("rms_norm_eps", 1e-6)
-    hidden = _embed(checkpoint, ids) * np.float32(config.number("embedding_multiplier", 1.0))
-    rotation = _rotation(config, len(ids))
-    unturned = np.ones_like(rotation[0]), np.zeros_like(rotation[1])
-    for i in range(layers):
-        prefix = f"model.layers.{i}."
-        layer = {
-            name.removeprefix(prefix): tensor.float32()
-            for name, tensor in tensors.items()
-            if name.startswith(prefix)
-        }
-        turn = rotation if _turned(config, i) else unturned
-        hidden = _layer(config, layer, hidden, turn, epsilon)
-        on_layer(i + 1, layers)
-    hidden = _rms_norm(hidden, tensors["model.norm.weight"].float32(), epsilon)
-    return _head(checkpoint, hidden) / np.float32(config.number("logits_scaling", 1.0))
+    forward = Forward(checkpoint)
+    hidden = forward.embed(ids)
+    for i in range(forward.layers):
+        hidden = forward.layer(i, forward.weights(i), hidden)
+        on_layer(i + 1, forward.layers)
+    return forward.logits(hidden)
 
 
 def _turned(config: Config, i: int) -> bool:
@@ -85,15 +127,59 @@ def _turned(config: Config, i: int) -> bool:
     return (i + 1) % config.count("no_rope_layer_interval", 4) != 0
 
 
-def _layer(
-    config: Config, layer: dict[str, Array], x: Array, turn: tuple[Array, Array], epsilon: float
-) -> Array:
-    share = np.float32(config.number("residual_multiplier", 1.0))
-    if INPUT not in layer:
-        x = x + _rms_norm(_attention(config, layer, x, *turn), layer[MIDDLE], epsilon)
-        return x + _rms_norm(_mlp(layer, x), layer[AFTER], epsilon)
-    x = x + share * _attention(config, layer, _rms_norm(x, layer[INPUT], epsilon), *turn)
-    return x + share * _mlp(layer, _rms_norm(x, layer[MIDDLE], epsilon))
+class _Layer:
+    """One layer: its weights, and who hears of their inputs."""
+
+    def __init__(self, config: Config, weights: dict[str, Array], on_input: OnInput) -> None:
+        self._config, self._weights, self._on_input = config, weights, on_input
+        self._epsilon = config.number("rms_norm_eps", 1e-6)
+
+    def forward(self, x: Array, turn: tuple[Array, Array]) -> Array:
+        share = np.float32(self._config.number("residual_multiplier", 1.0))
+        if INPUT not in self._weights:
+            x = x + self._norm(self._attention(x, *turn), MIDDLE)
+            return x + self._norm(self._mlp(x), AFTER)
+        x = x + share * self._attention(self._norm(x, INPUT), *turn)
+        return x + share * self._mlp(self._norm(x, MIDDLE))
+
+    def _norm(self, x: Array, name: str) -> Array:
+        return _rms_norm(x, self._weights[name], self._epsilon)
+
+    def _linear(self, name: str, x: Array) -> Array:
+        self._on_input(name, x)
+        y = x @ self._weights[f"{name}.weight"].T
+        bias = self._weights.get(f"{name}.bias")
+        return y if bias is None else y + bias
+
+    def _attention(self, x: Array, cos: Array, sin: Array) -> Array:
+        tokens = len(x)
+        heads = self._config.count("num_attention_heads")
+        kv_heads = self._config.count("num_key_value_heads", heads)
+        dim = cos.shape[-1] * 2
+
+        def split(part: str, count: int) -> Array:
+            y = self._linear(f"self_attn.{part}_proj", x)
+            weight = self._weights.get(f"self_attn.{part}_norm.weight")
+            if weight is not None:  # over each head (Qwen3) or over all of them (OLMo 2)
+                y = _rms_norm(y.reshape(tokens, -1, len(weight)), weight, self._epsilon)
+            return y.reshape(tokens, count, dim).swapaxes(0, 1)
+
+        q, k = (_rotate(split(p, c), cos, sin) for p, c in (("q", heads), ("k", kv_heads)))
+        v = split("v", kv_heads)
+        k, v = (np.repeat(a, heads // kv_heads, axis=0) for a in (k, v))
+        scale = self._config.number("attention_multiplier", dim**-0.5)
+        scores = q @ k.swapaxes(1, 2) * np.float32(scale)
+        scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        mixed = (weights @ v).swapaxes(0, 1).reshape(tokens, heads * dim)
+        return self._linear("self_attn.o_proj", mixed.astype(np.float32))
+
+    def _mlp(self, x: Array) -> Array:
+        gate = self._linear("mlp.gate_proj", x)
+        with np.errstate(over="ignore"):
+            gate = gate / (1 + np.exp(-gate))
+        return self._linear("mlp.down_proj", gate * self._linear("mlp.up_proj", x))
 
 
 def _shared_names(checkpoint: Checkpoint) -> tuple[str, str]:
@@ -126,45 +212,6 @@ def _rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
     scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon))
     normed: Array = (x * scale * weight).astype(np.float32)
     return normed
-
-
-def _linear(layer: dict[str, Array], name: str, x: Array) -> Array:
-    y = x @ layer[f"{name}.weight"].T
-    bias = layer.get(f"{name}.bias")
-    return y if bias is None else y + bias
-
-
-def _attention(config: Config, layer: dict[str, Array], x: Array, cos: Array, sin: Array) -> Array:
-    tokens = len(x)
-    heads = config.count("num_attention_heads")
-    kv_heads = config.count("num_key_value_heads", heads)
-    dim = cos.shape[-1] * 2
-
-    def split(part: str, count: int) -> Array:
-        y = _linear(layer, f"self_attn.{part}_proj", x)
-        weight = layer.get(f"self_attn.{part}_norm.weight")
-        if weight is not None:  # over each head (Qwen3) or over all of them (OLMo 2)
-            y = y.reshape(tokens, -1, len(weight))
-            y = _rms_norm(y, weight, config.number("rms_norm_eps", 1e-6))
-        return y.reshape(tokens, count, dim).swapaxes(0, 1)
-
-    q, k = (_rotate(split(p, c), cos, sin) for p, c in (("q", heads), ("k", kv_heads)))
-    v = split("v", kv_heads)
-    k, v = (np.repeat(a, heads // kv_heads, axis=0) for a in (k, v))
-    scale = config.number("attention_multiplier", dim**-0.5)
-    scores = q @ k.swapaxes(1, 2) * np.float32(scale)
-    scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    mixed = (weights @ v).swapaxes(0, 1).reshape(tokens, heads * dim)
-    return _linear(layer, "self_attn.o_proj", mixed.astype(np.float32))
-
-
-def _mlp(layer: dict[str, Array], x: Array) -> Array:
-    gate = _linear(layer, "mlp.gate_proj", x)
-    with np.errstate(over="ignore"):
-        gate = gate / (1 + np.exp(-gate))
-    return _linear(layer, "mlp.down_proj", gate * _linear(layer, "mlp.up_proj", x))
 
 
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pitool.convert import reference as forward
 from pitool.convert.gguf import importance
+from pitool.convert.reference import Forward
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import BadInput
@@ -25,16 +25,20 @@ def matrix(tensors: dict[str, list[list[float]]]) -> importance.ImportanceMatrix
 
 
 @pytest.mark.engine
-def test_collected_squares_are_those_of_our_own_forward_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_collected_squares_are_those_of_our_own_forward_pass(tmp_path: Path) -> None:
     """The inputs of every linear layer, squared and summed in numpy on the checkpoint itself."""
     folder = write_checkpoint(tmp_path / "c", kind="F32", num_hidden_layers=2)
     path = write_float(folder, tmp_path / "c.gguf", "F32")
     ids = np.random.default_rng(1).integers(3, 500, 100).tolist()
     seen: list[NDArray[np.float64]] = []
-    monkeypatch.setattr(forward, "_linear", _spying(forward._linear, seen))
-    forward.reference_logits(checkpoint_of(folder), ids)
+
+    def see(_name: str, x: NDArray[np.float32]) -> None:
+        seen.append((x.astype(np.float64) ** 2).sum(0))
+
+    forward = Forward(checkpoint_of(folder))
+    hidden = forward.embed(ids)
+    for i in range(forward.layers):
+        hidden = forward.layer(i, forward.weights(i), hidden, see)
     order = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
     settings = Settings(256, 1, 1, micro_batch=64, outputs=64, kv_type="f32", collect=True)
     with worker.start("gguf", path, settings) as engine:
@@ -47,14 +51,6 @@ def test_collected_squares_are_those_of_our_own_forward_pass(
         np.testing.assert_allclose(mean[0], squares / len(ids), rtol=2e-2, atol=1e-5)
     assert found.weights("token_embd.weight") is not None  # the head of a tied model
     assert found.tokens == 100
-
-
-def _spying(real: object, seen: list[NDArray[np.float64]]) -> object:
-    def linear(layer: dict[str, NDArray[np.float32]], name: str, x: NDArray[np.float32]) -> object:
-        seen.append((x.astype(np.float64) ** 2).sum(0))
-        return real(layer, name, x)  # type: ignore[operator]
-
-    return linear
 
 
 def test_the_gguf_kind_has_llama_cpps_names_and_sums(tmp_path: Path) -> None:

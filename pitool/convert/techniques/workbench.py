@@ -1,0 +1,151 @@
+"""What a technique works with: the checkpoint, calibration tokens, a scratch folder.
+
+Owns the walk over the layers with their inputs: memory is that of one layer, and of the hidden
+state of the calibration tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.convert.gguf.importance import OpenCalibrator
+from pitool.convert.progress import Progress, Silent
+from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
+from pitool.convert.techniques.base import Floats
+from pitool.errors import BadInput
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """``calibration``: windows of token ids; ``folder``: scratch, emptied by its owner.
+
+    ``open_calibrator``: an engine that sums squared activations, for importance matrices.
+    """
+
+    checkpoint: Checkpoint
+    folder: Path
+    calibration: tuple[tuple[int, ...], ...] = ()
+    threads: int = 1
+    progress: Progress = field(default_factory=Silent)
+    open_calibrator: OpenCalibrator | None = None
+
+    def matrices(self) -> list[str]:
+        """Return the names of the layers' linear weights, layer by layer.
+
+        These are what a technique quantises. BadInput where a family names them otherwise.
+        """
+        names = [n for n in self.checkpoint.tensors if _MATRIX.fullmatch(n)]
+        if not names:
+            family = self.checkpoint.config.model_type
+            raise BadInput(
+                f"the layers of a {family!r} model have no matrices that this technique knows",
+                "take one of the GGUF techniques",
+            )
+        return sorted(names, key=lambda name: (int(name.split(".")[2]), name))
+
+    def read(self, name: str) -> Floats:
+        """Return a tensor of the checkpoint in float32."""
+        return self.checkpoint.tensors[name].float32()
+
+    def weights(self) -> Iterator[tuple[str, Floats]]:
+        """Yield the layers' linear weights one after the other, and count them as progress."""
+        names = self.matrices()
+        self.progress.stage("quantising", len(names))
+        for name in names:
+            yield name, self.read(name)
+            self.progress.advance(1)
+
+    def walk(self) -> Iterator[Layer]:
+        """Yield the layers in order, each with the inputs that those before it really give.
+
+        What was replaced in a layer is used for the inputs of the next one. BadInput without
+        calibration tokens, or for a family that the forward pass does not cover.
+        """
+        if not self.calibration:
+            raise BadInput("there is no calibration text", "give one with --text FILE")
+        if not covers(self.checkpoint.config):
+            raise BadInput(
+                f"the inputs of a {self.checkpoint.config.model_type!r} model's layers are not"
+                f" known: the forward pass covers {', '.join(COVERED)}",
+                "take a technique without calibration, or a GGUF type",
+            )
+        forward = Forward(self.checkpoint)
+        hidden = [forward.embed(window) for window in self.calibration]
+        self.progress.stage("quantising by layer", forward.layers)
+        for i in range(forward.layers):
+            layer = Layer(i, forward.weights(i), forward, hidden)
+            yield layer
+            hidden = layer.outputs()
+            self.progress.advance(1)
+
+
+class Layer:
+    """A layer in a walk: its tensors by short name (``self_attn.q_proj.weight``), its inputs."""
+
+    def __init__(
+        self, index: int, weights: dict[str, Floats], forward: Forward, hidden: Sequence[Floats]
+    ) -> None:
+        self.index, self.weights = index, weights
+        self._forward, self._hidden = forward, hidden
+
+    @property
+    def matrices(self) -> list[str]:
+        """Short names of the linear weights in the order in which data flows through them."""
+        order = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+        found = [n for n in self.weights if _MATRIX.fullmatch(self.full(n))]
+        return sorted(found, key=lambda name: order.index(name.split(".")[-2]))
+
+    def full(self, name: str) -> str:
+        """Return the checkpoint's name of a short one."""
+        return f"{prefix(self.index)}{name}"
+
+    def replace(self, name: str, values: Floats) -> None:
+        """Let the layer compute with other values from now on."""
+        self.weights[name] = values.astype(np.float32, copy=False)
+
+    def run(self, on_input: OnInput) -> list[Floats]:
+        """Run the calibration windows through the layer; return its outputs.
+
+        ``on_input`` hears of every linear weight's module (``self_attn.q_proj``) and of its
+        inputs, (tokens, in), window by window. Weights that share an input hear the same array.
+        """
+        return [self._forward.layer(self.index, self.weights, h, on_input) for h in self._hidden]
+
+    def outputs(self) -> list[Floats]:
+        """Return the layer's outputs with its weights as they are, (tokens, hidden) a window."""
+        return self.run(lambda _name, _input: None)
+
+    def gather(self, measure: Callable[[Floats], Floats]) -> dict[str, Floats]:
+        """Return the sum over all windows of what is measured of each input, by module."""
+        sums: dict[str, Floats] = {}
+        last: tuple[Floats | None, Floats | None] = (None, None)
+
+        def hear(name: str, x: Floats) -> None:
+            nonlocal last
+            if last[0] is not x:
+                last = (x, measure(x))
+            assert last[1] is not None
+            sums[name] = sums[name] + last[1] if name in sums else last[1]
+
+        self.run(hear)
+        return sums
+
+    def hessians(self) -> dict[str, Floats]:
+        """Return 2 / tokens * X^T X of each module's inputs, (in, in): GPTQ's Hessian."""
+        tokens = sum(len(hidden) for hidden in self._hidden)
+        scale = np.float32(2 / tokens)
+        return self.gather(lambda x: (x.T @ x) * scale)
+
+    def magnitudes(self) -> dict[str, Floats]:
+        """Return the mean of |input| of each column, (in,), by module: AWQ's saliency."""
+        tokens = np.float32(sum(len(hidden) for hidden in self._hidden))
+        return self.gather(lambda x: np.abs(x).sum(0) / tokens)
