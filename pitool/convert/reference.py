@@ -47,7 +47,7 @@ def covers(config: Config) -> bool:
     return config.model_type in COVERED
 
 
-OnInput = Callable[[str, Array], None]
+OnInput = Callable[[str, Array], object]
 """Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
 
 

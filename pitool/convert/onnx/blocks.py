@@ -50,8 +50,8 @@ def quantise_blocks(rows: Floats, bits: int, block: int, *, asymmetric: bool) ->
     levels = values * inverse[..., None]
     levels += zeros[..., None] + np.float32(0.5)
     np.clip(levels, 0, largest, out=levels)
-    weights = _pack(levels.astype(np.uint8), bits)
-    packed = _pack(_even(zeros.astype(np.uint8), bits), bits) if asymmetric else None
+    weights = pack(levels.astype(np.uint8), bits)
+    packed = pack(even(zeros.astype(np.uint8), bits), bits) if asymmetric else None
     return Blocks(weights, scales.astype(np.float32), packed)
 
 
@@ -70,11 +70,11 @@ def _inverse(scales: Floats) -> Floats:
     return inverse
 
 
-def _even(levels: Bytes, bits: int) -> Bytes:
+def even(levels: Bytes, bits: int) -> Bytes:
     """Add a column where two levels share a byte and one has no partner."""
     return np.pad(levels, ((0, 0), (0, levels.shape[1] % 2))) if bits == 4 else levels
 
 
-def _pack(levels: Bytes, bits: int) -> NDArray[Any]:
+def pack(levels: Bytes, bits: int) -> NDArray[Any]:
     """Put two 4-bit levels into a byte, the first in the low half."""
     return levels[..., ::2] | levels[..., 1::2] << 4 if bits == 4 else levels

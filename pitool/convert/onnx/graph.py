@@ -25,6 +25,7 @@ CONTRIBUTED = frozenset(
         "FusedMatMul",
         "GatherBlockQuantized",
         "GroupQueryAttention",
+        "MatMulIntegerToFloat",
         "MatMulNBits",
         "QuickGelu",
         "SkipSimplifiedLayerNormalization",

@@ -128,20 +128,25 @@ class Weights:
         self._on_bytes(array.nbytes)
 
     def _dynamic(self, value: str, name: str, parts: Sequence[Part], bias: str) -> str:
+        inputs = [value, *self._rows(name, parts)]
+        return self._graph.node("DynamicQuantizeMatMul", with_optional(inputs, 4, bias), name)
+
+    def _rows(self, name: str, parts: Sequence[Part]) -> tuple[str, str]:
+        """Write a matrix in 8 bits, inputs first; return its name and that of its rows' scales."""
         quantised = [quantise_rows(slab) for slab in self._slabs(parts)]
         weights = np.concatenate([rows for rows, _ in quantised])
         scales = np.concatenate([scale for _, scale in quantised])
         del quantised
+        stored = self._transposed(f"{name}.weight", weights)
+        return stored, self.stored_vector(f"{name}.scales", scales)
+
+    def _transposed(self, name: str, weights: NDArray[Any]) -> str:
+        """Write a matrix with inputs first; return its name."""
         self._graph.begin()
         step = max(1, SLAB_BYTES // len(weights))
         for first in range(0, weights.shape[1], step):
             self._append(weights[:, first : first + step].T)
-        inputs = [
-            value,
-            self._graph.end(f"{name}.weight", np.int8, weights.shape[::-1]),
-            self.stored_vector(f"{name}.scales", scales),
-        ]
-        return self._graph.node("DynamicQuantizeMatMul", _with(inputs, 4, bias), name)
+        return self._graph.end(name, weights.dtype, weights.shape[::-1])
 
     def _blocks(
         self, name: str, parts: Sequence[Part], bits: int
@@ -181,7 +186,7 @@ class Weights:
     ) -> str:
         return self._graph.node(
             "MatMulNBits",
-            _with([value, *names], 5, bias),
+            with_optional([value, *names], 5, bias),
             name,
             N=shape[0],
             K=shape[1],
@@ -224,6 +229,6 @@ class Weights:
         return hidden, lambda value, to: self._block_matmul(value, to, tensors, shape, bits, "")
 
 
-def _with(inputs: list[str], place: int, last: str) -> list[str]:
+def with_optional(inputs: Sequence[str], place: int, last: str) -> list[str]:
     """Put an optional input at its place, empty ones before it."""
-    return [*inputs, *[""] * (place - len(inputs)), last] if last else inputs
+    return [*inputs, *[""] * (place - len(inputs)), last] if last else list(inputs)

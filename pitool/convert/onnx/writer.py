@@ -25,6 +25,7 @@ from pitool.spec.onnx_weights import OnnxQuantisation, padded_head
 # Rotations are stored for so many positions unless more are planned: longer prompts than a board
 # processes in minutes.
 POSITIONS = 32768
+MakeWeights = Callable[[Graph, Checkpoint, OnnxQuantisation, OnBytes], Weights]
 COPIED = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", CHAT_TEMPLATE)
 
 
@@ -36,11 +37,13 @@ def write_onnx(
     context: int = 0,
     on_bytes: OnBytes = lambda _: None,
     on_layer: Callable[[], None] = lambda: None,
+    make_weights: MakeWeights = Weights,
 ) -> Path:
     """Write the model at ``kind`` into ``folder``, which is made; return the folder.
 
     ``context``: tokens that it must take, within what it was trained for. ``on_bytes`` hears of
-    stored bytes. BadInput for a family or setting that the graph cannot express.
+    stored bytes; ``make_weights`` stores matrices otherwise. BadInput for a family or setting
+    that the graph cannot express.
     """
     config = checkpoint.config
     decoder = read_decoder(config)
@@ -55,7 +58,7 @@ def write_onnx(
     name = checkpoint.source.id.rpartition("/")[2]
     count = str(_count(checkpoint, decoder))
     with Graph(folder) as graph:
-        weights = Weights(graph, checkpoint, kind, on_bytes)
+        weights = make_weights(graph, checkpoint, kind, on_bytes)
         DecoderGraph(graph, weights, decoder, positions, on_layer).build()
         graph.save(name, {"name": name, "quantisation": kind.name, "parameters": count})
     write_config(folder, checkpoint, decoder, positions)

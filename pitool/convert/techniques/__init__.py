@@ -19,6 +19,18 @@ TECHNIQUES: dict[str, tuple[str, str]] = {
     "fp32": ("gguf", "FP32"),
     "fp16": ("gguf", "FP16"),
     "bf16": ("gguf", "BF16"),
+    "dynamic-int8": ("onnx_dynamic", "TECHNIQUE"),
+    "static-int8": ("onnx_static", "TECHNIQUE"),
+    "onnx-int8": ("onnx_library", "TECHNIQUE"),
+    "nbits-int8": ("onnx_nbits", "INT8"),
+    "nbits-int4": ("onnx_nbits", "INT4"),
+    "nbits-int4-head8": ("onnx_nbits", "INT4_HEAD8"),
+    "nbits-int4-asymmetric": ("onnx_nbits", "INT4_ASYMMETRIC"),
+    **{
+        f"{kind}{suffix}": ("gguf", f"{kind.upper()}{suffix.upper().replace('-', '_')}")
+        for kind in ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_nl", "q4_0", "q3_k_s", "q2_k")
+        for suffix in ("", "-imatrix")
+    },
 }
 
 

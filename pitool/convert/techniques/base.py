@@ -58,8 +58,9 @@ class Grid:
 
     ``levels`` (rows, columns) uint8, below 2 ** ``bits``, not packed; ``scales`` (rows, blocks);
     ``zeros`` (rows, blocks): uint8 levels, or float32 where a technique has zero points between
-    the levels (HQQ); None for half of the range. ``bits`` is 4 or 8; ``block`` a power of two of
-    at least 16; the last block may be short. One scale a row is a block of at least the columns.
+    the levels (HQQ; 4 bits only); None for half of the range. ``bits`` is 4 or 8; ``block`` a
+    power of two of at least 16; the last block may be short. One scale a row is a block of at
+    least the columns.
     """
 
     name: str
@@ -74,10 +75,17 @@ class Grid:
         blocks = (rows, -(-columns // self.block))
         if self.bits not in (4, 8) or self.block < 16 or self.block & (self.block - 1):
             raise ValueError(f"{self.name}: no kernel has {self.bits} bits in {self.block}")
+        if self.bits == 8 and self.between:
+            raise ValueError(f"{self.name}: no kernel has zero points between 8-bit levels")
         if self.scales.shape != blocks or (self.zeros is not None and self.zeros.shape != blocks):
             raise ValueError(f"{self.name}: scales or zeros are not of shape {blocks}")
         if self.levels.size and int(self.levels.max()) >= 1 << self.bits:
             raise ValueError(f"{self.name}: a level does not fit into {self.bits} bits")
+
+    @property
+    def between(self) -> bool:
+        """Whether zero points lie between the levels."""
+        return self.zeros is not None and self.zeros.dtype != np.uint8
 
     @property
     def values(self) -> Floats:
@@ -98,9 +106,7 @@ class Grid:
         size = rows * blocks * (self.block * self.bits // 8 + 4)
         if self.zeros is None:
             return size
-        if self.zeros.dtype == np.uint8:
-            return size + rows * -(-blocks * self.bits // 8)
-        return size + rows * blocks * 4
+        return size + rows * (4 * blocks if self.between else -(-blocks * self.bits // 8))
 
 
 Stored = Dense | Grid

@@ -6,6 +6,7 @@ state of the calibration tokens.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,16 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 
 
+def is_matrix(name: str) -> bool:
+    """Tell whether a tensor is a linear weight of a layer: what a technique quantises."""
+    return _MATRIX.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Workbench:
     """``calibration``: windows of token ids; ``folder``: scratch, emptied by its owner.
 
+    ``shared``: what several techniques begin with lies there, None for in ``folder``;
     ``open_calibrator``: an engine that sums squared activations, for importance matrices.
     """
 
@@ -37,13 +44,23 @@ class Workbench:
     threads: int = 1
     progress: Progress = field(default_factory=Silent)
     open_calibrator: OpenCalibrator | None = None
+    shared: Path | None = None
+
+    def once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """Return a file that techniques share, made where it is not there yet."""
+        path = (self.shared or self.folder) / name
+        if not path.is_file():
+            temporary = path.with_name(f".{name}.{os.getpid()}.partial")
+            make(temporary)
+            temporary.replace(path)
+        return path
 
     def matrices(self) -> list[str]:
         """Return the names of the layers' linear weights, layer by layer.
 
         These are what a technique quantises. BadInput where a family names them otherwise.
         """
-        names = [n for n in self.checkpoint.tensors if _MATRIX.fullmatch(n)]
+        names = [n for n in self.checkpoint.tensors if is_matrix(n)]
         if not names:
             family = self.checkpoint.config.model_type
             raise BadInput(
@@ -101,7 +118,7 @@ class Layer:
     def matrices(self) -> list[str]:
         """Short names of the linear weights in the order in which data flows through them."""
         order = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-        found = [n for n in self.weights if _MATRIX.fullmatch(self.full(n))]
+        found = [n for n in self.weights if is_matrix(self.full(n))]
         return sorted(found, key=lambda name: order.index(name.split(".")[-2]))
 
     def full(self, name: str) -> str:

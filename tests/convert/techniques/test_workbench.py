@@ -89,6 +89,8 @@ def test_a_grid_that_no_kernel_reads_is_refused() -> None:
         Grid("m", levels, scales, None, bits=3, block=32)
     with pytest.raises(ValueError, match="no kernel"):
         Grid("m", levels, scales, None, bits=4, block=24)
+    with pytest.raises(ValueError, match="between"):
+        Grid("m", levels, scales, scales * np.float32(3), bits=8, block=32)
     with pytest.raises(ValueError, match="shape"):
         Grid("m", levels, scales, None, bits=4, block=16)
     with pytest.raises(ValueError, match="does not fit"):

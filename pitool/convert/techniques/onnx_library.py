@@ -1,0 +1,79 @@
+"""ONNX INT8 by onnxruntime's own tool: ``quantize_dynamic`` on the float graph.
+
+One scale for a whole weight, its default. The library holds the model in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from pitool.convert.onnx.graph import DATA, GRAPH
+from pitool.convert.onnx.weights import Part, Weights
+from pitool.convert.onnx.writer import write_onnx
+from pitool.convert.techniques.base import Made, Technique
+from pitool.convert.techniques.workbench import Workbench
+from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+
+
+class PlainWeights(Weights):
+    """``Weights`` with the standard's MatMul, which the library knows, on transposed matrices."""
+
+    def matmul(
+        self,
+        value: str,
+        name: str,
+        parts: Sequence[Part],
+        *,
+        head: bool = False,  # noqa: ARG002 - the head is a matrix like any other
+    ) -> str:
+        """Write the matrix with inputs first and multiply."""
+        bias = self._bias(name, parts)
+        weight = self._transposed(f"{name}.weight", np.concatenate(list(self._slabs(parts))))
+        if not bias:
+            return self._graph.node("MatMul", [value, weight], name)
+        product = self._graph.node("MatMul", [value, weight], f"{name}.product")
+        return self._graph.node("Add", [product, bias], name)
+
+    def embedding(self, ids: str, part: Part) -> tuple[str, None]:
+        """Write the embedding, which the head does not share: the library quantises only it."""
+        hidden, _ = super().embedding(ids, part)
+        return hidden, None
+
+
+def make(bench: Workbench) -> Made:
+    """Write the float graph and let the library quantise it."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    plain, folder = bench.folder / "float", bench.folder / "onnx-int8"
+    bench.progress.stage("quantising with onnxruntime", 1)
+    write_onnx(plain, bench.checkpoint, ONNX_QUANTISATIONS["FP32"], make_weights=PlainWeights)
+    shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(GRAPH, DATA))
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a step that is for other graphs
+    options: dict[str, Any] = {"DefaultTensorType": TensorProto.FLOAT}
+    quantize_dynamic(
+        plain / GRAPH,
+        folder / GRAPH,
+        op_types_to_quantize=["MatMul", "Gather"],
+        weight_type=QuantType.QInt8,
+        use_external_data_format=True,
+        extra_options=options,
+    )
+    shutil.rmtree(plain)
+    return Made("onnx", folder)
+
+
+TECHNIQUE = Technique(
+    name="onnx-int8",
+    title="ONNX INT8",
+    effect="Rounds each weight to 8 bits with one scale, and each product's input as it comes.",
+    source="onnxruntime.quantization.quantize_dynamic",
+    make=make,
+    bits=8,
+    kernel="onnxruntime",
+)

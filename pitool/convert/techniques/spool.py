@@ -1,0 +1,150 @@
+"""A technique's stream on the disk: tensors come in any order and are read in any order.
+
+Values lie in a safetensors file in float32, which makes them a checkpoint that every writer
+reads; grids lie beside it. Memory is one tensor's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.tensors import SINGLE, Tensor, read_header, to_float32
+from pitool.convert.onnx.blocks import quantise_blocks
+from pitool.convert.techniques.base import Floats, Grid, Stored
+from pitool.convert.techniques.workbench import EMBEDDING, HEAD, is_matrix
+from pitool.errors import PitoolError
+
+SLAB_BYTES = 16 << 20
+HEAD_BLOCK = 32
+# Bytes that a weight takes on the disk while a stream becomes an artifact: value, level, artifact.
+BYTES_A_WEIGHT = 9
+
+
+class Spool:
+    """Takes ``Stored`` after ``Stored``; then ``checkpoint`` has the values and ``grid`` the grids.
+
+    ``bytes``: what all tensors take in the technique's format.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, folder: Path) -> None:
+        self._original, self._folder = checkpoint, folder
+        folder.mkdir(parents=True)
+        self._path = folder / SINGLE
+        write_header(self._path, checkpoint.tensors)
+        self._places = {tensor.name: tensor for tensor in read_header(self._path)}
+        self._sizes: dict[str, int] = {}
+        self._grids: dict[str, Path] = {}
+
+    def take(self, stream: Iterator[Stored]) -> None:
+        """Store everything of a stream; PitoolError for a tensor that cannot be the model's."""
+        with self._path.open("r+b") as file:
+            for stored in stream:
+                self._take(file, stored)
+
+    def _take(self, file: BinaryIO, stored: Stored) -> None:
+        place, values = self._places.get(stored.name), stored.values
+        if place is None or place.shape != values.shape or not np.isfinite(values).all():
+            raise PitoolError(
+                f"the technique made a tensor {stored.name!r} of {values.shape} that is not the"
+                " model's or not finite",
+                "report it",
+            )
+        file.seek(place.start)
+        file.write(np.ascontiguousarray(values, np.float32).data)
+        self._sizes[stored.name] = stored.bytes
+        if isinstance(stored, Grid):
+            path = self._folder / f"{stored.name}.npz"
+            arrays: dict[str, Any] = {"levels": stored.levels, "scales": stored.scales}
+            if stored.zeros is not None:
+                arrays["zeros"] = stored.zeros
+            np.savez(path, allow_pickle=False, shape=[stored.bits, stored.block], **arrays)
+            self._grids[stored.name] = path
+
+    def finish(self) -> None:
+        """Fill in what the technique left: embedding and head in 8-bit blocks, others as is."""
+        with self._path.open("r+b") as file:
+            for name, tensor in self._original.tensors.items():
+                if name not in self._sizes:
+                    self._sizes[name] = self._fill(file, tensor)
+
+    def _fill(self, file: BinaryIO, tensor: Tensor) -> int:
+        place = self._places[tensor.name]
+        file.seek(place.start)
+        table = tensor.name in (EMBEDDING, HEAD) and tensor.shape[1] % HEAD_BLOCK == 0
+        size = 0
+        for slab in tensor.slabs(SLAB_BYTES):
+            values = to_float32(slab, tensor.kind)
+            if table:
+                grid = head_grid(tensor.name, values)
+                values, size = grid.values, size + grid.bytes
+            else:
+                size += values.size * (2 if is_matrix(tensor.name) else 4)
+            file.write(np.ascontiguousarray(values).data)
+        return size
+
+    def grid(self, name: str) -> Grid | None:
+        """Return what lies on a grid."""
+        path = self._grids.get(name)
+        if path is None:
+            return None
+        with np.load(path, allow_pickle=False) as found:
+            bits, block = found["shape"].tolist()
+            zeros = found["zeros"] if "zeros" in found.files else None
+            return Grid(name, found["levels"], found["scales"], zeros, bits, block)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors in the technique's format; a head that is the embedding once."""
+        tied = self._original.config.flag("tie_word_embeddings", default=False)
+        twice = {HEAD} if tied and EMBEDDING in self._sizes else set()
+        return sum(size for name, size in self._sizes.items() if name not in twice)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint with the spooled values."""
+        return replace(self._original, tensors=self._places)
+
+    @property
+    def with_original_tables(self) -> Checkpoint:
+        """The same with embedding and head as they were, for a writer that quantises them."""
+        kept = {n: t for n, t in self._original.tensors.items() if n in (EMBEDDING, HEAD)}
+        return replace(self._original, tensors={**self._places, **kept})
+
+    def remove(self) -> None:
+        """Free the disk."""
+        shutil.rmtree(self._folder)
+
+
+def head_grid(name: str, values: Floats) -> Grid:
+    """Return rows of embedding or head in 8-bit blocks, as ``INT8`` of the ONNX writer."""
+    made = quantise_blocks(values, 8, HEAD_BLOCK, asymmetric=False)
+    levels = made.weights.reshape(len(values), -1)[:, : values.shape[1]]
+    return Grid(name, levels, made.scales, None, 8, HEAD_BLOCK)
+
+
+def write_header(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file for the same tensors in float32, all zeros; sparse where it can."""
+    header, at = {}, 0
+    for name, tensor in tensors.items():
+        size = 4 * prod(tensor.shape)
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + size],
+        }
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + at)
