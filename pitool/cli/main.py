@@ -22,6 +22,7 @@ from pitool.errors import DoesNotFit, Interrupted, PitoolError
 COMMANDS = {
     "plan": "pitool.cli.plan",
     "convert": "pitool.cli.convert",
+    "compare": "pitool.cli.compare",
     "chat": "pitool.cli.chat",
     "run": "pitool.cli.run",
     "verify": "pitool.cli.verify",

@@ -64,7 +64,7 @@ def describe(work: Work, artifacts: Sequence[Artifact]) -> Manifest:
         tier=work.plan.tier_name,
         board=work.plan.board,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=versions(),
         artifacts=tuple(artifacts),
         licence=source.recipe.licence if source.recipe else None,
         reference=next(iter(_entries(work, compact.FILE_NAME)), None),
@@ -98,7 +98,8 @@ def artifact(
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of pitool and of what it makes artifacts with."""
     packages = ("llama-cpp-python", "gguf", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"pitool": pitool.__version__, "python": platform.python_version(), **versions}
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"pitool": pitool.__version__, "python": platform.python_version(), **found}

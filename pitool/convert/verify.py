@@ -143,12 +143,7 @@ def certify(
         raise PitoolError(
             f"{quantisation.name} gives logits that are not finite", "use another quantisation"
         )
-    result = summarise(
-        [
-            score(base, other, ids, windows.unscored(ids))
-            for base, other, ids in zip(reference.logits, logits, reference.windows, strict=True)
-        ]
-    )
+    result = diverge(reference, logits)
     chance = math.log(logits[0].shape[-1])
     if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
         raise PitoolError(
@@ -156,9 +151,7 @@ def certify(
             f" {result.mean_kl:.3g}",
             "report this model: its conversion is wrong",
         )
-    small = reference.compact
-    shown = [rows[: small.ids.shape[1]] for rows in logits[: len(small.ids)]]
-    return _certificate(result, compact.compare(small, shown).mean_kl, reference, source)
+    return certificate(result, logits, reference, source)
 
 
 def check_worst(certificates: Mapping[Quantisation, Certificate], worst: float | None) -> None:
@@ -172,9 +165,25 @@ def check_worst(certificates: Mapping[Quantisation, Certificate], worst: float |
             )
 
 
-def _certificate(
-    result: Divergence, compact_kl: float, reference: Reference, source: str
+def diverge(reference: Reference, logits: Sequence[NDArray[np.float32]]) -> Divergence:
+    """Return how far logits, one array (tokens, vocabulary) a window, are from the reference."""
+    return summarise(
+        [
+            score(base, other, ids, windows.unscored(ids))
+            for base, other, ids in zip(reference.logits, logits, reference.windows, strict=True)
+        ]
+    )
+
+
+def certificate(
+    result: Divergence,
+    logits: Sequence[NDArray[np.float32]],
+    reference: Reference,
+    source: str,
 ) -> Certificate:
+    """Return the certificate of an artifact with these logits, one array a window."""
+    small = reference.compact
+    shown = [rows[: small.ids.shape[1]] for rows in logits[: len(small.ids)]]
     return Certificate(
         reference=reference.of.format(source),
         text=reference.text,
@@ -186,5 +195,5 @@ def _certificate(
         reference_perplexity=result.base_perplexity,
         median_kl=result.median_kl,
         p99_kl=result.p99_kl,
-        compact_kl=compact_kl,
+        compact_kl=compact.compare(small, shown).mean_kl,
     )

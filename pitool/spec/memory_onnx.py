@@ -31,11 +31,22 @@ def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPl
     stored = stored_tensors(model, kind, positions)
     plain = sum(t.bytes for t in stored if not t.copied and t.name != EMBEDDING)
     shared = sum(t.bytes for t in stored if t.copied and t.name == EMBEDDING)
+    copied = sum(t.bytes for t in stored if t.copied)
+    return plan_stored(model, plain + shared, copied, kind.float_bytes, load)
+
+
+def plan_stored(
+    model: ModelShape, mapped: int, copied: int, float_bytes: int, load: Load
+) -> MemoryPlan:
+    """Return what the worker will hold of a graph with so many bytes mapped and repacked.
+
+    ``float_bytes``: of a number that is not quantised, which the KV cache's are.
+    """
     lines = [
-        MemoryLine("weights", plain + shared),
-        MemoryLine("prepacked copies", sum(t.bytes for t in stored if t.copied)),
+        MemoryLine("weights", mapped),
+        MemoryLine("prepacked copies", copied),
         MemoryLine("LoRA adapter", load.adapter),
-        MemoryLine(KV_CACHE, onnx_cache_bytes(model, kind, load.context)),
+        MemoryLine(KV_CACHE, _cache_bytes(model, float_bytes, load.context)),
         MemoryLine("compute buffers", compute_bytes(model, load) + ARENA_BYTES),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine("chat", CHAT_BYTES),
@@ -45,5 +56,9 @@ def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPl
 
 def onnx_cache_bytes(model: ModelShape, kind: OnnxQuantisation, context: int) -> int:
     """Return the bytes of keys and values: float32, or float16 in a half-precision graph."""
+    return _cache_bytes(model, kind.float_bytes, context)
+
+
+def _cache_bytes(model: ModelShape, float_bytes: int, context: int) -> int:
     row = model.kv_heads * padded_head(model.head_dim)
-    return 2 * model.layers * context * row * kind.float_bytes
+    return 2 * model.layers * context * row * float_bytes

@@ -40,3 +40,13 @@ def find_technique(name: str) -> Technique:
     technique: Technique = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
     assert technique.name == name.lower()
     return technique
+
+
+def find_techniques(names: str | None) -> tuple[Technique, ...]:
+    """Return techniques by their names with commas between, all of them for None."""
+    if names is None:
+        return tuple(find_technique(name) for name in TECHNIQUES)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise UsageError("--techniques names none", "give one such as q4_k_m, or leave it out")
+    return tuple(find_technique(name) for name in dict.fromkeys(wanted))

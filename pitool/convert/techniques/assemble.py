@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import onnx
-
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
@@ -15,12 +13,12 @@ from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.staging import check_disk
 from pitool.convert.techniques.base import Kernel, Made, Technique
+from pitool.convert.techniques.footprint import footprint
 from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.spool import BYTES_A_WEIGHT, Spool
 from pitool.convert.techniques.workbench import Workbench
-from pitool.spec import gguf
 from pitool.spec.formats import find_quantisation
-from pitool.spec.onnx import read_folder
+from pitool.spec.model import ModelShape
 from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
 
 
@@ -30,14 +28,16 @@ class Assembled:
 
     ``bytes``: of what the runtime opens, or, where ``kernel`` is None and the weights are
     dequantized for the evaluation, of the tensors in the technique's own format;
-    ``weight_bytes``: of the tensors alone; ``parameters``: count of weights. ``note``: what else
-    a reader of the table must know.
+    ``weight_bytes``: of the tensors alone; ``parameters``: count of weights; ``planned``: bytes
+    that the artifact needs in memory, None where it is not what would run. ``note``: what else a
+    reader of the table must know.
     """
 
     made: Made
     bytes: int
     weight_bytes: int
     parameters: int
+    planned: int | None
     kernel: Kernel | None
     note: str
 
@@ -50,30 +50,40 @@ class Assembled:
 def assemble(technique: Technique, bench: Workbench) -> Assembled:
     """Run a technique and return the artifact, which lies in the workbench's folder."""
     config = bench.checkpoint.config
-    parameters = model_shape(find_family(config), config).parameters
-    check_disk([(bench.folder, parameters * BYTES_A_WEIGHT)])
+    shape = model_shape(find_family(config), config)
+    check_disk([(bench.folder, shape.parameters * BYTES_A_WEIGHT)])
     result = technique.make(bench)
     if isinstance(result, Made):
-        total, weights = made_bytes(result)
-        return Assembled(result, total, weights, parameters, technique.kernel, technique.note)
+        return _runs(technique, shape, result)
     spool = Spool(bench.checkpoint, bench.folder / "spool")
     spool.take(result)
     spool.finish()
     bench.progress.stage("writing the artifact", 1)
     why_not = unpackable(config)
     if technique.kernel == "onnxruntime" and why_not is None:
-        made = write_grids(spool, bench.folder / technique.name)
-        total, weights = made_bytes(made)
-        kernel, note = technique.kernel, technique.note
+        assembled = _runs(technique, shape, write_grids(spool, bench.folder / technique.name))
     else:
         made = write_values(spool, bench.folder / f"{technique.name}.gguf")
-        total = weights = spool.bytes
-        kernel = None
         reason = f"not packed: {why_not}" if technique.kernel else ""
         note = "; ".join(filter(None, (technique.note, reason)))
+        assembled = Assembled(made, spool.bytes, spool.bytes, shape.parameters, None, None, note)
     spool.remove()
     bench.progress.advance(1)
-    return Assembled(made, total, weights, parameters, kernel, note)
+    return assembled
+
+
+def _runs(technique: Technique, shape: ModelShape, made: Made) -> Assembled:
+    """Return an artifact that a kernel runs."""
+    found = footprint(made, shape)
+    return Assembled(
+        made,
+        found.files,
+        found.weights,
+        shape.parameters,
+        found.memory.total,
+        technique.kernel,
+        technique.note,
+    )
 
 
 def write_grids(spool: Spool, folder: Path) -> Made:
@@ -92,18 +102,3 @@ def write_values(spool: Spool, path: Path) -> Made:
     vocabulary = read_vocabulary(checkpoint.folder, shape.vocabulary)
     write_gguf(path, checkpoint, family, shape, vocabulary, find_quantisation("F32"))
     return Made("gguf", path)
-
-
-def made_bytes(made: Made) -> tuple[int, int]:
-    """Return the bytes of the files that a runtime opens, and those of the weights in them."""
-    if made.format == "gguf":
-        header = gguf.read_header(made.entry)
-        return made.entry.stat().st_size, sum(tensor.bytes for tensor in header.tensors)
-    folder = read_folder(made.entry)
-    graph = onnx.load(folder.graph, load_external_data=False).graph
-    places: dict[str, int] = {}
-    for tensor in graph.initializer:
-        entry = {each.key: each.value for each in tensor.external_data}
-        if entry and not tensor.name.startswith("rotary."):
-            places[entry["offset"]] = int(entry["length"])
-    return folder.bytes, sum(places.values())

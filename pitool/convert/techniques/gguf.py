@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from pitool.convert.gguf import importance
+from pitool.convert.gguf.fallback import Foreign
+from pitool.convert.gguf.fallback import convert as convert_foreign
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.quantise import quantise
@@ -34,14 +36,25 @@ BITS = {"Q2_K": 2.6, "Q3_K_S": 3.4, "Q5_K_M": 5.7, "Q6_K": 6.6, "Q8_0": 8.5}
 
 
 def make_float(kind: str, bench: Workbench) -> Made:
-    """Write the checkpoint as a GGUF in a float type."""
+    """Write the checkpoint as a GGUF in a float type; that in F32 is shared."""
+    if kind == "F32":
+        return Made("gguf", exact(bench))
     return Made("gguf", write_float(kind, bench, bench.folder / f"{kind}.gguf"))
+
+
+def exact(bench: Workbench) -> Path:
+    """Return the checkpoint as a GGUF in F32, which the quantizer and the lab begin with."""
+    return bench.once(EXACT, lambda path: write_float("F32", bench, path))
 
 
 def write_float(kind: str, bench: Workbench, path: Path) -> Path:
     """Write the checkpoint as a GGUF in a float type; return the path."""
     checkpoint = bench.checkpoint
     family = find_family(checkpoint.config)
+    if isinstance(family, Foreign):
+        bench.progress.stage(f"writing {kind} with llama.cpp's own converter", 1)
+        convert_foreign(checkpoint.folder, path, find_quantisation(kind))
+        return path
     shape = model_shape(family, checkpoint.config)
     vocabulary = read_vocabulary(checkpoint.folder, shape.vocabulary)
     width = 4 if kind == "F32" else 2
@@ -53,7 +66,7 @@ def write_float(kind: str, bench: Workbench, path: Path) -> Path:
 
 def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Made:
     """Quantise with llama.cpp's own quantizer."""
-    source = bench.once(EXACT, lambda path: write_float("F32", bench, path))
+    source = exact(bench)
     matrix = None
     if with_importance:
         matrix = bench.once(IMPORTANCE, lambda path: _collect(bench, source, path))

@@ -1,0 +1,141 @@
+"""``pitool compare``: every quantization technique on one model, measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pitool.lab.row import Comparison
+
+FORMS = ("as_json", "as_csv", "as_markdown")
+
+
+@click.command("compare")
+@click.argument("model", required=False)
+@click.option("--techniques", metavar="NAMES", help="Such as q4_k_m,gptq-int4; all if not given.")
+@click.option("--list", "list_only", is_flag=True, help="Say what the techniques are, and end.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="Prompts to answer, one a line.")
+@click.option("--text", type=click.Path(path_type=Path), help="Text to measure and calibrate on.")
+@click.option("--save", type=click.Path(path_type=Path), help="Keep artifacts there as bundles.")
+@click.option("--ram", metavar="TIER", help="Say which rows fit a board, such as 8gb.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report as a page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print a Markdown table.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
+@click.option("--resume/--no-resume", default=True, help="Take rows that are done (default).")
+def command(
+    model: str | None,
+    techniques: str | None,
+    list_only: bool,
+    prompts: Path | None,
+    text: Path | None,
+    save: Path | None,
+    ram: str | None,
+    html: Path | None,
+    as_json: bool,
+    as_csv: bool,
+    as_markdown: bool,
+    revision: str | None,
+    resume: bool,
+) -> None:
+    """Make a model with every quantization technique and measure what each costs and gains.
+
+    MODEL is a folder, a hub id, a recipe, or 'sample'. Techniques that no runtime has a kernel for
+    are evaluated with dequantized weights and have no speeds. Rows are kept: a second run
+    continues where the first ended.
+
+    \b
+    Example:
+      pitool compare sample --ram 1gb --html report.html
+      pitool compare ./model --techniques q4_k_m,q4_k_m-imatrix,gptq-int4 --text wiki.txt
+    """
+    from pitool.cli import show
+    from pitool.errors import UsageError
+    from pitool.lab.report.html import to_html
+    from pitool.spec.files import write_atomically
+
+    if sum((as_json, as_csv, as_markdown)) > 1:
+        raise UsageError("--json, --csv and --markdown are one of three", "give one of them")
+    if list_only:
+        _list(techniques, as_json=as_json)
+        return
+    if model is None:
+        raise UsageError("no model is named", "name a folder, a hub id, a recipe, or sample")
+    if html and not html.parent.is_dir():
+        raise UsageError(f"there is no folder {html.parent}", "choose another --html")
+    comparison = _compare(model, revision, techniques, prompts, text, save, ram, resume=resume)
+    if html:
+        write_atomically(html, to_html(comparison).encode())
+        show.talk(f"report: {html}")
+    if save:
+        show.talk(f"bundles: {save}")
+    _print(comparison, as_json=as_json, as_csv=as_csv, as_markdown=as_markdown)
+
+
+def _compare(
+    model: str,
+    revision: str | None,
+    techniques: str | None,
+    prompts: Path | None,
+    text: Path | None,
+    save: Path | None,
+    ram: str | None,
+    *,
+    resume: bool,
+) -> Comparison:
+    from pitool.checkpoint.source import find_source, with_revision
+    from pitool.cli.compare_show import Watch
+    from pitool.convert.techniques import find_techniques
+    from pitool.lab.compare import compare
+    from pitool.lab.material import read_prompts
+    from pitool.lab.session import Wish
+    from pitool.spec.tiers import find_tier
+
+    tier = find_tier(ram) if ram else None
+    wish = Wish(
+        find_techniques(techniques),
+        read_prompts(prompts),
+        text,
+        save,
+        (tier[0], tier[1].model_bytes) if tier else None,
+        resume,
+    )
+    source = with_revision(find_source(model, tier[0] if tier else ""), revision)
+    with Watch() as watch:
+        return compare(source, wish, watch)
+
+
+def _print(comparison: Comparison, *, as_json: bool, as_csv: bool, as_markdown: bool) -> None:
+    from pitool.cli import compare_show
+    from pitool.lab.report import text
+
+    if as_json:
+        click.echo(json.dumps(text.to_json(comparison), indent=2, ensure_ascii=False))
+    elif as_csv:
+        click.echo(text.to_csv(comparison), nl=False)
+    elif as_markdown:
+        click.echo(text.to_markdown(comparison), nl=False)
+    else:
+        compare_show.table(comparison)
+
+
+def _list(names: str | None, *, as_json: bool) -> None:
+    from pitool.convert.techniques import find_techniques
+
+    found = find_techniques(names)
+    if as_json:
+        keys = ("name", "title", "effect", "source", "bits", "kernel", "note")
+        rows = [{key: getattr(t, key) for key in keys} for t in found]
+        for row, technique in zip(rows, found, strict=True):
+            row["needs"] = sorted(technique.needs)
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for technique in found:
+        kernel = f"runs on {technique.kernel}" if technique.kernel else "no kernel"
+        needs = f"; needs {', '.join(sorted(technique.needs))}" if technique.needs else ""
+        click.echo(f"{technique.name}: {technique.effect} {technique.source}; {kernel}{needs}.")

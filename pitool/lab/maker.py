@@ -1,0 +1,114 @@
+"""The child's side of making an artifact: one technique in a process of its own.
+
+So that its peak memory is its own, and a crash ends only its row. Speaks ``wire`` messages over
+stdin and stdout: one order in, progress and one result out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pitool.checkpoint.source import Source, find_adapters, open_checkpoint
+from pitool.convert.gguf.importance import Calibrator
+from pitool.convert.techniques import find_technique
+from pitool.convert.techniques.assemble import Assembled, assemble
+from pitool.convert.techniques.workbench import Workbench
+from pitool.device import memory
+from pitool.engine import wire, worker
+from pitool.engine.base import Settings
+from pitool.errors import PitoolError
+
+WINDOW = 512
+
+
+class Reporter:
+    """Progress as messages; see ``convert.progress``."""
+
+    def __init__(self, connection: wire.Wire) -> None:
+        self._wire = connection
+
+    def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:
+        """Begin a stage."""
+        self._wire.send({"stage": title, "total": total, "bytes": bytes_})
+
+    def advance(self, count: int) -> None:
+        """Report units done."""
+        self._wire.send({"advance": count})
+
+    def close(self) -> None:
+        """End the last stage."""
+
+
+def make(order: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Return what came of an order, as JSON values."""
+    where = order["source"]
+    adapters = find_adapters(tuple(map(Path, where["adapters"])), tuple(where["scales"]))
+    source = Source(where["id"], where["revision"], Path(where["folder"]), adapters=adapters)
+    threads = order["threads"]
+    calibration = json.loads(Path(order["calibration"]).read_text(encoding="utf-8"))
+    bench = Workbench(
+        open_checkpoint(source),
+        Path(order["folder"]),
+        tuple(tuple(window) for window in calibration),
+        threads,
+        reporter,
+        lambda path: open_calibrator(path, threads),
+        Path(order["shared"]),
+    )
+    start = time.perf_counter()
+    assembled = assemble(find_technique(order["technique"]), bench)
+    seconds = time.perf_counter() - start
+    return {**to_json(assembled), "seconds": seconds, "memory": peak_memory()}
+
+
+def open_calibrator(path: Path, threads: int) -> AbstractContextManager[Calibrator]:
+    """Load a GGUF in a worker that sums squared activations."""
+    settings = Settings(
+        WINDOW, threads, threads, micro_batch=128, outputs=128, kv_type="f32", collect=True
+    )
+    return worker.start("gguf", path, settings)
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process or one that it started ever held."""
+    own = memory.peak_rss(os.getpid())
+    unit = 1 if sys.platform == "darwin" else 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return max(own, children) if own is not None else None
+
+
+def to_json(assembled: Assembled) -> dict[str, Any]:
+    """Return an artifact as JSON values."""
+    values = asdict(assembled)
+    values["made"]["entry"] = str(assembled.made.entry)
+    return values
+
+
+def main() -> None:
+    """Serve one order; anything that native code prints goes to stderr."""
+    connection = wire.Wire(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it started ends with it
+    received = connection.receive()
+    if received is None:
+        return
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            connection.send({"result": make(received[0], Reporter(connection))})
+        except PitoolError as error:
+            connection.send({"error": wire.error_to_json(error)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Measures an artifact on its engine: logits, answers, and how it runs on this machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.bench import run as bench
+from pitool.bench.run import Workload
+from pitool.convert.techniques.base import Made
+from pitool.convert.verify import Reference
+from pitool.device import memory
+from pitool.engine import worker
+from pitool.engine.base import Engine, Sampling, Settings
+from pitool.errors import PitoolError
+from pitool.lab.material import ask
+from pitool.lab.row import Running
+from pitool.quality import windows
+
+CONTEXT = 1024
+WINDOW = windows.WINDOW
+ANSWER_TOKENS = 64
+PREFILL, DECODE = Workload(prompt=256), Workload(generate=64)
+REPETITIONS = 5
+LOGITS_ROWS = 128
+
+
+def open_engine(made: Made, context: int, threads: int, outputs: int) -> worker.WorkerEngine:
+    """Load an artifact in a worker; ``outputs``: most rows of logits at once."""
+    settings = Settings(
+        context, threads, threads, micro_batch=max(outputs, LOGITS_ROWS), outputs=outputs
+    )
+    return worker.start(made.format, made.entry, settings)
+
+
+def logits_engine(made: Made, tokens: int, threads: int) -> AbstractContextManager[Engine]:
+    """Load an artifact with room for a window and its logits."""
+    return open_engine(made, -(-tokens // 256) * 256, threads, min(tokens, LOGITS_ROWS))
+
+
+def logits(made: Made, reference: Reference, threads: int) -> list[NDArray[np.float32]]:
+    """Return the artifact's logits for each window of the reference; they are finite."""
+    longest = max(map(len, reference.windows))
+    with logits_engine(made, longest, threads) as engine:
+        found = [engine.logits(ids) for ids in reference.windows]
+    if not all(np.isfinite(window).all() for window in found):
+        raise PitoolError("its logits are not finite", "the technique breaks this model")
+    return found
+
+
+def run(
+    made: Made, prompts: Sequence[str], context: int, threads: int, *, timed: bool
+) -> tuple[tuple[str, ...], Running | None]:
+    """Return the greedy answers, and how the artifact runs where it is ``timed``.
+
+    Peak memory is that of speeds and answers; logits of whole windows are measured elsewhere.
+    """
+    with open_engine(made, min(CONTEXT, context), threads, 1) as engine:
+        speeds = _speeds(engine) if timed else None
+        answers, seconds = zip(*(answer(engine, prompt) for prompt in prompts), strict=True)
+        if speeds is None:
+            return answers, None
+        peak = memory.peak_rss(engine.pid)
+        latency = statistics.fmean(seconds)
+        return answers, Running(engine.info.load_seconds, peak, *speeds, latency)
+
+
+def _speeds(engine: Engine) -> tuple[float, float]:
+    """Return the median tokens/s of prefill and of decode."""
+    last = {}
+    for result in bench.measure(engine, (PREFILL, DECODE), REPETITIONS):
+        last[result.workload] = statistics.median(result.samples_ts or (0.0,))
+    return last[PREFILL], last[DECODE]
+
+
+def answer(engine: Engine, prompt: str) -> tuple[str, float]:
+    """Return the likeliest answer from an empty cache, and the seconds until its end."""
+    engine.clear()
+    text, seconds = [], 0.0
+    for token in engine.stream(
+        ask(engine, prompt), Sampling(temperature=0.0, max_tokens=ANSWER_TOKENS)
+    ):
+        text.append(token.text)
+        seconds = token.timings.ttft_seconds + token.timings.decode_seconds
+    return "".join(text).strip(), seconds
