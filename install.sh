@@ -16,6 +16,7 @@ BUILD_DISK=700 BUILD_MEMORY=700 BOARD_DISK=400 HOST_DISK=150 DEV_DISK=250 ORACLE
 
 COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' ORACLE='' # what is asked for
 PYTEST_ARGS=()
+SPREAD=(-n logical --maxprocesses 4 --dist loadfile) # tests on all cores, those of a file together
 EXTRAS='' VERSION='' CPU_KEY='' PYTHON='' WHEEL='' FIND_LINKS='' # what plan and install find out
 PIP_SOURCE=()
 CHILD='' LOCKED='' # what is running
@@ -34,7 +35,7 @@ options:
   --host, --board  do not guess what this machine is
   --wheel PATH     do not compile: take llama-cpp-python from this wheel, or all packages from this
                    folder of wheels (also: PITOOL_WHEEL, or a folder wheels/ beside install.sh)
-  --oracle         with test or check: add torch and transformers for the oracle tests
+  --oracle         with test or check: add torch, transformers, peft and optimum for the oracle tests
   --link           also link pitool into ~/.local/bin
   -h, --help       this text
 
@@ -315,7 +316,7 @@ check() { # every check to its end; fails naming those that failed
     show "Format" "$VENV/bin/ruff" format --check . || failed="$failed ruff-format"
     show "Types" "$VENV/bin/mypy" || failed="$failed mypy"
     show "Imports" "$VENV/bin/lint-imports" || failed="$failed lint-imports"
-    show "Tests" "$VENV/bin/python" -m pytest ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} || failed="$failed pytest"
+    show "Tests" "$VENV/bin/python" -m pytest "${SPREAD[@]}" ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} || failed="$failed pytest"
     [ -z "$failed" ] || die 1 "Failed:$failed." "What each of them said stands above."
     printf '\nAll checks passed.\n'
 }
@@ -382,7 +383,7 @@ main() {
     [ -z "$LINK" ] || link
     case $COMMAND in
         install) say "Next: .venv/bin/pitool --help, or ./install.sh demo" ;;
-        test) "$VENV/bin/python" -m pytest ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} ;;
+        test) "$VENV/bin/python" -m pytest "${SPREAD[@]}" ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} ;;
         *) "$COMMAND" ;;
     esac
 }

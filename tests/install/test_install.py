@@ -506,7 +506,9 @@ def test_demo_on_a_board_installs_the_converter(machine: Machine) -> None:
 def test_test_hands_its_arguments_on(machine: Machine) -> None:
     machine.works("test", "--", "-k", "two words")
     assert machine.called("pip install -e") == ["pip install -e .[host,dev]"]
-    assert machine.called("pytest") == ["pytest -k two words"]
+    assert machine.called("pytest") == [
+        "pytest -n logical --maxprocesses 4 --dist loadfile -k two words"
+    ]
     assert machine.run("test", FAKE_FAILS="pytest")[0] == 1
 
 
