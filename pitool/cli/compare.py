@@ -43,7 +43,7 @@ def command(
     revision: str | None,
     resume: bool,
 ) -> None:
-    """Make a model with every quantization technique and measure what each costs and gains.
+    """Measure what each quantization technique costs and gains.
 
     MODEL is a folder, a hub id, a recipe, or 'sample'. Techniques that no runtime has a kernel for
     are evaluated with dequantized weights and have no speeds. Rows are kept: a second run

@@ -16,27 +16,35 @@ from collections.abc import Callable
 import click
 
 from pitool import __version__
-from pitool.errors import DoesNotFit, Interrupted, PitoolError
+from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError
+from pitool.spec.tables import nearest
 
-# Command -> module in this package with an object named `command`.
-COMMANDS = {
-    "plan": "pitool.cli.plan",
-    "convert": "pitool.cli.convert",
-    "compare": "pitool.cli.compare",
-    "chat": "pitool.cli.chat",
-    "run": "pitool.cli.run",
-    "verify": "pitool.cli.verify",
-    "bench": "pitool.cli.bench",
-    "tune": "pitool.cli.tune",
-    "list": "pitool.cli.list",
-    "show": "pitool.cli.show_bundle",
-    "rm": "pitool.cli.rm",
-    "doctor": "pitool.cli.doctor",
-    "monitor": "pitool.cli.monitor",
-    "wheel": "pitool.cli.wheel",
-    "pack": "pitool.cli.pack",
-    "push": "pitool.cli.push",
+# Section of --help -> command -> module in this package with an object named `command`.
+SECTIONS = {
+    "On the laptop": {
+        "plan": "pitool.cli.plan",
+        "convert": "pitool.cli.convert",
+        "compare": "pitool.cli.compare",
+        "wheel": "pitool.cli.wheel",
+        "pack": "pitool.cli.pack",
+        "push": "pitool.cli.push",
+    },
+    "With a model": {
+        "chat": "pitool.cli.chat",
+        "run": "pitool.cli.run",
+        "bench": "pitool.cli.bench",
+        "tune": "pitool.cli.tune",
+        "verify": "pitool.cli.verify",
+    },
+    "Bundles and the board": {
+        "list": "pitool.cli.list",
+        "show": "pitool.cli.show_bundle",
+        "rm": "pitool.cli.rm",
+        "doctor": "pitool.cli.doctor",
+        "monitor": "pitool.cli.monitor",
+    },
 }
+COMMANDS = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
 
 
 class _ReaderGone(Exception):  # noqa: N818 - nothing is wrong
@@ -56,6 +64,24 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first; UsageError names the nearest one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(f"there is no command {args[0]!r}", nearest(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each place where commands are used."""
+        room = formatter.width - 6 - max(map(len, COMMANDS))
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                rows = ((name, self.get_command(ctx, name)) for name in commands)
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(room)) for name, command in rows if command]
+                )
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a reader of stdout that went away is no affair of click's."""

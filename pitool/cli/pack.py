@@ -28,7 +28,7 @@ def command(
     compiler: str | None,
     as_json: bool,
 ) -> None:
-    """Pack a bundle with pitool, its wheels and an installer for a board.
+    """Pack a bundle, pitool, its wheels and an installer into a file.
 
     On the board: mkdir sample && tar -xf sample.pi -C sample && sample/install.sh
 

@@ -12,7 +12,7 @@ import click
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(bundle: Path | None, as_json: bool) -> None:
-    """Show what is in a bundle: source, artifacts, memory, speeds, certificate.
+    """Show a bundle: source, artifacts, memory, speeds, certificate.
 
     \b
     Example:

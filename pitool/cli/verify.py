@@ -49,7 +49,7 @@ class Finding:
 def command(
     bundle: Path, quant: str | None, reference: str | None, text: Path | None, as_json: bool
 ) -> None:
-    """Check every file of a bundle, then compare its runtime's answers with the reference.
+    """Check the files of a bundle and its answers with the reference.
 
     BUNDLE is a folder or the name of one in the default folder. The bundle carries a compact
     reference of its checkpoint, so that a board needs nothing else. Exit code 4: a file is

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Build even if the cache has it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) -> None:
-    """Build the llama-cpp-python wheel for Raspberry Pi 3, 4, 5 and Zero 2 W.
+    """Build the llama-cpp-python wheel for every 64-bit Raspberry Pi.
 
     The wheel holds kernels for CPUs with and without dotprod; the engine loads those that fit.
     Takes two or three minutes once; then it comes from the cache.

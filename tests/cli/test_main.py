@@ -87,9 +87,16 @@ def test_the_exit_codes_of_the_error_tree_are_those_of_the_design() -> None:
     assert all(name in (errors.__doc__ or "") for name in tree)
 
 
-@pytest.mark.parametrize("word", ["conver", "nonsense"])
-def test_an_unknown_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(lambda: cli.main([word], standalone_mode=False, prog_name="pitool")) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(rf"pitool: No such command '{word}'.*\n", err)
+def test_help_lists_every_command_in_whole_sentences(pitool: Pitool) -> None:
+    listed = re.findall(r"^  ([a-z]+)  +(\S.*)$", pitool("--help").out, re.M)
+    assert [name for name, _ in listed] == list(COMMANDS)
+    assert all(sentence.endswith(".") and "..." not in sentence for _, sentence in listed)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("convrt", "did you mean 'convert'?"), ("nonsense", "known are bench, ")]
+)
+def test_an_unknown_command(pitool: Pitool, word: str, hint: str) -> None:
+    result = pitool(word, "sample")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"pitool: there is no command '{word}'; {hint}")
