@@ -16,7 +16,7 @@ from pitool.bench import formats
 from pitool.bench.conditions import conditions
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
-from pitool.engine.base import Settings
+from pitool.engine.base import ModelInfo, Settings
 
 Write = Callable[[str], object]
 SQL_TABLE = "llama_bench"
@@ -48,7 +48,7 @@ class Table:
         name = subject.bundle or subject.file.stem
         if not name.endswith(subject.quantisation):
             name = f"{name} {subject.quantisation}"
-        test = " ".join([result.workload.name, *changed(result.info.settings)])
+        test = " ".join([result.workload.name, *changed(result.info)])
         rate = f"{result.avg_ts:.2f} ± {result.stddev_ts:.2f}"
         cells = {"artifact": name, "test": test, "threads": str(result.threads), "t/s": rate}
         self._write(f"{_cells(cells)}  {marks(result)}".rstrip())
@@ -154,15 +154,23 @@ PRINTERS: dict[str, Callable[[Write], Printer]] = {
 }
 
 
-def changed(settings: Settings) -> list[str]:
-    """Return what was set other than by default, by llama-bench's short flags."""
-    pairs = (
+def changed(info: ModelInfo) -> list[str]:
+    """Return what was set other than by default, by llama-bench's short flags.
+
+    The KV cache's type is not set where it is the graph's own.
+    """
+    settings = info.settings
+    whole = min(_DEFAULTS.micro_batch, settings.context)
+    pairs: list[tuple[str, int | str, int | str]] = [
         ("b", settings.batch, _DEFAULTS.batch),
-        ("ub", settings.micro_batch, _DEFAULTS.micro_batch),
-        ("ctk", settings.kv_type, _DEFAULTS.kv_type),
-        ("ctv", settings.value_type or settings.kv_type, _DEFAULTS.kv_type),
+        ("ub", min(settings.micro_batch, settings.context), whole),
         ("fa", settings.flash_attention, _DEFAULTS.flash_attention),
-    )
+    ]
+    if info.engine != "onnx":
+        pairs += [
+            ("ctk", settings.kv_type, _DEFAULTS.kv_type),
+            ("ctv", settings.value_type or settings.kv_type, _DEFAULTS.kv_type),
+        ]
     return [f"{flag}={value}" for flag, value, default in pairs if value != default]
 
 

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from pitool.spec.bundles import Runnable
 
 OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
-
-
 ARGUMENTS = "pitool.bench.arguments"
+ALL, FIRST = "all", ""
 
 
 class DefaultCommand(click.Group):
@@ -38,7 +37,7 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
 
 @command.command("run")
 @click.argument("bundles", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--quant", metavar="NAMES", help="Which artifacts: Q4_K_M,INT4; 'all' takes all.")
+@click.option("--quant", metavar="NAMES", help="Which artifacts: Q4_K_M,INT4; all if not given.")
 @click.option("-p", "prompts", default="512", metavar="LIST", help="Prompt tokens; 0 is none.")
 @click.option("-n", "generates", default="128", metavar="LIST", help="Generated tokens; 0 is none.")
 @click.option("-pg", "both", multiple=True, metavar="P,G", help="Prompt and generation together.")
@@ -87,10 +86,10 @@ def run(**options: Any) -> None:
         return
     if options["card"]:
         card.check(options["card"])
-    subjects = _find(options["bundles"], options["quant"])
     if mode := bench_modes.chosen(options):
-        bench_modes.run(mode, subjects, options)
+        bench_modes.run(mode, _find(options["bundles"], options["quant"] or FIRST), options)
         return
+    subjects = _find(options["bundles"], options["quant"] or ALL)
     name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     printer = history.Recorded(PRINTERS[output](click.echo), history.open_history(), name)
     try:
@@ -126,8 +125,11 @@ def _grid(options: dict[str, Any]) -> Grid:
     )
 
 
-def _find(bundles: tuple[Path, ...], quant: str | None) -> list[Runnable]:
-    """Return what to measure, and say what it is when the user did not."""
+def _find(bundles: tuple[Path, ...], quant: str) -> list[Runnable]:
+    """Return what to measure, and say what it is when the user did not.
+
+    ``quant``: names with commas between, ``ALL`` artifacts of each bundle, or its ``FIRST``.
+    """
     from pitool.spec.bundles import artifact_names, find_runnable, newest
 
     if not bundles:
@@ -135,7 +137,7 @@ def _find(bundles: tuple[Path, ...], quant: str | None) -> list[Runnable]:
         click.echo(f"measuring the newest bundle, {bundles[0].name}", err=True)
     found = []
     for bundle in bundles:
-        for name in artifact_names(bundle) if quant == "all" else (quant or "").split(","):
+        for name in artifact_names(bundle) if quant == ALL else quant.split(","):
             found.append(find_runnable(bundle, name.strip() or None))
     return found
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.spec.recipes import FORMATS
+
 if TYPE_CHECKING:
     from pitool.checkpoint.source import Source
     from pitool.convert.plan import ConvertPlan
     from pitool.convert.verify import LogitsEngine
     from pitool.spec.bundles import Bundle
+    from pitool.spec.recipes import Recipe
 
 
 @click.command("convert")
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 @click.option("--board", metavar="BOARD", help="Plan for one board of that RAM, such as pi5.")
 @click.option("--profile", metavar="NAME", help="conservative, balanced (default), aggressive.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
-@click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
+@click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or Q8_0,INT4; auto picks.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Make only this format.")
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
@@ -42,6 +46,7 @@ def command(
     profile: str | None,
     out: Path | None,
     quant: str | None,
+    format_: str | None,
     context: int | None,
     revision: str | None,
     lora: tuple[Path, ...],
@@ -68,7 +73,7 @@ def command(
     from pitool.cli import show
     from pitool.cli.plan_request import find_places
     from pitool.convert import pipeline
-    from pitool.convert.plan import AUTO, make_plan
+    from pitool.convert.plan import make_plan
     from pitool.convert.staging import check_target
     from pitool.convert.work import Job
     from pitool.spec.bundles import default_folder
@@ -90,12 +95,14 @@ def command(
     assert source.folder
     # A profile that is named decides in the place of the recipe.
     recipe = None if profile else source.recipe
+    gguf, onnx = _wanted(quant, format_, recipe)
     plan = make_plan(
         read_config(source.folder),
         tier_name,
         tier,
-        quant or (recipe.quantisation if recipe else AUTO),
+        gguf,
         context or (recipe.context if recipe else None),
+        onnx=onnx,
         profile=boldness,
         place=place,
     )
@@ -113,8 +120,25 @@ def command(
         show.bundle(bundle)
 
 
+def _wanted(quant: str | None, format_: str | None, recipe: Recipe | None) -> tuple[str, str]:
+    """Return the quantisations of GGUF and those of ONNX: names, ``auto`` or nothing."""
+    from pitool.convert.plan import AUTO, split_formats
+    from pitool.errors import UsageError
+
+    if quant and quant.lower() != AUTO:
+        gguf, onnx = split_formats(quant)
+        if other := {"gguf": onnx, "onnx": gguf}.get(format_ or ""):
+            raise UsageError(
+                f"--format {format_} has no quantisation {other}", "leave out --format or the name"
+            )
+        return gguf, onnx
+    formats = (format_,) if format_ else recipe.formats if recipe else FORMATS
+    named = recipe.quantisation if recipe and not quant else AUTO
+    return named if "gguf" in formats else "", AUTO if "onnx" in formats else ""
+
+
 def _open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
-    """Load a GGUF in a worker, with room for the logits of ``tokens`` tokens."""
+    """Load a GGUF file or an ONNX folder in a worker, with room for so many tokens' logits."""
     from pitool.device.detect import detect
     from pitool.engine import worker
     from pitool.engine.base import Settings
@@ -123,7 +147,7 @@ def _open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine
     batch = min(tokens, 128)
     context = -(-tokens // 256) * 256
     settings = Settings(context, cores, cores, micro_batch=batch, outputs=batch)
-    return worker.start("gguf", path, settings)
+    return worker.start("onnx" if path.is_dir() else "gguf", path, settings)
 
 
 def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any]:
@@ -136,6 +160,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
         "parameters": plan.model.parameters,
         "artifacts": [
             {
+                "format": a.format,
                 "quantisation": a.quantisation.name,
                 "bytes": a.bytes,
                 "bits_per_weight": a.bits_per_weight,

@@ -35,11 +35,22 @@ def command(as_json: bool) -> None:
     if not bundles:
         click.echo(f"there is no bundle in {default_folder()}: pitool convert", err=True)
         return
-    click.echo(f"{'bundle':<28}  {'artifact':<12}  {'size':>8}  {'context':>7}  {'made':<10}")
-    for bundle in bundles:
-        for artifact in bundle.manifest.artifacts:
-            name = f"{artifact.format} {artifact.quantisation}"
-            click.echo(
-                f"{bundle.path.name:<28}  {name:<12}  {format_bytes(artifact.bytes):>8}"
-                f"  {artifact.context:>7}  {bundle.manifest.created[:10]}"
-            )
+    rows = [
+        (
+            bundle.path.name,
+            f"{artifact.format} {artifact.quantisation}",
+            format_bytes(artifact.bytes),
+            str(artifact.context),
+            bundle.manifest.created[:10],
+        )
+        for bundle in bundles
+        for artifact in bundle.manifest.artifacts
+    ]
+    lines = [("bundle", "artifact", "size", "context", "made"), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            f"{cell:<{w}}" if i in (0, 1, 4) else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())

@@ -64,28 +64,27 @@ def convert_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     console.print(f"{source.id}: {plan.model.architecture}, {weights}", soft_wrap=True)
     if plan.reason:
         console.print(plan.reason, soft_wrap=True)
-    budget = plan.budget
-    for artifact in plan.artifacts:
-        table = _table(f"memory of {artifact.quantisation.name}", "bytes")
-        for line in artifact.memory.lines:
-            table.add_row(line.name, format_bytes(line.bytes))
-        table.add_row("sum", format_bytes(artifact.memory.total))
-        table.add_row(
-            f"free of {plan.place}'s {format_bytes(budget)}",
-            format_bytes(budget - artifact.memory.total),
-        )
-        console.print(table)
+    names = [artifact.quantisation.name for artifact in plan.artifacts]
+    table = _table("memory", *names)
+    parts = [{line.name: line.bytes for line in a.memory.lines} for a in plan.artifacts]
+    for name in dict.fromkeys(name for part in parts for name in part):
+        table.add_row(name, *(format_bytes(part[name]) if name in part else "-" for part in parts))
+    totals = [artifact.memory.total for artifact in plan.artifacts]
+    table.add_row("sum", *map(format_bytes, totals))
+    free = f"free of {plan.place}'s {format_bytes(plan.budget)}"
+    table.add_row(free, *(format_bytes(plan.budget - total) for total in totals))
+    console.print(table)
     console.print(f"bundle: {target}", soft_wrap=True)
 
 
 def bundle(made: Bundle) -> None:
     """Show the artifacts of a bundle that was just made."""
     console = _console(stderr=False)
-    table = _table("file", "size", "bits/weight", "of F32", "memory", "KL", "top-1", "tokens/s")
+    table = _table("artifact", "size", "bits/weight", "of F32", "memory", "KL", "top-1", "tokens/s")
     for artifact in made.manifest.artifacts:
         certificate = artifact.certificate
         table.add_row(
-            artifact.files[0].path,
+            f"{artifact.format} {artifact.quantisation}",
             format_bytes(artifact.bytes),
             f"{artifact.bits_per_weight:.2f}",
             f"{artifact.bits_per_weight / FLOAT_BITS:.0%}",

@@ -19,6 +19,7 @@ from pitool.quality import compact
 from pitool.spec import manifest
 from pitool.spec.manifest import Artifact, Certificate, FileEntry, Manifest
 from pitool.spec.plan import ArtifactPlan
+from pitool.spec.plan_onnx import OnnxPlan
 
 IMPORTANCE = "importance.gguf"
 
@@ -79,7 +80,10 @@ def _entries(work: Work, name: str) -> tuple[FileEntry, ...]:
 
 
 def artifact(
-    work: Work, plan: ArtifactPlan, files: Sequence[Path], certificate: Certificate | None
+    work: Work,
+    plan: ArtifactPlan | OnnxPlan,
+    files: Sequence[Path],
+    certificate: Certificate | None,
 ) -> Artifact:
     """Return the entry of an artifact; the hashes are read back from the disk."""
     return Artifact(
@@ -100,6 +104,6 @@ def artifact(
 
 def versions() -> dict[str, str]:
     """Return the versions of pitool and of what it makes artifacts with."""
-    packages = ("llama-cpp-python", "gguf", "numpy")
+    packages = ("llama-cpp-python", "gguf", "numpy", "onnx", "onnxruntime")
     found = {name: importlib.metadata.version(name) for name in packages}
     return {"pitool": pitool.__version__, "python": platform.python_version(), **found}

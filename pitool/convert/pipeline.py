@@ -10,8 +10,10 @@ from pitool.checkpoint import hub
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert import cache
+from pitool.convert.certifier import Certifier
 from pitool.convert.describe import describe, hash_sources
 from pitool.convert.gguf import artifacts as gguf
+from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.verify import OpenEngine
@@ -19,19 +21,25 @@ from pitool.convert.work import Job, Maker, Work
 from pitool.spec import manifest
 from pitool.spec.bundles import Bundle
 
-MAKERS: dict[str, Maker] = {gguf.FORMAT: gguf.make}
+MAKERS: dict[str, Maker] = {gguf.FORMAT: gguf.MAKER, onnx.FORMAT: onnx.MAKER}
 
 
 def convert(source: Source, job: Job, open_engine: OpenEngine, progress: Progress) -> Bundle:
     """Return the bundle made from a source by the plan; errors leave nothing behind."""
     checkpoint = open_checkpoint(download(source, progress))
-    made_bytes, cached_bytes = gguf.disk_bytes(checkpoint, job.plan)
-    check_disk([(job.target.parent, made_bytes), (cache.folder(), cached_bytes)])
+    makers = [MAKERS[name] for name in dict.fromkeys(a.format for a in job.plan.artifacts)]
+    sizes = [maker.disk_bytes(checkpoint, job.plan) for maker in makers]
+    check_disk(
+        [
+            *((job.target.parent, made) for made, _ in sizes),
+            *((cache.folder(), cached) for _, cached in sizes),
+        ]
+    )
     with Staging(job.target, replace=job.replace) as staging:
         hashed = hash_sources(checkpoint, progress)
-        work = Work(checkpoint, hashed, job, staging.folder, open_engine, progress)
-        formats = dict.fromkeys(artifact.format for artifact in job.plan.artifacts)
-        artifacts = [artifact for name in formats for artifact in MAKERS[name](work)]
+        certifier = Certifier(checkpoint, job.plan.model, staging.folder, open_engine, progress)
+        work = Work(checkpoint, hashed, job, staging.folder, progress, certifier)
+        artifacts = [artifact for maker in makers for artifact in maker.make(work)]
         made = describe(work, artifacts)
         manifest.write(staging.folder, made)
         staging.publish()

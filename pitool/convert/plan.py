@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
-from pitool.errors import DoesNotFit, UsageError
-from pitool.spec.formats import Quantisation, find_quantisation
-from pitool.spec.memory import Load, format_bytes
+from pitool.convert.onnx.choice import plan_onnx
+from pitool.errors import UsageError
+from pitool.spec.formats import QUANTISATIONS, find_quantisation
+from pitool.spec.memory import Load
 from pitool.spec.model import ModelShape
-from pitool.spec.plan import ArtifactPlan, Place, Planner, Row, Subject, Verdict, tier_place
+from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+from pitool.spec.plan import ArtifactPlan, Place, Planner, Row, Subject, tier_place
+from pitool.spec.plan_onnx import OnnxPlan
 from pitool.spec.profiles import BALANCED, Profile, find_profile
+from pitool.spec.refusal import require
+from pitool.spec.tables import names_in, nearest
 from pitool.spec.tiers import Tier
 
 AUTO = "auto"
+P = TypeVar("P", ArtifactPlan, OnnxPlan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,13 @@ class ConvertPlan:
     tier: Tier
     place: str
     budget: int
-    artifacts: tuple[ArtifactPlan, ...]
+    artifacts: tuple[ArtifactPlan | OnnxPlan, ...]
     reason: str = ""
     board: str | None = None
+
+    def of(self, kind: type[P]) -> tuple[P, ...]:
+        """Return the artifacts of one format: ``ArtifactPlan`` for GGUF, or ``OnnxPlan``."""
+        return tuple(a for a in self.artifacts if isinstance(a, kind))
 
 
 def make_plan(
@@ -43,13 +54,14 @@ def make_plan(
     quantisations: str,
     context: int | None,
     *,
+    onnx: str = "",
     profile: Profile | None = None,
     place: Place | None = None,
 ) -> ConvertPlan:
     """Return the plan; DoesNotFit with the numbers when nothing that was asked for fits.
 
-    ``quantisations``: names separated by commas, or ``auto``. ``place``: one board instead of the
-    smallest of the tier.
+    ``quantisations`` of GGUF and those of ``onnx``: names separated by commas, or ``auto``, or
+    nothing. ``place``: one board instead of the smallest of the tier.
     """
     family = find_family(config)
     model = model_shape(family, config)
@@ -58,17 +70,30 @@ def make_plan(
     place = place or tier_place(tier_name, tier)
     planner = Planner(Subject("", model), profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None
-    if quantisations == AUTO:
-        row, reason = planner.choose(place)
-        _require(planner, row)
-        rows = [row]
-    else:
-        rows, reason = [planner.row(kind, place) for kind in _named(quantisations)], ""
-        for row in rows:
-            _require(planner, row)
-    artifacts = tuple(row.artifact for row in rows)
+    rows, reason = _gguf_rows(planner, place, quantisations)
+    onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not rows)
+    artifacts: tuple[ArtifactPlan | OnnxPlan, ...] = (
+        *(row.artifact for row in rows),
+        *(row.artifact for row in onnx_rows),
+    )
+    if not artifacts:
+        raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
+    reason = "\n".join(line for line in (reason, *left_out) if line)
     budget = place.budget(profile)
     return ConvertPlan(model, tier_name, tier, place.name, budget, artifacts, reason, board)
+
+
+def _gguf_rows(planner: Planner, place: Place, quantisations: str) -> tuple[list[Row], str]:
+    """Return the rows that are asked for, each fitting, and the reason of a choice."""
+    if quantisations == AUTO:
+        row, reason = planner.choose(place)
+        rows = [row]
+    else:
+        kinds = dict.fromkeys(find_quantisation(name) for name in names_in(quantisations))
+        rows, reason = [planner.row(kind, place) for kind in kinds], ""
+    for row in rows:
+        require(planner, row, planner.remedies(row))
+    return rows, reason
 
 
 def profile_load(profile: Profile, model: ModelShape, context: int | None) -> Load:
@@ -77,22 +102,17 @@ def profile_load(profile: Profile, model: ModelShape, context: int | None) -> Lo
     return Load(wanted, micro_batch=profile.micro_batch, kv_type=profile.kv_type)
 
 
-def _named(quantisations: str) -> list[Quantisation]:
-    names = [name.strip() for name in quantisations.split(",") if name.strip()]
-    if not names:
-        raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
-    return list(dict.fromkeys(find_quantisation(name) for name in names))
+def split_formats(quantisations: str) -> tuple[str, str]:
+    """Return the names of GGUF quantisations and those of ONNX ones, each with commas between.
 
-
-def _require(planner: Planner, row: Row) -> None:
-    """Refuse what does not fit or is tight, with the numbers and all that would help."""
-    if row.verdict is Verdict.FITS:
-        return
-    remedies = planner.remedies(row)
-    verb = "is tight" if row.verdict is Verdict.TIGHT else "does not fit"
-    raise DoesNotFit(
-        f"{row.artifact.quantisation.name} with {row.artifact.context} tokens of context {verb}:"
-        f" it needs {format_bytes(row.peak)}, {row.place.name} has"
-        f" {format_bytes(row.place.budget(planner.profile))} for a model",
-        f"{' or '.join(remedies)} would fit" if remedies else "take a smaller model",
-    )
+    UsageError names the nearest of all to one that is neither.
+    """
+    sides: tuple[list[str], list[str]] = [], []
+    for name in names_in(quantisations):
+        is_onnx = name.upper().replace("-", "_").partition("_B")[0] in ONNX_QUANTISATIONS
+        if not is_onnx and name.upper() not in QUANTISATIONS:
+            known = [*QUANTISATIONS, *ONNX_QUANTISATIONS]
+            raise UsageError(f"there is no quantisation {name!r}", nearest(name.upper(), known))
+        sides[is_onnx].append(name)
+    gguf, onnx = (",".join(names) for names in sides)
+    return gguf, onnx

@@ -24,6 +24,7 @@ from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import Divergence, score, summarise
 from pitool.spec.formats import Quantisation
 from pitool.spec.manifest import Certificate
+from pitool.spec.onnx_weights import OnnxQuantisation
 
 # Mean KL divergence that casts to 16 bits and another order of summation may cause.
 EXACT_KL = 2e-3
@@ -51,8 +52,9 @@ class LogitsEngine(Protocol):
         """Return the logits after each token, shape (tokens, vocabulary)."""
 
 
+Kind = Quantisation | OnnxQuantisation
 OpenEngine = Callable[[Path, int], AbstractContextManager[LogitsEngine]]
-"""Loads a GGUF file with room for so many tokens."""
+"""Loads a GGUF file or an ONNX folder with room for so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def make_reference(
         pairs = zip_longest(expected, ids)
         at = next(i for i, (want, got) in enumerate(pairs) if want != got)
         raise PitoolError(
-            f"the GGUF splits text into other tokens than tokenizer.json, from token {at} on",
+            f"the artifact splits text into other tokens than tokenizer.json, from token {at} on",
             "report this model: its tokenizer is not converted rightly",
         )
     ids = ids[:tokens]
@@ -131,7 +133,7 @@ def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | No
 
 
 def certify(
-    engine: LogitsEngine, reference: Reference, quantisation: Quantisation, source: str
+    engine: LogitsEngine, reference: Reference, quantisation: Kind, source: str
 ) -> Certificate:
     """Return the measured quality; PitoolError when it can only be a fault.
 
@@ -154,12 +156,12 @@ def certify(
     return certificate(result, logits, reference, source)
 
 
-def check_worst(certificates: Mapping[Quantisation, Certificate], worst: float | None) -> None:
+def check_worst(certificates: Mapping[str, Certificate], worst: float | None) -> None:
     """Raise PitoolError when an artifact is worse than the mean KL divergence ``worst``."""
-    for kind, certificate in certificates.items():
+    for name, certificate in certificates.items():
         if worst is not None and certificate.mean_kl > worst:
             raise PitoolError(
-                f"{kind.name} has a mean KL divergence of {certificate.mean_kl:.4g}, more than"
+                f"{name} has a mean KL divergence of {certificate.mean_kl:.4g}, more than"
                 f" the {worst:g} of --max-kld",
                 "take a larger --quant or --size",
             )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
+from pitool.convert.certifier import Certifier
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.progress import Progress
-from pitool.convert.verify import OpenEngine
 from pitool.spec.manifest import Artifact, Source
-from pitool.spec.plan import ArtifactPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +38,26 @@ class Work:
     source: Source
     job: Job
     folder: Path
-    open_engine: OpenEngine
     progress: Progress
+    certifier: Certifier
 
     @property
     def plan(self) -> ConvertPlan:
         """The plan of the job."""
         return self.job.plan
 
-    def planned(self, format_: str) -> tuple[ArtifactPlan, ...]:
-        """Return the artifacts of one format, in order."""
-        return tuple(a for a in self.plan.artifacts if a.format == format_)
-
     def file_name(self, name: str) -> str:
         """Return the name of a file or folder of the bundle, after the model and ``name``."""
         return f"{self.checkpoint.source.id.rpartition('/')[2]}-{name}"
 
 
-Maker = Callable[[Work], list[Artifact]]
-"""Writes and verifies all artifacts of one format, and returns what the manifest says of them."""
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What makes the artifacts of one format.
+
+    ``make`` writes and verifies them all, and returns what the manifest says of them.
+    ``disk_bytes`` of a plan: those that the artifacts take, and those kept in the cache.
+    """
+
+    make: Callable[[Work], list[Artifact]]
+    disk_bytes: Callable[[Checkpoint, ConvertPlan], tuple[int, int]]

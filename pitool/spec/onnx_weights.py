@@ -6,6 +6,7 @@ a float32 scale) and of its dynamic INT8 (a row shares one). The writer is ``con
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -84,16 +85,22 @@ ONNX_QUANTISATIONS = {
 
 
 def find_onnx_quantisation(name: str, block: int | None = None) -> OnnxQuantisation:
-    """Return the quantisation that a user typed, in any case; UsageError names the nearest."""
+    """Return the quantisation that a user typed, in any case; UsageError names the nearest.
+
+    ``INT4_B128`` is INT4 in blocks of 128, as is ``INT4`` with ``block``.
+    """
     wanted = name.upper().replace("-", "_")
+    if suffix := re.fullmatch(r"(.+)_B(\d{1,4})", wanted):
+        wanted, block = suffix[1], int(suffix[2])
     found = tables.lookup(ONNX_QUANTISATIONS, wanted, "ONNX quantisation", UsageError)
-    if block is None:
+    if block in (None, found.block):
         return found
+    assert block is not None
     if block < 16 or block & (block - 1) or not found.quantised or found.dynamic:
         raise UsageError(
             f"{found.name} cannot have blocks of {block}", "take 16, 32, 64, 128 or 256 with INT4"
         )
-    return replace(found, block=block)
+    return replace(found, name=f"{found.name}_B{block}", block=block)
 
 
 def padded_head(head_dim: int) -> int:

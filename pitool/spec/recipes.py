@@ -12,6 +12,8 @@ from pathlib import Path
 from pitool.errors import UsageError
 from pitool.spec import tables
 
+FORMATS = ("gguf", "onnx")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -20,7 +22,8 @@ class Recipe:
     ``source``: hub id; ``revision``: commit or branch; ``licence``: SPDX identifier;
     ``parameters``: count of weights; ``tiers``: tiers it can be converted for without further
     flags; ``default_for``: tiers where it is what ``convert`` without a model makes;
-    ``quantisation``: GGUF quantisation, or ``auto``; ``context``: tokens; ``released``: YYYY-MM.
+    ``quantisation``: GGUF quantisation, or ``auto``; ``context``: tokens; ``released``: YYYY-MM;
+    ``formats``: what is made of it.
     """
 
     source: str
@@ -33,7 +36,7 @@ class Recipe:
     context: int
     released: str
     summary: str
-    formats: tuple[str, ...] = ("gguf",)
+    formats: tuple[str, ...] = FORMATS
 
 
 def load_recipes(folder: Path | None = None) -> dict[str, Recipe]:

@@ -27,6 +27,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
 
 
+def names_in(text: str) -> list[str]:
+    """Return the words that commas separate in ``text``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def lookup(table: Mapping[str, T], key: str, kind: str, error: type[PitoolError]) -> T:
     """Return ``table[key]``, or raise ``error`` that names the nearest key."""
     if key not in table:

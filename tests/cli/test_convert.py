@@ -300,9 +300,9 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
         "tiny-F16.gguf",
         "tiny-F16.Modelfile",
     }
-    for word in ("file", "size", "bits/weight", "memory", "KL", "top-1", "tokens/s"):
+    for word in ("artifact", "size", "bits/weight", "memory", "KL", "top-1", "tokens/s"):
         assert word in result.out
-    assert re.search(r"tiny-F16\.gguf +1\.\d\d MB +16\.\d\d +50%", result.out)
+    assert re.search(r"gguf F16 +1\.\d\d MB +16\.\d\d +50%", result.out)
     assert f"bundle: {target}" in result.out
     assert "\x1b" not in result.out + result.err
     for stage in ("writing F16", "computing the reference", "verifying F16", "hashing"):
@@ -319,6 +319,66 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
         "tiny-BF16.gguf",
         "tiny-BF16.Modelfile",
     }
+
+
+@pytest.mark.engine
+def test_gguf_and_onnx_in_one_bundle(pitool: Pitool, one_layer: Path, private_home: Path) -> None:
+    result = pitool("convert", one_layer, "--ram", "1gb", "--context", 256, "--json")
+    assert result.code == 0, result.err
+    target = private_home / "bundles" / "tiny-1gb"
+    artifacts = json.loads(result.out)["manifest"]["artifacts"]
+    kinds = [(a["format"], a["quantisation"]) for a in artifacts]
+    # Of the boards with 1 GB not all have dotprod.
+    assert kinds == [("gguf", "F16"), ("onnx", "INT8_DYNAMIC"), ("onnx", "INT4")]
+    float16, eight, four = (a["certificate"]["mean_kl"] for a in artifacts)
+    assert float16 < eight < four
+    shown = pitool("verify", target, "--json")
+    assert shown.code == 0, shown.err
+    rows = json.loads(pitool("bench", target, "-p", 8, "-n", 4, "-r", 1, "--json").out)
+    assert {row["model_filename"].rpartition("/")[2] for row in rows} == {
+        "tiny-F16.gguf", "tiny-onnx-int8-dynamic", "tiny-onnx-int4",
+    }  # fmt: skip
+    assert len(rows) == 6
+    for quant in ("gguf", "int4"):
+        ran = pitool("run", target, "Hello", "--quant", quant, "--max-tokens", 4, "--json")
+        assert ran.code == 0, ran.err
+
+
+FORMATS: dict[str, tuple[list[str], list[str]]] = {
+    "only gguf": (["--format", "gguf"], ["F16"]),
+    "only onnx": (["--format", "onnx"], ["INT8_DYNAMIC", "INT4"]),
+    "a board with dotprod": (["--format", "onnx", "--board", "pi5"], ["INT8", "INT4"]),
+    "names of both": (["--quant", "int4-b16,Q8_0,FP16"], ["Q8_0", "INT4_B16", "FP16"]),
+    "auto within a format": (["--quant", "auto", "--format", "gguf"], ["F16"]),
+}
+
+
+@pytest.mark.parametrize("case", FORMATS)
+def test_what_is_planned(call: Pitool, checkpoint: Path, case: str) -> None:
+    options, kinds = FORMATS[case]
+    result = call("convert", checkpoint, "--ram", "1gb", *options, "--dry-run", "--json")
+    assert result.code == 0, result.err
+    assert [a["quantisation"] for a in json.loads(result.out)["artifacts"]] == kinds
+
+
+def test_a_name_of_another_format_is_refused(call: Pitool, checkpoint: Path) -> None:
+    options = ("--format", "onnx", "--quant", "INT4,Q4_K_M")
+    result = call("convert", checkpoint, "--ram", "1gb", *options)
+    assert "--format onnx has no quantisation Q4_K_M" in check_failure(result, 2)
+    result = call("convert", checkpoint, "--ram", "1gb", "--quant", "INT5")
+    assert "there is no quantisation 'INT5'; did you mean 'INT" in check_failure(result, 2)
+
+
+def test_onnx_is_left_out_with_a_word_where_it_cannot_be(call: Pitool, tmp_path: Path) -> None:
+    folder = write_checkpoint(
+        tmp_path / "c", hidden_size=264, num_hidden_layers=1, num_attention_heads=4
+    )
+    result = call("convert", folder, "--ram", "1gb", "--dry-run", "--json")
+    assert [a["format"] for a in json.loads(result.out)["artifacts"]] == ["gguf"]
+    assert "ONNX is left out: " in result.err
+    assert "rows of 264 are no whole blocks of 32" in result.err
+    alone = call("convert", folder, "--ram", "1gb", "--format", "onnx")
+    assert "take smaller blocks" in check_failure(alone, 4)
 
 
 # -- interrupted ---------------------------------------------------------------------------

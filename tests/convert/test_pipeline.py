@@ -107,7 +107,8 @@ def test_the_source_and_what_made_it_are_named(tmp_path: Path, target: Path) -> 
         for name in ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors",
                      "model-00002-of-00002.safetensors")
     }  # fmt: skip
-    assert set(made.versions) == {"pitool", "python", "llama-cpp-python", "gguf", "numpy"}
+    packages = {"llama-cpp-python", "gguf", "numpy", "onnx", "onnxruntime"}
+    assert set(made.versions) == {"pitool", "python", *packages}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made.created)
     assert names(target) == {
         "manifest.json",

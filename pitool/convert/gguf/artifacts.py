@@ -19,10 +19,9 @@ from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import match_tensors, write_gguf
 from pitool.convert.plan import ConvertPlan
-from pitool.convert.verify import certify, check_worst, make_reference, tokens_to_compare
-from pitool.convert.work import Work
+from pitool.convert.verify import check_worst
+from pitool.convert.work import Maker, Work
 from pitool.errors import BadInput
-from pitool.quality import compact
 from pitool.spec.formats import QUANTISATIONS, Quantisation
 from pitool.spec.manifest import Artifact, Certificate
 from pitool.spec.plan import ArtifactPlan
@@ -39,10 +38,10 @@ def make(work: Work) -> list[Artifact]:
     exact = write_exact(work, family, vocabulary)
     paths = quantise_all(work, exact)
     certificates = verify_all(work, exact, paths)
-    check_worst({kind: certificates[kind] for kind in paths}, work.job.worst_kl)
+    check_worst({kind.name: certificates[kind] for kind in paths}, work.job.worst_kl)
     work.progress.stage("hashing", len(paths))
     made = []
-    for planned in work.planned(FORMAT):
+    for planned in work.plan.of(ArtifactPlan):
         kind = planned.quantisation
         files = [paths[kind], write_modelfile(paths[kind], planned.context, vocabulary)]
         made.append(artifact(work, planned, files, certificates[kind]))
@@ -58,7 +57,7 @@ def native_kind(checkpoint: Checkpoint) -> Quantisation:
 
 def exact_kinds(checkpoint: Checkpoint, plan: ConvertPlan) -> list[Quantisation]:
     """Return the float types to write: first what is quantised from, then those asked for."""
-    wanted = [a.quantisation for a in plan.artifacts if a.format == FORMAT]
+    wanted = [a.quantisation for a in plan.of(ArtifactPlan)]
     asked = [kind for kind in wanted if not kind.quantised]
     needed = len(asked) < len(wanted)
     return list(dict.fromkeys([native_kind(checkpoint), *asked])) if needed else asked
@@ -66,7 +65,7 @@ def exact_kinds(checkpoint: Checkpoint, plan: ConvertPlan) -> list[Quantisation]
 
 def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     """Return the bytes that the artifacts take, and those of the intermediate in the cache."""
-    made = [a for a in plan.artifacts if a.format == FORMAT]
+    made = plan.of(ArtifactPlan)
     asked = {a.quantisation for a in made}
     between = [kind for kind in exact_kinds(checkpoint, plan) if kind not in asked]
     return sum(a.bytes for a in made), sum(_float_bytes(plan, kind) for kind in between)
@@ -88,7 +87,7 @@ def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
             "merge it with PEFT first, and convert the merged model",
         )
     check_tensors(checkpoint)
-    asked = [a.quantisation for a in work.planned(FORMAT)]
+    asked = [a.quantisation for a in work.plan.of(ArtifactPlan)]
 
     def write(kind: Quantisation, path: Path) -> None:
         if foreign:
@@ -115,7 +114,7 @@ def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
 def quantise_all(work: Work, exact: Paths) -> Paths:
     """Quantise the first float GGUF to every type asked for; return all artifacts' paths."""
     paths: Paths = {}
-    for planned in work.planned(FORMAT):
+    for planned in work.plan.of(ArtifactPlan):
         kind = planned.quantisation
         paths[kind] = exact.get(kind) or work.folder / work.file_name(f"{kind.name}.gguf")
         if kind.quantised:
@@ -138,21 +137,7 @@ def _quantise(work: Work, source: Path, target: Path, planned: ArtifactPlan) -> 
 
 def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:
     """Compare every file with the checkpoint's own forward pass; return the certificates."""
-    tokens = tokens_to_compare(work.plan.model.parameters)
-    certificates = {}
-    reference = None
-    for kind, path in {**exact, **paths}.items():
-        with work.open_engine(path, tokens) as engine:
-            if reference is None:
-                work.progress.stage("computing the reference", work.plan.model.layers)
-                reference = make_reference(
-                    work.checkpoint, engine, tokens, lambda _done, _all: work.progress.advance(1)
-                )
-                compact.write(work.folder / compact.FILE_NAME, reference.compact)
-            work.progress.stage(f"verifying {kind.name}", 1)
-            certificates[kind] = certify(engine, reference, kind, work.checkpoint.source.id)
-            work.progress.advance(1)
-    return certificates
+    return {kind: work.certifier.certify(path, kind) for kind, path in {**exact, **paths}.items()}
 
 
 def write_modelfile(path: Path, context: int, vocabulary: Vocabulary) -> Path:
@@ -168,3 +153,6 @@ def write_modelfile(path: Path, context: int, vocabulary: Vocabulary) -> Path:
 
 def _float_bytes(plan: ConvertPlan, kind: Quantisation) -> int:
     return plan.model.parameters * (4 if kind.name == "F32" else 2)
+
+
+MAKER = Maker(make, disk_bytes)

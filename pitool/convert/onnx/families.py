@@ -12,8 +12,10 @@ from math import sqrt
 from pitool.checkpoint.config import Config, Rope
 from pitool.convert.gguf.families.base import Sizes, read_sizes
 from pitool.convert.onnx.rotary import Rotary, make_rotary
-from pitool.errors import BadInput
+from pitool.errors import BadInput, PitoolError
 from pitool.spec import tables
+from pitool.spec.onnx import TOKENIZER
+from pitool.spec.onnx_weights import OnnxQuantisation
 
 GELU = ("gelu_pytorch_tanh", "gelu_new")
 SILU = ("silu", "swish")
@@ -63,6 +65,27 @@ def read_decoder(config: Config) -> Decoder:
 def supported(config: Config) -> bool:
     """Tell whether the writer knows the family."""
     return config.model_type in FAMILIES
+
+
+def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
+    """Return why a checkpoint cannot be written at a quantisation; None when it can."""
+    try:
+        decoder = read_decoder(config)
+    except PitoolError as error:
+        return error
+    folder = config.path.parent
+    if not (folder / TOKENIZER).is_file():
+        return BadInput(
+            f"{folder} has no {TOKENIZER}, which the ONNX engine reads",
+            "make it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
+    if kind.quantised and decoder.sizes.hidden % kind.block:
+        return BadInput(
+            f"{folder}: its embedding's rows of {decoder.sizes.hidden} are no whole blocks of"
+            f" {kind.block}",
+            f"take smaller blocks, such as {kind.name.partition('_B')[0]}_B16",
+        )
+    return None
 
 
 def _llama(config: Config) -> Decoder:

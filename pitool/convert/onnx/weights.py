@@ -208,12 +208,6 @@ class Weights:
             hidden = self._graph.node("Gather", [weight, ids], name)
             return hidden, lambda value, to: self._float_matmul(value, to, weight, "")
         bits, block = self.kind.head_bits, self.kind.block
-        if part.shape[1] % block:
-            raise BadInput(
-                f"{self._checkpoint.folder}: its embedding's rows of {part.shape[1]} are no whole"
-                f" blocks of {block}",
-                "take a smaller --block",
-            )
         tensors, shape = self._blocks(name, [part], bits)
         hidden = self._graph.node(
             "GatherBlockQuantized",

@@ -14,11 +14,10 @@ from typing import Any
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.decoder import DecoderGraph
-from pitool.convert.onnx.families import Decoder, read_decoder
+from pitool.convert.onnx.families import Decoder, read_decoder, refusal
 from pitool.convert.onnx.graph import GRAPH, Graph
 from pitool.convert.onnx.rotary import longest_exact
 from pitool.convert.onnx.weights import EMBEDDING, HEAD, OnBytes, Weights
-from pitool.errors import BadInput
 from pitool.spec.onnx import CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG
 from pitool.spec.onnx_weights import OnnxQuantisation, padded_head
 
@@ -26,7 +25,13 @@ from pitool.spec.onnx_weights import OnnxQuantisation, padded_head
 # processes in minutes.
 POSITIONS = 32768
 MakeWeights = Callable[[Graph, Checkpoint, OnnxQuantisation, OnBytes], Weights]
-COPIED = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", CHAT_TEMPLATE)
+COPIED = (
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    CHAT_TEMPLATE,
+)
 
 
 def write_onnx(
@@ -47,12 +52,8 @@ def write_onnx(
     """
     config = checkpoint.config
     decoder = read_decoder(config)
-    tokenizer = checkpoint.folder / TOKENIZER
-    if not tokenizer.is_file():
-        raise BadInput(
-            f"{checkpoint.folder} has no {TOKENIZER}, which the ONNX engine reads",
-            "make it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-        )
+    if wrong := refusal(config, kind):
+        raise wrong
     folder.mkdir(parents=True)
     positions = stored_positions(config, decoder, context)
     name = checkpoint.source.id.rpartition("/")[2]
@@ -62,7 +63,6 @@ def write_onnx(
         DecoderGraph(graph, weights, decoder, positions, on_layer).build()
         graph.save(name, {"name": name, "quantisation": kind.name, "parameters": count})
     write_config(folder, checkpoint, decoder, positions)
-    shutil.copyfile(tokenizer, folder / TOKENIZER)
     for each in COPIED:
         if (checkpoint.folder / each).is_file():
             shutil.copyfile(checkpoint.folder / each, folder / each)

@@ -1,0 +1,108 @@
+"""Plans of ONNX artifacts: verdicts as in ``plan``, on the sums of ``memory_onnx``.
+
+No speed is predicted: no figure of onnxruntime on these boards is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from pitool.spec.manifest import Speed
+from pitool.spec.memory import Load, MemoryPlan
+from pitool.spec.memory_onnx import POSITIONS, plan_onnx
+from pitool.spec.model import ModelShape
+from pitool.spec.onnx_weights import (
+    ONNX_QUANTISATIONS,
+    OnnxQuantisation,
+    OnnxTensor,
+    stored_tensors,
+)
+from pitool.spec.plan import Place, Planner, Verdict, judge, tier_places
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxPlan:
+    """What one ONNX artifact will be: exact tensor bytes and memory; ``context`` in tokens."""
+
+    quantisation: OnnxQuantisation
+    context: int
+    tensors: tuple[OnnxTensor, ...]
+    memory: MemoryPlan
+    load: Load
+    parameters: int
+    format: str = "onnx"
+
+    @property
+    def speeds(self) -> tuple[Speed, ...]:
+        """The predicted speeds: none."""
+        return ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tensors, rotations included."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits over the number of weights; rotations are no weights."""
+        weights = sum(t.bytes for t in self.tensors if not t.name.startswith("rope."))
+        return weights * 8 / self.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRow:
+    """An artifact at a place; ``left`` and ``peak`` in bytes, as in ``plan.Row``."""
+
+    artifact: OnnxPlan
+    place: Place
+    verdict: Verdict
+    left: int
+    peak: int
+    longest_context: int
+
+
+def onnx_artifact(shape: ModelShape, kind: OnnxQuantisation, load: Load) -> OnnxPlan:
+    """Return what a model is at an ONNX quantisation."""
+    positions = min(shape.context, max(POSITIONS, load.context))
+    tensors = stored_tensors(shape, kind, positions)
+    memory = plan_onnx(shape, kind, load)
+    return OnnxPlan(kind, load.context, tensors, memory, load, shape.parameters)
+
+
+def onnx_row(planner: Planner, kind: OnnxQuantisation, place: Place) -> OnnxRow:
+    """Return the artifact at a place with its verdict."""
+    shape = planner.subject.shape
+    artifact = onnx_artifact(shape, kind, planner.load)
+    peak = artifact.memory.total
+    verdict = judge(peak, place, planner.profile)
+    longest = _longest_context(shape, kind, planner.load, place.budget(planner.profile))
+    return OnnxRow(artifact, place, verdict, place.room - peak, peak, longest)
+
+
+def _longest_context(shape: ModelShape, kind: OnnxQuantisation, load: Load, budget: int) -> int:
+    """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
+    low, high = 0, shape.context // 256
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = plan_onnx(shape, kind, replace(load, context=middle * 256)).total <= budget
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low * 256
+
+
+def onnx_remedies(planner: Planner, row: OnnxRow) -> Iterator[str]:
+    """Yield the options, each by itself enough, with which a row would fit."""
+    if row.verdict is Verdict.FITS:
+        return
+    if row.longest_context:
+        yield f"--context {row.longest_context}"
+    for kind in ONNX_QUANTISATIONS.values():
+        other = onnx_row(planner, kind, row.place)
+        if other.artifact.bytes < row.artifact.bytes and other.verdict is Verdict.FITS:
+            yield f"--quant {kind.name}"
+            break
+    for place in tier_places():
+        larger = place.room > row.place.room
+        if larger and onnx_row(planner, row.artifact.quantisation, place).verdict is Verdict.FITS:
+            yield f"--ram {place.tier}"
+            break
