@@ -13,13 +13,13 @@ from tests.cli.conftest import pitool as pitool
 pytestmark = pytest.mark.engine
 
 
-def test_tinystories(pitool: Pitool, shared_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quant", ["F16", "FP32"])
+def test_tinystories(pitool: Pitool, shared_data: Path, tmp_path: Path, quant: str) -> None:
     model = shared_data / "models" / "tinystories-656k"
     out = tmp_path / "bundle"
-    made = pitool("convert", model, "--ram", "1gb", "--out", out, "--json")
+    made = pitool("convert", model, "--ram", "1gb", "--quant", quant, "--out", out, "--json")
     assert made.code == 0, made.err
     (artifact,) = json.loads(made.out)["manifest"]["artifacts"]
-    assert artifact["quantisation"] == "F16"
     assert artifact["certificate"]["mean_kl"] < 1e-5
     cases = json.loads((model / "golden_greedy.json").read_text())["cases"]
     assert len(cases) == 3
