@@ -16,15 +16,14 @@ from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
 from pitool.convert.staging import Staging, check_disk
-from pitool.convert.verify import OpenEngine
-from pitool.convert.work import Job, Maker, Work
+from pitool.convert.work import Engines, Job, Maker, Work
 from pitool.spec import manifest
 from pitool.spec.bundles import Bundle
 
 MAKERS: dict[str, Maker] = {gguf.FORMAT: gguf.MAKER, onnx.FORMAT: onnx.MAKER}
 
 
-def convert(source: Source, job: Job, open_engine: OpenEngine, progress: Progress) -> Bundle:
+def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> Bundle:
     """Return the bundle made from a source by the plan; errors leave nothing behind."""
     checkpoint = open_checkpoint(download(source, progress))
     makers = [MAKERS[name] for name in dict.fromkeys(a.format for a in job.plan.artifacts)]
@@ -37,8 +36,8 @@ def convert(source: Source, job: Job, open_engine: OpenEngine, progress: Progres
     )
     with Staging(job.target, replace=job.replace) as staging:
         hashed = hash_sources(checkpoint, progress)
-        certifier = Certifier(checkpoint, job.plan.model, staging.folder, open_engine, progress)
-        work = Work(checkpoint, hashed, job, staging.folder, progress, certifier)
+        certifier = Certifier(checkpoint, job.plan.model, staging.folder, engines.open, progress)
+        work = Work(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
         artifacts = [artifact for maker in makers for artifact in maker.make(work)]
         made = describe(work, artifacts)
         manifest.write(staging.folder, made)

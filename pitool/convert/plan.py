@@ -8,6 +8,7 @@ from typing import TypeVar
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.fitting import FIT, Fitting
 from pitool.convert.onnx.choice import plan_onnx
 from pitool.errors import UsageError
 from pitool.spec.formats import QUANTISATIONS, find_quantisation
@@ -30,7 +31,7 @@ class ConvertPlan:
     """All artifacts of a conversion; ``reason`` explains an automatic choice.
 
     ``place`` has ``budget`` bytes for a model; ``board``: id of the one board that it is planned
-    for, None for every board of the tier.
+    for, None for every board of the tier. ``fitting``: of the GGUF of a given size, if any.
     """
 
     model: ModelShape
@@ -41,6 +42,7 @@ class ConvertPlan:
     artifacts: tuple[ArtifactPlan | OnnxPlan, ...]
     reason: str = ""
     board: str | None = None
+    fitting: Fitting | None = None
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the artifacts of one format: ``ArtifactPlan`` for GGUF, or ``OnnxPlan``."""
@@ -55,22 +57,27 @@ def make_plan(
     context: int | None,
     *,
     onnx: str = "",
+    size: int | None = None,
+    importance: bool = False,
     profile: Profile | None = None,
     place: Place | None = None,
 ) -> ConvertPlan:
     """Return the plan; DoesNotFit with the numbers when nothing that was asked for fits.
 
     ``quantisations`` of GGUF and those of ``onnx``: names separated by commas, or ``auto``, or
-    nothing. ``place``: one board instead of the smallest of the tier.
+    nothing; ``FIT`` of GGUF has ``size`` bytes at most, or what there is room for. ``importance``:
+    there will be an importance matrix. ``place``: one board instead of the smallest of the tier.
     """
     family = find_family(config)
     model = model_shape(family, config)
     tuple(family.metadata(config))  # refuses what it cannot describe, before a download
     profile = profile or find_profile(BALANCED)
     place = place or tier_place(tier_name, tier)
-    planner = Planner(Subject("", model), profile, profile_load(profile, model, context))
+    subject = Subject("", model, importance=importance)
+    planner = Planner(subject, profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None
-    rows, reason = _gguf_rows(planner, place, quantisations)
+    fitting = Fitting(planner, place, size)
+    rows, reason = _gguf_rows(fitting, quantisations)
     onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not rows)
     artifacts: tuple[ArtifactPlan | OnnxPlan, ...] = (
         *(row.artifact for row in rows),
@@ -80,17 +87,28 @@ def make_plan(
         raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
     reason = "\n".join(line for line in (reason, *left_out) if line)
     budget = place.budget(profile)
-    return ConvertPlan(model, tier_name, tier, place.name, budget, artifacts, reason, board)
+    return ConvertPlan(
+        model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting
+    )
 
 
-def _gguf_rows(planner: Planner, place: Place, quantisations: str) -> tuple[list[Row], str]:
+def _gguf_rows(fitting: Fitting, quantisations: str) -> tuple[list[Row], str]:
     """Return the rows that are asked for, each fitting, and the reason of a choice."""
+    planner, place = fitting.planner, fitting.place
     if quantisations == AUTO:
         row, reason = planner.choose(place)
         rows = [row]
     else:
-        kinds = dict.fromkeys(find_quantisation(name) for name in names_in(quantisations))
-        rows, reason = [planner.row(kind, place) for kind in kinds], ""
+        names = dict.fromkeys(name.upper() for name in names_in(quantisations))
+        rows, reason = (
+            [
+                fitting.planned()
+                if name == FIT.name
+                else planner.row(find_quantisation(name), place)
+                for name in names
+            ],
+            "",
+        )
     for row in rows:
         require(planner, row, planner.remedies(row))
     return rows, reason
@@ -110,7 +128,7 @@ def split_formats(quantisations: str) -> tuple[str, str]:
     sides: tuple[list[str], list[str]] = [], []
     for name in names_in(quantisations):
         is_onnx = name.upper().replace("-", "_").partition("_B")[0] in ONNX_QUANTISATIONS
-        if not is_onnx and name.upper() not in QUANTISATIONS:
+        if not is_onnx and name.upper() not in (*QUANTISATIONS, FIT.name):
             known = [*QUANTISATIONS, *ONNX_QUANTISATIONS]
             raise UsageError(f"there is no quantisation {name!r}", nearest(name.upper(), known))
         sides[is_onnx].append(name)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.certifier import Certifier
+from pitool.convert.gguf.importance import NONE, OpenCalibrator, WriteText
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.progress import Progress
+from pitool.convert.verify import OpenEngine
 from pitool.spec.manifest import Artifact, Source
 
 
@@ -17,7 +19,8 @@ from pitool.spec.manifest import Artifact, Source
 class Job:
     """What a conversion is told: the plan, where the bundle goes, and how.
 
-    ``worst_kl``: the mean KL divergence above which the conversion fails.
+    ``worst_kl``: the mean KL divergence above which the conversion fails. ``calibration``: a
+    file, ``self`` or ``none``; see ``gguf.calibrate``.
     """
 
     plan: ConvertPlan
@@ -25,6 +28,16 @@ class Job:
     replace: bool
     threads: int
     worst_kl: float | None = None
+    calibration: str = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What a conversion runs models with; it is handed them, since it knows no engine itself."""
+
+    open: OpenEngine
+    calibrator: OpenCalibrator
+    write_text: WriteText
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class Work:
     source: Source
     job: Job
     folder: Path
+    engines: Engines
     progress: Progress
     certifier: Certifier
 

@@ -12,25 +12,16 @@ from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.verify import TEXT, tokens_to_compare
-from pitool.engine.base import Engine, Message, Prompt, Sampling
+from pitool.engine.base import Engine
 from pitool.errors import BadInput
 from pitool.quality import windows
+from pitool.quality.selftext import PROMPTS, write_text
 
 CALIBRATION_WINDOWS = 16
 # A text with fewer tokens is not worth splitting.
 LEAST_TOKENS = 128
 BUILT_IN, SELF = "built-in", "written by the model"
 MOST_WRITTEN = 4096
-PROMPTS = (
-    "What is a Raspberry Pi?",
-    "How much RAM does the Pi 5 have?",
-    "What does Q4_K_M mean?",
-    "Why is my model so slow?",
-    "What is the capital of France?",
-    "How do I see how much memory is free?",
-    "Does an 8B model fit into 8 GB?",
-    "Which boards do you know?",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +89,3 @@ def cut(engine: Engine, ids: Sequence[int]) -> list[list[int]]:
     """Return whole windows that begin as the tokenizer begins a text."""
     begin = engine.tokenize("") if len(ids) >= windows.WINDOW else ()
     return windows.cut(ids, begin)
-
-
-def write_text(engine: Engine, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:
-    """Let the model answer the built-in prompts, drawn at temperature 1, until there is enough."""
-    texts: list[int] = []
-    seed = 0
-    while len(texts) < tokens and seed < 4 * len(PROMPTS):
-        prompt = ask(engine, PROMPTS[seed % len(PROMPTS)])
-        texts += engine.tokenize(prompt)
-        engine.clear()
-        sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed,
-                            max_tokens=windows.WINDOW // 2)  # fmt: skip
-        texts += [token.id for token in engine.stream(prompt, sampling) if token.id is not None]
-        on_token(1)
-        seed += 1
-    return [texts[i : i + windows.WINDOW] for i in range(0, len(texts), windows.WINDOW)]
-
-
-def ask(engine: Engine, prompt: str) -> Prompt:
-    """Return a prompt as the model takes it: a conversation where it has a chat template."""
-    return [Message("user", prompt)] if engine.info.chat_template else prompt

@@ -17,9 +17,9 @@ from pitool.device import memory
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings
 from pitool.errors import PitoolError
-from pitool.lab.material import ask
 from pitool.lab.row import Running
 from pitool.quality import windows
+from pitool.quality.selftext import ask
 
 CONTEXT = 1024
 WINDOW = windows.WINDOW

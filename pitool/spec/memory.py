@@ -6,9 +6,11 @@ pinned version reports. All sizes in bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pitool.errors import UsageError
 from pitool.spec.formats import TENSOR_TYPES
 from pitool.spec.manifest import MemoryLine
 from pitool.spec.model import ModelShape
@@ -154,3 +156,13 @@ def format_bytes(count: float) -> str:
         if abs(value) >= 0.9995:
             return f"{value:.2f} {unit}" if abs(value) < 9.995 else f"{value:.0f} {unit}"
     return f"{count:.0f} B"
+
+
+def read_bytes(text: str) -> int:
+    """Return the bytes of a size such as ``1.9gb``; UsageError for what is none."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(gb|mb|kb)", text.strip().lower())
+    if not match or not float(match[1]):
+        raise UsageError(
+            f"{text!r} is no size", "give one such as 1.9gb or 700mb (1 GB = 1e9 bytes)"
+        )
+    return round(float(match[1]) * {"gb": 1e9, "mb": 1e6, "kb": 1e3}[match[2]])

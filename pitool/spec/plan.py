@@ -50,7 +50,7 @@ class Subject:
 
     ``stored``: the tensors of artifacts that exist, by quantisation; the others are computed.
     ``certificates``: their measured quality. ``typical``: the shape is that of a size, not of a
-    real model.
+    real model. ``importance``: it is quantised with an importance matrix.
     """
 
     name: str
@@ -58,10 +58,13 @@ class Subject:
     stored: Mapping[str, tuple[TypedTensor, ...]] = field(default_factory=dict)
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     typical: bool = False
+    importance: bool = False
 
     def tensors(self, quantisation: Quantisation) -> tuple[TypedTensor, ...]:
         """Return the tensors of the artifact that exists, or would be made."""
-        return self.stored.get(quantisation.name) or assign_types(self.shape, quantisation)
+        return self.stored.get(quantisation.name) or assign_types(
+            self.shape, quantisation, importance=self.importance
+        )
 
 
 @dataclass(frozen=True, slots=True)

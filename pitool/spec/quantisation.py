@@ -1,7 +1,7 @@
 """Which tensor gets which type: llama.cpp's own mixtures, to know sizes beforehand.
 
-A model of ``llama_tensor_get_type`` (src/llama-quant.cpp of the pinned llama.cpp) for dense
-models without an importance matrix; checked against its dry run in the tests.
+A model of ``llama_tensor_get_type`` (src/llama-quant.cpp of the pinned llama.cpp), with and
+without an importance matrix; checked against its dry run in the tests.
 """
 
 from __future__ import annotations
@@ -43,12 +43,19 @@ class TypedTensor:
         return self.type.size(self.tensor.shape)
 
 
-def assign_types(model: ModelShape, quantisation: Quantisation) -> tuple[TypedTensor, ...]:
-    """Return every tensor of ``model`` with the type that llama.cpp would store it in."""
-    return tuple(_assign(model, quantisation))
+def assign_types(
+    model: ModelShape, quantisation: Quantisation, *, importance: bool = False
+) -> tuple[TypedTensor, ...]:
+    """Return every tensor of ``model`` with the type that llama.cpp would store it in.
+
+    ``importance``: it quantises with an importance matrix.
+    """
+    return tuple(_assign(model, quantisation, importance=importance))
 
 
-def _assign(model: ModelShape, quantisation: Quantisation) -> Iterator[TypedTensor]:
+def _assign(
+    model: ModelShape, quantisation: Quantisation, *, importance: bool
+) -> Iterator[TypedTensor]:
     # Counted in the order in which llama.cpp walks the tensors: by layer, as text.
     order = sorted((t.name for t in model.tensors if quantisable(t)), key=_walk_key)
     values = [name for name in order if name.endswith(_VALUES)]
@@ -62,6 +69,8 @@ def _assign(model: ModelShape, quantisation: Quantisation) -> Iterator[TypedTens
         if quantisation.quantised:
             position = positions.get(tensor.name, 0)
             name = _mixture(model, quantisation, tensor, position, len(values))
+            if importance and _part(tensor.name).startswith("ffn_down"):
+                name = _with_importance(quantisation, position, model.layers, name)
             name = _fit_row(tensor.shape[-1], name)
         yield TypedTensor(tensor, TENSOR_TYPES[name])
 
@@ -150,6 +159,15 @@ def _attention_v(model: ModelShape, quantisation: Quantisation, i: int, n: int) 
         case _:
             name = quantisation.base
     return "Q5_K" if spare and name in ("Q3_K", "Q4_K") else name
+
+
+def _with_importance(quantisation: Quantisation, i: int, n: int, name: str) -> str:
+    """Return what the first layers have instead when there is an importance matrix."""
+    if i >= n // 8:
+        return name
+    if quantisation.name in ("IQ4_NL", "IQ4_XS"):
+        return quantisation.base
+    return {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}.get(quantisation.name, name)
 
 
 def _feed_forward_down(quantisation: Quantisation, i: int, n: int) -> str:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
+from pitool.cli import convert_engines
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
@@ -21,7 +22,7 @@ from pitool.convert.plan import make_plan
 from pitool.convert.progress import Silent
 from pitool.convert.reference import reference_logits
 from pitool.convert.verify import LogitsEngine, OpenEngine
-from pitool.convert.work import Job
+from pitool.convert.work import Engines, Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.spec.bundles import Bundle
@@ -83,7 +84,13 @@ def convert_folder(
 ) -> Bundle:
     """Run the whole pipeline on a checkpoint folder for the 1gb tier."""
     plan = make_plan(read_config(folder), "1gb", tiers()["1gb"], quants, 512)
-    return convert(source_of(folder, text), Job(plan, target, replace, 1), engine, Silent())
+    job = Job(plan, target, replace, 1)
+    return convert(source_of(folder, text), job, engines_of(engine), Silent())
+
+
+def engines_of(engine: OpenEngine) -> Engines:
+    """Return an opener with the real engines for calibration."""
+    return Engines(engine, convert_engines.open_calibrator, convert_engines.write_text)
 
 
 def write_float(folder: Path, path: Path, kind: str) -> Path:

@@ -28,6 +28,7 @@ from tests.convert.helpers import (
     always,
     checkpoint_of,
     convert_folder,
+    engines_of,
     names,
     real_engine,
     write_float,
@@ -363,7 +364,7 @@ def test_stages_are_told_with_their_whole_work(small: Path, target: Path) -> Non
     plan = make_plan(read_config(small), "1gb", tiers()["1gb"], "F16,Q8_0", 512)
     honest = always(Honest(checkpoint_of(small)))
     job = Job(plan, target, replace=False, threads=1)
-    pipeline.convert(source_of(small), job, honest, Record())
+    pipeline.convert(source_of(small), job, engines_of(honest), Record())
     assert [title for title, _, _ in stages] == [
         "hashing the checkpoint", "writing BF16", "writing F16", "quantising to Q8_0",
         "computing the reference", "verifying BF16", "verifying F16", "verifying Q8_0", "hashing",

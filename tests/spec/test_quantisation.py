@@ -110,8 +110,13 @@ _LINE = re.compile(r"\] +(\S+) +- \[[^]]*\], type = +(\w+), size = [^(\n]*(?:\((
 _BITS = re.compile(r"quant size +=.*\(([\d.]+) BPW\)")
 
 
-def dry_run(path: Path, number: int) -> tuple[dict[str, str], float]:
-    """Return the type of each tensor and the bits per weight that llama.cpp would write."""
+def dry_run(
+    path: Path, number: int, model: ModelShape | None = None
+) -> tuple[dict[str, str], float]:
+    """Return the type of each tensor and the bits per weight that llama.cpp would write.
+
+    ``model``: its matrices all have an importance of ones.
+    """
     from llama_cpp import llama_cpp
 
     lines: list[str] = []
@@ -124,6 +129,16 @@ def dry_run(path: Path, number: int) -> tuple[dict[str, str], float]:
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.dry_run, params.nthread = number, True, 1
+    table = (llama_cpp.llama_model_imatrix_data * (len(model.tensors if model else ()) + 1))()
+    kept = []
+    for entry, tensor in zip(table, model.tensors if model else (), strict=False):
+        experts = tensor.shape[0] if len(tensor.shape) > 2 else 1
+        values = np.ones(experts * tensor.shape[-1], np.float32)
+        kept.append(values)
+        entry.name, entry.size = tensor.name.encode(), values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    if model:
+        params.imatrix = table
     target = path.with_suffix(".none")
     status = llama_cpp.llama_model_quantize(
         os.fsencode(path), os.fsencode(target), ctypes.byref(params)
@@ -141,16 +156,17 @@ _callbacks: list[Any] = []
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("importance", [False, True], ids=["plain", "importance"])
 @pytest.mark.parametrize("case", SHAPES)
-def test_types_are_those_of_llama_cpps_dry_run(tmp_path: Path, case: str) -> None:
+def test_types_are_those_of_llama_cpps_dry_run(tmp_path: Path, case: str, importance: bool) -> None:
     model = shape(**SHAPES[case])
     path = tmp_path / "holes.gguf"
     write_header(path, model)
     for quantisation in QUANTISATIONS.values():
         if quantisation.name == "F32":
             continue  # it would be no change, and llama.cpp then copies norms only
-        typed = assign_types(model, quantisation)
-        types, bits = dry_run(path, quantisation.number)
+        typed = assign_types(model, quantisation, importance=importance)
+        types, bits = dry_run(path, quantisation.number, model if importance else None)
         assert {t.tensor.name: t.type.name for t in typed} == types, quantisation.name
         ours = sum(t.bytes for t in typed) * 8 / model.parameters
         assert ours == pytest.approx(bits, abs=0.006), quantisation.name

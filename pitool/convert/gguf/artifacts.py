@@ -6,14 +6,18 @@ cache, so that the next conversion of the same checkpoint begins with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert import cache
 from pitool.convert.describe import artifact
-from pitool.convert.gguf import fallback
+from pitool.convert.gguf import fallback, importance, losses, sensitivity
+from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import Family
+from pitool.convert.gguf.fitting import FIT
+from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
@@ -22,7 +26,7 @@ from pitool.convert.plan import ConvertPlan
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
 from pitool.errors import BadInput
-from pitool.spec.formats import QUANTISATIONS, Quantisation
+from pitool.spec.formats import QUANTISATIONS, Quantisation, TensorType
 from pitool.spec.manifest import Artifact, Certificate
 from pitool.spec.plan import ArtifactPlan
 
@@ -36,15 +40,15 @@ def make(work: Work) -> list[Artifact]:
     read = fallback.vocabulary if isinstance(family, fallback.Foreign) else read_vocabulary
     vocabulary = read(work.checkpoint.folder, work.plan.model.vocabulary)
     exact = write_exact(work, family, vocabulary)
-    paths = quantise_all(work, exact)
+    planned, paths = quantise_all(work, exact)
     certificates = verify_all(work, exact, paths)
     check_worst({kind.name: certificates[kind] for kind in paths}, work.job.worst_kl)
     work.progress.stage("hashing", len(paths))
     made = []
-    for planned in work.plan.of(ArtifactPlan):
-        kind = planned.quantisation
-        files = [paths[kind], write_modelfile(paths[kind], planned.context, vocabulary)]
-        made.append(artifact(work, planned, files, certificates[kind]))
+    for plan in planned:
+        kind = plan.quantisation
+        files = [paths[kind], write_modelfile(paths[kind], plan.context, vocabulary)]
+        made.append(artifact(work, plan, files, certificates[kind]))
         work.progress.advance(1)
     return made
 
@@ -111,18 +115,59 @@ def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
     return written
 
 
-def quantise_all(work: Work, exact: Paths) -> Paths:
-    """Quantise the first float GGUF to every type asked for; return all artifacts' paths."""
-    paths: Paths = {}
-    for planned in work.plan.of(ArtifactPlan):
-        kind = planned.quantisation
+def quantise_all(work: Work, exact: Paths) -> tuple[list[ArtifactPlan], Paths]:
+    """Quantise the first float GGUF to every type asked for; return all artifacts and their paths.
+
+    The plan of a GGUF of a given size is that of the types that were measured to be best.
+    """
+    planned, paths = list(work.plan.of(ArtifactPlan)), {}
+    source = next(iter(exact.values()))
+    calibrated = calibrate(work, source) if _calibrates(work, planned) else None
+    matrix = calibrated.path if calibrated else None
+    for i, plan in enumerate(planned):
+        kind, types = plan.quantisation, None
         paths[kind] = exact.get(kind) or work.folder / work.file_name(f"{kind.name}.gguf")
+        if kind is FIT:
+            types, planned[i] = fit(work, source, calibrated)
         if kind.quantised:
-            _quantise(work, next(iter(exact.values())), paths[kind], planned)
-    return paths
+            _quantise(work, source, paths[kind], planned[i], types, matrix)
+    return planned, paths
 
 
-def _quantise(work: Work, source: Path, target: Path, planned: ArtifactPlan) -> None:
+def _calibrates(work: Work, planned: Sequence[ArtifactPlan]) -> bool:
+    """Tell whether an importance matrix is wanted by a type that it changes."""
+    changed = any(p.quantisation.quantised and p.quantisation.base != "Q8_0" for p in planned)
+    return changed and work.job.calibration != NONE
+
+
+def fit(
+    work: Work, exact: Path, calibrated: Calibration | None
+) -> tuple[dict[str, TensorType], ArtifactPlan]:
+    """Return the types that lose least within the plan's bytes, and the plan with these."""
+    fitting, progress = work.plan.fitting, work.progress
+    assert fitting
+    progress.stage("measuring rounding errors", len(work.plan.model.tensors))
+    matrix = importance.read(calibrated.path) if calibrated else None
+    found = losses.measure_losses(exact, matrix, progress.advance)
+    if calibrated and calibrated.windows:
+        progress.stage("measuring sensitivity", len(sensitivity.groups(list(found))))
+        weights = sensitivity.measure(
+            exact, native_kind(work.checkpoint), found, calibrated.windows[: sensitivity.WINDOWS],
+            work.engines.open, work.folder, work.job.threads, progress.advance,
+        )  # fmt: skip
+        found = losses.weigh(found, weights)
+    types, row = fitting.solve(exact, found)
+    return types, row.artifact
+
+
+def _quantise(
+    work: Work,
+    source: Path,
+    target: Path,
+    planned: ArtifactPlan,
+    types: Mapping[str, TensorType] | None,
+    matrix: Path | None,
+) -> None:
     kind = planned.quantisation
     work.progress.stage(f"quantising to {kind.name}", len(planned.tensors))
     done = 0
@@ -132,7 +177,7 @@ def _quantise(work: Work, source: Path, target: Path, planned: ArtifactPlan) -> 
         work.progress.advance(begun - done)
         done = begun
 
-    quantise(source, target, kind, work.job.threads, on_tensor)
+    quantise(source, target, kind, work.job.threads, on_tensor, types=types, importance=matrix)
 
 
 def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:

@@ -25,6 +25,8 @@ from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES, Quantisation
 MOST_ALONE = 48
 PROBES = ("Q3_K", "Q4_0")
 FLOOR = 1e-9
+# So many windows of the calibration are answered for each group.
+WINDOWS = 4
 
 
 class Answers(Protocol):

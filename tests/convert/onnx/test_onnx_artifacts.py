@@ -19,7 +19,7 @@ from pitool.errors import PitoolError
 from pitool.spec.bundles import Bundle, choose
 from pitool.spec.onnx import read_folder
 from pitool.spec.tiers import tiers
-from tests.convert.helpers import names, source_of
+from tests.convert.helpers import engines_of, names, source_of
 from tests.tiny import write_checkpoint
 
 pytestmark = pytest.mark.engine
@@ -36,7 +36,7 @@ def convert_onnx(
     tier = tiers()["1gb"]
     plan = make_plan(read_config(folder), "1gb", tier, gguf, 512, onnx=onnx)
     job = Job(plan, target, replace=False, threads=1, worst_kl=worst)
-    return convert(source_of(folder), job, open_onnx, Silent())
+    return convert(source_of(folder), job, engines_of(open_onnx), Silent())
 
 
 def test_folders_are_whole_and_of_the_planned_size(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""What ``pitool convert`` runs models with: workers for logits, importance matrix and text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from pitool.convert.gguf.importance import Calibrator
+from pitool.convert.verify import LogitsEngine
+from pitool.convert.work import Engines
+from pitool.device.detect import detect
+from pitool.engine import worker
+from pitool.engine.base import Settings
+from pitool.quality import selftext
+from pitool.quality.windows import WINDOW
+
+BATCH = 128
+
+
+def engines() -> Engines:
+    """Return what a conversion on this machine runs models with."""
+    return Engines(open_engine, open_calibrator, write_text)
+
+
+def open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
+    """Load a GGUF file or an ONNX folder in a worker, with room for so many tokens' logits."""
+    batch = min(tokens, BATCH)
+    return _start(path, _settings(tokens, micro_batch=batch, outputs=batch))
+
+
+def open_calibrator(path: Path) -> AbstractContextManager[Calibrator]:
+    """Load a GGUF in a worker that sums squared activations."""
+    settings = _settings(WINDOW, micro_batch=BATCH, outputs=BATCH, kv_type="f32", collect=True)
+    return _start(path, settings)
+
+
+def write_text(path: Path, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:
+    """Let the model of a GGUF write about so many tokens; see ``quality.selftext``."""
+    with _start(path, _settings(2 * WINDOW)) as engine:
+        return selftext.write_text(engine, tokens, on_token)
+
+
+def _start(path: Path, settings: Settings) -> worker.WorkerEngine:
+    return worker.start("onnx" if path.is_dir() else "gguf", path, settings)
+
+
+def _settings(tokens: int, **others: object) -> Settings:
+    """Return settings for all cores, with a context that has room for so many tokens."""
+    cores = detect().physical_cores
+    return Settings(-(-tokens // 256) * 256, cores, cores, **others)  # type: ignore[arg-type]

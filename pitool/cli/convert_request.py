@@ -1,0 +1,105 @@
+"""From the options of ``pitool convert`` to a source and a plan; never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pitool.checkpoint import hub
+from pitool.checkpoint.config import read_config
+from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
+from pitool.cli.plan_request import find_places
+from pitool.convert.gguf import calibrate
+from pitool.convert.gguf.fitting import FIT
+from pitool.convert.gguf.importance import NONE
+from pitool.convert.plan import AUTO, ConvertPlan, make_plan, split_formats
+from pitool.errors import UsageError
+from pitool.spec.bundles import default_folder
+from pitool.spec.memory import read_bytes
+from pitool.spec.plan import Place
+from pitool.spec.profiles import BALANCED, Profile, find_profile
+from pitool.spec.recipes import FORMATS, Recipe
+from pitool.spec.tiers import Tier, find_tier
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, found; ``size`` in bytes."""
+
+    options: dict[str, Any]
+    source: Source
+    tier_name: str
+    tier: Tier
+    place: Place
+    profile: Profile
+    target: Path
+    size: int | None
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that decides: a profile that is named does so in its place."""
+        return None if self.options["profile"] else self.source.recipe
+
+    def with_settings(self, talk: Callable[[str], object]) -> Request:
+        """Return the request with the model's settings on this machine, its weights not yet."""
+        if self.source.folder:
+            return self
+        talk(f"reading the settings of {self.source.id} from the hub")
+        return replace(self, source=hub.fetch_settings(self.source))
+
+    def plan(self) -> ConvertPlan:
+        """Return the plan; DoesNotFit with the numbers where there is none."""
+        assert self.source.folder
+        gguf, onnx = self._quantisations()
+        recipe = self.recipe
+        return make_plan(
+            read_config(self.source.folder),
+            self.tier_name,
+            self.tier,
+            gguf,
+            self.options["context"] or (recipe.context if recipe else None),
+            onnx=onnx,
+            size=self.size,
+            importance=self.options["calibration"] != NONE,
+            profile=self.profile,
+            place=self.place,
+        )
+
+    def _quantisations(self) -> tuple[str, str]:
+        """Return the quantisations of GGUF and those of ONNX: names, ``auto`` or nothing."""
+        quant, format_ = self.options["quant"], self.options["format_"]
+        sized = self.options["fit"] or self.size is not None
+        if sized and format_ == "onnx":
+            raise UsageError("--size and --fit are for GGUF", "leave out --format onnx")
+        if quant and quant.lower() != AUTO:
+            gguf, onnx = split_formats(f"{quant},{FIT.name}" if sized else quant)
+            if other := {"gguf": onnx, "onnx": gguf}.get(format_ or ""):
+                raise UsageError(
+                    f"--format {format_} has no quantisation {other}",
+                    "leave out --format or the name",
+                )
+            return gguf, onnx
+        if sized:
+            return FIT.name, ""
+        recipe = self.recipe
+        formats = (format_,) if format_ else recipe.formats if recipe else FORMATS
+        named = recipe.quantisation if recipe and not quant else AUTO
+        return named if "gguf" in formats else "", AUTO if "onnx" in formats else ""
+
+
+def find_request(options: dict[str, Any]) -> Request:
+    """Return what the options ask for; wrong ones raise before anything is read or fetched."""
+    tier_name, tier = find_tier(options["ram"])
+    (place,) = find_places(tier_name, options["board"])
+    profile = find_profile(options["profile"] or BALANCED)
+    calibrate.check(options["calibration"])
+    if options["fit"] and options["size"]:
+        raise UsageError("--fit and --size were both given", "leave out one of them")
+    size = read_bytes(options["size"]) if options["size"] else None
+    source = with_revision(find_source(options["model"], tier_name), options["revision"])
+    source = replace(source, adapters=find_adapters(options["lora"], options["lora_scale"]))
+    name = f"{source.id.rpartition('/')[2]}-{tier_name}"
+    target = options["out"] or default_folder() / name
+    return Request(options, source, tier_name, tier, place, profile, target, size)

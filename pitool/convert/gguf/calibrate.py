@@ -1,0 +1,91 @@
+"""The importance matrix of a conversion: read from a file, or collected on a text.
+
+``self`` lets the model write the text, so that no corpus is needed. The matrix lies in the bundle
+beside the artifacts, and is given again by ``--calibration BUNDLE/importance.gguf``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.convert.describe import IMPORTANCE
+from pitool.convert.gguf import importance
+from pitool.convert.gguf.importance import SELF
+from pitool.convert.work import Work
+from pitool.errors import BadInput
+from pitool.spec.files import what_is
+
+# Models up to so many weights, and how many tokens they are calibrated with.
+TOKENS = ((50_000_000, 16_384), (500_000_000, 8192))
+TOKENS_OF_LARGE = 2048
+_OLD_KIND = (".dat", ".imatrix")
+_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The matrix's file; ``windows`` of token ids that it was collected on, none when read."""
+
+    path: Path
+    windows: list[list[int]]
+
+
+def check(calibration: str) -> None:
+    """Raise BadInput when a calibration is neither ``self``, ``none``, nor a file."""
+    if calibration not in (SELF, importance.NONE) and what_is(Path(calibration)) != "file":
+        raise BadInput(
+            f"there is no file {calibration!r} to calibrate with",
+            "name a text, an importance matrix of llama.cpp, 'self' or 'none'",
+        )
+
+
+def tokens_to_read(parameters: int) -> int:
+    """Return how many tokens a calibration reads: fewer for a large model."""
+    return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
+
+
+def calibrate(work: Work, exact: Path) -> Calibration:
+    """Return the calibration that the job asks for, on the float GGUF ``exact``."""
+    asked, target = work.job.calibration, work.folder / IMPORTANCE
+    file = Path(asked)
+    if asked != SELF and _is_matrix(file):
+        matrix, windows = importance.read(file), []
+    else:
+        windows = _windows(work, exact)
+        name = SELF if asked == SELF else file.name
+        work.progress.stage("collecting the importance matrix", len(windows))
+        with work.engines.calibrator(exact) as engine:
+            matrix = importance.collect(engine, windows, name, work.progress.advance)
+    importance.write(target, matrix)
+    return Calibration(target, windows)
+
+
+def _is_matrix(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC or path.suffix in _OLD_KIND
+
+
+def _windows(work: Work, exact: Path) -> list[list[int]]:
+    tokens = tokens_to_read(work.plan.model.parameters)
+    asked = work.job.calibration
+    if asked == SELF:
+        work.progress.stage("letting the model write a text", tokens)
+        windows = work.engines.write_text(exact, tokens, work.progress.advance)
+    else:
+        text = _read(Path(asked))
+        with work.engines.open(exact, importance.WINDOW) as engine:
+            windows = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
+    if sum(map(len, windows)) < 2:
+        raise BadInput(
+            f"{asked!r} gives no text to calibrate with",
+            "give a longer text, or --calibration none",
+        )
+    return windows
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error})", "give a text in UTF-8") from None
