@@ -64,7 +64,7 @@ def main() -> None:
     order = arguments(__doc__)
     model, settings = model_and_settings(order)
     workload = Workload(order.prompt, order.generate)
-    peer.llama_bench()
+    peer.program(peer.BENCH)
     results = interleave(
         lambda: [
             peer.figure(row)

@@ -44,7 +44,7 @@ _COMMON = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
 }
-# The shapes of SmolLM2-135M and of Llama-3.2-1B.
+# The shapes of SmolLM2-135M, Llama-3.2-1B and Llama-3.2-3B.
 SHAPES: dict[str, dict[str, object]] = {
     "135m": {
         **_COMMON,
@@ -65,6 +65,18 @@ SHAPES: dict[str, dict[str, object]] = {
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
         "head_dim": 64,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "rope_theta": 500000.0,
+    },
+    "3b": {
+        **_COMMON,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
         "vocab_size": 128256,
         "max_position_embeddings": 131072,
         "rope_theta": 500000.0,
@@ -115,8 +127,11 @@ def _convert(source: Path, target: Path) -> None:
     write_gguf(target, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
 
 
-def write_checkpoint(folder: Path, config: dict[str, object]) -> None:
-    """Write a checkpoint of random weights in half precision, with a made-up tokenizer."""
+def write_checkpoint(folder: Path, config: dict[str, object], *, sparse: bool = False) -> None:
+    """Write a checkpoint of random weights in half precision, with a made-up tokenizer.
+
+    ``sparse``: the weights are zeros that take no room on the disk.
+    """
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     size = config["vocab_size"]
@@ -125,7 +140,7 @@ def write_checkpoint(folder: Path, config: dict[str, object]) -> None:
     special = {"bos_token": END, "eos_token": END}
     (folder / "tokenizer_config.json").write_text(json.dumps(special), encoding="utf-8")
     (folder / "generation_config.json").write_text("{}", encoding="utf-8")
-    _write_weights(folder / "model.safetensors", dict(_shapes(config)))
+    _write_weights(folder / "model.safetensors", dict(_shapes(config)), sparse=sparse)
 
 
 def _shapes(config: dict[str, object]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -149,8 +164,8 @@ def _shapes(config: dict[str, object]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "model.norm.weight", (hidden,)
 
 
-def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Write a safetensors file in half precision, a slab at a time."""
+def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]], *, sparse: bool) -> None:
+    """Write a safetensors file in half precision, a slab at a time; or a file of holes."""
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + 2 * prod(shape)
@@ -159,6 +174,9 @@ def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     source = np.random.default_rng(SEED)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
+        if sparse:
+            file.truncate(8 + len(text) + end)
+            return
         for shape in shapes.values():
             for slab in _random(source, shape):
                 file.write(slab.tobytes())

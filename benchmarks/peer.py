@@ -1,4 +1,4 @@
-"""Builds llama-bench of exactly the llama.cpp that the installed llama-cpp-python holds.
+"""Builds llama-bench and llama-quantize of the llama.cpp that llama-cpp-python holds.
 
 The source is the sdist of the installed version, from pip; the flags are those of a native build
 of the wheel: every CPU feature of this machine, OpenMP, repacking. It is kept in the user's cache.
@@ -24,6 +24,7 @@ from pitool.bench.run import Workload
 from pitool.engine.base import Settings
 
 PACKAGE = "llama-cpp-python"
+BENCH, QUANTIZE = PROGRAMS = ("llama-bench", "llama-quantize")
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
@@ -61,20 +62,20 @@ def version() -> str:
     return importlib.metadata.version(PACKAGE)
 
 
-def llama_bench() -> Path:
-    """Return the path of llama-bench, built first where the cache has none."""
+def program(name: str) -> Path:
+    """Return the path of one of ``PROGRAMS``, built first where the cache has none."""
     folder = cache() / "peers" / f"{version()}-{platform.machine()}"
-    program = folder / "bin" / "llama-bench"
-    if not program.is_file():
+    path = folder / "bin" / name
+    if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        say(f"building llama-bench of {PACKAGE} {version()} into {folder}")
+        say(f"building llama.cpp of {PACKAGE} {version()} into {folder}")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = _build(_source(Path(scratch)), Path(scratch) / "build")
+            built = _build(source(Path(scratch)), Path(scratch) / "build")
             shutil.copytree(built, folder / "bin", symlinks=True, dirs_exist_ok=True)
-    return program
+    return path
 
 
-def _source(scratch: Path) -> Path:
+def source(scratch: Path) -> Path:
     """Download and unpack the sdist; return its llama.cpp."""
     order = ["download", "--quiet", "--no-deps", "--no-binary", PACKAGE, "--dest", str(scratch)]
     subprocess.run(
@@ -89,15 +90,15 @@ def _source(scratch: Path) -> Path:
     return found
 
 
-def _build(source: Path, build: Path) -> Path:
-    """Compile llama-bench; return the folder with it and its libraries."""
+def _build(llama: Path, build: Path) -> Path:
+    """Compile the programs; return the folder with them and their libraries."""
     # The libraries are found beside the program, wherever it is copied to.
     extra = ["-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN"]
     if platform.machine() == "x86_64":
         extra += [f"-DCMAKE_{language}_FLAGS={X86_FLAG}" for language in ("C", "CXX")]
     for command in (
-        ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(build), *FLAGS, *extra],
-        ["cmake", "--build", str(build), "--target", "llama-bench"],
+        ["cmake", "-G", "Ninja", "-S", str(llama), "-B", str(build), *FLAGS, *extra],
+        ["cmake", "--build", str(build), "--target", *PROGRAMS],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr)
     return build / "bin"
@@ -120,7 +121,7 @@ def run(model: Path, settings: Settings, workload: Workload, repetitions: int) -
     }
     order = [str(part) for pair in flags.items() for part in pair]
     done = subprocess.run(
-        [llama_bench(), "-m", str(model), *order, "-o", "json"],
+        [program(BENCH), "-m", str(model), *order, "-o", "json"],
         check=True,
         capture_output=True,
         text=True,
@@ -141,4 +142,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    print(llama_bench())
+    print(program(BENCH))

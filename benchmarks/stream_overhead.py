@@ -46,7 +46,7 @@ def main() -> None:
     order = arguments(__doc__)
     model, settings = model_and_settings(order)
     workload = Workload(generate=order.generate)
-    peer.llama_bench()
+    peer.program(peer.BENCH)
 
     def ours(name: str) -> list[Figure]:
         rates = (

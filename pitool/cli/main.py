@@ -32,6 +32,7 @@ SECTIONS = {
     "With a model": {
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",
+        "serve": "pitool.cli.serve",
         "bench": "pitool.cli.bench",
         "tune": "pitool.cli.tune",
         "verify": "pitool.cli.verify",

@@ -1,0 +1,73 @@
+"""``pitool serve``: a model over HTTP, with OpenAI's interface."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+KEY = "PITOOL_API_KEY"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@click.command("serve")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--quant", metavar="NAME", help="Which artifact of the bundle.")
+@click.option("--host", default=LOCAL[0], show_default=True, help="0.0.0.0 is every network.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--context", type=click.IntRange(min=256), help="Tokens of context.")
+@click.option("--waiting", default=4, show_default=True, type=click.IntRange(min=0),
+              help="Requests that may wait while one is answered.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
+def command(
+    bundle: Path | None,
+    quant: str | None,
+    host: str,
+    port: int,
+    context: int | None,
+    waiting: int,
+    force: bool,
+) -> None:
+    """Serve a model over HTTP with OpenAI's interface, until stopped.
+
+    Programs that speak to OpenAI take http://HOST:PORT/v1 as their base URL. PITOOL_API_KEY in the
+    environment is the key that they must send.
+
+    \b
+    Example:
+      pitool serve sample-1gb
+      PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
+    """
+    from pitool.cli import show
+    from pitool.device.settings import check_memory, settings_for
+    from pitool.engine import worker
+    from pitool.errors import UsageError
+    from pitool.serve.model import Model
+    from pitool.serve.server import Server
+    from pitool.spec.bundles import find_runnable
+
+    key = os.environ.get(KEY) or None
+    runnable = find_runnable(bundle, quant)
+    settings = settings_for(runnable, context)
+    if not force:
+        check_memory(runnable, settings)
+    say = show.talk
+    say(f"loading {runnable.name} ({runnable.quantisation})")
+    model = Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)
+    try:
+        try:
+            server = Server((host, port), model, runnable.name, key, say)
+        except OSError as error:
+            raise UsageError(
+                f"{host} port {port} cannot be listened on ({error.strerror or error})",
+                "stop what uses it, or take another --port",
+            ) from None
+        with server:
+            shown = f"[{host}]" if ":" in host else host
+            say(f"serving {runnable.name} at http://{shown}:{server.server_address[1]}/v1")
+            if key is None and host not in LOCAL:
+                say(f"warning: everybody on this network may use it; set {KEY} to ask for a key")
+            server.serve_forever()
+    finally:
+        model.close()

@@ -1,0 +1,229 @@
+"""The HTTP side: paths, bodies, streams of events, and clients that go away.
+
+``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Each connection has
+a thread; the model is asked by one at a time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import select
+import socket
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pitool.engine.base import Token
+from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
+from pitool.serve import requests
+from pitool.serve.model import BusyError, Model
+from pitool.serve.replies import Frame, failure
+
+MOST_BYTES = 16 << 20
+# Seconds for which a connection may be silent while a request is read.
+PATIENCE = 30
+PATHS = {"/v1/chat/completions": True, "/v1/completions": False}
+_STATUS: tuple[tuple[type[PitoolError], HTTPStatus, str], ...] = (
+    (BusyError, HTTPStatus.SERVICE_UNAVAILABLE, "server_busy"),
+    (UsageError, HTTPStatus.BAD_REQUEST, "invalid_request_error"),
+    (BadInput, HTTPStatus.BAD_REQUEST, "invalid_request_error"),
+    (DoesNotFit, HTTPStatus.BAD_REQUEST, "context_length_exceeded"),
+)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one model under ``name``; with ``key`` only those who send it as bearer token."""
+
+    daemon_threads = True
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        model: Model,
+        name: str,
+        key: str | None = None,
+        log: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.model, self.name, self.key, self.log = model, name, key, log
+        self.created = int(time.time())
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "pitool", ""
+    timeout = PATIENCE
+
+    def do_GET(self) -> None:
+        """Answer what only looks."""
+        if self.path == "/health":
+            self._json(HTTPStatus.OK, {"status": "ok"})
+        elif not self._allowed():
+            return
+        elif self.path == "/v1/models":
+            model = {"id": self.server.name, "object": "model", "created": self.server.created}
+            data = [{**model, "owned_by": "pitool"}]
+            self._json(HTTPStatus.OK, {"object": "list", "data": data})
+        else:
+            self._missing()
+
+    def do_POST(self) -> None:
+        """Answer a completion."""
+        body = self._body()
+        if body is None or not self._allowed():
+            return
+        if self.path not in PATHS:
+            self._missing()
+            return
+        try:
+            self._complete(body, chat=PATHS[self.path])
+        except PitoolError as error:
+            self._fail(error)
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            self.close_connection = True  # the client went away
+
+    def _complete(self, body: bytes, *, chat: bool) -> None:
+        server = self.server
+        template = server.model.info.chat_template
+        asked = requests.parse(body, chat=chat, template=template)
+        prefix = "chatcmpl" if chat else "cmpl"
+        frame = Frame(chat, f"{prefix}-{uuid.uuid4().hex}", int(time.time()), server.name)
+        with server.model.turn() as engine:
+            try:
+                with closing(self._watched(engine.stream(asked.prompt, asked.sampling))) as tokens:
+                    if asked.stream:
+                        self._stream(tokens, frame, usage=asked.usage)
+                    else:
+                        self._whole(tokens, frame)
+            except PitoolError as error:
+                server.model.forget(error)
+                raise
+
+    def _watched(self, tokens: Iterator[Token]) -> Generator[Token]:
+        """Yield tokens until the client is gone, which cancels the rest."""
+        try:
+            for token in tokens:
+                yield token
+                if self._gone():
+                    raise ConnectionResetError
+        finally:
+            if isinstance(tokens, Generator):
+                tokens.close()
+
+    def _gone(self) -> bool:
+        """Tell whether the client closed its side: nothing else makes it readable and empty."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+
+    def _whole(self, tokens: Iterator[Token], frame: Frame) -> None:
+        text, last = [], None
+        for last in tokens:
+            text.append(last.text)
+        assert last
+        self._json(HTTPStatus.OK, frame.whole("".join(text), last.finish, last.timings))
+        self._say(last)
+
+    def _stream(self, tokens: Iterator[Token], frame: Frame, *, usage: bool) -> None:
+        """Send events as tokens come; an error after the first one is an event too."""
+        first = next(tokens)  # what is wrong with the prompt still gets a status of its own
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        last = first
+        try:
+            if frame.chat:
+                self._event(frame.piece(None))
+            self._token(first, frame)
+            for last in tokens:
+                self._token(last, frame)
+        except PitoolError as error:
+            self.server.model.forget(error)
+            self._event(failure(sentence(error), "server_error"))
+            return
+        if usage:
+            self._event(frame.count(last.timings))
+        self.wfile.write(b"data: [DONE]\n\n")
+        self._say(last)
+
+    def _token(self, token: Token, frame: Frame) -> None:
+        if token.text:
+            self._event(frame.piece(token.text))
+        if token.finish:
+            self._event(frame.piece("", token.finish))
+
+    def _event(self, document: dict[str, Any]) -> None:
+        text = json.dumps(document, ensure_ascii=False)
+        self.wfile.write(f"data: {text}\n\n".encode())
+        self.wfile.flush()
+
+    # -- what is around ------------------------------------------------------------------------
+
+    def _body(self) -> bytes | None:
+        """Return the body, None after saying why there is none."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MOST_BYTES:
+            known = length.isdecimal()
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if known else HTTPStatus.LENGTH_REQUIRED
+            self.close_connection = True  # the body is not read
+            what = f"bodies have a length of at most {MOST_BYTES} bytes"
+            self._json(status, failure(what, "invalid_request_error"))
+            return None
+        return self.rfile.read(int(length))
+
+    def _allowed(self) -> bool:
+        key = self.server.key
+        sent = self.headers.get("Authorization", "")
+        if key is None or hmac.compare_digest(sent.encode(), f"Bearer {key}".encode()):
+            return True
+        what = "the API key is missing or wrong"
+        self._json(HTTPStatus.UNAUTHORIZED, failure(what, "authentication_error"))
+        return False
+
+    def _missing(self) -> None:
+        known = ", ".join(("/health", "/v1/models", *PATHS))
+        what = f"there is no {self.command} {self.path}; there are {known}"
+        self._json(HTTPStatus.NOT_FOUND, failure(what, "invalid_request_error"))
+
+    def _fail(self, error: PitoolError) -> None:
+        status, kind = next(
+            ((status, kind) for cls, status, kind in _STATUS if isinstance(error, cls)),
+            (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error"),
+        )
+        self._json(status, failure(sentence(error), kind))
+
+    def _json(self, status: HTTPStatus, document: dict[str, Any]) -> None:
+        body = json.dumps(document, ensure_ascii=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            self.send_header("Retry-After", "5")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _say(self, last: Token) -> None:
+        t = last.timings
+        self.server.log(
+            f"{self.path}: prompt {t.prompt_tokens} tokens ({t.reused_tokens} reused),"
+            f" {t.prefill_rate:.1f} t/s, answer {t.decoded_tokens} tokens, {t.decode_rate:.1f} t/s"
+        )
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Say nothing of each request: ``_say`` does, and prompts stay out of logs."""
+
+
+def sentence(error: PitoolError) -> str:
+    """Return an error as one sentence."""
+    return f"{error.what}; {error.do}" if error.do else error.what

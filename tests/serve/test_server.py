@@ -1,0 +1,228 @@
+"""The server as a client sees it: answers, streams, errors, turns, and going away."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pitool.engine.base import Engine
+from pitool.engine.scripted import Scripted
+from pitool.errors import WorkerDied
+from pitool.serve.model import Model
+from pitool.serve.server import Server
+
+pytestmark = pytest.mark.network
+
+HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
+
+
+class Slow(Scripted):
+    """Takes a moment for each word, for real; counts what it gave and whether it was closed."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__(
+            [" ".join(["word"] * words)], decode_rate=50.0, prefill_rate=1e6, real_time=True
+        )
+        self.given = 0
+
+    def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
+        for token in super().stream(prompt, sampling):
+            self.given += 1
+            yield token
+
+
+@contextmanager
+def serving(*engines: Engine, waiting: int = 4, key: str | None = None) -> Iterator[Server]:
+    """Serve engines, the next one each time that a model is loaded."""
+    left = iter(engines)
+    model = Model(lambda: next(left), waiting)
+    with Server(("127.0.0.1", 0), model, "tiny", key) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+    model.close()
+
+
+def ask(
+    server: Server, path: str, body: Any = None, *, method: str = "POST", **headers: str
+) -> tuple[int, Any]:
+    """Return status and JSON, or the text of a stream."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    try:
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body)
+        connection.request(method, path, data, headers)
+        reply = connection.getresponse()
+        text = reply.read().decode()
+        kind = reply.headers["Content-Type"]
+        return reply.status, json.loads(text) if kind.startswith("application/json") else text
+    finally:
+        connection.close()
+
+
+def events(text: str) -> list[Any]:
+    lines = text.split("\n\n")
+    assert lines.pop() == ""
+    assert all(line.startswith("data: ") for line in lines)
+    assert lines.pop() == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def test_an_answer() -> None:
+    with serving(Scripted(["Hi there."])) as server:
+        status, reply = ask(server, "/v1/chat/completions", {**HELLO, "max_tokens": 8})
+    assert status == 200
+    assert reply["object"] == "chat.completion"
+    assert reply["model"] == "tiny"
+    (choice,) = reply["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "Hi there."}
+    assert choice["finish_reason"] == "stop"
+    usage = reply["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
+    assert reply["timings"]["predicted_n"] == usage["completion_tokens"]
+
+
+def test_a_stream_says_the_same_in_pieces() -> None:
+    body = {**HELLO, "stream": True, "stream_options": {"include_usage": True}}
+    with serving(Scripted(["One two three."])) as server:
+        status, text = ask(server, "/v1/chat/completions", body)
+    assert status == 200
+    first, *pieces, last, count = events(text)
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    said = "".join(piece["choices"][0]["delta"]["content"] for piece in pieces)
+    assert said == "One two three."
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert count["choices"] == []
+    assert count["usage"]["completion_tokens"] >= 3
+    assert len({piece["id"] for piece in (first, *pieces, last, count)}) == 1
+
+
+def test_a_text_is_continued() -> None:
+    with serving(Scripted(["upon a time"])) as server:
+        status, reply = ask(server, "/v1/completions", {"prompt": "Once", "max_tokens": 2})
+    assert (status, reply["object"]) == (200, "text_completion")
+    assert reply["choices"][0]["finish_reason"] == "length"
+    assert reply["usage"]["completion_tokens"] == 2
+
+
+def test_models_and_health() -> None:
+    with serving(Scripted()) as server:
+        assert ask(server, "/health", method="GET") == (200, {"status": "ok"})
+        status, reply = ask(server, "/v1/models", method="GET")
+    assert status == 200
+    assert [model["id"] for model in reply["data"]] == ["tiny"]
+
+
+def test_a_key_is_asked_for() -> None:
+    with serving(Scripted(), key="secret") as server:
+        assert ask(server, "/v1/models", method="GET")[0] == 401
+        assert ask(server, "/v1/chat/completions", HELLO, Authorization="Bearer no")[0] == 401
+        allowed = ask(server, "/v1/chat/completions", HELLO, Authorization="Bearer secret")
+        assert allowed[0] == 200
+        assert ask(server, "/health", method="GET")[0] == 200
+
+
+WRONG: dict[str, tuple[str, Any, int, str]] = {
+    "no JSON": ("/v1/completions", b"{", 400, "no JSON"),
+    "nested too deeply": ("/v1/completions", b"[" * 100_000, 400, "no JSON"),
+    "no object": ("/v1/completions", [], 400, "no JSON object"),
+    "no prompt": ("/v1/completions", {}, 400, "'prompt' is no text"),
+    "no messages": ("/v1/chat/completions", {}, 400, "'messages' is no list"),
+    "no role": ("/v1/chat/completions", {"messages": [{"content": "x"}]}, 400, "message 0 has no"),
+    "an image": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "not text alone",
+    ),
+    "a hot temperature": ("/v1/completions", {"prompt": "x", "temperature": 1e9}, 400, "take 0 to"),
+    "a temperature in words": (
+        "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "'temperature' is no number",
+    ),
+    "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "from 1 on"),
+    "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' is not 1"),
+    "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
+    "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
+    "another path": ("/v1/embeddings", {}, 404, "there is no POST /v1/embeddings"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_and_the_server_goes_on(case: str) -> None:
+    path, body, wanted, said = WRONG[case]
+    with serving(Scripted()) as server:
+        status, reply = ask(server, path, body)
+        assert status == wanted
+        assert said in reply["error"]["message"]
+        assert reply["error"]["type"] == "invalid_request_error"
+        assert ask(server, "/v1/chat/completions", HELLO)[0] == 200
+
+
+def test_a_body_that_is_too_long_or_has_no_length() -> None:
+    with serving(Scripted()) as server:
+        many = str(1 << 40)
+        assert ask(server, "/v1/completions", b"x", **{"Content-Length": many})[0] == 413
+        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+            raw.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert raw.recv(100).startswith(b"HTTP/1.1 411")
+
+
+def test_a_model_that_dies_is_loaded_again() -> None:
+    class Dying(Scripted):
+        def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
+            if prompt:
+                raise WorkerDied("the model process was killed", "load it again")
+            yield
+
+    with serving(Dying(), Scripted(["Back."])) as server:
+        status, reply = ask(server, "/v1/chat/completions", HELLO)
+        assert (status, reply["error"]["type"]) == (500, "server_error")
+        assert "killed" in reply["error"]["message"]
+        again = ask(server, "/v1/chat/completions", HELLO)[1]
+        assert again["choices"][0]["message"]["content"] == "Back."
+
+
+def test_dying_in_the_middle_of_a_stream_is_an_event() -> None:
+    with serving(Scripted(["One two three four."], fail_after=2)) as server:
+        _, text = ask(server, "/v1/chat/completions", {**HELLO, "stream": True})
+    last = json.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))
+    assert last["error"]["type"] == "server_error"
+
+
+def test_one_at_a_time_and_no_more_than_may_wait() -> None:
+    with serving(Slow(40), waiting=1) as server:
+        found: list[int] = []
+
+        def one() -> None:
+            found.append(ask(server, "/v1/chat/completions", HELLO)[0])
+
+        threads = [threading.Thread(target=one) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(found) == [200, 200, 503]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_ends_its_answer(stream: bool) -> None:
+    engine = Slow(500)
+    with serving(engine) as server:
+        body = json.dumps({**HELLO, "stream": stream}).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+            raw.sendall(head.encode() + body)
+            while engine.given < 3:
+                time.sleep(0.01)
+        assert ask(server, "/health", method="GET")[0] == 200
+        assert ask(server, "/v1/chat/completions", {**HELLO, "max_tokens": 1})[0] == 200
+    assert engine.given < 500
