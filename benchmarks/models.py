@@ -137,7 +137,8 @@ def write_checkpoint(folder: Path, config: dict[str, object], *, sparse: bool = 
     size = config["vocab_size"]
     assert isinstance(size, int)
     (folder / "tokenizer.json").write_text(json.dumps(_tokenizer(size)), encoding="utf-8")
-    special = {"bos_token": END, "eos_token": END}
+    kind = "PreTrainedTokenizerFast"
+    special = {"bos_token": END, "eos_token": END, "tokenizer_class": kind}
     (folder / "tokenizer_config.json").write_text(json.dumps(special), encoding="utf-8")
     (folder / "generation_config.json").write_text("{}", encoding="utf-8")
     _write_weights(folder / "model.safetensors", dict(_shapes(config)), sparse=sparse)

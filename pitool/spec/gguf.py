@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor of the file; ``shape`` ends with the row length."""
+    """A tensor of the file; ``shape`` ends with the row length, ``start``: its first byte."""
 
     name: str
     shape: tuple[int, ...]
     type: TensorType
+    start: int = field(default=0, compare=False)
 
     @property
     def bytes(self) -> int:
@@ -40,11 +41,15 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a GGUF file says of itself. Arrays longer than 64 are kept as their length only."""
+    """What a GGUF file says of itself. Arrays longer than 64 are kept as their length only.
+
+    ``keys``: first and last byte of the metadata as it is stored.
+    """
 
     path: Path
     metadata: dict[str, Any]
     tensors: tuple[StoredTensor, ...]
+    keys: tuple[int, int] = field(default=(0, 0), compare=False)
 
     @property
     def architecture(self) -> str:
@@ -110,12 +115,12 @@ class _Parser:
         tensor_count, key_count = self._number("Q"), self._number("Q")
         if max(tensor_count, key_count) > self._size:
             raise self._broken("its counts are larger than the file")
-        metadata = {}
+        metadata, first = {}, self._at
         for _ in range(key_count):
             key = self._string()
             metadata[key] = self._value(self._number("I"))
+        keys = first, self._at
         entries = [self._tensor() for _ in range(tensor_count)]
-        tensors = tuple(tensor for tensor, _ in entries)
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment <= 0:
             raise self._broken("its alignment is not a positive number")
@@ -125,7 +130,8 @@ class _Parser:
             raise BadInput(
                 f"{self._path} is cut short: {self._size} of {end} bytes are there", _AGAIN
             )
-        return Header(self._path, metadata, tensors)
+        tensors = tuple(replace(tensor, start=data + offset) for tensor, offset in entries)
+        return Header(self._path, metadata, tensors, keys)
 
     def _broken(self, why: str) -> BadInput:
         return BadInput(f"{self._path} is a damaged GGUF file: {why}", _AGAIN)

@@ -34,7 +34,9 @@ def check_what_claims_to_be_whole(folder: Path) -> int:
 @pytest.mark.engine
 def test_ten_kills(tiny_checkpoint: Path, private_home: Path) -> None:
     order = [sys.executable, "-m", "pitool", "convert", str(tiny_checkpoint), "--ram", "1gb"]
-    order += ["--quant", "Q4_K_M,Q8_0", "--force"]
+    text = private_home.with_name("notes.txt")
+    text.write_text("A Raspberry Pi has 4 cores. " * 10)
+    order += ["--quant", "Q4_K_M,Q8_0", "--calibration", str(text), "--force"]
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(

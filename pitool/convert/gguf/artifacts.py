@@ -12,7 +12,7 @@ from pathlib import Path
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert import cache
 from pitool.convert.describe import artifact
-from pitool.convert.gguf import fallback, importance, losses, sensitivity
+from pitool.convert.gguf import fallback, importance, llama_quantise, losses, sensitivity
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import Family
@@ -177,7 +177,9 @@ def _quantise(
         work.progress.advance(begun - done)
         done = begun
 
-    quantise(source, target, kind, work.job.threads, on_tensor, types=types, importance=matrix)
+    foreign = isinstance(find_family(work.checkpoint.config), fallback.Foreign)
+    run = llama_quantise.quantise if foreign else quantise
+    run(source, target, kind, work.job.threads, on_tensor, types=types, importance=matrix)
 
 
 def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:

@@ -6,9 +6,7 @@ not by the tensor or the model.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from pitool.convert.gguf.allocation import candidates
 from pitool.convert.gguf.importance import ImportanceMatrix
+from pitool.convert.gguf.quantise import quantise_rows, to_float32
 from pitool.spec.formats import TensorType
 from pitool.spec.model import TensorShape
 
@@ -87,30 +86,7 @@ def round_rows(
     rows: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return rows as they are after quantising by ggml and back; (rows, columns)."""
-    from gguf import GGMLQuantizationType, dequantize
-
-    rows = np.ascontiguousarray(rows)
-    count, columns = rows.shape
-    packed = np.empty((count, kind.size((columns,))), np.uint8)
-    _ggml().ggml_quantize_chunk(
-        kind.number, rows.ctypes.data, packed.ctypes.data, 0, count, columns,
-        np.ascontiguousarray(importance, np.float32).ctypes.data,
-    )  # fmt: skip
-    back: NDArray[np.float32] = dequantize(packed, GGMLQuantizationType(kind.number))
-    return back
-
-
-@cache
-def _ggml() -> Any:
-    from llama_cpp import _ggml
-
-    library = _ggml.libggml
-    library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    library.ggml_quantize_chunk.argtypes = [
-        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
-        ctypes.c_int64, ctypes.c_void_p,
-    ]  # fmt: skip
-    return library
+    return to_float32(quantise_rows(rows, kind, importance), kind)
 
 
 def weigh(losses: Losses, weights: Mapping[str, float]) -> Losses:

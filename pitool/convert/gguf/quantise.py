@@ -1,28 +1,40 @@
-"""Quantises a GGUF by llama.cpp's own ``llama_model_quantize``, in a child process.
+"""Quantises a GGUF by ggml's own kernels, a slab of rows at a time.
 
-A child, because the call cannot be interrupted and a bad file may abort it: Ctrl-C ends it at
-once, a crash becomes one sentence.
+The same bytes as ``llama_model_quantize`` writes, since rows are quantised one by one there too;
+but memory is that of some slabs, where llama.cpp holds the largest tensor in float32, and Ctrl-C
+acts within one.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
+from pitool.spec import gguf
 from pitool.spec.formats import Quantisation, TensorType
+from pitool.spec.gguf import Header, StoredTensor
+from pitool.spec.quantisation import TypedTensor, assign_types
+from pitool.spec.shapes import header_shape
 
-_PROGRESS = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+SLAB_BYTES = 8 << 20
+ALIGNMENT = 32
+FILE_TYPE, VERSION_KEY, VERSION = "general.file_type", "general.quantization_version", 2
+_UINT32 = 4
+_PLAIN = {"F32": "<f4", "F16": "<f2"}
 
 
 def quantise(
@@ -38,98 +50,151 @@ def quantise(
     """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets tensors begun and all.
 
     ``types``: of single tensors, instead of those of llama.cpp's mixture; ``importance``: the
-    file of an importance matrix.
+    file of an importance matrix. PitoolError for weights that are not finite.
     """
-    order = {
-        "source": str(source),
-        "target": str(target),
-        "type": quantisation.number,
-        "threads": threads,
-        "types": _patterns(types or {}),
-        "importance": str(importance) if importance else None,
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pitool.convert.gguf.quantise", json.dumps(order)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-    )
-    assert process.stdout
-    last = ""
-    try:
-        for line in process.stdout:
-            if match := _PROGRESS.search(line):
-                on_tensor(int(match[1]), int(match[2]))
-            elif "error" in line.lower() or "fail" in line.lower():
-                last = last or line.strip()
-        code = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    if code != 0:
+    header = gguf.read_header(source)
+    matrix = read_importance(importance) if importance else None
+    mixture = assign_types(header_shape(header), quantisation, importance=matrix is not None)
+    typed = [TypedTensor(t.tensor, (types or {}).get(t.tensor.name, t.type)) for t in mixture]
+    with target.open("wb") as file, ThreadPoolExecutor(threads) as pool:
+        _write_header(file, header, quantisation, typed)
+        for done, (stored, wanted) in enumerate(zip(header.tensors, typed, strict=True)):
+            on_tensor(done + 1, len(typed))
+            for slab in _ahead(pool, 2 * threads, _tasks(source, stored, wanted.type, matrix)):
+                file.write(slab)
+            file.write(b"\0" * (-wanted.bytes % ALIGNMENT))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_header(
+    file: BinaryIO, header: Header, quantisation: Quantisation, typed: list[TypedTensor]
+) -> None:
+    """Write everything before the data: the source's metadata, but for the file's type."""
+    first, end = header.keys
+    with header.path.open("rb") as source:
+        source.seek(first)
+        keys = source.read(end - first)
+    count = len(header.metadata)
+    for key, value in ((FILE_TYPE, quantisation.number), (VERSION_KEY, VERSION)):
+        name = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", _UINT32)
+        at = keys.find(name)
+        if at < 0:
+            keys, count = keys + name + struct.pack("<I", value), count + 1
+        elif key == FILE_TYPE:
+            at += len(name)
+            keys = keys[:at] + struct.pack("<I", value) + keys[at + 4 :]
+    file.write(gguf.MAGIC + struct.pack("<IQQ", 3, len(typed), count) + keys)
+    offset = 0
+    for tensor in typed:
+        name, shape = tensor.tensor.name.encode(), tensor.tensor.shape[::-1]
+        file.write(struct.pack("<Q", len(name)) + name + struct.pack("<I", len(shape)))
+        file.write(struct.pack(f"<{len(shape)}QIQ", *shape, tensor.type.number, offset))
+        offset += -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+
+
+Task = Callable[[], bytes]
+
+
+def _tasks(
+    source: Path, stored: StoredTensor, wanted: TensorType, matrix: ImportanceMatrix | None
+) -> Iterator[Task]:
+    """Yield what makes the bytes of each slab of a tensor, in order."""
+    columns = stored.shape[-1]
+    total = prod(stored.shape[:-1])
+    experts = stored.shape[0] if len(stored.shape) > 2 else 1
+    weights = matrix.weights(stored.name) if matrix else None
+    if weights is not None and weights.shape != (experts, columns):
+        weights = None
+    each = total // experts
+    step = max(SLAB_BYTES // (4 * columns), 1)
+    for first in range(0, total, each):
+        own = None if weights is None else weights[first // each]
+        for row in range(first, first + each, step):
+            count = min(step, first + each - row)
+            yield lambda row=row, count=count, own=own: _slab(  # type: ignore[misc]
+                source, stored, wanted, row, count, own
+            )
+
+
+def _slab(
+    source: Path,
+    stored: StoredTensor,
+    wanted: TensorType,
+    row: int,
+    count: int,
+    importance: NDArray[np.float32] | None,
+) -> bytes:
+    """Return rows as they are stored at the wanted type."""
+    width = stored.type.size((stored.shape[-1],))
+    raw = np.fromfile(source, np.uint8, count * width, offset=stored.start + row * width)
+    if stored.type is wanted:
+        return raw.tobytes()
+    values = to_float32(raw.reshape(count, width), stored.type)
+    if wanted.name == "F32":
+        return values.tobytes()
+    packed = quantise_rows(values, wanted, importance)
+    sound = _ggml().ggml_validate_row_data(wanted.number, packed.ctypes.data, packed.nbytes)
+    if not (sound and np.isfinite(values).all()):
         raise PitoolError(
-            f"llama.cpp could not quantise to {quantisation.name} ({last or f'code {code}'})",
-            "check free disk space and memory, then try again",
+            f"{stored.name} cannot be quantised to {wanted.name}: its values are not finite",
+            "look for a repaired checkpoint",
         )
+    return packed.tobytes()
 
 
-def _patterns(types: Mapping[str, TensorType]) -> list[tuple[str, int]]:
-    """Return one regular expression for each type, with the type's number."""
-    names: dict[int, list[str]] = {}
-    for name, kind in types.items():
-        names.setdefault(kind.number, []).append(re.escape(name))
-    return [(f"^({'|'.join(group)})$", number) for number, group in names.items()]
+def to_float32(raw: NDArray[np.uint8], kind: TensorType) -> NDArray[np.float32]:
+    """Return rows of stored bytes as numbers, (rows, columns)."""
+    if kind.name in _PLAIN:
+        return raw.view(_PLAIN[kind.name]).astype(np.float32)
+    if kind.name == "BF16":
+        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    from gguf import GGMLQuantizationType, dequantize
+
+    values: NDArray[np.float32] = dequantize(raw, GGMLQuantizationType(kind.number))
+    return values
 
 
-def _importance(path: Path) -> Any:
-    """Return the matrix as llama.cpp takes it; the arrays live as long as the result."""
-    import llama_cpp
+def quantise_rows(
+    rows: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """Return rows (rows, columns) as ggml stores them at a type, (rows, bytes).
 
-    means = read_importance(path).means
-    data = [
-        (name.encode(), np.ascontiguousarray(m.ravel(), np.float32)) for name, m in means.items()
-    ]
-    table = (llama_cpp.llama_model_imatrix_data * (len(data) + 1))()
-    for entry, (name, values) in zip(table, data, strict=False):
-        entry.name, entry.size = name, values.size
-        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    table._values = data
-    return table
-
-
-def main(order: dict[str, Any]) -> int:
-    """Do one order; llama.cpp's log goes to stdout line by line."""
-    import llama_cpp
-
-    def log(_level: int, text: bytes, _: Any) -> None:
-        try:
-            sys.stdout.write(text.decode(errors="replace"))
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os._exit(1)  # the conversion was killed: nobody wants the rest
-
-    callback = llama_cpp.llama_log_callback(log)
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = order["type"]
-    params.nthread = order["threads"]
-    overrides = (llama_cpp.llama_model_tensor_override * (len(order["types"]) + 1))()
-    for entry, (pattern, number) in zip(overrides, order["types"], strict=False):
-        entry.pattern, entry.type = pattern.encode(), number
-    params.tt_overrides = overrides
-    if order["importance"]:
-        params.imatrix = _importance(Path(order["importance"]))
-    return int(
-        llama_cpp.llama_model_quantize(
-            os.fsencode(order["source"]), os.fsencode(order["target"]), ctypes.byref(params)
-        )
-    )
+    ``importance`` (columns,): how much each column counts.
+    """
+    rows = np.ascontiguousarray(rows)
+    count, columns = rows.shape
+    packed = np.empty((count, kind.size((columns,))), np.uint8)
+    weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
+    _ggml().ggml_quantize_chunk(
+        kind.number, rows.ctypes.data, packed.ctypes.data, 0, count, columns,
+        None if weights is None else weights.ctypes.data,
+    )  # fmt: skip
+    return packed
 
 
-if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+def _ahead(pool: ThreadPoolExecutor, most: int, tasks: Iterator[Task]) -> Iterator[bytes]:
+    """Yield the results in order, with at most so many tasks ahead."""
+    waiting: deque[Future[bytes]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(task))
+        if len(waiting) >= most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@cache
+def _ggml() -> Any:
+    from llama_cpp import _ggml
+
+    library = _ggml.libggml
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_quantize_chunk.argtypes = [
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
+        ctypes.c_int64, ctypes.c_void_p,
+    ]  # fmt: skip
+    library.ggml_validate_row_data.restype = ctypes.c_bool
+    library.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+    return library

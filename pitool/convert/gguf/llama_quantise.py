@@ -1,0 +1,136 @@
+"""Quantises a GGUF by llama.cpp's own ``llama_model_quantize``, in a child process.
+
+For architectures whose mixtures ``spec.quantisation`` does not model; the others are quantised by
+``quantise``, which needs the memory of a slab only. A child, because the call cannot be
+interrupted and a bad file may abort it: Ctrl-C ends it at once, a crash becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pitool.convert.gguf.importance import read as read_importance
+from pitool.errors import PitoolError
+from pitool.spec.formats import Quantisation, TensorType
+
+_PROGRESS = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+
+
+def quantise(
+    source: Path,
+    target: Path,
+    quantisation: Quantisation,
+    threads: int,
+    on_tensor: Callable[[int, int], None] = lambda _done, _all: None,
+    *,
+    types: Mapping[str, TensorType] | None = None,
+    importance: Path | None = None,
+) -> None:
+    """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets tensors begun and all.
+
+    ``types``: of single tensors, instead of those of llama.cpp's mixture; ``importance``: the
+    file of an importance matrix.
+    """
+    order = {
+        "source": str(source),
+        "target": str(target),
+        "type": quantisation.number,
+        "threads": threads,
+        "types": _patterns(types or {}),
+        "importance": str(importance) if importance else None,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pitool.convert.gguf.llama_quantise", json.dumps(order)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+    )
+    assert process.stdout
+    last = ""
+    try:
+        for line in process.stdout:
+            if match := _PROGRESS.search(line):
+                on_tensor(int(match[1]), int(match[2]))
+            elif "error" in line.lower() or "fail" in line.lower():
+                last = last or line.strip()
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    if code != 0:
+        raise PitoolError(
+            f"llama.cpp could not quantise to {quantisation.name} ({last or f'code {code}'})",
+            "check free disk space and memory, then try again",
+        )
+
+
+def _patterns(types: Mapping[str, TensorType]) -> list[tuple[str, int]]:
+    """Return one regular expression for each type, with the type's number."""
+    names: dict[int, list[str]] = {}
+    for name, kind in types.items():
+        names.setdefault(kind.number, []).append(re.escape(name))
+    return [(f"^({'|'.join(group)})$", number) for number, group in names.items()]
+
+
+def _importance(path: Path) -> Any:
+    """Return the matrix as llama.cpp takes it; the arrays live as long as the result."""
+    import llama_cpp
+
+    means = read_importance(path).means
+    data = [
+        (name.encode(), np.ascontiguousarray(m.ravel(), np.float32)) for name, m in means.items()
+    ]
+    table = (llama_cpp.llama_model_imatrix_data * (len(data) + 1))()
+    for entry, (name, values) in zip(table, data, strict=False):
+        entry.name, entry.size = name, values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    table._values = data
+    return table
+
+
+def main(order: dict[str, Any]) -> int:
+    """Do one order; llama.cpp's log goes to stdout line by line."""
+    import llama_cpp
+
+    def log(_level: int, text: bytes, _: Any) -> None:
+        try:
+            sys.stdout.write(text.decode(errors="replace"))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the conversion was killed: nobody wants the rest
+
+    callback = llama_cpp.llama_log_callback(log)
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = order["type"]
+    params.nthread = order["threads"]
+    overrides = (llama_cpp.llama_model_tensor_override * (len(order["types"]) + 1))()
+    for entry, (pattern, number) in zip(overrides, order["types"], strict=False):
+        entry.pattern, entry.type = pattern.encode(), number
+    params.tt_overrides = overrides
+    if order["importance"]:
+        params.imatrix = _importance(Path(order["importance"]))
+    return int(
+        llama_cpp.llama_model_quantize(
+            os.fsencode(order["source"]), os.fsencode(order["target"]), ctypes.byref(params)
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,77 @@
+"""Quantising slab by slab: the bytes of llama.cpp's own call, in any slab size, and bad weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+from pitool.convert.gguf import importance, llama_quantise, quantise
+from pitool.convert.gguf.importance import ImportanceMatrix
+from pitool.errors import PitoolError
+from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES
+from pitool.spec.gguf import read_header
+from tests.convert.helpers import write_float
+from tests.tiny import write_checkpoint
+
+pytestmark = pytest.mark.engine
+
+
+def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
+    return {t.name: (t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors}
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exact")
+    source = write_checkpoint(folder / "c", num_hidden_layers=2, tie_word_embeddings=False)
+    return write_float(source, folder / "c.gguf", "BF16")
+
+
+@pytest.mark.parametrize("kind", [q for q in QUANTISATIONS if q not in ("F32", "F16", "BF16")])
+def test_the_bytes_are_llama_cpps(exact: Path, tmp_path: Path, kind: str) -> None:
+    quantise.quantise(exact, tmp_path / "a", QUANTISATIONS[kind], 2)
+    llama_quantise.quantise(exact, tmp_path / "b", QUANTISATIONS[kind], 1)
+    assert tensors(tmp_path / "a") == tensors(tmp_path / "b")
+    ours, theirs = read_header(tmp_path / "a"), read_header(tmp_path / "b")
+    assert ours.metadata == theirs.metadata
+    assert ours.quantisation == kind
+
+
+@pytest.mark.parametrize("size", [1, 3000, 1 << 20])
+def test_slabs_of_any_size_are_the_same(
+    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    quantise.quantise(exact, tmp_path / "a", QUANTISATIONS["Q4_K_M"], 1)
+    monkeypatch.setattr(quantise, "SLAB_BYTES", size)
+    quantise.quantise(exact, tmp_path / "b", QUANTISATIONS["Q4_K_M"], 3)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_an_importance_matrix_and_types_of_ones_own(exact: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    matrix = tmp_path / "m.gguf"
+    columns = {
+        t.name: rng.random((1, t.shape[-1]), np.float32) + np.float32(0.1)
+        for t in read_header(exact).tensors
+        if len(t.shape) == 2
+    }
+    importance.write(matrix, ImportanceMatrix(columns, 512, "random"))
+    types = {"blk.0.ffn_up.weight": TENSOR_TYPES["Q3_K"], "output.weight": TENSOR_TYPES["BF16"]}
+    for path, run in ((tmp_path / "a", quantise), (tmp_path / "b", llama_quantise)):
+        run.quantise(exact, path, QUANTISATIONS["IQ4_XS"], 1, types=types, importance=matrix)
+    found = tensors(tmp_path / "a")
+    assert found == tensors(tmp_path / "b")
+    assert (found["blk.0.ffn_up.weight"][0], found["output.weight"][0]) == ("Q3_K", "BF16")
+
+
+def test_weights_that_are_not_finite_are_refused(exact: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    data = bytearray(exact.read_bytes())
+    tensor = next(t for t in read_header(exact).tensors if t.name == "blk.1.ffn_down.weight")
+    data[tensor.start : tensor.start + 2] = b"\xc0\x7f"  # a NaN
+    damaged.write_bytes(data)
+    with pytest.raises(PitoolError, match=r"blk\.1\.ffn_down\.weight cannot be quantised to Q"):
+        quantise.quantise(damaged, tmp_path / "a", QUANTISATIONS["Q8_0"], 1)
