@@ -30,11 +30,12 @@ from pitool.spec.gguf import Header, StoredTensor
 from pitool.spec.quantisation import TypedTensor, assign_types
 from pitool.spec.shapes import header_shape
 
-SLAB_BYTES = 8 << 20
+SLAB_BYTES = 2 << 20
+# So many slabs of each thread are in memory.
+AHEAD = 4
 ALIGNMENT = 32
 FILE_TYPE, VERSION_KEY, VERSION = "general.file_type", "general.quantization_version", 2
 _UINT32 = 4
-_PLAIN = {"F32": "<f4", "F16": "<f2"}
 
 
 def quantise(
@@ -58,11 +59,19 @@ def quantise(
     typed = [TypedTensor(t.tensor, (types or {}).get(t.tensor.name, t.type)) for t in mixture]
     with target.open("wb") as file, ThreadPoolExecutor(threads) as pool:
         _write_header(file, header, quantisation, typed)
-        for done, (stored, wanted) in enumerate(zip(header.tensors, typed, strict=True)):
-            on_tensor(done + 1, len(typed))
-            for slab in _ahead(pool, 2 * threads, _tasks(source, stored, wanted.type, matrix)):
-                file.write(slab)
-            file.write(b"\0" * (-wanted.bytes % ALIGNMENT))
+        tasks = (
+            (i, task)
+            for i, (stored, wanted) in enumerate(zip(header.tensors, typed, strict=True))
+            for task in _tasks(source, stored, wanted.type, matrix)
+        )
+        begun = 0
+        for i, slab in _ahead(pool, AHEAD * threads, tasks):
+            if i + 1 > begun:
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                begun = i + 1
+                on_tensor(begun, len(typed))
+            file.write(slab)
+        file.write(b"\0" * (-file.tell() % ALIGNMENT))
         file.flush()
         os.fsync(file.fileno())
 
@@ -136,7 +145,8 @@ def _slab(
         return values.tobytes()
     packed = quantise_rows(values, wanted, importance)
     sound = _ggml().ggml_validate_row_data(wanted.number, packed.ctypes.data, packed.nbytes)
-    if not (sound and np.isfinite(values).all()):
+    # A sum is finite where all are, and quicker to tell; one that is not may have overflowed.
+    if not sound or not (np.isfinite(values.sum()) or np.isfinite(values).all()):
         raise PitoolError(
             f"{stored.name} cannot be quantised to {wanted.name}: its values are not finite",
             "look for a repaired checkpoint",
@@ -146,14 +156,19 @@ def _slab(
 
 def to_float32(raw: NDArray[np.uint8], kind: TensorType) -> NDArray[np.float32]:
     """Return rows of stored bytes as numbers, (rows, columns)."""
-    if kind.name in _PLAIN:
-        return raw.view(_PLAIN[kind.name]).astype(np.float32)
+    if kind.name == "F32":
+        return raw.view("<f4")
+    if kind.name == "F16":
+        halves = np.ascontiguousarray(raw).view("<f2")
+        values = np.empty(halves.shape, np.float32)
+        _ggml().ggml_fp16_to_fp32_row(halves.ctypes.data, values.ctypes.data, values.size)
+        return values
     if kind.name == "BF16":
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
     from gguf import GGMLQuantizationType, dequantize
 
-    values: NDArray[np.float32] = dequantize(raw, GGMLQuantizationType(kind.number))
-    return values
+    numbers: NDArray[np.float32] = dequantize(raw, GGMLQuantizationType(kind.number))
+    return numbers
 
 
 def quantise_rows(
@@ -174,15 +189,18 @@ def quantise_rows(
     return packed
 
 
-def _ahead(pool: ThreadPoolExecutor, most: int, tasks: Iterator[Task]) -> Iterator[bytes]:
-    """Yield the results in order, with at most so many tasks ahead."""
-    waiting: deque[Future[bytes]] = deque()
-    for task in tasks:
-        waiting.append(pool.submit(task))
+def _ahead(
+    pool: ThreadPoolExecutor, most: int, tasks: Iterator[tuple[int, Task]]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the results in order with their numbers, with at most so many tasks ahead."""
+    waiting: deque[tuple[int, Future[bytes]]] = deque()
+    for number, task in tasks:
+        waiting.append((number, pool.submit(task)))
         if len(waiting) >= most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+            number, done = waiting.popleft()
+            yield number, done.result()
+    for number, done in waiting:
+        yield number, done.result()
 
 
 @cache
@@ -195,6 +213,8 @@ def _ggml() -> Any:
         ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
         ctypes.c_int64, ctypes.c_void_p,
     ]  # fmt: skip
+    library.ggml_fp16_to_fp32_row.restype = None
+    library.ggml_fp16_to_fp32_row.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     library.ggml_validate_row_data.restype = ctypes.c_bool
     library.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
     return library
