@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from pitool.convert.gguf import importance
+from pitool.convert.gguf import importance, llama_quantise
 from pitool.convert.gguf.fallback import Foreign
 from pitool.convert.gguf.fallback import convert as convert_foreign
 from pitool.convert.gguf.families import find_family
@@ -21,7 +21,7 @@ from pitool.spec.formats import find_quantisation
 EXACT = "f32.gguf"
 IMPORTANCE = "importance.gguf"
 IMATRIX = "-imatrix"
-SOURCE = "llama.cpp, llama_model_quantize"
+SOURCE = "llama.cpp, its K-quants and formats (ggml-quants.c)"
 EFFECTS = {
     "Q2_K": "2-bit levels in blocks of 16, scales and minima in superblocks of 256.",
     "Q3_K_S": "3-bit levels in blocks of 16, scales in superblocks of 256.",
@@ -72,7 +72,9 @@ def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Made:
         matrix = bench.once(IMPORTANCE, lambda path: _collect(bench, source, path))
     target = bench.folder / f"{kind}.gguf"
     bench.progress.stage(f"quantising to {kind}", 1)
-    quantise(source, target, find_quantisation(kind), bench.threads, importance=matrix)
+    foreign = isinstance(find_family(bench.checkpoint.config), Foreign)
+    run = llama_quantise.quantise if foreign else quantise
+    run(source, target, find_quantisation(kind), bench.threads, importance=matrix)
     return Made("gguf", target)
 
 

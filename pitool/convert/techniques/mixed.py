@@ -1,0 +1,74 @@
+"""Mixed precision: 8 bits for the matrices that need them most, 4 for the others.
+
+A matrix' need is how much the rounding to 4 bits changes its outputs on a calibration text, for
+each byte that 8 bits would cost; matrices are promoted by falling need up to a mean of 6 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pitool.convert.techniques.base import Floats, Grid, Need, Technique
+from pitool.convert.techniques.blockwise import quantise
+from pitool.convert.techniques.workbench import Workbench
+
+BLOCK, LOW, HIGH, MEAN = 32, 4, 8, 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Change of a matrix' outputs, relative to them, at 4 and at 8 bits; its count of weights."""
+
+    low: float
+    high: float
+    weights: int
+
+
+def cost(rows: Floats, squares: Floats) -> Cost:
+    """Return what a matrix loses; ``squares`` (columns,): mean squared inputs."""
+    power = float((rows**2 @ squares).sum()) or 1.0
+
+    def loss(bits: int) -> float:
+        difference = quantise("", rows, BLOCK, bits).values - rows
+        return float((difference**2 @ squares).sum()) / power
+
+    return Cost(loss(LOW), loss(HIGH), rows.size)
+
+
+def choose(costs: Mapping[str, Cost], mean: float = MEAN) -> dict[str, int]:
+    """Return the bits of each matrix, whose mean over all weights is at most ``mean``."""
+    total = sum(c.weights for c in costs.values())
+    room = (mean - LOW) * total
+    bits = dict.fromkeys(costs, LOW)
+    by_gain = sorted(costs, key=lambda n: (costs[n].low - costs[n].high) / costs[n].weights)
+    for name in reversed(by_gain):
+        needed = (HIGH - LOW) * costs[name].weights
+        if needed <= room:
+            bits[name], room = HIGH, room - needed
+    return bits
+
+
+def make(bench: Workbench) -> Iterator[Grid]:
+    """Measure all matrices, then yield each with its bits."""
+    costs = {}
+    for layer in bench.walk():
+        squares = layer.gather(lambda x: (x**2).mean(0))
+        for short in layer.matrices:
+            found = cost(layer.weights[short], squares[short.removesuffix(".weight")])
+            costs[layer.full(short)] = found
+    bits = choose(costs)
+    return (quantise(name, rows, BLOCK, bits[name]) for name, rows in bench.weights())
+
+
+TECHNIQUE = Technique(
+    name="mixed-int8-int4",
+    title="Mixed precision, 8 and 4 bits",
+    effect="Gives 8 bits to the matrices whose rounding changes outputs most, 4 to the others.",
+    source="Dong et al. 2019, HAWQ (arXiv:1905.03696), with the error on a text as sensitivity",
+    make=make,
+    bits=MEAN + 32 / BLOCK,
+    kernel="onnxruntime",
+    needs=frozenset({Need.CALIBRATION}),
+    note="query, key and value are one product, so that the widest of them counts",
+)

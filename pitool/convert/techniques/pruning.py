@@ -1,0 +1,69 @@
+"""Pruning and INT8: small weights become zero, the others are rounded in blocks.
+
+Unstructured: the smallest of a matrix. Structured: the two smallest of every four in a row (2:4).
+The kernel multiplies zeros like other weights, so that neither size nor speed gains by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from pitool.convert.techniques.base import Floats, Grid, Technique
+from pitool.convert.techniques.blockwise import quantise
+from pitool.convert.techniques.workbench import Workbench
+
+SHARE = 0.3
+GROUP, KEPT = 4, 2
+BLOCK = 32
+
+
+def smallest(rows: Floats, share: float = SHARE) -> Floats:
+    """Return rows without the share of the whole matrix that is smallest in magnitude."""
+    count = int(share * rows.size)
+    if not count:
+        return rows
+    border = np.partition(np.abs(rows).ravel(), count - 1)[count - 1]
+    kept: Floats = np.where(np.abs(rows) > border, rows, np.float32(0))
+    return kept
+
+
+def two_of_four(rows: Floats) -> Floats:
+    """Return rows with the two largest of every four weights; a short last group stays."""
+    whole = rows.shape[1] // GROUP * GROUP
+    groups = rows[:, :whole].reshape(len(rows), -1, GROUP)
+    order = np.argsort(-np.abs(groups), axis=-1, kind="stable")
+    mask = np.zeros(groups.shape, bool)
+    np.put_along_axis(mask, order[..., :KEPT], values=True, axis=-1)
+    kept = np.where(mask, groups, np.float32(0)).reshape(len(rows), whole)
+    return np.concatenate([kept, rows[:, whole:]], axis=1)
+
+
+def make(prune: Callable[[Floats], Floats], bench: Workbench) -> Iterator[Grid]:
+    """Yield every matrix of the layers."""
+    return (quantise(name, prune(rows), BLOCK) for name, rows in bench.weights())
+
+
+def _row(name: str, title: str, what: str, source: str, prune: Callable[..., Floats]) -> Technique:
+    return Technique(
+        name=name,
+        title=title,
+        effect=f"Makes {what} zero and rounds what is left to 8 bits in blocks of {BLOCK}.",
+        source=source,
+        make=partial(make, prune),
+        bits=8 + 32 / BLOCK,
+        kernel="onnxruntime",
+        note="zeros are stored and multiplied like other weights",
+    )
+
+
+MAGNITUDE = _row(
+    "prune-int8", "Pruning + INT8", f"the smallest {SHARE:.0%} of a matrix",
+    "Han et al. 2015 (arXiv:1506.02626)", smallest,
+)  # fmt: skip
+STRUCTURED = _row(
+    "prune-2of4-int8", "2:4 pruning + INT8", "the smaller two of every four weights",
+    "Mishra et al. 2021 (arXiv:2104.08378)", two_of_four,
+)  # fmt: skip
