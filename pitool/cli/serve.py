@@ -54,20 +54,20 @@ def command(
         check_memory(runnable, settings)
     say = show.talk
     say(f"loading {runnable.name} ({runnable.quantisation})")
-    model = Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)
+
+    def load() -> Model:
+        return Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)
+
     try:
-        try:
-            server = Server((host, port), model, runnable.name, key, say)
-        except OSError as error:
-            raise UsageError(
-                f"{host} port {port} cannot be listened on ({error.strerror or error})",
-                "stop what uses it, or take another --port",
-            ) from None
-        with server:
-            shown = f"[{host}]" if ":" in host else host
-            say(f"serving {runnable.name} at http://{shown}:{server.server_address[1]}/v1")
-            if key is None and host not in LOCAL:
-                say(f"warning: everybody on this network may use it; set {KEY} to ask for a key")
-            server.serve_forever()
-    finally:
-        model.close()
+        server = Server((host, port), load, runnable.name, key, say)
+    except OSError as error:
+        raise UsageError(
+            f"{host} port {port} cannot be listened on ({error.strerror or error})",
+            "stop what uses it, or take another --port",
+        ) from None
+    with server:
+        shown = f"[{host}]" if ":" in host else host
+        say(f"serving {runnable.name} at http://{shown}:{server.server_address[1]}/v1")
+        if key is None and host not in LOCAL:
+            say(f"warning: everybody on this network may use it; set {KEY} to ask for a key")
+        server.serve_forever()

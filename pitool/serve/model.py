@@ -14,6 +14,8 @@ from pitool.engine.base import Engine, ModelInfo
 from pitool.errors import DoesNotFit, PitoolError, WorkerDied
 
 WAITING = 4
+# Seconds after which one that waits is looked at again: it may have gone away.
+GLANCE = 0.5
 
 
 class BusyError(DoesNotFit):
@@ -29,17 +31,45 @@ class Model:
         self.info: ModelInfo = self._engine.info
         self._turn = threading.Lock()
         self._places = threading.BoundedSemaphore(waiting + 1)
+        self._count = threading.Lock()
+        self._inside = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return max(self._inside - 1, 0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._turn.locked()
 
     @contextmanager
-    def turn(self) -> Iterator[Engine]:
-        """Give the engine to one request; BusyError when too many wait already."""
+    def turn(self, gone: Callable[[], bool] = lambda: False) -> Iterator[Engine]:
+        """Give the engine to one request; BusyError when too many wait already.
+
+        ``gone``: whether whoever asked went away, which gives up the place: ConnectionResetError.
+        """
         if not self._places.acquire(blocking=False):
             raise BusyError("too many requests wait already", "ask again later")
         try:
-            with self._turn:
+            self._enter(1)
+            while not self._turn.acquire(timeout=GLANCE):
+                if gone():
+                    raise ConnectionResetError
+            try:
+                if gone():
+                    raise ConnectionResetError
                 yield self._ready()
+            finally:
+                self._turn.release()
         finally:
+            self._enter(-1)
             self._places.release()
+
+    def _enter(self, change: int) -> None:
+        with self._count:
+            self._inside += change
 
     def _ready(self) -> Engine:
         if self._engine is None:
@@ -51,11 +81,6 @@ class Model:
         if isinstance(error, WorkerDied) and self._engine:
             self._engine.close()
             self._engine = None
-
-    def cancel(self) -> None:
-        """End the answer that is being given."""
-        if self._engine:
-            self._engine.cancel()
 
     def close(self) -> None:
         """Free the model."""

@@ -76,9 +76,9 @@ def counts(timings: Timings) -> dict[str, Any]:
     return {"usage": usage, "timings": speeds}
 
 
-def failure(message: str, kind: str) -> dict[str, Any]:
+def failure(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
     """Return an error as OpenAI's interface has it."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def _reason(finish: Finish | None) -> str | None:

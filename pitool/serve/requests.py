@@ -16,8 +16,15 @@ from pitool.errors import UsageError
 
 ROLES = ("system", "developer", "user", "assistant")
 UNSUPPORTED = (
-    "tools", "functions", "logprobs", "top_logprobs", "response_format", "audio", "suffix", "echo",
+    "tools", "functions", "logprobs", "top_logprobs", "audio", "suffix", "echo", "logit_bias",
+    "presence_penalty", "frequency_penalty",
 )  # fmt: skip
+# What asks for nothing special.
+PLAIN: dict[str, tuple[object, ...]] = {
+    "n": (None, 1),
+    "best_of": (None, 1),
+    "response_format": (None, {"type": "text"}),
+}
 _NUMBERS = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
@@ -52,8 +59,9 @@ def parse(body: bytes, *, chat: bool, template: bool) -> Request:
     for name in UNSUPPORTED:
         if data.get(name):
             raise UsageError(f"{name!r} is not supported", "leave it out")
-    if data.get("n", 1) not in (1, None):
-        raise UsageError("'n' is not 1", "ask once for each answer")
+    for name, plain in PLAIN.items():
+        if data.get(name) not in plain:
+            raise UsageError(f"{name!r} is not {json.dumps(plain[-1])}", "leave it out")
     prompt = _conversation(data, template=template) if chat else _text(data)
     options = data.get("stream_options") or {}
     usage = isinstance(options, Mapping) and options.get("include_usage") is True

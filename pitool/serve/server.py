@@ -1,7 +1,7 @@
 """The HTTP side: paths, bodies, streams of events, and clients that go away.
 
 ``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Each connection has
-a thread; the model is asked by one at a time.
+a thread; the model is asked by one at a time. Every error has OpenAI's JSON shape.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from pitool.engine.base import Token
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
@@ -28,31 +29,47 @@ MOST_BYTES = 16 << 20
 # Seconds for which a connection may be silent while a request is read.
 PATIENCE = 30
 PATHS = {"/v1/chat/completions": True, "/v1/completions": False}
-_STATUS: tuple[tuple[type[PitoolError], HTTPStatus, str], ...] = (
-    (BusyError, HTTPStatus.SERVICE_UNAVAILABLE, "server_busy"),
-    (UsageError, HTTPStatus.BAD_REQUEST, "invalid_request_error"),
-    (BadInput, HTTPStatus.BAD_REQUEST, "invalid_request_error"),
-    (DoesNotFit, HTTPStatus.BAD_REQUEST, "context_length_exceeded"),
-)
+_INVALID = "invalid_request_error"
+# Status, OpenAI's type and its code; the first that an error is counts.
+_STATUS: dict[type[PitoolError], tuple[HTTPStatus, str, str | None]] = {
+    BusyError: (HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "server_busy"),
+    UsageError: (HTTPStatus.BAD_REQUEST, _INVALID, None),
+    BadInput: (HTTPStatus.BAD_REQUEST, _INVALID, None),
+    DoesNotFit: (HTTPStatus.BAD_REQUEST, _INVALID, "context_length_exceeded"),
+}
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one model under ``name``; with ``key`` only those who send it as bearer token."""
+    """Serves one model under ``name``; with ``key`` only those who send it as bearer token.
+
+    ``load`` is called when the port is taken, since a model may take a minute; who connects
+    meanwhile waits. Raises OSError for an address that cannot be listened on.
+    """
 
     daemon_threads = True
 
     def __init__(
         self,
         address: tuple[str, int],
-        model: Model,
+        load: Callable[[], Model],
         name: str,
         key: str | None = None,
         log: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self.model, self.name, self.key, self.log = model, name, key, log
+        self.name, self.key, self.log = name, key, log
         self.created = int(time.time())
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, Handler)
+        try:
+            self.model = load()
+        except BaseException:
+            self.server_close()
+            raise
+
+    def __exit__(self, *reason: Any) -> None:
+        """Free the port and the model."""
+        super().__exit__(*reason)
+        self.model.close()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,14 +82,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer what only looks."""
-        if self.path == "/health":
-            self._json(HTTPStatus.OK, {"status": "ok"})
+        server, path = self.server, self._path
+        own = {
+            "id": server.name, "object": "model", "created": server.created, "owned_by": "pitool",
+        }  # fmt: skip
+        if path == "/health":
+            state = {"busy": server.model.busy, "waiting": server.model.waiting}
+            self._json(HTTPStatus.OK, {"status": "ok", **state})
         elif not self._allowed():
             return
-        elif self.path == "/v1/models":
-            model = {"id": self.server.name, "object": "model", "created": self.server.created}
-            data = [{**model, "owned_by": "pitool"}]
-            self._json(HTTPStatus.OK, {"object": "list", "data": data})
+        elif path == "/v1/models":
+            self._json(HTTPStatus.OK, {"object": "list", "data": [own]})
+        elif path == f"/v1/models/{server.name}":
+            self._json(HTTPStatus.OK, own)
         else:
             self._missing()
 
@@ -81,11 +103,11 @@ class Handler(BaseHTTPRequestHandler):
         body = self._body()
         if body is None or not self._allowed():
             return
-        if self.path not in PATHS:
+        if self._path not in PATHS:
             self._missing()
             return
         try:
-            self._complete(body, chat=PATHS[self.path])
+            self._complete(body, chat=PATHS[self._path])
         except PitoolError as error:
             self._fail(error)
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
@@ -97,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = requests.parse(body, chat=chat, template=template)
         prefix = "chatcmpl" if chat else "cmpl"
         frame = Frame(chat, f"{prefix}-{uuid.uuid4().hex}", int(time.time()), server.name)
-        with server.model.turn() as engine:
+        with server.model.turn(self._gone) as engine:
             try:
                 with closing(self._watched(engine.stream(asked.prompt, asked.sampling))) as tokens:
                     if asked.stream:
@@ -170,6 +192,11 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- what is around ------------------------------------------------------------------------
 
+    @property
+    def _path(self) -> str:
+        """The path without a query."""
+        return urlsplit(self.path).path
+
     def _body(self) -> bytes | None:
         """Return the body, None after saying why there is none."""
         length = self.headers.get("Content-Length", "")
@@ -178,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if known else HTTPStatus.LENGTH_REQUIRED
             self.close_connection = True  # the body is not read
             what = f"bodies have a length of at most {MOST_BYTES} bytes"
-            self._json(status, failure(what, "invalid_request_error"))
+            self._json(status, failure(what, _INVALID))
             return None
         return self.rfile.read(int(length))
 
@@ -188,20 +215,21 @@ class Handler(BaseHTTPRequestHandler):
         if key is None or hmac.compare_digest(sent.encode(), f"Bearer {key}".encode()):
             return True
         what = "the API key is missing or wrong"
-        self._json(HTTPStatus.UNAUTHORIZED, failure(what, "authentication_error"))
+        document = failure(what, "authentication_error", "invalid_api_key")
+        self._json(HTTPStatus.UNAUTHORIZED, document)
         return False
 
     def _missing(self) -> None:
         known = ", ".join(("/health", "/v1/models", *PATHS))
-        what = f"there is no {self.command} {self.path}; there are {known}"
-        self._json(HTTPStatus.NOT_FOUND, failure(what, "invalid_request_error"))
+        what = f"there is no {self.command} {self._path}; there are {known}"
+        self._json(HTTPStatus.NOT_FOUND, failure(what, _INVALID))
 
     def _fail(self, error: PitoolError) -> None:
-        status, kind = next(
-            ((status, kind) for cls, status, kind in _STATUS if isinstance(error, cls)),
-            (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error"),
+        status, kind, code = next(
+            (row for cls, row in _STATUS.items() if isinstance(error, cls)),
+            (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", None),
         )
-        self._json(status, failure(sentence(error), kind))
+        self._json(status, failure(sentence(error), kind, code))
 
     def _json(self, status: HTTPStatus, document: dict[str, Any]) -> None:
         body = json.dumps(document, ensure_ascii=False).encode()
@@ -219,6 +247,12 @@ class Handler(BaseHTTPRequestHandler):
             f"{self.path}: prompt {t.prompt_tokens} tokens ({t.reused_tokens} reused),"
             f" {t.prefill_rate:.1f} t/s, answer {t.decoded_tokens} tokens, {t.decode_rate:.1f} t/s"
         )
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what http.server refuses by itself (a method, a malformed head)."""
+        self.close_connection = True
+        what = explain or message or HTTPStatus(code).description
+        self._json(HTTPStatus(code), failure(what, _INVALID))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         """Say nothing of each request: ``_say`` does, and prompts stay out of logs."""

@@ -15,7 +15,7 @@ import pytest
 
 from pitool.engine.base import Engine
 from pitool.engine.scripted import Scripted
-from pitool.errors import WorkerDied
+from pitool.errors import DoesNotFit, WorkerDied
 from pitool.serve.model import Model
 from pitool.serve.server import Server
 
@@ -43,14 +43,14 @@ class Slow(Scripted):
 def serving(*engines: Engine, waiting: int = 4, key: str | None = None) -> Iterator[Server]:
     """Serve engines, the next one each time that a model is loaded."""
     left = iter(engines)
-    model = Model(lambda: next(left), waiting)
-    with Server(("127.0.0.1", 0), model, "tiny", key) as server:
+    with Server(
+        ("127.0.0.1", 0), lambda: Model(lambda: next(left), waiting), "tiny", key
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
-    model.close()
 
 
 def ask(
@@ -116,10 +116,13 @@ def test_a_text_is_continued() -> None:
 
 def test_models_and_health() -> None:
     with serving(Scripted()) as server:
-        assert ask(server, "/health", method="GET") == (200, {"status": "ok"})
-        status, reply = ask(server, "/v1/models", method="GET")
-    assert status == 200
-    assert [model["id"] for model in reply["data"]] == ["tiny"]
+        idle = {"status": "ok", "busy": False, "waiting": 0}
+        assert ask(server, "/health", method="GET") == (200, idle)
+        status, reply = ask(server, "/v1/models?limit=1", method="GET")
+        assert status == 200
+        assert [model["id"] for model in reply["data"]] == ["tiny"]
+        assert ask(server, "/v1/models/tiny", method="GET") == (200, reply["data"][0])
+        assert ask(server, "/v1/models/other", method="GET")[0] == 404
 
 
 def test_a_key_is_asked_for() -> None:
@@ -148,6 +151,13 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
     ),
     "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "from 1 on"),
     "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' is not 1"),
+    "a schema": (
+        "/v1/completions", {"prompt": "x", "response_format": {"type": "json_schema"}}, 400,
+        "'response_format' is not",
+    ),
+    "a penalty": (
+        "/v1/completions", {"prompt": "x", "presence_penalty": 1}, 400, "is not supported",
+    ),
     "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
     "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
     "another path": ("/v1/embeddings", {}, 404, "there is no POST /v1/embeddings"),
@@ -163,6 +173,34 @@ def test_what_is_wrong_is_said_and_the_server_goes_on(case: str) -> None:
         assert said in reply["error"]["message"]
         assert reply["error"]["type"] == "invalid_request_error"
         assert ask(server, "/v1/chat/completions", HELLO)[0] == 200
+
+
+def test_what_clients_send_by_default_is_taken() -> None:
+    plain = {"n": 1, "presence_penalty": 0, "tools": [], "response_format": {"type": "text"}}
+    with serving(Scripted()) as server:
+        assert ask(server, "/v1/chat/completions", {**HELLO, **plain, "model": "gpt"})[0] == 200
+
+
+def test_a_conversation_beyond_the_context_has_its_own_code() -> None:
+    class Full(Scripted):
+        def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
+            if prompt:
+                raise DoesNotFit("the prompt is longer than the context", "shorten it")
+            yield
+
+    with serving(Full()) as server:
+        status, reply = ask(server, "/v1/chat/completions", HELLO)
+    assert (status, reply["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_a_method_or_head_that_http_server_refuses_is_json_too() -> None:
+    with serving(Scripted()) as server:
+        status, reply = ask(server, "/v1/models", method="DELETE")
+        assert status == 501
+        assert reply["error"]["type"] == "invalid_request_error"
+        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+            raw.sendall(b"nonsense\r\n\r\n")
+            assert b'"error"' in raw.makefile("rb").read()
 
 
 def test_a_body_that_is_too_long_or_has_no_length() -> None:
@@ -226,3 +264,32 @@ def test_a_client_that_goes_away_ends_its_answer(stream: bool) -> None:
         assert ask(server, "/health", method="GET")[0] == 200
         assert ask(server, "/v1/chat/completions", {**HELLO, "max_tokens": 1})[0] == 200
     assert engine.given < 500
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded() -> None:
+    def load() -> Model:
+        raise AssertionError
+
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        Server(other.getsockname(), load, "tiny")
+
+
+def test_one_that_went_away_while_it_waited_never_reaches_the_model() -> None:
+    engine = Slow(60)
+    with serving(engine, waiting=1) as server:
+        first = threading.Thread(target=ask, args=(server, "/v1/chat/completions", HELLO))
+        first.start()
+        while not server.model.busy:
+            time.sleep(0.01)
+        body = json.dumps(HELLO).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+            raw.sendall(head.encode() + body)
+            while server.model.waiting < 1:
+                time.sleep(0.01)
+        while server.model.waiting:
+            time.sleep(0.01)
+        assert server.model.busy  # the place was free before its turn came
+        first.join()
+    prefill, words = 1, 60
+    assert engine.given == prefill + words
