@@ -13,7 +13,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,6 +25,9 @@ VARIANTS = {"pi3": "armv8.0_1", "pi4": "armv8.0_1", "pi5": "armv8.2_2"}
 PAGES = {"pi3": "4 KiB", "pi4": "4 KiB", "pi5": "16 KiB"}
 PROMPT = "What is a Raspberry Pi 5?"
 ASK = [PROMPT, "--temp", "0", "--max-tokens", "32", "--json"]
+# Of each engine one artifact in float32 and one quantised.
+EXACT, QUANTISED = ("F32", "FP32"), ("Q8_0", "INT4")
+QUANTS = (*EXACT, *QUANTISED)
 
 # What a person does: unpack, install, run; doctor may find a fault of the emulation.
 STEPS = """
@@ -34,7 +36,7 @@ mkdir sample && tar -xf /share/sample.pi -C sample
 sample/install.sh >&2
 command -v pitool
 pitool --version
-for quant in F32 Q8_0; do
+for quant in {quants}; do
     pitool run bundle "{prompt}" --quant $quant --temp 0 --max-tokens 32 --json
 done
 pitool doctor --json | tr -d '\\n' || true
@@ -70,11 +72,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     folder = tmp_path_factory.mktemp("host")
     bundle, share = folder / "bundle", folder / "share"
     share.mkdir()
-    pitool("convert", "sample", "--ram", "1gb", "--quant", "F32,Q8_0", "--out", bundle)
+    pitool("convert", "sample", "--ram", "1gb", "--quant", ",".join(QUANTS), "--out", bundle)
     pitool("pack", bundle, "--board", "pi5", "-o", share / "sample.pi")
     answers = {
-        quant: json.loads(pitool("run", bundle, *ASK, "--quant", quant))["ids"]
-        for quant in ("F32", "Q8_0")
+        quant: json.loads(pitool("run", bundle, *ASK, "--quant", quant))["ids"] for quant in QUANTS
     }
     return Host(share, answers)
 
@@ -110,15 +111,21 @@ def emulate(board: str, release: str, share: Path, script: str) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_a_fresh_board_runs_the_sample_offline(case: str, host: Host) -> None:
     board, _, release = case.partition(":")
-    said = emulate(board, release or "bookworm", host.share, STEPS.format(prompt=PROMPT))
-    where, version, full, quantised, doctor = said.splitlines()
+    script = STEPS.format(prompt=PROMPT, quants=" ".join(QUANTS))
+    where, version, *said, doctor = emulate(
+        board, release or "bookworm", host.share, script
+    ).splitlines()
     assert where == "/home/pi/.local/bin/pitool"
     assert version.startswith("pitool")
-    answer: dict[str, Any] = json.loads(full)
-    assert answer["ids"] == host.answers["F32"]
-    assert len(answer["ids"]) == 32
+    answers: dict[str, list[int]] = {
+        quant: json.loads(line)["ids"] for quant, line in zip(QUANTS, said, strict=True)
+    }
+    for quant in EXACT:
+        assert answers[quant] == host.answers[quant]
+        assert len(answers[quant]) == 32
     # Kernels round differently; the first words of a quantised answer agree all the same.
-    assert json.loads(quantised)["ids"][:8] == host.answers["Q8_0"][:8]
+    for quant in QUANTISED:
+        assert answers[quant][:8] == host.answers[quant][:8]
     found = {finding["check"]: finding for finding in json.loads(doctor)["findings"]}
     assert VARIANTS[board] in found["llama.cpp"]["found"]
     assert found["llama.cpp"]["severity"] == "ok"
