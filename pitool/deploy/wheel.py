@@ -8,7 +8,6 @@ bytes.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from pitool.deploy import cache, toolchain, wheelfile
 from pitool.errors import MissingPart, PitoolError
+from pitool.spec import versions
 
 VARIANTS = ("armv8.0_1", "armv8.2_2")
 LEAN = 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)\n'
@@ -86,11 +86,10 @@ def build(
 
 def pinned_version() -> str:
     """Return the version of llama-cpp-python that this pitool needs."""
-    for requirement in importlib.metadata.requires("pitool") or []:
-        match = re.match(r"llama-cpp-python==([\w.]+)", requirement)
-        if match:
-            return match[1]
-    raise PitoolError("this pitool names no llama-cpp-python", "install pitool again")
+    version = versions.pinned("llama-cpp-python")
+    if version is None:
+        raise PitoolError("this pitool names no llama-cpp-python", "install pitool again")
+    return version
 
 
 def describe(path: Path, tools: str, *, cached: bool) -> Wheel:

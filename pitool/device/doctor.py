@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pitool.device import files, sensors
+from pitool.device import files, sensors, storage
 from pitool.device.detect import Machine, detect
 from pitool.device.sensors import Reading, Run
 from pitool.spec.boards import Board, boards
@@ -37,7 +37,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """The machine and how it is asked: ``run`` returns a command's output or raises OSError."""
+    """The machine and how it is asked.
+
+    ``run`` returns a command's output or raises OSError; ``read_speed`` measures the bytes/s at
+    which models are read, None where it cannot.
+    """
 
     root: Path
     machine: Machine
@@ -45,6 +49,7 @@ class Patient:
     reading: Reading
     run: Run
     today: datetime.date
+    read_speed: Callable[[], float | None]
 
     def text(self, path: str) -> str | None:
         """Return the text of a small file below the root."""
@@ -63,6 +68,7 @@ def examine(
     run: Run | None = None,
     today: datetime.date | None = None,
     host: bool | None = None,
+    read_speed: Callable[[], float | None] = storage.models_read_speed,
 ) -> list[Finding]:
     """Return every finding, the worst first.
 
@@ -78,6 +84,7 @@ def examine(
         sensors.read(root, run),
         run or _run,
         today or datetime.datetime.now(datetime.UTC).date(),
+        read_speed,
     )
     converts = machine.arch not in ("aarch64", "armv7l", "armv6l") if host is None else host
     checks = doctor_host.CHECKS if converts else doctor_board.CHECKS

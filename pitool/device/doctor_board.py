@@ -8,18 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pitool.device import files, memory
-from pitool.device.detect import bootloader_date
+from pitool.device import doctor_power, memory
 from pitool.device.doctor import Check, Finding, Patient
+from pitool.device.settings import threads as default_threads
+from pitool.spec import versions
 from pitool.spec.bundles import home
 from pitool.spec.memory import format_bytes
 
-HOT_CELSIUS = 80.0
 LEAST_FREE = 2_000_000_000
-FULL_SUPPLY_MILLIAMPERES = 5000
-# The first bootloader with SDRAM_BANKLOW (raspberrypi/rpi-eeprom, firmware-2712 release notes).
-FAST_MEMORY_BOOTLOADER = "2024-12-01"
-CPU = "sys/devices/system/cpu/cpu0/cpufreq"
+# Bytes/s below which a disk is said to be slow: cards read 20 to 90 MB/s.
+SLOW_READ = 150e6
+LARGE_MODEL = 2_000_000_000
+REINSTALL = "push the .pi again, or in a clone run ./install.sh again"
 _ASK_BACKEND = """
 from pitool.engine.llamacpp.library import describe_cpu, load_backends
 load_backends()
@@ -68,142 +68,67 @@ def backend(patient: Patient) -> Finding:
     except (OSError, subprocess.SubprocessError) as error:
         code = getattr(error, "returncode", None)
         died = "it was built for a newer CPU" if code in (-4, 132) else "it does not load"
-        return Finding(
-            "llama.cpp", "fault", died, "GGUF artifacts cannot run", "run ./install.sh again"
-        )
+        return Finding("llama.cpp", "fault", died, "GGUF artifacts cannot run", REINSTALL)
     if "dotprod" in patient.machine.features and "DOTPROD" not in answer.upper():
         return Finding(
             "llama.cpp",
             "warning",
             "built without dotprod, which this CPU has",
             "prefill takes about twice as long",
-            "run ./install.sh again, or install pitool's own wheel",
+            "push a .pi, or pitool wheel on the host and ./install.sh --wheel FILE here",
         )
     return Finding("llama.cpp", "ok", answer or "loads")
 
 
-def governor(patient: Patient) -> Finding | None:
-    """Powersave holds the clock at its lowest."""
-    name = patient.text(f"{CPU}/scaling_governor")
-    if name is None:
-        return None
-    if name != "powersave":
-        return Finding("governor", "ok", name)
-    return Finding(
-        "governor",
-        "warning",
-        name,
-        "the CPU stays at its lowest clock",
-        "echo ondemand | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-    )
-
-
-def clock(patient: Patient) -> Finding | None:
-    """The highest clock that is allowed, against what the CPU can."""
-    allowed = patient.number(f"{CPU}/scaling_max_freq")
-    able = patient.number(f"{CPU}/cpuinfo_max_freq")
-    if not allowed or not able:
-        return None
-    if allowed >= able:
-        return Finding("clock", "ok", f"up to {allowed // 1000} MHz")
-    return Finding(
-        "clock",
-        "warning",
-        f"held at {allowed // 1000} of {able // 1000} MHz",
-        f"prefill at {allowed / able:.0%} of its speed",
-        f"echo {able} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_max_freq",
-    )
-
-
-def temperature(patient: Patient) -> Finding | None:
-    """Throttling begins at 80 °C."""
-    degrees = patient.reading.temperature_c
-    if degrees is None:
-        return None
-    if degrees < HOT_CELSIUS:
-        return Finding("temperature", "ok", f"{degrees:.0f} °C")
-    return Finding(
-        "temperature",
-        "warning",
-        f"{degrees:.0f} °C",
-        "the firmware lowers the clock from 80 °C on",
-        "add a heat sink with a fan (the Active Cooler on a Pi 5)",
-    )
-
-
-def throttling(patient: Patient) -> Finding | None:
-    """What the firmware says of now and of the time since boot."""
-    flags = patient.reading.throttled
-    if flags is None:
-        return None
-    if flags.now or flags.since_boot:
-        now = bool(flags.now)
-        names = ", ".join(flags.now or flags.since_boot)
-        power = "under-voltage" in (flags.now or flags.since_boot)
+def onnx_runtime(patient: Patient) -> Finding:
+    """ONNX artifacts need onnxruntime; asked in a process that may crash."""
+    try:
+        patient.run([sys.executable, "-c", "import onnxruntime"])
+    except (OSError, subprocess.SubprocessError):
         return Finding(
-            "throttling",
-            "fault" if now else "warning",
-            f"{names} {'now' if now else 'since boot'}",
-            "tokens/s fall, often to half",
-            "take the official power supply and a short cable" if power else "add cooling",
+            "onnxruntime", "warning", "it does not load", "ONNX artifacts cannot run", REINSTALL
         )
-    return Finding("throttling", "ok", "never since boot")
+    return Finding("onnxruntime", "ok", versions.installed("onnxruntime") or "loads")
 
 
-def supply(patient: Patient) -> Finding | None:
-    """A Pi 5 knows what its supply promised."""
-    for tree in ("proc/device-tree", "sys/firmware/devicetree/base"):
-        try:
-            raw = (patient.root / tree / "chosen/power/max_current").read_bytes()
-        except OSError:
-            continue
-        milliamperes = int.from_bytes(raw, "big")
-        if milliamperes >= FULL_SUPPLY_MILLIAMPERES:
-            return Finding("power supply", "ok", f"{milliamperes / 1000:g} A")
-        return Finding(
-            "power supply",
-            "warning",
-            f"promises {milliamperes / 1000:g} A, the board wants 5 A",
-            "USB devices get little power, and under load the voltage may fall",
-            "take the official 27 W supply",
-        )
-    return None
-
-
-def cooling(patient: Patient) -> Finding | None:
-    """A Pi 5 without a fan throttles within minutes of decoding."""
-    if not (patient.machine.board_id or "").startswith(("pi5", "cm5")):
-        return None
-    kinds = [
-        files.text(p)
-        for p in sorted((patient.root / "sys/class/thermal").glob("cooling_device*/type"))
-    ]
-    if any(kind and "fan" in kind for kind in kinds):
-        return Finding("cooling", "ok", "a fan is connected")
+def software(_patient: Patient) -> Finding:
+    """The engine uses the structures of exactly one version of llama.cpp."""
+    names = ("pitool", "llama-cpp-python", "onnxruntime")
+    known = [f"{name} {versions.installed(name) or 'missing'}" for name in names]
+    found = ", ".join([*known, f"Python {sys.version.split()[0]}"])
+    wanted, there = versions.pinned("llama-cpp-python"), versions.installed("llama-cpp-python")
+    if there in (None, wanted):  # what is missing altogether is another check's finding
+        return Finding("versions", "ok", found)
     return Finding(
-        "cooling",
-        "note",
-        "no fan is connected",
-        "long answers may throttle the board",
-        "add the Active Cooler, then see pitool bench --sustained 10m",
+        "versions",
+        "fault",
+        found,
+        f"the engine is made for llama-cpp-python {wanted} and may crash with another",
+        REINSTALL,
     )
 
 
-def bootloader(patient: Patient) -> Finding | None:
-    """Newer bootloaders set the memory up better."""
-    date = bootloader_date(patient.root)
-    if date is None:
-        return None
-    pi5 = (patient.machine.board_id or "").startswith(("pi5", "cm5"))
-    if not pi5 or date >= FAST_MEMORY_BOOTLOADER:
-        return Finding("bootloader", "ok", date)
+def threads(patient: Patient) -> Finding:
+    """What a model runs on where nothing was tuned, and whether every core may be used."""
+    decode, prefill = default_threads(patient.machine)
+    found = f"decode on {decode}, prefill on {prefill}"
+    cores = patient.board.cores if patient.board else _present_cores(patient)
+    if not cores or prefill >= cores:
+        return Finding("threads", "ok", found)
     return Finding(
-        "bootloader",
+        "threads",
         "warning",
-        f"of {date}",
-        "decode is about 8 % slower than with one of 2024-12 or later",
-        "sudo apt update && sudo apt install rpi-eeprom && sudo rpi-eeprom-update -a, then reboot",
+        f"{found} of {cores} cores",
+        f"prefill at {prefill / cores:.0%} of its speed",
+        "take isolcpus= and maxcpus= out of /boot/firmware/cmdline.txt, and CPU limits off"
+        " the service or container",
     )
+
+
+def _present_cores(patient: Patient) -> int | None:
+    """Return how many CPUs the kernel found, such as 4 for ``0-3``."""
+    first, _, last = (patient.text("sys/devices/system/cpu/present") or "").partition("-")
+    return int(last) + 1 if first == "0" and last.isdecimal() else None
 
 
 def swap(patient: Patient) -> Finding:
@@ -246,20 +171,23 @@ def locked_memory(_patient: Patient) -> Finding:
 
 
 def storage(patient: Patient) -> Finding | None:
-    """From what the models are read."""
-    device = _device_of(patient, home())
+    """From what the models are read, and how fast."""
+    device, speed = _device_of(patient, home()), patient.read_speed()
     if device is None:
         return None
     kinds = {"mmcblk": "an SD card or eMMC", "nvme": "an NVMe disk", "sd": "a USB or SATA disk"}
     kind = next((text for start, text in kinds.items() if device.startswith(start)), device)
-    if not device.startswith("mmcblk"):
-        return Finding("storage", "ok", f"models lie on {kind}")
+    found = f"models lie on {kind}" + (f", read at {speed / 1e6:.0f} MB/s" if speed else "")
+    slow = device.startswith("mmcblk") if speed is None else speed < SLOW_READ
+    if not slow:
+        return Finding("storage", "ok", found)
+    seconds = f"{LARGE_MODEL / speed:.0f} seconds" if speed else "about half a minute"
     return Finding(
         "storage",
         "note",
-        f"models lie on {kind}",
-        "a 2 GB model takes about half a minute to load cold",
-        "an NVMe or USB 3 disk loads it five to ten times as fast",
+        found,
+        f"a model of {format_bytes(LARGE_MODEL)} takes {seconds} to load cold",
+        "move ~/.local/share/pitool to an NVMe or USB 3 disk and name it in PITOOL_HOME",
     )
 
 
@@ -328,13 +256,10 @@ CHECKS: tuple[Check, ...] = (
     board,
     page_size,
     backend,
-    governor,
-    clock,
-    temperature,
-    throttling,
-    supply,
-    cooling,
-    bootloader,
+    onnx_runtime,
+    software,
+    threads,
+    *doctor_power.CHECKS,
     swap,
     locked_memory,
     storage,

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 
 from pitool.device.doctor import Check, Finding, Patient
-from pitool.device.doctor_board import backend, free_space, time_set, userland
+from pitool.device.doctor_board import (
+    backend,
+    free_space,
+    onnx_runtime,
+    software,
+    time_set,
+    userland,
+)
 from pitool.spec.memory import format_bytes
 
 HOST_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "safetensors")
 EXPORT_PACKAGES = ("optimum", "torch", "transformers")
 LITTLE_MEMORY = 4_000_000_000
-
-
-def python(_patient: Patient) -> Finding:
-    """The version that runs pitool."""
-    return Finding("python", "ok", sys.version.split()[0])
 
 
 def converter(_patient: Patient) -> Finding:
@@ -61,6 +62,19 @@ def ssh(_patient: Patient) -> Finding:
     )
 
 
+def cross_compiler(_patient: Patient) -> Finding:
+    """What ``pitool wheel`` needs."""
+    if shutil.which("aarch64-linux-gnu-g++") or not _missing(("ziglang",)):
+        return Finding("cross compiler", "ok", "there")
+    return Finding(
+        "cross compiler",
+        "note",
+        "none for aarch64",
+        "pitool wheel and pitool pack cannot build llama.cpp for a board",
+        "sudo apt install g++-aarch64-linux-gnu, or without root pip install ziglang",
+    )
+
+
 def memory(patient: Patient) -> Finding | None:
     """The writers stream; verifying holds the model once."""
     total = patient.machine.mem_total
@@ -83,10 +97,12 @@ def _missing(packages: tuple[str, ...]) -> list[str]:
 
 CHECKS: tuple[Check, ...] = (
     userland,
-    python,
     converter,
     export,
     backend,
+    onnx_runtime,
+    software,
+    cross_compiler,
     ssh,
     memory,
     free_space,

@@ -29,20 +29,26 @@ def settings_for(
 def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settings:
     """Return settings by rule; ``context`` None takes what the artifact is planned for.
 
-    Threads: the board's measured best for decode, every core for prefill. Weights that ggml
-    interleaves for this CPU are read, not mapped, or they would lie in memory twice.
+    Weights that ggml interleaves for this CPU are read, not mapped, or they would lie in memory
+    twice.
     """
-    board = boards().get(machine.board_id or "")
-    cores = max(machine.physical_cores, 1)
+    decode, prefill = threads(machine)
     planned = runnable.artifact
     return Settings(
         kv_type=planned.kv_type if planned else "f16",
         micro_batch=planned.micro_batch if planned else 512,
         context=max(context or runnable.context, MINIMUM_CONTEXT),
-        decode_threads=min(board.decode_threads, cores) if board else cores,
-        prefill_threads=cores,
+        decode_threads=decode,
+        prefill_threads=prefill,
         load_mode="read" if repacks(machine, runnable.quantisation) else "mmap",
     )
+
+
+def threads(machine: Machine) -> tuple[int, int]:
+    """Return the threads for decode, the board's measured best, and for prefill, every core."""
+    board = boards().get(machine.board_id or "")
+    cores = max(machine.physical_cores, 1)
+    return min(board.decode_threads, cores) if board else cores, cores
 
 
 def repacks(machine: Machine, quantisation: str) -> bool:

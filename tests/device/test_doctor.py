@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from pitool.cli.main import cli
-from pitool.device import doctor
+from pitool.device import doctor, storage
 from pitool.device.doctor import Finding
+from pitool.spec import versions
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TODAY = datetime.date(2026, 11, 24)
@@ -39,9 +40,13 @@ def write(root: Path, name: str, data: str | bytes) -> None:
 
 
 def examine(
-    root: Path, run: Callable[[list[str]], str] = healthy, today: datetime.date = TODAY
+    root: Path,
+    run: Callable[[list[str]], str] = healthy,
+    today: datetime.date = TODAY,
+    speed: float | None = None,
 ) -> dict[str, Finding]:
-    return {f.check: f for f in doctor.examine(root, run, today, host=False)}
+    found = doctor.examine(root, run, today, host=False, read_speed=lambda: speed)
+    return {f.check: f for f in found}
 
 
 def test_a_healthy_board_has_nothing_worse_than_notes(pi5: Path) -> None:
@@ -148,6 +153,66 @@ def test_a_runtime_that_dies_is_a_fault_and_not_the_end_of_the_doctor(pi5: Path)
 
     found = examine(pi5, dies)["llama.cpp"]
     assert (found.severity, found.found) == ("fault", "it was built for a newer CPU")
+
+
+def test_onnxruntime_that_does_not_load(pi5: Path) -> None:
+    def dies(command: list[str]) -> str:
+        if "import onnxruntime" in command:
+            raise subprocess.CalledProcessError(1, command)
+        return healthy(command)
+
+    found = examine(pi5, dies)
+    assert found["onnxruntime"].severity == "warning"
+    assert found["llama.cpp"].severity == "ok"
+
+
+def test_another_llama_cpp_than_the_engine_is_made_for(
+    pi5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = versions.pinned("llama-cpp-python")
+    assert wanted
+    assert examine(pi5)["versions"].severity == "ok"
+    monkeypatch.setattr(versions, "installed", lambda _: "0.2.90")
+    found = examine(pi5)["versions"]
+    assert found.severity == "fault"
+    assert wanted in found.cost
+
+
+def test_cores_that_a_model_may_not_use(pi5: Path) -> None:
+    assert examine(pi5)["threads"].severity == "ok"
+    cpuinfo = pi5 / "proc/cpuinfo"
+    first = cpuinfo.read_text().partition("\n\n")[0]
+    write(pi5, "proc/cpuinfo", f"{first}\n")
+    found = examine(pi5)["threads"]
+    assert (found.severity, found.cost) == ("warning", "prefill at 25% of its speed")
+
+
+@pytest.mark.parametrize(
+    ("device", "speed", "severity", "words"),
+    [
+        ("mmcblk0p2", 40e6, "note", "50 seconds"),
+        ("mmcblk0p2", None, "note", "half a minute"),
+        ("nvme0n1p2", 800e6, "ok", ""),
+        ("sda2", 30e6, "note", "67 seconds"),
+    ],
+)
+def test_the_disk_is_judged_by_its_speed(
+    pi5: Path, device: str, speed: float | None, severity: str, words: str
+) -> None:
+    write(pi5, "proc/mounts", f"/dev/{device} / ext4 rw 0 0\n")
+    found = examine(pi5, speed=speed)["storage"]
+    assert found.severity == severity
+    assert words in found.cost
+    assert ("MB/s" in found.found) == (speed is not None)
+
+
+def test_reading_goes_past_the_page_cache_or_is_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(bytes(storage.LEAST_BYTES - 1))
+    assert storage.read_speed(path) is None
+    path.write_bytes(bytes(3 * storage.LEAST_BYTES))
+    speed = storage.read_speed(path)  # None on a file system without O_DIRECT
+    assert speed is None or speed > 0
 
 
 def test_the_clock_of_a_board_that_woke_up_in_the_past(pi5: Path) -> None:
