@@ -41,6 +41,7 @@ def command(
     """  # fmt: skip
     from concurrent.futures import ThreadPoolExecutor
 
+    from pitool.cli import show_hosts
     from pitool.deploy import push as job
     from pitool.deploy.ssh import Host
     from pitool.errors import UsageError
@@ -53,9 +54,8 @@ def command(
         with ThreadPoolExecutor(max_workers=len(targets)) as pool:
             outcomes = list(pool.map(job.rollback, targets))
     else:
-        outcomes = job.push(
-            archive, targets, lambda host, what: click.echo(f"{host}: {what}", err=True), keep=keep
-        )
+        with show_hosts.Lines(names) as lines:
+            outcomes = job.push(archive, targets, lines.say, lines.arrived, keep=keep)
     if as_json:
         documents = [
             {"host": o.host, "release": o.release, "error": str(o.error) if o.error else None}

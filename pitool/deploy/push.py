@@ -16,6 +16,7 @@ from pathlib import Path
 from pitool.deploy import archive
 from pitool.deploy.ssh import Host
 from pitool.errors import DoesNotFit, MissingPart, PitoolError
+from pitool.spec.boards import boards
 from pitool.spec.memory import format_bytes
 
 INCOMING = ".cache/pitool/incoming"
@@ -32,7 +33,7 @@ for name in @PYTHONS@ python3; do
     fi
 done
 echo "system=$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)"
-echo "model=$(tr -d '\0' </sys/firmware/devicetree/base/model 2>/dev/null)"
+echo "model=$(cat /sys/firmware/devicetree/base/model 2>/dev/null | tr -d '\0')"
 echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
 echo "free_kib=$(df -Pk "$HOME" | awk 'NR == 2 {print $4}')"
 echo "rsync=$(command -v rsync)"
@@ -67,6 +68,9 @@ ROLLBACK = (
 Say = Callable[[str, str], None]
 """Takes a host's name and what happens there."""
 
+Arrived = Callable[[str, int, int], None]
+"""Takes a host's name, and how many bytes of how many have arrived there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
@@ -93,19 +97,38 @@ class Outcome:
     error: PitoolError | None
 
 
-def push(path: Path, hosts: list[Host], say: Say, *, keep: int = 2) -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What goes to every host."""
+
+    path: Path
+    contents: archive.Contents
+    digest: str
+    say: Say
+    arrived: Arrived
+    keep: int
+
+
+def push(
+    path: Path,
+    hosts: list[Host],
+    say: Say,
+    arrived: Arrived = lambda *_: None,
+    *,
+    keep: int = 2,
+) -> list[Outcome]:
     """Push an archive to several hosts at once; one that fails keeps no other from it.
 
     Raises BadInput when the archive is damaged.
     """
-    contents, digest = archive.check(path), archive.file_digest(path)
+    job = _Job(path, archive.check(path), archive.file_digest(path), say, arrived, keep)
 
     def one(host: Host) -> Outcome:
         try:
-            push_one(path, contents, digest, host, say, keep)
+            _push_one(job, host)
         except PitoolError as error:
             return Outcome(host.name, None, error)
-        return Outcome(host.name, contents.id, None)
+        return Outcome(host.name, job.contents.id, None)
 
     with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
         return list(pool.map(one, hosts))
@@ -119,27 +142,40 @@ def rollback(host: Host) -> Outcome:
         return Outcome(host.name, None, error)
 
 
-def push_one(
-    path: Path, contents: archive.Contents, digest: str, host: Host, say: Say, keep: int
-) -> None:
+def _push_one(job: _Job, host: Host) -> None:
     """Ask, copy, check, install and switch on one host."""
+    contents, size = job.contents, job.path.stat().st_size
     found = preflight(host, contents)
-    size = path.stat().st_size
     check(host.name, found, contents, size)
-    say(host.name, f"{found.model or found.machine}, {found.system}, Python {found.python}")
-    done = min(found.arrived or 0, size)
-    if done < size:
-        rest = f", {done / size:.0%} is there" if done else ""
-        say(host.name, f"copying {format_bytes(size)}{rest}")
+    job.say(host.name, f"{found.model or found.machine}, {found.system}, Python {found.python}")
+    if word := other_board(found, contents):
+        job.say(host.name, word)
+    there = min(found.arrived or 0, size)
+    if there < size:
+        rest = f", {there / size:.0%} is there" if there else ""
+        job.say(host.name, f"copying {format_bytes(size)}{rest}")
         target = f"{INCOMING}/{contents.id}.pi"
-        host.send(path, target, rsync=found.rsync, there=done > 0)
-    say(host.name, "installing")
+
+        def arrived(count: int) -> None:
+            job.arrived(host.name, count, size)
+
+        host.send(job.path, target, rsync=found.rsync, there=there > 0, arrived=arrived)
+    job.say(host.name, "installing")
     script = INSTALL if contents.pythons else MODEL
-    values = {"ID": contents.id, "HASH": digest, "KEEP": str(keep)}
+    values = {"ID": contents.id, "HASH": job.digest, "KEEP": str(job.keep)}
     values["PYTHON"] = shlex.quote(found.interpreter)
     for name, value in values.items():
         script = script.replace(f"@{name}@", value)
     host.run(script)
+
+
+def other_board(found: Preflight, contents: archive.Contents) -> str | None:
+    """Return a word about a host that is not the board that the archive was made for."""
+    board = boards().get(contents.board)
+    model = found.model.replace(" Plus", "+") + " "
+    if board is None or model.startswith(f"{board.name} "):
+        return None
+    return f"packed for a {board.name}: it runs here, other artifacts may be faster"
 
 
 def preflight(host: Host, contents: archive.Contents) -> Preflight:

@@ -6,6 +6,9 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from pitool.errors import DoesNotFit, MissingPart, PitoolError
 
 ALIVE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 RSYNC = "rsync"
+WATCH = 'while sleep 1; do stat -c %s "$HOME/{target}" 2>/dev/null || echo 0; done'
 LOST = 255  # what ssh ends with when the connection is the trouble
 
 
@@ -38,10 +42,18 @@ class Host:
             raise self._failure(done.returncode, done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")
 
-    def send(self, source: Path, target: str, *, rsync: bool, there: bool) -> None:
+    def send(
+        self,
+        source: Path,
+        target: str,
+        *,
+        rsync: bool,
+        there: bool,
+        arrived: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Copy a file to ``target`` below the home; goes on where an earlier copy was cut.
 
-        ``there``: a part of it has arrived already.
+        ``there``: a part of it has arrived already; ``arrived`` hears now and then how many bytes.
         """
         if rsync and shutil.which(RSYNC):
             shell = shlex.join([_program("ssh"), *self._options])
@@ -51,9 +63,35 @@ class Host:
             command = [_program("sftp"), *self._options, "-b", "-", "--", self.name]
             verb = "reput" if there else "put"
             batch = f'{verb} "{source}" "{target}"\n'
-        done = subprocess.run(command, input=batch.encode(), capture_output=True, check=False)
+        with self._watching(target, arrived):
+            done = subprocess.run(command, input=batch.encode(), capture_output=True, check=False)
         if done.returncode:
             raise self._failure(LOST, done.stderr.decode(errors="replace"))
+
+    @contextmanager
+    def _watching(self, target: str, arrived: Callable[[int], None]) -> Iterator[None]:
+        """Ask the host for the size of a file each second: sftp tells nobody but a terminal."""
+        command = [_program("ssh"), *self._options, "--", self.name, WATCH.format(target=target)]
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert child.stdout
+        lines = child.stdout
+
+        def hear() -> None:
+            for line in lines:
+                if line.strip().isdigit():
+                    arrived(int(line))
+
+        listener = threading.Thread(target=hear, daemon=True)
+        listener.start()
+        try:
+            yield
+        finally:
+            child.terminate()
+            child.wait()
+            listener.join()
+            lines.close()
 
     def _failure(self, code: int, said: str) -> PitoolError:
         words = said.strip().splitlines() or [f"exit code {code}"]

@@ -189,7 +189,7 @@ def test_a_copy_that_was_cut_goes_on(
     outcome, said = pushed(board, tmp_path / "a.pi")
     assert outcome.error is None
     share = size / (tmp_path / "a.pi").stat().st_size
-    assert f"{share:.0%} is there" in said[1]
+    assert any(f"{share:.0%} is there" in line for line in said)
     assert board.model == b"one" + bytes(8 * MIB)
 
 
@@ -201,6 +201,44 @@ def test_a_part_that_is_wrong_is_thrown_away(board: Board, tmp_path: Path) -> No
     assert "not what was sent" in failed(board, tmp_path / "a.pi", PitoolError)
     assert not board.pitool_folders
     assert pushed(board, tmp_path / "a.pi")[0].error is None
+
+
+@pytest.mark.parametrize("way", ["rsync", "sftp"])
+def test_how_much_has_arrived_is_told(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "rsync" and not shutil.which("rsync"):
+        pytest.skip("rsync is not installed")
+    if way == "sftp":
+        monkeypatch.setattr("pitool.deploy.ssh.RSYNC", "no-such-program")
+    archives.make(tmp_path / "a.pi", b"one", padding=2 * MIB)
+    size = (tmp_path / "a.pi").stat().st_size
+    # What takes long is what follows the copy, so that the last size is seen.
+    board.session.write_text('sh -c "$SSH_ORIGINAL_COMMAND"; code=$?; sleep 2; exit $code\n')
+    heard: list[tuple[str, int, int]] = []
+    (outcome,) = push.push(
+        tmp_path / "a.pi", [board.host], Said([]), lambda *words: heard.append(words)
+    )
+    assert outcome.error is None
+    assert heard[-1] == ("board", size, size)
+
+
+@pytest.mark.parametrize(
+    ("model", "warned"),
+    [
+        ("Raspberry Pi 5 Model B Rev 1.0", False),
+        ("Raspberry Pi 4 Model B Rev 1.4", True),
+        ("", True),
+    ],
+)
+def test_another_board_than_it_was_packed_for(
+    board: Board, tmp_path: Path, model: str, warned: bool
+) -> None:
+    board.tool("tr", f'echo "{model}"')
+    archives.make(tmp_path / "a.pi", b"one")
+    outcome, said = pushed(board, tmp_path / "a.pi")
+    assert outcome.error is None
+    assert any("packed for a Raspberry Pi 5" in line for line in said) == warned
 
 
 def test_a_disk_that_fills_up(board: Board, tmp_path: Path) -> None:
