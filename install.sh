@@ -14,7 +14,7 @@ UNFINISHED=$VENV/.pitool-unfinished # there while packages are being written
 # MB that the steps need: measured on x86_64 in November 2026, rounded up. BUILD_MEMORY is for one job.
 BUILD_DISK=700 BUILD_MEMORY=700 BOARD_DISK=400 HOST_DISK=150 DEV_DISK=250 ORACLE_DISK=1800
 
-COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' ORACLE='' # what is asked for
+COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' SERVICE='' ORACLE='' # what is asked for
 PYTEST_ARGS=()
 SPREAD=(-n logical --maxprocesses 4 --dist loadfile) # tests on all cores, those of a file together
 EXTRAS='' VERSION='' CPU_KEY='' PYTHON='' WHEEL='' FIND_LINKS='' # what plan and install find out
@@ -30,6 +30,7 @@ commands:
   demo      install, then convert, run and measure the embedded sample
   test      install, then run the tests:  ./install.sh test -- -k manifest
   check     install, then run every check: scripts, lint, format, types, imports, tests
+  uninstall remove .venv, link and service; bundles and compiled wheels stay
 
 options:
   --host, --board  do not guess what this machine is
@@ -37,6 +38,7 @@ options:
                    folder of wheels (also: PITOOL_WHEEL, or a folder wheels/ beside install.sh)
   --oracle         with test or check: add torch, transformers, peft and optimum for the oracle tests
   --link           also link pitool into ~/.local/bin
+  --service        also start pitool serve with the session (systemd user service)
   -h, --help       this text
 
 PITOOL_PYTHON names the Python to use (3.11 to 3.13).
@@ -58,6 +60,8 @@ die() { # die CODE WHAT_HAPPENED. WHAT_TO_DO.
 . "$ROOT/scripts/machine.sh"
 # shellcheck source=scripts/llama_wheel.sh
 . "$ROOT/scripts/llama_wheel.sh"
+# shellcheck source=scripts/service.sh
+. "$ROOT/scripts/service.sh"
 
 # ---- long steps ---------------------------------------------------------------------------------
 
@@ -321,25 +325,18 @@ check() { # every check to its end; fails naming those that failed
     printf '\nAll checks passed.\n'
 }
 
-link() {
-    local bin=${HOME:?}/.local/bin
-    mkdir -p "$bin"
-    ln -sf "$VENV/bin/pitool" "$bin/pitool"
-    say "Linked: $bin/pitool"
-    [[ ":$PATH:" == *":$bin:"* ]] || warn "$bin is not on the PATH: log in again, or add it."
-}
-
 parse() {
     local seen=''
     while [ $# -gt 0 ]; do
         case $1 in
-            install | demo | test | check)
+            install | demo | test | check | uninstall)
                 [ -z "$seen" ] || die 2 "Two commands were given, $COMMAND and $1." "Give one: ./install.sh --help lists them."
                 COMMAND=$1 seen=yes
                 ;;
             --host | --board) KIND=${1#--} ;;
             --oracle) ORACLE=yes ;;
             --link) LINK=yes ;;
+            --service) SERVICE=yes ;;
             --wheel=*) GIVEN=${1#*=} ;;
             --wheel)
                 [ $# -gt 1 ] || die 2 "--wheel came without a path." "Give it a wheel or a folder of wheels."
@@ -368,6 +365,10 @@ plan() { # what is wanted on this machine
 
 main() {
     parse "$@"
+    if [ "$COMMAND" = uninstall ]; then
+        uninstall
+        return
+    fi
     plan
     cd "$ROOT"
     trap 'stop 130' INT
@@ -381,6 +382,7 @@ main() {
     fi
     unlock
     [ -z "$LINK" ] || link
+    [ -z "$SERVICE" ] || service
     case $COMMAND in
         install) say "Next: .venv/bin/pitool --help, or ./install.sh demo" ;;
         test) "$VENV/bin/python" -m pytest "${SPREAD[@]}" ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} ;;

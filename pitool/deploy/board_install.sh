@@ -58,6 +58,9 @@ set -- "$HERE"/wheels/pitool-*.whl
 if [ -f "$1" ]; then OWN=$1; else OWN=''; fi
 [ -n "$OWN" ] || PYTHON=${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python
 [ -x "$(command -v "$PYTHON")" ] || die 5 "This archive holds a model only and pitool is not installed. Install an archive with a runtime first."
+if [ -n "$SERVICE" ] && [ ! -f "$HERE/pitool.service" ]; then
+    die 5 "This archive holds a model only. Install one with a runtime with --service."
+fi
 arrive() { PYTHONPATH=$OWN "$PYTHON" -m pitool.deploy.arrive "$@"; }
 
 UNIT=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/pitool.service
@@ -65,8 +68,9 @@ case $COMMAND in
     rollback) arrive rollback ;;
     uninstall)
         if [ -f "$UNIT" ]; then
-            systemctl --user disable --now pitool.service || true
+            systemctl --user disable --now pitool.service 2>/dev/null || true
             rm -f "$UNIT"
+            systemctl --user daemon-reload 2>/dev/null || true
         fi
         arrive uninstall $MODELS
         ;;
@@ -74,9 +78,13 @@ case $COMMAND in
         arrive install "$HERE" --keep "$KEEP" >/dev/null
         if [ -n "$SERVICE" ]; then
             mkdir -p "$(dirname "$UNIT")"
-            printf '[Unit]\nDescription=pitool serve\n[Service]\nExecStart=%%h/.local/bin/pitool serve\nRestart=on-failure\n[Install]\nWantedBy=default.target\n' >"$UNIT"
-            systemctl --user daemon-reload && systemctl --user enable --now pitool.service ||
+            sed 's|@PITOOL@|%h/.local/bin/pitool|' "$HERE/pitool.service" >"$UNIT"
+            if systemctl --user daemon-reload && systemctl --user enable pitool.service &&
+                systemctl --user restart pitool.service; then
+                echo "pitool serve runs: http://127.0.0.1:8080/v1. Without a login too: loginctl enable-linger"
+            else
                 echo "warning: systemd did not start the service; the unit is $UNIT" >&2
+            fi
         fi
         echo "Installed. Next: pitool run \"What is a Raspberry Pi?\""
         case ":$PATH:" in

@@ -19,8 +19,8 @@ SCRIPTS = sorted(REPOSITORY.glob("scripts/*.sh"))
 MACHINE = platform.machine()
 WHEEL = f"llama_cpp_python-0.0.9-py3-none-linux_{MACHINE}.whl"
 TOOLS = (
-    "awk basename bash cat cksum cp cut df dirname env getconf grep head id ln ls mkdir mv rm "
-    "sed sleep sort sync tail touch tr uname wc"
+    "awk basename bash cat cksum cp cut df dirname env getconf grep head id ln ls mkdir mv "
+    "readlink rm sed sleep sort sync tail touch tr uname wc"
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fake machine is a Linux")
@@ -63,6 +63,9 @@ class Machine:
         project = self.root / name
         shutil.copytree(REPOSITORY / "scripts", project / "scripts")
         shutil.copy(REPOSITORY / "install.sh", project)
+        unit = project / "pitool/deploy/pitool.service"
+        unit.parent.mkdir(parents=True)
+        shutil.copy(REPOSITORY / "pitool/deploy/pitool.service", unit)
         (project / "pyproject.toml").write_text('dependencies = ["llama-cpp-python==0.0.9"]\n')
         return project
 
@@ -257,6 +260,47 @@ def test_link(machine: Machine) -> None:
     assert code == 0
     assert "not on the PATH" in err
     assert (machine.home / ".local/bin/pitool").resolve() == machine.project / ".venv/bin/pitool"
+
+
+def test_a_service_and_taking_all_of_it_away(machine: Machine) -> None:
+    machine.tool("systemctl", 'echo "systemctl $*" >>"$FAKE_LOG"')
+    assert "pitool serve runs" in machine.run("--link", "--service")[1]
+    unit = machine.home / ".config/systemd/user/pitool.service"
+    venv = machine.project / ".venv"
+    assert f'ExecStart="{venv}/bin/pitool" serve $PITOOL_SERVE\n' in unit.read_text()
+    assert machine.called("systemctl --user restart pitool.service")
+    wheels = machine.wheels
+
+    assert "Removed" in machine.works("uninstall")
+    assert machine.called("systemctl --user disable --now pitool.service")
+    link = machine.home / ".local/bin/pitool"
+    assert not any(os.path.lexists(path) for path in (unit, venv, link))
+    assert machine.wheels == wheels
+    assert "Removed" in machine.works("uninstall")
+
+
+def test_uninstall_leaves_alone_what_is_not_its_own(machine: Machine) -> None:
+    machine.works()
+    unit = machine.home / ".config/systemd/user/pitool.service"
+    link = machine.home / ".local/bin/pitool"
+    for path, text in ((unit, "[Service]\nExecStart=other\n"), (link, "#!/bin/sh\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    machine.works("uninstall")
+    assert unit.exists()
+    assert link.exists()
+    (machine.project / ".venv").mkdir()
+    (machine.project / ".venv/mine").touch()
+    code, _, err = machine.run("uninstall")
+    assert code == 1
+    assert "no Python environment" in err
+    assert (machine.project / ".venv/mine").exists()
+
+
+def test_a_service_needs_systemd(machine: Machine) -> None:
+    code, _, err = machine.run("--service")
+    assert code == 5
+    assert "no systemd" in err
 
 
 @pytest.mark.parametrize(("megabytes", "jobs"), [(800, 1), (1500, 2), (8000, 4)])
