@@ -40,6 +40,7 @@ def command(
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
 
+    from pitool.device import sensors
     from pitool.device.memory import rss
     from pitool.spec.bundles import find_runnable, home, list_bundles
     from pitool.store.database import FILE_NAME, Database
@@ -55,6 +56,7 @@ def command(
         system=system,
         database=Database(home() / FILE_NAME),
         prefills=Prefills(home() / FOLDER_NAME),
+        sensors=sensors.read,
     )
     app.run()
     if app.return_code:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
+from pitool.device.sensors import Reading
 from pitool.spec.bundles import Runnable
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
 from pitool.tui.session import Load, Memory, Session
+from pitool.tui.status import Phase
 from pitool.tui.themes import DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -20,6 +24,14 @@ if TYPE_CHECKING:
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
     from pitool.tui.screens.chat import ChatScreen
+    from pitool.tui.shelf import Shelf
+
+
+Sensors = Callable[[], Reading]
+"""Reads temperature, clock and throttling; blocks for as long as a short process runs."""
+
+SENSE_SECONDS = 5.0
+"""The cores belong to the model: the figures of a screen may be as old as this."""
 
 
 class PitoolApp(App[None]):
@@ -45,8 +57,10 @@ class PitoolApp(App[None]):
         system: str = "",
         database: Database | None = None,
         prefills: Prefills | None = None,
+        sensors: Sensors | None = None,
     ) -> None:
         super().__init__()
+        self._sensors = sensors
         self.database, self.prefills = database, prefills
         self.journal = self._open_journal(database)
         self.session = Session(
@@ -66,6 +80,8 @@ class PitoolApp(App[None]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name
+        if self._sensors is not None:
+            self.set_interval(SENSE_SECONDS, self._sense)
         if self._runnable is None:
             self.action_models()
         else:
@@ -94,6 +110,14 @@ class PitoolApp(App[None]):
         if self._chat is not None:
             self._chat.post_message(SessionChanged())
 
+    async def _sense(self) -> None:
+        """Read the sensors for the chat, but never while something is measured."""
+        chat, sensors = self._chat, self._sensors
+        if sensors is None or chat is None or chat is not self.screen:
+            return
+        if self.session.status.phase is not Phase.MEASURING:
+            chat.sense(await asyncio.to_thread(sensors))
+
     def action_models(self) -> None:
         """Show the models, unless they are shown."""
         if not isinstance(self.screen, ModelsScreen):
@@ -101,12 +125,36 @@ class PitoolApp(App[None]):
 
     def action_chats(self) -> None:
         """Show the conversations that are kept."""
+        self.show_chats()
+
+    def show_chats(self, words: str = "") -> None:
+        """Show the conversations that contain ``words``."""
         from pitool.tui.screens.chats import ChatsScreen
 
-        if self.database is None or self.journal is None:
+        if (shelf := self.shelf) is None:
             self.notify("Conversations are not kept here.", severity="warning")
         elif not isinstance(self.screen, ChatsScreen):
-            self.push_screen(ChatsScreen(self.database, self.journal, self.session, self.prefills))
+            self.push_screen(ChatsScreen(shelf, self.session.status, words))
+
+    @property
+    def shelf(self) -> Shelf | None:
+        """The conversations that are kept, None where none are."""
+        from pitool.tui.shelf import Shelf
+
+        if self.database is None or self.journal is None:
+            return None
+        return Shelf(self.database, self.journal, self.session, self.prefills)
+
+    @property
+    def bundles(self) -> Bundles:
+        """Lists the bundles of this machine."""
+        return self._bundles
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Fill the command palette: the commands of the chat, then what Textual offers."""
+        if self._chat is not None and screen is self._chat:
+            yield from self._chat.palette()
+        yield from super().get_system_commands(screen)
 
     def _chosen(self, runnable: Runnable | None) -> None:
         """Load what was chosen and show the chat."""
@@ -118,6 +166,7 @@ class PitoolApp(App[None]):
 
             self._chat = ChatScreen(self.session)
             self.push_screen(self._chat)
+            self.call_later(self._sense)
 
     async def on_unmount(self) -> None:
         """End the worker with the program, and write what is not written yet."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pitool.device.sensors import Reading, Throttled
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.spec import manifest
@@ -113,6 +114,7 @@ def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None)
         bundles=lambda: (bundles, []),
         memory=lambda _: MEMORY,
         database=Database(folder / FILE_NAME),
+        sensors=lambda: Reading(51.2, 2400.0, Throttled(0)),
     )
 
 

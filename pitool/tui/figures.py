@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pitool.engine.base import Timings
 from pitool.spec.manifest import Speed
 from pitool.spec.memory import format_bytes
+from pitool.tui.status import Status
 
 NONE = "–"
 
@@ -31,3 +33,43 @@ def span(speeds: tuple[Speed, ...]) -> str:
         return NONE
     low, high = min(s.decode for s in speeds), max(s.decode for s in speeds)
     return f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f}–{high:.1f}"
+
+
+def memory(status: Status) -> str:
+    """Return what the worker holds of what was planned: ``1.24 of 1.36 GB``."""
+    held = size(status.memory)
+    if status.planned is None or status.memory is None:
+        return held
+    planned = size(status.planned)
+    number, _, unit = held.partition(" ")
+    return f"{number if planned.endswith(' ' + unit) else held} of {planned}"
+
+
+def table(status: Status) -> list[tuple[str, str]]:
+    """Return all figures of the last answer and of the worker, with their names."""
+    timings, info = status.timings or Timings(0), status.info
+    read = timings.prefilled_tokens - timings.reused_tokens
+    rows = [
+        ("prompt", f"{timings.prompt_tokens} tokens"),
+        ("reused", f"{timings.reused_tokens} tokens of the KV cache"),
+        ("prefill", f"{read} tokens in {seconds(timings.prefill_seconds)}"),
+        ("", rate(timings.prefill_rate)),
+        ("TTFT", seconds(timings.ttft_seconds) if timings.decoded_tokens else NONE),
+        ("decode", f"{timings.decoded_tokens} tokens in {seconds(timings.decode_seconds)}"),
+        ("", f"{rate(timings.decode_rate)} in the mean"),
+        ("memory", f"{memory(status)} planned" if status.planned else memory(status)),
+    ]
+    if info is not None:
+        settings = info.settings
+        rows += [
+            ("context", f"{timings.context_used} of {settings.context} tokens"),
+            ("when full", WHEN_FULL[status.when_full]),
+            ("KV cache", settings.kv_type),
+            ("threads", f"{settings.decode_threads} decode, {settings.prefill_threads} prefill"),
+            ("engine", f"{info.engine}, {info.backend}"),
+            ("loaded in", seconds(info.load_seconds)),
+        ]
+    return rows
+
+
+WHEN_FULL = {"drop": "the oldest turns are left out", "stop": "the answer ends"}

@@ -23,3 +23,14 @@ class Submitted(Message):
     """The user sent what was in the prompt."""
 
     text: str
+
+
+class TakeCompletion(Message):
+    """The user wants the completion that is marked."""
+
+
+@dataclass
+class MoveCompletion(Message):
+    """The user marks another completion."""
+
+    step: int

@@ -109,11 +109,17 @@ class Session:
     def resume(self) -> bool:
         """Go on with the last answer where it was cut."""
         answer = self.conversation.last_answer()
-        if answer is None or not answer.text or answer.finish == "stop" or not self._free:
+        if answer is None or not self.can_resume or not self._free:
             return False
         answer.finish = answer.timings = None
         self._answer_later(answer)
         return True
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the last answer was cut."""
+        answer = self.conversation.last_answer()
+        return answer is not None and bool(answer.text) and answer.finish not in (None, "stop")
 
     @property
     def _free(self) -> bool:
@@ -159,6 +165,17 @@ class Session:
         self._submit(
             lambda _: self._set(timings=None, rate_now=0.0, dropped=conversation.turns_dropped)
         )
+
+    def clear(self) -> bool:
+        """Remove all rows of the conversation; False while something runs."""
+        if self.status.busy:
+            return False
+        conversation = self.conversation
+        removed, conversation.rows = conversation.rows, []
+        conversation.dropped = 0
+        self.keep.remove(conversation, removed)
+        self._set(timings=None, rate_now=0.0, dropped=0)
+        return True
 
     def set_system(self, text: str) -> None:
         """Change the system prompt of the conversation."""

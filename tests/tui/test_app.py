@@ -54,7 +54,7 @@ async def test_choose_load_ask(tmp_path: Path) -> None:
         await until(lambda: "decode 7.9 t/s" in shown(app))
         text = shown(app)
         assert "prefill 84.3 t/s" in text
-        assert "mem 1.24 GB" in text
+        assert "memory 1.24 of 2.04 GB" in text
         assert "● ready" in text
         assert app.screen.query_one(Prompt).text == ""
         assert app.screen.query_one(Markdown).source == demo.ANSWER

@@ -137,5 +137,5 @@ async def test_export(tmp_path: Path, runnable: Runnable) -> None:
             field.value = str(tmp_path / name)  # type: ignore[attr-defined]
             await pilot.press("enter")
             await until(lambda: isinstance(app.screen, ChatsScreen))
-        await until(lambda: "No such file" in shown(app))
+        await until(lambda: any("No such file" in told.message for told in app._notifications))
     assert json.loads((tmp_path / "out.json").read_text())["title"] == "apples"

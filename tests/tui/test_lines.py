@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pitool.device.sensors import Reading, Throttled
 from pitool.engine.base import Timings
 from pitool.engine.scripted import Scripted
 from pitool.spec.bundles import Runnable
@@ -11,7 +14,8 @@ from pitool.spec.manifest import Speed
 from pitool.tui import figures
 from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.gauge import gauge
-from pitool.tui.widgets.stats import stats_line
+from pitool.tui.widgets.header import sensors_line
+from pitool.tui.widgets.stats import room_line, speed_line
 
 DONE = Status(
     Phase.READY,
@@ -21,32 +25,46 @@ DONE = Status(
 )
 
 
-def test_stats_in_full() -> None:
-    text = stats_line(DONE, 84).plain
-    assert text == (
-        "prefill 123.4 t/s · decode 45.6 t/s · TTFT 1.65 s · context 312/2048 · memory 812 MB"
+def test_speeds_of_an_answer() -> None:
+    assert speed_line(DONE, 78).plain == "decode 45.6 t/s · TTFT 1.65 s · prefill 123.4 t/s"
+    running = replace(DONE, phase=Phase.ANSWERING, rate_now=47.21)
+    assert speed_line(running, 78).plain.startswith("decode 47.2 t/s (mean 45.6) · TTFT 1.65 s")
+    again = replace(DONE, timings=replace(DONE.timings, reused_tokens=150))  # type: ignore[type-var]
+    assert speed_line(again, 78).plain.endswith("· reused 150/200")
+
+
+def test_context_and_memory_at_80_columns() -> None:
+    assert room_line(DONE, 78).plain == (
+        "context 312/2048 ━━╸───────────── · then oldest dropped · memory 812 MB"
     )
-
-
-def test_stats_at_80_columns() -> None:
-    text = stats_line(DONE, 78).plain
-    assert text == "prefill 123.4 t/s · decode 45.6 t/s · TTFT 1.65 s · ctx 312/2048 · mem 812 MB"
+    full = replace(DONE, planned=900_000_000, when_full="stop")
+    assert room_line(full, 78).plain.endswith("· then stops · memory 812 of 900 MB")
+    dropped = replace(DONE, dropped=3)
+    assert "then oldest dropped, 3 turns dropped" in room_line(dropped, 120).plain
 
 
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
 def test_lines_never_exceed_the_width(phase: Phase, width: int, runnable: Runnable) -> None:
     status = Status(phase, runnable, DONE.info, 0.3, DONE.timings, DONE.memory)
-    line = stats_line(status, width)
-    assert line.cell_length <= width
+    assert speed_line(status, width).cell_length <= width
+    assert room_line(status, width).cell_length <= width
 
 
 def test_reading_shows_progress_and_time_left() -> None:
     reading = Status(Phase.READING, timings=Timings(512, 0, 128, 2.0))
-    text = stats_line(reading, 80).plain
-    assert text.startswith("reading prompt 128/512 ━━━━────")
+    text = speed_line(reading, 80).plain
+    assert text.startswith("reading 128/512 ━━━━────")
     assert "prefill 64.0 t/s" in text
     assert "left 6.00 s" in text
+
+
+def test_sensors() -> None:
+    assert sensors_line(None).plain == ""
+    assert sensors_line(Reading(51.4, 2400.0, Throttled(0))).plain == "51 °C 2.4 GHz"
+    assert sensors_line(Reading(None, None, None)).plain == ""
+    hot = sensors_line(Reading(84.0, 1500.0, Throttled(0b0100)))
+    assert hot.plain == " throttled  84 °C 1.5 GHz"
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Markdown
+from textual.widgets import Footer, Markdown, TextArea
 
-from pitool.tui.messages import SessionChanged, Submitted
+from pitool.device.sensors import Reading
+from pitool.errors import PitoolError
+from pitool.spec.memory import format_bytes
+from pitool.store.conversation import Conversation, Question
+from pitool.tui.attachment import Attachment
+from pitool.tui.commands import completions, is_command, parse
+from pitool.tui.messages import MoveCompletion, SessionChanged, Submitted, TakeCompletion
+from pitool.tui.screens.chat_commands import TABLE
 from pitool.tui.session import Session
 from pitool.tui.status import Phase
+from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.stats import StatsLine
+
+if TYPE_CHECKING:
+    from pitool.tui.app import PitoolApp
 
 
 class ChatScreen(Screen[None]):
@@ -25,9 +37,15 @@ class ChatScreen(Screen[None]):
     # Priority, because the text area has its own use for some of these keys.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", priority=True),
-        Binding("ctrl+n", "new", "New", priority=True),
-        Binding("ctrl+l,f2", "app.models", "Models", priority=True),
+        Binding("f1", "help", "Help", priority=True),
+        Binding("f2,ctrl+l", "app.models", "Models", priority=True),
         Binding("f3,ctrl+o", "app.chats", "Chats", priority=True),
+        Binding("ctrl+n", "new", "New", priority=True),
+        Binding("ctrl+r", "again", "Again", priority=True),
+        Binding("f4", "edit", "Edit", priority=True),
+        Binding("ctrl+g", "continue", "Go on", priority=True),
+        Binding("ctrl+y", "copy", "Copy", priority=True),
+        Binding("ctrl+t", "think", "Think", priority=True, show=False),
         Binding("ctrl+u", "unload", "Unload", priority=True),
         Binding("pageup", "scroll(-1)", "Up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Down", show=False, priority=True),
@@ -35,16 +53,25 @@ class ChatScreen(Screen[None]):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._session = session
+        self.session = session
         self._phase = session.status.phase
+        self._shown: Conversation | None = None
+        self._editing: Question | None = None
+        self._attached: Attachment | None = None
+
+    @property
+    def app(self) -> PitoolApp:  # type: ignore[override]
+        """The application, by the type that has the other screens."""
+        return cast("PitoolApp", super().app)
 
     def compose(self) -> ComposeResult:
         """Lay out the screen from top to bottom."""
         yield HeaderLine()
         yield ConversationView()
+        yield CompletionList()
         yield Prompt()
         yield StatsLine()
-        yield Footer()
+        yield Footer(show_command_palette=False, compact=True)
 
     async def on_mount(self) -> None:
         """Show what there is already."""
@@ -53,49 +80,203 @@ class ChatScreen(Screen[None]):
 
     async def on_session_changed(self, _: SessionChanged | None = None) -> None:
         """Show the session as it is now."""
-        status = self._session.status
-        await self.query_one(ConversationView).show(self._session.conversation, status)
+        status, conversation = self.session.status, self.session.conversation
+        await self.query_one(ConversationView).show(conversation, status)
         self.query_one(HeaderLine).show(status)
         self.query_one(StatsLine).show(status)
+        if conversation is not self._shown:
+            self._shown = conversation
+            asked = [row.text for row in conversation.rows if isinstance(row, Question)]
+            self.query_one(Prompt).recall_these(asked)
+            self._end_edit()
+        self.show_title()
         if status.phase is not self._phase:
             self._phase = status.phase
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Grey out what would do nothing now."""
+        """Leave out of the footer what would do nothing now."""
+        status = self.session.status
         if action == "stop":
-            return True if self._session.status.busy else None
+            return status.busy or self._editing is not None or self._attached is not None
         if action == "unload":
-            return None if self._session.status.phase is Phase.UNLOADED else True
+            return status.phase is not Phase.UNLOADED
+        if action in ("again", "edit"):
+            return not status.busy and self.session.conversation.last_question() is not None
+        if action == "continue":
+            return not status.busy and self.session.can_resume
+        if action == "copy":
+            return self.session.conversation.last_answer() is not None
         return True
 
+    # What is said to the user.
+
+    def say(self, text: str) -> None:
+        """Show a short message that goes by itself."""
+        self.notify(text, markup=False, timeout=4)
+
+    def tell_errors(self, action: Callable[[], object]) -> bool:
+        """Do something and show the error it ends in; False if there was one."""
+        try:
+            action()
+        except PitoolError as error:
+            advice = f"; {error.do}." if error.do else "."
+            self.notify(error.what + advice, severity="warning", markup=False)
+            return False
+        return True
+
+    def sense(self, reading: Reading) -> None:
+        """Show what the sensors say."""
+        if self.is_mounted:
+            self.query_one(HeaderLine).sense(reading)
+
+    def show_title(self) -> None:
+        """Show the name of the conversation, and what the next question goes with."""
+        self.query_one(HeaderLine).name_it(self.session.conversation.title)
+        prompt = self.query_one(Prompt)
+        editing = "Edit: Enter sends it in place of the question, F4 an earlier one, Esc leaves it"
+        prompt.border_title = editing if self._editing else ""
+        prompt.border_subtitle = (
+            f"with {self._attached.name}, {format_bytes(len(self._attached.text.encode()))}"
+            if self._attached
+            else ""
+        )
+
+    # What is written.
+
     @on(Submitted)
-    def _ask(self, event: Submitted) -> None:
-        if self._session.ask(event.text):
+    def _submitted(self, event: Submitted) -> None:
+        if is_command(event.text):
+            if self.tell_errors(lambda: self._run(event.text)):
+                self.query_one(Prompt).remember()
+            return
+        text = event.text.removeprefix("/") if event.text.startswith("//") else event.text
+        if self._attached:
+            text = self._attached.before(text)
+        if self.session.ask(text, instead=self._editing):
             self.query_one(Prompt).remember()
-        elif self._session.status.busy:
+            self._attached = None
+            self._end_edit()
+        elif self.session.status.busy:
             self.notify("Esc stops what is running, then Enter sends this.", severity="warning")
         else:
-            self.notify("No model is chosen: Ctrl+L shows what there is.", severity="warning")
+            self.notify("No model is chosen: F2 shows what there is.", severity="warning")
+
+    def _command(self, line: str) -> None:
+        self.tell_errors(lambda: self._run(f"/{line}"))
+
+    def _run(self, line: str) -> None:
+        command, argument = parse(line, TABLE)
+        command.run(self, argument)
+
+    @on(TextArea.Changed)
+    def _complete(self) -> None:
+        prompt = self.query_one(Prompt)
+        found = completions(prompt.text, TABLE, self)
+        prompt.completing = bool(found)
+        self.query_one(CompletionList).show(found)
+
+    @on(TakeCompletion)
+    def _take_completion(self) -> None:
+        if (marked := self.query_one(CompletionList).marked) is not None:
+            self.query_one(Prompt).write(marked.text)
+
+    @on(MoveCompletion)
+    def _move_completion(self, event: MoveCompletion) -> None:
+        self.query_one(CompletionList).move(event.step)
 
     @on(Markdown.LinkClicked)
     def _show_link(self, event: Markdown.LinkClicked) -> None:
         # A board has no browser, and over SSH one would take the terminal.
         self.notify(event.href, title="Link", markup=False)
 
+    def attach(self, attachment: Attachment) -> None:
+        """Have a file sent with the next question."""
+        self._attached = attachment
+        self.show_title()
+
+    def _end_edit(self) -> None:
+        self._editing = None
+        self.show_title()
+        self.refresh_bindings()
+
+    # What keys do.
+
+    def action_help(self) -> None:
+        """Show the commands."""
+        self._command("help")
+
+    def action_copy(self) -> None:
+        """Copy the last answer."""
+        self._command("copy")
+
     def action_stop(self) -> None:
-        """End the running load or answer."""
-        self._session.stop()
+        """End the running load or answer, or the edit of a question."""
+        if self._editing is not None or self._attached is not None:
+            if self._editing is not None:
+                self.query_one(Prompt).clear()
+            self._attached = None
+            self._end_edit()
+        else:
+            self.session.stop()
 
     def action_new(self) -> None:
         """Begin a new conversation."""
-        self._session.new()
+        self.session.new()
 
     def action_unload(self) -> None:
         """End the worker."""
-        self._session.unload()
+        self.session.unload()
+
+    def action_again(self) -> None:
+        """Answer the last question once more."""
+        if not self.session.again():
+            self._cannot("There is no question to answer again.")
+
+    def action_continue(self) -> None:
+        """Go on with an answer that was cut."""
+        if not self.session.resume():
+            self._cannot("The last answer came to its end by itself.")
+
+    def action_edit(self) -> None:
+        """Write the last question anew; while one is edited, the one before it."""
+        if self.session.status.busy:
+            self._cannot("")
+            return
+        asked = [row for row in self.session.conversation.rows if isinstance(row, Question)]
+        if self._editing in asked:
+            asked = asked[: asked.index(self._editing)] or asked
+        if not asked:
+            self._cannot("There is no question to edit.")
+            return
+        self._editing = asked[-1]
+        self.query_one(Prompt).write(asked[-1].text)
+        self.show_title()
+        self.refresh_bindings()
+
+    def _cannot(self, why: str) -> None:
+        busy = self.session.status.busy
+        self.say("Esc stops what is running, then it can be done." if busy else why)
+
+    def action_think(self) -> None:
+        """Unfold all thinking, or fold it."""
+        self.query_one(ConversationView).toggle_thinking()
 
     def action_scroll(self, pages: int) -> None:
         """Scroll the conversation while the prompt has the focus."""
         view = self.query_one(ConversationView)
         view.scroll_relative(y=pages * max(view.size.height - 1, 1), animate=False)
+
+    def palette(self) -> Iterable[SystemCommand]:
+        """Return the slash commands for the command palette."""
+        for command in TABLE:
+            yield SystemCommand(
+                command.usage, command.help, lambda name=command.name: self._from_palette(name)
+            )
+
+    def _from_palette(self, name: str) -> None:
+        """Do a command, or begin to write it where it cannot do without an argument."""
+        if name == "attach":
+            self.query_one(Prompt).write(f"/{name} ")
+        else:
+            self._command(name)

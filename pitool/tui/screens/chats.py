@@ -15,16 +15,14 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
 from pitool.errors import PitoolError
-from pitool.spec.files import write_atomically
-from pitool.store.export import export, file_name
+from pitool.store.export import file_name
 from pitool.tui.screens.dialogs import AskText, Confirm
+from pitool.tui.shelf import Shelf, write_export
+from pitool.tui.status import Status
 from pitool.tui.widgets.header import HeaderLine
 
 if TYPE_CHECKING:
-    from pitool.store.database import Database, Summary
-    from pitool.store.journal import Journal
-    from pitool.store.prefills import Prefills
-    from pitool.tui.session import Session
+    from pitool.store.database import Summary
 
 _WIDE = 36
 
@@ -57,29 +55,26 @@ class ChatsScreen(Screen[None]):
     }
     """
 
-    def __init__(
-        self, database: Database, journal: Journal, session: Session, prefills: Prefills | None
-    ) -> None:
+    def __init__(self, shelf: Shelf, status: Status, words: str = "") -> None:
         super().__init__()
-        self._database, self._journal, self._session = database, journal, session
-        self._prefills = prefills
+        self._shelf, self._status, self._words = shelf, status, words
         self._found: list[Summary] = []
 
     def compose(self) -> ComposeResult:
         """Lay out the search above the list."""
         yield HeaderLine()
-        yield Input(placeholder="Search in all conversations")
+        yield Input(self._words, placeholder="Search in all conversations")
         yield Static(id="none")
         yield ChatTable()
         yield Footer()
 
     def on_mount(self) -> None:
         """List everything."""
-        self.query_one(HeaderLine).show(self._session.status)
+        self.query_one(HeaderLine).show(self._status)
         table = self.query_one(ChatTable)
         table.add_column("conversation", width=_WIDE)
         table.add_columns("questions", "last used", "found")
-        self._journal.flush()
+        self._shelf.flush()
         self._list()
         table.focus()
 
@@ -88,7 +83,7 @@ class ChatsScreen(Screen[None]):
         words = self.query_one(Input).value.strip()
         table = self.query_one(ChatTable)
         try:
-            self._found = self._database.list(words)
+            self._found = self._shelf.list(words)
         except PitoolError as error:
             self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
         place = table.cursor_row
@@ -113,9 +108,9 @@ class ChatsScreen(Screen[None]):
     @on(DataTable.RowSelected)
     def _open(self) -> None:
         chosen = self._chosen
-        if chosen is not None and chosen.key != self._session.conversation.key:
+        if chosen is not None:
             try:
-                self._session.open(self._database.open(chosen.key))
+                self._shelf.open(chosen.key)
             except PitoolError as error:
                 self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
                 return
@@ -139,9 +134,7 @@ class ChatsScreen(Screen[None]):
 
         def rename(title: str | None) -> None:
             if title is not None:
-                if chosen.key == self._session.conversation.key:
-                    self._session.conversation.title = title
-                self._database.rename(chosen.key, title)
+                self._shelf.rename(chosen.key, title)
                 self._list()
 
         self.app.push_screen(AskText("A new name for the conversation:", chosen.name), rename)
@@ -153,33 +146,25 @@ class ChatsScreen(Screen[None]):
 
         def delete(yes: bool | None) -> None:
             if yes:
-                self._delete(chosen.key)
+                self._shelf.delete(chosen.key)
+                self._list()
 
         question = f"Delete “{chosen.name}” with {chosen.questions} questions and their answers?"
         self.app.push_screen(Confirm(question, "Delete"), delete)
-
-    def _delete(self, key: str) -> None:
-        if key == self._session.conversation.key:
-            self._session.new()
-        self._journal.forget(key)
-        self._database.delete(key)
-        if self._prefills is not None:
-            self._prefills.drop_conversation(key)
-        self._list()
 
     def action_export(self) -> None:
         """Ask for a file, then write it."""
         if (chosen := self._chosen) is None:
             return
-        conversation = self._database.open(chosen.key)
+        conversation = self._shelf.read(chosen.key)
 
         def write(name: str | None) -> None:
             if name:
                 path = Path(name).expanduser()
                 try:
-                    write_atomically(path, export(conversation, path).encode())
-                except OSError as error:
-                    self.notify(f"{path}: {error.strerror}", severity="error", markup=False)
+                    write_export(conversation, path)
+                except PitoolError as error:
+                    self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
                 else:
                     self.notify(f"Written to {path}", markup=False)
 

@@ -1,15 +1,17 @@
-"""Two questions that any screen may ask: yes or no, and a line of text."""
+"""What any screen may ask or show above itself: yes or no, a line, a text, a page to read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Footer, Input, Static, TextArea
 
 _BOX = """
     align: center middle;
@@ -76,3 +78,74 @@ class AskText(ModalScreen[str | None]):
     def action_cancel(self) -> None:
         """Return nothing."""
         self.dismiss(None)
+
+
+class AskLines(ModalScreen[str | None]):
+    """Returns a text of several lines, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "save", "Save", priority=True),
+        Binding("escape", "cancel", "Cancel", priority=True),
+    ]
+    DEFAULT_CSS = (
+        "AskLines {"
+        + _BOX
+        + "TextArea { height: 10; margin-top: 1; border: round $foreground 30%; }"
+        + "#keys { color: $foreground 60%; } }"
+    )
+
+    def __init__(self, question: str, value: str = "") -> None:
+        super().__init__()
+        self._question, self._value = question, value
+
+    def compose(self) -> ComposeResult:
+        """Lay out the question above the text."""
+        with Vertical(id="box"):
+            yield Static(self._question, markup=False)
+            area = TextArea(self._value, highlight_cursor_line=False)
+            area.cursor_blink = False
+            yield area
+            yield Static("Ctrl+S saves, Esc cancels", id="keys")
+
+    def action_save(self) -> None:
+        """Return the text."""
+        self.dismiss(self.query_one(TextArea).text.strip())
+
+    def action_cancel(self) -> None:
+        """Return nothing."""
+        self.dismiss(None)
+
+
+class Page(ModalScreen[None]):
+    """Something to read: a title and aligned pairs of words."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Close")]
+    DEFAULT_CSS = (
+        "Page {"
+        + _BOX
+        + "#box { width: 76; max-height: 90%; padding: 1 2; }"
+        + "#text { height: auto; max-height: 1fr; scrollbar-size-vertical: 1; }"
+        + "#title { text-style: bold; margin-bottom: 1; } }"
+    )
+
+    def __init__(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title, self._rows = title, rows
+
+    def compose(self) -> ComposeResult:
+        """Lay out the title above the rows."""
+        width = max((len(left) for left, _ in self._rows), default=0) + 2
+        with Vertical(id="box"):
+            yield Static(self._title, id="title", markup=False)
+            with VerticalScroll(id="text"):
+                yield Static(
+                    Content("\n").join(
+                        Content.assemble((left.ljust(width), "$text-primary"), right)
+                        for left, right in self._rows
+                    )
+                )
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Let the arrows scroll."""
+        self.query_one("#text").focus()

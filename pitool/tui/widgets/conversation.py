@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Static
 
-from pitool.store.conversation import Conversation
+from pitool.store.conversation import Conversation, Row
 from pitool.tui import figures
 from pitool.tui.status import Phase, Status
-from pitool.tui.widgets.rows import AnswerRow, widget_for
+from pitool.tui.widgets.rows import AnswerRow, Earlier, widget_for
+
+WINDOW = 24
+"""Rows that are mounted at once: a long conversation opens as fast as a short one."""
+
+GROWING = 4
+"""Only so many of the newest rows may still change."""
 
 
 class ConversationView(VerticalScroll, can_focus=True):
@@ -29,45 +37,110 @@ class ConversationView(VerticalScroll, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: Conversation | None = None
-        self._count = 0
-        self._growing: list[AnswerRow] = []
+        self._conversation: Conversation | None = None
+        self._rows: list[Row] = []
+        self._widgets: list[Widget] = []
+        self._first = 0
+        self._thinking = False
         self._greeting = Content()
 
     def compose(self) -> ComposeResult:
         """Lay out the rows, and the words of the empty conversation."""
-        yield Vertical(id="rows")
+        with Vertical(id="rows"):
+            yield Earlier()
         yield Static(id="welcome")
 
     async def show(self, conversation: Conversation, status: Status) -> None:
         """Make the view equal to the conversation."""
-        box = self.query_one("#rows", Vertical)
-        if conversation is not self._shown:
-            await box.remove_children()
-            self._shown, self._count, self._growing = conversation, 0, []
-        if rows := conversation.rows[self._count :]:
-            widgets = [widget_for(row) for row in rows]
-            await box.mount_all(widgets)
-            self._count += len(rows)
-            self._growing += [w for w in widgets if isinstance(w, AnswerRow)]
+        if conversation is not self._conversation:
+            await self._keep(0)
+            self._conversation = conversation
+            self._first = max(len(conversation.rows) - WINDOW, 0)
+        rows = list(conversation.rows)  # the session's thread may append meanwhile
+        if len(rows) < self._first:
+            await self._keep(0)
+            self._first = max(len(rows) - WINDOW, 0)
+        rows = rows[self._first :]
+        await self._keep(_shared(self._rows, rows))
+        if added := rows[len(self._rows) :]:
+            widgets = [self._make(row) for row in added]
+            self._rows += added
+            self._widgets += widgets
+            await self.query_one("#rows").mount_all(widgets)
             self.anchor()  # again, wherever the user had scrolled to
-        self._growing = [row for row in self._growing if await row.catch_up()]
+        for widget in self._widgets[-max(GROWING, len(added)) :]:
+            if isinstance(widget, AnswerRow):
+                await widget.catch_up()
+        self.query_one(Earlier).count(self._first)
         self._greet(status)
+
+    async def _keep(self, count: int) -> None:
+        """Remove all widgets after the first ``count``."""
+        gone = self._widgets[count:]
+        del self._rows[count:], self._widgets[count:]
+        if gone:
+            await self.query_one("#rows").remove_children(gone)
+
+    def _make(self, row: Row) -> Widget:
+        widget = widget_for(row)
+        if isinstance(widget, AnswerRow):
+            widget.unfolded = self._thinking
+        return widget
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Ask for earlier rows when the user has scrolled up to the first one."""
+        super().watch_scroll_y(old_value, new_value)
+        if new_value == 0 < old_value and self._first:
+            self.call_later(self.show_earlier)
+
+    @on(Earlier.Wanted)
+    async def show_earlier(self) -> None:
+        """Mount the rows before the first one, what is on screen staying where it is."""
+        conversation = self._conversation
+        if conversation is None or self._first == 0:
+            return
+        first = max(self._first - WINDOW, 0)
+        rows = conversation.rows[first : self._first]
+        widgets = [self._make(row) for row in rows]
+        below = self.max_scroll_y - self.scroll_y
+        self._first = first
+        self._rows, self._widgets = rows + self._rows, widgets + self._widgets
+        await self.query_one("#rows").mount_all(widgets, after=self.query_one(Earlier))
+        for widget in widgets:
+            if isinstance(widget, AnswerRow):
+                await widget.catch_up()
+        self.query_one(Earlier).count(first)
+        self.call_after_refresh(
+            lambda: self.scroll_to(y=self.max_scroll_y - below, animate=False, immediate=True)
+        )
+
+    def toggle_thinking(self) -> None:
+        """Unfold the thinking of all answers, or fold it."""
+        self._thinking = not self._thinking
+        for widget in self._widgets:
+            if isinstance(widget, AnswerRow):
+                widget.unfold(self._thinking)
 
     def _greet(self, status: Status) -> None:
         welcome = self.query_one("#welcome", Static)
-        welcome.display = self._count == 0
-        self.query_one("#rows").display = self._count > 0
-        if self._count == 0 and (words := greeting(status)) != self._greeting:
+        welcome.display = not self._rows
+        self.query_one("#rows").display = bool(self._rows)
+        if not self._rows and (words := greeting(status)) != self._greeting:
             self._greeting = words
             welcome.update(words)
+
+
+def _shared(left: list[Row], right: list[Row]) -> int:
+    """Return how many leading rows are the same ones."""
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a is not b), min(len(left), len(right)))
 
 
 def greeting(status: Status) -> Content:
     """Return the words of an empty conversation: what is loaded, or how to load it."""
     runnable, info = status.runnable, status.info
     if runnable is None:
-        return Content.styled("No model is chosen. Ctrl+L shows what there is.", _DIM)
+        return Content.styled("No model is chosen. F2 shows what there is.", _DIM)
     lines = [Content.assemble((runnable.name, "bold"), f"  {runnable.quantisation}")]
     facts = [runnable.format, figures.size(runnable.bytes), f"context {runnable.context}"]
     if info is not None:
@@ -75,7 +148,7 @@ def greeting(status: Status) -> Content:
         facts[2] = f"context {info.settings.context}"
         facts.append(f"loaded in {figures.seconds(info.load_seconds)}")
     lines.append(Content.styled(" · ".join(facts), _DIM))
-    lines.append(Content.styled(_HINTS[status.phase], _DIM))
+    lines.append(Content.styled(_HINTS.get(status.phase, ""), _DIM))
     return Content("\n\n").join(lines)
 
 
@@ -84,6 +157,5 @@ _HINTS = {
     Phase.UNLOADED: "Not loaded: the next question loads it.",
     Phase.LOADING: "Loading: a question can be written meanwhile.",
     Phase.READY: "Ready.",
-    Phase.READING: "",
-    Phase.ANSWERING: "",
+    Phase.MEASURING: "Measuring.",
 }

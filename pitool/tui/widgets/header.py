@@ -5,8 +5,12 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widget import Widget
 
+from pitool.device.sensors import Reading
 from pitool.spec.bundles import Runnable
 from pitool.tui.status import Phase, Status
+
+HOT_CELSIUS = 80
+"""From here on the firmware of a Raspberry Pi slows the clock down."""
 
 _SIGNS = {
     Phase.UNLOADED: ("○", "$foreground 60%"),
@@ -14,6 +18,7 @@ _SIGNS = {
     Phase.READY: ("●", "$success"),
     Phase.READING: ("◐", "$warning"),
     Phase.ANSWERING: ("●", "$primary"),
+    Phase.MEASURING: ("◐", "$warning"),
 }
 
 
@@ -27,6 +32,20 @@ class HeaderLine(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._status = Status()
+        self._title = ""
+        self._sensors = Content()
+
+    def name_it(self, title: str) -> None:
+        """Show the name of a conversation, where it has one."""
+        if title != self._title:
+            self._title = title
+            self.refresh()
+
+    def sense(self, reading: Reading | None) -> None:
+        """Show temperature, clock and throttling."""
+        if (words := sensors_line(reading)) != self._sensors:
+            self._sensors = words
+            self.refresh()
 
     def show(self, status: Status) -> None:
         """Show another status."""
@@ -38,11 +57,30 @@ class HeaderLine(Widget):
         """Return the line, the model cut off where it has no room."""
         sign, style = _SIGNS[self._status.phase]
         right = Content.assemble((sign, style), f" {self._status.phase.value}")
+        if self._sensors:
+            right = self._sensors + "  " + right
         left = Content.assemble(("π ", "bold $primary"), ("pitool  ", "bold"))
         left += model_name(self._status.runnable)
+        if self._title:
+            left += Content.assemble(("  │  ", "$foreground 30%"), self._title)
         room = max(self.size.width - right.cell_length - 1, 0)
         left = left.truncate(room, ellipsis=True)
         return left + " " * (room + 1 - left.cell_length) + right
+
+
+def sensors_line(reading: Reading | None) -> Content:
+    """Return ``51 °C 2.4 GHz``, with a badge when the firmware holds the board back."""
+    parts = []
+    if reading is None:
+        return Content()
+    if (held := reading.throttled) is not None and held.now:
+        parts.append(Content.styled(f" {held.now[0]} ", "$background on $warning"))
+    if reading.temperature_c is not None:
+        hot = "$warning" if reading.temperature_c >= HOT_CELSIUS else "$foreground 60%"
+        parts.append(Content.styled(f"{reading.temperature_c:.0f} °C", hot))
+    if reading.clock_mhz is not None:
+        parts.append(Content.styled(f"{reading.clock_mhz / 1000:.1f} GHz", "$foreground 60%"))
+    return Content(" ").join(parts)
 
 
 def model_name(runnable: Runnable | None) -> Content:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
 
-from pitool.tui.messages import Submitted
+from pitool.tui.messages import MoveCompletion, Submitted, TakeCompletion
 
 _NEW_LINE = {"ctrl+j", "shift+enter", "alt+enter"}
 
@@ -18,25 +19,37 @@ class Prompt(TextArea, inherit_bindings=False):
 
     # Of the text area's keys all but Ctrl+U, which unloads.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send"),
+        Binding("enter", "send", "Send", show=False),
         *(b for b in TextArea.BINDINGS if not (isinstance(b, Binding) and "ctrl+u" in b.key)),
     ]
     DEFAULT_CSS = """
     Prompt {
         height: auto; min-height: 3; max-height: 8; padding: 0 1;
         border: round $foreground 30%; background: $background;
+        border-title-color: $warning; border-subtitle-color: $foreground 60%;
         &:focus { border: round $primary; background-tint: $foreground 0%; }
     }
     """
 
     def __init__(self) -> None:
         super().__init__(
-            placeholder="Ask something. Enter sends, Ctrl+J begins a new line.",
+            placeholder="Ask something, or / for commands. Ctrl+J begins a new line.",
             highlight_cursor_line=False,
         )
         self.cursor_blink = False  # a timer would wake the CPU when nothing happens
         self._sent: list[str] = []
         self._place = 0
+        self.completing = False
+
+    def recall_these(self, texts: Sequence[str]) -> None:
+        """Have Up recall what was sent in another conversation."""
+        self._sent = list(texts)
+        self._place = len(self._sent)
+
+    def write(self, text: str) -> None:
+        """Replace what is written, the cursor at its end."""
+        self.load_text(text)
+        self.move_cursor(self.document.end)
 
     def remember(self) -> None:
         """Take the text as sent: keep it for recall and begin an empty one."""
@@ -51,26 +64,33 @@ class Prompt(TextArea, inherit_bindings=False):
 
     async def _on_key(self, event: events.Key) -> None:
         # Here and not by priority bindings: those would overtake letters still in the queue.
-        if event.key != "enter" and event.key not in _NEW_LINE:
+        complete = event.key == "tab" and self.completing
+        if event.key != "enter" and event.key not in _NEW_LINE and not complete:
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
-        if event.key == "enter":
+        if complete:
+            self.post_message(TakeCompletion())
+        elif event.key == "enter":
             self.action_send()
         else:
             self.insert("\n")
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Move up, and from the first line to what was sent before."""
-        if select or not self.cursor_at_first_line:
+        if self.completing:
+            self.post_message(MoveCompletion(-1))
+        elif select or not self.cursor_at_first_line:
             super().action_cursor_up(select)
         else:
             self._recall(self._place - 1)
 
     def action_cursor_down(self, select: bool = False) -> None:
         """Move down, and from the last line to what was sent after."""
-        if select or not self.cursor_at_last_line:
+        if self.completing:
+            self.post_message(MoveCompletion(1))
+        elif select or not self.cursor_at_last_line:
             super().action_cursor_down(select)
         else:
             self._recall(self._place + 1)
@@ -78,5 +98,4 @@ class Prompt(TextArea, inherit_bindings=False):
     def _recall(self, place: int) -> None:
         if 0 <= place <= len(self._sent):
             self._place = place
-            self.load_text(self._sent[place] if place < len(self._sent) else "")
-            self.move_cursor(self.document.end)
+            self.write(self._sent[place] if place < len(self._sent) else "")

@@ -1,4 +1,4 @@
-"""The line of figures: of the load, of the prompt being read, or of the answer."""
+"""Two lines of figures: speed above; context and memory below."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from pitool.tui.widgets.gauge import gauge
 
 _LABEL = "$foreground 60%"
 _GAUGE_WIDTH = 16
+_WHEN_FULL = {"drop": "then oldest dropped", "stop": "then stops"}
+NEARLY_FULL = 0.85
 
 
 class StatsLine(Widget):
-    """One line, as full as the width allows."""
+    """Two lines, as full as the width allows."""
 
     DEFAULT_CSS = """
-    StatsLine { height: 1; padding: 0 1; }
+    StatsLine { height: 2; padding: 0 1; }
     """
 
     def __init__(self) -> None:
@@ -27,23 +29,45 @@ class StatsLine(Widget):
 
     def show(self, status: Status) -> None:
         """Show another status."""
-        self._status = status
-        self.refresh()
+        if status != self._status:
+            self._status = status
+            self.refresh()
 
     def render(self) -> Content:
-        """Return the line for the present width."""
-        return stats_line(self._status, self.size.width)
+        """Return the lines for the present width."""
+        width = self.size.width
+        return speed_line(self._status, width) + "\n" + room_line(self._status, width)
 
 
-def stats_line(status: Status, width: int) -> Content:
-    """Return the figures of a status in at most ``width`` cells."""
+def speed_line(status: Status, width: int) -> Content:
+    """Return the load, the prompt being read, or the speeds of the answer."""
     if status.phase is Phase.LOADING:
         return _loading(status, width)
-    if status.phase is Phase.READING:
-        lines = _reading(status, status.timings)
-    else:
-        lines = _answering(status)
-    return next((line for line in lines if line.cell_length <= width), lines[-1])
+    lines = _reading(status.timings) if status.phase is Phase.READING else _answering(status)
+    return _widest(lines, width)
+
+
+def room_line(status: Status, width: int) -> Content:
+    """Return the context used of the planned, what happens when it is full, and the memory."""
+    used = status.timings.context_used if status.timings else 0
+    size = status.info.settings.context if status.info else 0
+    memory = _part("memory", figures.memory(status))
+    if not size:
+        return _widest([_join([_part("context", figures.NONE), memory]), memory], width)
+    share = used / size
+    bar = gauge(share, _GAUGE_WIDTH, "$warning" if share >= NEARLY_FULL else "$primary")
+    context = _part("context", f"{used}/{size} ")
+    dropped = f", {status.dropped} turns dropped" if status.dropped else ""
+    policy = Content.styled(_WHEN_FULL[status.when_full] + dropped, _LABEL)
+    return _widest(
+        [
+            _join([context + bar, policy, memory]),
+            _join([context + bar, memory]),
+            _join([context, memory]),
+            _part("context", f"{used}/{size}"),
+        ],
+        width,
+    )
 
 
 def _loading(status: Status, width: int) -> Content:
@@ -54,17 +78,17 @@ def _loading(status: Status, width: int) -> Content:
     return left + gauge(status.progress, max(room, 1)) + right
 
 
-def _reading(status: Status, timings: Timings | None) -> list[Content]:
+def _reading(timings: Timings | None) -> list[Content]:
     if timings is None:
-        return [Content.styled("reading prompt", _LABEL)]
+        return [Content.styled("reading the prompt", _LABEL)]
     done, total = timings.prefilled_tokens, timings.prompt_tokens
-    figure = f"reading prompt {done}/{total} "
+    figure = f"reading {done}/{total} "
     parts = [Content.assemble((figure, _LABEL), gauge(done / max(total, 1), _GAUGE_WIDTH))]
     if timings.prefill_rate > 0:
         left = figures.seconds((total - done) / timings.prefill_rate)
         parts += [_part("prefill", figures.rate(timings.prefill_rate)), _part("left", left)]
     return [
-        _join([*parts, *_standing(status)]),
+        _join(parts + _reused(timings)),
         _join(parts),
         parts[0],
         _part("reading", f"{done}/{total}"),
@@ -75,46 +99,30 @@ def _answering(status: Status) -> list[Content]:
     """Return the line in several lengths, the longest first."""
     timings = status.timings or Timings(0)
     ttft = figures.seconds(timings.ttft_seconds) if timings.decoded_tokens else figures.NONE
-    speeds = [
-        _part("prefill", figures.rate(timings.prefill_rate)),
-        _part("decode", figures.rate(timings.decode_rate)),
-        _part("TTFT", ttft),
-    ]
-    used, memory = _standing(status)
-    bar = gauge(_fullness(status), _GAUGE_WIDTH) + " "
-    full, short = [*speeds, used, memory], [*speeds, _short(used), _short(memory)]
-    return [
-        _join([*speeds, bar + used, memory]),
-        _join(full),
-        _join(short),
-        _join(short, "  "),
-        _join(short[1:], " "),
-        _join([speeds[1]]),
-    ]
+    mean = figures.rate(timings.decode_rate)
+    decode = _part("decode", mean)
+    if status.phase is Phase.ANSWERING and status.rate_now > 0:
+        decode = _part("decode", figures.rate(status.rate_now)) + Content.styled(
+            f" (mean {timings.decode_rate:.1f})", _LABEL
+        )
+    speeds = [decode, _part("TTFT", ttft), _part("prefill", figures.rate(timings.prefill_rate))]
+    return [_join(speeds + _reused(timings)), _join(speeds), _join(speeds[:2]), decode]
 
 
-def _standing(status: Status) -> list[Content]:
-    """Return the context used and the memory of the worker."""
-    used = status.timings.context_used if status.timings else 0
-    size = status.info.settings.context if status.info else 0
-    context = f"{used}/{size}" if size else figures.NONE
-    return [_part("context", context), _part("memory", figures.size(status.memory))]
+def _reused(timings: Timings) -> list[Content]:
+    """Return how much of the prompt did not have to be read again."""
+    if not timings.reused_tokens:
+        return []
+    return [_part("reused", f"{timings.reused_tokens}/{timings.prompt_tokens}")]
 
 
-def _fullness(status: Status) -> float:
-    if status.info is None or status.timings is None:
-        return 0.0
-    return status.timings.context_used / status.info.settings.context
+def _widest(lines: list[Content], width: int) -> Content:
+    return next((line for line in lines if line.cell_length <= width), lines[-1])
 
 
 def _part(label: str, value: str) -> Content:
     return Content.assemble((f"{label} ", _LABEL), value)
 
 
-def _short(part: Content) -> Content:
-    label, value = part.plain.split(" ", 1)
-    return _part({"context": "ctx", "memory": "mem"}[label], value)
-
-
-def _join(parts: list[Content], separator: str = " · ") -> Content:
-    return Content.styled(separator, _LABEL).join(parts)
+def _join(parts: list[Content]) -> Content:
+    return Content.styled(" · ", _LABEL).join(parts)
