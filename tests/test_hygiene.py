@@ -52,7 +52,7 @@ assert run(lambda: cli.main({words}, standalone_mode=False, prog_name="pitool"))
 
 @pytest.mark.parametrize(
     "words", [["--help"], ["--version"], ["convert", "--help"], ["run", "--help"],
-              ["bench", "--help"], ["chat", "--help"]], ids=" ".join,
+              ["bench", "--help"], ["chat", "--help"], ["serve", "--help"]], ids=" ".join,
 )  # fmt: skip
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     found = tops(loaded(HELP.format(words=words)))
@@ -70,7 +70,9 @@ def test_a_worker_loads_no_interface() -> None:
     assert not found & ({"textual", "rich", "click"} | ENGINES)
 
 
-@pytest.mark.parametrize("room", ["tui", "bench", "store", "engine", "device", "spec", "errors"])
+@pytest.mark.parametrize(
+    "room", ["tui", "serve", "bench", "store", "engine", "device", "spec", "errors"]
+)
 def test_what_the_board_runs_needs_no_host_package(room: str) -> None:
     names = modules_of(room)
     imports = "\n".join(f"import {name}" for name in names)

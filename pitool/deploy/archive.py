@@ -139,6 +139,11 @@ def _manifest(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) 
         data: Any = json.loads(_open(tar, member).read())
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{MANIFEST} in {path.name} cannot be read ({error})", AGAIN) from None
+    return _decode(path, data)
+
+
+def _decode(path: Path, data: object) -> Contents:
+    """Return the manifest that was read from ``path``; BadInput for another schema."""
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
         raise BadInput(
@@ -183,9 +188,9 @@ def read_folder(folder: Path) -> Contents:
     """Return the manifest of an unpacked archive after checking every file by its hash."""
     try:
         data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{folder} is no unpacked .pi ({error})", "unpack it again") from None
-    contents = tables.build(Contents, data, MANIFEST)
+    contents = _decode(folder, data)
     for entry in contents.files:
         path = folder / entry.path
         if not path.is_file() or path.is_symlink() or file_digest(path) != entry.sha256:

@@ -174,3 +174,13 @@ def test_an_unpacked_folder_is_checked_again(good: Path, tmp_path: Path, harm: s
         path.symlink_to(tmp_path / "a.gguf")
     with pytest.raises(BadInput, match="missing or damaged"):
         archive.read_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ['{"schema": "pitool.pi/2"}', "[]", "{", "[" * 100_000])
+def test_an_unpacked_folder_with_another_manifest_is_refused(
+    good: Path, tmp_path: Path, text: str
+) -> None:
+    archive.unpack(good, tmp_path / "out")
+    (tmp_path / "out" / archive.MANIFEST).write_text(text)
+    with pytest.raises(BadInput):
+        archive.read_folder(tmp_path / "out")
