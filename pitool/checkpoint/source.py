@@ -25,7 +25,7 @@ class Source:
     """What to convert: ``folder`` once it is on this machine, else the hub's ``id``.
 
     ``text``: a held-out text of the model's own kind, where there is one. ``adapters``: LoRAs to
-    merge into it, in order.
+    merge into it, in order; ``apart``: those that stay files of their own.
     """
 
     id: str
@@ -34,6 +34,7 @@ class Source:
     recipe: Recipe | None = None
     text: Path | None = None
     adapters: tuple[Adapter, ...] = ()
+    apart: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

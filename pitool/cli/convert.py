@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
 @click.option("--lora-scale", type=float, multiple=True, help="Its factor, 1 if not given.")
+@click.option("--lora-separate", is_flag=True, help="Keep it a file that the engine adds.")
 @click.option(
     "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail if the mean KL is more."
 )
@@ -57,6 +58,7 @@ def command(**options: Any) -> None:
       pitool convert Qwen/Qwen2.5-1.5B-Instruct --ram 2gb --quant Q4_K_M
       pitool convert ./model --ram 4gb --size 1.9gb --calibration notes.txt
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
+      pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
     from pitool.cli import show
     from pitool.cli.convert_request import find_request

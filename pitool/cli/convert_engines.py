@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pitool.convert.gguf.importance import Calibrator
-from pitool.convert.verify import LogitsEngine
+from pitool.convert.verify import LogitsEngine, OpenEngine
 from pitool.convert.work import Engines
 from pitool.device.detect import detect
 from pitool.engine import worker
@@ -20,13 +20,24 @@ BATCH = 128
 
 def engines() -> Engines:
     """Return what a conversion on this machine runs models with."""
-    return Engines(open_engine, open_calibrator, write_text)
+    return Engines(open_engine, open_calibrator, write_text, open_adapted)
 
 
 def open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
     """Load a GGUF file or an ONNX folder in a worker, with room for so many tokens' logits."""
     batch = min(tokens, BATCH)
     return _start(path, _settings(tokens, micro_batch=batch, outputs=batch))
+
+
+def open_adapted(adapters: Sequence[Path]) -> OpenEngine:
+    """Return what loads a GGUF with LoRA files."""
+    named = tuple(map(str, adapters))
+
+    def open_(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
+        batch = min(tokens, BATCH)
+        return _start(path, _settings(tokens, micro_batch=batch, outputs=batch, adapters=named))
+
+    return open_
 
 
 def open_calibrator(path: Path) -> AbstractContextManager[Calibrator]:

@@ -73,6 +73,10 @@ class Request:
         sized = self.options["fit"] or self.size is not None
         if sized and format_ == "onnx":
             raise UsageError("--size and --fit are for GGUF", "leave out --format onnx")
+        if self.source.apart:
+            if format_ == "onnx":
+                raise UsageError("--lora-separate is for GGUF", "leave out --format onnx")
+            format_ = "gguf"
         if quant and quant.lower() != AUTO:
             gguf, onnx = split_formats(f"{quant},{FIT.name}" if sized else quant)
             if other := {"gguf": onnx, "onnx": gguf}.get(format_ or ""):
@@ -99,7 +103,11 @@ def find_request(options: dict[str, Any]) -> Request:
         raise UsageError("--fit and --size were both given", "leave out one of them")
     size = read_bytes(options["size"]) if options["size"] else None
     source = with_revision(find_source(options["model"], tier_name), options["revision"])
-    source = replace(source, adapters=find_adapters(options["lora"], options["lora_scale"]))
+    adapters = find_adapters(options["lora"], options["lora_scale"])
+    if options["lora_separate"] and not adapters:
+        raise UsageError("--lora-separate was given without --lora", "name the adapter's folder")
+    merged, apart = ((), adapters) if options["lora_separate"] else (adapters, ())
+    source = replace(source, adapters=merged, apart=apart)
     name = f"{source.id.rpartition('/')[2]}-{tier_name}"
     target = options["out"] or default_folder() / name
     return Request(options, source, tier_name, tier, place, profile, target, size)

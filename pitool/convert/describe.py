@@ -30,7 +30,9 @@ def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
     names = ("config.json", "tokenizer.json", "tokenizer.model")
     settings = [path for name in names if (path := checkpoint.folder / name).is_file()]
     paths = [*settings, *weight_files(checkpoint.folder)]
-    progress.stage("hashing the checkpoint", len(paths) + 2 * len(source.adapters))
+    progress.stage(
+        "hashing the checkpoint", len(paths) + 2 * len((*source.adapters, *source.apart))
+    )
 
     def entries(paths: Iterable[Path], folder: Path) -> tuple[FileEntry, ...]:
         made = []
@@ -40,11 +42,15 @@ def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
             progress.advance(1)
         return tuple(made)
 
-    adapters = tuple(
-        manifest.Adapter(a.folder.resolve().name, a.scale, entries(a.files, a.folder))
-        for a in source.adapters
+    adapters, apart = (
+        tuple(
+            manifest.Adapter(a.folder.resolve().name, a.scale, entries(a.files, a.folder))
+            for a in group
+        )
+        for group in (source.adapters, source.apart)
     )
-    return manifest.Source(source.id, source.revision, entries(paths, checkpoint.folder), adapters)
+    files = entries(paths, checkpoint.folder)
+    return manifest.Source(source.id, source.revision, files, adapters, apart)
 
 
 def _check_hash(path: Path, found: str) -> None:
@@ -84,12 +90,13 @@ def artifact(
     plan: ArtifactPlan | OnnxPlan,
     files: Sequence[Path],
     certificate: Certificate | None,
+    adapters: Sequence[Path] = (),
 ) -> Artifact:
     """Return the entry of an artifact; the hashes are read back from the disk."""
     return Artifact(
         format=plan.format,
         quantisation=plan.quantisation.name,
-        files=tuple(manifest.file_entry(path, work.folder) for path in files),
+        files=tuple(manifest.file_entry(path, work.folder) for path in (*files, *adapters)),
         architecture=work.plan.model.architecture,
         parameters=work.plan.model.parameters,
         context=plan.context,
@@ -99,6 +106,7 @@ def artifact(
         certificate=certificate,
         kv_type=plan.load.kv_type,
         micro_batch=plan.load.micro_batch,
+        adapters=tuple(path.name for path in adapters),
     )
 
 

@@ -6,12 +6,16 @@ appears under its name whole or not at all. A format is one row of ``MAKERS``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert import cache
 from pitool.convert.certifier import Certifier
 from pitool.convert.describe import describe, hash_sources
+from pitool.convert.gguf import adapter
 from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
@@ -36,13 +40,24 @@ def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> B
     )
     with Staging(job.target, replace=job.replace) as staging:
         hashed = hash_sources(checkpoint, progress)
-        certifier = Certifier(checkpoint, job.plan.model, staging.folder, engines.open, progress)
+        certifier = _certifier(checkpoint, job, staging.folder, engines, progress)
         work = Work(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
         artifacts = [artifact for maker in makers for artifact in maker.make(work)]
         made = describe(work, artifacts)
         manifest.write(staging.folder, made)
         staging.publish()
     return Bundle(job.target, made)
+
+
+def _certifier(
+    checkpoint: Checkpoint, job: Job, folder: Path, engines: Engines, progress: Progress
+) -> Certifier:
+    """Return what compares artifacts with the checkpoint, adapters that stay apart included."""
+    source, open_engine = checkpoint.source, engines.open
+    if source.apart:
+        open_engine = engines.adapted(adapter.paths(source.apart, folder))
+        checkpoint = open_checkpoint(replace(source, adapters=source.adapters + source.apart))
+    return Certifier(checkpoint, job.plan.model, folder, open_engine, progress)
 
 
 def download(source: Source, progress: Progress) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,10 @@ class Job:
     calibration: str = NONE
 
 
+OpenAdapted = Callable[[Sequence[Path]], OpenEngine]
+"""Returns what loads GGUFs together with LoRA files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
     """What a conversion runs models with; it is handed them, since it knows no engine itself."""
@@ -38,6 +42,7 @@ class Engines:
     open: OpenEngine
     calibrator: OpenCalibrator
     write_text: WriteText
+    adapted: OpenAdapted
 
 
 @dataclass(frozen=True, slots=True)

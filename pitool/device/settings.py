@@ -41,6 +41,7 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
         decode_threads=decode,
         prefill_threads=prefill,
         load_mode="read" if repacks(machine, runnable.quantisation) else "mmap",
+        adapters=runnable.adapters,
     )
 
 

@@ -30,7 +30,7 @@ class Settings:
     once, each of which reserves the vocabulary in float32 (a chat needs one); ``load_mode``:
     ``mmap`` (pages shared with the page cache), ``read`` (a private copy) or ``mlock`` (mapped
     and kept from swap); ``repack``: let the runtime interleave weights for this CPU's fast
-    kernels.
+    kernels; ``adapters``: paths of LoRA files that are added to the weights.
     """
 
     context: int
@@ -45,6 +45,7 @@ class Settings:
     repack: bool = True
     flash_attention: FlashAttention = "auto"
     collect: bool = False
+    adapters: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,9 +122,14 @@ def squares_from_payload(shapes: Mapping[str, Sequence[int]], payload: bytes) ->
     return found
 
 
+def settings_from_json(value: dict[str, Any]) -> Settings:
+    """Return the settings that ``dataclasses.asdict`` wrote."""
+    return Settings(**{**value, "adapters": tuple(value.get("adapters", ()))})
+
+
 def info_from_json(value: dict[str, Any]) -> ModelInfo:
     """Return the model info that ``dataclasses.asdict`` wrote."""
-    return ModelInfo(**{**value, "settings": Settings(**value["settings"])})
+    return ModelInfo(**{**value, "settings": settings_from_json(value["settings"])})
 
 
 def error_to_json(error: errors.PitoolError) -> dict[str, str]:

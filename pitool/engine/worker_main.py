@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.engine import registry, wire
-from pitool.engine.base import Engine, Sampling, Settings
+from pitool.engine.base import Engine, Sampling
 from pitool.errors import PitoolError
 
 # Tokens that come faster are sent together, but for the first: each message wakes the parent on a
@@ -97,7 +97,7 @@ class Server:
         self._engine = registry.load(
             message["format"],
             Path(message["entry"]),
-            Settings(**message["settings"]),
+            wire.settings_from_json(message["settings"]),
             progress,
         )
         self._reply(wire.info_to_json(self._engine.info))

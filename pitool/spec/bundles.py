@@ -27,7 +27,8 @@ class Bundle:
 class Runnable:
     """One artifact ready for an engine; ``entry`` is the file or folder the engine opens.
 
-    ``context``: tokens that the artifact is planned for, or was trained for.
+    ``context``: tokens that the artifact is planned for, or was trained for. ``adapters``: LoRA
+    files that the engine loads with it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Runnable:
     bytes: int
     context: int
     artifact: Artifact | None = None
+    adapters: tuple[str, ...] = ()
 
     @property
     def planned(self) -> int | None:
@@ -140,6 +142,7 @@ def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
         bytes=artifact.bytes,
         context=artifact.context,
         artifact=artifact,
+        adapters=tuple(str(bundle.path / path) for path in artifact.adapters),
     )
 
 

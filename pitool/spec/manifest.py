@@ -47,13 +47,14 @@ class Adapter:
 class Source:
     """The checkpoint: hub id or folder name, revision (None for a folder), and its files.
 
-    ``adapters``: the LoRAs that are merged into it, in order.
+    ``adapters``: the LoRAs that are merged into it, in order; ``apart``: those beside it.
     """
 
     id: str
     revision: str | None
     files: tuple[FileEntry, ...]
     adapters: tuple[Adapter, ...] = ()
+    apart: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class Certificate:
 class Artifact:
     """One runnable file set; ``context`` in tokens, ``parameters`` a count of weights.
 
-    ``kv_type`` and ``micro_batch`` are what the memory is planned with.
+    ``kv_type`` and ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
+    the engine loads with it, by the paths of their ``files``.
     """
 
     format: str
@@ -115,6 +117,7 @@ class Artifact:
     certificate: Certificate | None = None
     kv_type: str = "f16"
     micro_batch: int = 512
+    adapters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:

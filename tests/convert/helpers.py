@@ -90,7 +90,12 @@ def convert_folder(
 
 def engines_of(engine: OpenEngine) -> Engines:
     """Return an opener with the real engines for calibration."""
-    return Engines(engine, convert_engines.open_calibrator, convert_engines.write_text)
+    return Engines(
+        engine,
+        convert_engines.open_calibrator,
+        convert_engines.write_text,
+        convert_engines.open_adapted,
+    )
 
 
 def write_float(folder: Path, path: Path, kind: str) -> Path:

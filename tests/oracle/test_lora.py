@@ -1,17 +1,26 @@
-"""Merged adapters against PEFT's own merge, tensor by tensor and as logits of the GGUF."""
+"""Adapters, merged and separate, against PEFT: tensor by tensor and as logits of the GGUF."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from pitool.checkpoint.lora import Adapter
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
+from pitool.convert.gguf.adapter import write_adapter
+from pitool.convert.gguf.families import find_family
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.errors import BadInput
+from tests.convert.helpers import write_float
 from tests.tiny import write_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -102,7 +111,6 @@ def test_two_adapters_with_scales(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_logits_of_the_merged_gguf(folder: Path, tmp_path: Path) -> None:
-    from pitool.convert.gguf.families import find_family
     from pitool.convert.gguf.families.base import model_shape
     from pitool.convert.gguf.vocabulary import read_vocabulary
     from pitool.convert.gguf.writer import write_gguf
@@ -143,3 +151,66 @@ def test_matrices_stored_the_other_way_round(tmp_path: Path) -> None:
     for name in changed:
         key = name if name in wanted else f"transformer.{name}"
         np.testing.assert_allclose(tensors[name].float32(), wanted[key].numpy(), atol=2e-6)
+
+
+def convert_lora(source: Path, base: Path, adapter: Path, target: Path) -> None:
+    """Write the adapter with llama.cpp's own script."""
+    paths = os.pathsep.join([str(source), str(source / "gguf-py")])
+    subprocess.run(
+        [sys.executable, source / "convert_lora_to_gguf.py", adapter, "--base", base,
+         "--outfile", target, "--outtype", "f32"],
+        check=True, capture_output=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_a_separate_adapter_has_the_bytes_of_llama_cpps_script(
+    folder: Path, tmp_path: Path, llama_cpp_source: Path
+) -> None:
+    train(folder, tmp_path / "a", 1, r=4, lora_alpha=12, target_modules=MATRICES)
+    checkpoint = opened(folder)
+    ours = tmp_path / "ours.gguf"
+    write_adapter(ours, checkpoint, find_family(checkpoint.config), Adapter(tmp_path / "a"))
+    convert_lora(llama_cpp_source, folder, tmp_path / "a", tmp_path / "theirs.gguf")
+    mine, peer = GGUFReader(ours), GGUFReader(tmp_path / "theirs.gguf")
+    found, wanted = (
+        {t.name: (tuple(t.shape), t.tensor_type, t.data.tobytes()) for t in reader.tensors}
+        for reader in (mine, peer)
+    )
+    assert found == wanted
+    assert len(found) == 2 * 2 * len(MATRICES)
+    for key in (
+        "general.type", "general.architecture", "adapter.type", "adapter.lora.alpha",
+    ):  # fmt: skip
+        assert mine.get_field(key).contents() == peer.get_field(key).contents(), key
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", ["all, rank-stabilised", "patterns"])
+def test_logits_with_separate_adapters(folder: Path, tmp_path: Path, case: str) -> None:
+    model = train(folder, tmp_path / "a", 3, **CASES[case]).eval()
+    checkpoint, ids = opened(folder), list(range(5, 105))
+    base = write_float(folder, tmp_path / "m.gguf", "F32")
+    halves = [tmp_path / "one.gguf", tmp_path / "two.gguf"]
+    for path, scale in zip(halves, (0.25, 0.75), strict=True):
+        family = find_family(checkpoint.config)
+        write_adapter(path, checkpoint, family, Adapter(tmp_path / "a", scale))
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0].numpy()
+    exact = Settings(256, 1, 1, kv_type="f32", outputs=128, flash_attention="off", repack=False)
+    with worker.start("gguf", base, exact) as engine:
+        assert np.abs(engine.logits(ids) - expected).max() > 0.1
+    with worker.start("gguf", base, replace(exact, adapters=tuple(map(str, halves)))) as engine:
+        assert np.abs(engine.logits(ids) - expected).max() < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", ["embedding and head", "modules saved whole"])
+def test_what_can_only_be_merged(folder: Path, tmp_path: Path, case: str) -> None:
+    train(folder, tmp_path / "a", 1, **CASES[case])
+    checkpoint = opened(folder)
+    with pytest.raises(BadInput, match="leave out --lora-separate"):
+        write_adapter(
+            tmp_path / "x", checkpoint, find_family(checkpoint.config), Adapter(tmp_path / "a")
+        )

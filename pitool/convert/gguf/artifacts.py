@@ -7,12 +7,20 @@ cache, so that the next conversion of the same checkpoint begins with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert import cache
 from pitool.convert.describe import artifact
-from pitool.convert.gguf import fallback, importance, llama_quantise, losses, sensitivity
+from pitool.convert.gguf import (
+    adapter,
+    fallback,
+    importance,
+    llama_quantise,
+    losses,
+    sensitivity,
+)
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import Family
@@ -40,6 +48,7 @@ def make(work: Work) -> list[Artifact]:
     read = fallback.vocabulary if isinstance(family, fallback.Foreign) else read_vocabulary
     vocabulary = read(work.checkpoint.folder, work.plan.model.vocabulary)
     exact = write_exact(work, family, vocabulary)
+    adapters = write_adapters(work, family)
     planned, paths = quantise_all(work, exact)
     certificates = verify_all(work, exact, paths)
     check_worst({kind.name: certificates[kind] for kind in paths}, work.job.worst_kl)
@@ -47,8 +56,8 @@ def make(work: Work) -> list[Artifact]:
     made = []
     for plan in planned:
         kind = plan.quantisation
-        files = [paths[kind], write_modelfile(paths[kind], plan.context, vocabulary)]
-        made.append(artifact(work, plan, files, certificates[kind]))
+        files = [paths[kind], write_modelfile(paths[kind], plan.context, vocabulary, adapters)]
+        made.append(artifact(work, plan, files, certificates[kind], adapters))
         work.progress.advance(1)
     return made
 
@@ -84,7 +93,7 @@ def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
     """Write the GGUFs in float types, straight from the checkpoint; return their paths."""
     checkpoint, plan = work.checkpoint, work.plan
     foreign = isinstance(family, fallback.Foreign)
-    if foreign and checkpoint.source.adapters:
+    if foreign and (checkpoint.source.adapters or checkpoint.source.apart):
         raise BadInput(
             f"llama.cpp's own converter, which a {family.architecture!r} model needs, merges no"
             " LoRA",
@@ -109,10 +118,19 @@ def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
             write(kind, written[kind])
         else:
             written[kind] = cache.get(
-                cache.key(work.source, kind.name),
+                cache.key(replace(work.source, apart=()), kind.name),
                 lambda path, kind=kind: write(kind, path),  # type: ignore[misc]
             )
     return written
+
+
+def write_adapters(work: Work, family: Family) -> list[Path]:
+    """Write the LoRAs that stay files of their own; return their paths."""
+    apart = work.checkpoint.source.apart
+    made = adapter.paths(apart, work.folder)
+    for path, one in zip(made, apart, strict=True):
+        adapter.write_adapter(path, work.checkpoint, family, one)
+    return made
 
 
 def quantise_all(work: Work, exact: Paths) -> tuple[list[ArtifactPlan], Paths]:
@@ -187,14 +205,18 @@ def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Cer
     return {kind: work.certifier.certify(path, kind) for kind, path in {**exact, **paths}.items()}
 
 
-def write_modelfile(path: Path, context: int, vocabulary: Vocabulary) -> Path:
-    """Write the Modelfile beside a GGUF; return its path."""
+def write_modelfile(
+    path: Path, context: int, vocabulary: Vocabulary, adapters: Sequence[Path]
+) -> Path:
+    """Write the Modelfile beside a GGUF and its LoRAs; return its path."""
     special = vocabulary.special
     end = special.special_token_ids.get("eos")
     text = vocabulary.tokens[end].decode(errors="replace") if end is not None else ""
     template = special.chat_template if isinstance(special.chat_template, str) else None
     target = path.with_suffix(".Modelfile")
-    target.write_text(modelfile(path.name, context, template, text), encoding="utf-8")
+    target.write_text(
+        modelfile(path.name, context, template, text, [a.name for a in adapters]), encoding="utf-8"
+    )
     return target
 
 

@@ -7,7 +7,7 @@ puts together. Otherwise no TEMPLATE is written and Ollama looks for a known one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +51,15 @@ class Turns:
         )
 
 
-def modelfile(file: str, context: int, template: str | None, end: str) -> str:
-    """Return the Modelfile of a GGUF; ``end`` is the text of its end-of-sequence token."""
-    lines = [f"FROM ./{file}", f"PARAMETER num_ctx {context}"]
+def modelfile(
+    file: str, context: int, template: str | None, end: str, adapters: Sequence[str] = ()
+) -> str:
+    """Return the Modelfile of a GGUF; ``end`` is the text of its end-of-sequence token.
+
+    ``adapters``: the names of the LoRA files beside it.
+    """
+    lines = [f"FROM ./{file}", *(f"ADAPTER ./{name}" for name in adapters)]
+    lines.append(f"PARAMETER num_ctx {context}")
     turns = take_apart(template, end) if template else None
     if turns:
         lines.append(f'TEMPLATE """{turns.go_template()}"""')

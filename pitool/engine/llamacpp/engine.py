@@ -63,6 +63,7 @@ class LlamaCpp:
         self._vocabulary = Vocabulary(self._model)
         self._row = ctypes.c_float * self._vocabulary.size
         self._ctx = self._make_context()
+        self._add_adapters(settings.adapters)
         self._memory = llama_cpp.llama_get_memory(self._ctx)
         self.pid = os.getpid()
         self.info = ModelInfo(
@@ -128,6 +129,20 @@ class LlamaCpp:
                 "ask for a smaller --context",
             )
         return context
+
+    def _add_adapters(self, paths: Sequence[str]) -> None:
+        """Add LoRAs, which live as long as the model."""
+        if not paths:
+            return
+        loaded = [llama_cpp.llama_adapter_lora_init(self._model, os.fsencode(p)) for p in paths]
+        if missing := [path for path, adapter in zip(paths, loaded, strict=True) if not adapter]:
+            raise BadInput(
+                f"llama.cpp cannot load the adapter {missing[0]} ({self._log.reason})",
+                "convert or copy it again",
+            )
+        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * len(loaded))(*loaded)
+        ones = (ctypes.c_float * len(loaded))(*(1.0 for _ in loaded))
+        llama_cpp.llama_set_adapters_lora(self._ctx, adapters, len(loaded), ones)
 
     # -- requests --------------------------------------------------------------------------
 

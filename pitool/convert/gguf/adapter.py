@@ -1,0 +1,108 @@
+"""Writes a LoRA as a GGUF of its own, which llama.cpp adds to the model while it runs.
+
+The layout is that of llama.cpp's convert_lora_to_gguf.py: two matrices in float32 for each changed
+one, and one alpha for all, by which the runtime multiplies after dividing by the rank. The user's
+factor is part of that alpha; other scales of single matrices are part of the second factor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter, Keys
+from numpy.typing import NDArray
+
+from pitool.checkpoint.lora import Adapter, Change, Merged, merge
+from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.tensors import Tensor
+from pitool.convert.gguf.families.base import Family, Wanted
+from pitool.convert.gguf.writer import match_tensors
+from pitool.errors import BadInput
+
+SUFFIX = ".lora.gguf"
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What is added to a tensor of the GGUF: ``b`` (out, rank) times ``a`` (rank, in)."""
+
+    tensor: str
+    a: Matrix
+    b: Matrix
+
+
+def paths(adapters: Sequence[Adapter], folder: Path) -> list[Path]:
+    """Return where the adapters are written, in order; folders of the same name are numbered."""
+    names = [adapter.folder.resolve().name for adapter in adapters]
+    return [
+        folder / f"{name}{f'-{i}' if names.count(name) > 1 else ''}{SUFFIX}"
+        for i, name in enumerate(names, 1)
+    ]
+
+
+def write_adapter(path: Path, checkpoint: Checkpoint, family: Family, adapter: Adapter) -> None:
+    """Write an adapter of the checkpoint; BadInput where it can only be merged."""
+    tied = checkpoint.config.flag("tie_word_embeddings", default=False)
+    merged = merge(checkpoint.tensors, adapter, tied=tied)
+    changes = _changes(checkpoint, family, adapter, merged)
+    alpha = Counter(change.scale * _rank(change) for _, change in changes).most_common(1)[0][0]
+    if alpha == 0:
+        raise BadInput(f"{adapter.folder} with the scale 0 changes nothing", "leave it out")
+    writer = GGUFWriter(path, family.architecture)
+    writer.add_type("adapter")
+    writer.add_name(adapter.folder.resolve().name)
+    writer.add_string(Keys.Adapter.TYPE, "lora")
+    writer.add_float32(Keys.Adapter.LORA_ALPHA, alpha)
+    for factors in (_factors(want, change, alpha) for want, change in changes):
+        writer.add_tensor(f"{factors.tensor}.lora_a", np.ascontiguousarray(factors.a))
+        writer.add_tensor(f"{factors.tensor}.lora_b", np.ascontiguousarray(factors.b))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _changes(
+    checkpoint: Checkpoint, family: Family, adapter: Adapter, merged: dict[str, Tensor]
+) -> list[tuple[Wanted, Change]]:
+    """Return the changed tensors of the GGUF with their low-rank products."""
+    wanted = family.wanted(checkpoint.config)
+    known = match_tensors(replace(checkpoint, tensors=merged), wanted)
+    found = {t.name: want for want, parts in zip(wanted, known, strict=True) for t in parts}
+    changed = [t for name, t in merged.items() if t is not checkpoint.tensors[name]]
+    return [
+        (found[tensor.name], change)
+        for tensor in changed
+        for change in _apart(adapter, tensor, found.get(tensor.name))
+    ]
+
+
+def _apart(adapter: Adapter, tensor: Tensor, want: Wanted | None) -> Iterator[Change]:
+    """Yield the change of a tensor; BadInput where llama.cpp cannot add it at run time."""
+    embedding = want is not None and want.target.name.startswith(("token_embd", "position_embd"))
+    if not isinstance(tensor, Merged) or want is None or want.parts or embedding:
+        raise BadInput(
+            f"{adapter.folder} changes {tensor.name!r} in a way that llama.cpp cannot add at run"
+            " time",
+            "leave out --lora-separate, so that it is merged",
+        )
+    yield from tensor.changes
+
+
+def _rank(change: Change) -> int:
+    return change.a.shape[0]
+
+
+def _factors(want: Wanted, change: Change, alpha: float) -> Factors:
+    """Return the factors in the GGUF's order of rows, for a runtime that applies alpha / rank."""
+    left, right = replace(change, scale=change.scale * _rank(change) / alpha).factors()
+    if want.transform is np.transpose:
+        left, right = right.T, left.T
+    elif want.transform:  # a reordering of rows, which are those of the left factor
+        left = want.transform(left)
+    return Factors(want.target.name, right, left)

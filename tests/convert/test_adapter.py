@@ -1,0 +1,72 @@
+"""A LoRA that stays a file of its own, through the whole conversion and back into the engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pitool.checkpoint.config import read_config
+from pitool.checkpoint.lora import Adapter
+from pitool.convert.gguf.adapter import paths, write_adapter
+from pitool.convert.gguf.families import find_family
+from pitool.convert.pipeline import convert
+from pitool.convert.plan import make_plan
+from pitool.convert.progress import Silent
+from pitool.convert.work import Job
+from pitool.device.settings import settings_for
+from pitool.errors import BadInput
+from pitool.spec.bundles import choose, open_bundle
+from pitool.spec.tiers import tiers
+from tests.convert.helpers import checkpoint_of, engines_of, real_engine, source_of
+
+
+def write_lora(folder: Path, rank: int = 2) -> Path:
+    """Write an adapter of all query projections of the tiny checkpoint."""
+    folder.mkdir()
+    rng, tensors = np.random.default_rng(5), {}
+    for i in range(3):
+        for half, shape in (("A", (rank, 256)), ("B", (256, rank))):
+            name = f"base_model.model.model.layers.{i}.self_attn.q_proj.lora_{half}.weight"
+            tensors[name] = (rng.normal(size=shape) * 0.2).astype(np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 4}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.engine
+def test_a_bundle_whose_adapter_the_engine_loads(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    lora = Adapter(write_lora(tmp_path / "style"), 1.5)
+    plan = make_plan(read_config(tiny_checkpoint), "1gb", tiers()["1gb"], "F16", 512)
+    source = replace(source_of(tiny_checkpoint), apart=(lora,))
+    job = Job(plan, tmp_path / "bundle", False, 1)
+    convert(source, job, engines_of(real_engine), Silent())
+    bundle = open_bundle(tmp_path / "bundle")
+    (artifact,) = bundle.manifest.artifacts
+    assert artifact.adapters == ("style.lora.gguf",)
+    assert "style.lora.gguf" in {file.path for file in artifact.files}
+    assert bundle.manifest.source.apart[0].scale == 1.5
+    # Held against the checkpoint with the adapter merged, which the base alone is far from.
+    assert artifact.certificate
+    assert artifact.certificate.mean_kl < 1e-4
+    modelfile = next(bundle.path.glob("*.Modelfile")).read_text()
+    assert "\nADAPTER ./style.lora.gguf\n" in modelfile
+    assert settings_for(choose(bundle)).adapters == (str(bundle.path / "style.lora.gguf"),)
+
+
+def test_adapters_of_the_same_name_are_numbered(tmp_path: Path) -> None:
+    adapters = [Adapter(tmp_path / name) for name in ("a/x", "b/x", "y")]
+    found = [path.name for path in paths(adapters, tmp_path)]
+    assert found == ["x-1.lora.gguf", "x-2.lora.gguf", "y.lora.gguf"]
+
+
+def test_a_scale_of_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    opened = checkpoint_of(tiny_checkpoint)
+    lora = Adapter(write_lora(tmp_path / "style"), 0.0)
+    with pytest.raises(BadInput, match="the scale 0 changes nothing"):
+        write_adapter(tmp_path / "x", opened, find_family(opened.config), lora)
