@@ -10,6 +10,7 @@ from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.fitting import FIT, Fitting
 from pitool.convert.onnx.choice import plan_onnx
+from pitool.convert.onnx.families import supported
 from pitool.errors import UsageError
 from pitool.spec.formats import QUANTISATIONS, find_quantisation
 from pitool.spec.memory import Load
@@ -73,7 +74,8 @@ def make_plan(
     tuple(family.metadata(config))  # refuses what it cannot describe, before a download
     profile = profile or find_profile(BALANCED)
     place = place or tier_place(tier_name, tier)
-    subject = Subject("", model, importance=importance)
+    exported = not supported(config)
+    subject = Subject("", model, importance=importance, exported=exported)
     planner = Planner(subject, profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)

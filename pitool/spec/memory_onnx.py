@@ -9,7 +9,13 @@ from __future__ import annotations
 from pitool.spec.manifest import MemoryLine
 from pitool.spec.memory import CHAT_BYTES, KV_CACHE, Load, MemoryPlan, compute_bytes
 from pitool.spec.model import ModelShape
-from pitool.spec.onnx_weights import OnnxQuantisation, padded_head, stored_tensors
+from pitool.spec.onnx_weights import (
+    EMBEDDING,
+    OnnxQuantisation,
+    exported_tensors,
+    padded_head,
+    stored_tensors,
+)
 
 POSITIONS = 32768
 # Resident memory measured on x86_64 with Python 3.11 and onnxruntime 1.2x: the worker without a
@@ -18,7 +24,16 @@ RUNTIME_BYTES = 92_000_000
 VOCABULARY_ENTRY_BYTES = 430
 # What the arena of activations holds beyond the largest of them.
 ARENA_BYTES = 8_000_000
-EMBEDDING = "token_embd.weight"
+# An exported graph returns its KV cache anew: the engine's, the one before and the one after.
+EXPORTED_CACHES = 3
+
+
+def plan_exported(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPlan:
+    """Return what the worker will hold of an exported graph with a full context."""
+    stored = exported_tensors(model, kind)
+    plain = sum(t.bytes for t in stored if not t.copied and t.name != EMBEDDING)
+    copied = sum(t.bytes for t in stored if t.copied)
+    return plan_stored(model, plain, copied, 4, load, caches=EXPORTED_CACHES)
 
 
 def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPlan:
@@ -36,17 +51,24 @@ def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPl
 
 
 def plan_stored(
-    model: ModelShape, mapped: int, copied: int, float_bytes: int, load: Load
+    model: ModelShape,
+    mapped: int,
+    copied: int,
+    float_bytes: int,
+    load: Load,
+    *,
+    caches: int = 1,
 ) -> MemoryPlan:
     """Return what the worker will hold of a graph with so many bytes mapped and repacked.
 
-    ``float_bytes``: of a number that is not quantised, which the KV cache's are.
+    ``float_bytes``: of a number that is not quantised, which the KV cache's are; of it there are
+    ``caches`` at a time.
     """
     lines = [
         MemoryLine("weights", mapped),
         MemoryLine("prepacked copies", copied),
         MemoryLine("LoRA adapter", load.adapter),
-        MemoryLine(KV_CACHE, _cache_bytes(model, float_bytes, load.context)),
+        MemoryLine(KV_CACHE, caches * _cache_bytes(model, float_bytes, load.context)),
         MemoryLine("compute buffers", compute_bytes(model, load) + ARENA_BYTES),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine("chat", CHAT_BYTES),

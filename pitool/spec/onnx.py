@@ -61,7 +61,10 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFolder:
-    """A checked folder: ``files`` are the graph and its external data, ``context`` in tokens."""
+    """A checked folder: ``files`` are the graph and its external data, ``context`` in tokens.
+
+    ``shared_cache``: the graph's past and present may be one buffer of full length.
+    """
 
     path: Path
     name: str
@@ -75,6 +78,7 @@ class OnnxFolder:
     context: int
     ends: frozenset[int]
     names: Names
+    shared_cache: bool = True
 
     @property
     def bytes(self) -> int:
@@ -139,6 +143,7 @@ def _from_config(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
         context=int(model["context_length"]),
         ends=frozenset(map(int, ends if isinstance(ends, list) else [ends])),
         names=_names(decoder.get("inputs", {}), decoder.get("outputs", {})),
+        shared_cache=bool(config.get("search", {}).get("past_present_share_buffer", True)),
     )
 
 

@@ -129,7 +129,7 @@ def stored_tensors(
     """
     stored = [_stored(model, tensor, kind) for tensor in model.tensors if tensor.name != _FACTORS]
     if model.tied and kind.dynamic:
-        table = next(t for t in model.tensors if t.name == "token_embd.weight")
+        table = next(t for t in model.tensors if t.name == EMBEDDING)
         stored.append(OnnxTensor("output.weight", kind.matrix_bytes(*table.shape), copied=True))
     half = padded_head(model.head_dim) // 2
     rotations = positions * half * kind.float_bytes
@@ -140,12 +140,28 @@ def stored_tensors(
     )
 
 
+def exported_tensors(model: ModelShape, kind: OnnxQuantisation) -> tuple[OnnxTensor, ...]:
+    """Return every tensor of a model as optimum exports it and onnxruntime quantises it.
+
+    The head is always a matrix of its own; the embedding is in blocks at 4 bits, else in floats.
+    """
+    table = next(t for t in model.tensors if t.name == EMBEDDING)
+    blocks = kind.bits == kind.head_bits == 4
+    size = kind.embedding_bytes(*table.shape) if blocks else prod(table.shape) * 4
+    rest = [_stored(model, t, kind) for t in model.tensors if t.name not in (EMBEDDING, _FACTORS)]
+    if model.tied:
+        head = kind.matrix_bytes(*table.shape, head=True)
+        rest.append(OnnxTensor("output.weight", head, copied=True))
+    return (OnnxTensor(EMBEDDING, size, copied=False), *rest)
+
+
+EMBEDDING = "token_embd.weight"
 _FACTORS = "rope_freqs.weight"
 
 
 def _stored(model: ModelShape, tensor: TensorShape, kind: OnnxQuantisation) -> OnnxTensor:
     shape = padded_shape(model, tensor)
-    if tensor.name == "token_embd.weight":
+    if tensor.name == EMBEDDING:
         shared = model.tied and not kind.dynamic
         return OnnxTensor(tensor.name, kind.embedding_bytes(*shape), copied=shared)
     if len(shape) == 2:

@@ -50,7 +50,8 @@ class Subject:
 
     ``stored``: the tensors of artifacts that exist, by quantisation; the others are computed.
     ``certificates``: their measured quality. ``typical``: the shape is that of a size, not of a
-    real model. ``importance``: it is quantised with an importance matrix.
+    real model. ``importance``: it is quantised with an importance matrix. ``exported``: its ONNX
+    graphs are optimum's, not pitool's own.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Subject:
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     typical: bool = False
     importance: bool = False
+    exported: bool = False
 
     def tensors(self, quantisation: Quantisation) -> tuple[TypedTensor, ...]:
         """Return the tensors of the artifact that exists, or would be made."""

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 
 from pitool.spec.manifest import Speed
 from pitool.spec.memory import Load, MemoryPlan
-from pitool.spec.memory_onnx import POSITIONS, plan_onnx
+from pitool.spec.memory_onnx import POSITIONS, plan_exported, plan_onnx
 from pitool.spec.model import ModelShape
 from pitool.spec.onnx_weights import (
     ONNX_QUANTISATIONS,
     OnnxQuantisation,
     OnnxTensor,
+    exported_tensors,
     stored_tensors,
 )
-from pitool.spec.plan import Place, Planner, Verdict, judge, tier_places
+from pitool.spec.plan import Place, Planner, Subject, Verdict, judge, tier_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,14 @@ class OnnxRow:
     longest_context: int
 
 
-def onnx_artifact(shape: ModelShape, kind: OnnxQuantisation, load: Load) -> OnnxPlan:
-    """Return what a model is at an ONNX quantisation."""
+def onnx_artifact(
+    shape: ModelShape, kind: OnnxQuantisation, load: Load, *, exported: bool = False
+) -> OnnxPlan:
+    """Return what a model is at an ONNX quantisation, written by pitool or exported by optimum."""
+    if exported:
+        tensors = exported_tensors(shape, kind)
+        memory = plan_exported(shape, kind, load)
+        return OnnxPlan(kind, load.context, tensors, memory, load, shape.parameters)
     positions = min(shape.context, max(POSITIONS, load.context))
     tensors = stored_tensors(shape, kind, positions)
     memory = plan_onnx(shape, kind, load)
@@ -72,20 +79,21 @@ def onnx_artifact(shape: ModelShape, kind: OnnxQuantisation, load: Load) -> Onnx
 
 def onnx_row(planner: Planner, kind: OnnxQuantisation, place: Place) -> OnnxRow:
     """Return the artifact at a place with its verdict."""
-    shape = planner.subject.shape
-    artifact = onnx_artifact(shape, kind, planner.load)
+    subject = planner.subject
+    artifact = onnx_artifact(subject.shape, kind, planner.load, exported=subject.exported)
     peak = artifact.memory.total
     verdict = judge(peak, place, planner.profile)
-    longest = _longest_context(shape, kind, planner.load, place.budget(planner.profile))
+    longest = _longest_context(subject, kind, planner.load, place.budget(planner.profile))
     return OnnxRow(artifact, place, verdict, place.room - peak, peak, longest)
 
 
-def _longest_context(shape: ModelShape, kind: OnnxQuantisation, load: Load, budget: int) -> int:
+def _longest_context(subject: Subject, kind: OnnxQuantisation, load: Load, budget: int) -> int:
     """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
-    low, high = 0, shape.context // 256
+    plan = plan_exported if subject.exported else plan_onnx
+    low, high = 0, subject.shape.context // 256
     while low < high:
         middle = (low + high + 1) // 2
-        fits = plan_onnx(shape, kind, replace(load, context=middle * 256)).total <= budget
+        fits = plan(subject.shape, kind, replace(load, context=middle * 256)).total <= budget
         low, high = (middle, high) if fits else (low, middle - 1)
     return low * 256
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import artifact
+from pitool.convert.onnx.export import export, write_exported
+from pitool.convert.onnx.families import supported
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers
@@ -21,35 +24,61 @@ FORMAT = "onnx"
 EXACT = ONNX_QUANTISATIONS["FP32"]
 
 
+class Folders:
+    """Writes the folders of a conversion; what optimum exported is there while they are made."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._exported: Path | None = None
+
+    def write(self, plan: OnnxPlan, name: str = "") -> Path:
+        """Write the folder of a plan, called ``name`` or after its quantisation; return it."""
+        work, kind = self._work, plan.quantisation
+        folder = work.folder / (name or work.file_name(kind.folder))
+        if not supported(work.checkpoint.config):
+            exported = self._export()
+            work.progress.stage(f"quantising ONNX {kind.name}", 1)
+            made = write_exported(folder, work.checkpoint, exported, kind, work.plan.model)
+            work.progress.advance(1)
+            return made
+        work.progress.stage(f"writing ONNX {kind.name}", plan.bytes, bytes_=True)
+        return write_onnx(
+            folder, work.checkpoint, kind, context=plan.context, on_bytes=work.progress.advance
+        )
+
+    def _export(self) -> Path:
+        if self._exported is None:
+            self._work.progress.stage("exporting with optimum", 1)
+            self._exported = export(self._work.checkpoint, self._work.folder / ".exported")
+            self._work.progress.advance(1)
+        return self._exported
+
+    def close(self) -> None:
+        """Remove what optimum exported."""
+        if self._exported:
+            shutil.rmtree(self._exported)
+
+
 def make(work: Work) -> list[Artifact]:
     """Write all ONNX folders of the plan into the bundle, verify them, return their entries."""
     planned = work.plan.of(OnnxPlan)
-    folders = {plan.quantisation: _write(work, plan) for plan in planned}
-    if not (covers(work.checkpoint.config) or work.certifier.begun):
-        _refer(work, planned[0].load)
-    certificates = {kind: work.certifier.certify(path, kind) for kind, path in folders.items()}
+    with closing(Folders(work)) as folders:
+        paths = {plan.quantisation: folders.write(plan) for plan in planned}
+        if not (covers(work.checkpoint.config) or work.certifier.begun):
+            _refer(work, folders, planned[0].load)
+    certificates = {kind: work.certifier.certify(path, kind) for kind, path in paths.items()}
     check_worst({kind.name: found for kind, found in certificates.items()}, work.job.worst_kl)
     return [
-        _entry(work, plan, folders[plan.quantisation], certificates[plan.quantisation])
+        _entry(work, plan, paths[plan.quantisation], certificates[plan.quantisation])
         for plan in planned
     ]
 
 
-def _write(work: Work, plan: OnnxPlan, name: str = "") -> Path:
-    kind = plan.quantisation
-    work.progress.stage(f"writing ONNX {kind.name}", plan.bytes, bytes_=True)
-    return write_onnx(
-        work.folder / (name or work.file_name(kind.folder)),
-        work.checkpoint,
-        kind,
-        context=plan.context,
-        on_bytes=work.progress.advance,
-    )
-
-
-def _refer(work: Work, load: Load) -> None:
+def _refer(work: Work, folders: Folders, load: Load) -> None:
     """Let a float graph be the reference of a family whose forward pass is not known here."""
-    folder = _write(work, onnx_artifact(work.plan.model, EXACT, load), ".reference")
+    exported = not supported(work.checkpoint.config)
+    plan = onnx_artifact(work.plan.model, EXACT, load, exported=exported)
+    folder = folders.write(plan, ".reference")
     work.certifier.certify(folder, EXACT)
     shutil.rmtree(folder)
 
@@ -67,8 +96,10 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     """Return the bytes that the artifacts take; nothing is kept in the cache."""
     planned = plan.of(OnnxPlan)
     made = sum(each.bytes for each in planned)
-    if planned and not covers(checkpoint.config):
-        made += onnx_artifact(plan.model, EXACT, planned[0].load).bytes
+    exported = not supported(checkpoint.config)
+    if planned and (exported or not covers(checkpoint.config)):
+        exact = onnx_artifact(plan.model, EXACT, planned[0].load, exported=exported).bytes
+        made += exact * (2 if exported else 1)
     return made, 0
 
 

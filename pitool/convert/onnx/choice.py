@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pitool.checkpoint.config import Config
-from pitool.convert.onnx.families import refusal
+from pitool.convert.onnx import export
+from pitool.convert.onnx.families import refusal as writer_refusal
+from pitool.convert.onnx.families import supported
+from pitool.errors import PitoolError
 from pitool.spec.memory import format_bytes
 from pitool.spec.onnx_weights import (
     ONNX_QUANTISATIONS,
@@ -24,7 +27,8 @@ def plan_onnx(
     """Return the rows that a conversion makes, and a line for each that ``auto`` left out.
 
     ``quantisations``: names with commas between, each of which must fit, or ``auto``. ``alone``:
-    no other format is made, so that at least one must fit.
+    no other format is made, so that at least one must fit, and a family that the writer does not
+    know is exported.
     """
     if quantisations != AUTO:
         kinds = dict.fromkeys(find_onnx_quantisation(name) for name in names_in(quantisations))
@@ -34,6 +38,8 @@ def plan_onnx(
         if alone:
             raise wrong
         return [], [f"ONNX is left out: {wrong.what}"]
+    if not (alone or supported(config)):
+        return [], ["ONNX is left out: --format onnx exports this family, with optimum"]
     rows = [onnx_row(planner, kind, place) for kind in tried]
     fitting = [row for row in rows if row.verdict is Verdict.FITS]
     if alone and not fitting:
@@ -46,6 +52,11 @@ def plan_onnx(
         if row not in fitting
     ]
     return fitting, left_out
+
+
+def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
+    """Return why a checkpoint can be neither written nor exported at a quantisation, or None."""
+    return (writer_refusal if supported(config) else export.refusal)(config, kind)
 
 
 def suited(place: Place) -> tuple[OnnxQuantisation, ...]:

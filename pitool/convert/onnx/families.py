@@ -57,14 +57,16 @@ def read_decoder(config: Config) -> Decoder:
         raise BadInput(
             f"{config.path.parent} is a {config.model_type!r} model, which the ONNX writer does"
             " not know",
-            f"it writes {', '.join(FAMILIES)}; others go through --export",
+            f"it writes {', '.join(FAMILIES)}",
         )
     return FAMILIES[config.model_type](config)
 
 
 def supported(config: Config) -> bool:
-    """Tell whether the writer knows the family."""
-    return config.model_type in FAMILIES
+    """Tell whether the writer knows the family; GroupQueryAttention rotates whole heads only."""
+    rope = config.values.get("rope_parameters") or config.values
+    whole = rope.get("partial_rotary_factor", 1.0) in (None, 1.0)
+    return config.model_type in FAMILIES and (whole or config.model_type != "phi3")
 
 
 def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:

@@ -1,6 +1,6 @@
-"""A graph on onnxruntime with one KV cache of full length that it reads and writes in place.
+"""A graph on onnxruntime with one KV cache, which a fused graph reads and writes in place.
 
-The buffers are bound once. A decode step stores a token, lengthens the attention mask by one and
+Its buffers are bound once. A decode step stores a token, lengthens the attention mask by one and
 runs; nothing is allocated for it here. Rewinding is lowering ``length``: what lies behind it is
 never looked at and is overwritten by the next tokens.
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pitool.engine.base import Settings
 from pitool.engine.onnx.binding import FATAL, FAULTS, onnxruntime
+from pitool.engine.onnx.cache import Cache, GrownCache, SharedCache
 from pitool.errors import BadInput, DoesNotFit, PitoolError
 from pitool.spec.onnx import OnnxFolder
 
@@ -40,7 +41,7 @@ class Session:
     def __init__(self, folder: OnnxFolder, settings: Settings) -> None:
         self.context = settings.context
         self.vocabulary = folder.vocabulary
-        self.length = 0
+        self._length = 0
         self._names = folder.names
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = FATAL
@@ -63,9 +64,21 @@ class Session:
         ]
         self._check(folder, inputs, (past for past, _ in pasts))
         self._binding = self._session.io_binding()
-        self.kv_cache = [self._bind_cache(folder, inputs[past], present) for past, present in pasts]
+        self.kv_cache = [self._buffer(folder, inputs[past]) for past, _ in pasts]
         self.kv_type = self.kv_cache[0].dtype
+        kind = SharedCache if folder.shared_cache else GrownCache
+        self._cache: Cache = kind(self._binding, pasts, self.kv_cache)
         self._bind_tokens()
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return self._length
+
+    @length.setter
+    def length(self, tokens: int) -> None:
+        self._length = tokens
+        self._cache.forget()
 
     def _check(self, folder: OnnxFolder, inputs: dict[str, Any], pasts: Iterable[str]) -> None:
         """Raise BadInput when the graph has other inputs and outputs than its configuration."""
@@ -86,8 +99,8 @@ class Session:
         if isinstance(shape[-1], int):
             self.vocabulary = shape[-1]
 
-    def _bind_cache(self, folder: OnnxFolder, past: Any, present: str) -> NDArray[Any]:
-        """Bind one buffer as an input and as the output that follows it."""
+    def _buffer(self, folder: OnnxFolder, past: Any) -> NDArray[Any]:
+        """Return room for an input's keys or values; BadInput when it has another shape."""
         shape = (1, folder.kv_heads, self.context, folder.head_dim)
         pairs = zip(past.shape, shape, strict=False)
         fits = len(past.shape) == 4 and all(a == b for a, b in pairs if isinstance(a, int))
@@ -96,11 +109,7 @@ class Session:
                 f"{folder.graph} has a KV cache of {past.type} and shape {past.shape}, not {shape}",
                 "convert the model with pitool or onnxruntime-genai's builder",
             )
-        buffer = np.zeros(shape, _TYPES[past.type])
-        place = ("cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
-        self._binding.bind_input(past.name, *place)
-        self._binding.bind_output(present, *place)
-        return buffer
+        return np.zeros(shape, _TYPES[past.type])
 
     def _bind_tokens(self) -> None:
         self._ids = np.zeros(self.context, np.int64)
@@ -137,13 +146,15 @@ class Session:
         self._ids[:count] = ids
         self._rows[0] = rows
         self._bind_run(count, rows)
+        self._cache.before(self._length)
         try:
             self._session.run_with_iobinding(self._binding, self._options)
         except FAULTS as error:
             if self._options.terminate:
                 return None
             raise PitoolError(f"onnxruntime stopped ({reason(error)})", "ask again") from None
-        self.length += count
+        self._cache.after(self._length, count)
+        self._length += count
         if self._bound:
             row: NDArray[np.float32] = self._step[0].astype(np.float32, copy=False)
             return row

@@ -1,0 +1,66 @@
+"""Settings of checkpoints saved by transformers 5, as transformers 4 reads them.
+
+transformers 4 knows nothing of ``rope_parameters`` and silently takes its default rotation, and
+has no tokenizer class ``TokenizersBackend``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Settings = dict[str, Any]
+# Where a family of transformers 4 has another name for a part of the rotation.
+OLD_NAMES = {
+    "gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
+}
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def old_config(values: Settings) -> Settings:
+    """Return ``config.json`` with the rotation where transformers 4 looks for it."""
+    made = {name: value for name, value in values.items() if name != "rope_parameters"}
+    if isinstance(made.get("dtype"), str):
+        made.setdefault("torch_dtype", made["dtype"])
+    rope = values.get("rope_parameters")
+    if not isinstance(rope, dict):
+        return made
+    if FULL in rope:
+        near = rope.get(SLIDING, {})
+        made["rope_local_base_freq"] = near.get("rope_theta", 10000.0)
+        rope = rope[FULL]
+    names = OLD_NAMES.get(str(values.get("model_type")), {})
+    for name in ("rope_theta", "partial_rotary_factor"):
+        if name in rope:
+            made[names.get(name, name)] = rope[name]
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    rest = {n: v for n, v in rope.items() if n not in ("rope_theta", "partial_rotary_factor")}
+    if kind != "default":
+        made["rope_scaling"] = {**rest, "rope_type": kind}
+    return made
+
+
+def old_tokenizer(values: Settings) -> Settings:
+    """Return ``tokenizer_config.json`` with a class that transformers 4 has."""
+    if values.get("tokenizer_class") != "TokenizersBackend":
+        return values
+    return {**values, "tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+REWRITTEN = {"config.json": old_config, "tokenizer_config.json": old_tokenizer}
+
+
+def lay_out(source: Path, folder: Path, *, weights: bool = True) -> None:
+    """Fill a folder with links to a checkpoint's files and its rewritten settings.
+
+    ``weights``: whether those are linked too.
+    """
+    for path in source.iterdir():
+        if not path.is_file() or (not weights and ".safetensors" in path.name):
+            continue
+        if rewrite := REWRITTEN.get(path.name):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            (folder / path.name).write_text(json.dumps(rewrite(values)), encoding="utf-8")
+        else:
+            (folder / path.name).symlink_to(path.resolve())
