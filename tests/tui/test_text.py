@@ -1,0 +1,144 @@
+"""Pieces of Markdown, thinking, commands and parameters: text in, text out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from pitool.engine.base import Sampling
+from pitool.errors import BadInput, UsageError
+from pitool.tui import parameters, segments
+from pitool.tui.attachment import Attachment, attach
+from pitool.tui.commands import Command, completions, parse
+from pitool.tui.segments import Segmenter
+from pitool.tui.thinking import Parts, split
+
+BLOCKS = [
+    "A paragraph with *words*.\n\n",
+    "## Heading\n\n",
+    "- one\n- two\n- three\n\n",
+    "1. first\n2. second\n\n",
+    "```python\nx = 1\n\ny = 2\n```\n\n",
+    "~~~\n```\nnot closed by this\n~~~\n\n",
+    "> quoted\n\n",
+    "| a | b |\n|---|---|\n| 1 | 2 |\n\n",
+]
+
+
+def pieces(text: str, step: int) -> list[str]:
+    """Return the documents that a text becomes when it comes in steps."""
+    segmenter, found = Segmenter(), [""]
+    for place in range(0, len(text), step):
+        for piece in segmenter.feed(text[place : place + step]):
+            if piece.begins and found[-1]:
+                found.append("")
+            found[-1] += piece.text
+    return found
+
+
+def words(markdown: str) -> list[str]:
+    """Return what a reader sees, in order, by an independent parser."""
+    tokens = MarkdownIt("gfm-like").parse(markdown)
+    return " ".join(t.content for t in tokens if t.type in ("inline", "fence")).split()
+
+
+@given(st.lists(st.sampled_from(BLOCKS), max_size=60), st.integers(1, 97))
+def test_pieces_read_like_the_whole(blocks: list[str], step: int) -> None:
+    text = "".join(blocks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "LIMIT", 120)
+        found = pieces(text, step)
+    assert [word for piece in found for word in words(piece)] == words(text)
+
+
+def test_pieces_stay_small_also_in_one_long_code_block() -> None:
+    code = "```python\n" + "".join(f"line_{n} = {n}\n" for n in range(2000)) + "```\n"
+    found = pieces(code, 13)
+    assert max(map(len, found)) < segments.LIMIT + 200
+    assert all(piece.startswith("```python\n") for piece in found)
+    assert [w for piece in found for w in words(piece)] == words(code)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Hello", Parts("", "Hello", True)),
+        ("<thi", Parts("", "", False)),
+        ("<think>\nhm", Parts("hm", "", False)),
+        ("<think>\nhm\n</think>\n\nFour", Parts("hm", "Four", True)),
+        ("hm\n</think>\n\nFour", Parts("hm", "Four", True)),
+        ("<think>\n\n</think>\n\nFour", Parts("", "Four", True)),
+        ("In HTML <think> is no tag", Parts("", "In HTML <think> is no tag", True)),
+    ],
+)
+def test_thinking(text: str, parts: Parts) -> None:
+    assert split(text) == parts
+
+
+def test_commands() -> None:
+    done: list[str] = []
+    table: tuple[Command[None], ...] = (
+        Command("set", "NAME", "sets", lambda _, words: done.append(words), lambda _: "ab"),
+        Command("save", "", "saves", lambda _, __: None),
+    )
+    command, argument = parse("/set  a  ", table)
+    command.run(None, argument)
+    assert done == ["a"]
+    assert [c.text for c in completions("/s", table, None)] == ["/set ", "/save"]
+    assert [c.text for c in completions("/set ", table, None)] == ["/set a", "/set b"]
+    assert [c.help for c in completions("/set x", table, None)] == ["/set NAME  sets"]
+    assert completions("/set\n", table, None) == ()
+    assert completions("//s", table, None) == ()
+    with pytest.raises(UsageError, match="/sve"):
+        parse("/sve", table)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("temperature", "0", Sampling(temperature=0.0)),
+        ("top_k", "5", Sampling(top_k=5)),
+        ("seed", "off", Sampling()),
+        ("max_tokens", "100", Sampling(max_tokens=100)),
+        ("stop", "User: \\n", Sampling(stop=("User:", "\n"))),
+        ("balanced", "", Sampling()),
+    ],
+)
+def test_parameters(name: str, value: str, expected: Sampling) -> None:
+    assert parameters.change(Sampling(), name, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("temperatur", "1", "did you mean 'temperature'"),
+        ("top_p", "1.5", "a number from 0 to 1"),
+        ("top_k", "", "top_k needs a value"),
+        ("temperature", "nan", "temperature cannot be 'nan'"),
+    ],
+)
+def test_refused_parameters(name: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        parameters.change(Sampling(), name, value)
+    assert message in f"{refused.value.what}; {refused.value.do}"
+
+
+def test_every_sampling_parameter_can_be_set() -> None:
+    for name, value, _ in parameters.shown(Sampling()):
+        assert parameters.change(Sampling(), name, value) == Sampling()
+
+
+def test_attachment(tmp_path: Path) -> None:
+    sent = Attachment("a.md", "```\ncode\n```\n").before("Why?")
+    assert [t.content for t in MarkdownIt().parse(sent) if t.type == "fence"] == [
+        "```\ncode\n```\n"
+    ]
+    (tmp_path / "big.txt").write_bytes(b"a" * 300_000)
+    with pytest.raises(BadInput, match="larger than 256 KiB"):
+        attach(tmp_path / "big.txt")
+    with pytest.raises(BadInput, match="cannot be read"):
+        attach(tmp_path)
