@@ -1,0 +1,203 @@
+"""``pitool compare`` as a user runs it: rows, forms, resuming, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pitool.checkpoint.source import Source
+from pitool.cli.compare_show import Watch
+from pitool.convert.techniques import find_technique
+from pitool.convert.techniques.base import Technique
+from pitool.errors import PitoolError, UsageError
+from pitool.lab import making
+from pitool.lab.compare import compare, with_baseline
+from pitool.lab.report import text
+from pitool.lab.report.html import to_html
+from pitool.lab.row import Comparison
+from pitool.lab.session import Wish
+from pitool.spec import bundles
+from tests.cli.conftest import Pitool
+from tests.cli.conftest import pitool as pitool
+from tests.tiny import write_checkpoint
+
+pytestmark = pytest.mark.engine
+
+TEXT = "A Raspberry Pi has 4 cores and 8 GB of memory; it costs less than 100 dollars. " * 60
+NAMES = ("fp32", "q8_0", "block-int8-64", "kmeans-4bit", "gptq-int4")
+
+
+def wish(tmp_path: Path, *names: str, **changes: Any) -> Wish:
+    path = tmp_path / "notes.txt"
+    path.write_text(TEXT)
+    plain = Wish(tuple(map(find_technique, names)), ("Hello", "What is a Pi?"), path)
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    folder = write_checkpoint(tmp_path_factory.mktemp("lab") / "tiny", num_hidden_layers=1)
+    return Source("tiny", None, folder)
+
+
+def run(source: Source, asked: Wish) -> Comparison:
+    with Watch() as watch:
+        return compare(source, asked, watch)
+
+
+@pytest.fixture(scope="module")
+def comparison(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("rows")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PITOOL_HOME", str(folder / "home"))
+        patch.setenv("PITOOL_CACHE", str(folder / "cache"))
+        saved = folder / "saved"
+        return run(source, wish(folder, *NAMES, save=saved, tier=("1gb", 10**9)))
+
+
+def test_rows_have_figures_and_only_what_runs_has_speeds(comparison: Comparison) -> None:
+    rows = {row.technique: row for row in comparison.rows}
+    assert list(rows) == list(NAMES)
+    assert all(row.done for row in rows.values()), [row.error for row in rows.values()]
+    for name, row in rows.items():
+        assert row.quality
+        assert len(row.answers) == 2
+        assert row.bytes > 0
+        assert (row.running is None) == (name == "kmeans-4bit")
+        assert comparison.fits(row) is (None if name == "kmeans-4bit" else True)
+    base = rows["fp32"]
+    assert base.quality
+    assert base.quality.mean_kl < 1e-5
+    assert base.similarity == 1.0
+    losses = [rows[n].quality.mean_kl for n in ("q8_0", "kmeans-4bit")]  # type: ignore[union-attr]
+    assert losses[0] < losses[1]
+    assert comparison.compression(rows["q8_0"]) == pytest.approx(32 / 8.5, rel=0.1)
+    assert rows["kmeans-4bit"].bits_per_weight < rows["q8_0"].bits_per_weight
+    assert rows["gptq-int4"].format == "onnx"
+
+
+def test_every_form_has_every_row(comparison: Comparison) -> None:
+    document = json.loads(json.dumps(text.to_json(comparison)))
+    assert [row["technique"] for row in document["rows"]] == list(NAMES)
+    assert {each["use"] for each in document["recommendations"]} == {
+        "quick deployment", "edge device", "efficient fine-tuning", "best 4-bit quality",
+    }  # fmt: skip
+    table = list(csv.DictReader(io.StringIO(text.to_csv(comparison))))
+    assert [row["technique"] for row in table] == list(NAMES)
+    markdown = text.to_markdown(comparison)
+    assert all(f"| {name} |" in markdown or f"`{name}`" in markdown for name in NAMES)
+    page = to_html(comparison)
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert page.count("<svg") >= 2
+    HTMLParser().feed(page)
+    assert all(name in page for name in NAMES)
+
+
+def test_what_is_done_is_not_done_again(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(source, wish(tmp_path, "q8_0"))
+
+    def fail(*_: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(making, "make", fail)
+    assert run(source, wish(tmp_path, "q8_0")) == first
+    with pytest.raises(AssertionError, match="made again"):  # another text is another comparison
+        (tmp_path / "other").mkdir()
+        changed = wish(tmp_path / "other", "q8_0")
+        assert changed.text
+        changed.text.write_text(TEXT + "More.")
+        run(source, changed)
+
+
+def test_one_that_fails_has_its_reason_and_the_rest_goes_on(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = making.make
+
+    def fail(order: Any, progress: Any) -> Any:
+        if order.technique == "q8_0":
+            raise PitoolError("it broke", "mend it")
+        if order.technique == "q4_0":
+            raise OSError(28, "No space left on device")
+        return make(order, progress)
+
+    monkeypatch.setattr(making, "make", fail)
+    found = run(source, wish(tmp_path, "q8_0", "q4_0", "fp16"))
+    errors = {row.technique: row.error for row in found.rows}
+    assert errors == {
+        "fp32": None, "q8_0": "it broke; mend it", "q4_0": "the disk: No space left on device",
+        "fp16": None,
+    }  # fmt: skip
+    assert "- `q8_0`: it broke; mend it." in text.to_markdown(found)
+    monkeypatch.setattr(making, "make", make)
+    again = run(source, wish(tmp_path, "q8_0"))  # a failure is no result that is kept
+    assert again.rows[1].done
+
+
+def test_an_empty_text_leaves_out_what_calibrates_only(source: Source, tmp_path: Path) -> None:
+    asked = wish(tmp_path, "gptq-int4", "q8_0")
+    assert asked.text
+    asked.text.write_text("")
+    rows = {row.technique: row for row in run(source, asked).rows}
+    assert "no calibration text" in (rows["gptq-int4"].error or "")
+    assert rows["q8_0"].done
+
+
+def test_saved_bundles_run(pitool: Pitool, source: Source, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    run(source, wish(tmp_path, "gptq-int4", "kmeans-4bit", save=saved))
+    assert sorted(path.name for path in saved.iterdir()) == ["tiny-fp32", "tiny-gptq-int4"]
+    made = bundles.open_bundle(saved / "tiny-gptq-int4")
+    assert made.manifest.artifacts[0].certificate
+    ran = pitool("run", made.path, "Hello", "--max-tokens", 4)
+    assert ran.code == 0, ran.err
+    assert pitool("verify", made.path).code == 0
+
+
+def test_the_baseline_comes_first_and_once() -> None:
+    found = with_baseline(tuple(map(find_technique, ("q8_0", "fp32", "q8_0"))))
+    assert [technique.name for technique in found] == ["fp32", "q8_0"]
+
+
+WRONG: dict[str, tuple[list[str], int, str]] = {
+    "no model": ([], 2, "no model is named"),
+    "unknown technique": (["sample", "--techniques", "gptq-int5"], 2, "did you mean 'gptq-int4'"),
+    "no technique": (["sample", "--techniques", ","], 2, "names none"),
+    "two forms": (["sample", "--json", "--csv"], 2, "one of three"),
+    "no prompts": (["sample", "--prompts", "nothing.txt"], 4, "nothing.txt does not exist"),
+    "no text": (["sample", "--text", "nothing.txt"], 4, "nothing.txt does not exist"),
+    "no folder for the page": (["sample", "--html", "no/where.html"], 2, "no folder no"),
+    "no such model": (["nowhere"], 4, "no folder 'nowhere'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_inputs_are_one_sentence(pitool: Pitool, case: str) -> None:
+    words, code, said = WRONG[case]
+    result = pitool("compare", *words)
+    assert (result.code, result.out) == (code, "")
+    assert said in result.sentence
+    assert "Traceback" not in result.err
+
+
+def test_the_list_says_what_each_is(pitool: Pitool) -> None:
+    rows = json.loads(pitool("compare", "--list", "--json").out)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["gptq-int4"]["kernel"] == "onnxruntime"
+    assert by_name["kmeans-4bit"]["kernel"] is None
+    assert by_name["qat-int4"]["needs"] == ["calibration text", "torch"]
+
+
+def test_a_technique_is_found_by_any_case() -> None:
+    assert isinstance(find_technique("GPTQ-INT4"), Technique)
+    with pytest.raises(UsageError):
+        find_technique("")
