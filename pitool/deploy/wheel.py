@@ -23,7 +23,11 @@ from pitool.errors import MissingPart, PitoolError
 from pitool.spec import versions
 
 VARIANTS = ("armv8.0_1", "armv8.2_2")
-LEAN = 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)\n'
+# Read right after llama.cpp's project(). The sdist turns the second off: then the linker sees the
+# path of the build, and the build-id with it would be another one each time.
+LEAN = """set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+"""
 OPTIONS = (
     "-DGGML_NATIVE=OFF",
     "-DGGML_BACKEND_DL=ON",
@@ -37,7 +41,6 @@ OPTIONS = (
     "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib",
     "-DCMAKE_INSTALL_INCLUDEDIR=llama_cpp/include",
     "-DCMAKE_INSTALL_RPATH=$ORIGIN",
-    "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",  # or the length of the build path stays in the file
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,max-page-size=65536",
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-z,max-page-size=65536",
 )

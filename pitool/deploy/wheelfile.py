@@ -33,9 +33,11 @@ def normalise(wheel: Path, folder: Path) -> Path:
     minor = max((elf.glibc(data) for data in libraries.values()), default=17)
     tag = f"py3-none-manylinux_2_{minor}_aarch64"
     info = next(n.partition("/")[0] for n in files if n.endswith(".dist-info/WHEEL"))
-    files[f"{info}/WHEEL"] = re.sub(
-        rb"(?m)^Tag: .*$", f"Tag: {tag}".encode(), files[f"{info}/WHEEL"]
-    )
+    # The version of the builder is no content.
+    for key, value in (("Tag", tag), ("Generator", "pitool")):
+        files[f"{info}/WHEEL"] = re.sub(
+            rb"(?m)^%s: .*$" % key.encode(), f"{key}: {value}".encode(), files[f"{info}/WHEEL"]
+        )
     files[f"{info}/RECORD"] = record(files, f"{info}/RECORD")
     target = folder / f"{info.removesuffix('.dist-info')}-{tag}.whl"
     write_zip(target, files)

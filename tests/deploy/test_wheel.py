@@ -1,0 +1,44 @@
+"""The wheel for the board: two builds are the same bytes, small, and load on pages of 16 KiB.
+
+Takes two cross-builds, several minutes each: ``PITOOL_BUILD_WHEELS=1`` asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pitool.deploy import elf, wheel
+
+MOST_BYTES = 3_500_000
+
+pytestmark = [
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(
+        not os.environ.get("PITOOL_BUILD_WHEELS"), reason="PITOOL_BUILD_WHEELS is not set"
+    ),
+    pytest.mark.skipif(
+        not shutil.which("aarch64-linux-gnu-g++"), reason="g++-aarch64-linux-gnu is not installed"
+    ),
+]
+
+
+def test_two_builds_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name in ("a", "a-place-with-a-longer-name"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        made.append(wheel.build("gcc"))
+    assert made[0].sha256 == made[1].sha256
+    assert made[0].bytes < MOST_BYTES
+    with zipfile.ZipFile(made[0].path) as archive:
+        libraries = [name for name in archive.namelist() if name.endswith(".so")]
+        assert sum("libggml-cpu-armv8" in name for name in libraries) == len(wheel.VARIANTS)
+        for name in libraries:
+            data = archive.read(name)
+            assert elf.alignment(data) % elf.PAGE_BYTES == 0
+            assert str(tmp_path).encode() not in data
