@@ -113,6 +113,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
                 "format": a.format,
                 "quantisation": a.quantisation.name,
                 "bytes": a.bytes,
+                "file_bytes": plan.file_bytes(a),
                 "bits_per_weight": a.bits_per_weight,
                 "context": a.context,
                 "memory": {line.name: line.bytes for line in a.memory.lines},

@@ -12,6 +12,7 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
 from pitool.cli.plan_request import find_places
 from pitool.convert.gguf import calibrate
+from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import AUTO, ConvertPlan, make_plan, split_formats
@@ -54,7 +55,7 @@ class Request:
         assert self.source.folder
         gguf, onnx = self._quantisations()
         recipe = self.recipe
-        return make_plan(
+        plan = make_plan(
             read_config(self.source.folder),
             self.tier_name,
             self.tier,
@@ -66,6 +67,7 @@ class Request:
             profile=self.profile,
             place=self.place,
         )
+        return replace(plan, header=header_of(self.source, plan)) if gguf else plan
 
     def _quantisations(self) -> tuple[str, str]:
         """Return the quantisations of GGUF and those of ONNX: names, ``auto`` or nothing."""

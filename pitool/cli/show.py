@@ -73,6 +73,8 @@ def convert_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     table.add_row("sum", *map(format_bytes, totals))
     free = f"free of {plan.place}'s {format_bytes(plan.budget)}"
     table.add_row(free, *(format_bytes(plan.budget - total) for total in totals))
+    sizes = [plan.file_bytes(artifact) for artifact in plan.artifacts]
+    table.add_row("file on disk", *(format_bytes(size) if size else "-" for size in sizes))
     console.print(table)
     console.print(f"bundle: {target}", soft_wrap=True)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pitool.checkpoint.config import Config
+from pitool.convert.gguf.allocation import padded
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.fitting import FIT, Fitting
@@ -33,6 +34,7 @@ class ConvertPlan:
 
     ``place`` has ``budget`` bytes for a model; ``board``: id of the one board that it is planned
     for, None for every board of the tier. ``fitting``: of the GGUF of a given size, if any.
+    ``header``: bytes of a GGUF before its tensors; 0 where the vocabulary is not known.
     """
 
     model: ModelShape
@@ -44,6 +46,13 @@ class ConvertPlan:
     reason: str = ""
     board: str | None = None
     fitting: Fitting | None = None
+    header: int = 0
+
+    def file_bytes(self, artifact: ArtifactPlan | OnnxPlan) -> int | None:
+        """Return the size that the file will have; None for an ONNX folder."""
+        if not isinstance(artifact, ArtifactPlan):
+            return None
+        return self.header + sum(padded(t.bytes) for t in artifact.tensors)
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the artifacts of one format: ``ArtifactPlan`` for GGUF, or ``OnnxPlan``."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.config import read_config
+from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
 from pitool.convert.describe import artifact
 from pitool.convert.gguf import (
@@ -29,7 +30,7 @@ from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
-from pitool.convert.gguf.writer import match_tensors, write_gguf
+from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
@@ -45,8 +46,7 @@ Paths = dict[Quantisation, Path]
 def make(work: Work) -> list[Artifact]:
     """Write all GGUFs of the plan into the bundle, verify them, and return their entries."""
     family = find_family(work.checkpoint.config)
-    read = fallback.vocabulary if isinstance(family, fallback.Foreign) else read_vocabulary
-    vocabulary = read(work.checkpoint.folder, work.plan.model.vocabulary)
+    vocabulary = _vocabulary(work.checkpoint, family, work.plan)
     exact = write_exact(work, family, vocabulary)
     adapters = write_adapters(work, family)
     planned, paths = quantise_all(work, exact)
@@ -82,6 +82,22 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     asked = {a.quantisation for a in made}
     between = [kind for kind in exact_kinds(checkpoint, plan) if kind not in asked]
     return sum(a.bytes for a in made), sum(_float_bytes(plan, kind) for kind in between)
+
+
+def header_of(source: Source, plan: ConvertPlan) -> int:
+    """Return the bytes of a GGUF before its tensors, from the settings and vocabulary alone."""
+    assert source.folder
+    config = read_config(source.folder)
+    checkpoint = Checkpoint(source, source.folder, config, {})
+    family = find_family(config)
+    vocabulary = _vocabulary(checkpoint, family, plan)
+    return header_bytes(checkpoint, family, plan.model, vocabulary)
+
+
+def _vocabulary(checkpoint: Checkpoint, family: Family, plan: ConvertPlan) -> Vocabulary:
+    foreign = isinstance(family, fallback.Foreign)
+    read = fallback.vocabulary if foreign else read_vocabulary
+    return read(checkpoint.folder, plan.model.vocabulary)
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:

@@ -6,6 +6,7 @@ equal those of llama.cpp's own converter at the same type.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.convert.gguf.families.base import Family, Wanted
 from pitool.convert.gguf.vocabulary import Vocabulary
 from pitool.errors import BadInput
-from pitool.spec.formats import Quantisation
+from pitool.spec.formats import QUANTISATIONS, Quantisation
 from pitool.spec.model import ModelShape
 from pitool.spec.quantisation import assign_types
 
@@ -78,6 +79,37 @@ def write_gguf(
     wanted = family.wanted(checkpoint.config)
     sources = match_tensors(checkpoint, wanted)
     typed = assign_types(shape, kind)
+    write_header(path, checkpoint, family, shape, vocabulary, kind)
+    with path.open("ab") as file:
+        _pad(file, file.tell())
+        for want, parts, tensor in zip(wanted, sources, typed, strict=True):
+            for slab in _stored(want, parts, tensor.type.name):
+                file.write(slab)
+                on_bytes(len(slab))
+            _pad(file, tensor.bytes)
+
+
+def header_bytes(
+    checkpoint: Checkpoint, family: Family, shape: ModelShape, vocabulary: Vocabulary
+) -> int:
+    """Return the bytes of a GGUF before its tensors, the same for every type of these."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "header"
+        write_header(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
+        size = path.stat().st_size
+    return size + -size % ALIGNMENT
+
+
+def write_header(
+    path: Path,
+    checkpoint: Checkpoint,
+    family: Family,
+    shape: ModelShape,
+    vocabulary: Vocabulary,
+    kind: Quantisation,
+) -> None:
+    """Write what stands before the tensors; the checkpoint's own tensors are not read."""
+    typed = assign_types(shape, kind)
     writer = GGUFWriter(None, family.architecture)
     for tensor in typed:
         writer.add_tensor_info(
@@ -97,13 +129,6 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    with path.open("ab") as file:
-        _pad(file, file.tell())
-        for want, parts, tensor in zip(wanted, sources, typed, strict=True):
-            for slab in _stored(want, parts, tensor.type.name):
-                file.write(slab)
-                on_bytes(len(slab))
-            _pad(file, tensor.bytes)
 
 
 def _describe(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
