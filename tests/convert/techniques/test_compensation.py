@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +88,35 @@ def test_awqs_outputs_differ_less_than_unscaled_ones(layer: tuple[Array, Array, 
     assert scales[::12].mean() > np.delete(scales, np.s_[::12]).mean()  # large inputs, large scales
 
 
-def test_awqs_scales_cancel_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_norms_after(folder: Path) -> Path:
+    """Make OLMo 2 of a Llama: norms after attention and MLP, none before."""
+    from safetensors.numpy import load_file, save_file
+
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "olmo2"}))
+    turned = {"post_attention": "post_attention", "input": "post_feedforward"}
+    tensors = {
+        re.sub(r"(\w+)_layernorm", lambda m: f"{turned[m[1]]}_layernorm", name): values
+        for name, values in load_file(folder / "model.safetensors").items()
+    }
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["norms before", "norms after"])
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_awqs_scales_cancel_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kv_heads: int, *, after: bool
+) -> None:
     """With rounding switched off the scaled layers compute what the checkpoint does."""
-    checkpoint = checkpoint_of(write_checkpoint(tmp_path / "c", kind="F32", num_hidden_layers=2))
+    folder = write_checkpoint(
+        tmp_path / "c",
+        kind="F32",
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+    )
+    checkpoint = checkpoint_of(with_norms_after(folder) if after else folder)
     ids = np.random.default_rng(8).integers(3, 500, 40).tolist()
     bench = Workbench(checkpoint, tmp_path, (tuple(ids),))
 
