@@ -27,6 +27,11 @@ class PitoolError(Exception):
         self.do = do
         super().__init__(f"{what}: {do}" if do else what)
 
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do next, without a final full stop."""
+        return f"{self.what}; {self.do}" if self.do else self.what
+
 
 class UsageError(PitoolError):
     """The command was called with something it cannot take."""

@@ -12,7 +12,7 @@ from pitool.convert.work import Engines
 from pitool.device.detect import detect
 from pitool.engine import worker
 from pitool.engine.base import Settings
-from pitool.quality import selftext
+from pitool.quality import calibrator, selftext
 from pitool.quality.windows import WINDOW
 
 BATCH = 128
@@ -42,8 +42,7 @@ def open_adapted(adapters: Sequence[Path]) -> OpenEngine:
 
 def open_calibrator(path: Path) -> AbstractContextManager[Calibrator]:
     """Load a GGUF in a worker that sums squared activations."""
-    settings = _settings(WINDOW, micro_batch=BATCH, outputs=BATCH, kv_type="f32", collect=True)
-    return _start(path, settings)
+    return calibrator.open_calibrator(path, detect().physical_cores)
 
 
 def write_text(path: Path, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:

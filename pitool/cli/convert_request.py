@@ -15,11 +15,11 @@ from pitool.convert.gguf import calibrate
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
-from pitool.convert.plan import AUTO, ConvertPlan, make_plan, split_formats
+from pitool.convert.plan import ConvertPlan, make_plan, split_formats
 from pitool.errors import UsageError
 from pitool.spec.bundles import default_folder
 from pitool.spec.memory import read_bytes
-from pitool.spec.plan import Place
+from pitool.spec.plan import AUTO, Place
 from pitool.spec.profiles import BALANCED, Profile, find_profile
 from pitool.spec.recipes import FORMATS, Recipe
 from pitool.spec.tiers import Tier, find_tier

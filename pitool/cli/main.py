@@ -133,7 +133,7 @@ def run(call: Callable[[], object]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), 2)
     except PitoolError as error:
-        return _say(_sentence(error), error.exit_code)
+        return _say(error.sentence, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", Interrupted.exit_code)
     except (BrokenPipeError, _ReaderGone):
@@ -143,15 +143,11 @@ def run(call: Callable[[], object]) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             full = DoesNotFit("the disk is full", "free some space or choose another --out")
-            return _say(_sentence(full), full.exit_code)
+            return _say(full.sentence, full.exit_code)
         return _fault(error)
     except Exception as error:
         return _fault(error)
     return 0
-
-
-def _sentence(error: PitoolError) -> str:
-    return f"{error.what}; {error.do}" if error.do else error.what
 
 
 def _say(text: str, code: int) -> int:

@@ -14,6 +14,7 @@ from pitool.spec.formats import find_quantisation
 from pitool.spec.memory import Load, format_bytes
 from pitool.spec.model import ModelShape
 from pitool.spec.plan import (
+    AUTO,
     COMMON,
     Place,
     Planner,
@@ -31,7 +32,6 @@ from pitool.spec.tiers import find_tier
 if TYPE_CHECKING:
     from pitool.device.here import Here
 
-AUTO = "auto"
 HERE = "here"
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pitool.checkpoint.config import Config
-from pitool.convert.gguf.allocation import padded
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.fitting import FIT, Fitting
@@ -14,17 +13,17 @@ from pitool.convert.onnx.choice import plan_onnx
 from pitool.convert.onnx.families import supported
 from pitool.errors import UsageError
 from pitool.spec.formats import QUANTISATIONS, find_quantisation
+from pitool.spec.gguf import padded
 from pitool.spec.memory import Load
 from pitool.spec.model import ModelShape
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
-from pitool.spec.plan import ArtifactPlan, Place, Planner, Row, Subject, tier_place
+from pitool.spec.onnx_weights import ONNX_QUANTISATIONS, is_onnx_quantisation
+from pitool.spec.plan import AUTO, ArtifactPlan, Place, Planner, Row, Subject, tier_place
 from pitool.spec.plan_onnx import OnnxPlan
 from pitool.spec.profiles import BALANCED, Profile, find_profile
 from pitool.spec.refusal import require
 from pitool.spec.tables import names_in, nearest
 from pitool.spec.tiers import Tier
 
-AUTO = "auto"
 P = TypeVar("P", ArtifactPlan, OnnxPlan)
 
 
@@ -138,7 +137,7 @@ def split_formats(quantisations: str) -> tuple[str, str]:
     """
     sides: tuple[list[str], list[str]] = [], []
     for name in names_in(quantisations):
-        is_onnx = name.upper().replace("-", "_").partition("_B")[0] in ONNX_QUANTISATIONS
+        is_onnx = is_onnx_quantisation(name)
         if not is_onnx and name.upper() not in (*QUANTISATIONS, FIT.name):
             known = [*QUANTISATIONS, *ONNX_QUANTISATIONS]
             raise UsageError(f"there is no quantisation {name!r}", nearest(name.upper(), known))

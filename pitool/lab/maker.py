@@ -13,22 +13,18 @@ import resource
 import signal
 import sys
 import time
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pitool.checkpoint.source import Source, find_adapters, open_checkpoint
-from pitool.convert.gguf.importance import Calibrator
 from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.assemble import Assembled, assemble
 from pitool.convert.techniques.workbench import Workbench
 from pitool.device import memory
-from pitool.engine import wire, worker
-from pitool.engine.base import Settings
+from pitool.engine import wire
 from pitool.errors import PitoolError
-
-WINDOW = 512
+from pitool.quality.calibrator import open_calibrator
 
 
 class Reporter:
@@ -69,14 +65,6 @@ def make(order: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     assembled = assemble(find_technique(order["technique"]), bench)
     seconds = time.perf_counter() - start
     return {**to_json(assembled), "seconds": seconds, "memory": peak_memory()}
-
-
-def open_calibrator(path: Path, threads: int) -> AbstractContextManager[Calibrator]:
-    """Load a GGUF in a worker that sums squared activations."""
-    settings = Settings(
-        WINDOW, threads, threads, micro_batch=128, outputs=128, kv_type="f32", collect=True
-    )
-    return worker.start("gguf", path, settings)
 
 
 def peak_memory() -> int | None:

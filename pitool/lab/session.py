@@ -144,7 +144,7 @@ class Session:
         except PitoolError as error:
             if baseline is None:
                 raise
-            row = plain_row(technique, error=sentence(error))
+            row = plain_row(technique, error=" ".join(error.sentence.split()))
         except OSError as error:
             if baseline is None:
                 raise
@@ -212,11 +212,6 @@ def plain_row(technique: Technique, **found: object) -> Row:
     needs = tuple(sorted(need.name.lower() for need in technique.needs))
     values = {"technique": technique.name, "needs": needs, **said, **found}
     return Row(**values)
-
-
-def sentence(error: PitoolError) -> str:
-    """Return an error as one sentence without its full stop."""
-    return " ".join((f"{error.what}; {error.do}" if error.do else error.what).split())
 
 
 def _remove_stale(folder: Path) -> None:

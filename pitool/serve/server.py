@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._token(last, frame)
         except PitoolError as error:
             self.server.model.forget(error)
-            self._event(failure(sentence(error), "server_error"))
+            self._event(failure(error.sentence, "server_error"))
             return
         if usage:
             self._event(frame.count(last.timings))
@@ -229,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
             (row for cls, row in _STATUS.items() if isinstance(error, cls)),
             (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", None),
         )
-        self._json(status, failure(sentence(error), kind, code))
+        self._json(status, failure(error.sentence, kind, code))
 
     def _json(self, status: HTTPStatus, document: dict[str, Any]) -> None:
         body = json.dumps(document, ensure_ascii=False).encode()
@@ -256,8 +256,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         """Say nothing of each request: ``_say`` does, and prompts stay out of logs."""
-
-
-def sentence(error: PitoolError) -> str:
-    """Return an error as one sentence."""
-    return f"{error.what}; {error.do}" if error.do else error.what

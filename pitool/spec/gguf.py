@@ -18,6 +18,8 @@ from pitool.errors import BadInput
 from pitool.spec.formats import QUANTISATION_BY_NUMBER, TYPE_BY_NUMBER, TensorType
 
 MAGIC = b"GGUF"
+# general.alignment where a file does not say otherwise; ours never do.
+ALIGNMENT = 32
 _AGAIN = "copy or convert it again"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _SCALARS[12] = "d"
@@ -83,6 +85,11 @@ class Header:
         return int(value) if isinstance(value, int | float) else default
 
 
+def padded(size: int) -> int:
+    """Return the bytes that a tensor, or a header, takes in a GGUF file."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 def read_header(path: Path) -> Header:
     """Return the header of a GGUF file; BadInput when it is missing, foreign or cut short."""
     try:
@@ -121,7 +128,7 @@ class _Parser:
             metadata[key] = self._value(self._number("I"))
         keys = first, self._at
         entries = [self._tensor() for _ in range(tensor_count)]
-        alignment = metadata.get("general.alignment", 32)
+        alignment = metadata.get("general.alignment", ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0:
             raise self._broken("its alignment is not a positive number")
         data = -(-self._at // alignment) * alignment

@@ -84,14 +84,25 @@ ONNX_QUANTISATIONS = {
 }
 
 
+def _parse(name: str) -> tuple[str, int | None]:
+    """Return a name as the table has it, and the block size that ends it, if any does."""
+    wanted = name.upper().replace("-", "_")
+    suffix = re.fullmatch(r"(.+)_B(\d{1,4})", wanted)
+    return (suffix[1], int(suffix[2])) if suffix else (wanted, None)
+
+
+def is_onnx_quantisation(name: str) -> bool:
+    """Tell whether a user's word is one of ONNX; its block size may still be none."""
+    return _parse(name)[0] in ONNX_QUANTISATIONS
+
+
 def find_onnx_quantisation(name: str, block: int | None = None) -> OnnxQuantisation:
     """Return the quantisation that a user typed, in any case; UsageError names the nearest.
 
     ``INT4_B128`` is INT4 in blocks of 128, as is ``INT4`` with ``block``.
     """
-    wanted = name.upper().replace("-", "_")
-    if suffix := re.fullmatch(r"(.+)_B(\d{1,4})", wanted):
-        wanted, block = suffix[1], int(suffix[2])
+    wanted, named = _parse(name)
+    block = block if named is None else named
     found = tables.lookup(ONNX_QUANTISATIONS, wanted, "ONNX quantisation", UsageError)
     if block in (None, found.block):
         return found

@@ -29,6 +29,8 @@ from pitool.spec.quantisation import TypedTensor, assign_types
 from pitool.spec.speed import NONE, Correction, Estimate, estimate
 from pitool.spec.tiers import Tier, tiers
 
+# What leaves the choice of a quantisation to the plan.
+AUTO = "auto"
 SMALLER_KV = ("q8_0", "q4_0")
 # Below this share of its bytes a quantisation gains little from the boards' fast kernels.
 FAST_SHARE = 0.5

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
+from gguf import GGUFReader
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -106,6 +107,11 @@ def write_float(folder: Path, path: Path, kind: str) -> Path:
     vocabulary = read_vocabulary(folder, shape.vocabulary)
     write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS[kind])
     return path
+
+
+def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
+    """Return type and bytes of each tensor of a GGUF, as gguf-py reads them."""
+    return {t.name: (t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors}
 
 
 def names(folder: Path) -> set[str]:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitool.convert.gguf import allocation, importance, losses
-from pitool.convert.gguf.allocation import Choice, allocate, hull, padded
+from pitool.convert.gguf.allocation import Choice, allocate, hull
 from pitool.convert.gguf.quantise import quantise
 from pitool.errors import DoesNotFit
 from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES
-from pitool.spec.gguf import read_header
+from pitool.spec.gguf import padded, read_header
 from pitool.spec.model import TensorShape
 from tests.convert.helpers import write_float
 from tests.tiny import write_checkpoint

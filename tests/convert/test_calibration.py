@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf import GGUFReader
 
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import find_source
@@ -27,7 +26,7 @@ from pitool.spec.gguf import read_header
 from pitool.spec.memory import read_bytes
 from pitool.spec.plan import Verdict
 from pitool.spec.tiers import tiers
-from tests.convert.helpers import engines_of, names, real_engine, source_of
+from tests.convert.helpers import engines_of, names, real_engine, source_of, tensors
 from tests.tiny import write_checkpoint
 
 TIER = tiers()["1gb"]
@@ -42,10 +41,6 @@ def planned(folder: Path, quants: str, size: int | None = None, calibrated: str 
 def made(folder: Path, target: Path, plan: ConvertPlan, calibrated: str) -> Bundle:
     job = Job(plan, target, replace=False, threads=2, calibration=calibrated)
     return convert(source_of(folder), job, engines_of(real_engine), Silent())
-
-
-def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
-    return {t.name: (t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors}
 
 
 @pytest.mark.engine

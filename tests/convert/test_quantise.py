@@ -6,21 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
 
 from pitool.convert.gguf import importance, llama_quantise, quantise
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.errors import PitoolError
 from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES
 from pitool.spec.gguf import read_header
-from tests.convert.helpers import write_float
+from tests.convert.helpers import tensors, write_float
 from tests.tiny import write_checkpoint
 
 pytestmark = pytest.mark.engine
-
-
-def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
-    return {t.name: (t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors}
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from pitool.errors import DoesNotFit
 from pitool.spec.formats import TENSOR_TYPES, TensorType
+from pitool.spec.gguf import padded
 from pitool.spec.memory import format_bytes
 from pitool.spec.model import TensorShape
 from pitool.spec.quantisation import quantisable
 
-ALIGNMENT = 32
 # Those that llama.cpp makes without an importance matrix too and whose kernels are fast on a
 # board's CPU; the 32-blocks are for rows that 256 does not divide.
 CANDIDATES = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
@@ -115,11 +115,6 @@ def hull(options: Iterable[Choice]) -> list[Choice]:
 
 def _slope(a: Choice, b: Choice) -> float:
     return (b.loss - a.loss) / (b.bytes - a.bytes)
-
-
-def padded(size: int) -> int:
-    """Return the bytes that a tensor takes in a GGUF file."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def table(

@@ -14,21 +14,13 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
 from pitool.convert.describe import artifact
-from pitool.convert.gguf import (
-    adapter,
-    fallback,
-    importance,
-    llama_quantise,
-    losses,
-    sensitivity,
-)
+from pitool.convert.gguf import adapter, fallback, losses, sensitivity
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import Family
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.modelfile import modelfile
-from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
 from pitool.convert.plan import ConvertPlan
@@ -181,7 +173,7 @@ def fit(
     fitting, progress = work.plan.fitting, work.progress
     assert fitting
     progress.stage("measuring rounding errors", len(work.plan.model.tensors))
-    matrix = importance.read(calibrated.path) if calibrated else None
+    matrix = calibrated.matrix if calibrated else None
     found = losses.measure_losses(exact, matrix, progress.advance)
     if calibrated and calibrated.windows:
         progress.stage("measuring sensitivity", len(sensitivity.groups(list(found))))
@@ -211,8 +203,7 @@ def _quantise(
         work.progress.advance(begun - done)
         done = begun
 
-    foreign = isinstance(find_family(work.checkpoint.config), fallback.Foreign)
-    run = llama_quantise.quantise if foreign else quantise
+    run = fallback.quantiser(find_family(work.checkpoint.config))
     run(source, target, kind, work.job.threads, on_tensor, types=types, importance=matrix)
 
 

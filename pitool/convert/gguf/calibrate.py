@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pitool.convert.describe import IMPORTANCE
 from pitool.convert.gguf import importance
-from pitool.convert.gguf.importance import SELF
+from pitool.convert.gguf.importance import SELF, ImportanceMatrix
 from pitool.convert.work import Work
 from pitool.errors import BadInput
 from pitool.spec.files import what_is
@@ -25,8 +25,9 @@ _MAGIC = b"GGUF"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The matrix's file; ``windows`` of token ids that it was collected on, none when read."""
+    """A matrix and its file; ``windows`` of token ids it was collected on, none when read."""
 
+    matrix: ImportanceMatrix
     path: Path
     windows: list[list[int]]
 
@@ -58,7 +59,7 @@ def calibrate(work: Work, exact: Path) -> Calibration:
         with work.engines.calibrator(exact) as engine:
             matrix = importance.collect(engine, windows, name, work.progress.advance)
     importance.write(target, matrix)
-    return Calibration(target, windows)
+    return Calibration(matrix, target, windows)
 
 
 def _is_matrix(path: Path) -> bool:

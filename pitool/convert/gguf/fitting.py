@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pitool.convert.gguf import allocation
-from pitool.convert.gguf.allocation import Choice, allocate, padded
+from pitool.convert.gguf.allocation import Choice, allocate
 from pitool.convert.gguf.losses import Losses
 from pitool.spec import gguf
 from pitool.spec.formats import Quantisation, TensorType
+from pitool.spec.gguf import padded
 from pitool.spec.model import TensorShape
 from pitool.spec.plan import Place, Planner, Row, Verdict
 from pitool.spec.quantisation import TypedTensor, assign_types

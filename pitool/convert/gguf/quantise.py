@@ -26,14 +26,13 @@ from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
 from pitool.spec import gguf
 from pitool.spec.formats import Quantisation, TensorType
-from pitool.spec.gguf import Header, StoredTensor
+from pitool.spec.gguf import ALIGNMENT, Header, StoredTensor, padded
 from pitool.spec.quantisation import TypedTensor, assign_types
 from pitool.spec.shapes import header_shape
 
 SLAB_BYTES = 2 << 20
 # So many slabs of each thread are in memory.
 AHEAD = 4
-ALIGNMENT = 32
 FILE_TYPE, VERSION_KEY, VERSION = "general.file_type", "general.quantization_version", 2
 _UINT32 = 4
 
@@ -99,7 +98,7 @@ def _write_header(
         name, shape = tensor.tensor.name.encode(), tensor.tensor.shape[::-1]
         file.write(struct.pack("<Q", len(name)) + name + struct.pack("<I", len(shape)))
         file.write(struct.pack(f"<{len(shape)}QIQ", *shape, tensor.type.number, offset))
-        offset += -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+        offset += padded(tensor.bytes)
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
 
 

@@ -21,11 +21,11 @@ from pitool.convert.gguf.families.base import Family, Wanted
 from pitool.convert.gguf.vocabulary import Vocabulary
 from pitool.errors import BadInput
 from pitool.spec.formats import QUANTISATIONS, Quantisation
+from pitool.spec.gguf import ALIGNMENT, padded
 from pitool.spec.model import ModelShape
 from pitool.spec.quantisation import assign_types
 
 SLAB_BYTES = 16 << 20
-ALIGNMENT = 32
 
 
 def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[tuple[Tensor, ...]]:
@@ -97,7 +97,7 @@ def header_bytes(
         path = Path(scratch) / "header"
         write_header(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
         size = path.stat().st_size
-    return size + -size % ALIGNMENT
+    return padded(size)
 
 
 def write_header(

@@ -13,12 +13,10 @@ from pitool.spec.onnx_weights import (
     OnnxQuantisation,
     find_onnx_quantisation,
 )
-from pitool.spec.plan import Place, Planner, Verdict
+from pitool.spec.plan import AUTO, Place, Planner, Verdict
 from pitool.spec.plan_onnx import OnnxRow, onnx_remedies, onnx_row
 from pitool.spec.refusal import require
 from pitool.spec.tables import names_in
-
-AUTO = "auto"
 
 
 def plan_onnx(

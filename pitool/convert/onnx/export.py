@@ -21,10 +21,14 @@ from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx import legacy
 from pitool.convert.onnx.graph import DATA, GRAPH
-from pitool.convert.onnx.settings import GraphSizes, copy_tokenizer, write_settings
+from pitool.convert.onnx.settings import (
+    GraphSizes,
+    copy_tokenizer,
+    without_tokenizer,
+    write_settings,
+)
 from pitool.errors import BadInput, MissingPart, PitoolError
 from pitool.spec.model import ModelShape
-from pitool.spec.onnx import TOKENIZER
 from pitool.spec.onnx_weights import OnnxQuantisation
 
 PACKAGES = ("optimum", "torch", "transformers")
@@ -39,11 +43,8 @@ def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
             return MissingPart(
                 f"{what}, and its export needs {package}", "run: pip install 'pitool[export]'"
             )
-    if not (folder / TOKENIZER).is_file():
-        return BadInput(
-            f"{folder} has no {TOKENIZER}, which the ONNX engine reads",
-            "make it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-        )
+    if wrong := without_tokenizer(folder):
+        return wrong
     if kind.bits == 16:
         return BadInput(f"{what}, and its export is in float32", "take FP32, INT8 or INT4")
     return None

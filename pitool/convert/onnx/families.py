@@ -12,9 +12,9 @@ from math import sqrt
 from pitool.checkpoint.config import Config, Rope
 from pitool.convert.gguf.families.base import Sizes, read_sizes
 from pitool.convert.onnx.rotary import Rotary, make_rotary
+from pitool.convert.onnx.settings import without_tokenizer
 from pitool.errors import BadInput, PitoolError
 from pitool.spec import tables
-from pitool.spec.onnx import TOKENIZER
 from pitool.spec.onnx_weights import OnnxQuantisation
 
 GELU = ("gelu_pytorch_tanh", "gelu_new")
@@ -76,11 +76,8 @@ def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     except PitoolError as error:
         return error
     folder = config.path.parent
-    if not (folder / TOKENIZER).is_file():
-        return BadInput(
-            f"{folder} has no {TOKENIZER}, which the ONNX engine reads",
-            "make it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-        )
+    if wrong := without_tokenizer(folder):
+        return wrong
     if kind.quantised and decoder.sizes.hidden % kind.block:
         return BadInput(
             f"{folder}: its embedding's rows of {decoder.sizes.hidden} are no whole blocks of"

@@ -10,6 +10,7 @@ from typing import Any
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.graph import GRAPH
+from pitool.errors import BadInput
 from pitool.spec.onnx import CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG
 
 COPIED = (
@@ -31,6 +32,16 @@ class GraphSizes:
     vocabulary: int
     heads: int
     hidden: int
+
+
+def without_tokenizer(checkpoint: Path) -> BadInput | None:
+    """Return why the ONNX engine could not read text for a checkpoint; None when it can."""
+    if (checkpoint / TOKENIZER).is_file():
+        return None
+    return BadInput(
+        f"{checkpoint} has no {TOKENIZER}, which the ONNX engine reads",
+        "make it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+    )
 
 
 def copy_tokenizer(checkpoint: Path, folder: Path) -> None:

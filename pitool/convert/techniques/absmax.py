@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import largest, row_block, symmetric
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 
 def quantise(name: str, rows: Floats) -> Grid:
@@ -15,17 +13,12 @@ def quantise(name: str, rows: Floats) -> Grid:
     return symmetric(name, rows, largest(rows, block), 8, block)
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows) for name, rows in bench.weights())
-
-
 TECHNIQUE = Technique(
     name="absmax-int8",
     title="AbsMax INT8",
     effect="Scales each row by its largest magnitude and rounds it to 255 levels around zero.",
     source="Dettmers et al. 2022, LLM.int8() (arXiv:2208.07339), without its outlier columns",
-    make=make,
+    make=each(quantise),
     bits=8,
     kernel="onnxruntime",
 )

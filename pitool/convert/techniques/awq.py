@@ -16,7 +16,7 @@ from pitool.convert.reference import AFTER
 from pitool.convert.techniques.base import Dense, Floats, Grid, Need, Stored, Technique
 from pitool.convert.techniques.gptq import BITS, BLOCK, scales_of
 from pitool.convert.techniques.grids import spread
-from pitool.convert.techniques.workbench import Layer, Workbench
+from pitool.convert.techniques.workbench import Layer, Workbench, each
 
 POWERS = np.linspace(0, 1, 21)
 SMALLEST = 1e-4
@@ -123,10 +123,7 @@ RTN = Technique(
     title="Round to nearest 4 bits",
     effect="Rounds to the nearest of the levels that GPTQ and AWQ use too: what these begin with.",
     source="the baseline of arXiv:2210.17323 and arXiv:2306.00978",
-    make=lambda bench: (
-        round_to_nearest(name, rows, np.ones(rows.shape[1], np.float32))
-        for name, rows in bench.weights()
-    ),
+    make=each(lambda name, rows: round_to_nearest(name, rows, np.ones(rows.shape[1], np.float32))),
     bits=BITS + 32 / BLOCK,
     kernel="onnxruntime",
 )

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import largest, symmetric
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 
 def quantise(name: str, rows: Floats, block: int, bits: int = 8) -> Grid:
     """Return a matrix in blocks with a scale each."""
     return symmetric(name, rows, largest(rows, block), bits, block)
-
-
-def make(block: int, bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows, block) for name, rows in bench.weights())
 
 
 def _row(block: int) -> Technique:
@@ -26,7 +20,7 @@ def _row(block: int) -> Technique:
         title=f"Block-wise INT8, {block}",
         effect=f"Rounds blocks of {block} weights to 255 levels around zero, a scale each.",
         source="Dettmers et al. 2022, 8-bit optimizers (arXiv:2110.02861)",
-        make=partial(make, block),
+        make=each(partial(quantise, block=block)),
         bits=8 + 32 / block,
         kernel="onnxruntime",
     )

@@ -8,7 +8,6 @@ kernel for either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from pitool.convert.techniques.base import Dense, Floats, Technique
 from pitool.convert.techniques.grids import blocks_of
 from pitool.convert.techniques.kmeans import assign
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 BLOCK, SCALES_BLOCK = 64, 256
 NF4 = np.array(
@@ -74,18 +73,13 @@ def quantise(name: str, rows: Floats, code: Floats) -> Dense:
     return Dense(name, back.astype(np.float32), size(*rows.shape))
 
 
-def make(code: Floats, bench: Workbench) -> Iterator[Dense]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows, code) for name, rows in bench.weights())
-
-
 def _row(name: str, what: str, code: Floats, source: str) -> Technique:
     return Technique(
         name=name,
         title=f"{name.upper()}, double quantization",
         effect=f"Rounds blocks of {BLOCK} weights to 16 {what}, and the blocks' scales to 8 bits.",
         source=source,
-        make=partial(make, code),
+        make=each(partial(quantise, code=code)),
         bits=4 + 8 / BLOCK + 32 / BLOCK / SCALES_BLOCK,
         note="no kernel on a CPU: evaluated with dequantized weights",
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from pitool.convert.gguf import importance, llama_quantise
-from pitool.convert.gguf.fallback import Foreign
+from pitool.convert.gguf import importance
+from pitool.convert.gguf.fallback import Foreign, quantiser
 from pitool.convert.gguf.fallback import convert as convert_foreign
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
-from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.techniques.base import Made, Need, Technique
@@ -72,8 +71,7 @@ def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Made:
         matrix = bench.once(IMPORTANCE, lambda path: _collect(bench, source, path))
     target = bench.folder / f"{kind}.gguf"
     bench.progress.stage(f"quantising to {kind}", 1)
-    foreign = isinstance(find_family(bench.checkpoint.config), Foreign)
-    run = llama_quantise.quantise if foreign else quantise
+    run = quantiser(find_family(bench.checkpoint.config))
     run(source, target, find_quantisation(kind), bench.threads, importance=matrix)
     return Made("gguf", target)
 

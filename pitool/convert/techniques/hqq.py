@@ -7,13 +7,11 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import blocks_of, spread
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 BITS, BLOCK = 4, 64
 NORM, BETA, GROWTH, ITERATIONS = 0.7, 10.0, 1.01, 20
@@ -59,17 +57,12 @@ def quantise(name: str, rows: Floats) -> Grid:
     return Grid(name, stored, scales, zeros, BITS, BLOCK)
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows) for name, rows in bench.weights())
-
-
 TECHNIQUE = Technique(
     name="hqq-int4",
     title="HQQ 4 bits, blocks of 64",
     effect="Rounds to 4 bits with zero points that leave few large errors, found without a text.",
     source="Badri and Shaji 2023, Half-Quadratic Quantization (mobiusml.github.io/hqq_blog)",
-    make=make,
+    make=each(quantise),
     bits=BITS + 64 / BLOCK,
     kernel="onnxruntime",
     note="the kernel computes in float32 where zero points lie between the levels",

@@ -6,14 +6,13 @@ that an iteration is a search and a sum. No runtime has a kernel for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pitool.convert.techniques.base import Dense, Floats, Technique
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 ITERATIONS = 200
 BINS = 4096
@@ -66,18 +65,13 @@ def quantise(name: str, rows: Floats, bits: int) -> Dense:
     return Dense(name, assign(rows, centroids), -(-rows.size * bits // 8) + 4 * (1 << bits))
 
 
-def make(bits: int, bench: Workbench) -> Iterator[Dense]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows, bits) for name, rows in bench.weights())
-
-
 def _row(bits: int) -> Technique:
     return Technique(
         name=f"kmeans-{bits}bit",
         title=f"k-means {bits} bits",
         effect=f"Replaces each weight by the nearest of {1 << bits} values of its matrix.",
         source="Han et al. 2016, Deep Compression (arXiv:1510.00149)",
-        make=partial(make, bits),
+        make=each(partial(quantise, bits=bits)),
         bits=bits,
         note="no kernel: evaluated with dequantized weights",
     )

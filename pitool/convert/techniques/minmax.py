@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import asymmetric, row_block
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 
 def quantise(name: str, rows: Floats) -> Grid:
@@ -15,17 +13,12 @@ def quantise(name: str, rows: Floats) -> Grid:
     return asymmetric(name, rows, low, high, 8, row_block(rows.shape[1]))
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows) for name, rows in bench.weights())
-
-
 TECHNIQUE = Technique(
     name="minmax-int8",
     title="MinMax INT8",
     effect="Rounds each row to 256 levels between its smallest and largest value.",
     source="torch.ao, PerChannelMinMaxObserver with a zero point",
-    make=make,
+    make=each(quantise),
     bits=8,
     kernel="onnxruntime",
 )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import largest, row_block, symmetric
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 
 def quantise(name: str, rows: Floats) -> Grid:
@@ -15,17 +13,12 @@ def quantise(name: str, rows: Floats) -> Grid:
     return symmetric(name, rows, largest(rows, block), 8, block, restricted=False)
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows) for name, rows in bench.weights())
-
-
 TECHNIQUE = Technique(
     name="per-channel-int8",
     title="Per-channel INT8",
     effect="Rounds each output channel to 256 levels around zero with a scale of its own.",
     source="torch.ao, per_channel_symmetric; Krishnamoorthi 2018 (arXiv:1806.08342)",
-    make=make,
+    make=each(quantise),
     bits=8,
     kernel="onnxruntime",
 )

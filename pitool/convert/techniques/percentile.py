@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import row_block, symmetric, whole
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 PERCENTILE = 99.999
 BINS = 2048
@@ -30,17 +28,12 @@ def quantise(name: str, rows: Floats, percentile: float = PERCENTILE) -> Grid:
     return symmetric(name, rows, whole(rows, reach(rows, percentile)), 8, row_block(rows.shape[1]))
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows) for name, rows in bench.weights())
-
-
 TECHNIQUE = Technique(
     name="percentile-int8",
     title=f"Percentile INT8, {PERCENTILE:g} %",
     effect=f"Clips a matrix beyond {PERCENTILE:g} % of it, one scale for what is left.",
     source="Migacz 2017 (NVIDIA, 8-bit inference with TensorRT); Wu et al. 2020 (arXiv:2004.09602)",
-    make=make,
+    make=each(quantise),
     bits=8,
     kernel="onnxruntime",
 )

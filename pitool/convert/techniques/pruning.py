@@ -6,14 +6,13 @@ The kernel multiplies zeros like other weights, so that neither size nor speed g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 
-from pitool.convert.techniques.base import Floats, Grid, Technique
+from pitool.convert.techniques.base import Floats, Technique
 from pitool.convert.techniques.blockwise import quantise
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 SHARE = 0.3
 GROUP, KEPT = 4, 2
@@ -41,18 +40,13 @@ def two_of_four(rows: Floats) -> Floats:
     return np.concatenate([kept, rows[:, whole:]], axis=1)
 
 
-def make(prune: Callable[[Floats], Floats], bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, prune(rows), BLOCK) for name, rows in bench.weights())
-
-
 def _row(name: str, title: str, what: str, source: str, prune: Callable[..., Floats]) -> Technique:
     return Technique(
         name=name,
         title=title,
         effect=f"Makes {what} zero and rounds what is left to 8 bits in blocks of {BLOCK}.",
         source=source,
-        make=partial(make, prune),
+        make=each(lambda name, rows: quantise(name, prune(rows), BLOCK)),
         bits=8 + 32 / BLOCK,
         kernel="onnxruntime",
         note="zeros are stored and multiplied like other weights",

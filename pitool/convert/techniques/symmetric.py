@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from pitool.convert.techniques.base import Floats, Grid, Technique
 from pitool.convert.techniques.grids import row_block, symmetric, whole
-from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.techniques.workbench import each
 
 
 def quantise(name: str, rows: Floats) -> Grid:
@@ -17,17 +15,12 @@ def quantise(name: str, rows: Floats) -> Grid:
     return symmetric(name, rows, reach, 8, row_block(rows.shape[1]))
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix of the layers."""
-    return (quantise(name, rows) for name, rows in bench.weights())
-
-
 TECHNIQUE = Technique(
     name="symmetric-int8",
     title="Symmetric INT8",
     effect="Rounds a matrix to 255 levels around zero with one scale for all of it.",
     source="Jacob et al. 2018 (arXiv:1712.05877); Krishnamoorthi 2018 (arXiv:1806.08342)",
-    make=make,
+    make=each(quantise),
     bits=8,
     kernel="onnxruntime",
 )

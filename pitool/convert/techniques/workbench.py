@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf.importance import OpenCalibrator
 from pitool.convert.progress import Progress, Silent
 from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
-from pitool.convert.techniques.base import Floats
+from pitool.convert.techniques.base import Floats, Stored
 from pitool.errors import BadInput
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -28,6 +29,14 @@ _MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 def is_matrix(name: str) -> bool:
     """Tell whether a tensor is a linear weight of a layer: what a technique quantises."""
     return _MATRIX.fullmatch(name) is not None
+
+
+S = TypeVar("S", bound=Stored)
+
+
+def each(quantise: Callable[[str, Floats], S]) -> Callable[[Workbench], Iterator[S]]:
+    """Return the ``make`` of a technique that looks at one matrix of the layers at a time."""
+    return lambda bench: (quantise(name, rows) for name, rows in bench.weights())
 
 
 @dataclass(frozen=True, slots=True)
