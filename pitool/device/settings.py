@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
@@ -9,7 +11,7 @@ from pitool.errors import DoesNotFit
 from pitool.spec import gguf
 from pitool.spec.boards import boards
 from pitool.spec.bundles import Runnable
-from pitool.spec.formats import QUANTISATIONS, repacked_types
+from pitool.spec.formats import repacked_types
 from pitool.spec.memory import KV_CACHE, Load, format_bytes, plan_memory
 from pitool.spec.shapes import header_shape, header_tensors
 
@@ -40,7 +42,7 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
         context=max(context or runnable.context, MINIMUM_CONTEXT),
         decode_threads=decode,
         prefill_threads=prefill,
-        load_mode="read" if repacks(machine, runnable.quantisation) else "mmap",
+        load_mode="read" if repacks(machine, runnable) else "mmap",
         adapters=runnable.adapters,
     )
 
@@ -52,10 +54,15 @@ def threads(machine: Machine) -> tuple[int, int]:
     return min(board.decode_threads, cores) if board else cores, cores
 
 
-def repacks(machine: Machine, quantisation: str) -> bool:
-    """Tell whether ggml interleaves most weights of a quantisation on this machine."""
-    known = QUANTISATIONS.get(quantisation)
-    return known is not None and known.base in repacked_types(machine.features)
+def repacks(machine: Machine, runnable: Runnable) -> bool:
+    """Tell whether ggml interleaves most of a GGUF's weights on this machine."""
+    types = repacked_types(machine.features)
+    if runnable.format != "gguf" or not types:
+        return False
+    sizes = Counter[bool]()
+    for tensor in gguf.read_header(runnable.entry).tensors:
+        sizes[tensor.type.name in types] += tensor.bytes
+    return sizes[True] > sizes[False]
 
 
 def planned_bytes(runnable: Runnable, settings: Settings) -> int:

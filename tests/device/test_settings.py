@@ -1,0 +1,59 @@
+"""How an artifact is loaded: mapped, or read where ggml would hold its weights twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFWriter
+
+from pitool.device.detect import Machine, detect
+from pitool.device.settings import untuned
+from pitool.spec.bundles import Runnable, find_runnable
+from pitool.spec.formats import TENSOR_TYPES
+
+FIT_NUMBER = 15  # a mixture of one's own is written with the number of Q4_K_M
+
+
+def mixture(path: Path, *types: str) -> Path:
+    """Write a GGUF of one matrix of each type."""
+    writer = GGUFWriter(path, "llama")
+    writer.add_file_type(FIT_NUMBER)
+    for i, name in enumerate(types):
+        raw = np.zeros((256, TENSOR_TYPES[name].size((256,))), np.uint8)
+        writer.add_tensor(f"blk.{i}.ffn_up.weight", raw, raw_dtype=GGMLQuantizationType[name])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def machine(*features: str) -> Machine:
+    return replace(detect(), board_id=None, features=features)
+
+
+@pytest.mark.parametrize(
+    ("types", "features", "mode"),
+    [
+        (("Q4_K", "Q4_K", "Q6_K"), ("dotprod",), "read"),
+        (("Q4_K", "Q4_K", "Q6_K"), (), "mmap"),
+        (("Q3_K", "Q3_K", "Q4_K"), ("dotprod",), "mmap"),
+        (("Q2_K", "Q8_0", "Q8_0"), ("dotprod",), "read"),
+        (("Q8_0", "Q8_0"), ("avx2",), "mmap"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Q4_K_M", "FIT"])
+def test_the_types_of_the_file_decide_not_its_name(
+    tmp_path: Path, types: tuple[str, ...], features: tuple[str, ...], mode: str, name: str
+) -> None:
+    file = mixture(tmp_path / "m.gguf", *types)
+    runnable = replace(find_runnable(file), quantisation=name)
+    assert untuned(runnable, None, machine(*features)).load_mode == mode
+
+
+def test_an_onnx_folder_is_mapped(tmp_path: Path) -> None:
+    runnable = Runnable("m", "onnx", "INT4", tmp_path, 1, 256)
+    assert untuned(runnable, None, machine("dotprod")).load_mode == "mmap"
