@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from pitool.errors import BadInput
+from pitool.spec.files import what_is
 
 LARGEST = 1 << 31
+# The model_type of a GGUF file, which has its settings in itself.
+GGUF = "gguf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,9 @@ def _finite(value: object) -> TypeGuard[float]:
 
 
 def read_config(folder: Path) -> Config:
-    """Return the settings of a checkpoint folder; BadInput when there are none."""
+    """Return the settings of a checkpoint folder or a GGUF; BadInput when there are none."""
+    if what_is(folder) == "file":
+        return Config({"model_type": GGUF}, folder)
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
-from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor, read_index
 from pitool.errors import BadInput, UsageError
@@ -24,8 +24,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 class Source:
     """What to convert: ``folder`` once it is on this machine, else the hub's ``id``.
 
-    ``text``: a held-out text of the model's own kind, where there is one. ``adapters``: LoRAs to
-    merge into it, in order; ``apart``: those that stay files of their own.
+    A GGUF file stands for a folder. ``text``: a held-out text of the model's own kind, where there
+    is one. ``adapters``: LoRAs to merge into it, in order; ``apart``: those that stay files of
+    their own.
     """
 
     id: str
@@ -75,7 +76,9 @@ def with_revision(source: Source, revision: str | None) -> Source:
     if revision is None:
         return source
     if source.revision is None:
-        raise UsageError(f"{source.id} is a folder and has no revisions", "leave out --revision")
+        raise UsageError(
+            f"{source.id} is on this machine and has no revisions", "leave out --revision"
+        )
     return replace(source, revision=revision)
 
 
@@ -105,6 +108,8 @@ def open_checkpoint(source: Source) -> Checkpoint:
     """Return the checkpoint of a source that is on this machine; BadInput when it is unfit."""
     assert source.folder is not None
     config = read_config(source.folder)
+    if config.model_type == GGUF:
+        return Checkpoint(source, source.folder, config, {})
     if not any((source.folder / name).is_file() for name in TOKENIZER_FILES):
         raise BadInput(
             f"{source.folder} has no tokenizer (tokenizer.json or tokenizer.model)",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Text or importance matrix for GGUF; self: the model writes a text; none.",
 )
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
+@click.option("--requantise", is_flag=True, help="Take a GGUF that is quantised already.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
 @click.option("--lora-scale", type=float, multiple=True, help="Its factor, 1 if not given.")
@@ -49,13 +50,14 @@ if TYPE_CHECKING:
 def command(**options: Any) -> None:
     """Turn a checkpoint into a bundle that fits a board.
 
-    MODEL is a folder, a hub id, a recipe, or 'sample'. Without it the recipe of the RAM tier
-    decides.
+    MODEL is a folder, a hub id, a recipe, a GGUF, or 'sample'. Without it the recipe of the RAM
+    tier decides.
 
     \b
     Example:
       pitool convert sample --ram 1gb
       pitool convert Qwen/Qwen2.5-1.5B-Instruct --ram 2gb --quant Q4_K_M
+      pitool convert model-F16.gguf --ram 2gb --quant Q4_K_M,Q8_0
       pitool convert ./model --ram 4gb --size 1.9gb --calibration notes.txt
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
@@ -65,6 +67,8 @@ def command(**options: Any) -> None:
     from pitool.convert.staging import check_target
 
     request = find_request(options)
+    if request.warning:
+        show.talk(request.warning)
     if not options["dry_run"]:
         check_target(request.target, replace=options["force"])
     request = request.with_settings(show.talk)

@@ -11,13 +11,14 @@ from pitool.checkpoint import hub
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
 from pitool.cli.plan_request import find_places
-from pitool.convert.gguf import calibrate
+from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, make_plan, split_formats
 from pitool.errors import UsageError
 from pitool.spec.bundles import default_folder
+from pitool.spec.files import what_is
 from pitool.spec.memory import read_bytes
 from pitool.spec.plan import AUTO, Place
 from pitool.spec.profiles import BALANCED, Profile, find_profile
@@ -37,6 +38,16 @@ class Request:
     profile: Profile
     target: Path
     size: int | None
+
+    @property
+    def stored(self) -> bool:
+        """Whether the source is a GGUF."""
+        return self.source.folder is not None and what_is(self.source.folder) == "file"
+
+    @property
+    def warning(self) -> str | None:
+        """What must be said before anything is done."""
+        return stored.warning(self.source) if self.stored else None
 
     @property
     def recipe(self) -> Recipe | None:
@@ -67,17 +78,16 @@ class Request:
             profile=self.profile,
             place=self.place,
         )
-        return replace(plan, header=header_of(self.source, plan)) if gguf else plan
+        return replace(plan, header=header_of(self.source)) if gguf else plan
 
     def _quantisations(self) -> tuple[str, str]:
         """Return the quantisations of GGUF and those of ONNX: names, ``auto`` or nothing."""
         quant, format_ = self.options["quant"], self.options["format_"]
         sized = self.options["fit"] or self.size is not None
-        if sized and format_ == "onnx":
-            raise UsageError("--size and --fit are for GGUF", "leave out --format onnx")
-        if self.source.apart:
-            if format_ == "onnx":
-                raise UsageError("--lora-separate is for GGUF", "leave out --format onnx")
+        only = "--size and --fit are" if sized else self._only_gguf()
+        if only and format_ == "onnx":
+            raise UsageError(f"{only} for GGUF alone", "leave out --format onnx")
+        if not sized and only:
             format_ = "gguf"
         if quant and quant.lower() != AUTO:
             gguf, onnx = split_formats(f"{quant},{FIT.name}" if sized else quant)
@@ -94,6 +104,12 @@ class Request:
         named = recipe.quantisation if recipe and not quant else AUTO
         return named if "gguf" in formats else "", AUTO if "onnx" in formats else ""
 
+    def _only_gguf(self) -> str:
+        """Return what stands against ONNX, to be followed by ``for GGUF``, or nothing."""
+        if self.source.apart:
+            return "--lora-separate is"
+        return "a GGUF is a source" if self.stored else ""
+
 
 def find_request(options: dict[str, Any]) -> Request:
     """Return what the options ask for; wrong ones raise before anything is read or fetched."""
@@ -104,7 +120,8 @@ def find_request(options: dict[str, Any]) -> Request:
     if options["fit"] and options["size"]:
         raise UsageError("--fit and --size were both given", "leave out one of them")
     size = read_bytes(options["size"]) if options["size"] else None
-    source = with_revision(find_source(options["model"], tier_name), options["revision"])
+    source = stored.find_gguf(options["model"]) or find_source(options["model"], tier_name)
+    source = with_revision(source, options["revision"])
     adapters = find_adapters(options["lora"], options["lora_scale"])
     if options["lora_separate"] and not adapters:
         raise UsageError("--lora-separate was given without --lora", "name the adapter's folder")
@@ -112,4 +129,8 @@ def find_request(options: dict[str, Any]) -> Request:
     source = replace(source, adapters=merged, apart=apart)
     name = f"{source.id.rpartition('/')[2]}-{tier_name}"
     target = options["out"] or default_folder() / name
-    return Request(options, source, tier_name, tier, place, profile, target, size)
+    request = Request(options, source, tier_name, tier, place, profile, target, size)
+    if request.stored:
+        sized = options["fit"] or size is not None
+        stored.check(source, requantise=options["requantise"], sized=sized)
+    return request

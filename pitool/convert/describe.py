@@ -27,9 +27,7 @@ IMPORTANCE = "importance.gguf"
 def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
     """Return the files that an artifact is made from, with their hashes."""
     source = checkpoint.source
-    names = ("config.json", "tokenizer.json", "tokenizer.model")
-    settings = [path for name in names if (path := checkpoint.folder / name).is_file()]
-    paths = [*settings, *weight_files(checkpoint.folder)]
+    folder, paths = _files(checkpoint.folder)
     progress.stage(
         "hashing the checkpoint", len(paths) + 2 * len((*source.adapters, *source.apart))
     )
@@ -49,8 +47,17 @@ def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
         )
         for group in (source.adapters, source.apart)
     )
-    files = entries(paths, checkpoint.folder)
+    files = entries(paths, folder)
     return manifest.Source(source.id, source.revision, files, adapters, apart)
+
+
+def _files(folder: Path) -> tuple[Path, list[Path]]:
+    """Return the folder of a checkpoint, or of a GGUF, and the files that count."""
+    if folder.is_file():
+        return folder.parent, [folder]
+    names = ("config.json", "tokenizer.json", "tokenizer.model")
+    settings = [path for name in names if (path := folder / name).is_file()]
+    return folder, [*settings, *weight_files(folder)]
 
 
 def _check_hash(path: Path, found: str) -> None:

@@ -17,6 +17,7 @@ from pitool.convert.certifier import Certifier
 from pitool.convert.describe import describe, hash_sources
 from pitool.convert.gguf import adapter
 from pitool.convert.gguf import artifacts as gguf
+from pitool.convert.gguf.origins import find_origin
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
 from pitool.convert.staging import Staging, check_disk
@@ -71,7 +72,7 @@ def download(source: Source, progress: Progress) -> Source:
     if remote := hub.read_remote(source):
         assert source.folder
         config = read_config(source.folder)
-        gguf.check_tensors(Checkpoint(source, source.folder, config, remote.tensors))
+        find_origin(Checkpoint(source, source.folder, config, remote.tensors)).check()
         check_disk([(hub.cache_folder(), remote.bytes)])
         progress.stage(f"downloading {source.id}", remote.bytes, bytes_=True)
     return hub.fetch_weights(source, progress.advance)

@@ -9,6 +9,7 @@ from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.fitting import FIT, Fitting
+from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
 from pitool.convert.onnx.families import supported
 from pitool.errors import UsageError
@@ -21,6 +22,7 @@ from pitool.spec.plan import AUTO, ArtifactPlan, Place, Planner, Row, Subject, t
 from pitool.spec.plan_onnx import OnnxPlan
 from pitool.spec.profiles import BALANCED, Profile, find_profile
 from pitool.spec.refusal import require
+from pitool.spec.shapes import header_tensors
 from pitool.spec.tables import names_in, nearest
 from pitool.spec.tiers import Tier
 
@@ -83,7 +85,10 @@ def make_plan(
     profile = profile or find_profile(BALANCED)
     place = place or tier_place(tier_name, tier)
     exported = not supported(config)
-    subject = Subject("", model, importance=importance, exported=exported)
+    stored = {}
+    if isinstance(family, Stored):
+        stored = {family.kind.name: header_tensors(family.header)}
+    subject = Subject("", model, stored, importance=importance, exported=exported)
     planner = Planner(subject, profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)

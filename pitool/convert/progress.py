@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -29,3 +30,15 @@ class Silent:
 
     def close(self) -> None:
         """End the last stage."""
+
+
+def counting(progress: Progress) -> Callable[[int, int], None]:
+    """Return what hears of how many units are done, and of all, and advances by the difference."""
+    before = 0
+
+    def on_unit(done: int, _all: int) -> None:
+        nonlocal before
+        progress.advance(done - before)
+        before = done
+
+    return on_unit

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput, PitoolError
@@ -107,7 +108,7 @@ def make_reference(
         logits = [reference_logits(checkpoint, window, on_layer) for window in cut]
         return Reference(name, cut, logits, compact.make(cut, logits))
     logits = [engine.logits(window) for window in cut]
-    of = "the float GGUF of {} in llama.cpp"
+    of = f"the {'' if checkpoint.config.model_type == GGUF else 'float '}GGUF of {{}} in llama.cpp"
     return Reference(name, cut, logits, compact.make(cut, logits), of)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from pitool.convert import cache, pipeline, staging
-from pitool.convert.gguf import artifacts
+from pitool.convert.gguf import origins
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.verify import LogitsEngine, OpenEngine
 from pitool.convert.work import Job
@@ -299,7 +299,7 @@ def test_a_quantiser_that_fails_leaves_nothing(
         write_gguf(path, *rest)
         path.write_bytes(path.read_bytes()[:-5000])
 
-    monkeypatch.setattr(artifacts, "write_gguf", write_and_cut)
+    monkeypatch.setattr(origins, "write_gguf", write_and_cut)
     with pytest.raises(PitoolError, match=r"is cut short") as caught:
         convert_folder(small, target, "Q8_0", engine=always(Honest(checkpoint_of(small))))
     assert "\n" not in str(caught.value)

@@ -1,12 +1,13 @@
 """The GGUF artifacts of a bundle: float files, quantised files, certificates.
 
-All are made from one float GGUF, the intermediate; where nobody asked for it, it lies in the
-cache, so that the next conversion of the same checkpoint begins with it.
+All are made from one exact GGUF, the intermediate; where nobody asked for it, it lies in the
+cache, so that the next conversion of the same checkpoint begins with it. A GGUF that is converted
+is the intermediate itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +15,18 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
 from pitool.convert.describe import artifact
-from pitool.convert.gguf import adapter, fallback, losses, sensitivity
+from pitool.convert.gguf import adapter, losses, sensitivity
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import Family
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.modelfile import modelfile
-from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
-from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
+from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
+from pitool.convert.progress import counting
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
-from pitool.errors import BadInput
-from pitool.spec.formats import QUANTISATIONS, Quantisation, TensorType
+from pitool.spec.formats import Quantisation, TensorType
 from pitool.spec.manifest import Artifact, Certificate
 from pitool.spec.plan import ArtifactPlan
 
@@ -37,103 +36,66 @@ Paths = dict[Quantisation, Path]
 
 def make(work: Work) -> list[Artifact]:
     """Write all GGUFs of the plan into the bundle, verify them, and return their entries."""
-    family = find_family(work.checkpoint.config)
-    vocabulary = _vocabulary(work.checkpoint, family, work.plan)
-    exact = write_exact(work, family, vocabulary)
-    adapters = write_adapters(work, family)
-    planned, paths = quantise_all(work, exact)
+    origin = find_origin(work.checkpoint)
+    exact = write_exact(work, origin)
+    adapters = write_adapters(work)
+    planned, paths = quantise_all(work, origin, exact)
     certificates = verify_all(work, exact, paths)
     check_worst({kind.name: certificates[kind] for kind in paths}, work.job.worst_kl)
     work.progress.stage("hashing", len(paths))
     made = []
     for plan in planned:
         kind = plan.quantisation
-        files = [paths[kind], write_modelfile(paths[kind], plan.context, vocabulary, adapters)]
+        files = [paths[kind], write_modelfile(paths[kind], plan.context, origin.chat, adapters)]
         made.append(artifact(work, plan, files, certificates[kind], adapters))
         work.progress.advance(1)
     return made
 
 
-def native_kind(checkpoint: Checkpoint) -> Quantisation:
-    """Return the float type that holds the checkpoint's matrices without loss."""
-    kinds = {t.kind for t in checkpoint.tensors.values() if len(t.shape) > 1}
-    return QUANTISATIONS[kinds.pop() if len(kinds) == 1 else "F32"]
-
-
-def exact_kinds(checkpoint: Checkpoint, plan: ConvertPlan) -> list[Quantisation]:
-    """Return the float types to write: first what is quantised from, then those asked for."""
+def exact_kinds(origin: Origin, plan: ConvertPlan) -> list[Quantisation]:
+    """Return the types to write straight: first what is quantised from, then those asked for."""
     wanted = [a.quantisation for a in plan.of(ArtifactPlan)]
-    asked = [kind for kind in wanted if not kind.quantised]
+    asked = [kind for kind in wanted if not kind.quantised or kind == origin.kind]
     needed = len(asked) < len(wanted)
-    return list(dict.fromkeys([native_kind(checkpoint), *asked])) if needed else asked
+    return list(dict.fromkeys([origin.kind, *asked])) if needed else asked
 
 
 def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     """Return the bytes that the artifacts take, and those of the intermediate in the cache."""
-    made = plan.of(ArtifactPlan)
+    origin, made = find_origin(checkpoint), plan.of(ArtifactPlan)
     asked = {a.quantisation for a in made}
-    between = [kind for kind in exact_kinds(checkpoint, plan) if kind not in asked]
-    return sum(a.bytes for a in made), sum(_float_bytes(plan, kind) for kind in between)
+    between = [kind for kind in exact_kinds(origin, plan) if kind not in asked]
+    cached = sum(_float_bytes(plan, kind) for kind in between) if origin.file is None else 0
+    return sum(a.bytes for a in made), cached
 
 
-def header_of(source: Source, plan: ConvertPlan) -> int:
+def header_of(source: Source) -> int:
     """Return the bytes of a GGUF before its tensors, from the settings and vocabulary alone."""
     assert source.folder
     config = read_config(source.folder)
-    checkpoint = Checkpoint(source, source.folder, config, {})
-    family = find_family(config)
-    vocabulary = _vocabulary(checkpoint, family, plan)
-    return header_bytes(checkpoint, family, plan.model, vocabulary)
+    return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
 
 
-def _vocabulary(checkpoint: Checkpoint, family: Family, plan: ConvertPlan) -> Vocabulary:
-    foreign = isinstance(family, fallback.Foreign)
-    read = fallback.vocabulary if foreign else read_vocabulary
-    return read(checkpoint.folder, plan.model.vocabulary)
-
-
-def check_tensors(checkpoint: Checkpoint) -> None:
-    """Raise BadInput when a tensor that a GGUF needs is missing or has another shape."""
-    match_tensors(checkpoint, find_family(checkpoint.config).wanted(checkpoint.config))
-
-
-def write_exact(work: Work, family: Family, vocabulary: Vocabulary) -> Paths:
-    """Write the GGUFs in float types, straight from the checkpoint; return their paths."""
-    checkpoint, plan = work.checkpoint, work.plan
-    foreign = isinstance(family, fallback.Foreign)
-    if foreign and (checkpoint.source.adapters or checkpoint.source.apart):
-        raise BadInput(
-            f"llama.cpp's own converter, which a {family.architecture!r} model needs, merges no"
-            " LoRA",
-            "merge it with PEFT first, and convert the merged model",
-        )
-    check_tensors(checkpoint)
+def write_exact(work: Work, origin: Origin) -> Paths:
+    """Write the GGUFs that lose nothing, straight from the origin; return their paths."""
+    origin.check()
     asked = [a.quantisation for a in work.plan.of(ArtifactPlan)]
-
-    def write(kind: Quantisation, path: Path) -> None:
-        if foreign:
-            work.progress.stage(f"writing {kind.name} with llama.cpp's own converter", 1)
-            fallback.convert(checkpoint.folder, path, kind)
-            return
-        work.progress.stage(f"writing {kind.name}", _float_bytes(plan, kind), bytes_=True)
-        advance = work.progress.advance
-        write_gguf(path, checkpoint, family, plan.model, vocabulary, kind, advance)
-
     written = {}
-    for kind in exact_kinds(checkpoint, plan):
+    for kind in exact_kinds(origin, work.plan):
         if kind in asked:
             written[kind] = work.folder / work.file_name(f"{kind.name}.gguf")
-            write(kind, written[kind])
+            origin.write(kind, written[kind], work.progress)
         else:
-            written[kind] = cache.get(
+            written[kind] = origin.file or cache.get(
                 cache.key(replace(work.source, apart=()), kind.name),
-                lambda path, kind=kind: write(kind, path),  # type: ignore[misc]
+                lambda path, kind=kind: origin.write(kind, path, work.progress),  # type: ignore[misc]
             )
     return written
 
 
-def write_adapters(work: Work, family: Family) -> list[Path]:
+def write_adapters(work: Work) -> list[Path]:
     """Write the LoRAs that stay files of their own; return their paths."""
+    family = find_family(work.checkpoint.config)
     apart = work.checkpoint.source.apart
     made = adapter.paths(apart, work.folder)
     for path, one in zip(made, apart, strict=True):
@@ -141,8 +103,8 @@ def write_adapters(work: Work, family: Family) -> list[Path]:
     return made
 
 
-def quantise_all(work: Work, exact: Paths) -> tuple[list[ArtifactPlan], Paths]:
-    """Quantise the first float GGUF to every type asked for; return all artifacts and their paths.
+def quantise_all(work: Work, origin: Origin, exact: Paths) -> tuple[list[ArtifactPlan], Paths]:
+    """Quantise the first exact GGUF to every type asked for; return all artifacts and their paths.
 
     The plan of a GGUF of a given size is that of the types that were measured to be best.
     """
@@ -154,9 +116,13 @@ def quantise_all(work: Work, exact: Paths) -> tuple[list[ArtifactPlan], Paths]:
         kind, types = plan.quantisation, None
         paths[kind] = exact.get(kind) or work.folder / work.file_name(f"{kind.name}.gguf")
         if kind is FIT:
-            types, planned[i] = fit(work, source, calibrated)
-        if kind.quantised:
-            _quantise(work, source, paths[kind], planned[i], types, matrix)
+            types, planned[i] = fit(work, origin.kind, source, calibrated)
+        if kind not in exact:
+            work.progress.stage(f"quantising to {kind.name}", len(plan.tensors))
+            origin.quantise(
+                source, paths[kind], kind, work.job.threads, counting(work.progress),
+                types=types, importance=matrix,
+            )  # fmt: skip
     return planned, paths
 
 
@@ -167,9 +133,12 @@ def _calibrates(work: Work, planned: Sequence[ArtifactPlan]) -> bool:
 
 
 def fit(
-    work: Work, exact: Path, calibrated: Calibration | None
+    work: Work, kind: Quantisation, exact: Path, calibrated: Calibration | None
 ) -> tuple[dict[str, TensorType], ArtifactPlan]:
-    """Return the types that lose least within the plan's bytes, and the plan with these."""
+    """Return the types that lose least within the plan's bytes, and the plan with these.
+
+    ``exact``: the GGUF in the float type ``kind``.
+    """
     fitting, progress = work.plan.fitting, work.progress
     assert fitting
     progress.stage("measuring rounding errors", len(work.plan.model.tensors))
@@ -178,7 +147,7 @@ def fit(
     if calibrated and calibrated.windows:
         progress.stage("measuring sensitivity", len(sensitivity.groups(list(found))))
         weights = sensitivity.measure(
-            exact, native_kind(work.checkpoint), found, calibrated.windows[: sensitivity.WINDOWS],
+            exact, kind, found, calibrated.windows[: sensitivity.WINDOWS],
             work.engines.open, work.folder, work.job.threads, progress.advance,
         )  # fmt: skip
         found = losses.weigh(found, weights)
@@ -186,44 +155,17 @@ def fit(
     return types, row.artifact
 
 
-def _quantise(
-    work: Work,
-    source: Path,
-    target: Path,
-    planned: ArtifactPlan,
-    types: Mapping[str, TensorType] | None,
-    matrix: Path | None,
-) -> None:
-    kind = planned.quantisation
-    work.progress.stage(f"quantising to {kind.name}", len(planned.tensors))
-    done = 0
-
-    def on_tensor(begun: int, _all: int) -> None:
-        nonlocal done
-        work.progress.advance(begun - done)
-        done = begun
-
-    run = fallback.quantiser(find_family(work.checkpoint.config))
-    run(source, target, kind, work.job.threads, on_tensor, types=types, importance=matrix)
-
-
 def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:
     """Compare every file with the checkpoint's own forward pass; return the certificates."""
     return {kind: work.certifier.certify(path, kind) for kind, path in {**exact, **paths}.items()}
 
 
-def write_modelfile(
-    path: Path, context: int, vocabulary: Vocabulary, adapters: Sequence[Path]
-) -> Path:
+def write_modelfile(path: Path, context: int, chat: Chat, adapters: Sequence[Path]) -> Path:
     """Write the Modelfile beside a GGUF and its LoRAs; return its path."""
-    special = vocabulary.special
-    end = special.special_token_ids.get("eos")
-    text = vocabulary.tokens[end].decode(errors="replace") if end is not None else ""
-    template = special.chat_template if isinstance(special.chat_template, str) else None
+    names = [a.name for a in adapters]
     target = path.with_suffix(".Modelfile")
-    target.write_text(
-        modelfile(path.name, context, template, text, [a.name for a in adapters]), encoding="utf-8"
-    )
+    text = modelfile(path.name, context, chat.template, chat.end, names)
+    target.write_text(text, encoding="utf-8")
     return target
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,7 @@ from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.tensors import read_index
 from pitool.convert import cache
-from pitool.convert.gguf import llama_quantise, quantise
-from pitool.convert.gguf.families.base import Family, Layers, Sizes, Wanted, with_defaults
+from pitool.convert.gguf.families.base import Layers, Sizes, Wanted, with_defaults
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.errors import BadInput, MissingPart, PitoolError
 from pitool.spec.formats import Quantisation
@@ -84,14 +83,6 @@ class Foreign:
     def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:
         """Yield nothing: the converter writes it."""
         yield from ()
-
-
-def quantiser(family: Family) -> Callable[..., None]:
-    """Return what quantises a GGUF of a family; see ``quantise.quantise``.
-
-    Of a foreign one only llama.cpp itself knows which tensor gets which type.
-    """
-    return llama_quantise.quantise if isinstance(family, Foreign) else quantise.quantise
 
 
 def find_foreign(config: Config) -> Foreign:

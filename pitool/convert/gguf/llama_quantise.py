@@ -119,6 +119,7 @@ def main(order: dict[str, Any]) -> int:
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = order["type"]
     params.nthread = order["threads"]
+    params.allow_requantize = True  # whether it is wise was asked before
     overrides = (llama_cpp.llama_model_tensor_override * (len(order["types"]) + 1))()
     for entry, (pattern, number) in zip(overrides, order["types"], strict=False):
         entry.pattern, entry.type = pattern.encode(), number

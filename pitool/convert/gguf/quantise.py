@@ -8,6 +8,7 @@ acts within one.
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import struct
 from collections import deque
@@ -25,7 +26,7 @@ from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
 from pitool.spec import gguf
-from pitool.spec.formats import Quantisation, TensorType
+from pitool.spec.formats import QUANTISATIONS, Quantisation, TensorType
 from pitool.spec.gguf import ALIGNMENT, Header, StoredTensor, padded
 from pitool.spec.quantisation import TypedTensor, assign_types
 from pitool.spec.shapes import header_shape
@@ -73,6 +74,13 @@ def quantise(
         file.write(b"\0" * (-file.tell() % ALIGNMENT))
         file.flush()
         os.fsync(file.fileno())
+
+
+def header_bytes(header: Header) -> int:
+    """Return the bytes before the tensors of what is made of a GGUF, the same for every type."""
+    file, kind = io.BytesIO(), QUANTISATIONS["F16"]
+    _write_header(file, header, kind, list(assign_types(header_shape(header), kind)))
+    return file.tell()
 
 
 def _write_header(

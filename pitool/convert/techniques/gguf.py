@@ -6,12 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pitool.convert.gguf import importance
-from pitool.convert.gguf.fallback import Foreign, quantiser
-from pitool.convert.gguf.fallback import convert as convert_foreign
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
-from pitool.convert.gguf.vocabulary import read_vocabulary
-from pitool.convert.gguf.writer import write_gguf
+from pitool.convert.gguf.origins import find_origin
 from pitool.convert.techniques.base import Made, Need, Technique
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput
@@ -48,18 +43,7 @@ def exact(bench: Workbench) -> Path:
 
 def write_float(kind: str, bench: Workbench, path: Path) -> Path:
     """Write the checkpoint as a GGUF in a float type; return the path."""
-    checkpoint = bench.checkpoint
-    family = find_family(checkpoint.config)
-    if isinstance(family, Foreign):
-        bench.progress.stage(f"writing {kind} with llama.cpp's own converter", 1)
-        convert_foreign(checkpoint.folder, path, find_quantisation(kind))
-        return path
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(checkpoint.folder, shape.vocabulary)
-    width = 4 if kind == "F32" else 2
-    bench.progress.stage(f"writing {kind}", shape.parameters * width, bytes_=True)
-    quantisation, advance = find_quantisation(kind), bench.progress.advance
-    write_gguf(path, checkpoint, family, shape, vocabulary, quantisation, advance)
+    find_origin(bench.checkpoint).write(find_quantisation(kind), path, bench.progress)
     return path
 
 
@@ -71,7 +55,7 @@ def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Made:
         matrix = bench.once(IMPORTANCE, lambda path: _collect(bench, source, path))
     target = bench.folder / f"{kind}.gguf"
     bench.progress.stage(f"quantising to {kind}", 1)
-    run = quantiser(find_family(bench.checkpoint.config))
+    run = find_origin(bench.checkpoint).quantise
     run(source, target, find_quantisation(kind), bench.threads, importance=matrix)
     return Made("gguf", target)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-from pitool.checkpoint.config import Config
+from pitool.checkpoint.config import GGUF, Config
 from pitool.convert.gguf.families.base import Family
 
 _FILES = {"gemma3_text": "gemma3"}
@@ -35,14 +35,24 @@ FAMILIES = {
 
 
 def find_family(config: Config) -> Family:
-    """Return the native family of a checkpoint, or that of llama.cpp's own converter.
+    """Return the native family of a checkpoint, that of a GGUF, or of llama.cpp's own converter.
 
     BadInput or MissingPart when neither can convert it.
     """
     name = config.model_type
+    if name == GGUF:
+        from pitool.convert.gguf.stored import Stored
+
+        return Stored(config.path)
     if name not in FAMILIES:
         from pitool.convert.gguf.fallback import find_foreign
 
         return find_foreign(config)
     family: Family = importlib.import_module(FAMILIES[name]).FAMILY
     return family
+
+
+def architectures() -> frozenset[str]:
+    """Return GGUF's names of the architectures of all families."""
+    modules = (importlib.import_module(name) for name in FAMILIES.values())
+    return frozenset(module.FAMILY.architecture for module in modules)
