@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Markdown
 
 from pitool.errors import BadInput, DoesNotFit
 from pitool.spec.bundles import Runnable
@@ -19,6 +18,7 @@ from pitool.tui.session import Load
 from pitool.tui.status import Phase
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.prompt import Prompt
+from pitool.tui.widgets.prose import Prose
 
 from .helpers import KILLED, Dying, Halting, Loader, Tracked, settled, shown, type_in, until
 
@@ -57,7 +57,7 @@ async def test_choose_load_ask(tmp_path: Path) -> None:
         assert "memory 1.24 of 2.04 GB" in text
         assert "● ready" in text
         assert app.screen.query_one(Prompt).text == ""
-        assert app.screen.query_one(Markdown).source == demo.ANSWER
+        assert app.screen.query_one(Prose).source == demo.ANSWER
 
 
 async def test_escape_stops_and_keeps_the_partial_answer(runnable: Runnable) -> None:

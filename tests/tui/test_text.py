@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,19 @@ def test_attachment(tmp_path: Path) -> None:
         attach(tmp_path / "big.txt")
     with pytest.raises(BadInput, match="cannot be read"):
         attach(tmp_path)
+
+
+@given(st.integers(1, 997), st.sampled_from(["x" * 9000, "word " * 1800, "line\n" * 1800]))
+def test_pieces_stay_small_without_any_good_place(step: int, text: str) -> None:
+    found = pieces(text, step)
+    assert max(map(len, found)) <= segments.MOST + step
+    assert "".join(found) == text
+
+
+def test_a_piece_that_goes_on_with_the_one_before_is_not_apart() -> None:
+    code = "```python\n" + "x = 1\n" * 400 + "```\n\n"
+    text = "One.\n\n" * 200 + "- item\n" * 200 + "\n\nEnd of it.\n\n" + code + "End."
+    begun = [piece for piece in Segmenter().feed(text) if piece.begins]
+    for before, piece in pairwise(begun):
+        assert piece.apart == before.text.endswith("\n\n")
+    assert {piece.apart for piece in begun} == {False, True}

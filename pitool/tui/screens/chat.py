@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Markdown, TextArea
+from textual.widgets import Footer, TextArea
 
 from pitool.device.sensors import Reading
 from pitool.errors import PitoolError
@@ -25,6 +25,7 @@ from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.prompt import Prompt
+from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.stats import StatsLine
 
 if TYPE_CHECKING:
@@ -185,10 +186,10 @@ class ChatScreen(Screen[None]):
     def _move_completion(self, event: MoveCompletion) -> None:
         self.query_one(CompletionList).move(event.step)
 
-    @on(Markdown.LinkClicked)
-    def _show_link(self, event: Markdown.LinkClicked) -> None:
+    @on(Prose.Link)
+    def _show_link(self, event: Prose.Link) -> None:
         # A board has no browser, and over SSH one would take the terminal.
-        self.notify(event.href, title="Link", markup=False)
+        self.notify(event.target, title="Link", markup=False)
 
     def attach(self, attachment: Attachment) -> None:
         """Have a file sent with the next question."""

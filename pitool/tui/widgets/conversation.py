@@ -70,7 +70,7 @@ class ConversationView(VerticalScroll, can_focus=True):
             self.anchor()  # again, wherever the user had scrolled to
         for widget in self._widgets[-max(GROWING, len(added)) :]:
             if isinstance(widget, AnswerRow):
-                await widget.catch_up()
+                widget.catch_up()
         self.query_one(Earlier).count(self._first)
         self._greet(status)
 
@@ -108,7 +108,7 @@ class ConversationView(VerticalScroll, can_focus=True):
         await self.query_one("#rows").mount_all(widgets, after=self.query_one(Earlier))
         for widget in widgets:
             if isinstance(widget, AnswerRow):
-                await widget.catch_up()
+                widget.catch_up()
         self.query_one(Earlier).count(first)
         self.call_after_refresh(
             lambda: self.scroll_to(y=self.max_scroll_y - below, animate=False, immediate=True)

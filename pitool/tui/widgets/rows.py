@@ -8,15 +8,18 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from pitool.store.conversation import Answer, Notice, Question, Row
 from pitool.tui import figures
-from pitool.tui.segments import Piece, Segmenter
 from pitool.tui.thinking import Parts, split
+from pitool.tui.widgets.prose import Prose
 
 LONG_QUESTION = 16
 """Lines of a question that are shown: a file that goes with it may have thousands."""
+
+GROWING = "…"
+"""Stands for the figures while an answer is written."""
 
 _ENDS = {
     "stop": "",
@@ -88,47 +91,44 @@ class Thinking(Vertical):
 
     DEFAULT_CSS = """
     Thinking {
-        height: auto; padding: 0 1 0 2;
+        height: auto; padding: 0 1 0 2; display: none;
         #fold { color: $foreground 60%; text-style: italic; }
-        Markdown { color: $foreground 60%; margin: 0 0 0 2; padding: 0; background: transparent; }
+        Prose { color: $foreground 60%; display: none; }
     }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._last = ("", True, False)
-        self._shown = 0
+        self._fold, self._prose = Static(id="fold"), Prose()
+        self._last = ""
 
     def compose(self) -> ComposeResult:
         """Lay out the line above the text."""
-        yield Static(id="fold")
-        yield Markdown(open_links=False)
+        yield self._fold
+        yield self._prose
 
-    async def show(self, parts: Parts, *, unfolded: bool) -> None:
+    def show(self, parts: Parts, *, unfolded: bool) -> None:
         """Show thinking that grows; folded it costs nothing."""
-        if (parts.thinking, parts.thought, unfolded) == self._last:
+        self.display = bool(parts.thinking)
+        if not parts.thinking:
             return
-        self._last = (parts.thinking, parts.thought, unfolded)
         words = len(parts.thinking.split())
         what = f"thought for {words} words" if parts.thought else f"thinking, {words} words so far"
-        sign = "▾" if unfolded else "▸"
-        self.query_one("#fold", Static).update(Content(f"{sign} {what}"))
-        markdown = self.query_one(Markdown)
-        markdown.display = unfolded
-        if unfolded and (new := parts.thinking[self._shown :]):
-            self._shown = len(parts.thinking)
-            await markdown.append(new)
+        line = f"{'▾' if unfolded else '▸'} {what}"
+        if line != self._last:
+            self._last = line
+            self._fold.update(Content(line), layout=False)
+        self._prose.display = unfolded
+        if unfolded:
+            self._prose.become(parts.thinking)
 
 
 class AnswerRow(Vertical):
-    """What the model wrote, in Markdown; grows by appending, the finished blocks stay."""
+    """What the model wrote, in Markdown; what is shown already is not touched when it grows."""
 
     DEFAULT_CSS = """
     AnswerRow {
         height: auto; margin: 1 1 0 1;
-        #pieces { height: auto; }
-        #pieces Markdown { padding: 0 1 0 2; background: transparent; }
-        MarkdownFence { margin: 1 0; background: $surface; }
         .caption { padding: 0 2; color: $foreground 60%; }
     }
     """
@@ -137,48 +137,35 @@ class AnswerRow(Vertical):
         super().__init__()
         self.row = row
         self.unfolded = False
-        self._shown = ""
-        self._segmenter = Segmenter()
-        self._last: Markdown | None = None
-        self._thinking: Thinking | None = None
+        self._thinking, self._prose = Thinking(), Prose()
+        self._caption = Static(Content(GROWING), classes="caption")
+        self._shown: tuple[int, str | None, bool] = (0, None, False)
+        self._words = GROWING
 
     def compose(self) -> ComposeResult:
         """Lay out the text and the line of figures below it."""
-        yield Vertical(id="pieces")
-        yield Static(Content("…"), classes="caption")
+        yield self._thinking
+        yield self._prose
+        yield self._caption
 
-    async def catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Show what came since the last time."""
         finish, text = self.row.finish, self.row.text  # in this order: the text is then whole
+        if (now := (len(text), finish, self.unfolded)) == self._shown:
+            return
+        self._shown = now
         parts = split(text)
-        if parts.thinking:
-            if self._thinking is None:
-                self._thinking = Thinking()
-                await self.mount(self._thinking, before=0)
-            await self._thinking.show(parts, unfolded=self.unfolded)
-        if not parts.answer.startswith(self._shown):
-            await self._begin_again()  # what looked like the answer was thinking
-        if new := parts.answer[len(self._shown) :]:
-            self._shown = parts.answer
-            for piece in self._segmenter.feed(new):
-                await self._add(piece)
-        words = caption(self.row) if finish else "…"
-        self.query_one(".caption", Static).update(Content(words))
-
-    async def _begin_again(self) -> None:
-        await self.query_one("#pieces").remove_children()
-        self._shown, self._segmenter, self._last = "", Segmenter(), None
-
-    async def _add(self, piece: Piece) -> None:
-        if piece.begins or self._last is None:
-            self._last = Markdown(open_links=False)
-            await self.query_one("#pieces").mount(self._last)
-        await self._last.append(piece.text)
+        self._thinking.show(parts, unfolded=self.unfolded)
+        self._prose.become(parts.answer)  # what looked like the answer may have been thinking
+        words = caption(self.row) if finish else GROWING
+        if words != self._words:
+            self._words = words
+            self._caption.update(Content(words))
 
     def unfold(self, unfolded: bool) -> None:
         """Unfold the thinking, or fold it."""
         self.unfolded = unfolded
-        self.call_later(self.catch_up)
+        self.catch_up()
 
     def on_click(self, event: events.Click) -> None:
         """Fold or unfold by a click on the thinking."""

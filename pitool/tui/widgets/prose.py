@@ -1,0 +1,128 @@
+"""A text in Markdown that grows: one widget, of which only the lines in sight are drawn.
+
+What a step costs does not depend on the length of the text: only its last piece is parsed and
+wrapped again, and a layout sees a single widget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.selection import Selection
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import Visual
+from textual.widget import Widget
+
+from pitool.tui.markdown import Laid, blocks, lines
+from pitool.tui.segments import Segmenter
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A part of the text that is parsed by itself; only the last one grows."""
+
+    apart: bool
+    text: str = ""
+    laid: list[Laid] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.text += text
+        self.laid = blocks(self.text, apart=self.apart)
+
+
+class Prose(Widget):
+    """Shows Markdown that is appended to; text can be selected, and links post ``Link``."""
+
+    DEFAULT_CSS = """
+    Prose { height: auto; padding: 0 1 0 2; text-wrap: nowrap; }
+    """
+
+    @dataclass
+    class Link(Message):
+        """The user clicked a link."""
+
+        target: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.source = ""
+        self._segmenter = Segmenter()
+        self._pieces: list[_Piece] = []
+        self._width = 0
+        self._lines: list[Content] = []
+        self._finished = 0
+
+    def clear(self) -> None:
+        """Begin with an empty text again."""
+        self._begin()
+        self.refresh(layout=True)
+
+    def become(self, text: str) -> None:
+        """Show a text: what is new of it, or all where it does not go on from what is shown."""
+        if not text.startswith(self.source):
+            self.clear()
+        if len(text) > len(self.source):
+            self.append(text[len(self.source) :])
+
+    def append(self, text: str) -> None:
+        """Show more."""
+        self.source += text
+        for piece in self._segmenter.feed(text):
+            if piece.begins or not self._pieces:
+                self._close_piece()
+                self._pieces.append(_Piece(piece.apart))
+            self._pieces[-1].add(piece.text)
+        before = len(self._lines)
+        self._lay_out_last()
+        self.refresh(layout=len(self._lines) != before)
+
+    def _close_piece(self) -> None:
+        """Take the lines of the last piece as they are."""
+        self._lay_out_last()
+        self._finished = len(self._lines)
+
+    def _lay_out_last(self) -> None:
+        if self._pieces and self._width:
+            self._lines[self._finished :] = lines(self._pieces[-1].laid, self._width)
+
+    def _lay_out(self, width: int) -> list[Content]:
+        """Return all lines; all pieces are wrapped again where the width is another one."""
+        if width != self._width:
+            self._width, self._lines, self._finished = width, [], 0
+            for piece in self._pieces:
+                self._finished = len(self._lines)
+                self._lines += lines(piece.laid, width)
+        return self._lines
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
+        """Return the number of lines at a width."""
+        return len(self._lay_out(width)) if width else 0
+
+    def render_line(self, y: int) -> Strip:
+        """Draw a line."""
+        width, found = self.size.width, self._lay_out(self.size.width)
+        line = found[y] if y < len(found) else Content()
+        if (chosen := self.text_selection) and (span := chosen.get_span(y)):
+            start, end = span
+            style = Style.from_styles(self.screen.get_component_styles("screen--selection"))
+            line = line.stylize(style, start, None if end == -1 else end)
+        strips = Visual.to_strips(
+            self, line, width, 1, self.visual_style, apply_selection=False, pad=True
+        )
+        return strips[0].apply_offsets(0, y) if strips else Strip.blank(width)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """Return the lines that are selected, as they are shown."""
+        text = "\n".join(line.plain.rstrip() for line in self._lines)
+        return selection.extract(text), "\n"
+
+    def action_link(self, target: str) -> None:
+        """Say which link was clicked."""
+        self.post_message(self.Link(target))
