@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput
 from pitool.spec.files import what_is
 
@@ -32,11 +34,14 @@ class Config:
     """``config.json`` of a checkpoint folder.
 
     Getters raise BadInput with the key's name when a value is missing or absurd, because what
-    follows from it would be sizes of arrays.
+    follows from it would be sizes of arrays. ``tensors``: by the headers of weights that are not in
+    the folder yet, where they were read.
     """
 
-    def __init__(self, values: dict[str, Any], path: Path) -> None:
-        self.values, self.path = values, path
+    def __init__(
+        self, values: dict[str, Any], path: Path, tensors: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.values, self.path, self.tensors = values, path, tensors
 
     @property
     def model_type(self) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pitool.checkpoint import hub
-from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
 from pitool.cli.plan_request import find_places
 from pitool.convert.gguf import calibrate, stored
@@ -16,6 +15,7 @@ from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, make_plan, split_formats
+from pitool.convert.settings import read_settings
 from pitool.errors import UsageError
 from pitool.spec.bundles import default_folder
 from pitool.spec.files import what_is
@@ -67,7 +67,7 @@ class Request:
         gguf, onnx = self._quantisations()
         recipe = self.recipe
         plan = make_plan(
-            read_config(self.source.folder),
+            read_settings(self.source),
             self.tier_name,
             self.tier,
             gguf,

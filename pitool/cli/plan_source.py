@@ -56,11 +56,11 @@ def _bundle(path: Path) -> Subject:
 
 def _checkpoint(model: str | None, tier: str | None) -> Subject:
     from pitool.checkpoint import hub
-    from pitool.checkpoint.config import read_config
     from pitool.checkpoint.source import find_source
     from pitool.cli import show
     from pitool.convert.gguf.families import find_family
     from pitool.convert.gguf.families.base import model_shape
+    from pitool.convert.settings import read_settings
 
     tier = tier or next(reversed(list(_default_tiers())))
     source = find_source(model, tier)
@@ -68,7 +68,7 @@ def _checkpoint(model: str | None, tier: str | None) -> Subject:
         show.talk(f"reading the settings of {source.id} from the hub")
         source = hub.fetch_settings(source)
     assert source.folder
-    config = read_config(source.folder)
+    config = read_settings(source)
     return Subject(source.id, model_shape(find_family(config), config))
 
 

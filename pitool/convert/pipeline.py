@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from pitool.checkpoint import hub
-from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert import cache
 from pitool.convert.certifier import Certifier
@@ -20,6 +19,7 @@ from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
+from pitool.convert.settings import read_settings
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.work import Engines, Job, Maker, Work
 from pitool.spec import manifest
@@ -71,7 +71,7 @@ def download(source: Source, progress: Progress) -> Source:
     source = source if source.folder else hub.fetch_settings(source)
     if remote := hub.read_remote(source):
         assert source.folder
-        config = read_config(source.folder)
+        config = read_settings(source)
         find_origin(Checkpoint(source, source.folder, config, remote.tensors)).check()
         check_disk([(hub.cache_folder(), remote.bytes)])
         progress.stage(f"downloading {source.id}", remote.bytes, bytes_=True)

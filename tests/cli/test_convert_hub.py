@@ -9,11 +9,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pitool.checkpoint.tensors import read_index
 from pitool.spec import manifest
 from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import write_checkpoint
@@ -170,6 +172,26 @@ def test_a_dry_run_fetches_no_weights(pitool: Pitool, hub: Hub) -> None:
     result = pitool(*ORDER, "--dry-run", "--json")
     assert json.loads(result.out)["source"] == ID
     assert not hub.bytes_of("model.safetensors")
+
+
+def test_another_architecture_is_planned_by_the_headers_on_the_hub(
+    pitool: Pitool, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    source = tmp_path / "sdist" / "vendor" / "llama.cpp"
+    (source / "conversion").mkdir(parents=True)
+    (source / "conversion" / "__init__.py").write_text('T = {\n    "BloomForCausalLM": "bloom",\n}')
+    (source / "convert_hf_to_gguf.py").touch()
+    monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path / "sdist"))
+    settings = hub.folder / "config.json"
+    values = json.loads(settings.read_text())
+    values |= {"model_type": "bloom", "architectures": ["BloomForCausalLM"]}
+    settings.write_text(json.dumps(values))
+    result = pitool(*ORDER, "--dry-run", "--json")
+    assert result.code == 0, result.err
+    weights = sum(prod(t.shape) for t in read_index(hub.folder).values())
+    assert json.loads(result.out)["parameters"] == weights
+    assert {r for _, _, r in hub.bytes_of("model.safetensors")} == {"bytes=0-100000"}
 
 
 def test_weights_of_another_shape_are_not_fetched(pitool: Pitool, hub: Hub) -> None:

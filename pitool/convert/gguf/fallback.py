@@ -77,7 +77,7 @@ class Foreign:
         names = get_tensor_name_map(MODEL_ARCH.LLAMA, self.sizes(config).layers)
         return [
             Wanted(TensorShape(names.get_name(name, (".weight", ".bias")) or name, t.shape), name)
-            for name, t in read_index(config.path.parent).items()
+            for name, t in (config.tensors or read_index(config.path.parent)).items()
         ]
 
     def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:

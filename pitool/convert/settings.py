@@ -1,0 +1,22 @@
+"""The settings of a source as a plan needs them, before its weights are on this machine."""
+
+from __future__ import annotations
+
+from pitool.checkpoint import hub
+from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.source import Source
+from pitool.convert.gguf.families import FAMILIES
+
+
+def read_settings(source: Source) -> Config:
+    """Return the settings of a source whose folder is known.
+
+    A family tells its tensors from the settings; of a model that is none, the headers of the
+    weights do, which are read from the hub by range requests.
+    """
+    assert source.folder
+    config = read_config(source.folder)
+    if source.revision is not None and config.model_type not in FAMILIES:
+        remote = hub.read_remote(source)
+        return Config(config.values, config.path, remote.tensors) if remote else config
+    return config
