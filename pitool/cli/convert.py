@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--board", metavar="BOARD", help="Plan for one board of that RAM, such as pi5.")
 @click.option("--profile", metavar="NAME", help="conservative, balanced (default), aggressive.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
-@click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or Q8_0,INT4; auto picks.")
+@click.option(
+    "--quant", metavar="NAMES", help="Q4_K_M or Q8_0,INT4 or a technique of the lab; auto picks."
+)
 @click.option("--size", metavar="SIZE", help="A GGUF of at most so much, such as 1.9gb.")
 @click.option("--fit", is_flag=True, help="A GGUF as large as the board has room for.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Make only this format.")
@@ -57,6 +59,7 @@ def command(**options: Any) -> None:
     Example:
       pitool convert sample --ram 1gb
       pitool convert Qwen/Qwen2.5-1.5B-Instruct --ram 2gb --quant Q4_K_M
+      pitool convert ./model --ram 4gb --quant gptq-int4 --calibration notes.txt
       pitool convert model-F16.gguf --ram 2gb --quant Q4_K_M,Q8_0
       pitool convert ./model --ram 4gb --size 1.9gb --calibration notes.txt
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb

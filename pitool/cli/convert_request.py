@@ -14,7 +14,7 @@ from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
-from pitool.convert.plan import ConvertPlan, make_plan, split_formats
+from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
 from pitool.convert.settings import read_settings
 from pitool.errors import UsageError
 from pitool.spec.bundles import default_folder
@@ -64,24 +64,24 @@ class Request:
     def plan(self) -> ConvertPlan:
         """Return the plan; DoesNotFit with the numbers where there is none."""
         assert self.source.folder
-        gguf, onnx = self._quantisations()
-        recipe = self.recipe
+        names, recipe = self._names(), self.recipe
         plan = make_plan(
             read_settings(self.source),
             self.tier_name,
             self.tier,
-            gguf,
+            names.gguf,
             self.options["context"] or (recipe.context if recipe else None),
-            onnx=onnx,
+            onnx=names.onnx,
+            techniques=names.techniques,
             size=self.size,
             importance=self.options["calibration"] != NONE,
             profile=self.profile,
             place=self.place,
         )
-        return replace(plan, header=header_of(self.source)) if gguf else plan
+        return replace(plan, header=header_of(self.source)) if names.gguf else plan
 
-    def _quantisations(self) -> tuple[str, str]:
-        """Return the quantisations of GGUF and those of ONNX: names, ``auto`` or nothing."""
+    def _names(self) -> Names:
+        """Return the quantisations that are asked for: names, ``auto`` or nothing."""
         quant, format_ = self.options["quant"], self.options["format_"]
         sized = self.options["fit"] or self.size is not None
         only = "--size and --fit are" if sized else self._only_gguf()
@@ -90,19 +90,31 @@ class Request:
         if not sized and only:
             format_ = "gguf"
         if quant and quant.lower() != AUTO:
-            gguf, onnx = split_formats(f"{quant},{FIT.name}" if sized else quant)
-            if other := {"gguf": onnx, "onnx": gguf}.get(format_ or ""):
+            names = split_names(f"{quant},{FIT.name}" if sized else quant)
+            others = {"gguf": names.onnx or names.techniques, "onnx": names.gguf}
+            if other := others.get(format_ or ""):
                 raise UsageError(
                     f"--format {format_} has no quantisation {other}",
                     "leave out --format or the name",
                 )
-            return gguf, onnx
+            return names
         if sized:
-            return FIT.name, ""
+            return Names(FIT.name, "", "")
+        return self._chosen(format_, auto=bool(quant))
+
+    def _chosen(self, format_: str | None, *, auto: bool) -> Names:
+        """Return what the recipe names, and ``auto`` for the formats of which it names none."""
         recipe = self.recipe
         formats = (format_,) if format_ else recipe.formats if recipe else FORMATS
-        named = recipe.quantisation if recipe and not quant else AUTO
-        return named if "gguf" in formats else "", AUTO if "onnx" in formats else ""
+        named = Names("", "", "")
+        if recipe and not auto and recipe.quantisation != AUTO:
+            named = split_names(recipe.quantisation)
+        onnx = named.onnx or ("" if named.techniques else AUTO)
+        return Names(
+            (named.gguf or AUTO) if "gguf" in formats else "",
+            onnx if "onnx" in formats else "",
+            named.techniques if "onnx" in formats else "",
+        )
 
     def _only_gguf(self) -> str:
         """Return what stands against ONNX, to be followed by ``for GGUF``, or nothing."""

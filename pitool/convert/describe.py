@@ -117,6 +117,12 @@ def artifact(
     )
 
 
+def graph_first(folder: Path) -> list[Path]:
+    """Return the files of an ONNX folder in the manifest's order."""
+    files = sorted(folder.rglob("*"), key=lambda path: (path.suffix != ".onnx", path))
+    return [path for path in files if path.is_file()]
+
+
 def versions() -> dict[str, str]:
     """Return the versions of pitool and of what it makes artifacts with."""
     packages = ("llama-cpp-python", "gguf", "numpy", "onnx", "onnxruntime")

@@ -1,7 +1,7 @@
 """The way from a checkpoint to a bundle.
 
 ``convert`` is the spine. Everything is written into a staging folder beside the target and
-appears under its name whole or not at all. A format is one row of ``MAKERS``.
+appears under its name whole or not at all. A kind of artifact is one row of ``MAKERS``.
 """
 
 from __future__ import annotations
@@ -21,17 +21,25 @@ from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
 from pitool.convert.settings import read_settings
 from pitool.convert.staging import Staging, check_disk
+from pitool.convert.techniques import artifacts as techniques
+from pitool.convert.techniques.planned import TechniquePlan
 from pitool.convert.work import Engines, Job, Maker, Work
 from pitool.spec import manifest
 from pitool.spec.bundles import Bundle
+from pitool.spec.plan import ArtifactPlan
+from pitool.spec.plan_onnx import OnnxPlan
 
-MAKERS: dict[str, Maker] = {gguf.FORMAT: gguf.MAKER, onnx.FORMAT: onnx.MAKER}
+MAKERS: dict[type, Maker] = {
+    ArtifactPlan: gguf.MAKER,
+    OnnxPlan: onnx.MAKER,
+    TechniquePlan: techniques.MAKER,
+}
 
 
 def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> Bundle:
     """Return the bundle made from a source by the plan; errors leave nothing behind."""
     checkpoint = open_checkpoint(download(source, progress))
-    makers = [MAKERS[name] for name in dict.fromkeys(a.format for a in job.plan.artifacts)]
+    makers = [MAKERS[kind] for kind in dict.fromkeys(map(type, job.plan.artifacts))]
     sizes = [maker.disk_bytes(checkpoint, job.plan) for maker in makers]
     check_disk(
         [

@@ -12,6 +12,8 @@ from pitool.convert.gguf.fitting import FIT, Fitting
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
 from pitool.convert.onnx.families import supported
+from pitool.convert.techniques import IMATRIX, TECHNIQUES
+from pitool.convert.techniques.planned import TechniquePlan, plan_technique
 from pitool.errors import UsageError
 from pitool.spec.formats import QUANTISATIONS, find_quantisation
 from pitool.spec.gguf import padded
@@ -26,7 +28,7 @@ from pitool.spec.shapes import header_tensors
 from pitool.spec.tables import names_in, nearest
 from pitool.spec.tiers import Tier
 
-P = TypeVar("P", ArtifactPlan, OnnxPlan)
+P = TypeVar("P", ArtifactPlan, OnnxPlan, TechniquePlan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,17 @@ class ConvertPlan:
         return self.header + sum(padded(t.bytes) for t in artifact.tensors)
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
-        """Return the artifacts of one format: ``ArtifactPlan`` for GGUF, or ``OnnxPlan``."""
-        return tuple(a for a in self.artifacts if isinstance(a, kind))
+        """Return the artifacts of one kind: ``ArtifactPlan`` for GGUF, or ``OnnxPlan``."""
+        return tuple(a for a in self.artifacts if type(a) is kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Quantisations by who makes them, each with commas between."""
+
+    gguf: str
+    onnx: str
+    techniques: str
 
 
 def make_plan(
@@ -68,6 +79,7 @@ def make_plan(
     context: int | None,
     *,
     onnx: str = "",
+    techniques: str = "",
     size: int | None = None,
     importance: bool = False,
     profile: Profile | None = None,
@@ -76,8 +88,9 @@ def make_plan(
     """Return the plan; DoesNotFit with the numbers when nothing that was asked for fits.
 
     ``quantisations`` of GGUF and those of ``onnx``: names separated by commas, or ``auto``, or
-    nothing; ``FIT`` of GGUF has ``size`` bytes at most, or what there is room for. ``importance``:
-    there will be an importance matrix. ``place``: one board instead of the smallest of the tier.
+    nothing; ``techniques`` of the lab: names; ``FIT`` of GGUF has ``size`` bytes at most, or what
+    there is room for. ``importance``: there will be an importance matrix. ``place``: one board
+    instead of the smallest of the tier.
     """
     family = find_family(config)
     model = model_shape(family, config)
@@ -93,10 +106,12 @@ def make_plan(
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)
     rows, reason = _gguf_rows(fitting, quantisations)
-    onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not rows)
+    made = [plan_technique(planner, place, config, name) for name in names_in(techniques)]
+    onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not (rows or made))
     artifacts: tuple[ArtifactPlan | OnnxPlan, ...] = (
         *(row.artifact for row in rows),
         *(row.artifact for row in onnx_rows),
+        *made,
     )
     if not artifacts:
         raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
@@ -135,17 +150,21 @@ def profile_load(profile: Profile, model: ModelShape, context: int | None) -> Lo
     return Load(wanted, micro_batch=profile.micro_batch, kv_type=profile.kv_type)
 
 
-def split_formats(quantisations: str) -> tuple[str, str]:
-    """Return the names of GGUF quantisations and those of ONNX ones, each with commas between.
+def split_names(quantisations: str) -> Names:
+    """Return the names by who makes them; UsageError names the nearest of all to another word.
 
-    UsageError names the nearest of all to one that is neither.
+    A technique that is a type of llama.cpp's is that of GGUF.
     """
-    sides: tuple[list[str], list[str]] = [], []
+    sides: tuple[list[str], list[str], list[str]] = [], [], []
     for name in names_in(quantisations):
-        is_onnx = is_onnx_quantisation(name)
-        if not is_onnx and name.upper() not in (*QUANTISATIONS, FIT.name):
-            known = [*QUANTISATIONS, *ONNX_QUANTISATIONS]
+        plain = name.lower().removesuffix(IMATRIX)
+        if is_onnx_quantisation(name):
+            sides[1].append(name)
+        elif plain.upper() in (*QUANTISATIONS, FIT.name):
+            sides[0].append(plain)
+        elif name.lower() in TECHNIQUES:
+            sides[2].append(name.lower())
+        else:
+            known = [*QUANTISATIONS, *ONNX_QUANTISATIONS, *map(str.upper, TECHNIQUES)]
             raise UsageError(f"there is no quantisation {name!r}", nearest(name.upper(), known))
-        sides[is_onnx].append(name)
-    gguf, onnx = (",".join(names) for names in sides)
-    return gguf, onnx
+    return Names(*(",".join(names) for names in sides))

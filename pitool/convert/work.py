@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
@@ -49,7 +49,8 @@ class Engines:
 class Work:
     """A conversion that has begun: artifacts are written into ``folder``.
 
-    ``source``: the checkpoint's files with their hashes.
+    ``source``: the checkpoint's files with their hashes. ``texts``: token windows that were read or
+    written to calibrate with, by ``Job.calibration``.
     """
 
     checkpoint: Checkpoint
@@ -59,6 +60,7 @@ class Work:
     engines: Engines
     progress: Progress
     certifier: Certifier
+    texts: dict[str, list[list[int]]] = field(default_factory=dict)
 
     @property
     def plan(self) -> ConvertPlan:

@@ -22,8 +22,9 @@ class Recipe:
     ``source``: hub id; ``revision``: commit or branch; ``licence``: SPDX identifier;
     ``parameters``: count of weights; ``tiers``: tiers it can be converted for without further
     flags; ``default_for``: tiers where it is what ``convert`` without a model makes;
-    ``quantisation``: GGUF quantisation, or ``auto``; ``context``: tokens; ``released``: YYYY-MM;
-    ``formats``: what is made of it.
+    ``quantisation``: names of quantisations or of the lab's techniques with commas between, or
+    ``auto``, which is also what formats without a name get; ``context``: tokens; ``released``:
+    YYYY-MM; ``formats``: what is made of it.
     """
 
     source: str

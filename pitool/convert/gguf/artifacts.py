@@ -30,7 +30,6 @@ from pitool.spec.formats import Quantisation, TensorType
 from pitool.spec.manifest import Artifact, Certificate
 from pitool.spec.plan import ArtifactPlan
 
-FORMAT = "gguf"
 Paths = dict[Quantisation, Path]
 
 

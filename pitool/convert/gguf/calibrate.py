@@ -50,16 +50,17 @@ def calibrate(work: Work, exact: Path) -> Calibration:
     """Return the calibration that the job asks for, on the float GGUF ``exact``."""
     asked, target = work.job.calibration, work.folder / IMPORTANCE
     file = Path(asked)
+    text: list[list[int]] = []
     if asked != SELF and _is_matrix(file):
-        matrix, windows = importance.read(file), []
+        matrix = importance.read(file)
     else:
-        windows = _windows(work, exact)
+        text = windows(work, exact)
         name = SELF if asked == SELF else file.name
-        work.progress.stage("collecting the importance matrix", len(windows))
+        work.progress.stage("collecting the importance matrix", len(text))
         with work.engines.calibrator(exact) as engine:
-            matrix = importance.collect(engine, windows, name, work.progress.advance)
+            matrix = importance.collect(engine, text, name, work.progress.advance)
     importance.write(target, matrix)
-    return Calibration(matrix, target, windows)
+    return Calibration(matrix, target, text)
 
 
 def _is_matrix(path: Path) -> bool:
@@ -67,22 +68,29 @@ def _is_matrix(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC or path.suffix in _OLD_KIND
 
 
-def _windows(work: Work, exact: Path) -> list[list[int]]:
+def windows(work: Work, exact: Path) -> list[list[int]]:
+    """Return the text to calibrate with in windows of token ids; ``exact``: a float GGUF."""
+    if work.job.calibration not in work.texts:
+        work.texts[work.job.calibration] = _find_text(work, exact)
+    return work.texts[work.job.calibration]
+
+
+def _find_text(work: Work, exact: Path) -> list[list[int]]:
     tokens = tokens_to_read(work.plan.model.parameters)
     asked = work.job.calibration
     if asked == SELF:
         work.progress.stage("letting the model write a text", tokens)
-        windows = work.engines.write_text(exact, tokens, work.progress.advance)
+        found = work.engines.write_text(exact, tokens, work.progress.advance)
     else:
         text = _read(Path(asked))
         with work.engines.open(exact, importance.WINDOW) as engine:
-            windows = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
-    if sum(map(len, windows)) < 2:
+            found = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
+    if sum(map(len, found)) < 2:
         raise BadInput(
             f"{asked!r} gives no text to calibrate with",
             "give a longer text, or --calibration none",
         )
-    return windows
+    return found
 
 
 def _read(path: Path) -> str:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.describe import artifact
+from pitool.convert.describe import artifact, graph_first
 from pitool.convert.onnx.export import export, write_exported
 from pitool.convert.onnx.families import supported
 from pitool.convert.onnx.writer import write_onnx
@@ -20,7 +20,6 @@ from pitool.spec.memory import Load
 from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
 from pitool.spec.plan_onnx import OnnxPlan, onnx_artifact
 
-FORMAT = "onnx"
 EXACT = ONNX_QUANTISATIONS["FP32"]
 
 
@@ -84,10 +83,9 @@ def _refer(work: Work, folders: Folders, load: Load) -> None:
 
 
 def _entry(work: Work, plan: OnnxPlan, folder: Path, certificate: Certificate) -> Artifact:
-    """Return the manifest's entry of a folder, the graph first."""
-    files = sorted(folder.iterdir(), key=lambda path: (path.suffix != ".onnx", path.name))
+    """Return the manifest's entry of a folder."""
     work.progress.stage(f"hashing ONNX {plan.quantisation.name}", 1)
-    made = artifact(work, plan, files, certificate)
+    made = artifact(work, plan, graph_first(folder), certificate)
     work.progress.advance(1)
     return made
 

@@ -13,6 +13,8 @@ from pitool.errors import UsageError
 from pitool.spec import tables
 
 BASELINE = "fp32"
+# Ends the name of a type of llama.cpp's that is made with an importance matrix.
+IMATRIX = "-imatrix"
 
 # Name -> module in this package, and the technique in it.
 TECHNIQUES: dict[str, tuple[str, str]] = {
@@ -52,7 +54,7 @@ TECHNIQUES: dict[str, tuple[str, str]] = {
     **{
         f"{kind}{suffix}": ("gguf", f"{kind.upper()}{suffix.upper().replace('-', '_')}")
         for kind in ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_nl", "q4_0", "q3_k_s", "q2_k")
-        for suffix in ("", "-imatrix")
+        for suffix in ("", IMATRIX)
     },
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.describe import versions
+from pitool.convert.describe import graph_first, versions
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.staging import Staging
@@ -89,8 +89,7 @@ def _place(entry: Path, target: Path) -> list[Path]:
     """Put a file or folder at ``target`` without doubling it where the disk allows; list files."""
     if entry.is_dir():
         shutil.copytree(entry, target, copy_function=_link)
-        graph_first = sorted(target.rglob("*"), key=lambda path: (path.suffix != ".onnx", path))
-        return [path for path in graph_first if path.is_file()]
+        return graph_first(target)
     _link(str(entry), str(target))
     return [target]
 

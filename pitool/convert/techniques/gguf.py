@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.origins import find_origin
+from pitool.convert.techniques import IMATRIX
 from pitool.convert.techniques.base import Made, Need, Technique
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput
@@ -14,7 +15,6 @@ from pitool.spec.formats import find_quantisation
 
 EXACT = "f32.gguf"
 IMPORTANCE = "importance.gguf"
-IMATRIX = "-imatrix"
 SOURCE = "llama.cpp, its K-quants and formats (ggml-quants.c)"
 EFFECTS = {
     "Q2_K": "2-bit levels in blocks of 16, scales and minima in superblocks of 256.",

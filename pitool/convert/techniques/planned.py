@@ -1,0 +1,57 @@
+"""A technique of the lab as part of a conversion: its plan, before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pitool.checkpoint.config import Config
+from pitool.convert.techniques import find_technique
+from pitool.convert.techniques.base import Need, Technique
+from pitool.convert.techniques.packed import unpackable
+from pitool.errors import BadInput, UsageError
+from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+from pitool.spec.plan import Place, Planner
+from pitool.spec.plan_onnx import OnnxPlan, onnx_artifact, onnx_remedies, onnx_row
+from pitool.spec.refusal import require
+
+# More bits than these are planned as 8-bit blocks.
+MOST_OF_FOUR = 5.5
+
+
+@dataclass(frozen=True, slots=True)
+class TechniquePlan(OnnxPlan):
+    """The plan of a technique's ONNX folder: that of the nearest quantisation, at least as large.
+
+    Its memory is computed from the graph when that is made.
+    """
+
+    technique: Technique = field(kw_only=True)
+
+
+def plan_technique(planner: Planner, place: Place, config: Config, name: str) -> TechniquePlan:
+    """Return the plan of a technique; DoesNotFit with the numbers where it does not.
+
+    UsageError for one that no runtime runs, BadInput for a model that its kernel does not take.
+    """
+    technique = find_technique(name)
+    if technique.kernel != "onnxruntime":
+        raise UsageError(
+            f"no runtime has a kernel for {technique.name}",
+            "take a technique that pitool compare --list says runs on onnxruntime",
+        )
+    if reason := unpackable(config):
+        raise BadInput(f"{technique.name} cannot be packed: {reason}", "take a GGUF quantisation")
+    nearest = "INT4_HEAD8" if technique.bits <= MOST_OF_FOUR else "INT8"
+    row = onnx_row(planner, ONNX_QUANTISATIONS[nearest], place)
+    kind = replace(ONNX_QUANTISATIONS[nearest], name=technique.name.upper())
+    plan = onnx_artifact(planner.subject.shape, kind, planner.load)
+    require(planner, replace(row, artifact=plan), onnx_remedies(planner, row))
+    return TechniquePlan(
+        kind, plan.context, plan.tensors, plan.memory, plan.load, plan.parameters,
+        technique=technique,
+    )  # fmt: skip
+
+
+def calibrates(plan: TechniquePlan) -> bool:
+    """Tell whether a technique reads a text."""
+    return Need.CALIBRATION in plan.technique.needs
