@@ -157,10 +157,10 @@ def split_names(quantisations: str) -> Names:
     """
     sides: tuple[list[str], list[str], list[str]] = [], [], []
     for name in names_in(quantisations):
-        plain = name.lower().removesuffix(IMATRIX)
+        plain = name.lower().removesuffix(IMATRIX).upper()
         if is_onnx_quantisation(name):
             sides[1].append(name)
-        elif plain.upper() in (*QUANTISATIONS, FIT.name):
+        elif plain in (*QUANTISATIONS, FIT.name):
             sides[0].append(plain)
         elif name.lower() in TECHNIQUES:
             sides[2].append(name.lower())

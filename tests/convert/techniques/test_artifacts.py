@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pitool.checkpoint.source import find_source
 from pitool.cli.main import cli
 from pitool.convert.plan import Names, split_names
 from pitool.convert.techniques import find_technique
@@ -108,14 +109,14 @@ def test_a_family_that_the_writer_does_not_know(tmp_path: Path) -> None:
 
 def test_words_are_sorted_by_who_makes_them() -> None:
     words = "Q4_K_M, int4_b128 ,GPTQ-int4,q6_k-imatrix,FP16,static-int8"
-    assert split_names(words) == Names("q4_k_m,q6_k", "int4_b128,FP16", "gptq-int4,static-int8")
+    assert split_names(words) == Names("Q4_K_M,Q6_K", "int4_b128,FP16", "gptq-int4,static-int8")
 
 
 RECIPES = {
     "auto": ("auto", [], "auto auto -"),
-    "a type of GGUF": ("Q4_K_M", [], "q4_k_m auto -"),
+    "a type of GGUF": ("Q4_K_M", [], "Q4_K_M auto -"),
     "a technique": ("gptq-int4", [], "auto - gptq-int4"),
-    "both": ("Q4_K_M,gptq-int4", [], "q4_k_m - gptq-int4"),
+    "both": ("Q4_K_M,gptq-int4", [], "Q4_K_M - gptq-int4"),
     "GGUF alone": ("gptq-int4", ["--format", "gguf"], "auto - -"),
     "ONNX alone": ("Q4_K_M,gptq-int4", ["--format", "onnx"], "- - gptq-int4"),
     "auto is asked for": ("gptq-int4", ["--quant", "auto"], "auto auto -"),
@@ -130,14 +131,11 @@ def test_a_recipe_may_name_a_technique(
     quantisation, options, wanted = RECIPES[case]
     recipe = replace(next(iter(recipes().values())), quantisation=quantisation, context=512)
     found: list[Names] = []
-    find = convert_request.find_source
 
-    def find_source(model: str, tier: str) -> Any:
-        return replace(find(model, tier), recipe=recipe)
+    def with_recipe(model: str, tier: str) -> Any:
+        return replace(find_source(model, tier), recipe=recipe)
 
-    def make_plan(
-        _config: Any, _name: str, _tier: Any, gguf: str, context: int, **rest: Any
-    ) -> Any:
+    def make_plan(_: Any, _name: str, _tier: Any, gguf: str, context: int, **rest: Any) -> Any:
         assert context == 512
         found.append(Names(gguf, rest["onnx"], rest["techniques"]))
         raise UsageError("planned", "enough")
