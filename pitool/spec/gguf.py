@@ -175,10 +175,20 @@ class _Parser:
         if count > self._size:
             raise self._broken("an array is longer than the file")
         if kind == _STRING and count > 64:
-            for _ in range(count):
-                self._take(self._number("Q"))
+            self._skip_strings(count)
             return count
         return [self._value(kind) for _ in range(count)]
+
+    def _skip_strings(self, count: int) -> None:
+        """Pass over a vocabulary; a loop of its own, for a chat waits for it."""
+        length, view, at = struct.Struct("<Q").unpack_from, self._view, self._at
+        try:
+            for _ in range(count):
+                at += 8 + length(view, at)[0]
+        except struct.error:
+            at = self._size + 1
+        self._at = at
+        self._take(0)
 
     def _tensor(self) -> tuple[StoredTensor, int]:
         name = self._string()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,6 +75,7 @@ class PitoolApp(App[None]):
         self._bundles = bundles
         self._runnable = runnable
         self._chat: ChatScreen | None = None
+        self._spent = 0.0
 
     def on_mount(self) -> None:
         """Open the first screen."""
@@ -107,6 +109,8 @@ class PitoolApp(App[None]):
 
     def on_session_changed(self) -> None:
         """Have the chat look, also while another screen covers it."""
+        before, self._spent = self._spent, time.thread_time()
+        self.session.pace(self._spent - before)  # all that was done for the last look
         if self._chat is not None:
             self._chat.post_message(SessionChanged())
 
@@ -157,16 +161,18 @@ class PitoolApp(App[None]):
         yield from super().get_system_commands(screen)
 
     def _chosen(self, runnable: Runnable | None) -> None:
-        """Load what was chosen and show the chat."""
-        if runnable is not None:
-            self.session.load(runnable)
+        """Show the chat and load what was chosen."""
         if self._chat is None:
-            # Here, so that the first screen does not wait for the import of Markdown.
+            # Here, so that the list of models does not wait for it.
             from pitool.tui.screens.chat import ChatScreen
 
+            if runnable is not None:
+                self.session.choose(runnable)
             self._chat = ChatScreen(self.session)
             self.push_screen(self._chat)
             self.call_later(self._sense)
+        if runnable is not None:  # the screen comes first, then the work
+            self.call_after_refresh(self.session.load, runnable)
 
     async def on_unmount(self) -> None:
         """End the worker with the program, and write what is not written yet."""

@@ -32,8 +32,11 @@ Load = Callable[[Runnable, Callable[[float], None]], Engine]
 Memory = Callable[[int], int | None]
 """Bytes resident in a process, None where that cannot be read."""
 
-FRAME_SECONDS = 1 / 15
-"""Least time between two notifications of one answer: the cores belong to the model."""
+FRAME_SECONDS, SLOWEST_SECONDS = 1 / 15, 1 / 4
+"""Least time between two notifications of one answer, on a fast machine and on a slow one."""
+
+SCREEN_SHARE = 0.025
+"""Of one core, what drawing an answer may take: the cores belong to the model."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Session:
         self._start_engine, self._read_memory, self._notify = load, memory, notify
         self._engine: Engine | None = None
         self._parking = Parking(prefills)
-        self._last_notice = 0.0
+        self._last_notice, self._frame_seconds = 0.0, FRAME_SECONDS
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._jobs: queue.SimpleQueue[tuple[Job, threading.Event] | None] = queue.SimpleQueue()
@@ -74,6 +77,10 @@ class Session:
         self._thread.start()
 
     # What the user does; called from the thread of the screen.
+
+    def choose(self, runnable: Runnable) -> None:
+        """Name what the next question loads, where nothing is loaded."""
+        self._set(runnable=runnable, planned=runnable.planned)
 
     def load(self, runnable: Runnable) -> None:
         """Replace what is loaded by ``runnable``; a running answer is stopped and kept."""
@@ -192,6 +199,10 @@ class Session:
     def set_when_full(self, policy: WhenFull) -> None:
         """Change what happens when the context is full."""
         self._set(when_full=policy)
+
+    def pace(self, seconds: float) -> None:
+        """Be told what CPU time a look took; the next ones come as often as that allows."""
+        self._frame_seconds = max(FRAME_SECONDS, min(seconds / SCREEN_SHARE, SLOWEST_SECONDS))
 
     def say(self, what: str, do: str = "") -> None:
         """Put a notice into the conversation."""
@@ -350,6 +361,6 @@ class Session:
         with self._lock:
             self.status = replace(self.status, **changes)  # type: ignore[arg-type]
         now = time.monotonic()
-        if not often or now - self._last_notice >= FRAME_SECONDS:
+        if not often or now - self._last_notice >= self._frame_seconds:
             self._last_notice = now
             self._notify()

@@ -13,7 +13,6 @@ from textual.selection import Selection
 from pitool.tui import markdown
 from pitool.tui.markdown import blocks
 from pitool.tui.segments import LIMIT, MOST
-from pitool.tui.widgets import prose
 from pitool.tui.widgets.prose import Prose
 
 from .test_text import BLOCKS, words
@@ -148,7 +147,7 @@ async def test_a_step_costs_the_same_however_long_the_text(
         parsed.append(len(piece))
         return blocks(piece, apart=apart)
 
-    monkeypatch.setattr(prose, "blocks", counted)
+    monkeypatch.setattr(markdown, "blocks", counted)
     app = ProseApp()
     async with app.run_test(size=(80, 24)) as pilot:
         shown = app.query_one(Prose)

@@ -265,3 +265,17 @@ def test_real_worker_that_is_killed(
     with pytest.raises(ProcessLookupError):
         os.kill(pids[1], 0)
     assert len(set(pids)) == 2
+
+
+def test_a_slow_screen_is_told_less_often(
+    make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pitool.tui.session.SLOWEST_SECONDS", 1e6)
+    calls: list[None] = []
+    session = make_session(
+        Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)
+    )
+    load(session, runnable)
+    session.pace(1e4)
+    assert len(ask(session, "Hi").text.split()) > 1000
+    assert len(calls) < 20

@@ -7,9 +7,10 @@ wrapped again, and a layout sees a single widget.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.selection import Selection
 from textual.strip import Strip
@@ -17,8 +18,12 @@ from textual.style import Style
 from textual.visual import Visual
 from textual.widget import Widget
 
-from pitool.tui.markdown import Laid, blocks, lines
 from pitool.tui.segments import Segmenter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pitool.tui.markdown import Laid
 
 
 @dataclass(slots=True)
@@ -30,8 +35,16 @@ class _Piece:
     laid: list[Laid] = field(default_factory=list)
 
     def add(self, text: str) -> None:
+        # Here, so that an empty chat does not wait for the import of a parser.
+        from pitool.tui.markdown import blocks
+
         self.text += text
         self.laid = blocks(self.text, apart=self.apart)
+
+    def lines(self, width: int) -> Iterator[Content]:
+        from pitool.tui.markdown import lines
+
+        return lines(self.laid, width)
 
 
 class Prose(Widget):
@@ -74,14 +87,21 @@ class Prose(Widget):
     def append(self, text: str) -> None:
         """Show more."""
         self.source += text
+        before, growing = len(self._lines), self._lines[self._finished :]
+        start = self._finished
         for piece in self._segmenter.feed(text):
             if piece.begins or not self._pieces:
                 self._close_piece()
                 self._pieces.append(_Piece(piece.apart))
             self._pieces[-1].add(piece.text)
-        before = len(self._lines)
         self._lay_out_last()
-        self.refresh(layout=len(self._lines) != before)
+        # What is drawn already stays, line by line: most steps change the last one only.
+        same = _same(growing, self._lines[start:])
+        changed = Region(0, start + same, self._width, len(self._lines) - start - same)
+        if len(self._lines) != before or not self._width:
+            self.refresh(changed, layout=True)
+        elif changed:
+            self.refresh(changed)
 
     def _close_piece(self) -> None:
         """Take the lines of the last piece as they are."""
@@ -90,7 +110,7 @@ class Prose(Widget):
 
     def _lay_out_last(self) -> None:
         if self._pieces and self._width:
-            self._lines[self._finished :] = lines(self._pieces[-1].laid, self._width)
+            self._lines[self._finished :] = self._pieces[-1].lines(self._width)
 
     def _lay_out(self, width: int) -> list[Content]:
         """Return all lines; all pieces are wrapped again where the width is another one."""
@@ -98,7 +118,7 @@ class Prose(Widget):
             self._width, self._lines, self._finished = width, [], 0
             for piece in self._pieces:
                 self._finished = len(self._lines)
-                self._lines += lines(piece.laid, width)
+                self._lines += piece.lines(width)
         return self._lines
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
@@ -126,3 +146,11 @@ class Prose(Widget):
     def action_link(self, target: str) -> None:
         """Say which link was clicked."""
         self.post_message(self.Link(target))
+
+
+def _same(before: Sequence[Content], after: Sequence[Content]) -> int:
+    """Return how many lines from the first one on are as they were, styles included."""
+    for number, (old, new) in enumerate(zip(before, after, strict=False)):
+        if old.plain != new.plain or old.spans != new.spans:
+            return number
+    return min(len(before), len(after))

@@ -76,8 +76,15 @@ class Earlier(Static):
     class Wanted(Message):
         """The user came to the top, or clicked."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows = 0
+
     def count(self, rows: int) -> None:
         """Show how many rows there are above."""
+        if rows == self._rows:
+            return
+        self._rows = rows
         self.display = rows > 0
         self.update(f"↑ {rows} earlier")
 
