@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from pitool.bench.history import Row, test_name
+from pitool.bench.formats import Row, artifact_name, rate, test_name
 from pitool.errors import MissingPart, UsageError
 from pitool.spec.files import write_atomically
 from pitool.spec.memory import format_bytes
@@ -31,9 +31,7 @@ def card(rows: Sequence[Row]) -> Card:
     first = rows[0]
     cells = []
     for row in rows:
-        rate = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
-        name = f"{row['bundle'] or row['model_type']} {row['quantisation']}"
-        cells.append((name, test_name(row), str(row["n_threads"]), rate))
+        cells.append((artifact_name(row), test_name(row), str(row["n_threads"]), rate(row)))
     return Card(str(first["board"]), tuple(cells), tuple(_notes(rows)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pitool.bench import statistics
-from pitool.bench.history import Row, test_name
+from pitool.bench.formats import Row, test_name
 from pitool.bench.statistics import Ratio
 
 Verdict = Literal["slower", "faster", "same", "unclear"]

@@ -28,9 +28,10 @@ SHORTEST_SECONDS = 0.2
 class Condition:
     """One repetition: degrees Celsius, MHz, firmware flags, and what else went on; None: unknown.
 
-    ``throttled_now`` and ``throttled_since_boot`` name the flags after the repetition or, of
-    those that hold now, also before it; ``others``: CPU time of other processes as a share of
-    one core; ``swap_ins`` in pages; ``major_faults`` of the worker.
+    ``throttled_now`` names the flags that held before, after or, because the firmware remembers
+    them since boot, at some time within; ``throttled_told``: the flags that this board can tell;
+    ``others``: CPU time of other processes as a share of one core; ``swap_ins`` in pages;
+    ``major_faults`` of the worker.
     """
 
     temperature_before: float | None
@@ -39,6 +40,7 @@ class Condition:
     clock_after: float | None
     throttled_now: tuple[str, ...] | None
     throttled_since_boot: tuple[str, ...] | None
+    throttled_told: tuple[str, ...]
     others: float | None
     swap_ins: int | None
     major_faults: int | None
@@ -64,14 +66,17 @@ def conditions(looks: Sequence[Look]) -> list[Condition]:
 def _between(before: Look, after: Look) -> Condition:
     first, last = before.reading.throttled, after.reading.throttled
     both: list[Throttled] = [flags for flags in (first, last) if flags is not None]
-    now = tuple(dict.fromkeys(flag for flags in both for flag in flags.now))
+    now = dict.fromkeys(flag for flags in both for flag in flags.now)
+    if first and last:
+        now |= dict.fromkeys(f for f in last.since_boot if f not in first.since_boot)
     return Condition(
         temperature_before=before.reading.temperature_c,
         temperature_after=after.reading.temperature_c,
         clock_before=before.reading.clock_mhz,
         clock_after=after.reading.clock_mhz,
-        throttled_now=now if both else None,
+        throttled_now=tuple(now) if both else None,
         throttled_since_boot=last.since_boot if last else None,
+        throttled_told=last.told if last else (),
         others=_others(before, after),
         swap_ins=_difference(before.swap_ins, after.swap_ins),
         major_faults=_difference(before.major_faults, after.major_faults),
@@ -98,26 +103,51 @@ def to_json(condition: Condition) -> dict[str, Any]:
 
 
 def summary(results: Iterable[Result]) -> list[str]:
-    """Return a sentence for each problem: in how many repetitions of which tests."""
-    total = 0
+    """Return a sentence for each problem, for the heat, and for what this board cannot tell."""
+    every: list[Condition] = []
     seen: Counter[str] = Counter()
     tests: dict[str, list[str]] = {}
-    hottest: list[float] = []
     for result in results:
         for condition in conditions(result.looks):
-            total += 1
-            hottest += [t for t in (condition.temperature_after,) if t is not None]
+            every.append(condition)
             for problem in condition.problems:
                 seen[problem] += 1
                 tests.setdefault(problem, []).append(result.workload.name)
     lines = [
-        f"{problem} in {count} of {total} repetitions"
+        f"{problem} in {count} of {len(every)} repetitions"
         f" ({', '.join(dict.fromkeys(tests[problem]))}): {_MEANING[problem]}"
         for problem, count in seen.items()
     ]
+    return [*lines, *_board(every, seen)] if every else []
+
+
+def _board(every: Sequence[Condition], seen: Counter[str]) -> list[str]:
+    """Return what is to be said of the board apart from problems of repetitions."""
+    lines = []
+    hottest = max((c.temperature_after or 0.0 for c in every), default=0.0)
     if hottest:
-        lines.append(f"hottest {max(hottest):.0f} °C")
+        lines.append(f"hottest {hottest:.0f} °C")
+    before = [flag for flag in every[-1].throttled_since_boot or () if flag not in seen]
+    if before:
+        lines.append(f"since boot, but not in these repetitions: {', '.join(before)}")
+    if unknown := unknowns(every):
+        lines.append(f"unknown on this machine: {', '.join(unknown)}")
     return lines
+
+
+def unknowns(every: Iterable[Condition]) -> list[str]:
+    """Return what none of these repetitions could tell."""
+    every = list(every)
+    told = {flag for c in every for flag in c.throttled_told}
+    known = {
+        "temperature": any(c.temperature_after is not None for c in every),
+        "clock": any(c.clock_after is not None for c in every),
+        "throttling": "throttled" in told,
+        "under-voltage": "under-voltage" in told,
+        "load of other processes": any(c.others is not None for c in every),
+        "swapping": any(c.swap_ins is not None for c in every),
+    }
+    return [name for name, found in known.items() if not found]
 
 
 _MEANING = {

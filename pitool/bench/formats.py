@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,18 +16,32 @@ LOAD_MODES = {"mmap": "mmap", "read": "none", "mlock": "mmap+mlock"}
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _BACKEND = "CPU"
 # llama-bench's columns and widths; a negative width is aligned to the left.
-_COLUMNS = {
-    "model": -30,
-    "size": 10,
-    "params": 10,
-    "backend": -10,
-    "threads": 7,
-    "test": 15,
-    "t/s": 20,
+_ALWAYS = {"model": -30, "size": 10, "params": 10, "backend": -10, "threads": 7}
+_LAST = {"test": 15, "t/s": 20}
+# Columns that stand there only where a test has another value than llama-bench's default: by
+# field, llama-bench's heading, width and default. The host is ours.
+_EXTRA: dict[str, tuple[str, int, object]] = {
+    "n_batch": ("n_batch", 7, 2048),
+    "n_ubatch": ("n_ubatch", 8, 512),
+    "type_k": ("type_k", 6, "f16"),
+    "type_v": ("type_v", 6, "f16"),
+    "flash_attn": ("fa", 3, -1),
+    "load_mode": ("lm", 10, None),
+    "repack": ("rpk", 3, True),
+    "host": ("host", -10, None),
+}
+# The SQL types of our fields that are not text; llama-bench's own follow from their values.
+OUR_TYPES = {
+    "load_seconds": float,
+    "peak_memory_bytes": int,
+    "planned_memory_bytes": int,
+    "predicted_ts": float,
 }
 
+Row = dict[str, Any]
 
-def row(result: Result, subject: Subject) -> dict[str, Any]:
+
+def row(result: Result, subject: Subject) -> Row:
     """Return a result as JSON values: llama-bench's fields in its order, then ours.
 
     Fields of llama-bench that mean nothing on a CPU have the values that it gives them there.
@@ -51,7 +65,7 @@ def row(result: Result, subject: Subject) -> dict[str, Any]:
         "poll": 50,
         "type_k": settings.kv_type,
         "type_v": settings.value_type or settings.kv_type,
-        "n_gpu_layers": 0,
+        "n_gpu_layers": -1,
         "n_cpu_moe": 0,
         "split_mode": "layer",
         "main_gpu": 0,
@@ -100,7 +114,8 @@ def _ours(result: Result, subject: Subject) -> dict[str, Any]:
         "predicted_ts": subject.predicted(result.workload),
         "plausibility": asdict(verdict) if verdict else None,
         "conditions": [to_json(condition) for condition in conditions(result.looks)],
-        **{f"{name.replace('-', '_')}_version": v for name, v in subject.versions.items()},
+        "pitool_version": subject.versions.get("pitool"),
+        "runtime_version": runtime(subject),
     }
 
 
@@ -109,50 +124,91 @@ def build(subject: Subject) -> str:
     return " ".join(f"{name} {version}" for name, version in subject.versions.items())
 
 
+def runtime(subject: Subject) -> str | None:
+    """Return what ran the model and its version, such as ``onnxruntime 1.32.0``."""
+    found = [f"{name} {v}" for name, v in subject.versions.items() if name != "pitool"]
+    return found[0] if found else None
+
+
 def model_type(result: Result) -> str:
     """Return architecture, size and quantisation, such as ``llama 135M Q4_0``."""
     info = result.info
     return f"{info.architecture} {_rounded(info.parameters)} {info.quantisation}"
 
 
-def head() -> str:
-    """Return the first two lines of the table."""
-    rule = (f"{'-' * (abs(w) - 1)}{'-' if w < 0 else ':'}" for w in _COLUMNS.values())
-    return f"{_line(_COLUMNS)}\n{_line(rule)}"
+def test_name(row: Row) -> str:
+    """Return the name of a row's test, as ``Workload.name`` writes it."""
+    parts = [f"{kind}{row[key]}" for kind, key in (("pp", "n_prompt"), ("tg", "n_gen")) if row[key]]
+    return "+".join(parts) + (f" @ d{row['n_depth']}" if row["n_depth"] else "")
 
 
-def line(result: Result) -> str:
-    """Return a result as a line of the table."""
-    info = result.info
-    return _line(
-        (
-            model_type(result),
-            _bytes(info.bytes),
-            _parameters(info.parameters),
-            _BACKEND,
-            str(result.threads),
-            result.workload.name,
-            f"{result.avg_ts:.2f} ± {result.stddev_ts:.2f}",
-        )
+def artifact_name(row: Row) -> str:
+    """Return what people call a row's artifact: bundle or file, and quantisation."""
+    return title(row["bundle"], row["model_filename"], row["quantisation"])
+
+
+def title(bundle: str | None, file: str, quantisation: str) -> str:
+    """Return a bundle's name, else a file's, and the quantisation where the name lacks it."""
+    name = bundle or file.rpartition("/")[2].removesuffix(".gguf")
+    return name if name.endswith(quantisation) else f"{name} {quantisation}"
+
+
+def rate(row: Row) -> str:
+    """Return mean and deviation of the tokens/s, such as ``9.41 ± 0.02``."""
+    return f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
+
+
+def extra_columns(row: Row, varied: Collection[str]) -> tuple[str, ...]:
+    """Return the fields that llama-bench would show: those that vary or are not its default."""
+    return tuple(
+        field
+        for field, (_, _, default) in _EXTRA.items()
+        if field in row
+        and (field in varied or (default is not None and row[field] != default) or field == "host")
     )
+
+
+def head(extra: Sequence[str] = ()) -> str:
+    """Return the first two lines of the table."""
+    widths = _widths(extra)
+    rule = (f"{'-' * (abs(w) - 1)}{'-' if w < 0 else ':'}" for w in widths.values())
+    return f"{_line(widths, widths)}\n{_line(widths, rule)}"
+
+
+def line(row: Row, extra: Sequence[str] = ()) -> str:
+    """Return a row as a line of the table."""
+    cells = [
+        row["model_type"],
+        _bytes(row["model_size"]),
+        _parameters(row["model_n_params"]),
+        row["backends"],
+        str(row["n_threads"]),
+        *(str(int(v) if isinstance(v := row[field], bool) else v) for field in extra),
+        test_name(row),
+        rate(row),
+    ]
+    return _line(_widths(extra), cells)
+
+
+def _widths(extra: Sequence[str]) -> dict[str, int]:
+    return {**_ALWAYS, **{_EXTRA[f][0]: _EXTRA[f][1] for f in extra}, **_LAST}
 
 
 def footer(subject: Subject, load_seconds: float) -> str:
     """Return a line on loading and memory, the peak beside the plan."""
-    parts = [f"loaded in {load_seconds:.2f} s"]
+    name = title(subject.bundle, str(subject.file), subject.quantisation)
+    parts = [f"{name}: loaded in {load_seconds:.2f} s"]
     if subject.peak_memory is not None:
         parts.append(f"peak memory {_bytes(subject.peak_memory)}")
     if subject.planned_memory is not None:
         parts.append(f"planned {_bytes(subject.planned_memory)}")
-    versions = (f"{name} {version}" for name, version in subject.versions.items())
-    return f"{', '.join(parts)}\n{', '.join(versions)}"
+    return ", ".join(parts)
 
 
-def _line(cells: Iterable[str]) -> str:
-    widths = _COLUMNS.values()
+def _line(widths: dict[str, int], cells: Iterable[str]) -> str:
     padded = (
         f"{cell:{'<' if width < 0 else '>'}{abs(width)}}"
-        for cell, width in zip(cells, widths, strict=True)
+        for cell, width in zip(cells, widths.values(), strict=True)
     )
     return f"| {' | '.join(padded)} |"
 

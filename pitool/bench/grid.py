@@ -6,15 +6,17 @@ Syntax and order are llama-bench's: ``1-4`` counts, ``1-8+2`` steps, ``1-8*2`` m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TypeVar
 
 from pitool.bench.run import Workload
-from pitool.engine.base import KV_TYPES, FlashAttention, Settings
+from pitool.engine.base import KV_TYPES, FlashAttention, LoadMode, Settings
 from pitool.errors import UsageError
 from pitool.spec import tables
 
+Value = TypeVar("Value")
 LARGEST = 1 << 24
 MOST_VALUES = 256
 _RANGE = re.compile(r"(\d{1,8})(?:-(\d{1,8})(?:([+*])(\d{1,8}))?)?")
@@ -27,6 +29,13 @@ _FLASH: dict[str, FlashAttention] = {
     "off": "off",
     "0": "off",
 }
+_LOAD_MODES: dict[str, LoadMode] = {
+    "none": "read",
+    "mmap": "mmap",
+    "mlock": "mlock",
+    "mmap+mlock": "mlock",
+}
+_SWITCH = {"0": False, "1": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,22 @@ class Grid:
     value_types: tuple[str, ...] = ()
     flash: tuple[FlashAttention, ...] = ()
     threads: tuple[int, ...] = ()
+    load_modes: tuple[LoadMode, ...] = ()
+    repack: tuple[bool, ...] = ()
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """llama-bench's names of the fields that take several values, threads apart."""
+        lists: dict[str, Sequence[object]] = {
+            "n_batch": self.batches,
+            "n_ubatch": self.micro_batches,
+            "type_k": self.key_types,
+            "type_v": self.value_types,
+            "flash_attn": self.flash,
+            "load_mode": self.load_modes,
+            "repack": self.repack,
+        }
+        return frozenset(name for name, values in lists.items() if len(values) > 1)
 
     @property
     def workloads(self) -> list[Workload]:
@@ -57,22 +82,30 @@ class Grid:
         """Tokens that the KV cache must hold for the largest test."""
         return max((test.context for test in self.workloads), default=0)
 
+    def for_onnx(self) -> Grid:
+        """Return the grid without what onnxruntime does not have."""
+        return replace(self, key_types=(), value_types=(), flash=(), load_modes=(), repack=())
+
     def settings(self, base: Settings) -> Iterator[Settings]:
         """Yield what to load with, changed from ``base``, which has ``context`` tokens."""
-        for batch, micro, keys, values, flash, threads in product(
+        for mode, repack, batch, micro, keys, values, flash, threads in product(
+            self.load_modes or (base.load_mode,),
+            self.repack or (base.repack,),
             self.batches or (base.batch,),
             self.micro_batches or (base.micro_batch,),
             self.key_types or (base.kv_type,),
-            self.value_types or (None,),
+            self.value_types or (base.value_type or base.kv_type,),
             self.flash or (base.flash_attention,),
             self.threads or (None,),
         ):
             yield replace(
                 base,
+                load_mode=mode,
+                repack=repack,
                 batch=batch,
                 micro_batch=min(micro, batch),
                 kv_type=keys,
-                value_type=values,
+                value_type=None if values == keys else values,
                 flash_attention=flash,
                 decode_threads=threads or base.decode_threads,
                 prefill_threads=threads or base.prefill_threads,
@@ -133,14 +166,24 @@ def pairs(flag: str, texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 def kv_types(flag: str, text: str) -> tuple[str, ...]:
     """Return the KV cache types of a list."""
-    known = dict.fromkeys(KV_TYPES, True)
-    names = [part.strip().lower() for part in text.split(",")]
-    for name in names:
-        tables.lookup(known, name, f"KV cache type for {flag}", UsageError)
-    return tuple(names)
+    return _words(flag, text, {name: name for name in KV_TYPES})
 
 
 def flash(flag: str, text: str) -> tuple[FlashAttention, ...]:
     """Return the settings of flash attention of a list, by words or llama.cpp's numbers."""
+    return _words(flag, text, _FLASH)
+
+
+def load_modes(flag: str, text: str) -> tuple[LoadMode, ...]:
+    """Return the load modes of a list, by llama-bench's names."""
+    return _words(flag, text, _LOAD_MODES)
+
+
+def switches(flag: str, text: str) -> tuple[bool, ...]:
+    """Return the truth values of a list of 0 and 1."""
+    return _words(flag, text, _SWITCH)
+
+
+def _words(flag: str, text: str, known: Mapping[str, Value]) -> tuple[Value, ...]:
     names = [part.strip().lower() for part in text.split(",")]
-    return tuple(tables.lookup(_FLASH, name, f"setting for {flag}", UsageError) for name in names)
+    return tuple(tables.lookup(known, name, f"value of {flag}", UsageError) for name in names)

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from pitool.bench import formats
+from pitool.bench.formats import Row, test_name
 from pitool.bench.printers import Printer
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
@@ -21,7 +21,6 @@ from pitool.spec.bundles import home
 
 SCHEMA = 1
 FILE_NAME = "bench.sqlite"
-Row = dict[str, Any]
 
 
 class History:
@@ -83,7 +82,7 @@ class History:
             query += f" WHERE {' AND '.join(parts)}"
         try:
             found = self._database.execute(f"{query} ORDER BY id", wanted).fetchall()
-            return [{"run": name, **json.loads(text)} for name, text in found]
+            return [{**json.loads(text), "run": name} for name, text in found]
         except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from None
 
@@ -104,7 +103,7 @@ class Recorded:
         """Print a result and keep it."""
         self.results.append(result)
         self.rows.append(formats.row(result, subject))
-        self._printer.add(result, subject)
+        self._printer.add(self.rows[-1])
         self._history.add(self.rows[-1], self._run)
 
     def end(self) -> None:
@@ -116,12 +115,6 @@ class Recorded:
 def open_history() -> History:
     """Return the history of this machine."""
     return History(home() / FILE_NAME)
-
-
-def test_name(row: Row) -> str:
-    """Return the name of a row's test, as ``Workload.name`` writes it."""
-    parts = [f"{kind}{row[key]}" for kind, key in (("pp", "n_prompt"), ("tg", "n_gen")) if row[key]]
-    return "+".join(parts) + (f" @ d{row['n_depth']}" if row["n_depth"] else "")
 
 
 def read_rows(source: str) -> list[Row]:

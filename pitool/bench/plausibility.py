@@ -13,6 +13,7 @@ from pitool.bench.conditions import Condition, conditions
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
 from pitool.device.detect import Machine
+from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
 from pitool.engine.base import ModelInfo
 from pitool.spec.boards import Board, boards
 
@@ -25,34 +26,51 @@ IMPOSSIBLE = 1.10
 class Verdict:
     """Of one decode test: GB/s of weights read, its share of the bandwidth, of the prediction.
 
-    Shares are None where the bandwidth or the prediction is unknown. ``reasons``: found to hold;
-    ``checked``: names of all that were looked at, empty when the rate is as predicted.
+    ``bandwidth_gbs``: measured on this machine, or else of the boards' table, as
+    ``bandwidth_source`` says. Shares are None where the bandwidth or the prediction is unknown, and
+    where the weights fit into the CPU's caches (``cached``). ``reasons``: found to hold;
+    ``checked``: what does not hold or does, ``unchecked``: what this machine cannot tell; all
+    empty when the rate is as predicted.
     """
 
     read_gbs: float | None
+    bandwidth_gbs: float | None
+    bandwidth_source: str
     ceiling_share: float | None
     predicted_share: float | None
+    cached: bool = False
     reasons: tuple[str, ...] = ()
     checked: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
         """What is to be said of it."""
-        said = []
-        if self.read_gbs is not None:
-            share = ""
-            if self.ceiling_share is not None:
-                share = f", {self.ceiling_share:.0%} of what the memory gives"
-            said.append(f"decode reads {self.read_gbs:.1f} GB/s of weights{share}")
-        if self.ceiling_share is not None and self.ceiling_share > IMPOSSIBLE:
-            said.append(
-                "that is more than possible: the board or the bandwidth is not what it says"
-            )
-        if self.predicted_share is not None:
-            said.append(f"decode is at {self.predicted_share:.0%} of the prediction")
+        return [*self._ceiling(), *self._prediction()]
+
+    def _ceiling(self) -> list[str]:
+        if self.read_gbs is None:
+            return []
+        said = f"decode reads {self.read_gbs:.1f} GB/s of weights"
+        if self.cached:
+            return [f"{said}, from the CPU's caches: the memory is no ceiling for so few"]
+        if self.ceiling_share is None or self.bandwidth_gbs is None:
+            return [f"{said}; the memory's bandwidth is unknown"]
+        said += f", {self.ceiling_share:.0%} of the {self.bandwidth_gbs:.1f} GB/s"
+        said += f" that the memory gives ({self.bandwidth_source})"
+        if self.ceiling_share > IMPOSSIBLE:
+            said += ": more than possible, so the board or its bandwidth is not what it says"
+        return [said]
+
+    def _prediction(self) -> list[str]:
+        if self.predicted_share is None:
+            return []
+        said = [f"decode is at {self.predicted_share:.0%} of the prediction"]
         if self.checked:
             found = "; ".join(self.reasons) or "none of the usual reasons holds"
             said.append(f"why: {found} (checked: {', '.join(self.checked)})")
+        if self.unchecked:
+            said.append(f"not to be told on this machine: {', '.join(self.unchecked)}")
         return said
 
 
@@ -63,6 +81,7 @@ class Circumstances:
     info: ModelInfo
     machine: Machine
     board: Board | None
+    firmware: str | None
     conditions: Sequence[Condition]
 
 
@@ -75,49 +94,103 @@ def assess(result: Result, subject: Subject) -> Verdict | None:
     board = boards().get(machine.board_id or "") if machine else None
     streamed, predicted = subject.streamed_bytes, subject.predicted(workload)
     read = streamed * result.avg_ts / 1e9 if streamed else None
-    ceiling = read / board.bandwidth_gbs if read is not None and board else None
+    cached = bool(streamed and subject.cache_bytes and streamed <= subject.cache_bytes)
+    bandwidth = subject.read_gbs or (board.bandwidth_gbs if board else None)
+    source = "measured here" if subject.read_gbs else "usual for this board" if board else ""
+    ceiling = read / bandwidth if read is not None and bandwidth and not cached else None
     share = result.avg_ts / predicted if predicted else None
+    known = (read, bandwidth, source, ceiling, share, cached)
     if machine is None or share is None or share >= LOW:
-        return Verdict(read, ceiling, share)
-    around = Circumstances(result.info, machine, board, conditions(result.looks))
-    found = tuple(reason for check in CHECKS.values() if (reason := check(around)))
-    return Verdict(read, ceiling, share, found, tuple(CHECKS))
+        return Verdict(*known)
+    around = Circumstances(result.info, machine, board, subject.firmware, conditions(result.looks))
+    found = {name: check(around) for name, check in CHECKS.items()}
+    return Verdict(
+        *known,
+        reasons=tuple(reason for reason in found.values() if reason),
+        checked=tuple(name for name, reason in found.items() if reason is not None),
+        unchecked=tuple(name for name, reason in found.items() if reason is None),
+    )
+
+
+Check = Callable[[Circumstances], str | None]
+"""Returns the reason where it holds, an empty text where not, None where that is unknown."""
 
 
 def _no_dotprod(around: Circumstances) -> str | None:
+    if around.info.engine == "onnx":
+        return None  # onnxruntime does not say which kernels it takes
     if "dotprod" in around.machine.features and "DOTPROD" not in around.info.backend.upper():
         return "the runtime was built without dotprod, which this CPU has: run ./install.sh again"
-    return None
+    return ""
 
 
-def _seen(problem: str, sentence: str) -> Callable[[Circumstances], str | None]:
+def _flagged(flags: dict[str, str]) -> Check:
+    """Return a check of the firmware's flags: each with what it means."""
+
     def check(around: Circumstances) -> str | None:
-        return sentence if any(problem in c.problems for c in around.conditions) else None
+        told = {flag for c in around.conditions for flag in c.throttled_told}
+        seen = {flag for c in around.conditions for flag in c.throttled_now or ()}
+        reasons = [sentence for flag, sentence in flags.items() if flag in seen]
+        return ", ".join(reasons) if reasons or told & set(flags) else None
 
     return check
 
 
+def _swapping(around: Circumstances) -> str | None:
+    if all(c.swap_ins is None for c in around.conditions):
+        return None
+    swapped = any("swapping" in c.problems for c in around.conditions)
+    return "the model did not fit into the free memory" if swapped else ""
+
+
+def _others(around: Circumstances) -> str | None:
+    if all(c.others is None for c in around.conditions):
+        return None
+    busy = any("other processes at work" in c.problems for c in around.conditions)
+    return "other processes took the CPU" if busy else ""
+
+
 def _threads(around: Circumstances) -> str | None:
-    used = around.info.settings.decode_threads
-    if around.board and used > around.board.decode_threads:
-        best = around.board.decode_threads
-        return f"{used} threads decode, {best} are the best on this board: pitool tune"
-    return None
+    if around.board is None:
+        return None
+    used, best = around.info.settings.decode_threads, around.board.decode_threads
+    if used <= best:
+        return ""
+    return f"{used} threads decode, {best} are the best on this board: pitool tune"
 
 
 def _clock(around: Circumstances) -> str | None:
     clocks = [c.clock_after for c in around.conditions if c.clock_after is not None]
-    if around.board and clocks and max(clocks) < 0.95 * around.board.clock_mhz:
-        return f"the clock was at {max(clocks):.0f} of {around.board.clock_mhz} MHz"
-    return None
+    if around.board is None or not clocks:
+        return None
+    if max(clocks) >= 0.95 * around.board.clock_mhz:
+        return ""
+    return f"the clock was at {max(clocks):.0f} of {around.board.clock_mhz} MHz"
 
 
-CHECKS: dict[str, Callable[[Circumstances], str | None]] = {
+def _bootloader(around: Circumstances) -> str | None:
+    if not (around.machine.board_id or "").startswith(HAS_FAST_MEMORY):
+        return ""
+    if around.firmware is None:
+        return None
+    if around.firmware >= FAST_MEMORY_BOOTLOADER:
+        return ""
+    return f"the EEPROM's bootloader is of {around.firmware}: sudo rpi-eeprom-update -a"
+
+
+CHECKS: dict[str, Check] = {
     "dotprod": _no_dotprod,
-    "throttling": _seen("throttled", "the board was throttled"),
-    "under-voltage": _seen("under-voltage", "the power supply is too weak"),
+    "throttling": _flagged(
+        {
+            "throttled": "the board was throttled",
+            "frequency capped": "the firmware held the clock down",
+            "soft temperature limit": "the clock was lowered for heat",
+        }
+    ),
+    "under-voltage": _flagged({"under-voltage": "the power supply is too weak"}),
     "clock": _clock,
-    "swapping": _seen("swapping", "the model did not fit into the free memory"),
-    "other processes": _seen("other processes at work", "other processes took the CPU"),
+    "swapping": _swapping,
+    "other processes": _others,
     "threads": _threads,
+    "bootloader": _bootloader,
 }

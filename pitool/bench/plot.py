@@ -7,16 +7,6 @@ from collections.abc import Sequence
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """Return a block for each value, the lowest ``▁`` and the highest ``█``; equal ones ``▄``."""
-    if not values:
-        return ""
-    low, high = min(values), max(values)
-    if low == high:
-        return BLOCKS[3] * len(values)
-    return "".join(BLOCKS[round((v - low) / (high - low) * (len(BLOCKS) - 1))] for v in values)
-
-
 def chart(points: Sequence[tuple[float, float]], *, width: int = 60, height: int = 8) -> list[str]:
     """Return lines of a chart of (x, y) from zero up, the y of each column the mean of its points.
 

@@ -1,4 +1,4 @@
-"""Writes results to a stream as they come: table, Markdown, CSV, JSON, JSON lines or SQL.
+"""Writes rows to a stream as they come: table, Markdown, CSV, JSON, JSON lines or SQL.
 
 Markdown, CSV, JSON and SQL are llama-bench's, with our fields after its own; the table is for
 people and fits 80 columns.
@@ -9,81 +9,98 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from pitool.bench import formats
-from pitool.bench.conditions import conditions
-from pitool.bench.run import Result
-from pitool.bench.subject import Subject
-from pitool.engine.base import ModelInfo, Settings
+from pitool.bench.formats import Row
+from pitool.engine.base import Settings
 
 Write = Callable[[str], object]
 SQL_TABLE = "llama_bench"
-_TABLE = {"artifact": -24, "test": -18, "threads": 7, "t/s": 19}
+_TABLE = {"artifact": -20, "test": -13, "thr": 3, "t/s": 17}
 _DEFAULTS = Settings(context=0, decode_threads=0, prefill_threads=0)
+# What stands for a problem in the narrow table; the summary has the whole words.
+_SHORT = {
+    "under-voltage": "low voltage",
+    "frequency capped": "capped",
+    "soft temperature limit": "soft limit",
+    "other processes at work": "busy",
+    "read from disk": "disk",
+}
 
 
 class Printer(Protocol):
     """Gets every finished test once; ``end`` is called also after an interruption."""
 
-    def add(self, result: Result, subject: Subject, /) -> None:
-        """Write a result, or keep it until the end."""
+    def add(self, row: Row, /) -> None:
+        """Write a row, or keep it until the end."""
 
     def end(self) -> None:
         """Write what is left."""
 
 
 class Table:
-    """For people: what differs from the defaults stands with the test, problems at the end."""
+    """For people: settings other than the defaults stand above the tests, problems at the end."""
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
         self._write, self._begun = write, False
+        self._settings: list[str] = []
 
-    def add(self, result: Result, subject: Subject) -> None:
-        """Write a line, the head before the first one."""
+    def add(self, row: Row, /) -> None:
+        """Write a line, the head before the first one, settings where they change."""
+        widths = {"host": -18, **_TABLE} if "host" in row else _TABLE
         if not self._begun:
             self._begun = True
-            self._write(_cells(dict(zip(_TABLE, _TABLE, strict=True))))
-        name = subject.bundle or subject.file.stem
-        if not name.endswith(subject.quantisation):
-            name = f"{name} {subject.quantisation}"
-        test = " ".join([result.workload.name, *changed(result.info)])
-        rate = f"{result.avg_ts:.2f} ± {result.stddev_ts:.2f}"
-        cells = {"artifact": name, "test": test, "threads": str(result.threads), "t/s": rate}
-        self._write(f"{_cells(cells)}  {marks(result)}".rstrip())
+            self._write(_cells(widths, dict(zip(widths, widths, strict=True))))
+        if (settings := changed(row)) != self._settings:
+            self._settings = settings
+            self._write(f"with {' '.join(settings) or 'default settings'}:")
+        cells = {
+            "host": str(row.get("host")),
+            "artifact": formats.artifact_name(row),
+            "test": formats.test_name(row),
+            "thr": str(row["n_threads"]),
+            "t/s": formats.rate(row),
+        }
+        self._write(f"{_cells(widths, cells)}  {marks(row)}".rstrip())
 
     def end(self) -> None:
         """Write nothing more."""
 
 
 class Markdown:
-    """llama-bench's table."""
+    """llama-bench's table; ``varied`` are the fields that have several values in this run."""
 
-    def __init__(self, write: Write) -> None:
-        self._write, self._begun = write, False
+    def __init__(self, write: Write, varied: Collection[str] = ()) -> None:
+        self._write, self._varied = write, varied
+        self._extra: tuple[str, ...] = ()
+        self._build = ""
 
-    def add(self, result: Result, _subject: Subject, /) -> None:
+    def add(self, row: Row, /) -> None:
         """Write a line, the head before the first one."""
-        if not self._begun:
-            self._begun = True
-            self._write(formats.head())
-        self._write(formats.line(result))
+        if not self._build:
+            self._extra = formats.extra_columns(row, self._varied)
+            self._write(formats.head(self._extra))
+        self._build = row["build_commit"]
+        self._write(formats.line(row, self._extra))
 
     def end(self) -> None:
-        """Write nothing more."""
+        """Write which build measured, as llama-bench does."""
+        if self._build:
+            self._write(f"\nbuild: {self._build}")
 
 
 class Json:
     """One document: a list of rows."""
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
         self._write = write
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Row] = []
 
-    def add(self, result: Result, subject: Subject) -> None:
+    def add(self, row: Row, /) -> None:
         """Keep a row."""
-        self._rows.append(formats.row(result, subject))
+        self._rows.append(row)
 
     def end(self) -> None:
         """Write the list, empty where nothing was measured."""
@@ -93,12 +110,12 @@ class Json:
 class JsonLines:
     """One document a line."""
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
         self._write = write
 
-    def add(self, result: Result, subject: Subject) -> None:
+    def add(self, row: Row, /) -> None:
         """Write a row."""
-        self._write(json.dumps(formats.row(result, subject), ensure_ascii=False))
+        self._write(json.dumps(row, ensure_ascii=False))
 
     def end(self) -> None:
         """Write nothing more."""
@@ -107,17 +124,19 @@ class JsonLines:
 class Csv:
     """Quoted values under a line of names; lists are JSON."""
 
-    def __init__(self, write: Write) -> None:
-        self._write, self._begun = write, False
+    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
+        self._write = write
+        self._names: tuple[str, ...] = ()
 
-    def add(self, result: Result, subject: Subject) -> None:
+    def add(self, row: Row, /) -> None:
         """Write a row, the names before the first one."""
-        row = flat(formats.row(result, subject))
-        if not self._begun:
-            self._begun = True
-            self._write(",".join(row))
+        values = flat(row)
+        if not self._names:
+            self._names = tuple(values)
+            self._write(",".join(self._names))
         line = io.StringIO()
-        csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(row.values())
+        listed = [values.get(name) for name in self._names]
+        csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(listed)
         self._write(line.getvalue())
 
     def end(self) -> None:
@@ -127,24 +146,25 @@ class Csv:
 class Sql:
     """Statements that make and fill llama-bench's table, for sqlite3."""
 
-    def __init__(self, write: Write) -> None:
-        self._write, self._begun = write, False
+    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
+        self._write = write
+        self._names: tuple[str, ...] = ()
 
-    def add(self, result: Result, subject: Subject) -> None:
+    def add(self, row: Row, /) -> None:
         """Write an insertion, the table before the first one."""
-        row = flat(formats.row(result, subject))
-        if not self._begun:
-            self._begun = True
-            columns = ",\n".join(f"  {name} {_sql_type(value)}" for name, value in row.items())
+        values = flat(row)
+        if not self._names:
+            self._names = tuple(values)
+            columns = ",\n".join(f"  {name} {_sql_type(name, v)}" for name, v in values.items())
             self._write(f"CREATE TABLE IF NOT EXISTS {SQL_TABLE} (\n{columns}\n);\n")
-        values = ", ".join(_sql_value(value) for value in row.values())
-        self._write(f"INSERT INTO {SQL_TABLE} ({', '.join(row)}) VALUES ({values});")  # noqa: S608 - quoted
+        listed = ", ".join(_sql_value(values.get(name)) for name in self._names)
+        self._write(f"INSERT INTO {SQL_TABLE} ({', '.join(self._names)}) VALUES ({listed});")  # noqa: S608 - quoted
 
     def end(self) -> None:
         """Write nothing more."""
 
 
-PRINTERS: dict[str, Callable[[Write], Printer]] = {
+PRINTERS: dict[str, Callable[[Write, Collection[str]], Printer]] = {
     "table": Table,
     "md": Markdown,
     "csv": Csv,
@@ -154,47 +174,52 @@ PRINTERS: dict[str, Callable[[Write], Printer]] = {
 }
 
 
-def changed(info: ModelInfo) -> list[str]:
+def changed(row: Row) -> list[str]:
     """Return what was set other than by default, by llama-bench's short flags.
 
-    The KV cache's type is not set where it is the graph's own.
+    onnxruntime has none of these settings.
     """
-    settings = info.settings
-    whole = min(_DEFAULTS.micro_batch, settings.context)
-    pairs: list[tuple[str, int | str, int | str]] = [
-        ("b", settings.batch, _DEFAULTS.batch),
-        ("ub", min(settings.micro_batch, settings.context), whole),
-        ("fa", settings.flash_attention, _DEFAULTS.flash_attention),
+    if row["engine"] == "onnx":
+        return []
+    fields: tuple[tuple[str, str, object], ...] = (
+        ("b", "n_batch", _DEFAULTS.batch),
+        ("ub", "n_ubatch", _DEFAULTS.micro_batch),
+        ("fa", "flash_attn", -1),
+        ("ctk", "type_k", _DEFAULTS.kv_type),
+        ("ctv", "type_v", _DEFAULTS.kv_type),
+        ("rpk", "repack", True),
+    )
+    return [
+        f"{flag}={int(v) if isinstance(v := row[name], bool) else v}"
+        for flag, name, default in fields
+        if row[name] != default
     ]
-    if info.engine != "onnx":
-        pairs += [
-            ("ctk", settings.kv_type, _DEFAULTS.kv_type),
-            ("ctv", settings.value_type or settings.kv_type, _DEFAULTS.kv_type),
-        ]
-    return [f"{flag}={value}" for flag, value, default in pairs if value != default]
 
 
-def marks(result: Result) -> str:
-    """Return the problems of the repetitions, such as ``throttled 2/5``."""
-    seen = [problem for c in conditions(result.looks) for problem in c.problems]
-    total = len(result.samples_ns)
-    return ", ".join(f"{name} {seen.count(name)}/{total}" for name in dict.fromkeys(seen))
+def marks(row: Row) -> str:
+    """Return the problems of the repetitions, the most frequent first: ``throttled 2/5 +1``."""
+    seen = [problem for condition in row["conditions"] for problem in condition["problems"]]
+    names = sorted(dict.fromkeys(seen), key=seen.count, reverse=True)
+    if not names:
+        return ""
+    first = f"{_SHORT.get(names[0], names[0])} {seen.count(names[0])}/{len(row['samples_ns'])}"
+    return f"{first} +{len(names) - 1}" if len(names) > 1 else first
 
 
-def flat(row: dict[str, Any]) -> dict[str, Any]:
+def flat(row: Row) -> dict[str, Any]:
     """Return a row with its lists as JSON texts and its booleans as numbers."""
     texts = {k: json.dumps(v) for k, v in row.items() if isinstance(v, list | dict)}
     return {**row, **texts, **{k: int(v) for k, v in row.items() if isinstance(v, bool)}}
 
 
-def _cells(cells: dict[str, str]) -> str:
+def _cells(widths: dict[str, int], cells: dict[str, str]) -> str:
     return "  ".join(
-        f"{cells[name]:{'<' if width < 0 else '>'}{abs(width)}}" for name, width in _TABLE.items()
+        f"{cells[name]:{'<' if width < 0 else '>'}{abs(width)}}" for name, width in widths.items()
     ).rstrip()
 
 
-def _sql_type(value: object) -> str:
-    return {int: "INTEGER", float: "REAL"}.get(type(value), "TEXT")
+def _sql_type(name: str, value: object) -> str:
+    return {int: "INTEGER", float: "REAL"}.get(formats.OUR_TYPES.get(name, type(value)), "TEXT")
 
 
 def _sql_value(value: object) -> str:

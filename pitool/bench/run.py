@@ -99,6 +99,8 @@ def measure(
     tests: Iterable[Workload],
     repetitions: int = REPETITIONS,
     look: Callable[[], Look] | None = None,
+    *,
+    warm_up: bool = True,
 ) -> Iterator[Result]:
     """Yield each test as it begins, without samples, and again after each repetition.
 
@@ -112,7 +114,8 @@ def measure(
         result = Result(test, engine.info, now)
         yield result
         engine.clear()
-        _seconds(engine, ids(test.prompt), ids(min(test.generate, 1)))
+        if warm_up:
+            _seconds(engine, ids(test.prompt), ids(min(test.generate, 1)))
         if look:
             result = replace(result, looks=(look(),))
         for _ in range(repetitions):

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pitool.bench.run import Workload
-from pitool.device import detect, memory
+from pitool.device import detect, memory, probe
 from pitool.device.detect import Machine
 from pitool.device.settings import planned_bytes
 from pitool.engine.base import Settings
@@ -28,7 +28,8 @@ class Subject:
     ``bundle``: its name, None for a loose file; ``versions``: by package name; ``board``: what
     the machine calls itself; ``firmware``: the bootloader's date; ``sha256``: of the artifact's
     first file, from the manifest; ``speed``: predicted for this board; ``streamed_bytes``: see
-    the function of that name.
+    the function of that name; ``read_gbs``: the memory's bandwidth as measured on this machine;
+    ``cache_bytes``: of the CPU's largest cache.
     """
 
     file: Path
@@ -45,6 +46,8 @@ class Subject:
     speed: Speed | None = None
     machine: Machine | None = None
     streamed_bytes: int | None = None
+    read_gbs: float | None = None
+    cache_bytes: int | None = None
 
     def predicted(self, workload: Workload) -> float | None:
         """Return the predicted tokens/s of a test at an empty context, None for any other."""
@@ -57,6 +60,7 @@ def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
     """Return what runs with ``settings`` in process ``pid``; a loose file has no plan."""
     artifact = runnable.artifact
     machine = detect.detect()
+    probed = probe.find(machine)
     speeds = {speed.board: speed for speed in artifact.speed} if artifact else {}
     packages = ("pitool", PACKAGES.get(runnable.format, ""))
     return Subject(
@@ -74,6 +78,8 @@ def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
         speed=speeds.get(machine.board_id or ""),
         machine=machine,
         streamed_bytes=streamed_bytes(runnable),
+        read_gbs=probed.read_gbs if probed else None,
+        cache_bytes=detect.cache_bytes(),
     )
 
 

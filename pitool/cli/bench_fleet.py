@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 
-import click
+from pitool.cli.status import Status
 
 
-def run(hosts: str, arguments: Sequence[str], output: str) -> None:
+def run(hosts: str, arguments: Sequence[str], output: str, picture: Path | None) -> None:
     """Bench the hosts and print what they gave; PitoolError after that when one gave nothing."""
-    from pitool.bench import fleet
-    from pitool.errors import PitoolError, UsageError
+    from pitool.bench import card, fleet
+    from pitool.bench.printers import PRINTERS
+    from pitool.errors import Interrupted, PitoolError
 
-    if output not in ("table", "json", "jsonl"):
-        raise UsageError(f"-o {output} cannot show several hosts", "take table, json or jsonl")
+    status = Status()
     names = [name.strip() for name in hosts.split(",")]
-    answers = fleet.bench(
-        names, fleet.without_output(arguments), lambda line: click.echo(line, err=True)
-    )
+    answers = fleet.bench(names, fleet.without_output(arguments), status.show)
     rows = [row for answer in answers for row in answer.rows]
-    if output == "json":
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif output == "jsonl":
-        for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False))
-    else:
-        _table(rows)
+    printer = PRINTERS[output](status.out, ())
+    for row in rows:
+        printer.add(row)
+    printer.end()
+    if picture and rows:
+        card.write(picture, rows)
+        status.say(f"card: {picture}")
+    if any(answer.interrupted for answer in answers):
+        raise Interrupted("stopped before every host was done", "the others are above")
     failed = [f"{answer.host} ({answer.problem})" for answer in answers if answer.problem]
     if failed:
         raise PitoolError(f"not measured: {', '.join(failed)}", "the others are above")
-
-
-def _table(rows: Sequence[dict[str, object]]) -> None:
-    from pitool.bench.history import test_name
-
-    click.echo(f"{'host':<22}  {'artifact':<22}  {'test':<12}  {'t/s':>18}")
-    for row in rows:
-        rate = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
-        name = f"{row['bundle'] or row['model_type']} {row['quantisation']}"
-        click.echo(f"{row['host']:<22}  {name:<22}  {test_name(row):<12}  {rate:>18}")

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from pitool.bench.comparison import Comparison
-    from pitool.bench.history import Row
+    from pitool.bench.formats import Row
 
 
 @click.command("compare")
@@ -65,59 +65,69 @@ def _show_comparison(found: Comparison) -> None:
         click.echo(f"beware, these differ: {', '.join(found.differs)}", err=True)
 
 
+OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
+PLOT_WIDTH, PLOT_HEIGHT = 60, 6
+
+
 @click.command("history")
 @click.option("--bundle", metavar="NAME", help="Only this bundle.")
+@click.option("--run", "name", metavar="RUN", help="Only this run, by its name in the list.")
 @click.option("--plot", is_flag=True, help="Draw the rate of each test over its runs.")
-@click.option("-o", "--output", type=click.Choice(("table", "json", "jsonl")), default="table")
+@click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
-def history(bundle: str | None, plot: bool, output: str, as_json: bool) -> None:
-    """List what was measured on this machine, oldest first.
+def history(bundle: str | None, name: str | None, plot: bool, output: str, as_json: bool) -> None:
+    """List what was measured on this machine, oldest first, or export it.
 
     \b
     Example:
       pitool bench history --plot
-      pitool bench history -o json > history.json
+      pitool bench history -o csv > history.csv
+      pitool bench history -o sql | sqlite3 history.sqlite
     """
     from pitool.bench.history import open_history
+    from pitool.bench.printers import PRINTERS
 
     with closing(open_history()) as kept:
-        rows = kept.rows(bundle=bundle)
-    if as_json or output == "json":
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif output == "jsonl":
-        for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False))
-    elif not rows:
+        rows = kept.rows(run=name, bundle=bundle)
+    output = "json" if as_json else output
+    if not rows and output != "json":
         click.echo("nothing was measured yet: pitool bench", err=True)
+    elif plot:
+        _plot(rows)
+    elif output == "table":
+        _list(rows)
     else:
-        (_plot if plot else _list)(rows)
+        printer = PRINTERS[output](click.echo, ())
+        for row in rows:
+            printer.add(row)
+        printer.end()
 
 
 def _list(rows: Sequence[Row]) -> None:
-    from pitool.bench.history import test_name
+    from pitool.bench.formats import artifact_name, rate, test_name
 
-    click.echo(f"{'run':<15}  {'artifact':<26}  {'test':<14}  {'threads':>7}  {'t/s':>16}")
+    click.echo(f"{'run':<15}  {'artifact':<22}  {'test':<14}  {'thr':>3}  {'t/s':>17}")
     for row in rows:
-        rate = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
         click.echo(
-            f"{row['run']:<15}  {_artifact(row):<26}  {test_name(row):<14}"
-            f"  {row['n_threads']:>7}  {rate:>16}"
+            f"{row['run']:<15}  {artifact_name(row):<22}  {test_name(row):<14}"
+            f"  {row['n_threads']:>3}  {rate(row):>17}"
         )
 
 
 def _plot(rows: Sequence[Row]) -> None:
-    """Draw a line of blocks for each artifact and test, from its slowest run to its fastest."""
-    from pitool.bench.history import test_name
-    from pitool.bench.plot import sparkline
+    """Draw tokens/s of each artifact and test, from zero, from its oldest run to its newest."""
+    from pitool.bench.formats import artifact_name, test_name
+    from pitool.bench.plot import chart
 
-    groups: dict[tuple[str, str], list[float]] = {}
+    groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
-        groups.setdefault((_artifact(row), test_name(row)), []).append(row["avg_ts"])
-    for (artifact, test), rates in groups.items():
-        span = f"{min(rates):.1f} to {max(rates):.1f} t/s"
-        click.echo(f"{artifact:<26}  {test:<14}  {sparkline(rates[-24:])}  {span}")
-
-
-def _artifact(row: Row) -> str:
-    name = row["bundle"] or row["model_filename"].rpartition("/")[2]
-    return name if name.endswith(row["quantisation"]) else f"{name} {row['quantisation']}"
+        key = (artifact_name(row), test_name(row), row["n_threads"])
+        groups.setdefault(key, []).append(row)
+    for (artifact, test, threads), found in groups.items():
+        rates = [row["avg_ts"] for row in found]
+        span = f"{min(rates):.1f} to {max(rates):.1f} t/s in {len(rates)} runs"
+        click.echo(f"{artifact}  {test}  {threads} threads: {span}")
+        for line in chart([*enumerate(rates)], width=PLOT_WIDTH, height=PLOT_HEIGHT):
+            click.echo(line)
+        first, last = (row["test_time"][:10] for row in (found[0], found[-1]))
+        click.echo(f"{'':>8} {first}{last:>{PLOT_WIDTH - len(first)}}\n")

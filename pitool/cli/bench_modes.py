@@ -17,8 +17,8 @@ Mode = Callable[["Runnable", "Settings", dict[str, Any]], dict[str, Any]]
 CONTEXT = 512
 
 
-def chosen(options: dict[str, Any]) -> Mode | None:
-    """Return the mode that the flags ask for, None for tests; UsageError for two of them."""
+def chosen(options: dict[str, Any], output: str) -> Mode | None:
+    """Return the mode that the flags ask for, None for tests; UsageError where flags clash."""
     from pitool.errors import UsageError
 
     wanted = [
@@ -32,6 +32,9 @@ def chosen(options: dict[str, Any]) -> Mode | None:
     ]
     if len(wanted) > 1:
         raise UsageError("two kinds of measurement were asked for", "ask for one at a time")
+    if wanted and (output not in ("table", "json") or options["card"]):
+        flag = "--card" if options["card"] else f"-o {output}"
+        raise UsageError(f"{flag} is for tests only", "leave it away, or take --json")
     return wanted[0] if wanted else None
 
 

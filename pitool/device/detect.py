@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ TYPE_SHIFT, TYPE_MASK = 4, 0xFF
 MEMORY_SHIFT, MEMORY_MASK = 20, 0x7
 SMALLEST_MEMORY_MIB = 256
 LARGEST_MEMORY_CODE = 6
+
+_CACHE_SIZE = re.compile(r"\d{1,9}[KM]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,14 @@ def bootloader_date(root: Path = files.HOST) -> str | None:
             continue
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
     return None
+
+
+def cache_bytes(root: Path = files.HOST) -> int | None:
+    """Return the size of the first CPU's largest cache; None where Linux does not show it."""
+    folder = root / "sys/devices/system/cpu/cpu0/cache"
+    texts = [files.text(path) or "" for path in folder.glob("index*/size")]
+    sizes = [int(t[:-1]) << {"K": 10, "M": 20}[t[-1]] for t in texts if _CACHE_SIZE.fullmatch(t)]
+    return max(sizes, default=None)
 
 
 def cpu_name(root: Path = files.HOST) -> str:

@@ -10,6 +10,8 @@ HOT_CELSIUS = 80.0
 FULL_SUPPLY_MILLIAMPERES = 5000
 # The first bootloader with SDRAM_BANKLOW (raspberrypi/rpi-eeprom, firmware-2712 release notes).
 FAST_MEMORY_BOOTLOADER = "2024-12-01"
+# The boards, by the beginning of their id, that it is for.
+HAS_FAST_MEMORY = ("pi5", "cm5")
 CPU = "sys/devices/system/cpu/cpu0/cpufreq"
 
 
@@ -103,7 +105,7 @@ def supply(patient: Patient) -> Finding | None:
 
 def cooling(patient: Patient) -> Finding | None:
     """A Pi 5 without a fan throttles within minutes of decoding."""
-    if not (patient.machine.board_id or "").startswith(("pi5", "cm5")):
+    if not (patient.machine.board_id or "").startswith(HAS_FAST_MEMORY):
         return None
     kinds = [
         files.text(p)
@@ -125,7 +127,7 @@ def bootloader(patient: Patient) -> Finding | None:
     date = bootloader_date(patient.root)
     if date is None:
         return None
-    pi5 = (patient.machine.board_id or "").startswith(("pi5", "cm5"))
+    pi5 = (patient.machine.board_id or "").startswith(HAS_FAST_MEMORY)
     if not pi5 or date >= FAST_MEMORY_BOOTLOADER:
         return Finding("bootloader", "ok", date)
     return Finding(

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from pitool.device.detect import Machine
 from pitool.errors import BadInput
 from pitool.spec import tables
 from pitool.spec.bundles import home
 from pitool.spec.files import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE_NAME = "probe.json"
 SECONDS = 5.0
@@ -41,6 +43,8 @@ class Probe:
 
 def measure(machine: Machine, seconds: float = SECONDS) -> Probe:
     """Return the rate at which all cores together read a buffer that no cache holds."""
+    import numpy as np
+
     size = min(LARGEST_BUFFER, (machine.mem_available or LARGEST_BUFFER) // AVAILABLE_SHARE)
     cores = max(machine.physical_cores, 1)
     parts = np.array_split(np.ones(max(size // 4, cores), np.float32), cores)
@@ -52,6 +56,8 @@ def measure(machine: Machine, seconds: float = SECONDS) -> Probe:
 
 def _passes(parts: list[np.ndarray], seconds: float) -> Iterator[float]:
     """Yield the seconds of one reading after another; numpy lets the threads run at once."""
+    import numpy as np
+
     with ThreadPoolExecutor(len(parts)) as pool:
         list(pool.map(np.max, parts))
         end = time.perf_counter() + seconds

@@ -40,8 +40,14 @@ class Throttled:
         """The flags that held at some time since boot."""
         return self._flags(SINCE_BOOT_SHIFT)
 
-    def _flags(self, shift: int) -> tuple[str, ...]:
-        return tuple(flag for bit, flag in enumerate(FLAGS) if self.bits >> shift + bit & 1)
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The flags that this source can tell at all."""
+        return self._flags(0, self.known)
+
+    def _flags(self, shift: int, bits: int | None = None) -> tuple[str, ...]:
+        bits = self.bits if bits is None else bits
+        return tuple(flag for bit, flag in enumerate(FLAGS) if bits >> shift + bit & 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,11 +31,16 @@ def test_the_table_goes_to_stdout_and_progress_to_stderr(bundle: Bundle) -> None
     done = bench(bundle(prefill_rate=256.0, decode_rate=8.0), "-r", "2")
     assert done.exception is None
     head, prefill, decode = done.stdout.splitlines()
-    assert head.split() == ["artifact", "test", "threads", "t/s"]
+    assert head.split() == ["artifact", "test", "thr", "t/s"]
     assert prefill.split()[:3] == ["toy", "Q4_0", "pp512"]
     assert prefill.split()[4:7] == ["256.00", "±", "0.00"]
     assert decode.split()[4] == "8.00"
-    assert done.stderr.splitlines()[:3] == ["pp512 warm-up", "pp512 1/2", "pp512 2/2"]
+    assert done.stderr.splitlines()[:4] == [
+        "loading toy Q4_0",
+        "[1/2] toy Q4_0 pp512 warm-up",
+        "[1/2] toy Q4_0 pp512 1/2",
+        "[1/2] toy Q4_0 pp512 2/2",
+    ]
     assert "peak memory" in done.stderr
     assert "\x1b" not in done.output
 
@@ -42,7 +48,8 @@ def test_the_table_goes_to_stdout_and_progress_to_stderr(bundle: Bundle) -> None
 def test_the_markdown_is_llama_bench_s(bundle: Bundle) -> None:
     done = bench(bundle(prefill_rate=256.0, decode_rate=8.0), "-r", "2", "-o", "md")
     lines = done.stdout.splitlines()
-    assert len(lines) == 4
+    assert lines[4:5] == [""]
+    assert lines[5].startswith("build: pitool ")
     assert lines[2].endswith("|           pp512 |        256.00 ± 0.00 |")
     assert lines[3].endswith("|           tg128 |          8.00 ± 0.00 |")
 
@@ -180,8 +187,8 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C after the first test and one repetition of the second."""
     measure = run.measure
 
-    def press(*arguments: object) -> Iterator[run.Result]:
-        for result in measure(*arguments):  # type: ignore[arg-type]
+    def press(*arguments: object, **rest: object) -> Iterator[run.Result]:
+        for result in measure(*arguments, **rest):  # type: ignore[arg-type]
             yield result
             if result.workload.generate and len(result.samples_ns) == 1:
                 raise KeyboardInterrupt
@@ -205,3 +212,30 @@ def test_ctrl_c_leaves_a_whole_json_document(bundle: Bundle) -> None:
     done = bench(bundle(), "-r", "3", "--json")
     assert isinstance(done.exception, Interrupted)
     assert [len(row["samples_ns"]) for row in json.loads(done.stdout)] == [3, 1]
+
+
+def test_lists_add_up_where_a_flag_is_repeated_and_long_names_are_known(bundle: Bundle) -> None:
+    words = ("-p", "4-8*2", "--n-prompt", "6", "-n", "0", "-r", "1", "--no-warmup", "-o", "jsonl")
+    done = bench("-m", bundle(), *words)
+    assert [json.loads(line)["n_prompt"] for line in done.stdout.splitlines()] == [4, 8, 6]
+    assert "warm-up" not in done.stderr
+
+
+def test_one_artifact_that_fails_does_not_lose_the_others(bundle: Bundle) -> None:
+    broken = bundle("broken", nonsense=1)  # the engine does not start
+    done = bench(broken, bundle("whole"), "-p", "4", "-n", "0", "-r", "1", "--json")
+    assert [row["bundle"] for row in json.loads(done.stdout)] == ["whole"]
+    assert isinstance(done.exception, PitoolError)
+    assert "broken Q4_0: " in done.stderr
+
+
+def test_the_history_is_exported_with_llama_bench_s_fields_first(bundle: Bundle) -> None:
+    bench(bundle(), "-p", "4", "-n", "2", "-r", "1")
+    database = sqlite3.connect(":memory:")
+    database.executescript(bench("history", "-o", "sql").stdout)
+    assert database.execute("SELECT n_prompt, n_gen FROM llama_bench").fetchall() == [
+        (4, 0),
+        (0, 2),
+    ]
+    database.close()
+    assert bench("history", "-o", "csv").stdout.startswith("build_commit,build_number,cpu_info")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,13 @@ def test_a_flag_before_or_after_counts_one_since_boot_does_not() -> None:
         "soft temperature limit",
     )
     assert between(cool, hot).problems == ("soft temperature limit",)
+    # Cool before and after, but the firmware remembers what happened in between.
+    fresh = Look(0.0, Reading(50.0, 2400.0, Throttled(0)))
+    assert between(fresh, cool).throttled_now == (
+        "frequency capped",
+        "throttled",
+        "soft temperature limit",
+    )
     assert between(hot, cool).problems == ("soft temperature limit",)
 
 
@@ -126,5 +134,28 @@ def test_the_summary_says_in_words_what_is_wrong() -> None:
 
 
 def test_a_quiet_board_gives_no_complaint() -> None:
-    cool = Look(0.0, Reading(50.0, 2400.0, Throttled(0)))
-    assert conditions.summary(results([cool, cool])) == ["hottest 50 °C"]
+    cool = Look(0.0, Reading(50.0, 2400.0, Throttled(0x10000)), 9.0, 8.0, 0, 0)
+    later = replace(cool, seconds=1.0, busy_seconds=10.0, own_seconds=9.0)
+    assert conditions.summary(results([cool, later])) == [
+        "hottest 50 °C",
+        "since boot, but not in these repetitions: under-voltage",
+    ]
+
+
+def test_what_the_board_cannot_tell_is_called_unknown() -> None:
+    def missing(_: list[str]) -> str:
+        raise FileNotFoundError
+
+    look = activity.looker(PID, FIXTURES / "pi3", missing)
+    found = conditions.conditions([look(), look()])
+    # The driver of a Pi 3 tells the voltage and nothing else.
+    assert conditions.unknowns(found)[:1] == ["throttling"]
+    bare = Look(0.0, Reading(None, None, None))
+    assert conditions.unknowns(conditions.conditions([bare, bare])) == [
+        "temperature",
+        "clock",
+        "throttling",
+        "under-voltage",
+        "load of other processes",
+        "swapping",
+    ]

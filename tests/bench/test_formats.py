@@ -74,7 +74,7 @@ OURS = [
     "plausibility",
     "conditions",
     "pitool_version",
-    "llama_cpp_python_version",
+    "runtime_version",
 ]
 SUBJECT = Subject(
     file=Path("toy.gguf"),
@@ -120,16 +120,25 @@ def test_the_table_is_llama_bench_s(result: Result) -> None:
         "| script 250K F32                |   0.95 MiB |     0.25 M | CPU        |       4 |"
         "           pp512 |       192.00 ± 90.51 |"
     )
+    row = formats.row(result, SUBJECT)
+    assert formats.extra_columns(row, ()) == ()
     assert formats.head() == head
-    assert formats.line(result) == line
+    assert formats.line(row) == line
 
 
 def test_the_footer_shows_the_peak_beside_the_plan() -> None:
-    first, second = formats.footer(SUBJECT, 1.234).splitlines()
-    assert first == "loaded in 1.23 s, peak memory 2.00 GiB, planned 3.00 MiB"
-    assert second == "pitool 0.1.0, llama-cpp-python 0.3.36"
+    said = "toy Q4_0: loaded in 1.23 s, peak memory 2.00 GiB, planned 3.00 MiB"
+    assert formats.footer(SUBJECT, 1.234) == said
 
 
 def test_what_is_unknown_is_left_out_of_the_footer() -> None:
     bare = Subject(Path("toy.gguf"), None, "Q4_0", None, None, {})
-    assert formats.footer(bare, 1.0).strip() == "loaded in 1.00 s"
+    assert formats.footer(bare, 1.0) == "toy Q4_0: loaded in 1.00 s"
+
+
+def test_columns_are_added_as_llama_bench_does(result: Result) -> None:
+    row = formats.row(result, SUBJECT) | {"n_ubatch": 128, "flash_attn": 1}
+    extra = formats.extra_columns(row, {"type_k"})
+    assert extra == ("n_ubatch", "type_k", "flash_attn")
+    assert "| threads | n_ubatch | type_k |  fa |            test |" in formats.head(extra)
+    assert "|       4 |      128 |    f16 |   1 |           pp512 |" in formats.line(row, extra)

@@ -9,6 +9,8 @@ from pitool.bench.grid import Grid
 from pitool.engine.base import Settings
 from pitool.errors import UsageError
 
+BASE = Settings(context=64, decode_threads=2, prefill_threads=4)
+
 
 @pytest.mark.parametrize(
     ("text", "values"),
@@ -56,3 +58,23 @@ def test_a_micro_batch_is_no_larger_than_its_batch() -> None:
 
 def test_the_context_holds_the_deepest_test() -> None:
     assert Grid((128, 512), (700,), depths=(0, 1000)).context == 1700
+
+
+def test_the_type_of_values_does_not_follow_that_of_keys() -> None:
+    """As in llama-bench: ``-ctk q8_0`` leaves the values as they are."""
+    (only,) = Grid(key_types=("q8_0",)).settings(BASE)
+    assert (only.kv_type, only.value_type) == ("q8_0", "f16")
+    (same,) = Grid(key_types=("f16",)).settings(BASE)
+    assert same == BASE
+
+
+def test_load_modes_and_repacking_take_lists() -> None:
+    found = list(Grid(load_modes=("mmap", "read"), repack=(True, False)).settings(BASE))
+    assert [(s.load_mode, s.repack) for s in found] == [
+        ("mmap", True),
+        ("mmap", False),
+        ("read", True),
+        ("read", False),
+    ]
+    assert Grid(repack=(True, False), batches=(64,)).varied == {"repack"}
+    assert len(list(Grid(repack=(True, False), threads=(1, 2)).for_onnx().settings(BASE))) == 2

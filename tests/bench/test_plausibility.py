@@ -48,6 +48,20 @@ def decoding(rate: float, look: Look = QUIET, backend: str = "NEON DOTPROD") -> 
     return replace(result, info=replace(result.info, backend=backend, settings=settings))
 
 
+def test_the_bandwidth_measured_here_goes_before_the_table_s() -> None:
+    verdict = assess(decoding(9.0), replace(subject(), read_gbs=12.0))
+    assert verdict
+    assert verdict.ceiling_share == pytest.approx(9.0 / 12.0)
+    assert "75% of the 12.0 GB/s that the memory gives (measured here)" in verdict.lines[0]
+
+
+def test_weights_in_the_cache_have_no_ceiling() -> None:
+    verdict = assess(decoding(90.0), replace(subject(), cache_bytes=MODEL_BYTES))
+    assert verdict
+    assert verdict.ceiling_share is None
+    assert "caches" in verdict.lines[0]
+
+
 def test_shares_are_of_the_board_s_bandwidth_and_of_the_prediction() -> None:
     verdict = assess(decoding(9.0), subject())
     assert verdict
@@ -63,7 +77,10 @@ def test_a_low_rate_without_a_reason_says_what_was_checked() -> None:
     assert verdict
     assert verdict.reasons == ()
     assert "dotprod" in verdict.checked
-    assert "none of the usual reasons" in verdict.lines[-1]
+    assert "none of the usual reasons" in verdict.lines[-2]
+    # Nobody looked at these, so they are not said to have been checked.
+    assert verdict.unchecked == ("swapping", "other processes", "bootloader")
+    assert "swapping, other processes, bootloader" in verdict.lines[-1]
 
 
 HOT = Look(0.0, Reading(85.0, 1500.0, Throttled(0x4)))
@@ -81,6 +98,13 @@ def test_every_reason_is_found_where_it_holds_and_only_there() -> None:
         return "; ".join(verdict.reasons)
 
     assert reasons(decoding(10.0)) == ""
+    old = assess(decoding(10.0), replace(subject(100.0), firmware="2023-10-30"))
+    assert old
+    assert old.reasons == ("the EEPROM's bootloader is of 2023-10-30: sudo rpi-eeprom-update -a",)
+    new = assess(decoding(10.0), replace(subject(100.0), firmware="2025-01-22"))
+    assert new
+    assert new.reasons == ()
+    assert "bootloader" in new.checked
     assert "without dotprod" in reasons(decoding(10.0, backend="NEON"))
     hot = reasons(decoding(10.0, HOT))
     assert "throttled" in hot

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pitool.bench import formats
 from pitool.bench.printers import PRINTERS, SQL_TABLE, marks
 from pitool.bench.run import Result, Workload, measure
 from pitool.bench.subject import Subject
@@ -21,6 +23,15 @@ SUBJECT = Subject(
 )
 
 
+# Another engine, of which more is known: its rows must have the same columns.
+OTHER = replace(
+    SUBJECT,
+    versions={"pitool": "0.1.0", "onnxruntime": "1.31.1"},
+    planned_memory=None,
+    peak_memory=7 << 20,
+)
+
+
 def result(workload: Workload, bits: int = 0) -> Result:
     def look() -> Look:
         return Look(0.0, Reading(50.0, 2400.0, Throttled(bits)))
@@ -30,9 +41,12 @@ def result(workload: Workload, bits: int = 0) -> Result:
 
 def printed(name: str) -> str:
     lines: list[str] = []
-    printer = PRINTERS[name](lines.append)
-    printer.add(result(Workload(prompt=512)), SUBJECT)
-    printer.add(result(Workload(generate=128, depth=64)), SUBJECT)
+    printer = PRINTERS[name](lines.append, ())
+    for workload, subject in (
+        (Workload(prompt=512), SUBJECT),
+        (Workload(generate=128, depth=64), OTHER),
+    ):
+        printer.add(formats.row(result(workload), subject))
     printer.end()
     return "\n".join(lines)
 
@@ -44,6 +58,11 @@ def test_sqlite_reads_the_sql() -> None:
     assert database.execute(query).fetchall() == [
         ("it's.gguf", 512, 0, 0, 192.0, 'a, "b"'),
         ("it's.gguf", 0, 128, 64, 48.0, 'a, "b"'),
+    ]
+    types = "SELECT typeof(planned_memory_bytes), typeof(peak_memory_bytes), runtime_version"
+    assert database.execute(f"{types} FROM {SQL_TABLE}").fetchall() == [
+        ("integer", "null", None),
+        ("null", "integer", "onnxruntime 1.31.1"),
     ]
     database.close()
 
@@ -71,6 +90,10 @@ def test_the_table_fits_80_columns(name: str) -> None:
 
 
 def test_throttled_repetitions_are_marked() -> None:
-    assert marks(result(Workload(prompt=512), bits=0x4)) == "throttled 2/2"
+    def marked(bits: int) -> str:
+        return marks(formats.row(result(Workload(prompt=512), bits), SUBJECT))
+
+    assert marked(0x4) == "throttled 2/2"
+    assert marked(0x5) == "low voltage 2/2 +1"
     # Throttled once since boot says nothing of these repetitions.
-    assert marks(result(Workload(prompt=512), bits=0x40000)) == ""
+    assert marked(0x40000) == ""

@@ -73,13 +73,13 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for program in programs.iterdir():
         program.chmod(0o755)
     # A login shell would read the profile, which sets another PATH.
-    real = fleet.subprocess.run  # type: ignore[attr-defined]
+    real = fleet.subprocess.Popen  # type: ignore[attr-defined]
 
-    def run(command: list[str], **rest: object) -> object:
+    def start(command: list[str], **rest: object) -> object:
         command = [*command[:-1], command[-1].replace("bash -lc", "bash -c")]
         return real(command, **rest)
 
-    monkeypatch.setattr("pitool.bench.fleet.subprocess.run", run)
+    monkeypatch.setattr("pitool.bench.fleet.subprocess.Popen", start)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from pitool.bench import comparison, statistics
-from pitool.bench.formats import row
-from pitool.bench.history import Row
+from pitool.bench.formats import Row, row
 from pitool.bench.run import Result, Workload, measure
 from pitool.bench.subject import Subject
 from pitool.engine.scripted import Scripted
