@@ -194,11 +194,14 @@ def _told(source: Source, error: Exception, errors: Any) -> PitoolError:
             return BadInput(f"{source.id} has no revision {source.revision!r}", "check it")
         case errors.RepositoryNotFoundError():
             return BadInput(f"there is no model {source.id!r} on the hub", "check the id")
-        case errors.EntryNotFoundError() if not isinstance(error, errors.LocalEntryNotFoundError):
+        case errors.LocalEntryNotFoundError():
+            reason = "the hub does not answer, and it is not in the cache"
+        case errors.EntryNotFoundError():
             return BadInput(f"{source.id} has no {SINGLE}", "name a model that has safetensors")
-    lines = str(error).strip().splitlines() or ["no connection"]
+        case _:
+            reason = (str(error).strip().splitlines() or ["no connection"])[0][:120]
     return BadInput(
-        f"{source.id} cannot be downloaded ({lines[0][:120]})",
+        f"{source.id} cannot be downloaded ({reason})",
         "try again online (it resumes), name a local folder, or use the embedded model: "
         "pitool convert sample",
     )

@@ -17,6 +17,8 @@ from pitool.spec.files import what_is
 from pitool.spec.recipes import Recipe, default_recipe, find_recipe, recipes
 
 SAMPLE = "sample"
+# What looks like a file's name, not like a model's.
+FILE_SUFFIXES = (".gguf", ".safetensors", ".bin", ".json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
@@ -65,6 +67,8 @@ def find_source(model: str | None, tier: str) -> Source:
         return Source(recipe.source, recipe.revision, None, recipe)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
         return Source(model, "main", None)
+    if path.is_absolute() or model.startswith(".") or path.suffix in FILE_SUFFIXES:
+        raise BadInput(f"there is no folder or file {model!r}", "check the path")
     raise BadInput(
         f"there is no folder {model!r}, and it is no hub id or recipe",
         tables.nearest(model, [*recipes(), SAMPLE]),

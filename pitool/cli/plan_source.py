@@ -12,7 +12,8 @@ from pitool.spec.files import what_is
 from pitool.spec.manifest import FILE_NAME
 from pitool.spec.plan import Subject
 from pitool.spec.recipes import default_recipe
-from pitool.spec.shapes import header_shape, header_tensors, parse_size, typical_shape
+from pitool.spec.shapes import header_shape, header_tensors
+from pitool.spec.sizes import sized_shape
 
 
 def find_subject(model: str | None, tier: str | None) -> Subject:
@@ -23,9 +24,8 @@ def find_subject(model: str | None, tier: str | None) -> Subject:
             return _gguf(path)
         if (path / FILE_NAME).is_file() or bundles.is_name(path):
             return _bundle(path)
-        size = parse_size(model)
-        if size is not None and what_is(path) is None:
-            return Subject(f"a typical {model.strip().upper()}", typical_shape(size), typical=True)
+        if what_is(path) is None and (sized := sized_shape(model)):
+            return Subject(*sized, typical=True)
     return _checkpoint(model, tier)
 
 

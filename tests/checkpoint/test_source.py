@@ -101,8 +101,6 @@ def test_the_sample_of_an_installed_package(
         ("qwen2.5-1.5", "did you mean 'qwen2.5-1.5b'"),
         ("smollm-135m", "did you mean 'smollm2-135m'"),
         ("no-such-thing-at-all", "known are "),
-        ("./gone/model", "known are "),
-        ("/gone/model", ""),
         ("a/b/c", ""),
         ("", "known are "),
         ("http://example.org/model", ""),
@@ -113,6 +111,12 @@ def test_nonsense_names_the_nearest(word: str, hint: str) -> None:
         find_source(word, "1gb")
     assert repr(word) in caught.value.what
     assert hint in caught.value.do
+
+
+@pytest.mark.parametrize("path", ["./gone/model", "/gone/model", "gone.gguf"])
+def test_a_path_that_leads_nowhere(path: str) -> None:
+    with pytest.raises(BadInput, match=f"there is no folder or file '{path}': check the path"):
+        find_source(path, "1gb")
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def damage_tokenizer(folder: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
-    "missing folder": (shutil.rmtree, 4, "there is no folder '.*', and it is no hub id or recipe"),
+    "missing folder": (shutil.rmtree, 4, "there is no folder or file '.*'; check the path"),
     "no config": (lambda f: (f / "config.json").unlink(), 4, r"it has no config\.json"),
     "config that is no JSON": (lambda f: (f / "config.json").write_text("{"), 4, "cannot be read"),
     "truncated safetensors": (truncate, 4, r"model\.safetensors is cut short"),
