@@ -46,6 +46,7 @@ def command(
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
+    from pitool.tui.hangup import end_without
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
     app = PitoolApp(
@@ -58,6 +59,7 @@ def command(
         prefills=Prefills(home() / FOLDER_NAME),
         sensors=sensors.read,
     )
+    end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
     app.run()
     if app.return_code:
         raise PitoolError("the screen ended with a fault", "report what is written above")
