@@ -18,7 +18,7 @@ import click
 @click.option("--profile", default="balanced", metavar="NAME", help="conservative, balanced, ...")
 @click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
 @click.option("--lora", metavar="DIR|RANK", help="An adapter kept apart: its folder, or its rank.")
-@click.option("--format", type=click.Choice(["gguf", "onnx"]), default="gguf", show_default=True)
+@click.option("--format", type=click.Choice(["gguf", "onnx"]), help="One of both alone.")
 @click.option("--buy", is_flag=True, help="Compare boards to buy.")
 @click.option("--rent", is_flag=True, help="Compare boards with rented GPUs.")
 @click.option("--price", multiple=True, metavar="BOARD=USD", help="Your price: pi5-8gb=160.")
@@ -52,7 +52,7 @@ def command(**options: Any) -> None:
 
     asked = Options(**options)
     report = read_request(asked)
-    made = plan_onnx if asked.format == "onnx" else plan_report
+    made = plan_onnx if asked.onnx else plan_report
     if asked.as_json:
         click.echo(json.dumps(made.document(report), indent=2))
     else:

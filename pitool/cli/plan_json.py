@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pitool.cli import plan_market, plan_ways
+from pitool.cli import plan_market, plan_onnx, plan_ways
 from pitool.cli.plan_request import Report
 from pitool.spec.plan import Row
 from pitool.spec.speed import Estimate
@@ -25,6 +25,7 @@ def document(report: Report) -> dict[str, Any]:
         "reason": report.reason,
         "notes": list(report.notes),
         "rows": [_row_json(report, row) for row in report.rows],
+        "onnx_rows": plan_onnx.rows_json(report) if plan_onnx.shown_beside(report) else [],
         **plan_ways.to_json(report),
         **plan_market.to_json(report),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pitool.cli import plan_market, plan_show, plan_ways
+from pitool.cli import plan_market, plan_onnx, plan_show, plan_ways
 from pitool.cli.plan_json import document
 from pitool.cli.plan_request import Report
 from pitool.cli.sections import Section
@@ -21,6 +21,7 @@ def sections(report: Report) -> Iterator[Section]:
         return
     if not (options.buy or options.rent):
         yield from plan_show.sections(report)
+        yield from plan_onnx.beside(report)
         if len(report.places) == 1:
             yield from plan_ways.sections(report)
         return

@@ -13,6 +13,7 @@ from pitool.spec.files import what_is
 from pitool.spec.formats import find_quantisation
 from pitool.spec.memory import Load, format_bytes
 from pitool.spec.model import ModelShape
+from pitool.spec.onnx_weights import is_onnx_quantisation
 from pitool.spec.plan import (
     AUTO,
     COMMON,
@@ -27,6 +28,7 @@ from pitool.spec.plan import (
 )
 from pitool.spec.profiles import find_profile
 from pitool.spec.speed import NONE
+from pitool.spec.tables import names_in
 from pitool.spec.tiers import find_tier
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Options:
     profile: str = "balanced"
     quant: str | None = None
     lora: str | None = None
-    format: str = "gguf"
+    format: str | None = None
     buy: bool = False
     rent: bool = False
     price: tuple[str, ...] = ()
@@ -56,6 +58,18 @@ class Options:
     plot: Path | None = None
     markdown: bool = False
     as_json: bool = False
+
+    @property
+    def onnx(self) -> bool:
+        """Whether ONNX alone is asked for: by the format, or by the names of quantisations."""
+        names = names_in(self.quant or "")
+        by_name = bool(names) and all(map(is_onnx_quantisation, names))
+        return self.format == "onnx" or (self.format is None and by_name)
+
+    @property
+    def both(self) -> bool:
+        """Whether neither a format nor a quantisation is named."""
+        return self.format is None and self.quant is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,7 @@ def read_request(options: Options) -> Report:
         adapter=adapter_bytes(options.lora, subject.shape) if options.lora else 0,
     )
     planner = Planner(subject, profile, load, found.correction if found else NONE)
-    gguf = options.format == "gguf"
+    gguf = not options.onnx
     names, reason = _quantisations(planner, places, options.quant if gguf else None)
     rows = tuple(planner.rows(names, places))
     asked = bool(options.quant) and named and gguf
@@ -149,9 +163,11 @@ def _quantisations(
         chosen = [planner.choose(place) for place in places]
         best = dict.fromkeys(row.artifact.quantisation.name for row, _ in chosen)
         return tuple(best), "\n".join(reason for _, reason in chosen)
-    names = [name.strip() for name in quant.split(",") if name.strip()]
+    names = names_in(quant)
     if not names:
         raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
+    if others := [name for name in names if is_onnx_quantisation(name)]:
+        raise UsageError(f"{others[0]} is of ONNX, not of GGUF", "plan one format at a time")
     return tuple(dict.fromkeys(find_quantisation(name).name for name in names)), ""
 
 

@@ -32,7 +32,7 @@ def head(report: Report) -> Section:
         f"{kind}: {shape.parameters / 1e6:,.1f} million weights, {shape.layers} layers,"
         f" {shape.kv_heads} key-value heads of {shape.head_dim}, trained for {shape.context} tokens"
     )
-    cache = load.kv_type if report.options.format == "gguf" else "of the graph's own type"
+    cache = "of the graph's own type" if report.options.onnx else load.kv_type
     how = (
         f"planned for {load.context} tokens of context, KV cache {cache},"
         f" batches of {load.micro_batch}; {planner.profile.summary}"

@@ -79,6 +79,7 @@ def _profiles(planner: Planner, place: Place) -> Section:
     rows, notes = [], []
     for name, profile in profiles().items():
         row, _ = under(planner, profile).choose(place)
+        rates = [e.decode for e in row.artifact.estimates]
         rows.append(
             [
                 name,
@@ -88,7 +89,7 @@ def _profiles(planner: Planner, place: Place) -> Section:
                 str(profile.micro_batch),
                 row.artifact.quantisation.name,
                 cell(row),
-                f"{min((e.decode for e in row.artifact.estimates), default=0):.1f}",
+                f"{min(rates):.1f}" if rates else "-",
             ]
         )
         notes.append(f"{name}: {profile.summary}")

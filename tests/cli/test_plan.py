@@ -139,3 +139,16 @@ def test_onnx_is_planned_as_well(pitool: Pitool) -> None:
     assert max(map(len, text.splitlines())) <= 80
     wrong = pitool("plan", "1.5B", "--format", "onnx", "--quant", "Q4_K_M")
     check_failure(wrong, 2)
+
+
+def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:
+    both = document(pitool, "1.5B", "--ram", "4gb")
+    onnx = document(pitool, "1.5B", "--quant", "INT8,INT4", "--ram", "4gb")
+    assert both["onnx_rows"] == [r for r in onnx["rows"] if r["quantisation"] in ("INT8", "INT4")]
+    text = pitool("plan", "1.5B").out
+    assert "Verdicts under onnxruntime" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert document(pitool, "1.5B", "--format", "gguf", "--ram", "4gb")["onnx_rows"] == []
+    assert "onnxruntime" not in pitool("plan", "1.5B", "--quant", "Q8_0").out
+    mixed = pitool("plan", "1.5B", "--quant", "Q4_K_M,INT4")
+    assert "INT4 is of ONNX, not of GGUF; plan one format at a time" in check_failure(mixed, 2)
