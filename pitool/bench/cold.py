@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,13 @@ def starts(
     files: Sequence[Path],
     open_engine: Callable[[], AbstractContextManager[Engine]],
     prompts: Iterable[int] = TTFT_PROMPTS,
-) -> tuple[Start, Start]:
-    """Return a start after the files were put out of the page cache, and one right after it."""
+) -> Iterator[tuple[str, Start]]:
+    """Yield the ``cold`` start, the files being out of the page cache, and the ``warm`` one."""
     prompts = tuple(prompts)
     for path in files:
         evict(path)
-    return _start(files, open_engine, prompts), _start(files, open_engine, prompts)
+    for name in ("cold", "warm"):
+        yield name, _start(files, open_engine, prompts)
 
 
 def _start(

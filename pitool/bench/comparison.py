@@ -14,8 +14,21 @@ Verdict = Literal["slower", "faster", "same", "unclear"]
 THRESHOLD = 0.03
 
 # What must be equal for two rows to be the same test.
-_KEYS = ("n_prompt", "n_gen", "n_depth", "n_threads", "n_batch", "n_ubatch", "type_k", "type_v")
-_MODEL = ("model_type", "engine")
+_TESTS = ("n_prompt", "n_gen", "n_depth")
+# What tells tests apart where a side has several values of it. Where each side has one, the
+# comparison is of these: two quantisations, flash attention on and off, three threads and four.
+_SETTINGS = (
+    "model_type",
+    "engine",
+    "n_threads",
+    "n_batch",
+    "n_ubatch",
+    "type_k",
+    "type_v",
+    "flash_attn",
+    "load_mode",
+    "repack",
+)
 # What makes a comparison one of two machines or models rather than of two versions.
 _SURROUNDINGS = ("cpu_info", "board", "kernel", "firmware", "artifact_sha256")
 
@@ -57,13 +70,14 @@ class Comparison:
 
 def compare(old: Sequence[Row], new: Sequence[Row], threshold: float = THRESHOLD) -> Comparison:
     """Return what changed; samples of rows of the same test are taken together."""
-    before, after = _grouped(old), _grouped(new)
+    several = [k for k in _SETTINGS if max(len(_values(old, k)), len(_values(new, k))) > 1]
+    before, after = _grouped(old, several), _grouped(new, several)
     shared = [key for key in before if key in after]
     return Comparison(
         tuple(_line(before[key], after[key], threshold) for key in shared),
         tuple(_name(rows[0]) for key, rows in before.items() if key not in after),
         tuple(_name(rows[0]) for key, rows in after.items() if key not in before),
-        tuple(key for key in _SURROUNDINGS if _values(old, key) != _values(new, key)),
+        tuple(k for k in (*_SETTINGS, *_SURROUNDINGS) if _values(old, k) != _values(new, k)),
     )
 
 
@@ -89,11 +103,11 @@ def _line(old: list[Row], new: list[Row], threshold: float) -> Line:
     )
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
+def _grouped(rows: Sequence[Row], several: list[str]) -> dict[tuple[Any, ...], list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["samples_ts"]:
-            groups.setdefault(tuple(row.get(k) for k in (*_MODEL, *_KEYS)), []).append(row)
+            groups.setdefault(tuple(row.get(k) for k in (*_TESTS, *several)), []).append(row)
     return groups
 
 

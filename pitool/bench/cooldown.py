@@ -13,6 +13,12 @@ INTERVAL = 5.0
 LONGEST = 900.0
 
 
+def check(read: Callable[[], Reading] = sensors.read) -> None:
+    """Raise MissingPart where there is no sensor, before anything is measured."""
+    if read().temperature_c is None:
+        raise MissingPart("this machine shows no temperature", "leave --cooldown away")
+
+
 def wait(
     limit: float,
     say: Callable[[str], object],
@@ -21,14 +27,12 @@ def wait(
 ) -> None:
     """Return when the temperature is ``limit`` °C or less, looked at every five seconds.
 
-    MissingPart where there is no sensor, PitoolError when it is still too hot after 15 minutes.
+    PitoolError when it is still too hot after 15 minutes.
     """
     waited = 0.0
     while True:
         temperature = read().temperature_c
-        if temperature is None:
-            raise MissingPart("this machine shows no temperature", "leave --cooldown away")
-        if temperature <= limit:
+        if temperature is None or temperature <= limit:
             return
         if waited >= LONGEST:
             raise PitoolError(

@@ -57,8 +57,9 @@ class Subject:
 
 
 def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
-    """Return what runs with ``settings`` in process ``pid``; a loose file has no plan."""
+    """Return what runs with ``settings`` in process ``pid``; a loose ONNX folder has no plan."""
     artifact = runnable.artifact
+    planned = artifact is not None or runnable.format == "gguf"
     machine = detect.detect()
     probed = probe.find(machine)
     speeds = {speed.board: speed for speed in artifact.speed} if artifact else {}
@@ -67,7 +68,7 @@ def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
         file=runnable.entry,
         bundle=runnable.name if artifact else None,
         quantisation=runnable.quantisation,
-        planned_memory=planned_bytes(runnable, settings) if artifact else None,
+        planned_memory=planned_bytes(runnable, settings) if planned else None,
         peak_memory=memory.peak_rss(pid),
         versions={name: found for name in packages if name and (found := _version(name))},
         board=machine.board_name,

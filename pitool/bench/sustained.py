@@ -20,16 +20,25 @@ LONGEST = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """``seconds`` since the start, tokens/s of the stretch that ended then, and a look after it."""
+    """A stretch of ``tokens`` that took ``took`` seconds, and a look at the board after it.
+
+    ``seconds``: since the start, at the end of the stretch.
+    """
 
     seconds: float
-    rate: float
+    tokens: int
+    took: float
     look: Look
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.took
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Mean tokens/s of the first and last minute (or quarter, when shorter) and overall.
+    """Tokens over seconds of the first and last minute (or quarter, when shorter) and overall.
 
     ``hottest`` in °C and ``throttled`` flags seen on the way, None and empty where unknown.
     """
@@ -63,38 +72,45 @@ def sustain(
 ) -> Iterator[Point]:
     """Yield a point about every two seconds of decoding; the board is read only in between.
 
-    The context is emptied when it is full, and so that every stretch sees the same depths.
+    A token is decoded beforehand, so that no weight is read from disk later. The context is
+    emptied when it is full, and so that every stretch sees the same depths.
     """
-    start = clock()
     chunk, filled = FIRST_CHUNK, 0
     room = engine.info.settings.context
     ids = random_tokens(engine)
     engine.clear()
+    engine.time_forward(ids(1), one_by_one=True)
+    engine.clear()
+    start = clock()
     while clock() - start < seconds:
         if filled + chunk > room:
             engine.clear()
             filled = 0
-        took = engine.time_forward(ids(chunk), one_by_one=True)
+        took = max(engine.time_forward(ids(chunk), one_by_one=True), 1e-9)
         filled += chunk
-        rate = chunk / max(took, 1e-9)
-        yield Point(clock() - start, rate, look())
-        chunk = max(1, min(round(rate * CHUNK_SECONDS), room))
+        point = Point(clock() - start, chunk, took, look())
+        yield point
+        chunk = max(1, min(round(point.rate * CHUNK_SECONDS), room))
 
 
 def summarise(points: list[Point]) -> Summary:
     """Return what the points say; there is at least one."""
     whole = points[-1].seconds
     window = min(60.0, whole / 4)
-    first = [p.rate for p in points if p.seconds <= window] or [points[0].rate]
-    last = [p.rate for p in points if p.seconds > whole - window] or [points[-1].rate]
+    first = [p for p in points if p.seconds <= window] or points[:1]
+    last = [p for p in points if p.seconds > whole - window] or points[-1:]
     temperatures = [
         p.look.reading.temperature_c for p in points if p.look.reading.temperature_c is not None
     ]
     flags = [f for p in points if p.look.reading.throttled for f in p.look.reading.throttled.now]
     return Summary(
-        first=sum(first) / len(first),
-        last=sum(last) / len(last),
-        overall=sum(p.rate for p in points) / len(points),
+        first=_rate(first),
+        last=_rate(last),
+        overall=_rate(points),
         hottest=max(temperatures, default=None),
         throttled=tuple(dict.fromkeys(flags)),
     )
+
+
+def _rate(points: list[Point]) -> float:
+    return sum(p.tokens for p in points) / sum(p.took for p in points)

@@ -127,7 +127,10 @@ def _plot(rows: Sequence[Row]) -> None:
         rates = [row["avg_ts"] for row in found]
         span = f"{min(rates):.1f} to {max(rates):.1f} t/s in {len(rates)} runs"
         click.echo(f"{artifact}  {test}  {threads} threads: {span}")
-        for line in chart([*enumerate(rates)], width=PLOT_WIDTH, height=PLOT_HEIGHT):
+        # Every run is equally wide.
+        wide = max(1, PLOT_WIDTH // len(rates))
+        bars = [(i + j / wide, rate) for i, rate in enumerate(rates) for j in range(wide)]
+        for line in chart(bars, width=min(PLOT_WIDTH, len(bars)), height=PLOT_HEIGHT):
             click.echo(line)
         first, last = (row["test_time"][:10] for row in (found[0], found[-1]))
         click.echo(f"{'':>8} {first}{last:>{PLOT_WIDTH - len(first)}}\n")

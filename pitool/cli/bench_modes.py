@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from pitool.bench.cold import Start
+    from pitool.bench.sustained import Point
     from pitool.engine.base import Settings
     from pitool.spec.bundles import Runnable
 
-Mode = Callable[["Runnable", "Settings", dict[str, Any]], dict[str, Any]]
+Part = dict[str, Any]
+Mode = Callable[["Runnable", "Settings", dict[str, Any]], Iterator[Part]]
+"""Yields parts of one JSON document as they are measured."""
+
 CONTEXT = 512
+# Above this share of the files in the page cache a start is not a cold one.
+CACHED = 0.05
 
 
 def chosen(options: dict[str, Any], output: str) -> Mode | None:
@@ -41,17 +48,24 @@ def chosen(options: dict[str, Any], output: str) -> Mode | None:
 def run(mode: Mode, subjects: list[Runnable], options: dict[str, Any]) -> None:
     """Measure each artifact and print what the mode has to say, or one JSON document."""
     from pitool.device.settings import check_memory, settings_for
+    from pitool.errors import Interrupted
 
-    documents = []
-    for runnable in subjects:
-        settings = settings_for(runnable, CONTEXT)
-        if not options["force"]:
-            check_memory(runnable, settings)
-        options["quiet"] = options["as_json"] or options["output"] == "json"
-        found = mode(runnable, settings, options)
-        documents.append({"bundle": runnable.name, "quantisation": runnable.quantisation, **found})
-    if options["quiet"]:
-        click.echo(json.dumps(documents, indent=2))
+    documents: list[dict[str, Any]] = []
+    options["quiet"] = options["as_json"] or options["output"] == "json"
+    try:
+        for runnable in subjects:
+            settings = settings_for(runnable, CONTEXT)
+            if not options["force"]:
+                check_memory(runnable, settings)
+            named = {"bundle": runnable.name, "quantisation": runnable.quantisation}
+            documents.append(named)
+            for part in mode(runnable, settings, options):
+                named |= part
+    except KeyboardInterrupt:
+        raise Interrupted("stopped early", "what was measured is above") from None
+    finally:
+        if options["quiet"]:
+            click.echo(json.dumps(documents, indent=2))
 
 
 def _talk(options: dict[str, Any], line: str) -> None:
@@ -59,27 +73,43 @@ def _talk(options: dict[str, Any], line: str) -> None:
         click.echo(line)
 
 
-def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+def _title(runnable: Runnable) -> str:
+    from pitool.bench.formats import title
+
+    bundle = runnable.name if runnable.artifact else None
+    return title(bundle, str(runnable.entry), runnable.quantisation)
+
+
+def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:
     """Decode for minutes; Ctrl-C ends it early and keeps what was measured."""
-    from pitool.bench.plot import chart
-    from pitool.bench.sustained import duration, summarise, sustain
+    from pitool.bench.sustained import duration, sustain
+    from pitool.cli.status import Status
     from pitool.device import activity
     from pitool.engine import worker
-    from pitool.errors import Interrupted
 
     seconds = duration(options["sustained"])
-    points = []
+    status = Status()
+    points: list[Point] = []
     with worker.start(runnable.format, runnable.entry, settings) as engine:
         try:
             for point in sustain(engine, seconds, activity.looker(engine.pid)):
                 points.append(point)
-                click.echo(f"{point.seconds:6.0f} s  {point.rate:8.2f} t/s", err=True)
-        except KeyboardInterrupt:
-            if not points:
-                raise Interrupted("stopped before anything was measured", "") from None
-            click.echo("stopped early; this is what was measured", err=True)
+                heat = point.look.reading.temperature_c
+                hot = f"  {heat:.0f} °C" if heat is not None else ""
+                status.show(f"{point.seconds:6.0f} s  {point.rate:8.2f} t/s{hot}")
+        finally:
+            status.clear()
+            if points:
+                yield _sum_up(points, _title(runnable), options)
+
+
+def _sum_up(points: list[Point], title: str, options: dict[str, Any]) -> Part:
+    """Draw and say what the points are."""
+    from pitool.bench.plot import chart
+    from pitool.bench.sustained import summarise
+
     summary = summarise(points)
-    _talk(options, f"{runnable.name} {runnable.quantisation}, decode tokens/s over time:")
+    _talk(options, f"{title}, decode tokens/s over {points[-1].seconds:.0f} s:")
     for line in chart([(p.seconds, p.rate) for p in points]):
         _talk(options, line)
     hot = f", hottest {summary.hottest:.0f} °C" if summary.hottest is not None else ""
@@ -89,43 +119,46 @@ def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -
         f"first {summary.first:.2f} t/s, last {summary.last:.2f} t/s"
         f" ({summary.kept:.0%}), mean {summary.overall:.2f} t/s{hot}{flags}",
     )
-    return {**asdict(summary), "kept": summary.kept, "points": [asdict(p) for p in points]}
+    shown = [{**asdict(p), "rate": p.rate} for p in points]
+    return {**asdict(summary), "kept": summary.kept, "points": shown}
 
 
-def cold(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+def cold(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:
     """Start twice, from a cold and a warm page cache."""
     from pitool.bench.cold import TTFT_PROMPTS, starts
     from pitool.device.settings import planned_bytes
     from pitool.engine import worker
-    from pitool.spec.memory import format_bytes
 
     settings = replace(settings, context=max(TTFT_PROMPTS) + 1)
     files = [runnable.entry] if runnable.entry.is_file() else sorted(runnable.entry.glob("*"))
-    found = dict(
-        zip(
-            ("cold", "warm"),
-            starts(files, lambda: worker.start(runnable.format, runnable.entry, settings)),
-            strict=True,
-        )
-    )
-    planned = planned_bytes(runnable, settings) if runnable.artifact else None
-    _talk(options, f"{runnable.name} {runnable.quantisation}")
-    for name, start in found.items():
-        share = "unknown" if start.cached_before is None else f"{start.cached_before:.0%}"
-        ttft = ", ".join(f"{n}: {seconds:.2f} s" for n, seconds in start.ttft_seconds.items())
-        _talk(
-            options, f"{name}: {share} of it in the page cache, ready in {start.load_seconds:.2f} s"
-        )
-        _talk(options, f"  TTFT by prompt tokens  {ttft}")
-        if start.peak_memory is not None:
-            beside = f", planned {format_bytes(planned)}" if planned else ""
-            _talk(options, f"  peak memory  {format_bytes(start.peak_memory)}{beside}")
-    if (found["cold"].cached_before or 0) > 0.05:
+    known = runnable.artifact is not None or runnable.format == "gguf"
+    planned = planned_bytes(runnable, settings) if known else None
+    yield {"planned_memory": planned}
+    _talk(options, _title(runnable))
+    for name, start in starts(
+        files, lambda: worker.start(runnable.format, runnable.entry, settings)
+    ):
+        _say_start(name, start, planned, options)
+        yield {name: asdict(start)}
+
+
+def _say_start(name: str, start: Start, planned: int | None, options: dict[str, Any]) -> None:
+    from pitool.spec.memory import format_bytes
+
+    share = "unknown" if start.cached_before is None else f"{start.cached_before:.0%}"
+    ttft = ", ".join(f"{n}: {seconds:.2f} s" for n, seconds in start.ttft_seconds.items())
+    _talk(options, f"{name}: {share} of it in the page cache, ready in {start.load_seconds:.2f} s")
+    _talk(options, f"  TTFT by prompt tokens  {ttft}")
+    if start.peak_memory is not None:
+        beside = f", planned {format_bytes(planned)}" if planned else ""
+        _talk(options, f"  peak memory  {format_bytes(start.peak_memory)}{beside}")
+    if name == "cold" and start.cached_before is None:
+        click.echo("this system cannot tell whether the page cache was emptied", err=True)
+    elif name == "cold" and (start.cached_before or 0) > CACHED:
         click.echo("the page cache could not be emptied: the cold start was a warm one", err=True)
-    return {"planned_memory": planned, **{name: asdict(start) for name, start in found.items()}}
 
 
-def energy(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+def energy(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:
     """Measure watts while idle and in decode."""
     from pitool.bench.energy import measure_energy
     from pitool.device import power
@@ -143,12 +176,12 @@ def energy(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> d
         found = measure_energy(engine, meter)
     _talk(
         options,
-        f"{runnable.name} {runnable.quantisation}: idle {found.idle_watts:.2f} W,"
+        f"{_title(runnable)}: idle {found.idle_watts:.2f} W,"
         f" decode {found.decode_watts:.2f} W at {found.tokens_per_second:.2f} t/s\n"
         f"{found.joules_per_token:.3g} J per token, {found.added_joules_per_token:.3g} J of it"
         f" above idling; measured at: {found.source}",
     )
-    return {
+    yield {
         **asdict(found),
         "joules_per_token": found.joules_per_token,
         "added_joules_per_token": found.added_joules_per_token,

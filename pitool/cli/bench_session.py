@@ -46,6 +46,8 @@ class Session:
 
     def measure(self, subjects: Sequence[Runnable]) -> None:
         """Measure; PitoolError at the end when an artifact could not be."""
+        if self._options["cooldown"] is not None:
+            cooldown.check()
         loads = [(r, s) for r in subjects for s in self._settings(r)]
         self._planned = len(loads) * len(self._wanted.workloads)
         failures: list[PitoolError] = []
@@ -143,7 +145,8 @@ class Session:
 
     def _judge(self, subject: Subject, load_seconds: float, measured: list[run.Result]) -> None:
         """Keep for the end what is to be said of one load."""
-        self._said.append(formats.footer(subject, load_seconds))
+        if measured:
+            self._said.append(formats.footer(subject, load_seconds))
         for result in measured:
             verdict = plausibility.assess(result, subject)
             said = verdict.lines if verdict else []

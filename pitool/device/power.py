@@ -71,7 +71,7 @@ def command(line: str) -> Meter:
         raise BadInput(
             f"--power-meter {line!r} prints no number", "give a command that prints watts"
         )
-    return Meter(words[0], read)
+    return Meter(line, read)
 
 
 def _run(words: list[str]) -> str:

@@ -160,7 +160,7 @@ def test_both_starts_measure_every_prompt(tmp_path: Path) -> None:
         opened.append(1)
         yield Scripted(prefill_rate=64.0)
 
-    first, second = cold.starts([path], start, (128, 512))
+    (_, first), (_, second) = cold.starts([path], start, (128, 512))
     assert first.ttft_seconds == second.ttft_seconds == {128: 2.0, 512: 8.0}
     assert len(opened) == 2
 

@@ -90,3 +90,18 @@ def test_only_equal_tests_are_compared_and_surroundings_are_named() -> None:
     assert len(found.lines) == 1
     assert found.only_new == ("script 250K F32 tg32 @ d512",)
     assert found.differs == ("kernel",)
+
+
+def test_a_setting_that_differs_between_the_sides_is_compared_one_that_varies_is_not_mixed() -> (
+    None
+):
+    def at(rate: float, seed: int, **changes: object) -> Row:
+        return rows(rate, seed)[0] | changes
+
+    found = comparison.compare([at(100, 1, flash_attn=0)], [at(150, 2, flash_attn=1)])
+    assert [line.verdict for line in found.lines] == ["faster"]
+    assert found.differs == ("flash_attn",)
+    both = [at(100, 3, n_threads=2), at(50, 4, n_threads=4)]
+    found = comparison.compare(both, both)
+    assert [round(line.old / 50) for line in found.lines] == [2, 1]
+    assert found.differs == ()
