@@ -44,8 +44,20 @@ _COMMON = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
 }
-# The shapes of SmolLM2-135M, Llama-3.2-1B and Llama-3.2-3B.
+# A shape so small that hundreds of settings can be tried, and those of SmolLM2-135M, Llama-3.2-1B
+# and Llama-3.2-3B.
 SHAPES: dict[str, dict[str, object]] = {
+    "25m": {
+        **_COMMON,
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "vocab_size": 8192,
+        "max_position_embeddings": 4096,
+        "rope_theta": 100000.0,
+    },
     "135m": {
         **_COMMON,
         "hidden_size": 576,

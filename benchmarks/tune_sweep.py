@@ -1,9 +1,11 @@
 """``pitool tune`` against an exhaustive sweep of the same settings: what each finds, and its time.
 
-    python -m benchmarks.tune_sweep --shape 135m --quant Q4_0
+    python -m benchmarks.tune_sweep --shape 25m --quant Q4_0
 
 The winners of both are measured once more in turn, so that neither is judged by the luck of its
-own samples. The last line on stdout is JSON.
+own samples. Models are loaded in this process, for both alike: hundreds of workers would take most
+of the time. The target is a ratio whose interval reaches 1 in every phase, in a tenth of the
+sweep's time. The last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import argparse
 import itertools
 import json
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 
 from benchmarks import models
@@ -21,15 +23,17 @@ from pitool.bench.run import measure
 from pitool.device import tuned
 from pitool.device.detect import detect
 from pitool.device.settings import untuned
-from pitool.engine import worker
+from pitool.engine import registry
 from pitool.engine.base import Engine, Settings
 from pitool.spec.bundles import find_runnable
+
+LARGEST_SHARE = 0.1
 
 
 def main() -> None:
     """Print both winners, then JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--shape", choices=sorted(models.SHAPES), default="135m")
+    parser.add_argument("--shape", choices=sorted(models.SHAPES), default="25m")
     parser.add_argument("--quant", default="Q4_0")
     order = parser.parse_args()
     runnable = find_runnable(models.gguf(order.shape, order.quant))
@@ -38,7 +42,7 @@ def main() -> None:
     plan = tune.axes(base, machine.physical_cores, runnable.format)
 
     def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
-        return worker.start(runnable.format, runnable.entry, settings)
+        return closing(registry.load(runnable.format, runnable.entry, settings))
 
     start = time.monotonic()
     tuned_best = base
@@ -50,7 +54,8 @@ def main() -> None:
     swept_best, combinations = sweep(base, plan, open_engine)
     swept_seconds = time.monotonic() - start
 
-    ratios = tune.in_turn(swept_best, tuned_best, ("prefill", "decode"), open_engine)
+    ratios = tune.in_turn(swept_best, tuned_best, tuple(tune.WORKLOADS), open_engine)
+    share = tuned_seconds / swept_seconds
     for name, best, seconds in (
         ("tune", tuned_best, tuned_seconds),
         ("sweep", swept_best, swept_seconds),
@@ -68,14 +73,16 @@ def main() -> None:
                 "model": f"{order.shape}-{order.quant}",
                 "combinations": combinations,
                 "seconds": [tuned_seconds, swept_seconds],
-                "ratios": {phase: ratio.value for phase, ratio in ratios.items()},
+                "share_of_time": share,
+                "ratios": {p: (r.value, r.low, r.high) for p, r in ratios.items()},
+                "met": share <= LARGEST_SHARE and all(r.high >= 1 for r in ratios.values()),
             }
         )
     )
 
 
 def sweep(base: Settings, plan: list[tune.Axis], open_engine: tune.Open) -> tuple[Settings, int]:
-    """Return the fastest of all combinations by prefill times decode, and how many there were."""
+    """Return the fastest of all by the product of the phases' rates, and how many there were."""
     values = [list(dict.fromkeys((getattr(base, a.name), *a.candidates))) for a in plan]
     best, best_score, count = base, 0.0, 0
     for choice in itertools.product(*values):

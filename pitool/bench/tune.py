@@ -20,7 +20,7 @@ from pitool.bench.statistics import Ratio
 from pitool.engine.base import Engine, Settings
 from pitool.errors import PitoolError
 
-Phase = Literal["prefill", "decode"]
+Phase = Literal["prefill", "decode", "deep decode"]
 Open = Callable[[Settings], AbstractContextManager[Engine]]
 """Loads the artifact with settings."""
 
@@ -30,6 +30,8 @@ Rates = dict[Phase, list[float]]
 WORKLOADS: dict[Phase, Workload] = {
     "prefill": Workload(prompt=256),
     "decode": Workload(generate=32),
+    # Attention and the KV cache are what differs here: at an empty context they cost nothing.
+    "deep decode": Workload(generate=16, depth=384),
 }
 ROUNDS = 3
 REPETITIONS = 2
@@ -61,11 +63,16 @@ class Trial:
     failed: str = ""
 
 
-def axes(base: Settings, cores: int, engine: str) -> list[Axis]:
+KV_AXIS = Axis("kv_type", ("q8_0",), ("prefill", "deep decode"))
+
+
+def axes(base: Settings, cores: int, engine: str, *, exact: bool = False) -> list[Axis]:
     """Return what is worth trying with an engine, the most rewarding first.
 
-    onnxruntime has one pool of threads and none of llama.cpp's other settings. The KV cache's
-    type is not tried: it changes the answers.
+    onnxruntime has one pool of threads and none of llama.cpp's other settings. ``Settings.batch``
+    only bounds the micro-batch. A KV cache of q8_0 halves f16's bytes and changes answers a
+    little: it is not tried when they are to stay ``exact``; a larger type than the planned one is
+    never tried.
     """
     counts = tuple(range(1, cores + 1))
     threads = [Axis("decode_threads", counts, ("decode",))]
@@ -75,7 +82,8 @@ def axes(base: Settings, cores: int, engine: str) -> list[Axis]:
         *threads,
         Axis("prefill_threads", counts, ("prefill",)),
         Axis("micro_batch", (64, 128, 256, 512), ("prefill",)),
-        Axis("flash_attention", ("on", "off"), ("prefill", "decode")),
+        Axis("flash_attention", ("on", "off"), ("prefill", "deep decode")),
+        *([] if exact or base.kv_type != "f16" else [KV_AXIS]),
         Axis("repack", (not base.repack,), ("prefill", "decode")),
         Axis("load_mode", ("mmap", "read"), ("prefill", "decode")),
     ]

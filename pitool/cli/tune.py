@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import click
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pitool.bench.tune import Trial
+    from pitool.bench.tune import Axis, Open, Trial
+    from pitool.device.tuned import Tuned
     from pitool.engine.base import Engine, Settings
 
 CONTEXT = 512
@@ -22,6 +24,7 @@ CONTEXT = 512
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--quant", metavar="NAME", help="Which artifact of the bundle: Q4_K_M, INT4, ...")
 @click.option("--probe", is_flag=True, help="Only measure the memory's bandwidth, for pitool plan.")
+@click.option("--exact", is_flag=True, help="Leave the KV cache's type alone: answers stay equal.")
 @click.option("--dry-run", is_flag=True, help="Measure, but keep nothing.")
 @click.option("--force", is_flag=True, help="Load even if the memory does not seem to suffice.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -29,14 +32,16 @@ def command(
     bundle: Path | None,
     quant: str | None,
     probe: bool,
+    exact: bool,
     dry_run: bool,
     force: bool,
     as_json: bool,
 ) -> None:
     """Find the fastest settings of an artifact on this machine.
 
-    Tries threads, batch sizes, flash attention, repacking and load modes one after the other and
-    keeps what wins by more than the noise. run, chat and bench use it from then on and say so.
+    Tries threads, batch sizes, flash attention, KV cache types, repacking and load modes one after
+    the other and keeps what wins by more than the noise. run, chat and bench use it from then on
+    and say so. Ctrl-C keeps what has won so far.
 
     \b
     Example:
@@ -54,6 +59,7 @@ def command(
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory, untuned
     from pitool.engine import worker
+    from pitool.errors import Interrupted
     from pitool.spec.bundles import find_runnable
 
     machine = detect()
@@ -65,32 +71,62 @@ def command(
     def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
         return worker.start(runnable.format, runnable.entry, settings)
 
-    plan = tune.axes(base, machine.physical_cores, runnable.format)
+    plan = tune.axes(base, machine.physical_cores, runnable.format, exact=exact)
     click.echo(
         f"tuning {runnable.name} ({runnable.quantisation}) on {machine.board_name}", err=True
     )
-    best = base
-    trials = []
-    for trial, after in tune.tune(base, plan, open_engine):
-        trials.append(trial)
-        best = after
-        click.echo(_line(trial), err=True)
-    changes = tuned.changes(base, best)
-    gains = {"prefill": 1.0, "decode": 1.0}
-    if changes:
-        click.echo("measuring the winner against the defaults once more", err=True)
-        ratios = tune.in_turn(base, best, ("prefill", "decode"), open_engine)
-        gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
+    found = _try_all(base, plan, open_engine)
+    changes = tuned.changes(base, found.best)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    result = tuned.Tuned(changes, today, gains["prefill"], gains["decode"])
-    if not dry_run:
+    result = tuned.Tuned(changes, today, found.gains["prefill"], found.gains["decode"])
+    # Where nothing has won yet, what an earlier tuning found is better than nothing.
+    kept = not dry_run and bool(changes or not found.stopped)
+    if kept:
         tuned.keep(result, runnable, machine)
     if as_json:
-        document = {**asdict(result), "kept": not dry_run, "trials": [asdict(t) for t in trials]}
-        click.echo(json.dumps(document, indent=2))
-        return
-    click.echo(result.words)
-    click.echo(f"prefill {gains['prefill']:.2f} times, decode {gains['decode']:.2f} times as fast")
+        trials = [asdict(trial) for trial in found.trials]
+        click.echo(json.dumps({**asdict(result), "kept": kept, "trials": trials}, indent=2))
+    else:
+        _report(result, kept=kept)
+    if found.stopped:
+        raise Interrupted("stopped early", "what has won so far is above")
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the trials gave, whole or as far as they came."""
+
+    best: Settings
+    trials: list[Trial] = field(default_factory=list)
+    gains: dict[str, float] = field(default_factory=lambda: {"prefill": 1.0, "decode": 1.0})
+    stopped: bool = False
+
+
+def _try_all(base: Settings, plan: Sequence[Axis], open_engine: Open) -> _Found:
+    """Run every trial, then the winner against the defaults; Ctrl-C ends it early."""
+    from pitool.bench import tune
+
+    found = _Found(base)
+    try:
+        for trial, found.best in tune.tune(base, plan, open_engine):
+            found.trials.append(trial)
+            click.echo(_line(trial), err=True)
+        if found.best != base:
+            click.echo("measuring the winner against the defaults once more", err=True)
+            ratios = tune.in_turn(base, found.best, ("prefill", "decode"), open_engine)
+            found.gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
+    except KeyboardInterrupt:
+        found.stopped = True
+    return found
+
+
+def _report(result: Tuned, *, kept: bool) -> None:
+    click.echo(f"{result.words}{'' if kept else ' (not kept)'}")
+    click.echo(
+        f"prefill {result.prefill_gain:.2f} times, decode {result.decode_gain:.2f} times as fast"
+    )
+    if "kv_type" in result.changes:
+        click.echo("the KV cache's type changes answers a little; pitool tune --exact leaves it")
 
 
 def _line(trial: Trial) -> str:

@@ -20,7 +20,7 @@ from pitool.device.detect import detect
 from pitool.device.settings import settings_for, untuned
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
-from pitool.errors import BadInput, PitoolError
+from pitool.errors import BadInput, Interrupted, PitoolError
 from pitool.spec.bundles import find_runnable
 
 BASE = Settings(context=512, decode_threads=4, prefill_threads=4)
@@ -166,3 +166,31 @@ def test_the_command_reports_what_it_kept(home: Path, bundle: Callable[..., Path
     assert document["kept"] is True
     assert document["changes"] == {}  # a script is as fast with any settings
     assert (home / tuned.FILE_NAME).is_file()
+
+
+def test_exact_answers_leave_the_kv_cache_alone() -> None:
+    def names(base: Settings, *, exact: bool = False) -> set[str]:
+        return {axis.name for axis in tune.axes(base, CORES, "gguf", exact=exact)}
+
+    assert "kv_type" in names(BASE)
+    assert "kv_type" not in names(BASE, exact=True)
+    # A larger cache than the planned one may not fit.
+    assert "kv_type" not in names(replace(BASE, kv_type="q8_0"))
+
+
+@pytest.mark.parametrize("wins", [1, 0])
+def test_ctrl_c_keeps_what_has_won(
+    wins: int, home: Path, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    won = tune.Trial("decode_threads", 1, {}, won=True)
+
+    def stopped(base: Settings, *_: object) -> Iterator[tuple[tune.Trial, Settings]]:
+        for _ in range(wins):
+            yield won, replace(base, decode_threads=base.decode_threads + 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "tune", stopped)
+    done = CliRunner().invoke(cli, ["tune", str(bundle()), "--json"], standalone_mode=False)
+    assert isinstance(done.exception, Interrupted)
+    assert json.loads(done.stdout)["kept"] is bool(wins)
+    assert (home / tuned.FILE_NAME).is_file() is bool(wins)
