@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 
 from pitool.bench.formats import Row, artifact_name, rate, test_name
+from pitool.device.sensors import FLAGS
 from pitool.errors import MissingPart, UsageError
 from pitool.spec.files import write_atomically
 from pitool.spec.memory import format_bytes
 
 WIDTH, LINE, MARGIN = 760, 24, 28
+TEST, THREADS = 400, 545
+NOTE_LETTERS = 96
 INK, PAPER, ACCENT, FAINT = "#1d1f21", "#fbfaf7", "#b3123f", "#6b6f76"
 
 
@@ -27,33 +31,66 @@ class Card:
 
 
 def card(rows: Sequence[Row]) -> Card:
-    """Return the card of the rows of one bench; there is at least one."""
-    first = rows[0]
+    """Return the card of the rows of one bench, of one board or several; there is at least one."""
     cells = []
     for row in rows:
-        cells.append((artifact_name(row), test_name(row), str(row["n_threads"]), rate(row)))
-    return Card(str(first["board"]), tuple(cells), tuple(_notes(rows)))
+        host = f"{row['host']} " if "host" in row else ""
+        cells.append((host + artifact_name(row), test_name(row), str(row["n_threads"]), rate(row)))
+    title = ", ".join(_distinct(rows, lambda row: str(row["board"])))
+    notes = [line for note in _notes(rows) for line in wrap(note, NOTE_LETTERS)]
+    return Card(title, tuple(cells), tuple(notes))
+
+
+def _distinct(rows: Sequence[Row], text: Callable[[Row], str]) -> list[str]:
+    return list(dict.fromkeys(text(row) for row in rows))
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    first = rows[0]
-    notes = [f"{row['model_type']}, {format_bytes(row['model_size'])}" for row in rows]
+    """Return what a number must be compared with: model, settings, board, conditions, versions."""
+    notes = _distinct(rows, _model)
+    notes += _distinct(rows, _settings)
     peaks = [row["peak_memory_bytes"] for row in rows if row["peak_memory_bytes"]]
-    conditions = [condition for row in rows for condition in row["conditions"]]
-    heat = [c["temperature_after"] for c in conditions if c["temperature_after"] is not None]
-    problems = dict.fromkeys(problem for c in conditions for problem in c["problems"])
-    known = any(c["throttled_now"] is not None for c in conditions)
-    notes = list(dict.fromkeys(notes))
     if peaks:
         notes.append(f"peak memory {format_bytes(max(peaks))}")
-    if heat:
-        notes.append(f"hottest {max(heat):.0f} °C")
-    throttling = "not throttled" if known else "throttling unknown"
-    notes.append(", ".join(problems) if problems else throttling)
-    firmware = f", bootloader of {first['firmware']}" if first["firmware"] else ""
-    notes.append(f"{first['cpu_info']}, {first['kernel']}{firmware}")
-    notes.append(f"{first['build_commit']}, {first['test_time'][:10]}")
-    return notes
+    notes.append(_conditions([condition for row in rows for condition in row["conditions"]]))
+    notes += _distinct(rows, _machine)
+    builds = ", ".join(_distinct(rows, lambda row: str(row["build_commit"])))
+    return [*notes, f"{builds}; {rows[0]['test_time'][:10]}"]
+
+
+def _model(row: Row) -> str:
+    digest = row["artifact_sha256"]
+    known = f", sha256 {digest[:12]}" if digest else ""
+    return f"{row['model_type']}, {format_bytes(row['model_size'])}{known}"
+
+
+def _settings(row: Row) -> str:
+    times = f"{len(row['samples_ts'])} repetitions"
+    if row["engine"] == "onnx":
+        return f"{times}, onnxruntime"
+    flash = {1: "on", 0: "off"}.get(row["flash_attn"], "auto")
+    return (
+        f"{times}, KV cache {row['type_k']}/{row['type_v']}, batch {row['n_batch']},"
+        f" micro-batch {row['n_ubatch']}, flash attention {flash},"
+        f" {'mapped' if 'mmap' in row['load_mode'] else 'read'} weights"
+    )
+
+
+def _conditions(conditions: Sequence[Row]) -> str:
+    heat = [c["temperature_after"] for c in conditions if c["temperature_after"] is not None]
+    problems = dict.fromkeys(problem for c in conditions for problem in c["problems"])
+    known = any("throttled" in c["throttled_told"] for c in conditions)
+    said = [f"hottest {max(heat):.0f} °C" if heat else "temperature unknown"]
+    if problems:
+        said.append(f"in some repetitions: {', '.join(problems)}")
+    if not problems.keys() & set(FLAGS):
+        said.append("not throttled" if known else "throttling unknown")
+    return ", ".join(said)
+
+
+def _machine(row: Row) -> str:
+    firmware = f", bootloader of {row['firmware']}" if row["firmware"] else ""
+    return f"{row['cpu_info']}, {row['kernel']}{firmware}"
 
 
 def check(path: Path) -> None:
@@ -129,8 +166,8 @@ def _texts(made: Card) -> list[tuple[int, int, str, str, int, str]]:
         name, test, threads, rate = row
         texts += [
             (MARGIN, y, name, colour, 15, "start"),
-            (390, y, test, colour, 15, "start"),
-            (580, y, threads, colour, 15, "end"),
+            (TEST, y, test, colour, 15, "start"),
+            (THREADS, y, threads, colour, 15, "end"),
             (WIDTH - MARGIN, y, rate, ACCENT if colour == INK else FAINT, 15, "end"),
         ]
         y += LINE

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pitool.bench import fleet
+from pitool.bench import card, fleet
 from pitool.cli.main import cli
 from pitool.errors import PitoolError, UsageError
 
@@ -37,8 +37,17 @@ def test_a_card_has_all_that_makes_it_comparable(
     text = path.read_text(encoding="utf-8")
     if suffix == "svg":
         text = "\n".join(e.text or "" for e in ElementTree.fromstring(text).iter())
-    for part in ("toy Q4_0", "pp512", "256.00 ± 0.00", "pitool", "peak memory", "Linux"):
+    for part in ("toy Q4_0", "pp512", "256.00 ± 0.00", "pitool", "peak memory", "Linux", "sha256"):
         assert part in text
+
+
+def test_a_png_is_the_same_picture(bundle: Callable[..., Path], home: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    path = home / "card.png"
+    bench(bundle(), "-n", "0", "-r", "1", "--card", path)
+    with image.open(path) as picture:
+        assert picture.width == 2 * card.WIDTH
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # something is written on it
 
 
 def test_a_card_that_cannot_be_written_is_said_before_measuring(

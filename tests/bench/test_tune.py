@@ -185,7 +185,7 @@ def test_ctrl_c_keeps_what_has_won(
     won = tune.Trial("decode_threads", 1, {}, won=True)
 
     def stopped(base: Settings, *_: object) -> Iterator[tuple[tune.Trial, Settings]]:
-        for _ in range(wins):
+        for _count in range(wins):
             yield won, replace(base, decode_threads=base.decode_threads + 1)
         raise KeyboardInterrupt
 
