@@ -17,7 +17,7 @@ from pitool.spec.memory import format_bytes
 
 WIDTH, LINE, MARGIN = 760, 24, 28
 TEST, THREADS = 400, 545
-NOTE_LETTERS = 96
+NOTE_LETTERS = 104
 INK, PAPER, ACCENT, FAINT = "#1d1f21", "#fbfaf7", "#b3123f", "#6b6f76"
 
 

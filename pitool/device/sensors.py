@@ -66,7 +66,7 @@ def read(root: Path = files.HOST, run: Run | None = None) -> Reading:
     only when ``root`` is this machine.
     """
     if run is None and root == files.HOST:
-        run = _run
+        run = run_command
     millidegrees = files.integer(root / "sys/class/thermal/thermal_zone0/temp")
     kilohertz = files.integer(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
     return Reading(
@@ -76,7 +76,8 @@ def read(root: Path = files.HOST, run: Run | None = None) -> Reading:
     )
 
 
-def _run(command: list[str]) -> str:
+def run_command(command: list[str]) -> str:
+    """Return what a command prints; OSError or SubprocessError when it fails or hangs."""
     return subprocess.run(
         command, capture_output=True, text=True, timeout=1, check=True, stdin=subprocess.DEVNULL
     ).stdout

@@ -11,7 +11,7 @@ import pytest
 
 from pitool.bench import conditions
 from pitool.bench.run import Result, Workload, measure
-from pitool.device import activity, sensors
+from pitool.device import activity, power, sensors
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading, Throttled
 from tests.bench.conftest import Recorder
@@ -159,3 +159,42 @@ def test_what_the_board_cannot_tell_is_called_unknown() -> None:
         "load of other processes",
         "swapping",
     ]
+
+
+VCGENCMD = """#!/bin/sh
+case $1 in
+get_throttled) echo throttled={bits} ;;
+pmic_read_adc) {pmic} ;;
+esac
+"""
+RAILS = (
+    "printf ' VDD_CORE_A current(7)=2.0A\\n VDD_CORE_V volt(15)=0.8V\\n EXT5V_V volt(24)=5.1V\\n'"
+)
+
+
+@pytest.mark.parametrize(
+    ("board", "bits", "pmic", "problems", "watts"),
+    [
+        ("pi3", "0x50005", "exit 255", ("under-voltage", "throttled"), None),
+        ("pi4", "0x80008", "exit 255", ("soft temperature limit",), None),
+        ("pi5", "0x0", RAILS, (), 1.6),
+        ("pi5", "0x20002", RAILS, ("frequency capped",), 1.6),
+    ],
+)
+def test_vcgencmd_as_a_program(
+    board: str,
+    bits: str,
+    pmic: str,
+    problems: tuple[str, ...],
+    watts: float | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = tmp_path / "vcgencmd"
+    program.write_text(VCGENCMD.format(bits=bits, pmic=pmic))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    look = activity.looker(PID, FIXTURES / board, sensors.run_command)
+    assert between(look(), look()).problems == problems
+    meter = power.pmic()
+    assert (meter.read() if meter else None) == (None if watts is None else pytest.approx(watts))
