@@ -40,6 +40,8 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.cli import show
+    from pitool.device import tuned
+    from pitool.device.detect import detect
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.errors import UsageError
@@ -54,6 +56,8 @@ def command(
         check_memory(runnable, settings)
     say = show.talk
     say(f"loading {runnable.name} ({runnable.quantisation})")
+    if known := tuned.find(runnable, detect()):
+        say(known.words)
 
     def load() -> Model:
         return Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)

@@ -22,6 +22,8 @@ from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import BadInput, Interrupted, PitoolError
 from pitool.spec.bundles import find_runnable
+from pitool.tui.status import Phase, Status
+from pitool.tui.widgets.conversation import greeting
 
 BASE = Settings(context=512, decode_threads=4, prefill_threads=4)
 CORES = 4
@@ -144,6 +146,8 @@ def test_what_is_kept_is_loaded_by_itself_and_said(bundle: Callable[..., Path]) 
     assert settings == replace(untuned(runnable, None, machine), decode_threads=1, micro_batch=64)
     done = CliRunner().invoke(cli, ["run", str(bundle("other")), "hi"], standalone_mode=False)
     assert "tuned" in done.stderr  # the same artifact by its hash, in another bundle
+    words = greeting(Status(Phase.UNLOADED, runnable)).plain
+    assert "settings tuned on 2026-11-24: decode threads 1, micro batch 64" in words
     other = tuned.Tuned({}, "2026-11-25", 1.0, 1.0)
     tuned.keep(other, runnable, machine)
     assert tuned.find(runnable, machine) == other

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -9,6 +11,9 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from pitool.device import tuned
+from pitool.device.detect import detect
+from pitool.spec.bundles import Runnable
 from pitool.store.conversation import Conversation, Row
 from pitool.tui import figures
 from pitool.tui.status import Phase, Status
@@ -148,8 +153,17 @@ def greeting(status: Status) -> Content:
         facts[2] = f"context {info.settings.context}"
         facts.append(f"loaded in {figures.seconds(info.load_seconds)}")
     lines.append(Content.styled(" · ".join(facts), _DIM))
+    if words := _tuned(runnable):
+        lines.append(Content.styled(words, _DIM))
     lines.append(Content.styled(_HINTS.get(status.phase, ""), _DIM))
     return Content("\n\n").join(lines)
+
+
+@lru_cache(maxsize=1)
+def _tuned(runnable: Runnable) -> str:
+    """Return what ``pitool tune`` found for it on this machine; the greeting is drawn often."""
+    known = tuned.find(runnable, detect())
+    return known.words if known else ""
 
 
 _DIM = "$foreground 60%"
