@@ -42,6 +42,7 @@ def command(
 
     from pitool.device import sensors
     from pitool.device.memory import rss
+    from pitool.device.verdict import Judge
     from pitool.spec.bundles import find_runnable, home, list_bundles
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
@@ -58,6 +59,8 @@ def command(
         database=Database(home() / FILE_NAME),
         prefills=Prefills(home() / FOLDER_NAME),
         sensors=sensors.read,
+        judge=Judge(),
+        settings=home(),
     )
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
     app.run()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from pitool.spec.bundles import Bundle
 
 
 @click.command("rm")
@@ -23,7 +18,7 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
       pitool rm sample-1gb
     """
     from pitool.errors import UsageError
-    from pitool.spec.bundles import open_bundle
+    from pitool.spec.bundles import delete, open_bundle
     from pitool.spec.memory import format_bytes
 
     # All are looked up first: a typing error in the last must not cost the first.
@@ -34,13 +29,5 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
     for bundle in found:
         size = format_bytes(sum(artifact.bytes for artifact in bundle.manifest.artifacts))
         if yes or click.confirm(f"delete {bundle.path} ({size})?", err=True):
-            _delete(bundle)
+            delete(bundle)
             click.echo(f"deleted {bundle.path}", err=True)
-
-
-def _delete(bundle: Bundle) -> None:
-    """Move the folder out of sight first, for what is half deleted must not look like a bundle."""
-    hidden = bundle.path.with_name(f".{bundle.path.name}.deleted")
-    shutil.rmtree(hidden, ignore_errors=True)
-    bundle.path.rename(hidden)
-    shutil.rmtree(hidden)

@@ -62,8 +62,8 @@ def command(
     """
     from pitool.cli import show
     from pitool.errors import BadInput, PitoolError
-    from pitool.quality.health import damaged_files
     from pitool.spec.bundles import choose, open_bundle
+    from pitool.spec.integrity import damaged_files
 
     opened = open_bundle(bundle)
     show.talk("checking the files")

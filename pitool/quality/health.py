@@ -7,7 +7,6 @@ verifies its own runtime.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -34,32 +33,6 @@ class LogitsEngine(Protocol):
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token, shape (tokens, vocabulary)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A file of the bundle that is not what was written, and why."""
-
-    path: str
-    why: str
-
-
-def damaged_files(bundle: Bundle) -> list[Damage]:
-    """Return every listed file that is missing, of another size, or of another sha256."""
-    made = bundle.manifest
-    listed = [file for artifact in made.artifacts for file in artifact.files]
-    listed += [*([made.reference] if made.reference else []), *made.extras]
-    found = []
-    for file in dict.fromkeys(listed):
-        path = bundle.path / file.path
-        if not path.is_file():
-            found.append(Damage(file.path, "is missing"))
-        elif path.stat().st_size != file.bytes:
-            size = path.stat().st_size
-            found.append(Damage(file.path, f"has {size} bytes, not {file.bytes}"))
-        elif manifest.file_entry(path, bundle.path).sha256 != file.sha256:
-            found.append(Damage(file.path, "has another sha256"))
-    return found
 
 
 def read_reference(bundle: Bundle) -> compact.CompactReference:

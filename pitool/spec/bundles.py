@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,24 @@ def open_bundle(path: Path) -> Bundle:
         hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
         raise BadInput(f"{path} does not exist", hint)
     return Bundle(path, manifest.read(path))
+
+
+def delete(bundle: Bundle) -> None:
+    """Delete a bundle's folder; UsageError where that is a link to one.
+
+    It is moved out of sight first, for what is half deleted must not look like a bundle.
+    """
+    if bundle.path.is_symlink():
+        raise UsageError(f"{bundle.path} is a link", "delete the folder itself")
+    hidden = bundle.path.with_name(f".{bundle.path.name}.deleted")
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        bundle.path.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise PitoolError(
+            f"{bundle.path} cannot be deleted ({error.strerror})", "check who may write there"
+        ) from None
 
 
 def is_name(path: Path) -> bool:

@@ -6,24 +6,28 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.theme import Theme
 
 from pitool.device.sensors import Reading
 from pitool.spec.bundles import Runnable
+from pitool.tui import themes
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
 from pitool.tui.session import Load, Memory, Session
 from pitool.tui.status import Phase
-from pitool.tui.themes import DARK, LIGHT
 
 if TYPE_CHECKING:
+    from pitool.device.verdict import Verdict
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
+    from pitool.tui.details import Judge
     from pitool.tui.screens.chat import ChatScreen
     from pitool.tui.shelf import Shelf
 
@@ -40,7 +44,7 @@ class PitoolApp(App[None]):
 
     ``load``, ``bundles`` and ``memory`` are all that it knows of the machine; ``runnable`` is
     loaded at once, without one the user chooses. Conversations are kept in ``database`` and read
-    prompts in ``prefills``, where those are given.
+    prompts in ``prefills``, where those are given; the theme is kept in the folder ``settings``.
     """
 
     TITLE = "pitool"
@@ -59,8 +63,12 @@ class PitoolApp(App[None]):
         database: Database | None = None,
         prefills: Prefills | None = None,
         sensors: Sensors | None = None,
+        judge: Judge | None = None,
+        settings: Path | None = None,
     ) -> None:
         super().__init__()
+        self._settings = settings
+        self._judge, self._load, self._memory = judge, load, memory
         self._sensors = sensors
         self.database, self.prefills = database, prefills
         self.journal = self._open_journal(database)
@@ -79,15 +87,20 @@ class PitoolApp(App[None]):
 
     def on_mount(self) -> None:
         """Open the first screen."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = DARK.name
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        kept = themes.remembered(self._settings)
+        self.theme = kept if kept in self.available_themes else themes.DARK.name
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
         if self._sensors is not None:
             self.set_interval(SENSE_SECONDS, self._sense)
         if self._runnable is None:
             self.action_models()
         else:
             self._chosen(self._runnable)
+
+    def _keep_theme(self, theme: Theme) -> None:
+        themes.remember(self._settings, theme.name)
 
     def _open_journal(self, database: Database | None) -> Journal | None:
         if database is None:
@@ -113,6 +126,8 @@ class PitoolApp(App[None]):
         self.session.pace(self._spent - before)  # all that was done for the last look
         if self._chat is not None:
             self._chat.post_message(SessionChanged())
+        if self.screen is not self._chat:
+            self.screen.post_message(SessionChanged())
 
     async def _sense(self) -> None:
         """Read the sensors for the chat, but never while something is measured."""
@@ -125,7 +140,25 @@ class PitoolApp(App[None]):
     def action_models(self) -> None:
         """Show the models, unless they are shown."""
         if not isinstance(self.screen, ModelsScreen):
-            self.push_screen(ModelsScreen(self._bundles), self._chosen)
+            screen = ModelsScreen(self._bundles, self._judge, self.session.status)
+            self.push_screen(screen, self._chosen)
+
+    def action_compare(self) -> None:
+        """Show the same prompt on two artifacts."""
+        from pitool.tui.comparing import Comparing
+        from pitool.tui.screens.compare import CompareScreen
+
+        if isinstance(self.screen, CompareScreen):
+            return
+        question = self.session.conversation.last_question()
+        prompt = question.text.partition("\n")[0] if question else ""
+        comparing = Comparing(self._load, self._memory, self._judge_runnable, self._session_changed)
+        self.push_screen(CompareScreen(self.session, comparing, self._bundles, prompt))
+
+    def _judge_runnable(self, runnable: Runnable) -> Verdict | None:
+        if self._judge is None or runnable.artifact is None:
+            return None
+        return self._judge(runnable.artifact)
 
     def action_chats(self) -> None:
         """Show the conversations that are kept."""

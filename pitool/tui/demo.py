@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pitool.device.sensors import Reading, Throttled
+from pitool.device.verdict import Verdict
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.spec import manifest
@@ -22,6 +23,7 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.session import Load
 
 MEMORY = 1_243_000_000
+AVAILABLE = 1_400_000_000
 QUESTION = "Why is decode limited by memory bandwidth?"
 ANSWER = """\
 Because **every weight is read once for every token**. A prompt is read many tokens at a time, so \
@@ -68,7 +70,7 @@ def _artifact(path: Path, parameters: int, kind: str, bits: float) -> Artifact:
     with file.open("r+b") as handle:
         handle.truncate(size)
     plan = {"weights": size, "KV cache": 115_000_000, "compute": 40_000_000, "runtime": 60_000_000}
-    boards = {"pi-4b": 2.9e9, "pi-5": 9.3e9}
+    boards = {"pi4b": 2.9e9, "pi5": 9.3e9}
     return Artifact(
         format="gguf",
         quantisation=kind,
@@ -81,6 +83,12 @@ def _artifact(path: Path, parameters: int, kind: str, bits: float) -> Artifact:
         speed=tuple(Speed(b, rate / parameters * 12, rate / size) for b, rate in boards.items()),
         certificate=Certificate("f32", "wiki", 8192, 0.31 / bits**2, 1.0, 0.971, 9.1, 9.0),
     )
+
+
+def judge(artifact: Artifact) -> Verdict:
+    """Return the verdict of a pi-5 with little memory free."""
+    needed = sum(line.bytes for line in artifact.memory)
+    return Verdict(needed, AVAILABLE, artifact.speed[-1])
 
 
 def scripted_load(
@@ -115,6 +123,7 @@ def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None)
         memory=lambda _: MEMORY,
         database=Database(folder / FILE_NAME),
         sensors=lambda: Reading(51.2, 2400.0, Throttled(0)),
+        judge=judge,
     )
 
 

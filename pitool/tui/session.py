@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from pitool.engine.base import Engine, Sampling
+from pitool.engine.base import Engine, Message, Sampling
 from pitool.errors import Interrupted, PitoolError, WorkerDied
 from pitool.spec.bundles import Runnable
 from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
@@ -215,6 +215,34 @@ class Session:
         self._set(phase=Phase.MEASURING)
         self._submit(lambda cancel: self._lend(use, cancel))
         return True
+
+    def step_aside(self, work: Callable[[threading.Event], None]) -> bool:
+        """End the worker and do something in its place that loads models; False if busy.
+
+        The event is set when the user wants it to end; the next question loads the model again.
+        """
+        if self.status.busy:
+            return False
+        self._set(phase=Phase.MEASURING)
+
+        def job(cancel: threading.Event) -> None:
+            self._drop()
+            self._set(phase=Phase.MEASURING)
+            work(cancel)
+            self._set(phase=Phase.UNLOADED)
+
+        self._submit(job)
+        return True
+
+    def for_comparison(self, prompt: str) -> tuple[list[Message], Sampling]:
+        """Return a prompt with the system prompt here, and sampling without chance."""
+        asked = Conversation(self.conversation.system, [Question(prompt)])
+        return asked.messages(), replace(self.conversation.sampling, temperature=0.0)
+
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Stop what runs and do something after it, in the session's thread."""
+        self.stop()
+        self._submit(lambda _: work())
 
     def close(self, seconds: float = 5.0) -> None:
         """End the worker and the thread; gives up waiting after ``seconds``."""

@@ -1,6 +1,12 @@
-"""The colours: raspberry and leaf, on dark and on light."""
+"""The colours: raspberry and leaf, on dark and on light; and black on which everything stands out.
+
+The user's choice is kept in pitool's home.
+"""
 
 from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
 
 from textual.theme import Theme
 
@@ -33,3 +39,37 @@ LIGHT = Theme(
     panel="#e8e3ea",
     dark=False,
 )
+
+CONTRAST = Theme(
+    name="pitool-contrast",
+    primary="#ffff00",
+    secondary="#00ff00",
+    accent="#00ffff",
+    success="#00ff00",
+    warning="#ffaf00",
+    error="#ff5f5f",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#303030",
+    dark=True,
+)
+
+THEMES = (DARK, LIGHT, CONTRAST)
+FILE_NAME = "theme"
+
+
+def remembered(folder: Path | None) -> str:
+    """Return the name of the theme that was chosen last, dark where none was."""
+    if folder is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            return (folder / FILE_NAME).read_text(encoding="utf-8").strip()
+    return DARK.name
+
+
+def remember(folder: Path | None, name: str) -> None:
+    """Keep the name of a theme; a disk that refuses is no reason to complain about colours."""
+    if folder is not None:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FILE_NAME).write_text(f"{name}\n", encoding="utf-8")

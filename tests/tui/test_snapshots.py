@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from pitool.store.database import Summary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.status import Phase
+from pitool.tui.themes import CONTRAST
 
 from .helpers import settled, shown, type_in, until
 
@@ -19,30 +22,106 @@ SIZES = [(80, 24), (120, 40)]
 THEMES = ["pitool-dark", "pitool-light"]
 
 Compare = Callable[..., bool]
+Show = Callable[[PitoolApp, Pilot[Any]], Awaitable[None]]
+
+
+async def models(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Wait for the list."""
+    await until(lambda: "Leaf-360M" in shown(app) and "quality" in shown(app))
+
+
+async def chat(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Load the first model and ask the question."""
+    await models(app, pilot)
+    await pilot.press("enter")
+    await until(lambda: app.session.status.phase is Phase.READY and "Ready." in shown(app))
+    type_in(app, demo.QUESTION)
+    await pilot.press("enter")
+    await until(lambda: settled(app.session) and "tokens · 7.9 t/s" in shown(app))
+
+
+async def completion(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Begin a slash command."""
+    await chat(app, pilot)
+    await pilot.press("/", "s")
+    await until(lambda: "the system prompt" in shown(app))
+
+
+async def help_page(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Open the list of commands."""
+    await chat(app, pilot)
+    await pilot.press("f1")
+    await until(lambda: "Commands (Tab completes)" in shown(app))
+
+
+async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Open the list of conversations, of which the times are not the picture's."""
+    await chat(app, pilot)
+    assert app.database is not None and app.journal is not None
+    app.journal.flush()
+    app.database.list = lambda words="": [  # type: ignore[method-assign]
+        Summary("a", "Why is decode limited by memory bandwidth?", 1_790_000_000, 1),
+        Summary("b", "Names for a cat", 1_780_000_000, 12),
+    ]
+    await pilot.press("f3")
+    await until(lambda: "Names for a cat" in shown(app))
+
+
+async def question(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Ask whether a conversation is to go."""
+    await chat(app, pilot)
+    type_in(app, "/clear")
+    await pilot.press("enter")
+    await until(lambda: "Clear (y)" in shown(app))
+
+
+async def compare(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Run the question on two artifacts."""
+    await models(app, pilot)
+    await pilot.press("c")
+    await until(lambda: app.screen.query("PromptLine"))
+    await pilot.press(*"Why?", "enter")
+    await until(lambda: shown(app).count("done · 89 tokens") == 2)
+    await until(lambda: app.session.status.phase is Phase.UNLOADED)
+    await until(lambda: "○ not loaded" in shown(app))
+
+
+SCREENS = [models, chat, completion, help_page, chats, question, compare]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("theme", THEMES)
-def test_models(snap_compare: Compare, tmp_path: Path, size: tuple[int, int], theme: str) -> None:
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.__name__)
+def test_screen(
+    snap_compare: Compare,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    screen: Show,
+    size: tuple[int, int],
+    theme: str,
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     app = demo.demo_app(tmp_path)
 
     async def show(pilot: Pilot[Any]) -> None:
         app.theme = theme
-        await until(lambda: "Leaf-360M" in shown(app) and "quality" in shown(app))
+        await screen(app, pilot)
+        await pilot.pause()
 
     assert snap_compare(app, terminal_size=size, run_before=show)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("theme", THEMES)
-def test_chat(snap_compare: Compare, tmp_path: Path, size: tuple[int, int], theme: str) -> None:
+@pytest.mark.parametrize("screen", [models, chat], ids=lambda screen: screen.__name__)
+def test_high_contrast(snap_compare: Compare, tmp_path: Path, screen: Show) -> None:
     app = demo.demo_app(tmp_path)
 
     async def show(pilot: Pilot[Any]) -> None:
-        app.theme = theme
-        await chat(app, pilot)
+        app.theme = CONTRAST.name
+        await screen(app, pilot)
+        await pilot.pause()
 
-    assert snap_compare(app, terminal_size=size, run_before=show)
+    assert snap_compare(app, terminal_size=SIZES[0], run_before=show)
 
 
 def test_chat_without_colours(
@@ -55,14 +134,3 @@ def test_chat_without_colours(
         await chat(app, pilot)
 
     assert snap_compare(app, terminal_size=SIZES[0], run_before=show)
-
-
-async def chat(app: PitoolApp, pilot: Pilot[Any]) -> None:
-    """Load the first model and ask the question."""
-    await until(lambda: "Leaf-360M" in shown(app))
-    await pilot.press("enter")
-    await until(lambda: app.session.status.phase is Phase.READY and "Ready." in shown(app))
-    type_in(app, demo.QUESTION)
-    await pilot.press("enter")
-    await until(lambda: settled(app.session) and "tokens · 7.9 t/s" in shown(app))
-    await pilot.pause()

@@ -1,13 +1,16 @@
-"""The models: every artifact of every bundle on this machine; Enter loads one."""
+"""The models: every artifact of every bundle on this machine, to load, verify or delete."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
 from rich.console import JustifyMethod
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -15,17 +18,24 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
-from pitool.errors import PitoolError
-from pitool.spec.bundles import Bundle, Runnable, choose, default_folder
+from pitool.device.verdict import Verdict
+from pitool.errors import Interrupted, PitoolError
+from pitool.spec.bundles import Bundle, Runnable, choose, delete
+from pitool.spec.integrity import Damage, damaged_files
 from pitool.spec.manifest import Artifact
 from pitool.store.conversation import Notice
-from pitool.tui import figures
+from pitool.tui import details, figures
+from pitool.tui.screens.dialogs import Confirm
+from pitool.tui.status import Phase, Status
+from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 
 Bundles = Callable[[], tuple[list[Bundle], list[PitoolError]]]
 """Lists what there is, and why the rest cannot be read."""
 
-_DIM = "$foreground 60%"
+LOOK_SECONDS = 0.2
+"""Least time between two steps of a progress bar."""
+
 _COLUMNS: dict[str, JustifyMethod] = {
     "model": "left",
     "format": "left",
@@ -50,120 +60,223 @@ class ModelsScreen(Screen[Runnable | None]):
     """Returns the artifact that was chosen, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "verify", "Verify"),
+        Binding("d,delete", "delete", "Delete"),
+        Binding("c", "app.compare", "Compare"),
         Binding("r", "refresh_list", "Refresh"),
-        Binding("escape", "dismiss_none", "Back"),
+        Binding("escape", "back", "Back"),
     ]
     DEFAULT_CSS = """
     ModelsScreen {
         DataTable { height: auto; max-height: 1fr; margin: 1 1 0 1; background: $background; }
         #details { height: auto; margin: 1 2 0 2; }
+        #work { height: auto; margin: 1 2 0 2; display: none; }
         #notices { height: auto; margin: 1 2 0 2; color: $text-warning; }
         #space { height: 1fr; }
     }
     """
 
-    def __init__(self, bundles: Bundles) -> None:
+    def __init__(self, bundles: Bundles, judge: details.Judge | None, status: Status) -> None:
         super().__init__()
-        self._bundles = bundles
+        self._bundles, self._judge, self._status = bundles, judge, status
         self._choices: list[tuple[Bundle, Artifact]] = []
+        self._end = threading.Event()
+        self._working = False
 
     def compose(self) -> ComposeResult:
         """Lay out the screen from top to bottom."""
         yield HeaderLine()
         yield ModelTable()
         yield Static(id="details")
+        yield Static(id="work")
         yield Static(id="notices")
         yield Vertical(id="space")
         yield Footer()
 
     def on_mount(self) -> None:
         """List the bundles."""
+        self.query_one(HeaderLine).show(self._status)
         table = self.query_one(ModelTable)
         for name, justify in _COLUMNS.items():
             table.add_column(Text(name, justify=justify))
         self.action_refresh_list()
+
+    def on_unmount(self) -> None:
+        """End what still reads files."""
+        self._end.set()
 
     def action_refresh_list(self) -> None:
         """Look again at what there is."""
         bundles, broken = self._bundles()
         self._choices = [(b, a) for b in bundles for a in b.manifest.artifacts]
         table = self.query_one(ModelTable)
+        place = table.cursor_row
         table.clear()
         for bundle, artifact in self._choices:
-            table.add_row(*_cells(bundle, artifact))
+            table.add_row(*_cells(bundle, artifact, self._verdict(artifact)))
         table.display = bool(self._choices)
         if self._choices:
             table.focus()
-        self._show_details(0)
+        row = min(place, max(len(self._choices) - 1, 0))
+        table.move_cursor(row=row)
+        self._show_details(row)
         self._say(broken)
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Leave out of the footer what would do nothing now."""
+        return bool(self._choices) if action in ("verify", "delete") else True
+
+    def _verdict(self, artifact: Artifact) -> Verdict:
+        if self._judge is not None:
+            return self._judge(artifact)
+        return Verdict(sum(line.bytes for line in artifact.memory) or None, None, None)
 
     @on(DataTable.RowHighlighted)
     def _highlighted(self, event: DataTable.RowHighlighted) -> None:
         self._show_details(event.cursor_row)
 
     def _show_details(self, row: int) -> None:
-        text = details(self._choices[row][1]) if row < len(self._choices) else empty()
+        if row < len(self._choices):
+            artifact = self._choices[row][1]
+            text = details.details(artifact, self._verdict(artifact))
+        else:
+            text = details.empty()
         self.query_one("#details", Static).update(text)
 
     def _say(self, errors: list[PitoolError]) -> None:
         lines = (error.what + Notice(error.what, error.do).advice for error in errors)
         self.query_one("#notices", Static).update(Content("\n".join(lines)))
 
+    @property
+    def _chosen(self) -> tuple[Bundle, Artifact] | None:
+        row = self.query_one(ModelTable).cursor_row
+        return self._choices[row] if row < len(self._choices) else None
+
     @on(DataTable.RowSelected)
     def _load(self) -> None:
         """Return the artifact under the cursor, if its files are there."""
-        row = self.query_one(ModelTable).cursor_row
-        if row >= len(self._choices):
+        if (chosen := self._chosen) is None:
             return
-        bundle, artifact = self._choices[row]
+        bundle, artifact = chosen
         try:
             self.dismiss(choose(bundle, artifact.quantisation))
         except PitoolError as error:
             self._say([error])
 
-    def action_dismiss_none(self) -> None:
-        """Go back without a choice."""
-        self.dismiss(None)
+    def action_back(self) -> None:
+        """End what runs, or go back without a choice."""
+        if self._working:
+            self._end.set()
+        else:
+            self.dismiss(None)
+
+    def action_verify(self) -> None:
+        """Read all files of the bundle and compare their sha256."""
+        if (chosen := self._chosen) is not None and not self._working:
+            self._verify(chosen[0])
+
+    @work
+    async def _verify(self, bundle: Bundle) -> None:
+        self._begin()
+        name = bundle.path.name
+        try:
+            damage = await asyncio.to_thread(damaged_files, bundle, self._progress(name))
+        except Interrupted:
+            self._say([])
+            self._show_work(Content(f"The check of {name} was stopped."))
+        else:
+            self._show_work(_result(name, damage))
+        finally:
+            self._working = False
+
+    def _begin(self) -> None:
+        self._working = True
+        self._end.clear()
+
+    def _progress(self, name: str) -> Callable[[int, int], None]:
+        """Return what is called from a thread with the bytes that are done."""
+        last, start = 0.0, time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal last
+            if self._end.is_set():
+                raise Interrupted("the check was stopped")
+            if (now := time.monotonic()) - last >= LOOK_SECONDS:
+                last = now
+                rate = done / max(now - start, 1e-3)
+                bar = gauge(done / max(total, 1), 24)
+                text = Content(f"verifying {name} ") + bar
+                text += f" {done / max(total, 1):4.0%} · {figures.size(int(rate))}/s · Esc stops"
+                self.app.call_from_thread(self._show_work, text)
+
+        return progress
+
+    def _show_work(self, text: Content) -> None:
+        if self.is_mounted:
+            shown = self.query_one("#work", Static)
+            shown.display = bool(text)
+            shown.update(text)
+
+    def action_delete(self) -> None:
+        """Ask, then delete the bundle."""
+        if (chosen := self._chosen) is None or self._working:
+            return
+        bundle = chosen[0]
+        artifacts = bundle.manifest.artifacts
+        if self._in_use(bundle):
+            self._say(
+                [PitoolError(f"{bundle.path.name} is loaded", "Ctrl+U in the chat unloads it")]
+            )
+            return
+        size = figures.size(sum(artifact.bytes for artifact in artifacts))
+        kinds = ", ".join(artifact.quantisation for artifact in artifacts)
+        question = f"Delete {bundle.path} with {kinds} ({size})? It cannot be brought back."
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self._delete(bundle)
+
+        self.app.push_screen(Confirm(question, "Delete"), answer)
+
+    def _in_use(self, bundle: Bundle) -> bool:
+        runnable = self._status.runnable
+        if runnable is None or self._status.phase is Phase.UNLOADED:
+            return False
+        return bundle.path.resolve() in runnable.entry.resolve().parents
+
+    @work
+    async def _delete(self, bundle: Bundle) -> None:
+        self._begin()
+        try:
+            await asyncio.to_thread(delete, bundle)
+        except PitoolError as error:
+            self._say([error])
+        else:
+            self._show_work(Content(f"{bundle.path.name} is deleted."))
+            self.action_refresh_list()
+        finally:
+            self._working = False
 
 
-def _cells(bundle: Bundle, artifact: Artifact) -> list[Text]:
+def _cells(bundle: Bundle, artifact: Artifact, verdict: Verdict) -> list[Text]:
+    mark, _ = details.sign(verdict)
     texts = [
         bundle.manifest.name,
         artifact.format,
         artifact.quantisation,
         figures.size(artifact.bytes),
         str(artifact.context),
-        figures.span(artifact.speed),
-        figures.size(sum(line.bytes for line in artifact.memory) or None),
+        details.decode_rate(artifact, verdict),
+        figures.size(verdict.needed) + mark,
     ]
     sides = _COLUMNS.values()
     return [Text(text, justify=side) for text, side in zip(texts, sides, strict=True)]
 
 
-def details(artifact: Artifact) -> Content:
-    """Return the memory plan, the predicted speeds and the quality of an artifact."""
-    lines = []
-    if artifact.memory:
-        plan = " + ".join(f"{line.name} {figures.size(line.bytes)}" for line in artifact.memory)
-        lines.append(("memory", plan))
-    if artifact.speed:
-        boards = (
-            f"{s.board} prefill {s.prefill:.0f}, decode {s.decode:.1f} t/s" for s in artifact.speed
-        )
-        lines.append(("speed", " · ".join(boards)))
-    if (measured := artifact.certificate) is not None:
-        quality = f"top-1 agreement {measured.top1:.1%} · mean KL {measured.mean_kl:.4f} nats"
-        lines.append(("quality", quality))
-    return Content("\n").join(
-        Content.assemble((f"{label:<9}", _DIM), value) for label, value in lines
-    )
-
-
-def empty() -> Content:
-    """Return what to do when there is no bundle."""
-    return Content.assemble(
-        (f"There is no bundle in {default_folder()} yet.", "bold"),
-        "\n\nMake one here, without any download:\n\n    ",
-        ("pitool convert sample --ram 1gb", "$text-primary"),
-        "\n\nor copy the folder of a bundle there, and press r.",
-    )
+def _result(name: str, damage: list[Damage]) -> Content:
+    """Return what a check found."""
+    if not damage:
+        return Content.styled(f"{name} is whole: every sha256 is the manifest's.", "$text-success")
+    listed = ", ".join(f"{one.path} {one.why}" for one in damage)
+    return Content.styled(f"{name}: {listed}; convert or copy the bundle again.", "$text-error")

@@ -1,0 +1,91 @@
+"""An artifact in words: memory here, plan, predicted speeds, certificate."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from textual.content import Content
+
+from pitool.device.verdict import TIGHT, Verdict
+from pitool.spec.bundles import default_folder
+from pitool.spec.manifest import Artifact, Certificate
+from pitool.tui import figures
+from pitool.tui.widgets.gauge import gauge
+
+_DIM = "$foreground 60%"
+_GAUGE_WIDTH = 16
+
+
+class Judge(Protocol):
+    """Says what an artifact needs here; see ``pitool.device.verdict``."""
+
+    def __call__(self, artifact: Artifact) -> Verdict:
+        """Return the verdict, within a moment."""
+
+
+def sign(verdict: Verdict) -> tuple[str, str]:
+    """Return a sign for the verdict and its style; the sign is read without colours too."""
+    share = verdict.share
+    if share is None:
+        return "", ""
+    if share > 1:
+        return " ✗", "$text-error"
+    return (" !", "$text-warning") if share > TIGHT else (" ✓", "$text-success")
+
+
+def decode_rate(artifact: Artifact, verdict: Verdict) -> str:
+    """Return the predicted decode here, or the span over the boards it was made for."""
+    here = verdict.speed
+    return f"{here.decode:.1f}" if here else figures.span(artifact.speed)
+
+
+def details(artifact: Artifact, verdict: Verdict) -> Content:
+    """Return what there is to know of an artifact, a line each."""
+    lines = [("memory", memory_line(verdict))]
+    if artifact.memory:
+        plan = " + ".join(f"{line.name} {figures.size(line.bytes)}" for line in artifact.memory)
+        lines.append(("plan", Content(plan)))
+    if speeds := speed_line(artifact, verdict):
+        lines.append(("speed", Content(speeds)))
+    lines.append(("quality", Content(quality_line(artifact.certificate))))
+    return Content("\n").join(
+        Content.assemble((f"{label:<9}", _DIM), value) for label, value in lines
+    )
+
+
+def memory_line(verdict: Verdict) -> Content:
+    """Return a gauge of needed in available memory, and the verdict."""
+    if verdict.share is None:
+        return Content(f"{figures.size(verdict.needed)} needed, what is free here is unknown")
+    _, style = sign(verdict)
+    text = f" {figures.size(verdict.needed)} of {figures.size(verdict.available)} free here: "
+    return gauge(verdict.share, _GAUGE_WIDTH, style) + text + Content.styled(verdict.words, style)
+
+
+def speed_line(artifact: Artifact, verdict: Verdict) -> str:
+    """Return the speeds predicted here, or on the boards that it was made for."""
+    here = verdict.speed
+    return " · ".join(
+        f"{'here' if here else s.board} prefill {s.prefill:.0f}, decode {s.decode:.1f} t/s"
+        for s in ([here] if here else artifact.speed)
+    )
+
+
+def quality_line(measured: Certificate | None) -> str:
+    """Return perplexity, KL divergence and top-1 agreement of a certificate."""
+    if measured is None:
+        return "not measured"
+    return (
+        f"perplexity {measured.perplexity:.2f} (checkpoint {measured.reference_perplexity:.2f}) ·"
+        f" KL {measured.mean_kl:.4f} nats · top-1 {measured.top1:.1%}"
+    )
+
+
+def empty() -> Content:
+    """Return what to do when there is no bundle."""
+    return Content.assemble(
+        (f"There is no bundle in {default_folder()} yet.", "bold"),
+        "\n\nMake one here, without any download:\n\n    ",
+        ("pitool convert sample --ram 1gb", "$text-primary"),
+        "\n\nor copy the folder of a bundle there, and press r.",
+    )

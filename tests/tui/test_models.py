@@ -1,0 +1,182 @@
+"""The list of models: what it says of each, the check of its files, and deleting."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.widgets import DataTable
+
+from pitool.device import memory
+from pitool.device.verdict import Judge, Verdict
+from pitool.errors import Interrupted, PitoolError, UsageError
+from pitool.spec import bundles, integrity
+from pitool.spec.bundles import Bundle
+from pitool.spec.manifest import FileEntry, Speed
+from pitool.tui import demo, details
+from pitool.tui.app import PitoolApp
+from pitool.tui.screens.chat import ChatScreen
+from pitool.tui.screens.dialogs import Confirm
+from pitool.tui.screens.models import ModelsScreen
+from pitool.tui.status import Phase
+
+from .helpers import Loader, Tracked, shown, until
+
+BOARD = Path(__file__).parents[1] / "device" / "fixtures" / "pi5"
+
+
+def small_bundle(folder: Path, data: bytes = b"weights") -> Bundle:
+    """Return a bundle whose one file is what its manifest says."""
+    made = demo.write_bundles(folder)[1]
+    artifact = made.manifest.artifacts[0]
+    (made.path / "model.gguf").write_bytes(data)
+    entry = FileEntry("model.gguf", len(data), hashlib.sha256(data).hexdigest())
+    manifest = replace(made.manifest, artifacts=(replace(artifact, files=(entry,)),))
+    return Bundle(made.path, manifest)
+
+
+def app_of(*made: Bundle) -> PitoolApp:
+    listed = list(made)
+    return PitoolApp(
+        load=Loader(Tracked()),
+        bundles=lambda: ([b for b in listed if b.path.exists()], []),
+        memory=lambda _: demo.MEMORY,
+        judge=demo.judge,
+    )
+
+
+async def test_says_what_fits_here_and_how_fast(tmp_path: Path) -> None:
+    app = app_of(*demo.write_bundles(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "fits, but only just" in shown(app))
+        text = shown(app)
+        assert "1.27 GB !" in text
+        assert "2.04 GB ✗" in text
+        assert "423 MB ✓" in text
+        assert "here prefill 65, decode 8.8 t/s" in text
+        assert "perplexity 9.10 (checkpoint 9.00) · KL 0.0129 nats · top-1 97.1%" in text
+        await pilot.press("down")
+        await until(lambda: "does not fit now" in shown(app))
+
+
+async def test_verify_says_whole_or_what_is_damaged(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path)
+    app = app_of(bundle)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "Leaf-360M" in shown(app))
+        await pilot.press("v")
+        await until(lambda: "leaf-360m is whole" in shown(app))
+        (bundle.path / "model.gguf").write_bytes(b"w3ights")
+        await pilot.press("v")
+        await until(lambda: "model.gguf has another sha256; convert or copy" in shown(app))
+
+
+async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(bundle: Bundle, progress: integrity.Progress) -> list[integrity.Damage]:
+        for done in range(1, 10_000):
+            progress(min(done, 50), 100)
+            time.sleep(0.001)
+        raise AssertionError("the check was not stopped")
+
+    monkeypatch.setattr("pitool.tui.screens.models.damaged_files", slowly)
+    monkeypatch.setattr("pitool.tui.screens.models.LOOK_SECONDS", 0)
+    app = app_of(small_bundle(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "Leaf-360M" in shown(app))
+        await pilot.press("v")
+        await until(lambda: "verifying leaf-360m ━" in shown(app) and " 50% ·" in shown(app))
+        await pilot.press("escape")
+        await until(lambda: "The check of leaf-360m was stopped." in shown(app))
+        assert isinstance(app.screen, ModelsScreen)
+
+
+async def test_delete_asks_first(tmp_path: Path) -> None:
+    first, second = demo.write_bundles(tmp_path)
+    app = app_of(first, second)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "Leaf-360M" in shown(app))
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, Confirm))
+        assert "with Q4_K_M, Q8_0 (2.88 GB)" in " ".join(shown(app).split())
+        await pilot.press("n")
+        await until(lambda: isinstance(app.screen, ModelsScreen))
+        assert first.path.is_dir()
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(lambda: "raspberry-1.7b is deleted." in shown(app))
+        await until(lambda: app.screen.query_one(DataTable).row_count == 1)
+        assert list(tmp_path.iterdir()) == [second.path]
+
+
+async def test_what_is_loaded_is_not_deleted(tmp_path: Path) -> None:
+    app = app_of(*demo.write_bundles(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "Leaf-360M" in shown(app))
+        await pilot.press("enter")
+        await until(lambda: app.session.status.phase is Phase.READY)
+        await until(lambda: isinstance(app.screen, ChatScreen))
+        await pilot.press("f2")
+        await until(lambda: isinstance(app.screen, ModelsScreen))
+        await pilot.press("d")
+        await until(lambda: "raspberry-1.7b is loaded; Ctrl+U in the chat" in shown(app))
+
+
+def test_check_of_files(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path)
+    seen: list[tuple[int, int]] = []
+    assert integrity.damaged_files(bundle, lambda *now: seen.append(now)) == []
+    assert seen[-1] == (7, 7)
+    (bundle.path / "model.gguf").write_bytes(b"short")
+    (damage,) = integrity.damaged_files(bundle)
+    assert damage.why == "has 5 bytes, not 7"
+    (bundle.path / "model.gguf").unlink()
+    (damage,) = integrity.damaged_files(bundle)
+    assert damage.why == "is missing"
+
+
+def test_progress_that_raises_ends_the_check(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        integrity.damaged_files(small_bundle(tmp_path), stop)
+
+
+def test_a_link_is_not_deleted(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path / "real")
+    link = tmp_path / "link"
+    link.symlink_to(bundle.path)
+    with pytest.raises(UsageError, match="is a link"):
+        bundles.delete(replace(bundle, path=link))
+    with pytest.raises(PitoolError, match="cannot be deleted"):
+        bundles.delete(replace(bundle, path=tmp_path / "gone"))
+    assert bundle.path.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("needed", "available", "words", "mark"),
+    [
+        (1, 100, "fits", " ✓"),
+        (90, 100, "fits, but only just", " !"),
+        (101, 100, "does not fit now", " ✗"),
+        (None, 100, "unknown", ""),
+        (1, None, "unknown", ""),
+    ],
+)
+def test_verdict(needed: int | None, available: int | None, words: str, mark: str) -> None:
+    verdict = Verdict(needed, available, None)
+    assert verdict.words == words
+    assert details.sign(verdict)[0] == mark
+
+
+def test_judge_knows_the_memory_and_the_board(tmp_path: Path) -> None:
+    artifact = demo.write_bundles(tmp_path)[0].manifest.artifacts[0]
+    verdict = Judge(BOARD)(artifact)
+    assert verdict.available == memory.available(BOARD) is not None
+    assert verdict.needed == sum(line.bytes for line in artifact.memory)
+    pi5 = next(speed for speed in artifact.speed if speed.board == "pi5")
+    assert verdict.speed == Speed("pi5", pi5.prefill, pi5.decode)
