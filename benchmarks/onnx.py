@@ -139,11 +139,23 @@ def write(checkpoint: Path, out: Path, name: str) -> None:
 
 
 def build_genai(python: Path, checkpoint: Path, out: Path) -> None:
-    """Write a folder with onnxruntime-genai's model builder, with the settings of our int4."""
-    options = ["int4_accuracy_level=4", "int4_block_size=32"]
-    order = ["-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", out, "-p", "int4"]
-    order += ["-e", "cpu", "-c", out.parent / "cache", "--extra_options", *options]
-    call(python, *order)
+    """Write a folder with onnxruntime-genai's model builder."""
+    call(*builder(python, checkpoint, out))
+
+
+def builder(python: Path, checkpoint: Path, out: Path) -> list[str | Path]:
+    """Return the command of onnxruntime-genai's model builder, with the settings of our int4."""
+    order: list[str | Path] = [
+        python,
+        "-m",
+        "onnxruntime_genai.models.builder",
+        "-i",
+        checkpoint,
+        "-o",
+        out,
+    ]
+    order += ["-p", "int4", "-e", "cpu", "-c", out.parent / "cache", "--extra_options"]
+    return [*order, "int4_accuracy_level=4", "int4_block_size=32"]
 
 
 def build_optimum(python: Path, checkpoint: Path, out: Path) -> None:
