@@ -38,3 +38,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return names, sizes and times of a file, or of those in a folder; empty where it is gone."""
+    try:
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        return tuple((p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in found)
+    except OSError:
+        return ()

@@ -191,6 +191,10 @@ class PitoolApp(App[None]):
         """Fill the command palette: the commands of the chat, then what Textual offers."""
         if self._chat is not None and screen is self._chat:
             yield from self._chat.palette()
+        else:
+            yield SystemCommand("Models", "Load, verify, delete", self.action_models)
+            yield SystemCommand("Conversations", "Open, search, export", self.action_chats)
+            yield SystemCommand("Compare", "One prompt on two artifacts", self.action_compare)
         yield from super().get_system_commands(screen)
 
     def _chosen(self, runnable: Runnable | None) -> None:

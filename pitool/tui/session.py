@@ -18,6 +18,7 @@ from dataclasses import replace
 from pitool.engine.base import Engine, Message, Sampling
 from pitool.errors import Interrupted, PitoolError, WorkerDied
 from pitool.spec.bundles import Runnable
+from pitool.spec.files import stamp
 from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
 from pitool.store.prefills import Prefills
 from pitool.tui.answering import Answering
@@ -68,6 +69,7 @@ class Session:
         self._start_engine, self._read_memory, self._notify = load, memory, notify
         self._engine: Engine | None = None
         self._parking = Parking(prefills)
+        self._stamp: tuple[tuple[str, int, int], ...] = ()
         self._last_notice, self._frame_seconds = 0.0, FRAME_SECONDS
         self._lock = threading.Lock()
         self._cancel = threading.Event()
@@ -318,7 +320,7 @@ class Session:
         except PitoolError:
             self._set(phase=Phase.UNLOADED, progress=0.0)
             raise
-        self._engine = engine
+        self._engine, self._stamp = engine, stamp(runnable.entry)
         if cancel.is_set():
             self._drop()
             raise Interrupted("the load was stopped")
@@ -344,6 +346,7 @@ class Session:
         self, conversation: Conversation, answer: Answer, cancel: threading.Event
     ) -> None:
         """Stream the answer; a worker that died before the question is quietly started again."""
+        self._look_at_file(conversation)
         if self._engine is not None:
             try:
                 self._stream(self._engine, conversation, answer, cancel)
@@ -355,6 +358,20 @@ class Session:
                 return
         engine = self._start(self._chosen(), cancel)
         self._stream(engine, conversation, answer, cancel)
+
+    def _look_at_file(self, conversation: Conversation) -> None:
+        """Let go of a model whose file is another one since it was loaded."""
+        if self._engine is None or (now := stamp(self._chosen().entry)) == self._stamp:
+            return
+        what = f"the file of {self._chosen().name}"
+        if now:
+            self._say(conversation, Notice(f"{what} changed on disk", "it is loaded again"))
+            self._drop(dead=True)  # what it has read is not of the new file
+        else:
+            self._say(
+                conversation, Notice(f"{what} is gone", "the loaded one goes on until /unload")
+            )
+            self._stamp = now
 
     def _stream(
         self, engine: Engine, conversation: Conversation, answer: Answer, cancel: threading.Event
