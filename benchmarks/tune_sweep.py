@@ -25,6 +25,7 @@ from pitool.device.detect import detect
 from pitool.device.settings import untuned
 from pitool.engine import registry
 from pitool.engine.base import Engine, Settings
+from pitool.errors import PitoolError
 from pitool.spec.bundles import find_runnable
 
 LARGEST_SHARE = 0.1
@@ -87,15 +88,23 @@ def sweep(base: Settings, plan: list[tune.Axis], open_engine: tune.Open) -> tupl
     best, best_score, count = base, 0.0, 0
     for choice in itertools.product(*values):
         settings = replace(base, **dict(zip((a.name for a in plan), choice, strict=True)))
-        with open_engine(settings) as engine:
-            score = 1.0
-            for workload in tune.WORKLOADS.values():
-                *_, last = measure(engine, [workload], tune.REPETITIONS)
-                score *= last.avg_ts
         count += 1
+        try:
+            score = _score(settings, open_engine)
+        except PitoolError:  # a quantised KV cache needs flash attention
+            continue
         if score > best_score:
             best, best_score = settings, score
     return best, count
+
+
+def _score(settings: Settings, open_engine: tune.Open) -> float:
+    score = 1.0
+    with open_engine(settings) as engine:
+        for workload in tune.WORKLOADS.values():
+            *_, last = measure(engine, [workload], tune.REPETITIONS)
+            score *= last.avg_ts
+    return score
 
 
 if __name__ == "__main__":

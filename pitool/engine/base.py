@@ -195,6 +195,12 @@ class Engine(Protocol):
     def clear(self) -> None:
         """Empty the KV cache."""
 
+    def rewind(self, count: int) -> int:
+        """Keep the first ``count`` tokens of the KV cache; return how many are left.
+
+        None are left where the model cannot drop a part, as one with a recurrent state.
+        """
+
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
 

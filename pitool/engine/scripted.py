@@ -148,6 +148,11 @@ class Scripted:
         """Forget the prompt."""
         self._cache = []
 
+    def rewind(self, count: int) -> int:
+        """Forget what came after so many tokens."""
+        del self._cache[count:]
+        return len(self._cache)
+
     def save_state(self, path: Path) -> None:
         """Write the remembered tokens."""
         path.write_bytes(bytes(self._cache))

@@ -179,6 +179,10 @@ class WorkerEngine:
         """Empty the KV cache."""
         self._ask("clear")
 
+    def rewind(self, count: int) -> int:
+        """Keep the first ``count`` tokens of the KV cache; return how many are left."""
+        return int(self._ask("rewind", count=count))
+
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
         self._ask("save_state", path=str(path))

@@ -44,6 +44,7 @@ class Server:
                 self._loaded.time_forward(m["ids"], one_by_one=m["one_by_one"])
             ),
             "clear": self._clear,
+            "rewind": lambda m: self._reply(self._loaded.rewind(m["count"])),
             "save_state": self._save_state,
             "load_state": lambda m: self._reply(self._loaded.load_state(Path(m["path"]))),
         }

@@ -19,6 +19,9 @@ SETTINGS = Settings(context=640, decode_threads=3, prefill_threads=4)
 class Recorder(Scripted):
     """Takes ``seconds`` in turn for each evaluation and keeps every call."""
 
+    # Of how many tokens the beginning may be kept; 0 of a model with a recurrent state.
+    keeps = 0
+
     def __init__(self, seconds: Sequence[float] = (1.0,), bos: int | None = None) -> None:
         super().__init__(settings=SETTINGS)
         self.calls: list[tuple[str, int]] = []
@@ -32,6 +35,12 @@ class Recorder(Scripted):
     def clear(self) -> None:
         """Write it down."""
         self.calls.append(("clear", 0))
+
+    def rewind(self, count: int) -> int:
+        """Keep what this model can; all of nothing is a clear."""
+        left = min(count, self.keeps)
+        self.calls.append(("rewind", left) if left else ("clear", 0))
+        return left
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Write it down; each call takes the next time of the list."""

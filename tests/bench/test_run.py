@@ -99,6 +99,18 @@ def test_a_model_that_begins_with_a_token_gets_it_first() -> None:
     assert [len(ids) for ids in engine.ids] == [512, 512, 512, 1, 128, 128]
 
 
+def test_depth_is_filled_once_and_kept_where_the_model_can() -> None:
+    deep = Workload(prompt=16, depth=64)
+    engine = Recorder()
+    engine.keeps = 100
+    list(measure(engine, [deep], 3, warm_up=False))
+    filled = [("clear", 0), ("clear", 0), ("pp", 64), ("pp", 16)]
+    assert engine.calls == [*filled, *[("rewind", 64), ("pp", 16)] * 2]
+    engine = Recorder()
+    list(measure(engine, [deep], 2, warm_up=False))
+    assert engine.calls == [*filled, ("clear", 0), *filled[1:]]
+
+
 def test_depth_is_filled_before_each_repetition_and_not_timed() -> None:
     engine = Recorder([5.0, 100.0, 2.0])
     deep = Workload(prompt=16, depth=64)

@@ -213,6 +213,15 @@ class LlamaCpp:
         llama_cpp.llama_memory_clear(self._memory, False)
         self._cache.clear()
 
+    def rewind(self, count: int) -> int:
+        """Keep the first ``count`` tokens of the KV cache; none where the model cannot."""
+        count = min(count, len(self._cache))
+        if count == 0 or not llama_cpp.llama_memory_seq_rm(self._memory, 0, count, -1):
+            self.clear()
+            return 0
+        del self._cache[count:]
+        return count
+
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
         tokens = (llama_cpp.llama_token * len(self._cache))(*self._cache)
@@ -257,22 +266,14 @@ class LlamaCpp:
 
     def reuse(self, ids: Sequence[int]) -> int:
         """Keep the longest prefix of ``ids`` that is in the cache, short of the last token."""
-        return self._rewind(shared_prefix(self._cache, ids[:-1]))
-
-    def _rewind(self, count: int) -> int:
-        """Drop all but the first ``count`` tokens; 0 where the model cannot drop a part."""
-        if count == 0 or not llama_cpp.llama_memory_seq_rm(self._memory, 0, count, -1):
-            self.clear()
-            return 0
-        del self._cache[count:]
-        return count
+        return self.rewind(shared_prefix(self._cache, ids[:-1]))
 
     def forward(self, ids: Sequence[int]) -> bool:
         """Append tokens to the cache and compute the logits of the last; False if cancelled."""
         array = (llama_cpp.llama_token * len(ids))(*ids)
         status = llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(array, len(ids)))
         if status == _ABORTED:
-            self._rewind(len(self._cache))
+            self.rewind(len(self._cache))
             return False
         self._check(status)
         self._cache.extend(ids)

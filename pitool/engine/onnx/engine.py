@@ -165,7 +165,13 @@ class Onnx:
 
     def clear(self) -> None:
         """Empty the KV cache."""
-        self._rewind(0)
+        self.rewind(0)
+
+    def rewind(self, count: int) -> int:
+        """Keep the first ``count`` tokens of the KV cache."""
+        del self._cache[count:]
+        self._session.length = len(self._cache)
+        return len(self._cache)
 
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
@@ -187,13 +193,7 @@ class Onnx:
 
     def reuse(self, ids: Sequence[int]) -> int:
         """Keep the longest prefix of ``ids`` that is in the cache, short of the last token."""
-        return self._rewind(shared_prefix(self._cache, ids[:-1]))
-
-    def _rewind(self, count: int) -> int:
-        """Drop all but the first ``count`` tokens."""
-        del self._cache[count:]
-        self._session.length = count
-        return count
+        return self.rewind(shared_prefix(self._cache, ids[:-1]))
 
     def forward(self, ids: Sequence[int]) -> bool:
         """Append tokens to the cache and compute the logits of the last; False if cancelled."""
