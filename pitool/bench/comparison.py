@@ -18,6 +18,8 @@ _TESTS = ("n_prompt", "n_gen", "n_depth")
 # What tells tests apart where a side has several values of it. Where each side has one, the
 # comparison is of these: two quantisations, flash attention on and off, three threads and four.
 _SETTINGS = (
+    "host",
+    "bundle",
     "model_type",
     "engine",
     "n_threads",

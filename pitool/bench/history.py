@@ -21,6 +21,17 @@ from pitool.spec.bundles import home
 
 SCHEMA = 1
 FILE_NAME = "bench.sqlite"
+# What the view `results` shows of a row, for people with sqlite3.
+SHOWN = (
+    "stddev_ts",
+    "n_threads",
+    "board",
+    "firmware",
+    "kernel",
+    "pitool_version",
+    "runtime_version",
+    "artifact_sha256",
+)
 
 
 class History:
@@ -46,6 +57,11 @@ class History:
                 "CREATE TABLE IF NOT EXISTS bench (id INTEGER PRIMARY KEY, run TEXT NOT NULL,"
                 " test_time TEXT NOT NULL, bundle TEXT, quantisation TEXT NOT NULL,"
                 " test TEXT NOT NULL, avg_ts REAL NOT NULL, row TEXT NOT NULL)"
+            )
+            named = ", ".join(f"json_extract(row, '$.{name}') AS {name}" for name in SHOWN)
+            self._database.execute(
+                "CREATE VIEW IF NOT EXISTS results AS SELECT run, test_time, bundle, quantisation,"  # noqa: S608 - constants
+                f" test, avg_ts, {named} FROM bench"
             )
             self._database.execute(f"PRAGMA user_version = {SCHEMA}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pitool import __version__
 from pitool.bench import run
 from pitool.cli.main import cli
 from pitool.errors import Interrupted, PitoolError, UsageError
@@ -85,6 +87,16 @@ def test_what_was_measured_is_in_the_history(bundle: Bundle) -> None:
     assert (row["bundle"], row["avg_ts"]) == ("toy", pytest.approx(256.0))
     assert "256.00" in bench("history").stdout
     assert "256.0 to 256.0 t/s" in bench("history", "--plot").stdout
+
+
+def test_the_history_can_be_asked_with_sqlite(bundle: Bundle, home: Path) -> None:
+    bench(bundle(), "-p", "4", "-n", "0", "-r", "2")
+    database = sqlite3.connect(home / "bench.sqlite")
+    query = "SELECT test, kernel, pitool_version, length(artifact_sha256) FROM results"
+    ((test, kernel, version, digits),) = database.execute(query).fetchall()
+    database.close()
+    assert (test, version, digits) == ("pp4", __version__, 64)
+    assert kernel == f"{platform.system()} {platform.release()}"
 
 
 def test_a_regression_is_an_exit_code(bundle: Bundle, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -69,6 +70,11 @@ if host == "pi@down":
     sys.exit(255)
 if host == "pi@bare":
     sys.exit(127)
+if host == "pi@lost":
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    print(done.stdout.splitlines()[0])
+    print("client_loop: send disconnect: Broken pipe", file=sys.stderr)
+    sys.exit(255)
 sys.exit(subprocess.run(["bash", "-c", command]).returncode)
 """
 
@@ -102,6 +108,18 @@ def test_one_host_down_does_not_lose_the_others(bundle: Callable[..., Path]) -> 
     assert isinstance(done.exception, PitoolError)
     assert "No route to host" in done.exception.what
     assert "pi@bare (there is no pitool)" in done.exception.what
+
+
+@pytest.mark.usefixtures("hosts")
+def test_what_a_lost_host_measured_before_is_kept(bundle: Callable[..., Path]) -> None:
+    words = ("--hosts", "pi@lost,pi@one", "-p", "8,16", "-n", "0", "-r", "1", "-o", "csv")
+    done = bench(*words, bundle())
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    found = [(row["host"], row["n_prompt"]) for row in rows]
+    assert found == [("pi@lost", "8"), ("pi@one", "8"), ("pi@one", "16")]
+    assert next(iter(rows[0])) == "build_commit"
+    assert isinstance(done.exception, PitoolError)
+    assert "pi@lost (client_loop" in done.exception.what
 
 
 def test_only_arguments_for_the_boards_are_sent() -> None:
