@@ -87,7 +87,7 @@ class Session:
 
     def _load(self, runnable: Runnable, settings: Settings) -> None:
         if not self._options["force"]:
-            check_memory(runnable, settings, self._machine)
+            check_memory(runnable, settings)  # what is free by then
         self._status.show(f"loading {_title(runnable)}")
         with worker.start(runnable.format, runnable.entry, settings) as engine:
             measured: list[run.Result] = []
@@ -96,8 +96,9 @@ class Session:
             finally:
                 subject = describe(runnable, settings, engine.pid)
                 self._judge(subject, engine.info.load_seconds, measured)
-            # A prediction is of the usual settings.
-            if settings == settings_for(runnable, self._wanted.context, self._machine):
+            # A prediction is of the usual settings, and of a model that is warm.
+            usual = settings_for(runnable, self._wanted.context, self._machine)
+            if settings == usual and not self._options["no_warmup"]:
                 learn.keep(measured, subject)
 
     def _tests(
