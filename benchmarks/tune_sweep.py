@@ -16,8 +16,10 @@ import json
 import time
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from math import prod
 
 from benchmarks import models
+from benchmarks.peer import say
 from pitool.bench import tune
 from pitool.bench.run import measure
 from pitool.device import tuned
@@ -89,6 +91,8 @@ def sweep(base: Settings, plan: list[tune.Axis], open_engine: tune.Open) -> tupl
     for choice in itertools.product(*values):
         settings = replace(base, **dict(zip((a.name for a in plan), choice, strict=True)))
         count += 1
+        if count % 50 == 0:
+            say(f"{count} of {prod(map(len, values))} combinations")
         try:
             score = _score(settings, open_engine)
         except PitoolError:  # a quantised KV cache needs flash attention
