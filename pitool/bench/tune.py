@@ -114,7 +114,7 @@ def _try(axis: Axis, best: Settings, candidate: Settings, known: Rates, open_eng
         once = _once(candidate, axis.phases, open_engine)
         ratios = {phase: statistics.compare(known[phase], once[phase]) for phase in axis.phases}
         if max(ratio.value for ratio in ratios.values()) >= LEAST_GAIN:
-            ratios = in_turn(best, candidate, axis.phases, open_engine)
+            ratios = in_turn(best, candidate, axis.phases, open_engine, least=LEAST_GAIN)
     except PitoolError as error:
         return Trial(axis.name, value, {}, won=False, failed=error.what)
     gains = any(r.low > 1 and r.value >= LEAST_GAIN for r in ratios.values())
@@ -123,19 +123,30 @@ def _try(axis: Axis, best: Settings, candidate: Settings, known: Rates, open_eng
 
 
 def in_turn(
-    old: Settings, new: Settings, phases: Sequence[Phase], open_engine: Open
+    old: Settings,
+    new: Settings,
+    phases: Sequence[Phase],
+    open_engine: Open,
+    *,
+    least: float = 0.0,
 ) -> dict[Phase, Ratio]:
-    """Return how much faster ``new`` is in each phase, measured A B, B A, A B."""
+    """Return how much faster ``new`` is in each phase, measured A B, B A, A B.
+
+    It ends after a turn that leaves every phase below ``least``: such a one will not win.
+    """
     samples: tuple[Rates, Rates] = ({p: [] for p in phases}, {p: [] for p in phases})
     for turn in range(ROUNDS):
         for side in (0, 1) if turn % 2 == 0 else (1, 0):
             found = _once((old, new)[side], phases, open_engine)
             for phase in phases:
                 samples[side][phase] += found[phase]
-    return {
-        phase: statistics.compare(samples[0][phase], samples[1][phase], CONFIDENCE)
-        for phase in phases
-    }
+        ratios = {
+            phase: statistics.compare(samples[0][phase], samples[1][phase], CONFIDENCE)
+            for phase in phases
+        }
+        if max(ratio.value for ratio in ratios.values()) < least:
+            break
+    return ratios
 
 
 def _once(settings: Settings, phases: Sequence[Phase], open_engine: Open) -> Rates:
