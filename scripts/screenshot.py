@@ -1,42 +1,114 @@
-"""Draw docs/tui.svg: the chat with the scripted engine, the same picture every time."""
+"""Draw the screens with the scripted engine into docs/: the same pictures every time.
+
+python scripts/screenshot.py [NAME ...]
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from pitool.store.database import Summary
 from pitool.tui import demo
+from pitool.tui.app import PitoolApp
 from pitool.tui.status import Phase
 from pitool.tui.widgets.prompt import Prompt
+from pitool.tui.widgets.prose import Prose
 
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "tui.svg"
+FOLDER = Path(__file__).resolve().parent.parent / "docs"
 SIZE = (96, 28)
+SECONDS = 60
+
+LISTED = [  # with times that stay
+    Summary("a", demo.QUESTION, 1_790_000_000, 1),
+    Summary("b", "A haiku about raspberries", 1_789_900_000, 4),
+    Summary("c", "Which SD card lasts longest?", 1_789_000_000, 12),
+]
+
+Step = Callable[[PitoolApp, Pilot[Any]], Awaitable[None]]
 
 
-async def draw() -> str:
-    """Return the screen as SVG after one answer."""
+async def _until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("a screen never came to what its picture shows")
+        await pilot.pause(0.05)
+    await pilot.pause(0.2)
+
+
+async def models(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """The list of models, which is the first screen."""
+    await _until(pilot, lambda: app.screen.query("ModelTable"))
+
+
+async def chat(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """One answer."""
+    await models(app, pilot)
+    await pilot.press("enter")
+    await _until(pilot, lambda: app.screen.query(Prompt))
+    await _until(pilot, lambda: app.session.status.phase is Phase.READY)
+    app.screen.query_one(Prompt).insert(demo.QUESTION)
+    await pilot.press("enter")
+    await _until(pilot, lambda: app.session.conversation.rows and not app.session.status.busy)
+
+
+async def compare(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """The question on two artifacts."""
+    await models(app, pilot)
+    await pilot.press("c")
+    await _until(pilot, lambda: app.screen.query(Input))
+    app.screen.query_one(Input).value = demo.QUESTION
+    await pilot.press("enter")
+    await _until(pilot, lambda: all(prose.source for prose in app.screen.query(Prose)))
+    await _until(pilot, lambda: not app.session.status.busy)
+
+
+async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """The conversations."""
+    await chat(app, pilot)
+    assert app.database is not None
+    app.database.list = lambda *_: LISTED  # type: ignore[method-assign]
+    await pilot.press("f3")
+    await _until(pilot, lambda: app.screen.query("ChatTable"))
+
+
+PICTURES: dict[str, tuple[str, Step]] = {
+    "tui": ("pitool chat", chat),
+    "models": ("pitool", models),
+    "compare": ("pitool: compare", compare),
+    "chats": ("pitool: conversations", chats),
+}
+
+
+async def draw(title: str, step: Step) -> str:
+    """Return a screen as SVG, its random ids made constant."""
     with tempfile.TemporaryDirectory() as folder:
         app = demo.demo_app(Path(folder))
         async with app.run_test(size=SIZE) as pilot:
-            await pilot.pause()
-            await pilot.press("enter")
-            while app.session.status.phase is not Phase.READY:
-                await pilot.pause(0.05)
-            app.screen.query_one(Prompt).insert(demo.QUESTION)
-            await pilot.press("enter")
-            while app.session.status.busy:
-                await pilot.pause(0.05)
-            await pilot.pause(0.2)
-            return app.export_screenshot(title="pitool chat")
+            await step(app, pilot)
+            svg = app.export_screenshot(title=title)
+    return re.sub(r"terminal-\d+-", "terminal-", svg)
 
 
 def main() -> None:
-    """Write the picture, its random ids made constant."""
-    svg = re.sub(r"terminal-\d+-", "terminal-", asyncio.run(draw()))
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(svg, encoding="utf-8")
+    """Write the pictures that are named, or all."""
+    os.environ.pop("NO_COLOR", None)
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    for name in sys.argv[1:] or PICTURES:
+        svg = asyncio.run(draw(*PICTURES[name]))
+        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":
