@@ -11,9 +11,11 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pitool.engine.base import Engine
+    from pitool.engine.worker import WorkerEngine
     from pitool.spec.bundles import Runnable
-    from pitool.tui.session import Load
+    from pitool.tui.benching import Tools
+
+    LoadWorker = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
 
 
 @click.command("chat")
@@ -40,13 +42,15 @@ def command(
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
 
-    from pitool.device import sensors
+    from pitool.device.doctor import examine
     from pitool.device.memory import rss
+    from pitool.device.monitor import Monitor
     from pitool.device.verdict import Judge
     from pitool.spec.bundles import find_runnable, home, list_bundles
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
+    from pitool.tui.board import Board
     from pitool.tui.hangup import end_without
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
@@ -58,8 +62,9 @@ def command(
         system=system,
         database=Database(home() / FILE_NAME),
         prefills=Prefills(home() / FOLDER_NAME),
-        sensors=sensors.read,
+        board=Board(Monitor().look, examine),
         judge=Judge(),
+        bench=lambda: _bench_tools(force=force),
         settings=home(),
     )
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
@@ -68,15 +73,27 @@ def command(
         raise PitoolError("the screen ended with a fault", "report what is written above")
 
 
-def _loader(context: int | None, *, force: bool) -> Load:
+def _loader(context: int | None, *, force: bool) -> LoadWorker:
     """Return what starts a worker with the settings of this machine."""
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
 
-    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> Engine:
+    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
         settings = settings_for(runnable, context)
         if not force:
             check_memory(runnable, settings)
         return worker.start(runnable.format, runnable.entry, settings, on_progress)
 
     return load
+
+
+def _bench_tools(*, force: bool) -> Tools:
+    """Return what measures an artifact in a worker that has room for the tests only."""
+    from pitool.tui.benching import Tools
+
+    def load(
+        runnable: Runnable, context: int, on_progress: Callable[[float], None]
+    ) -> WorkerEngine:
+        return _loader(context, force=force)(runnable, on_progress)
+
+    return Tools(load)

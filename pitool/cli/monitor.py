@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import time
 from collections.abc import Callable
@@ -34,9 +32,9 @@ def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> 
 
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other", "take one")
-    line: Callable[[Sample], str] = _csv if as_csv else _json if as_json else _line
+    line: Callable[[Sample], str] = monitor.csv_line if as_csv else _json if as_json else _line
     if as_csv:
-        click.echo(",".join(field.name for field in dataclasses.fields(monitor.Sample)))
+        click.echo(monitor.CSV_HEAD)
     try:
         for number, sample in enumerate(monitor.watch(interval), start=1):
             click.echo(line(sample))
@@ -44,14 +42,6 @@ def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> 
                 return
     except KeyboardInterrupt:
         return  # this is how it is stopped
-
-
-def _csv(sample: Sample) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(
-        "" if value is None else value for value in sample.to_row().values()
-    )
-    return text.getvalue()
 
 
 def _json(sample: Sample) -> str:

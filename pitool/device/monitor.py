@@ -6,9 +6,11 @@ tokens/s.
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,31 @@ class Sample:
         return {**asdict(self), **flags}
 
 
+CSV_HEAD = ",".join(field.name for field in fields(Sample))
+
+
+def csv_line(sample: Sample) -> str:
+    """Return a sample below ``CSV_HEAD``, without the end of the line; unknown is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(
+        "" if value is None else value for value in sample.to_row().values()
+    )
+    return text.getvalue()
+
+
+class Monitor:
+    """Looks at a machine whenever it is asked; the busy share is of the time since the last."""
+
+    def __init__(self, root: Path = files.HOST, run: Run | None = None) -> None:
+        self._root, self._run = root, run
+        self._before = _cpu_times(root)
+
+    def look(self) -> Sample:
+        """Return what is there now."""
+        before, self._before = self._before, _cpu_times(self._root)
+        return _sample(self._root, self._run, _busy_share(before, self._before))
+
+
 def watch(
     interval: float,
     root: Path = files.HOST,
@@ -56,12 +83,10 @@ def watch(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Sample]:
     """Yield a sample every ``interval`` seconds, the first one after one interval, for ever."""
-    before = _cpu_times(root)
+    monitor = Monitor(root, run)
     while True:
         sleep(max(interval, SHORTEST_SECONDS))
-        now = _cpu_times(root)
-        yield _sample(root, run, _busy_share(before, now))
-        before = now
+        yield monitor.look()
 
 
 def _sample(root: Path, run: Run | None, cpu: float | None) -> Sample:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pitool.engine.base import Message, ModelInfo, Prompt, Sampling, Settings, Timings, Token
 from pitool.engine.generate import shared_prefix
-from pitool.errors import PitoolError
+from pitool.errors import PitoolError, WorkerDied
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +48,7 @@ class Scripted:
         self._next = 0
         self._prefill_rate, self._decode_rate = prefill_rate, decode_rate
         self._real_time, self._fail_after = real_time, fail_after
-        self._cancelled = threading.Event()
+        self._cancelled, self._killed = threading.Event(), threading.Event()
         self._cache: list[int] = []
         self.info = ModelInfo(
             engine="scripted",
@@ -70,7 +69,7 @@ class Scripted:
 
     def _wait(self, seconds: float) -> None:
         if self._real_time:
-            time.sleep(seconds)
+            self._killed.wait(seconds)
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
         """Yield the next answer of the script."""
@@ -142,6 +141,8 @@ class Scripted:
         """Return what the script's rates make of it."""
         seconds = len(ids) / (self._decode_rate if one_by_one else self._prefill_rate)
         self._wait(seconds)
+        if self._killed.is_set():
+            raise WorkerDied("the script was killed", "load it again")
         return seconds
 
     def clear(self) -> None:
@@ -161,6 +162,10 @@ class Scripted:
         """Read the remembered tokens."""
         self._cache = list(path.read_bytes())
         return len(self._cache)
+
+    def kill(self) -> None:
+        """Let whoever waits for ``time_forward`` go on with a ``WorkerDied``."""
+        self._killed.set()
 
     def close(self) -> None:
         """Do nothing: there is nothing to free."""

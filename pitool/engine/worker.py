@@ -202,6 +202,10 @@ class WorkerEngine:
         finally:
             self._stderr.close()
 
+    def kill(self) -> None:
+        """End the child at once, from any thread; who waits for it gets a ``WorkerDied``."""
+        self._process.kill()
+
     def __enter__(self) -> WorkerEngine:
         return self
 

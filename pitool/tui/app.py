@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
-from pitool.device.sensors import Reading
 from pitool.spec.bundles import Runnable
 from pitool.tui import themes
 from pitool.tui.messages import SessionChanged
@@ -27,16 +26,18 @@ if TYPE_CHECKING:
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
+    from pitool.tui.benching import Benching, Tools
+    from pitool.tui.board import Board
     from pitool.tui.details import Judge
     from pitool.tui.screens.chat import ChatScreen
     from pitool.tui.shelf import Shelf
 
 
-Sensors = Callable[[], Reading]
-"""Reads temperature, clock and throttling; blocks for as long as a short process runs."""
+TICK_SECONDS = 2.0
+"""The sensors are looked at this often while they are watched or logged and the model is idle."""
 
 SENSE_SECONDS = 5.0
-"""The cores belong to the model: the figures of a screen may be as old as this."""
+"""The cores belong to the model: the figures of a screen may else be as old as this."""
 
 
 class PitoolApp(App[None]):
@@ -45,10 +46,13 @@ class PitoolApp(App[None]):
     ``load``, ``bundles`` and ``memory`` are all that it knows of the machine; ``runnable`` is
     loaded at once, without one the user chooses. Conversations are kept in ``database`` and read
     prompts in ``prefills``, where those are given; the theme is kept in the folder ``settings``.
+    ``board`` is what the sensors are read with, ``bench`` gives what artifacts are measured with.
     """
 
     TITLE = "pitool"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f5", "bench", "Bench", priority=True),
+        Binding("f6", "device", "Device", priority=True),
         Binding("ctrl+q", "quit", "Quit", priority=True),
     ]
 
@@ -62,14 +66,17 @@ class PitoolApp(App[None]):
         system: str = "",
         database: Database | None = None,
         prefills: Prefills | None = None,
-        sensors: Sensors | None = None,
+        board: Board | None = None,
+        bench: Callable[[], Tools] | None = None,
         judge: Judge | None = None,
         settings: Path | None = None,
     ) -> None:
         super().__init__()
         self._settings = settings
         self._judge, self._load, self._memory = judge, load, memory
-        self._sensors = sensors
+        self._board, self._sensed = board, 0.0
+        self._bench_tools = bench
+        self._benching: Benching | None = None
         self.database, self.prefills = database, prefills
         self.journal = self._open_journal(database)
         self.session = Session(
@@ -92,8 +99,8 @@ class PitoolApp(App[None]):
         kept = themes.remembered(self._settings)
         self.theme = kept if kept in self.available_themes else themes.DARK.name
         self.theme_changed_signal.subscribe(self, self._keep_theme)
-        if self._sensors is not None:
-            self.set_interval(SENSE_SECONDS, self._sense)
+        if self._board is not None:
+            self.set_interval(TICK_SECONDS, self._tick)
         if self._runnable is None:
             self.action_models()
         else:
@@ -129,13 +136,28 @@ class PitoolApp(App[None]):
         if self.screen is not self._chat:
             self.screen.post_message(SessionChanged())
 
+    async def _tick(self) -> None:
+        """Look at the sensors if it is time to."""
+        board, busy = self._board, self.session.status.busy
+        watched = board is not None and (board.watched or board.log is not None)
+        pause = TICK_SECONDS if watched and not busy else SENSE_SECONDS
+        if time.monotonic() - self._sensed > pause - TICK_SECONDS / 2:
+            await self._sense()
+
     async def _sense(self) -> None:
-        """Read the sensors for the chat, but never while something is measured."""
-        chat, sensors = self._chat, self._sensors
-        if sensors is None or chat is None or chat is not self.screen:
+        """Look at the board, but never while something is measured."""
+        board, status = self._board, self.session.status
+        if board is None or status.phase is Phase.MEASURING:
             return
-        if self.session.status.phase is not Phase.MEASURING:
-            chat.sense(await asyncio.to_thread(sensors))
+        self._sensed = time.monotonic()
+        rate = status.rate_now if status.phase is Phase.ANSWERING else 0.0
+        sample = await asyncio.to_thread(board.take, rate)
+        if self._chat is not None:
+            self._chat.sense(sample)
+        if trouble := board.pop_trouble():
+            self.notify(f"{trouble.sentence}.", severity="error", markup=False)
+        if self.screen is not self._chat:
+            self.screen.post_message(SessionChanged())
 
     def action_models(self) -> None:
         """Show the models, unless they are shown."""
@@ -154,6 +176,42 @@ class PitoolApp(App[None]):
         prompt = question.text.partition("\n")[0] if question else ""
         comparing = Comparing(self._load, self._memory, self._judge_runnable, self._session_changed)
         self.push_screen(CompareScreen(self.session, comparing, self._bundles, prompt))
+
+    def action_bench(self) -> None:
+        """Show the bench; one that runs goes on."""
+        from pitool.tui.screens.bench import BenchScreen
+
+        if (benching := self._bench()) is None:
+            self.notify("Nothing is measured here.", severity="warning")
+        else:
+            self._show_over(BenchScreen(self.session, benching, self._bundles))
+
+    def _bench(self) -> Benching | None:
+        """Return what measures, made at the first use."""
+        from pitool.tui.benching import Benching
+
+        if self._benching is None and self._bench_tools is not None:
+            board = self._board
+            self._benching = Benching(
+                self._bench_tools(), self._session_changed, board.take if board else _unseen
+            )
+        return self._benching
+
+    def action_device(self) -> None:
+        """Show the sensors over time and the doctor's findings."""
+        from pitool.tui.screens.device import DeviceScreen
+
+        if self._board is None:
+            self.notify("The sensors are not read here.", severity="warning")
+        else:
+            self._show_over(DeviceScreen(self._board, self.session))
+            self.call_later(self._sense)
+
+    def _show_over(self, screen: Screen[None]) -> None:
+        """Show a screen that a key opens from everywhere but a question, once."""
+        if isinstance(self.screen, (type(screen), ModalScreen)):
+            return
+        self.push_screen(screen)
 
     def _judge_runnable(self, runnable: Runnable) -> Verdict | None:
         if self._judge is None or runnable.artifact is None:
@@ -218,3 +276,7 @@ class PitoolApp(App[None]):
             await asyncio.to_thread(self.journal.close)
         if self.database is not None:
             self.database.close()
+
+
+def _unseen(_: float) -> None:
+    """Take no sample."""

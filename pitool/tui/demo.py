@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pitool.device.sensors import Reading, Throttled
 from pitool.device.verdict import Verdict
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.spec import manifest
 from pitool.spec.bundles import Bundle, Runnable
 from pitool.spec.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
+from pitool.tui import demo_bench, demo_board
 from pitool.tui.app import PitoolApp
 from pitool.tui.session import Load
 
@@ -122,7 +122,8 @@ def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None)
         bundles=lambda: (bundles, []),
         memory=lambda _: MEMORY,
         database=Database(folder / FILE_NAME),
-        sensors=lambda: Reading(51.2, 2400.0, Throttled(0)),
+        board=demo_board.board(),
+        bench=lambda: demo_bench.tools(folder, real_time=real_time),
         judge=judge,
     )
 

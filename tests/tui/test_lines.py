@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pitool.device.sensors import Reading, Throttled
+from pitool.device.monitor import Sample
 from pitool.engine.base import Timings
 from pitool.engine.scripted import Scripted
 from pitool.spec.bundles import Runnable
@@ -59,11 +59,15 @@ def test_reading_shows_progress_and_time_left() -> None:
     assert "left 6.00 s" in text
 
 
+def sample(celsius: float | None, mhz: float | None, flags: tuple[str, ...] | None) -> Sample:
+    return Sample(0.0, None, None, None, None, celsius, mhz, flags, flags)
+
+
 def test_sensors() -> None:
     assert sensors_line(None).plain == ""
-    assert sensors_line(Reading(51.4, 2400.0, Throttled(0))).plain == "51 °C 2.4 GHz"
-    assert sensors_line(Reading(None, None, None)).plain == ""
-    hot = sensors_line(Reading(84.0, 1500.0, Throttled(0b0100)))
+    assert sensors_line(sample(51.4, 2400.0, ())).plain == "51 °C 2.4 GHz"
+    assert sensors_line(sample(None, None, None)).plain == ""
+    hot = sensors_line(sample(84.0, 1500.0, ("throttled",)))
     assert hot.plain == " throttled  84 °C 1.5 GHz"
 
 

@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, TextArea
 
-from pitool.device.sensors import Reading
 from pitool.errors import PitoolError
 from pitool.spec.memory import format_bytes
 from pitool.store.conversation import Conversation, Question
@@ -29,6 +28,7 @@ from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.stats import StatsLine
 
 if TYPE_CHECKING:
+    from pitool.device.monitor import Sample
     from pitool.tui.app import PitoolApp
 
 
@@ -126,10 +126,10 @@ class ChatScreen(Screen[None]):
             return False
         return True
 
-    def sense(self, reading: Reading) -> None:
+    def sense(self, sample: Sample) -> None:
         """Show what the sensors say."""
         if self.is_mounted:
-            self.query_one(HeaderLine).sense(reading)
+            self.query_one(HeaderLine).sense(sample)
 
     def show_title(self) -> None:
         """Show the name of the conversation, and what the next question goes with."""

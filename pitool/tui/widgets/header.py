@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 from textual.widget import Widget
 
-from pitool.device.sensors import Reading
 from pitool.spec.bundles import Runnable
 from pitool.tui.status import Phase, Status
+
+if TYPE_CHECKING:
+    from pitool.device.monitor import Sample
 
 HOT_CELSIUS = 80
 """From here on the firmware of a Raspberry Pi slows the clock down."""
@@ -41,9 +45,9 @@ class HeaderLine(Widget):
             self._title = title
             self.refresh()
 
-    def sense(self, reading: Reading | None) -> None:
+    def sense(self, sample: Sample | None) -> None:
         """Show temperature, clock and throttling."""
-        if (words := sensors_line(reading)) != self._sensors:
+        if (words := sensors_line(sample)) != self._sensors:
             self._sensors = words
             self.refresh()
 
@@ -68,18 +72,18 @@ class HeaderLine(Widget):
         return left + " " * (room + 1 - left.cell_length) + right
 
 
-def sensors_line(reading: Reading | None) -> Content:
+def sensors_line(sample: Sample | None) -> Content:
     """Return ``51 °C 2.4 GHz``, with a badge when the firmware holds the board back."""
     parts = []
-    if reading is None:
+    if sample is None:
         return Content()
-    if (held := reading.throttled) is not None and held.now:
-        parts.append(Content.styled(f" {held.now[0]} ", "$background on $warning"))
-    if reading.temperature_c is not None:
-        hot = "$warning" if reading.temperature_c >= HOT_CELSIUS else "$foreground 60%"
-        parts.append(Content.styled(f"{reading.temperature_c:.0f} °C", hot))
-    if reading.clock_mhz is not None:
-        parts.append(Content.styled(f"{reading.clock_mhz / 1000:.1f} GHz", "$foreground 60%"))
+    if sample.throttled_now:
+        parts.append(Content.styled(f" {sample.throttled_now[0]} ", "$background on $warning"))
+    if sample.temperature_c is not None:
+        hot = "$warning" if sample.temperature_c >= HOT_CELSIUS else "$foreground 60%"
+        parts.append(Content.styled(f"{sample.temperature_c:.0f} °C", hot))
+    if sample.clock_mhz is not None:
+        parts.append(Content.styled(f"{sample.clock_mhz / 1000:.1f} GHz", "$foreground 60%"))
     return Content(" ").join(parts)
 
 

@@ -1,0 +1,251 @@
+"""The bench: one artifact measured, beside its prediction and all that was measured before."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Select, Static
+
+from pitool.bench.formats import Row, rate, test_name
+from pitool.bench.printers import marks
+from pitool.errors import PitoolError
+from pitool.spec.bundles import Bundle, Runnable, choose
+from pitool.spec.manifest import Artifact
+from pitool.tui import figures
+from pitool.tui.benching import LISTS, QUICK, Benching, Progress, Stage, Tests
+from pitool.tui.messages import SessionChanged
+from pitool.tui.screens.models import Bundles
+from pitool.tui.widgets.gauge import gauge
+from pitool.tui.widgets.header import HeaderLine
+
+if TYPE_CHECKING:
+    from pitool.tui.session import Session
+
+_COLUMNS = ("measured", "test", "t/s", "predicted", "before", "marks")
+_RIGHT = ("t/s", "predicted", "before")
+_GAUGE_WIDTH = 20
+_DIM = "$foreground 60%"
+LOW = 0.8
+"""Below this share of its prediction a rate is marked."""
+
+
+class BenchScreen(Screen[None]):
+    """Runs a bench in the session's place and shows how far it is; leaving does not end it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "run", "Run"),
+        Binding("tab", "app.focus_next", "Next"),
+        Binding("escape", "back", "Stop, back", priority=True),
+    ]
+    DEFAULT_CSS = """
+    BenchScreen {
+        #choices { height: 1; margin: 0 1; }
+        #choices Select { width: 1fr; }
+        #tests { width: 1fr; margin-left: 2; }
+        #state { height: auto; padding: 0 1; margin-top: 1; }
+        DataTable {
+            height: 1fr; margin-top: 1; background: $background; scrollbar-size-vertical: 1;
+        }
+        #said { height: auto; max-height: 7; padding: 0 1; color: $foreground 60%; }
+    }
+    """
+
+    def __init__(self, session: Session, benching: Benching, bundles: Bundles) -> None:
+        super().__init__()
+        self._session, self._benching = session, benching
+        self._choices: list[tuple[Bundle, Artifact]] = [
+            (bundle, artifact) for bundle in bundles()[0] for artifact in bundle.manifest.artifacts
+        ]
+        self._earlier: list[Row] = []
+        self._was = Progress()
+
+    def compose(self) -> ComposeResult:
+        """Lay out what to measure above how far it is above the history."""
+        yield HeaderLine()
+        if self._choices:
+            names = [
+                (f"{bundle.manifest.name} {artifact.quantisation} · {artifact.format}", number)
+                for number, (bundle, artifact) in enumerate(self._choices)
+            ]
+            lists = [(tests.words, number) for number, tests in enumerate(LISTS)]
+            with Horizontal(id="choices"):
+                yield Select(names, value=self._current(), allow_blank=False, compact=True, id="a")
+                yield Select(lists, value=0, allow_blank=False, compact=True, id="tests")
+        yield Static(id="state")
+        yield DataTable[Text](cursor_type="row", id="rows")
+        yield Static(id="said")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Show what was measured before."""
+        table = self.query_one(DataTable)
+        for name in _COLUMNS:
+            table.add_column(Text(name, justify="right" if name in _RIGHT else "left"))
+        self.query_one(HeaderLine).show(self._session.status)
+        table.focus()
+        self._was = self._benching.progress
+        self._show()
+        self._read_history()
+
+    def _current(self) -> int:
+        """Return what is measured, else what the chat has, else the first artifact."""
+        runnable = self._benching.progress.runnable or self._session.status.runnable
+        artifact = runnable.artifact if runnable else None
+        return next((i for i, (_, a) in enumerate(self._choices) if a == artifact), 0)
+
+    @property
+    def _chosen(self) -> tuple[Bundle, Artifact] | None:
+        if not self._choices:
+            return None
+        value = self.query_one("#a", Select).value
+        return self._choices[value if isinstance(value, int) else 0]
+
+    @property
+    def _tests(self) -> Tests:
+        value = self.query_one("#tests", Select).value
+        return LISTS[value] if isinstance(value, int) else QUICK
+
+    @on(Select.Changed, "#a")
+    def _read_history(self) -> None:
+        """Read what was measured of the artifact that is chosen."""
+        if (chosen := self._runnable()) is not None:
+            self._read(chosen)
+
+    def _runnable(self) -> Runnable | None:
+        """Return the artifact that is chosen; None, with a word, where its files are not there."""
+        if (chosen := self._chosen) is None:
+            return None
+        try:
+            return choose(chosen[0], chosen[1].quantisation)
+        except PitoolError as error:
+            self._tell(f"{error.sentence}.")
+            return None
+
+    @work(exclusive=True)
+    async def _read(self, runnable: Runnable) -> None:
+        try:
+            self._earlier = await asyncio.to_thread(self._benching.earlier, runnable)
+        except PitoolError as error:
+            self._tell(f"{error.sentence}.")
+        self._show_rows()
+
+    def on_session_changed(self, _: SessionChanged) -> None:
+        """Show how far it is."""
+        self.query_one(HeaderLine).show(self._session.status)
+        before, self._was = self._was, self._benching.progress
+        if before is not self._was:
+            self._show()
+
+    def _show(self) -> None:
+        progress = self._benching.progress
+        if self._choices:
+            state = state_line(progress)
+        else:
+            state = Content("There is no artifact to measure: F2 says how to make one.")
+        self.query_one("#state", Static).update(state)
+        said = Content("\n".join(progress.said))
+        style = "$text-error" if progress.stage is Stage.FAILED else ""
+        self.query_one("#said", Static).update(said.stylize(style) if style else said)
+        self._show_rows()
+
+    def _show_rows(self) -> None:
+        """Show the rows of the present run above those of earlier ones."""
+        table = self.query_one(DataTable)
+        progress, chosen = self._benching.progress, self._chosen
+        measured = progress.runnable.artifact if progress.runnable else None
+        mine = list(reversed(progress.rows)) if chosen and measured == chosen[1] else []
+        known = {(row["run"], row["test_time"]) for row in mine}
+        rows = mine + [r for r in self._earlier if (r["run"], r["test_time"]) not in known]
+        place = table.cursor_row
+        table.clear()
+        for number, row in enumerate(rows):
+            table.add_row(*_cells(row, rows[number + 1 :], new=number < len(mine)))
+        table.move_cursor(row=min(place, max(len(rows) - 1, 0)))
+
+    def action_run(self) -> None:
+        """Measure, the chat's model unloaded first."""
+        if (runnable := self._runnable()) is None:
+            return
+        tests, session = self._tests, self._session
+        if not session.step_aside(lambda cancel: self._benching.run(runnable, tests, cancel)):
+            self._tell("Something runs already: Esc stops it, then r measures.")
+
+    def action_back(self) -> None:
+        """Close a list that is open, stop the bench, or go back."""
+        for select in self.query(Select):
+            if select.expanded:
+                select.expanded = False
+                return
+        if self._benching.progress.running:
+            self._session.stop()
+            self._benching.cancel()
+        else:
+            self.dismiss()
+
+    def _tell(self, text: str) -> None:
+        self.notify(text, severity="warning", markup=False)
+
+
+def state_line(progress: Progress) -> Content:
+    """Return what the bench is doing, and how far it is."""
+    if progress.stage is Stage.IDLE:
+        return Content.styled(
+            "r measures. The chat's model is unloaded; the next question loads it again.",
+            _DIM,
+        )
+    runnable = progress.runnable
+    name = f"{runnable.name} {runnable.quantisation}" if runnable else ""
+    if progress.stage is Stage.LOADING:
+        return Content(f"loading {name} ") + gauge(progress.loaded, _GAUGE_WIDTH)
+    if progress.stage is not Stage.MEASURING:
+        return Content(f"{name}, {progress.tests.name}: {progress.stage.value}")
+    bar = gauge(progress.share, _GAUGE_WIDTH) + f" {progress.share:4.0%}  "
+    return bar + _test(progress)
+
+
+def _test(progress: Progress) -> Content:
+    """Return the test that runs: its name, its repetitions and their mean so far."""
+    if (result := progress.result) is None:
+        return Content()
+    done, of = len(result.samples_ns), progress.tests.repetitions
+    if not done:
+        return Content(f"{result.workload.name}: warm-up")
+    deviation = f" ± {result.stddev_ts:.2f}" if done > 1 else ""
+    left = figures.seconds((of - done) * result.avg_ns / 1e9)
+    words = f"{result.workload.name} {done}/{of}: {result.avg_ts:.2f}{deviation} t/s"
+    return Content.assemble(words, (f"  left {left}" if done < of else "", _DIM))
+
+
+def _cells(row: Row, older: list[Row], *, new: bool) -> list[Text]:
+    """Return the cells of a row; ``before``: the change since the test was last measured."""
+    when = datetime.fromisoformat(row["test_time"]).astimezone()
+    predicted, held = row["predicted_ts"], marks(row)
+    share = row["avg_ts"] / predicted if predicted else None
+    against = figures.NONE if share is None else f"{predicted:.1f} ({share:.0%})"
+    low = "bold yellow" if share is not None and share < LOW else ""
+    return [
+        Text(f"{when:%m-%d %H:%M}", "bold" if new else ""),
+        Text(test_name(row)),
+        Text(rate(row), "bold" if new else "", justify="right"),
+        Text(against, low, justify="right"),
+        Text(_change(row, older), justify="right"),
+        Text(held, "yellow"),
+    ]
+
+
+def _change(row: Row, older: list[Row]) -> str:
+    """Return by how much a rate differs from the one before it, measured with as many threads."""
+    same = (test_name(row), row["n_threads"])
+    for other in older:
+        if (test_name(other), other["n_threads"]) == same:
+            return f"{row['avg_ts'] / other['avg_ts'] - 1:+.0%}"
+    return figures.NONE

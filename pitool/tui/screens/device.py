@@ -1,0 +1,215 @@
+"""The board: charts of its sensors, the doctor's findings with their fixes, and a log to start."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widgets import Footer, OptionList, Static
+
+from pitool.errors import PitoolError
+from pitool.tui.messages import SessionChanged
+from pitool.tui.screens.dialogs import AskText
+from pitool.tui.widgets.charts import SERIES, Charts
+from pitool.tui.widgets.header import HeaderLine
+
+if TYPE_CHECKING:
+    from pitool.device.doctor import Finding
+    from pitool.tui.board import Board, Point
+    from pitool.tui.session import Session
+
+_SIGNS = {
+    "ok": ("ok", "$text-success"),
+    "note": ("note", "$text-primary"),
+    "warning": ("WARNING", "$text-warning bold"),
+    "fault": ("FAULT", "$text-error bold"),
+}
+_SIGN_WIDTH = 8
+_MOST_ROWS = 3
+_OTHER_LINES = 10
+_DIM = "$foreground 60%"
+
+
+class Findings(OptionList):
+    """The findings, the worst first; Enter copies the fix of one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Copy fix")]
+
+
+class DeviceScreen(Screen[None]):
+    """Shows the samples that the app takes, and asks the doctor once."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Back"),
+        Binding("l", "log", "Log on/off"),
+        Binding("e", "examine", "Examine again"),
+    ]
+    DEFAULT_CSS = """
+    DeviceScreen {
+        Charts { margin-top: 0; }
+        #span { height: 1; padding: 0 1; color: $foreground 60%; }
+        #title { height: 1; padding: 0 1; text-style: bold; }
+        Findings {
+            height: 1fr; border: none; padding: 0; background: $background;
+            scrollbar-size-vertical: 1;
+        }
+        Findings:focus { border: none; }
+    }
+    """
+
+    def __init__(self, board: Board, session: Session) -> None:
+        super().__init__()
+        self._board, self._session = board, session
+        self._examining = self._owed = False
+
+    def compose(self) -> ComposeResult:
+        """Lay out the charts above the findings."""
+        yield HeaderLine()
+        yield Charts()
+        yield Static(id="span")
+        yield Static(id="title")
+        yield Findings()
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Show what there is, and have the doctor look where nobody asked before."""
+        self._board.watched = True
+        self.query_one(Findings).focus()
+        if self._board.findings is None:
+            self.action_examine()
+        self._show_findings()
+        self._show_samples()
+
+    def on_unmount(self) -> None:
+        """Let the sensors be looked at less often."""
+        self._board.watched = False
+
+    def on_session_changed(self, _: SessionChanged) -> None:
+        """Show new samples; have the doctor look when the model is idle, if that was wanted."""
+        self._show_samples()
+        if self._owed and not self._session.status.busy:
+            self.action_examine()
+
+    def on_resize(self, event: Resize) -> None:
+        """Give the charts what the findings can spare."""
+        rows = (event.size.height - _OTHER_LINES) // len(SERIES)
+        self.query_one(Charts).styles.height = min(max(rows, 1), _MOST_ROWS) * len(SERIES)
+
+    def _show_samples(self) -> None:
+        points = list(self._board.points)
+        header = self.query_one(HeaderLine)
+        header.show(self._session.status)
+        header.sense(points[-1].sample if points else None)
+        self.query_one(Charts).show(points)
+        log = self._board.log
+        words = f" · logging to {log.path}, {log.lines} lines" if log else ""
+        self.query_one("#span", Static).update(Content(_span(points) + words))
+
+    def _show_findings(self) -> None:
+        found = self._board.findings
+        title = "Doctor"
+        if self._owed:
+            title += ": looks when the model is idle, for it reads from the disk"
+        elif self._examining:
+            title += ": looking …"
+        elif found is not None:
+            title += f": {_count(found)}"
+        self.query_one("#title", Static).update(Content(title))
+        shown = self.query_one(Findings)
+        place = shown.highlighted
+        shown.clear_options()
+        shown.add_options([finding_text(finding) for finding in found or ()])
+        shown.highlighted = (place or 0) if found else None
+
+    def action_examine(self) -> None:
+        """Have the doctor look, when the model is idle."""
+        if self._examining:
+            return
+        self._owed = self._session.status.busy
+        if not self._owed:
+            self._examining = True
+            self._have_examined()
+        self._show_findings()
+
+    @work
+    async def _have_examined(self) -> None:
+        try:
+            await asyncio.to_thread(self._board.examine)
+        except PitoolError as error:
+            self._tell(error)
+        self._examining = False
+        self._show_findings()
+
+    @on(OptionList.OptionSelected)
+    def _copy_fix(self, event: OptionList.OptionSelected) -> None:
+        fix = (self._board.findings or [])[event.option_index].fix
+        if fix:
+            self.app.copy_to_clipboard(fix)
+            self.notify("The fix is on the clipboard of your terminal, if it knows OSC 52.")
+        else:
+            self.notify("There is nothing to mend here.")
+
+    def action_log(self) -> None:
+        """End the log that runs, or ask where to write one."""
+        if (log := self._board.stop_log()) is not None:
+            self.notify(f"{log.lines} samples are in {log.path}", markup=False)
+            self._show_samples()
+            return
+
+        def start(name: str | None) -> None:
+            if not name:
+                return
+            try:
+                self._board.start_log(Path(name).expanduser())
+            except PitoolError as error:
+                self._tell(error)
+            self._show_samples()
+
+        name = time.strftime("pitool-%Y%m%d-%H%M%S.csv")
+        question = "Log memory and sensors as CSV, as pitool monitor --csv does, to:"
+        self.app.push_screen(AskText(question, name), start)
+
+    def _tell(self, error: PitoolError) -> None:
+        self.notify(f"{error.sentence}.", severity="error", markup=False)
+
+
+def finding_text(finding: Finding) -> Content:
+    """Return what was found, what it costs, and the fix, a line each."""
+    sign, style = _SIGNS[finding.severity]
+    lines = [
+        Content.assemble((sign.ljust(_SIGN_WIDTH), style), f"{finding.check}: {finding.found}")
+    ]
+    if finding.cost:
+        lines.append(Content(" " * _SIGN_WIDTH + finding.cost))
+    if finding.fix:
+        lines.append(Content.assemble((" " * _SIGN_WIDTH + "fix: ", _DIM), (finding.fix, "bold")))
+    return Content("\n").join(lines)
+
+
+def _count(findings: list[Finding]) -> str:
+    bad = sum(finding.severity in ("warning", "fault") for finding in findings)
+    if not bad:
+        return f"nothing to mend in {len(findings)} checks"
+    return f"{bad} to mend in {len(findings)} checks, Enter copies a fix"
+
+
+def _span(points: list[Point]) -> str:
+    """Return what the width of the charts stands for."""
+    if len(points) < 2:
+        return "the first samples come"
+    seconds = round(points[-1].sample.time - points[0].sample.time)
+    long = f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
+    flags = [flag for p in points for flag in p.sample.throttled_now or ()]
+    if not flags:
+        return f"the last {long}"
+    held = sum(bool(p.sample.throttled_now) for p in points)
+    which = ", ".join(dict.fromkeys(flags))
+    return f"the last {long} · {which} in {held} of {len(points)} samples"
