@@ -250,6 +250,8 @@ class PitoolApp(App[None]):
         if self._chat is not None and screen is self._chat:
             yield from self._chat.palette()
         else:
+            yield SystemCommand("Bench", "Measure prefill and decode", self.action_bench)
+            yield SystemCommand("Device", "Sensors and the doctor's findings", self.action_device)
             yield SystemCommand("Models", "Load, verify, delete", self.action_models)
             yield SystemCommand("Conversations", "Open, search, export", self.action_chats)
             yield SystemCommand("Compare", "One prompt on two artifacts", self.action_compare)

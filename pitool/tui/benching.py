@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Protocol
 
 from pitool.bench import conditions, learn, plausibility, subject
-from pitool.bench.formats import Row, title
+from pitool.bench.formats import Row, artifact_name, title
 from pitool.bench.grid import Grid
 from pitool.bench.history import History, Recorded, open_history
 from pitool.bench.run import REPETITIONS, Result, Workload, measure
@@ -59,9 +59,9 @@ class Tests:
 
     @property
     def words(self) -> str:
-        """``standard: pp512, tg128, 5 times each``."""
+        """``standard: pp512, tg128, 5 each``."""
         names = ", ".join(test.name for test in self.workloads)
-        return f"{self.name}: {names}, {self.repetitions} times each"
+        return f"{self.name}: {names}, {self.repetitions} each"
 
     @property
     def context(self) -> int:
@@ -154,14 +154,12 @@ class Benching:
         bundle = runnable.name if runnable.artifact else None
         wanted = title(bundle, str(runnable.entry), runnable.quantisation)
         with closing(self._tools.history()) as history:
-            found = history.rows(bundle=bundle)
-        mine = {row["test_time"] + row["run"] for row in self.progress.rows}
-        return [
-            row
-            for row in reversed(found)
-            if title(row["bundle"], row["model_filename"], row["quantisation"]) == wanted
-            and row["test_time"] + row["run"] not in mine
-        ]
+            found = [row for row in history.rows(bundle=bundle) if artifact_name(row) == wanted]
+        mine = [row for row in self.progress.rows if artifact_name(row) == wanted]
+        while mine and found and found[-1]["run"] == mine[-1]["run"]:
+            mine.pop()
+            found.pop()
+        return found[::-1]
 
     def _measure(
         self, runnable: Runnable, tests: Tests, cancel: threading.Event

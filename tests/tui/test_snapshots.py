@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import DataTable
 
 from pitool.store.database import Summary
 from pitool.tui import demo
@@ -86,7 +89,31 @@ async def compare(app: PitoolApp, pilot: Pilot[Any]) -> None:
     await until(lambda: "○ not loaded" in shown(app))
 
 
-SCREENS = [models, chat, completion, help_page, chats, question, compare]
+async def bench(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Measure twice; the clock of the rows is the picture's."""
+    await models(app, pilot)
+    await pilot.press("f5")
+    await until(lambda: app.screen.query("#rows"))
+    for count in (2, 4):
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        await pilot.press("r")
+        await until(partial(measured, app, count))
+    await until(lambda: "○ not loaded" in shown(app) and shown(app).count("+0%") == 2)
+
+
+def measured(app: PitoolApp, rows: int) -> bool:
+    """Tell whether the bench is done and its table has so many rows."""
+    return "quick: done" in shown(app) and app.screen.query_one(DataTable).row_count == rows
+
+
+async def device(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Look at the board."""
+    await models(app, pilot)
+    await pilot.press("f6")
+    await until(lambda: "to mend in 4 checks" in shown(app) and "60 °C" in shown(app))
+
+
+SCREENS = [models, chat, completion, help_page, chats, question, compare, bench, device]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -102,6 +129,8 @@ def test_screen(
 ) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+    noon = SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-11-22T12:00:00Z")
+    monkeypatch.setattr("pitool.bench.run.time", noon)
     app = demo.demo_app(tmp_path)
 
     async def show(pilot: Pilot[Any]) -> None:

@@ -142,8 +142,11 @@ class BenchScreen(Screen[None]):
         """Show how far it is."""
         self.query_one(HeaderLine).show(self._session.status)
         before, self._was = self._was, self._benching.progress
-        if before is not self._was:
-            self._show()
+        if before is self._was:
+            return
+        if self._was.stage is Stage.LOADING is not before.stage:
+            self._read_history()  # what the last run measured belongs to it from here on
+        self._show()
 
     def _show(self) -> None:
         progress = self._benching.progress
@@ -163,8 +166,7 @@ class BenchScreen(Screen[None]):
         progress, chosen = self._benching.progress, self._chosen
         measured = progress.runnable.artifact if progress.runnable else None
         mine = list(reversed(progress.rows)) if chosen and measured == chosen[1] else []
-        known = {(row["run"], row["test_time"]) for row in mine}
-        rows = mine + [r for r in self._earlier if (r["run"], r["test_time"]) not in known]
+        rows = mine + self._earlier
         place = table.cursor_row
         table.clear()
         for number, row in enumerate(rows):

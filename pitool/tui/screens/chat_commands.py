@@ -181,7 +181,7 @@ def _screen(name: str) -> Command[ChatScreen]:
             raise PitoolError(f"there is no {name} screen here", f"pitool {name} does it")
         action()
 
-    return Command(name, "", _SCREENS[name], show)
+    return Command(name, "", _SCREENS[name], show, key=_SCREEN_KEYS.get(name, ""))
 
 
 _SCREENS = {
@@ -190,6 +190,8 @@ _SCREENS = {
     "compare": "the same prompt on two artifacts",
     "models": "load, verify and delete models",
 }
+
+_SCREEN_KEYS = {"bench": "F5", "device": "F6"}
 
 TABLE: tuple[Command[ChatScreen], ...] = (
     Command("help", "", "this list", _help, key="F1"),

@@ -1,0 +1,283 @@
+"""The bench screen: what is measured, kept and shown, and what happens when it is stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Select
+
+from pitool.bench.formats import test_name as name_of
+from pitool.bench.history import FILE_NAME, History
+from pitool.bench.run import Result
+from pitool.bench.subject import Subject
+from pitool.engine.base import Engine
+from pitool.engine.scripted import Scripted
+from pitool.errors import DoesNotFit, WorkerDied
+from pitool.spec.bundles import Runnable, choose
+from pitool.tui import demo, demo_bench
+from pitool.tui.app import PitoolApp
+from pitool.tui.benching import DEEP, LISTS, QUICK, STANDARD, Benching, Stage, Tools
+from pitool.tui.screens.bench import BenchScreen
+from pitool.tui.screens.chat import ChatScreen
+from pitool.tui.screens.device import DeviceScreen
+from pitool.tui.status import Phase
+
+from .helpers import Loader, Tracked, shown, type_in, until
+
+
+class Slow(Scripted):
+    """Times so many repetitions, then waits in the next until it is killed."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls, self.waits, self.closed = calls, threading.Event(), False
+
+    def time_forward(self, ids: Any, *, one_by_one: bool) -> float:
+        self.calls -= 1
+        if self.calls < 0:
+            self.waits.set()
+            assert self._killed.wait(20)
+        return super().time_forward(ids, one_by_one=one_by_one)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Dying(Scripted):
+    """Its process is killed by the system in the first timed call."""
+
+    def time_forward(self, ids: Any, *, one_by_one: bool) -> float:
+        raise WorkerDied("the model process was killed", "load a smaller one")
+
+
+def tools(folder: Path, engine: Scripted | Exception | None = None) -> Tools:
+    made = demo_bench.tools(folder)
+    if engine is None:
+        return made
+
+    def load(runnable: Runnable, context: int, on_progress: Callable[[float], None]) -> Scripted:
+        if isinstance(engine, Exception):
+            raise engine
+        return engine
+
+    return replace(made, load=load)
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    with closing(History(folder / FILE_NAME)) as kept:
+        return kept.rows()
+
+
+def measured(runnable: Runnable, made: Tools, rates: list[float] | None = None) -> Benching:
+    rates = [] if rates is None else rates
+    benching = Benching(made, lambda: None, rates.append)
+    benching.run(runnable, QUICK, threading.Event())
+    return benching
+
+
+def test_the_lists_are_llama_benchs_standard_and_a_quick_one() -> None:
+    assert [test.name for test in STANDARD.workloads] == ["pp512", "tg128"]
+    assert STANDARD.repetitions == 5
+    assert [test.name for test in QUICK.workloads] == ["pp128", "tg32"]
+    assert DEEP.context == 1024 + 512
+    assert len({tests.name for tests in LISTS}) == len(LISTS)
+
+
+def test_rows_are_kept_and_judged(runnable: Runnable, tmp_path: Path) -> None:
+    rates: list[float] = []
+    learnt: list[str] = []
+
+    def learn(results: Iterable[Result], about: Subject) -> None:
+        learnt.extend(result.workload.name for result in results)
+
+    made = replace(tools(tmp_path), learn=learn)
+    progress = measured(runnable, made, rates).progress
+    assert progress.stage is Stage.DONE
+    assert progress.share == 1.0
+    rows = history(tmp_path)
+    assert [name_of(row) for row in rows] == ["pp128", "tg32"] == learnt
+    assert [round(row["avg_ts"], 1) for row in rows] == [84.3, 7.9]
+    assert rows[1]["predicted_ts"] == pytest.approx(8.83, abs=0.01)
+    assert {name_of(row) for row in progress.rows} == {"pp128", "tg32"}
+    assert any("89% of the prediction" in line for line in progress.said)
+    assert any("throttled in 2 of 4 repetitions" in line for line in progress.said)
+    # The sensors are asked between repetitions; only a decode has tokens/s.
+    assert rates == [0.0, 0.0, 0.0, 0.0, pytest.approx(7.9), pytest.approx(7.9)]
+
+
+def test_earlier_runs_are_of_this_artifact_and_not_of_this_run(tmp_path: Path) -> None:
+    bundle = demo.write_bundles(tmp_path)[0]
+    one, other = choose(bundle, "Q4_K_M"), choose(bundle, "Q8_0")
+    made = tools(tmp_path)
+    benching = measured(one, made)
+    assert benching.earlier(one) == []
+    benching.run(other, QUICK, threading.Event())
+    assert [name_of(row) for row in benching.earlier(one)] == ["tg32", "pp128"]
+    benching.run(one, QUICK, threading.Event())
+    assert len(benching.earlier(one)) == 2
+    assert len(benching.earlier(other)) == 2
+
+
+def test_what_does_not_fit_is_a_sentence(runnable: Runnable, tmp_path: Path) -> None:
+    made = tools(tmp_path, DoesNotFit("2 GB are needed", "take Q4_0"))
+    progress = measured(runnable, made).progress
+    assert (progress.stage, progress.said) == (Stage.FAILED, ("2 GB are needed; take Q4_0.",))
+    assert history(tmp_path) == []
+
+
+def test_a_worker_that_dies_is_a_sentence(runnable: Runnable, tmp_path: Path) -> None:
+    progress = measured(runnable, tools(tmp_path, Dying())).progress
+    assert progress.stage is Stage.FAILED
+    assert progress.said == ("the model process was killed; load a smaller one.",)
+
+
+@asynccontextmanager
+async def screen(
+    folder: Path,
+    made: Tools | None = None,
+    load: Callable[..., Engine] | None = None,
+) -> AsyncIterator[tuple[PitoolApp, Pilot[Any]]]:
+    app = demo.demo_app(folder, load=load)
+    if made is not None:
+        app._bench_tools = lambda: made
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(lambda: "Leaf-360M" in shown(app))
+        yield app, pilot
+
+
+async def opened(app: PitoolApp) -> None:
+    await until(lambda: isinstance(app.screen, BenchScreen) and app.screen.query(Select))
+
+
+async def test_measure_by_keys_and_see_it_beside_the_last_run(tmp_path: Path) -> None:
+    async with screen(tmp_path) as (app, pilot):
+        await pilot.press("f5")
+        await opened(app)
+        assert "r measures." in shown(app)
+        await pilot.press("r")
+        await until(lambda: "quick: done" in shown(app) and "84.30 ± 0.00" in shown(app))
+        text = shown(app)
+        assert "8.8 (89%)" in text
+        assert "throttled 1/2" in text
+        assert "+0%" not in text
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        await pilot.press("r")
+        await until(lambda: shown(app).count("84.30 ± 0.00") == 2)
+        await until(lambda: shown(app).count("+0%") == 2)
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, BenchScreen))
+        await pilot.press("f5")
+        await opened(app)
+        await until(lambda: app.screen.query_one(DataTable).row_count == 4)
+
+
+async def test_choose_artifact_and_tests_by_the_keyboard(tmp_path: Path) -> None:
+    async with screen(tmp_path) as (app, pilot):
+        await pilot.press("f5")
+        await opened(app)
+        await pilot.press("tab", "enter", "down", "enter")
+        await until(lambda: "Raspberry-1.7B Q8_0" in shown(app))
+        await pilot.press("tab", "enter")
+        await until(lambda: app.screen.query_one("#tests", Select).expanded)
+        await pilot.press("escape")
+        await until(lambda: not app.screen.query_one("#tests", Select).expanded)
+        await pilot.press("enter", "down", "enter")
+        await until(lambda: "standard: pp512" in shown(app))
+        await pilot.press("r")
+        await until(lambda: "Q8_0, standard: done" in shown(app))
+        assert {row["quantisation"] for row in history(tmp_path)} == {"Q8_0"}
+        assert [name_of(row) for row in history(tmp_path)] == ["pp512", "tg128"]
+
+
+async def test_escape_ends_it_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    # Warm-up of two calls and one repetition; the second one waits.
+    engine = Slow(2)
+    async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
+        await pilot.press("f5")
+        await opened(app)
+        await pilot.press("r")
+        await until(engine.waits.is_set)
+        await until(lambda: "pp128 1/2: 100.00 t/s" in shown(app))
+        assert "◐ measuring" in shown(app)
+        await pilot.press("r")
+        await until(lambda: "Something runs already" in shown(app))
+        await pilot.press("escape")
+        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        assert engine.closed
+        assert isinstance(app.screen, BenchScreen)
+        rows = history(tmp_path)
+        assert [(name_of(row), len(row["samples_ns"])) for row in rows] == [("pp128", 1)]
+
+
+async def test_the_chats_model_ends_first_and_comes_back(tmp_path: Path) -> None:
+    chat = Tracked()
+    loader = Loader(chat, Tracked())
+    async with screen(tmp_path, load=loader) as (app, pilot):
+        await pilot.press("enter")
+        await until(lambda: app.session.status.phase is Phase.READY)
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        type_in(app, "/bench")
+        await pilot.press("enter")
+        await opened(app)
+        await pilot.press("r")
+        await until(lambda: "quick: done" in shown(app))
+        assert chat.closed
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        await pilot.press("escape")
+        await until(lambda: isinstance(app.screen, ChatScreen))
+        type_in(app, "Hi")
+        await pilot.press("enter")
+        await until(lambda: "Hello from the script." in shown(app))
+        assert len(loader.loads) == 2
+
+
+async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: Path) -> None:
+    engine = Slow(0)
+    async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
+        await pilot.press("f5")
+        await opened(app)
+        await pilot.press("r")
+        await until(engine.waits.is_set)
+        taken: list[float] = []
+        app._board.take = taken.append  # type: ignore[union-attr,method-assign]
+        await pilot.press("f6")
+        await until(lambda: isinstance(app.screen, DeviceScreen))
+        await app._sense()
+        await until(lambda: "looks when the model is idle" in shown(app))
+        assert taken == []
+        await pilot.press("escape")
+        await opened(app)
+        await pilot.press("escape")
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+
+
+async def test_nothing_to_measure(tmp_path: Path) -> None:
+    app = PitoolApp(
+        load=Loader(Tracked()),
+        bundles=lambda: ([], []),
+        memory=lambda _: None,
+        bench=lambda: demo_bench.tools(tmp_path),
+    )
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f5")
+        await until(lambda: "There is no artifact to measure" in shown(app))
+        await pilot.press("r", "escape")
+        await until(lambda: not isinstance(app.screen, BenchScreen))
+
+
+async def test_a_broken_history_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("no database")
+    async with screen(tmp_path) as (app, pilot):
+        await pilot.press("f5")
+        await until(lambda: "cannot be used" in shown(app))
+        await pilot.press("r")
+        await until(lambda: "quick: failed" in shown(app))

@@ -1,0 +1,250 @@
+"""The device screen: charts from a tree of files, the doctor, and the log."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from textual.widgets import Input
+
+from pitool.cli.main import cli
+from pitool.device.doctor import Finding, examine
+from pitool.device.monitor import Monitor, Sample
+from pitool.errors import PitoolError, UsageError
+from pitool.spec.bundles import Runnable
+from pitool.tui import demo, demo_board
+from pitool.tui.app import PitoolApp
+from pitool.tui.board import Board, Point
+from pitool.tui.screens.chat import ChatScreen
+from pitool.tui.screens.device import DeviceScreen, Findings
+from pitool.tui.status import Phase
+from pitool.tui.widgets.charts import SERIES, chart_lines
+
+from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
+
+TREES = Path(__file__).parent.parent / "device" / "fixtures"
+UNKNOWN = Sample(0.0, None, None, None, None, None, None, None, None)
+
+
+def on(board: Board, runnable: Runnable | None = None, load: Loader | None = None) -> PitoolApp:
+    return PitoolApp(
+        load=load or Loader(Tracked()),
+        bundles=lambda: ([], []),
+        memory=lambda _: demo.MEMORY,
+        runnable=runnable,
+        board=board,
+    )
+
+
+def tree_board(name: str) -> Board:
+    """Return a board that reads a recorded machine and is never examined for real."""
+    return Board(Monitor(TREES / name, lambda _: "throttled=0x50004").look, list)
+
+
+def test_series_of_a_recorded_machine() -> None:
+    board = tree_board("pi5")
+    board.take(6.5)
+    lines = {s.name: chart_lines(s, list(board.points), 60, 2)[1].plain for s in SERIES}
+    sample = board.points[0].sample
+    assert lines["temperature"].startswith(f"{sample.temperature_c:.0f} °C")
+    assert lines["clock"].startswith(f"{sample.clock_mhz:.0f} MHz")
+    assert lines["model holds"].startswith("not loaded")
+    assert lines["decode"].startswith("6.5 t/s")
+
+
+def test_missing_sensors_are_unknown() -> None:
+    points = [Point(UNKNOWN, 0.0)]
+    values = {s.name: chart_lines(s, points, 60, 2)[1].plain.strip() for s in SERIES}
+    assert [values[name] for name in ("temperature", "clock", "CPU", "memory free")] == [
+        "unknown"
+    ] * 4
+    assert values["model holds"] == "not loaded"
+
+
+def test_bars_are_to_scale_and_hold_their_place_in_time() -> None:
+    def at(time: float, celsius: float | None) -> Point:
+        return Point(Sample(time, None, None, None, None, celsius, None, None, None), 0.0)
+
+    temperature = SERIES[0]
+    lines = chart_lines(temperature, [at(0, None), at(5, 55.0), at(10, 90.0)], 13 + 8 + 2 + 10, 2)
+    bars = [line.plain[14:24] for line in lines]
+    # Unknown first; then halfway from 20 to 90 °C; then at the top of the scale.
+    assert bars == ["         █", "     █████"]
+
+
+def test_a_chart_marks_where_the_firmware_held_the_board_back() -> None:
+    points = list(demo_board.board().points)
+    clock = next(s for s in SERIES if s.name == "clock")
+    styles = {str(span.style) for span in chart_lines(clock, points, 80, 2)[0].spans}
+    assert "$warning" in styles
+    cpu = next(s for s in SERIES if s.name == "CPU")
+    assert "$warning" not in {str(s.style) for s in chart_lines(cpu, points, 80, 2)[0].spans}
+
+
+def test_the_log_is_what_monitor_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = demo_board.board().points[0].sample
+
+    def looks() -> Iterator[Sample]:
+        for step in range(2):
+            yield replace(sample, time=sample.time + step)
+
+    times = looks()
+    board = Board(lambda: next(times), list)
+    board.start_log(tmp_path / "log.csv")
+    board.take()
+    board.take()
+    log = board.stop_log()
+    assert log is not None
+    assert log.lines == 2
+    monkeypatch.setattr("pitool.device.monitor.watch", lambda interval: looks())
+    printed = CliRunner().invoke(cli, ["monitor", "--csv", "--count", "2"]).stdout
+    assert (tmp_path / "log.csv").read_text() == printed
+    assert [row["temperature_c"] for row in csv.DictReader(printed.splitlines())] == ["48.0"] * 2
+
+
+def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -> None:
+    board = demo_board.board()
+    (tmp_path / "there.csv").write_text("mine")
+    with pytest.raises(UsageError, match="exists: name another file"):
+        board.start_log(tmp_path / "there.csv")
+    with pytest.raises(PitoolError, match="cannot be written"):
+        board.start_log(tmp_path / "no" / "such.csv")
+    assert board.log is None
+    if Path("/dev/full").exists():
+        full = Board(lambda: UNKNOWN, list)
+        full.start_log(tmp_path / "a.csv")
+        assert full.log is not None
+        full.log.close()
+        full.log._file = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - the log closes it
+        full.take()
+        trouble = full.pop_trouble()
+        assert trouble is not None
+        assert "No space left" in trouble.what
+        assert full.stop_log() is None
+        assert full.pop_trouble() is None
+
+
+def test_a_look_that_is_no_later_counts_once() -> None:
+    board = Board(lambda: UNKNOWN, list)
+    board.take()
+    board.take()
+    assert len(board.points) == 1
+
+
+async def test_findings_and_their_fixes() -> None:
+    app = on(demo_board.board())
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("f6")
+        await until(lambda: "1 to mend in 4 checks" in shown(app))
+        text = shown(app)
+        assert "WARNING cooling: the board was throttled since boot" in text
+        assert "decode loses a third" in text
+        assert "fix: mount the active cooler" in text
+        assert "throttled in 20 of 121 samples" in text
+        await pilot.press("enter")
+        await until(lambda: app.clipboard == demo_board.FINDINGS[0].fix)
+        await pilot.press("end")
+        await until(lambda: "the runtime uses it" in shown(app))
+        await pilot.press("enter")
+        await until(lambda: "nothing to mend here" in shown(app))
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, DeviceScreen))
+
+
+async def test_the_doctor_of_a_recorded_machine_and_again() -> None:
+    looks: list[int] = []
+
+    def doctor() -> list[Finding]:
+        looks.append(1)
+        return examine(TREES / "pi5", lambda _: "", host=False, read_speed=lambda: None)
+
+    app = on(Board(Monitor(TREES / "pi5").look, doctor))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f6")
+        await until(lambda: "checks" in shown(app))
+        assert app.screen.query_one(Findings).option_count == len(doctor())
+        await pilot.press("escape", "f6")
+        await until(lambda: isinstance(app.screen, DeviceScreen) and "checks" in shown(app))
+        assert len(looks) == 2  # kept from before, apart from the test's own
+        await pilot.press("e")
+        await until(lambda: len(looks) == 3)
+
+
+async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
+    engine = Halting()
+    app = on(demo_board.board(), runnable, Loader(engine))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.session.status.phase is Phase.READY)
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        type_in(app, "Count")
+        await pilot.press("enter")
+        await until(lambda: "one two" in shown(app))
+        await pilot.press("f6")
+        await until(lambda: "looks when the model is idle" in shown(app))
+        engine.go.set()
+        await until(lambda: settled(app.session))
+        await until(lambda: "1 to mend" in shown(app))
+
+
+async def test_log_on_and_off(tmp_path: Path) -> None:
+    board = demo_board.board()
+    app = on(board)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("f6")
+        await until(lambda: "to mend" in shown(app))
+        await pilot.press("l")
+        await until(lambda: app.screen.query(Input))
+        app.screen.query_one(Input).value = str(tmp_path / "a.csv")
+        await pilot.press("enter")
+        await until(lambda: "logging to" in shown(app))
+        board.points.clear()  # so that the last look is a new one
+        await app._sense()
+        await pilot.press("l")
+        await until(lambda: "1 samples are in" in shown(app))
+        assert "logging to" not in shown(app)
+        assert len((tmp_path / "a.csv").read_text().splitlines()) == 2
+        await pilot.press("l")
+        await until(lambda: app.screen.query(Input))
+        app.screen.query_one(Input).value = str(tmp_path / "a.csv")
+        await pilot.press("enter")
+        await until(lambda: "exists; name another file." in " ".join(shown(app).split()))
+
+
+async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:
+    app = on(demo_board.board())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f6")
+        await until(lambda: "to mend" in shown(app))
+        await pilot.press("l")
+        await until(lambda: app.screen.query(Input))
+        question = app.screen
+        await pilot.press("f6", "f5")
+        assert app.screen is question
+
+
+async def test_by_command_and_palette(runnable: Runnable) -> None:
+    app = on(demo_board.board(), runnable)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        type_in(app, "/device")
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, DeviceScreen))
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.3)
+        await pilot.press(*"device")
+        await until(lambda: "Device" in shown(app))
+
+
+async def test_resize_gives_the_findings_room() -> None:
+    app = on(demo_board.board())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f6")
+        await until(lambda: "to mend" in shown(app))
+        await pilot.resize_terminal(60, 16)
+        await until(lambda: "1 to mend" in shown(app) and "FAULT" not in shown(app))
+        await until(lambda: "WARNING cooling" in shown(app))
+        assert "60 °C" in shown(app)
