@@ -38,15 +38,21 @@ Load = Callable[[Runnable, int, Callable[[float], None]], KillableEngine]
 """Starts an engine with so many tokens of context, blocking; reports the fraction loaded."""
 
 
+def run_name() -> str:
+    """Return what a run is called in the history: its time."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a bench is done with."""
+    """What a bench is done with; ``name`` names each run in the history."""
 
     load: Load
     look: Callable[[int], Callable[[], Look]] = activity.looker
     describe: Callable[[Runnable, Settings, int], Subject] = subject.describe
     learn: Callable[[Iterable[Result], Subject], object] = learn.keep
     history: Callable[[], History] = open_history
+    name: Callable[[], str] = run_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +96,12 @@ class Stage(Enum):
 class Progress:
     """How far a bench is; replaced as a whole, so always consistent.
 
-    ``loaded``: fraction; ``finished``: tests; ``result``: the test that runs; ``rows``: what is in
-    the history of this run; ``said``: what is to be said of them.
+    ``number``: of the bench since the start; ``loaded``: fraction; ``finished``: tests; ``result``:
+    the test that runs; ``rows``: what is in the history of this run; ``said``: what is to be said
+    of them.
     """
 
+    number: int = 0
     stage: Stage = Stage.IDLE
     runnable: Runnable | None = None
     tests: Tests = STANDARD
@@ -131,7 +139,7 @@ class Benching:
 
     def run(self, runnable: Runnable, tests: Tests, cancel: threading.Event) -> None:
         """Measure; what goes wrong becomes the progress's last word."""
-        self.progress = Progress(Stage.LOADING, runnable, tests)
+        self.progress = Progress(self.progress.number + 1, Stage.LOADING, runnable, tests)
         self._notify()
         stage, said = Stage.FAILED, tuple[str, ...]()
         try:
@@ -165,7 +173,7 @@ class Benching:
         self, runnable: Runnable, tests: Tests, cancel: threading.Event
     ) -> tuple[str, ...]:
         """Load, measure and keep; return what is to be said of it."""
-        name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        name = self._tools.name()
         recorded = Recorded(_Rows(self, name), self._tools.history(), name)
         try:
             engine = self._tools.load(runnable, tests.context, self._loading(cancel))

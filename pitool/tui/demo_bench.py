@@ -32,12 +32,14 @@ def tools(folder: Path, *, real_time: bool = False) -> Tools:
             settings=Settings(context, decode_threads=4, prefill_threads=4),
         )
 
+    runs = count(1)
     return Tools(
         load,
         look=lambda _: _looker(count()),
         describe=_describe,
         learn=lambda *_: None,
         history=lambda: History(folder / FILE_NAME),
+        name=lambda: f"demo-{next(runs)}",
     )
 
 

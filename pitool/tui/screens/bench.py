@@ -83,7 +83,7 @@ class BenchScreen(Screen[None]):
         yield Static(id="state")
         yield DataTable[Text](cursor_type="row", id="rows")
         yield Static(id="said")
-        yield Footer()
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Show what was measured before."""
@@ -144,7 +144,7 @@ class BenchScreen(Screen[None]):
         before, self._was = self._was, self._benching.progress
         if before is self._was:
             return
-        if self._was.stage is Stage.LOADING is not before.stage:
+        if self._was.number != before.number:
             self._read_history()  # what the last run measured belongs to it from here on
         self._show()
 
@@ -186,6 +186,7 @@ class BenchScreen(Screen[None]):
         for select in self.query(Select):
             if select.expanded:
                 select.expanded = False
+                select.focus()
                 return
         if self._benching.progress.running:
             self._session.stop()

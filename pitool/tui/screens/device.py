@@ -77,7 +77,7 @@ class DeviceScreen(Screen[None]):
         yield Static(id="span")
         yield Static(id="title")
         yield Findings()
-        yield Footer()
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Show what there is, and have the doctor look where nobody asked before."""
