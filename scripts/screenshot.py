@@ -14,9 +14,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import DataTable, Input, OptionList
 
 from pitool.store.database import Summary
 from pitool.tui import demo
@@ -83,11 +84,34 @@ async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
     await _until(pilot, lambda: app.screen.query("ChatTable"))
 
 
+async def bench(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Two benches of an artifact, at a time that stays."""
+    await models(app, pilot)
+    await pilot.press("f5")
+    await _until(pilot, lambda: app.screen.query(DataTable))
+    with mock.patch("time.strftime", return_value="2026-11-22T12:00:00Z"):
+        for rows in (2, 4):
+            await _until(pilot, lambda: not app.session.status.busy)
+            await pilot.press("r")
+            await _until(pilot, lambda n=rows: app.screen.query_one(DataTable).row_count == n)
+    await _until(pilot, lambda: not app.session.status.busy)
+
+
+async def device(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """The sensors of a board that became too hot, and the doctor's findings."""
+    await models(app, pilot)
+    await pilot.press("f6")
+    await _until(pilot, lambda: app.screen.query("Findings"))
+    await _until(pilot, lambda: app.screen.query_one(OptionList).option_count)
+
+
 PICTURES: dict[str, tuple[str, Step]] = {
     "tui": ("pitool chat", chat),
     "models": ("pitool", models),
     "compare": ("pitool: compare", compare),
     "chats": ("pitool: conversations", chats),
+    "bench": ("pitool: bench", bench),
+    "device": ("pitool: device", device),
 }
 
 
