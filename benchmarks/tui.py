@@ -37,11 +37,11 @@ from pitool.store.database import FILE_NAME, Database
 from pitool.tui import demo
 
 DECODE_TARGET, IDLE_TARGET, FRAME_TARGET, START_TARGET, MEMORY_TARGET = 0.97, 0.01, 1.25, 2.0, 60e6
-TOKENS = 256
+TOKENS = 512
 MESSAGES = 200
 IDLE_SECONDS = 30
 SETTLE_SECONDS = 3
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 2.0
 CHAT = [sys.executable, "-m", "pitool", "chat"]
 SIDES = [sys.executable, "-m", "benchmarks.tui_sides"]
 PROMPT_SHOWN = "Ask something"
