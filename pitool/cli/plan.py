@@ -52,12 +52,12 @@ def command(**options: Any) -> None:
 
     asked = Options(**options)
     report = read_request(asked)
+    if asked.plot:
+        plan_plot.write(report, asked.plot)
     made = plan_onnx if asked.onnx else plan_report
     if asked.as_json:
         click.echo(json.dumps(made.document(report), indent=2))
     else:
         render = sections.to_markdown if asked.markdown else sections.to_text
         click.echo(render(made.sections(report)))
-    if asked.plot:
-        plan_plot.write(report, asked.plot)
     report.require()

@@ -9,7 +9,7 @@ from pitool.device import detect, files, memory, probe, residuals
 from pitool.spec.manifest import Artifact, Speed
 
 TIGHT = 0.85
-"""Share of the available memory from which on an artifact only just fits."""
+"""Share of the available memory from which on an artifact is tight: it is not said to fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """Whether it fits, in a word or two."""
+        """Whether it fits, in a few words; tight is not called fitting."""
         share = self.share
         if share is None:
             return "unknown"
         if share > 1:
             return "does not fit now"
-        return "fits, but only just" if share > TIGHT else "fits"
+        return "tight" if share > TIGHT else "fits"
 
 
 class Judge:

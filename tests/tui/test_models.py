@@ -51,7 +51,7 @@ def app_of(*made: Bundle) -> PitoolApp:
 async def test_says_what_fits_here_and_how_fast(tmp_path: Path) -> None:
     app = app_of(*demo.write_bundles(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: "fits, but only just" in shown(app))
+        await until(lambda: "tight" in shown(app))
         text = shown(app)
         assert "1.27 GB !" in text
         assert "2.04 GB ✗" in text
@@ -161,7 +161,7 @@ def test_a_link_is_not_deleted(tmp_path: Path) -> None:
     ("needed", "available", "words", "mark"),
     [
         (1, 100, "fits", " ✓"),
-        (90, 100, "fits, but only just", " !"),
+        (90, 100, "tight", " !"),
         (101, 100, "does not fit now", " ✗"),
         (None, 100, "unknown", ""),
         (1, None, "unknown", ""),
