@@ -38,7 +38,8 @@ MAKERS: dict[type, Maker] = {
 
 def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> Bundle:
     """Return the bundle made from a source by the plan; errors leave nothing behind."""
-    checkpoint = open_checkpoint(download(source, progress))
+    gguf_too = bool(job.plan.of(ArtifactPlan))
+    checkpoint = open_checkpoint(download(source, progress, gguf_too=gguf_too))
     makers = [MAKERS[kind] for kind in dict.fromkeys(map(type, job.plan.artifacts))]
     sizes = [maker.disk_bytes(checkpoint, job.plan) for maker in makers]
     check_disk(
@@ -69,18 +70,20 @@ def _certifier(
     return Certifier(checkpoint, job.plan.model, folder, open_engine, progress)
 
 
-def download(source: Source, progress: Progress) -> Source:
+def download(source: Source, progress: Progress, *, gguf_too: bool = True) -> Source:
     """Return the source with all its files on this machine; only the hub's have a revision.
 
-    Weights that cannot be converted, or that the disk has no room for, are not fetched.
+    Weights that the disk has no room for are not fetched, nor those that cannot be converted to
+    GGUF where that is wanted.
     """
     if source.revision is None:
         return source
     source = source if source.folder else hub.fetch_settings(source)
     if remote := hub.read_remote(source):
         assert source.folder
-        config = read_settings(source)
-        find_origin(Checkpoint(source, source.folder, config, remote.tensors)).check()
+        if gguf_too:
+            config = read_settings(source)
+            find_origin(Checkpoint(source, source.folder, config, remote.tensors)).check()
         check_disk([(hub.cache_folder(), remote.bytes)])
         progress.stage(f"downloading {source.id}", remote.bytes, bytes_=True)
     return hub.fetch_weights(source, progress.advance)

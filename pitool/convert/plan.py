@@ -92,7 +92,7 @@ def make_plan(
     there is room for. ``importance``: there will be an importance matrix. ``place``: one board
     instead of the smallest of the tier.
     """
-    family = find_family(config)
+    family = find_family(config, convertible=bool(quantisations))
     model = model_shape(family, config)
     tuple(family.metadata(config))  # refuses what it cannot describe, before a download
     profile = profile or find_profile(BALANCED)

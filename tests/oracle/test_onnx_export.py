@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pitool.checkpoint.config import read_config
+from pitool.checkpoint.lora import Adapter
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.onnx import exporter
@@ -22,11 +23,13 @@ from pitool.spec.bundles import choose
 from pitool.spec.onnx_weights import find_onnx_quantisation
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.test_onnx_artifacts import convert_onnx
+from tests.oracle.test_lora import opened, train
 from tests.tiny import write_checkpoint
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("optimum.exporters.onnx")
+pytest.importorskip("peft")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.engine]
 
 SIZES: dict[str, Any] = {"vocab_size": 512, "eos_token_id": 2, "bos_token_id": None}
@@ -36,6 +39,10 @@ CASES: dict[str, dict[str, Any]] = {
         "intermediate_size": 128, "max_position_embeddings": 512,
     },
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512},
+    "opt": {
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 128,
+        "word_embed_proj_dim": 64, "max_position_embeddings": 512,
+    },
 }  # fmt: skip
 IDS = np.random.default_rng(0).integers(0, 512, 60).tolist()
 
@@ -70,7 +77,7 @@ def rows(loaded: Onnx, ids: list[int]) -> NDArray[np.float32]:
     return made
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["gpt_neox", "gpt2"])
 def test_a_bundle_of_an_exported_family(tmp_path: Path, kind: str) -> None:
     wanted = saved(tmp_path / "m", kind)
     made = convert_onnx(tmp_path / "m", tmp_path / "b", "FP32,INT8,INT8_DYNAMIC,INT4_HEAD8,INT4")
@@ -109,6 +116,28 @@ def test_a_saved_state_of_an_exported_graph(tmp_path: Path) -> None:
     assert loaded.load_state(tmp_path / "state") == 10
     after = rows(loaded, IDS[10:11])[-1]
     assert np.abs(after - wanted[10]).max() / np.abs(wanted).max() < 1e-4
+    loaded.close()
+
+
+@pytest.mark.parametrize(("kind", "module"), [("gpt_neox", "query_key_value"), ("gpt2", "c_attn")])
+def test_a_lora_is_merged_before_the_export(tmp_path: Path, kind: str, module: str) -> None:
+    plain = saved(tmp_path / "m", kind)
+    model = train(tmp_path / "m", tmp_path / "a", 5, r=4, lora_alpha=8, target_modules=[module])
+    wanted = logits_of(model.merge_and_unload().eval())
+    scale = np.abs(wanted).max()
+    assert np.abs(wanted - plain).max() / scale > 1e-2
+    checkpoint = opened(tmp_path / "m", Adapter(tmp_path / "a"))
+    made = exporter._of_graph(export(checkpoint, tmp_path / "x"), IDS, 40)
+    assert np.abs(made - wanted).max() / scale < 1e-4
+
+
+def test_a_family_that_llama_cpp_does_not_know_is_exported(tmp_path: Path) -> None:
+    wanted = saved(tmp_path / "m", "opt")
+    made = convert_onnx(tmp_path / "m", tmp_path / "b", "FP32,INT8")
+    losses = [a.certificate.mean_kl for a in made.manifest.artifacts if a.certificate]
+    assert losses[0] < 1e-6 < losses[1] < 0.1
+    loaded = load(choose(made, "FP32").entry)
+    assert np.abs(loaded.logits(IDS) - wanted).max() / np.abs(wanted).max() < 1e-4
     loaded.close()
 
 

@@ -32,6 +32,7 @@ from pitool.spec.model import TensorShape
 
 PACKAGE = "llama-cpp-python"
 SCRIPT = "convert_hf_to_gguf.py"
+EMBEDDING = "token_embd.weight"
 # Older names of the sizes, in the order of preference.
 NAMES = {
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
@@ -73,12 +74,20 @@ class Foreign:
         return Layers()
 
     def wanted(self, config: Config) -> list[Wanted]:
-        """Return the checkpoint's tensors, with GGUF's names where they are the usual ones."""
-        names = get_tensor_name_map(MODEL_ARCH.LLAMA, self.sizes(config).layers)
-        return [
-            Wanted(TensorShape(names.get_name(name, (".weight", ".bias")) or name, t.shape), name)
-            for name, t in (config.tensors or read_index(config.path.parent)).items()
-        ]
+        """Return the checkpoint's tensors, with GGUF's names where they are the usual ones.
+
+        An embedding of another name is known by its shape.
+        """
+        sizes = self.sizes(config)
+        usual = get_tensor_name_map(MODEL_ARCH.LLAMA, sizes.layers)
+        tensors = config.tensors or read_index(config.path.parent)
+        names = {name: usual.get_name(name, (".weight", ".bias")) or name for name in tensors}
+        if EMBEDDING not in names.values():
+            table = (sizes.vocabulary, sizes.hidden)
+            found = (name for name, tensor in tensors.items() if tensor.shape == table)
+            if first := next(found, None):
+                names[first] = EMBEDDING
+        return [Wanted(TensorShape(names[name], t.shape), name) for name, t in tensors.items()]
 
     def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:
         """Yield nothing: the converter writes it."""
@@ -103,7 +112,8 @@ def find_foreign(config: Config) -> Foreign:
             )
     if config.architecture not in _known(source_folder()):
         raise BadInput(
-            f"{what}, nor does llama.cpp's own converter", "choose a model of another architecture"
+            f"{what}, nor does llama.cpp's own converter",
+            "choose a model of another architecture, or try --format onnx",
         )
     return Foreign(config.model_type)
 

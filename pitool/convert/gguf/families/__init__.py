@@ -34,10 +34,11 @@ FAMILIES = {
 }
 
 
-def find_family(config: Config) -> Family:
+def find_family(config: Config, *, convertible: bool = True) -> Family:
     """Return the native family of a checkpoint, that of a GGUF, or of llama.cpp's own converter.
 
-    BadInput or MissingPart when neither can convert it.
+    BadInput or MissingPart when none can convert it, unless only its sizes are wanted:
+    ``convertible`` is False.
     """
     name = config.model_type
     if name == GGUF:
@@ -45,9 +46,9 @@ def find_family(config: Config) -> Family:
 
         return Stored(config.path)
     if name not in FAMILIES:
-        from pitool.convert.gguf.fallback import find_foreign
+        from pitool.convert.gguf.fallback import Foreign, find_foreign
 
-        return find_foreign(config)
+        return find_foreign(config) if convertible else Foreign(config.model_type)
     family: Family = importlib.import_module(FAMILIES[name]).FAMILY
     return family
 
