@@ -100,7 +100,7 @@ async def bench(app: PitoolApp, pilot: Pilot[Any]) -> None:
 async def device(app: PitoolApp, pilot: Pilot[Any]) -> None:
     """The sensors of a board that became too hot, and the doctor's findings."""
     await models(app, pilot)
-    await pilot.press("f6")
+    await pilot.press("f8")
     await _until(pilot, lambda: app.screen.query("Findings"))
     await _until(pilot, lambda: app.screen.query_one(OptionList).option_count)
 

@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pitool.device.doctor import Finding
     from pitool.engine.worker import WorkerEngine
     from pitool.spec.bundles import Runnable
     from pitool.tui.benching import Tools
@@ -42,7 +43,6 @@ def command(
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
 
-    from pitool.device.doctor import examine
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.verdict import Judge
@@ -62,7 +62,7 @@ def command(
         system=system,
         database=Database(home() / FILE_NAME),
         prefills=Prefills(home() / FOLDER_NAME),
-        board=Board(Monitor().look, examine),
+        board=Board(Monitor().look, _examine),
         judge=Judge(),
         bench=lambda: _bench_tools(force=force),
         settings=home(),
@@ -85,6 +85,13 @@ def _loader(context: int | None, *, force: bool) -> LoadWorker:
         return worker.start(runnable.format, runnable.entry, settings, on_progress)
 
     return load
+
+
+def _examine() -> list[Finding]:
+    """Have the doctor look; imported when he is asked, for the first screen does not need him."""
+    from pitool.device.doctor import examine
+
+    return examine()
 
 
 def _bench_tools(*, force: bool) -> Tools:

@@ -19,10 +19,11 @@ from pitool.tui import themes
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
 from pitool.tui.session import Load, Memory, Session
-from pitool.tui.status import Phase
+from pitool.tui.status import Phase, Status
 
 if TYPE_CHECKING:
     from pitool.device.verdict import Verdict
+    from pitool.engine.base import Timings
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
@@ -51,9 +52,9 @@ class PitoolApp(App[None]):
 
     TITLE = "pitool"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f5", "bench", "Bench", priority=True),
-        Binding("f6", "device", "Device", priority=True),
         Binding("ctrl+q", "quit", "Quit", priority=True),
+        Binding("f5", "bench", "Bench", priority=True),
+        Binding("f8", "device", "Device", priority=True),  # a text area has f6 and f7
     ]
 
     def __init__(
@@ -75,6 +76,7 @@ class PitoolApp(App[None]):
         self._settings = settings
         self._judge, self._load, self._memory = judge, load, memory
         self._board, self._sensed = board, 0.0
+        self._sensed_timings: Timings | None = None
         self._bench_tools = bench
         self._benching: Benching | None = None
         self.database, self.prefills = database, prefills
@@ -150,14 +152,21 @@ class PitoolApp(App[None]):
         if board is None or status.phase is Phase.MEASURING:
             return
         self._sensed = time.monotonic()
-        rate = status.rate_now if status.phase is Phase.ANSWERING else 0.0
-        sample = await asyncio.to_thread(board.take, rate)
+        sample = await asyncio.to_thread(board.take, self._decode_rate(status))
         if self._chat is not None:
             self._chat.sense(sample)
         if trouble := board.pop_trouble():
             self.notify(f"{trouble.sentence}.", severity="error", markup=False)
         if self.screen is not self._chat:
             self.screen.post_message(SessionChanged())
+
+    def _decode_rate(self, status: Status) -> float:
+        """Return the tokens/s of now, that of an answer that ended since the last look, or 0."""
+        before, self._sensed_timings = self._sensed_timings, status.timings
+        if status.phase is Phase.ANSWERING:
+            return status.rate_now
+        ended = status.timings is not None and status.timings is not before
+        return status.timings.decode_rate if ended and status.timings else 0.0
 
     def action_models(self) -> None:
         """Show the models, unless they are shown."""

@@ -249,7 +249,7 @@ async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: P
         await until(engine.waits.is_set)
         taken: list[float] = []
         app._board.take = taken.append  # type: ignore[union-attr,method-assign]
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: isinstance(app.screen, DeviceScreen))
         await app._sense()
         await until(lambda: "looks when the model is idle" in shown(app))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_a_look_that_is_no_later_counts_once() -> None:
 async def test_findings_and_their_fixes() -> None:
     app = on(demo_board.board())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: "1 to mend in 4 checks" in shown(app))
         text = shown(app)
         assert "WARNING cooling: the board was throttled since boot" in text
@@ -164,10 +165,10 @@ async def test_the_doctor_of_a_recorded_machine_and_again() -> None:
 
     app = on(Board(Monitor(TREES / "pi5").look, doctor))
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: "checks" in shown(app))
         assert app.screen.query_one(Findings).option_count == len(doctor())
-        await pilot.press("escape", "f6")
+        await pilot.press("escape", "f8")
         await until(lambda: isinstance(app.screen, DeviceScreen) and "checks" in shown(app))
         assert len(looks) == 2  # kept from before, apart from the test's own
         await pilot.press("e")
@@ -183,7 +184,7 @@ async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
         type_in(app, "Count")
         await pilot.press("enter")
         await until(lambda: "one two" in shown(app))
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: "looks when the model is idle" in shown(app))
         engine.go.set()
         await until(lambda: settled(app.session))
@@ -194,7 +195,7 @@ async def test_log_on_and_off(tmp_path: Path) -> None:
     board = demo_board.board()
     app = on(board)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))
         await pilot.press("l")
         await until(lambda: app.screen.query(Input))
@@ -217,13 +218,32 @@ async def test_log_on_and_off(tmp_path: Path) -> None:
 async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:
     app = on(demo_board.board())
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))
         await pilot.press("l")
         await until(lambda: app.screen.query(Input))
         question = app.screen
-        await pilot.press("f6", "f5")
+        await pilot.press("f8", "f5")
         assert app.screen is question
+
+
+async def test_the_decode_of_an_answer_that_is_over_is_drawn(runnable: Runnable) -> None:
+    board = Board(looks(), list)
+    app = on(board, runnable)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        type_in(app, "Hi")
+        await pilot.press("enter")
+        await until(lambda: "Hello from" in shown(app) and settled(app.session))
+        await app._sense()
+        await app._sense()
+        assert [point.rate for point in board.points][-2:] == [pytest.approx(10.0), 0.0]
+
+
+def looks() -> Callable[[], Sample]:
+    """Return what looks at a second later each time."""
+    times = count(1)
+    return lambda: replace(UNKNOWN, time=float(next(times)))
 
 
 async def test_by_command_and_palette(runnable: Runnable) -> None:
@@ -242,7 +262,7 @@ async def test_by_command_and_palette(runnable: Runnable) -> None:
 async def test_resize_gives_the_findings_room() -> None:
     app = on(demo_board.board())
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("f6")
+        await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))
         await pilot.resize_terminal(60, 16)
         await until(lambda: "1 to mend" in shown(app) and "FAULT" not in shown(app))

@@ -28,3 +28,10 @@ def test_the_first_screen_does_not_wait_for_markdown() -> None:
 @pytest.mark.parametrize("module", ["pitool.tui.session", "pitool.cli.chat"])
 def test_the_rest_does_not_know_textual(module: str) -> None:
     assert "textual" not in loaded(module)
+
+
+@pytest.mark.parametrize("module", ["bench", "device"])
+def test_screens_come_when_they_are_opened(module: str) -> None:
+    name = f"pitool.tui.screens.{module}"
+    assert name not in loaded("pitool.tui.screens.chat")
+    assert not (set(HEAVY) - {"sqlite3"}) & set(loaded(name))

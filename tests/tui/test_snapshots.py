@@ -109,7 +109,7 @@ def measured(app: PitoolApp, rows: int) -> bool:
 async def device(app: PitoolApp, pilot: Pilot[Any]) -> None:
     """Look at the board."""
     await models(app, pilot)
-    await pilot.press("f6")
+    await pilot.press("f8")
     await until(lambda: "to mend in 4 checks" in shown(app) and "60 °C" in shown(app))
 
 

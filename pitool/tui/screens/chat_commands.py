@@ -191,7 +191,7 @@ _SCREENS = {
     "models": "load, verify and delete models",
 }
 
-_SCREEN_KEYS = {"bench": "F5", "device": "F6"}
+_SCREEN_KEYS = {"bench": "F5", "device": "F8"}
 
 TABLE: tuple[Command[ChatScreen], ...] = (
     Command("help", "", "this list", _help, key="F1"),

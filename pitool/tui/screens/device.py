@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -35,7 +36,6 @@ _SIGNS = {
 _SIGN_WIDTH = 8
 _MOST_ROWS = 3
 _OTHER_LINES = 10
-_DIM = "$foreground 60%"
 
 
 class Findings(OptionList):
@@ -102,6 +102,7 @@ class DeviceScreen(Screen[None]):
         """Give the charts what the findings can spare."""
         rows = (event.size.height - _OTHER_LINES) // len(SERIES)
         self.query_one(Charts).styles.height = min(max(rows, 1), _MOST_ROWS) * len(SERIES)
+        self._show_findings()
 
     def _show_samples(self) -> None:
         points = list(self._board.points)
@@ -124,9 +125,9 @@ class DeviceScreen(Screen[None]):
             title += f": {_count(found)}"
         self.query_one("#title", Static).update(Content(title))
         shown = self.query_one(Findings)
-        place = shown.highlighted
+        place, room = shown.highlighted, self.size.width - 1  # beside the scroll bar
         shown.clear_options()
-        shown.add_options([finding_text(finding) for finding in found or ()])
+        shown.add_options([finding_text(finding, room) for finding in found or ()])
         shown.highlighted = (place or 0) if found else None
 
     def action_examine(self) -> None:
@@ -181,17 +182,18 @@ class DeviceScreen(Screen[None]):
         self.notify(f"{error.sentence}.", severity="error", markup=False)
 
 
-def finding_text(finding: Finding) -> Content:
-    """Return what was found, what it costs, and the fix, a line each."""
+def finding_text(finding: Finding, width: int) -> Content:
+    """Return what was found, what it costs, and the fix, each beside the sign."""
     sign, style = _SIGNS[finding.severity]
-    lines = [
-        Content.assemble((sign.ljust(_SIGN_WIDTH), style), f"{finding.check}: {finding.found}")
-    ]
-    if finding.cost:
-        lines.append(Content(" " * _SIGN_WIDTH + finding.cost))
-    if finding.fix:
-        lines.append(Content.assemble((" " * _SIGN_WIDTH + "fix: ", _DIM), (finding.fix, "bold")))
-    return Content("\n").join(lines)
+    parts = [(f"{finding.check}: {finding.found}", "")]
+    parts += [(finding.cost, ""), (f"fix: {finding.fix}" if finding.fix else "", "bold")]
+    room = max(width - _SIGN_WIDTH, 1)
+    lines = [(line, bold) for text, bold in parts for line in textwrap.wrap(text, room)]
+    signs = [Content.styled(sign.ljust(_SIGN_WIDTH), style)]
+    signs += [Content(" " * _SIGN_WIDTH)] * (len(lines) - 1)
+    return Content("\n").join(
+        left + Content.styled(line, bold) for left, (line, bold) in zip(signs, lines, strict=True)
+    )
 
 
 def _count(findings: list[Finding]) -> str:

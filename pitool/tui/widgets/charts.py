@@ -100,7 +100,8 @@ def chart_lines(series: Series, points: Sequence[Point], width: int, rows: int) 
         held = [(p.sample.time, float(bool(p.sample.throttled_now))) for p in points]
         marks = columns(held, room, span) if series.held else [0.0] * room
         drawn = [_coloured(line, marks) for line in bars(means, rows, low, high)]
-        scale = (series.words(high), series.words(low) if low else "0")
+        top = series.words(high) if high > max(means) or max(means) > 0 else ""
+        scale = (top, series.words(low) if low else "0")
     lines = []
     for row in range(rows):
         label = labels[row] if row < len(labels) else Content()
