@@ -282,6 +282,11 @@ class PitoolApp(App[None]):
 
     async def on_unmount(self) -> None:
         """End the worker with the program, and write what is not written yet."""
+        self.session.stop()
+        if self._benching is not None:  # a repetition may last minutes
+            self._benching.cancel()
+        if self._board is not None:
+            self._board.stop_log()
         await asyncio.to_thread(self.session.close)
         if self.journal is not None:
             await asyncio.to_thread(self.journal.close)

@@ -260,6 +260,18 @@ async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: P
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
 
 
+async def test_quitting_ends_it_at_once_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    engine = Slow(2)
+    async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
+        await pilot.press("f5")
+        await opened(app)
+        await pilot.press("r")
+        await until(engine.waits.is_set)
+        await pilot.press("ctrl+q")
+    assert engine.closed
+    assert [len(row["samples_ns"]) for row in history(tmp_path)] == [1]
+
+
 async def test_nothing_to_measure(tmp_path: Path) -> None:
     app = PitoolApp(
         load=Loader(Tracked()),
