@@ -16,15 +16,22 @@ def command(as_json: bool) -> None:
     Example:
       pitool list
     """
+    from pitool.device.verdict import Judge
     from pitool.spec.bundles import default_folder, list_bundles
     from pitool.spec.manifest import to_json
     from pitool.spec.memory import format_bytes
 
     bundles, broken = list_bundles()
+    judge = Judge()
     if as_json:
         document = {
             "bundles": [
-                to_json(bundle.manifest) | {"path": str(bundle.path)} for bundle in bundles
+                to_json(bundle.manifest)
+                | {
+                    "path": str(bundle.path),
+                    "fits_here": {a.quantisation: judge(a).fit for a in bundle.manifest.artifacts},
+                }
+                for bundle in bundles
             ],
             "broken": [error.what for error in broken],
         }
@@ -41,16 +48,17 @@ def command(as_json: bool) -> None:
             f"{artifact.format} {artifact.quantisation}",
             format_bytes(artifact.bytes),
             str(artifact.context),
+            judge(artifact).words,
             bundle.manifest.created[:10],
         )
         for bundle in bundles
         for artifact in bundle.manifest.artifacts
     ]
-    lines = [("bundle", "artifact", "size", "context", "made"), *rows]
+    lines = [("bundle", "artifact", "size", "context", "memory here", "made"), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = [
-            f"{cell:<{w}}" if i in (0, 1, 4) else f"{cell:>{w}}"
+            f"{cell:<{w}}" if i in (0, 1, 4, 5) else f"{cell:>{w}}"
             for i, (cell, w) in enumerate(zip(line, widths, strict=True))
         ]
         click.echo("  ".join(cells).rstrip())

@@ -37,8 +37,8 @@ def here(machine: Machine, root: Path = files.HOST) -> Here:
         raise PitoolError("this machine does not say how much memory it has", "name a --ram tier")
     board = boards().get(machine.board_id or "")
     known = {} if board is None else {machine.board_id or "": _as_found(board, machine)}
-    margin = int(machine.mem_total * MARGIN_SHARE)
-    place = Place(NAME, NAME, machine.mem_available, margin, known, machine.features)
+    free = margin(machine)
+    place = Place(NAME, NAME, machine.mem_available, free, known, machine.features)
     found = probe.find(machine)
     learnt = residuals.correction(probe.key(machine))
     notes = [*_facts(machine, root), *_memory_notes(machine, board), *_speed_notes(found, board)]
@@ -50,6 +50,11 @@ def here(machine: Machine, root: Path = files.HOST) -> Here:
     else:
         learnt = _probed(found, board)
     return Here(place, tuple(notes), learnt)
+
+
+def margin(machine: Machine) -> int:
+    """Return the bytes that should stay free here, for the page cache and spikes."""
+    return int((machine.mem_total or 0) * MARGIN_SHARE)
 
 
 def _as_found(board: Board, machine: Machine) -> Board:

@@ -13,6 +13,7 @@ from pitool.spec.boards import boards
 from pitool.spec.bundles import Runnable
 from pitool.spec.formats import repacked_types
 from pitool.spec.memory import KV_CACHE, Load, format_bytes, plan_memory
+from pitool.spec.plan import Verdict, verdict_on
 from pitool.spec.shapes import header_shape, header_tensors
 
 MINIMUM_CONTEXT = 256
@@ -96,9 +97,10 @@ def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None
     """Raise DoesNotFit when the planned memory is more than is available now."""
     machine = machine or detect()
     planned = planned_bytes(runnable, settings)
-    if machine.mem_available is not None and planned > machine.mem_available:
+    room = machine.mem_available
+    if room is not None and verdict_on(planned, room, 0) is Verdict.NO:
         raise DoesNotFit(
             f"{runnable.name} {runnable.quantisation} needs {format_bytes(planned)} and"
-            f" {format_bytes(machine.mem_available)} of memory are available",
+            f" {format_bytes(room)} of memory are available",
             "close programs, take a smaller quantisation or --context, or --force",
         )

@@ -6,19 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.device import detect, files, memory, probe, residuals
+from pitool.device.here import margin
 from pitool.spec.manifest import Artifact, Speed
+from pitool.spec.plan import Verdict as Fit
+from pitool.spec.plan import verdict_on
 
-TIGHT = 0.85
-"""Share of the available memory from which on an artifact is tight: it is not said to fit."""
+# In words, where memory is what is free at this moment.
+WORDS = {Fit.FITS: "fits", Fit.TIGHT: "tight", Fit.NO: "does not fit now"}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Bytes that are needed and available now, None where unknown; ``speed`` predicted here."""
+    """Bytes that are needed and available now, None where unknown; ``speed`` predicted here.
+
+    ``margin``: bytes of the available that should stay free.
+    """
 
     needed: int | None
     available: int | None
     speed: Speed | None
+    margin: int = 0
 
     @property
     def share(self) -> float | None:
@@ -28,14 +35,16 @@ class Verdict:
         return self.needed / self.available
 
     @property
+    def fit(self) -> Fit | None:
+        """The plan's verdict on it; None where a figure is unknown."""
+        if self.needed is None or not self.available:
+            return None
+        return verdict_on(self.needed, self.available, self.margin)
+
+    @property
     def words(self) -> str:
         """Whether it fits, in a few words; tight is not called fitting."""
-        share = self.share
-        if share is None:
-            return "unknown"
-        if share > 1:
-            return "does not fit now"
-        return "tight" if share > TIGHT else "fits"
+        return WORDS[self.fit] if self.fit else "unknown"
 
 
 class Judge:
@@ -45,12 +54,14 @@ class Judge:
         self._root = root
         machine = detect.detect(root)
         self._board = machine.board_id
+        self._margin = margin(machine)
         self._correction = residuals.correction(probe.key(machine))
 
     def __call__(self, artifact: Artifact) -> Verdict:
         """Return the verdict on an artifact, by its manifest alone."""
         needed = sum(line.bytes for line in artifact.memory) or None
-        return Verdict(needed, memory.available(self._root), self._speed(artifact))
+        available = memory.available(self._root)
+        return Verdict(needed, available, self._speed(artifact), self._margin)
 
     def _speed(self, artifact: Artifact) -> Speed | None:
         """Return the manifest's prediction for this board, corrected by what was measured here."""

@@ -1,6 +1,6 @@
 """Plans: what a model needs at a quantisation, where it fits, and what to do where it does not.
 
-The one place where verdicts are made; ``convert``, ``plan``, ``list`` and ``doctor`` show them.
+The one place where verdicts are made; ``convert``, ``plan``, ``list`` and the chat show them.
 All sizes in bytes.
 """
 
@@ -289,6 +289,14 @@ def _fits(row: Row) -> bool:
 
 def judge(needed: int, place: Place, profile: Profile) -> Verdict:
     """Return the verdict on so many bytes."""
-    if needed <= place.budget(profile):
+    return verdict_on(needed, place.room, place.room - place.budget(profile))
+
+
+def verdict_on(needed: int, room: int, margin: int) -> Verdict:
+    """Return the verdict on bytes that are needed where there is ``room``.
+
+    ``margin``: what of the room should stay free.
+    """
+    if needed <= room - margin:
         return Verdict.FITS
-    return Verdict.TIGHT if needed <= place.room else Verdict.NO
+    return Verdict.TIGHT if needed <= room else Verdict.NO

@@ -23,7 +23,7 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.session import Load
 
 MEMORY = 1_243_000_000
-AVAILABLE = 1_400_000_000
+AVAILABLE, MARGIN = 1_400_000_000, 200_000_000
 QUESTION = "Why is decode limited by memory bandwidth?"
 ANSWER = """\
 Because **every weight is read once for every token**. A prompt is read many tokens at a time, so \
@@ -88,7 +88,7 @@ def _artifact(path: Path, parameters: int, kind: str, bits: float) -> Artifact:
 def judge(artifact: Artifact) -> Verdict:
     """Return the verdict of a pi-5 with little memory free."""
     needed = sum(line.bytes for line in artifact.memory)
-    return Verdict(needed, AVAILABLE, artifact.speed[-1])
+    return Verdict(needed, AVAILABLE, artifact.speed[-1], MARGIN)
 
 
 def scripted_load(

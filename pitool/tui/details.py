@@ -6,14 +6,20 @@ from typing import Protocol
 
 from textual.content import Content
 
-from pitool.device.verdict import TIGHT, Verdict
+from pitool.device.verdict import Verdict
 from pitool.spec.bundles import default_folder
 from pitool.spec.manifest import Artifact, Certificate
+from pitool.spec.plan import Verdict as Fit
 from pitool.tui import figures
 from pitool.tui.widgets.gauge import gauge
 
 _DIM = "$foreground 60%"
 _GAUGE_WIDTH = 16
+_SIGNS = {
+    Fit.FITS: (" ✓", "$text-success"),
+    Fit.TIGHT: (" !", "$text-warning"),
+    Fit.NO: (" ✗", "$text-error"),
+}
 
 
 class Judge(Protocol):
@@ -25,12 +31,7 @@ class Judge(Protocol):
 
 def sign(verdict: Verdict) -> tuple[str, str]:
     """Return a sign for the verdict and its style; the sign is read without colours too."""
-    share = verdict.share
-    if share is None:
-        return "", ""
-    if share > 1:
-        return " ✗", "$text-error"
-    return (" !", "$text-warning") if share > TIGHT else (" ✓", "$text-success")
+    return _SIGNS[verdict.fit] if verdict.fit else ("", "")
 
 
 def decode_rate(artifact: Artifact, verdict: Verdict) -> str:

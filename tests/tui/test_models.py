@@ -161,14 +161,15 @@ def test_a_link_is_not_deleted(tmp_path: Path) -> None:
     ("needed", "available", "words", "mark"),
     [
         (1, 100, "fits", " ✓"),
-        (90, 100, "tight", " !"),
+        (90, 100, "fits", " ✓"),
+        (91, 100, "tight", " !"),
         (101, 100, "does not fit now", " ✗"),
         (None, 100, "unknown", ""),
         (1, None, "unknown", ""),
     ],
 )
 def test_verdict(needed: int | None, available: int | None, words: str, mark: str) -> None:
-    verdict = Verdict(needed, available, None)
+    verdict = Verdict(needed, available, None, 10)
     assert verdict.words == words
     assert details.sign(verdict)[0] == mark
 
