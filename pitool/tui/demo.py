@@ -23,7 +23,7 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.session import Load
 
 MEMORY = 1_243_000_000
-AVAILABLE, MARGIN = 1_400_000_000, 200_000_000
+AVAILABLE, MARGIN = 1_400_000_000, 210_000_000
 QUESTION = "Why is decode limited by memory bandwidth?"
 ANSWER = """\
 Because **every weight is read once for every token**. A prompt is read many tokens at a time, so \
