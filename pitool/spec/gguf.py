@@ -185,7 +185,7 @@ class _Parser:
         try:
             for _ in range(count):
                 at += 8 + length(view, at)[0]
-        except struct.error:
+        except (struct.error, OverflowError):  # past the end, or past what can be indexed
             at = self._size + 1
         self._at = at
         self._take(0)

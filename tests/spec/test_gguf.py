@@ -244,6 +244,16 @@ def test_flipped_bytes(
     assert isinstance(header.quantisation, str)
 
 
+@pytest.mark.parametrize("length", [1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_string_of_a_long_array_that_leads_out_of_the_file(tmp_path: Path, length: int) -> None:
+    """Of a vocabulary, whose strings are passed over."""
+    key = struct.pack("<Q", 1) + b"k"
+    array = struct.pack("<IIQ", 9, 8, 100) + struct.pack("<Q", length)
+    (tmp_path / "m.gguf").write_bytes(header_bytes(0, 1, key + array + bytes(200)))
+    with pytest.raises(BadInput, match="its header ends"):
+        read_header(tmp_path / "m.gguf")
+
+
 @settings(max_examples=200, deadline=None)
 @given(rest=st.binary(max_size=120), keys=st.integers(0, 3), tensors=st.integers(0, 3))
 def test_random_headers(
