@@ -31,7 +31,7 @@ from pitool.errors import BadInput, MissingPart, PitoolError
 from pitool.spec.model import ModelShape
 from pitool.spec.onnx_weights import OnnxQuantisation
 
-PACKAGES = ("optimum", "torch", "transformers")
+PACKAGES = ("optimum", "torch", "transformers", "onnx_ir")
 
 
 def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
