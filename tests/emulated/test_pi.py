@@ -26,7 +26,7 @@ PAGES = {"pi3": "4 KiB", "pi4": "4 KiB", "pi5": "16 KiB"}
 PROMPT = "What is a Raspberry Pi 5?"
 ASK = [PROMPT, "--temp", "0", "--max-tokens", "32", "--json"]
 # Of each engine one artifact in float32 and one quantised.
-EXACT, QUANTISED = ("F32", "FP32"), ("Q8_0", "INT4")
+EXACT, QUANTISED = ("F32", "FP32"), ("Q8_0", "INT8", "INT8_DYNAMIC", "INT4")
 QUANTS = (*EXACT, *QUANTISED)
 
 # What a person does: unpack, install, run; doctor may find a fault of the emulation.
