@@ -20,6 +20,7 @@ from pitool.tui.screens.dialogs import AskText, Confirm
 from pitool.tui.shelf import Shelf, write_export
 from pitool.tui.status import Status
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from pitool.store.database import Summary
@@ -63,7 +64,7 @@ class ChatsScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Lay out the search above the list."""
         yield HeaderLine()
-        yield Input(self._words, placeholder="Search in all conversations")
+        yield Line(self._words, placeholder="Search in all conversations")
         yield Static(id="none")
         yield ChatTable()
         yield Footer()

@@ -22,6 +22,7 @@ from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.line import Line
 from pitool.tui.widgets.prose import Prose
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Panel(Vertical):
         self._figures.update(_table(figures_of(side, artifact), other))
 
 
-class PromptLine(Input):
+class PromptLine(Line):
     """A line that Enter runs, which the footer says."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "Run")]

@@ -13,6 +13,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Input, Static, TextArea
 
+from pitool.tui.widgets.line import Line
+
 _BOX = """
     align: center middle;
     #box {
@@ -69,7 +71,7 @@ class AskText(ModalScreen[str | None]):
         """Lay out the question above the line."""
         with Vertical(id="box"):
             yield Static(self._question, markup=False)
-            yield Input(self._value, select_on_focus=False)
+            yield Line(self._value, select_on_focus=False)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
