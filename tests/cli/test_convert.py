@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), 4, r"has no model\.safetensors"),
     "unsupported architecture": (
         lambda f: edit_config(f, model_type="rwkv", architectures=["RwkvForCausalLM"]), 5,
-        r"no-sdist has no convert_hf_to_gguf\.py",
+        r"no-sdist has no convert_hf_to_gguf\.py|own converter needs torch",
     ),
     "no architecture": (lambda f: edit_config(f, model_type=None), 4, "'model_type' is missing"),
     "sizes that do not divide": (

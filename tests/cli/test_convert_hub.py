@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_file(path, range_, body=body)
 
     def send_api(self) -> None:
-        revision = self.path.rpartition("/")[2]
+        revision = self.path.partition("?")[0].rpartition("/")[2]
         if revision not in ("main", COMMIT):
             self.send_response(404)
             self.send_header("X-Error-Code", "RevisionNotFound")

@@ -23,13 +23,14 @@ from pitool.spec.bundles import choose
 from pitool.spec.onnx_weights import find_onnx_quantisation
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.test_onnx_artifacts import convert_onnx
-from tests.oracle.test_lora import opened, train
 from tests.tiny import write_checkpoint
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("peft")
+from tests.oracle.test_lora import opened, train  # noqa: E402
+
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.engine]
 
 SIZES: dict[str, Any] = {"vocab_size": 512, "eos_token_id": 2, "bos_token_id": None}
