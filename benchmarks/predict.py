@@ -14,15 +14,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pitool.spec import tables
 from pitool.spec.boards import find_board
 from pitool.spec.formats import find_quantisation
-from pitool.spec.model import ModelShape
 from pitool.spec.quantisation import assign_types
-from pitool.spec.shapes import dense_tensors
+from pitool.spec.shapes import dense_shape
 from pitool.spec.speed import Estimate, Threads, estimate
 
 DATA = Path(__file__).parent / "published.toml"
@@ -88,14 +87,7 @@ def compare() -> list[Comparison]:
 
 
 def _compare(row: Row, shape: Shape, position: int) -> Comparison:
-    model = ModelShape(
-        architecture="llama", layers=shape.layers, hidden=shape.hidden,
-        feed_forward=shape.feed_forward, heads=shape.heads, kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim, vocabulary=shape.vocabulary, context=4096,
-        tensors=dense_tensors(shape.layers, shape.hidden, shape.feed_forward,
-                              shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim,
-                              shape.vocabulary, tied=shape.tied),
-    )  # fmt: skip
+    model = dense_shape(**asdict(shape), context=4096)
     typed = assign_types(model, find_quantisation(row.quantisation))
     threads: Threads = "all" if row.threads == "all" else "best"
     predicted = estimate(row.board, find_board(row.board), model, typed, threads=threads)

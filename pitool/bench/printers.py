@@ -121,47 +121,53 @@ class JsonLines:
         """Write nothing more."""
 
 
-class Csv:
+class _Named:
+    """Rows of the same columns, those of the first one."""
+
+    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
+        self._write = write
+        self._names: tuple[str, ...] = ()
+
+    def add(self, row: Row, /) -> None:
+        """Write a row, what names the columns before the first one."""
+        values = flat(row)
+        if not self._names:
+            self._names = tuple(values)
+            self._begin(values)
+        self._line([values.get(name) for name in self._names])
+
+    def _begin(self, values: Row) -> None:
+        raise NotImplementedError
+
+    def _line(self, values: list[Any]) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Write nothing more."""
+
+
+class Csv(_Named):
     """Quoted values under a line of names; lists are JSON."""
 
-    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
-        self._write = write
-        self._names: tuple[str, ...] = ()
+    def _begin(self, _values: Row) -> None:
+        self._write(",".join(self._names))
 
-    def add(self, row: Row, /) -> None:
-        """Write a row, the names before the first one."""
-        values = flat(row)
-        if not self._names:
-            self._names = tuple(values)
-            self._write(",".join(self._names))
+    def _line(self, values: list[Any]) -> None:
         line = io.StringIO()
-        listed = [values.get(name) for name in self._names]
-        csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(listed)
+        csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(values)
         self._write(line.getvalue())
 
-    def end(self) -> None:
-        """Write nothing more."""
 
-
-class Sql:
+class Sql(_Named):
     """Statements that make and fill llama-bench's table, for sqlite3."""
 
-    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
-        self._write = write
-        self._names: tuple[str, ...] = ()
+    def _begin(self, values: Row) -> None:
+        columns = ",\n".join(f"  {name} {_sql_type(name, v)}" for name, v in values.items())
+        self._write(f"CREATE TABLE IF NOT EXISTS {SQL_TABLE} (\n{columns}\n);\n")
 
-    def add(self, row: Row, /) -> None:
-        """Write an insertion, the table before the first one."""
-        values = flat(row)
-        if not self._names:
-            self._names = tuple(values)
-            columns = ",\n".join(f"  {name} {_sql_type(name, v)}" for name, v in values.items())
-            self._write(f"CREATE TABLE IF NOT EXISTS {SQL_TABLE} (\n{columns}\n);\n")
-        listed = ", ".join(_sql_value(values.get(name)) for name in self._names)
+    def _line(self, values: list[Any]) -> None:
+        listed = ", ".join(map(_sql_value, values))
         self._write(f"INSERT INTO {SQL_TABLE} ({', '.join(self._names)}) VALUES ({listed});")  # noqa: S608 - quoted
-
-    def end(self) -> None:
-        """Write nothing more."""
 
 
 PRINTERS: dict[str, Callable[[Write, Collection[str]], Printer]] = {

@@ -43,6 +43,10 @@ class Config:
     ) -> None:
         self.values, self.path, self.tensors = values, path, tensors
 
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Config:
+        """Return the same settings with what the headers of the weights say."""
+        return Config(self.values, self.path, tensors)
+
     @property
     def model_type(self) -> str:
         """The family's name, such as ``llama``."""

@@ -28,7 +28,7 @@ from pitool.spec.tiers import Tier, find_tier
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for, found; ``size`` in bytes."""
+    """What was asked for, found; ``size`` in bytes; ``warning``: what must be said first."""
 
     options: dict[str, Any]
     source: Source
@@ -38,16 +38,12 @@ class Request:
     profile: Profile
     target: Path
     size: int | None
+    warning: str | None = None
 
     @property
     def stored(self) -> bool:
         """Whether the source is a GGUF."""
         return self.source.folder is not None and what_is(self.source.folder) == "file"
-
-    @property
-    def warning(self) -> str | None:
-        """What must be said before anything is done."""
-        return stored.warning(self.source) if self.stored else None
 
     @property
     def recipe(self) -> Recipe | None:
@@ -65,8 +61,9 @@ class Request:
         """Return the plan; DoesNotFit with the numbers where there is none."""
         assert self.source.folder
         names, recipe = self._names(), self.recipe
+        config = read_settings(self.source)
         plan = make_plan(
-            read_settings(self.source),
+            config,
             self.tier_name,
             self.tier,
             names.gguf,
@@ -78,7 +75,7 @@ class Request:
             profile=self.profile,
             place=self.place,
         )
-        return replace(plan, header=header_of(self.source)) if names.gguf else plan
+        return replace(plan, header=header_of(self.source, config)) if names.gguf else plan
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""
@@ -144,5 +141,6 @@ def find_request(options: dict[str, Any]) -> Request:
     request = Request(options, source, tier_name, tier, place, profile, target, size)
     if request.stored:
         sized = options["fit"] or size is not None
-        stored.check(source, requantise=options["requantise"], sized=sized)
+        warning = stored.check(source, requantise=options["requantise"], sized=sized)
+        return replace(request, warning=warning)
     return request

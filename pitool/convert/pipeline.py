@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pitool.checkpoint import hub
+from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert import cache
 from pitool.convert.certifier import Certifier
@@ -19,7 +20,6 @@ from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.progress import Progress
-from pitool.convert.settings import read_settings
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
@@ -82,7 +82,7 @@ def download(source: Source, progress: Progress, *, gguf_too: bool = True) -> So
     if remote := hub.read_remote(source):
         assert source.folder
         if gguf_too:
-            config = read_settings(source)
+            config = read_config(source.folder).with_tensors(remote.tensors)
             find_origin(Checkpoint(source, source.folder, config, remote.tensors)).check()
         check_disk([(hub.cache_folder(), remote.bytes)])
         progress.stage(f"downloading {source.id}", remote.bytes, bytes_=True)

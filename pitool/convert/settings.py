@@ -18,5 +18,5 @@ def read_settings(source: Source) -> Config:
     config = read_config(source.folder)
     if source.revision is not None and config.model_type not in FAMILIES:
         remote = hub.read_remote(source)
-        return Config(config.values, config.path, remote.tensors) if remote else config
+        return config.with_tensors(remote.tensors) if remote else config
     return config

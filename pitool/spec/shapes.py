@@ -88,11 +88,9 @@ def typical_shape(parameters: float) -> ModelShape:
     attention = 2 * hidden * hidden + 2 * hidden * kv_heads * head_dim
     rest = (parameters - outside) / layers - attention
     feed_forward = max(int(rest / (3 * hidden) / 256 + 0.5), 1) * 256
-    kv = kv_heads * head_dim
-    tensors = dense_tensors(layers, hidden, feed_forward, hidden, kv, vocabulary, tied=tied)
-    return ModelShape(
-        "llama", layers, hidden, feed_forward, heads, kv_heads, head_dim,
-        vocabulary, TYPICAL_CONTEXT, tensors,
+    return dense_shape(
+        layers, hidden, feed_forward, heads, kv_heads, head_dim, vocabulary, TYPICAL_CONTEXT,
+        tied=tied,
     )  # fmt: skip
 
 
@@ -110,6 +108,27 @@ def _candidates(parameters: float, vocabulary: int, *, tied: bool) -> Iterator[t
         layers = round((parameters - vocabulary * hidden * (1 if tied else 2)) / layer)
         if layers >= 1:
             yield hidden, layers
+
+
+def dense_shape(
+    layers: int,
+    hidden: int,
+    feed_forward: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    vocabulary: int,
+    context: int,
+    *,
+    tied: bool,
+) -> ModelShape:
+    """Return a dense decoder with a gated feed-forward, without biases and norms of heads."""
+    queries, kv = heads * head_dim, kv_heads * head_dim
+    tensors = dense_tensors(layers, hidden, feed_forward, queries, kv, vocabulary, tied=tied)
+    return ModelShape(
+        "llama", layers, hidden, feed_forward, heads, kv_heads, head_dim, vocabulary, context,
+        tensors,
+    )  # fmt: skip
 
 
 def dense_tensors(

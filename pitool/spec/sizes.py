@@ -5,13 +5,13 @@ The table is ``recipes/sizes.toml``; sizes that it lacks have a shape by rule (`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from pitool.spec import tables
 from pitool.spec.model import ModelShape
-from pitool.spec.shapes import dense_tensors, parse_size, typical_shape
+from pitool.spec.shapes import dense_shape, parse_size, typical_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,9 @@ class Size:
     @property
     def shape(self) -> ModelShape:
         """The shape, without biases and norms of heads, which are less than 0.01 % of it."""
-        queries, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        tensors = dense_tensors(
-            self.layers, self.hidden, self.feed_forward, queries, kv, self.vocabulary,
-            tied=self.tied,
-        )  # fmt: skip
-        return ModelShape(
-            "llama", self.layers, self.hidden, self.feed_forward, self.heads, self.kv_heads,
-            self.head_dim, self.vocabulary, self.context, tensors,
-        )  # fmt: skip
+        numbers = asdict(self)
+        del numbers["model"]
+        return dense_shape(**numbers)
 
 
 @cache

@@ -25,7 +25,7 @@ TOKENIZERS = {"Qwen2.5": "qwen2.5", "TinyLlama": "tinyllama-chat"}
 def test_the_plan_knows_the_size_of_the_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
     config = read_config(tiny_checkpoint)
     plan = make_plan(config, "1gb", tiers()["1gb"], ",".join(KINDS), 512)
-    plan = replace(plan, header=header_of(source_of(tiny_checkpoint)))
+    plan = replace(plan, header=header_of(source_of(tiny_checkpoint), config))
     exact = write_float(tiny_checkpoint, tmp_path / "F16.gguf", "F16")
     for planned in plan.artifacts:
         path, kind = tmp_path / f"{planned.quantisation.name}.gguf", planned.quantisation.name
@@ -54,7 +54,7 @@ def test_within_half_a_percent_of_published_files(
     quants = ",".join(sorted(wanted))
     plan = make_plan(read_config(folder), "16gb", tiers()["16gb"], quants, 512)
     if tokenizer:
-        plan = replace(plan, header=header_of(source_of(folder)))
+        plan = replace(plan, header=header_of(source_of(folder), read_config(folder)))
     published = {
         file["quant"]: file["bytes"]
         for file in json.loads((shared_data / "gguf_sizes.json").read_text())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
 from pitool.convert.describe import artifact
@@ -23,7 +24,6 @@ from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.progress import counting
-from pitool.convert.settings import read_settings
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
 from pitool.spec.formats import Quantisation, TensorType
@@ -68,10 +68,9 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     return sum(a.bytes for a in made), cached
 
 
-def header_of(source: Source) -> int:
+def header_of(source: Source, config: Config) -> int:
     """Return the bytes of a GGUF before its tensors, from the settings and vocabulary alone."""
     assert source.folder
-    config = read_settings(source)
     return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
 
 

@@ -102,10 +102,11 @@ def _begins_as_gguf(path: Path) -> bool:
         return False
 
 
-def check(source: Source, *, requantise: bool, sized: bool) -> None:
+def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
     """Raise where a GGUF cannot be converted: a part of one, a quantised one unless wished.
 
-    ``sized``: a size is asked for, which is solved with the errors of rounding float weights.
+    Returns what must be said of a quantised source, None of a float one. ``sized``: a size is
+    asked for, which is solved with the errors of rounding float weights.
     """
     assert source.folder
     header = gguf.read_header(source.folder)
@@ -137,12 +138,6 @@ def check(source: Source, *, requantise: bool, sized: bool) -> None:
             " loss",
             "convert the checkpoint or a float GGUF, or give --requantise",
         )
-
-
-def warning(source: Source) -> str | None:
-    """Return what must be said of a quantised source; None for a float one."""
-    assert source.folder
-    kind = kind_of(gguf.read_header(source.folder))
     if not kind.quantised:
         return None
     return (
