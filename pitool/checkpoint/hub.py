@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pitool.checkpoint.source import Source
-from pitool.checkpoint.tensors import INDEX, SINGLE, Tensor, check_kind, file_names
+from pitool.checkpoint.tensors import (
+    INDEX,
+    SINGLE,
+    Tensor,
+    check_kind,
+    file_names,
+    read_header,
+)
 from pitool.errors import BadInput, MissingPart, PitoolError
 
 SMALL = (
@@ -28,11 +35,11 @@ FRUITLESS_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """Weights that are still on the hub: the tensors by their headers, and bytes to come."""
+class Headers:
+    """Every tensor of a source on the hub by the files' headers, and the bytes not here yet."""
 
     tensors: dict[str, Tensor]
-    bytes: int
+    missing_bytes: int
 
 
 def fetch_settings(source: Source) -> Source:
@@ -40,31 +47,34 @@ def fetch_settings(source: Source) -> Source:
     return _fetch(source, SMALL, lambda _: None)
 
 
-def read_remote(source: Source) -> Remote | None:
-    """Return the headers of the weights by range requests; None where these are here already."""
+def read_headers(source: Source) -> Headers:
+    """Return the tensors of a source: of files that are not here yet by range requests."""
     source = source if source.folder else fetch_settings(source)
     assert source.folder
-    names = file_names(source.folder) or [SINGLE]
-    missing = [name for name in names if not (source.folder / name).is_file()]
-    if not missing:
-        return None
+    tensors = {}
+    missing_bytes = 0
+    for name in file_names(source.folder) or [SINGLE]:
+        path = source.folder / name
+        here = path.is_file()
+        for tensor in read_header(path) if here else _read_remote(source, path):
+            tensors[tensor.name] = tensor
+            missing_bytes += 0 if here else tensor.bytes
+    return Headers(tensors, missing_bytes)
+
+
+def _read_remote(source: Source, path: Path) -> list[Tensor]:
     with _sentences(source):
         from huggingface_hub import HfApi
 
-        headers = {
-            name: HfApi()
-            .parse_safetensors_file_metadata(source.id, name, revision=source.revision)
-            .tensors
-            for name in missing
-        }
-    tensors = {}
-    for name, header in headers.items():
-        for key, info in header.items():
-            check_kind(source.folder / name, key, info.dtype)
-            start, end = info.data_offsets
-            shape = tuple(info.shape)
-            tensors[key] = Tensor(key, info.dtype, shape, source.folder / name, start, end)
-    return Remote(tensors, sum(t.bytes for t in tensors.values()))
+        header = HfApi().parse_safetensors_file_metadata(
+            source.id, path.name, revision=source.revision
+        )
+    tensors = []
+    for key, info in header.tensors.items():
+        check_kind(path, key, info.dtype)
+        start, end = info.data_offsets
+        tensors.append(Tensor(key, info.dtype, tuple(info.shape), path, start, end))
+    return tensors
 
 
 def fetch_weights(source: Source, on_bytes: Callable[[int], None] = lambda _: None) -> Source:

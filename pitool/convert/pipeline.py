@@ -79,11 +79,12 @@ def download(source: Source, progress: Progress, *, gguf_too: bool = True) -> So
     if source.revision is None:
         return source
     source = source if source.folder else hub.fetch_settings(source)
-    if remote := hub.read_remote(source):
+    headers = hub.read_headers(source)
+    if headers.missing_bytes:
         assert source.folder
         if gguf_too:
-            config = read_config(source.folder).with_tensors(remote.tensors)
-            find_origin(Checkpoint(source, source.folder, config, remote.tensors)).check()
-        check_disk([(hub.cache_folder(), remote.bytes)])
-        progress.stage(f"downloading {source.id}", remote.bytes, bytes_=True)
+            config = read_config(source.folder).with_tensors(headers.tensors)
+            find_origin(Checkpoint(source, source.folder, config, headers.tensors)).check()
+        check_disk([(hub.cache_folder(), headers.missing_bytes)])
+        progress.stage(f"downloading {source.id}", headers.missing_bytes, bytes_=True)
     return hub.fetch_weights(source, progress.advance)

@@ -12,11 +12,10 @@ def read_settings(source: Source) -> Config:
     """Return the settings of a source whose folder is known.
 
     A family tells its tensors from the settings; of a model that is none, the headers of the
-    weights do, which are read from the hub by range requests.
+    weights do, which are read by range requests where the weights are still on the hub.
     """
     assert source.folder
     config = read_config(source.folder)
     if source.revision is not None and config.model_type not in FAMILIES:
-        remote = hub.read_remote(source)
-        return config.with_tensors(remote.tensors) if remote else config
+        return config.with_tensors(hub.read_headers(source).tensors)
     return config

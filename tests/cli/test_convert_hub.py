@@ -34,6 +34,7 @@ class Hub:
     drops: int = 0
     etag: str = ""
     token: str = ""
+    withheld: str = ""  # a file whose headers are served and whose weights are not
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     port: int = 0
 
@@ -111,6 +112,9 @@ class Handler(BaseHTTPRequestHandler):
         if not body:
             return
         header_only = range_ == "bytes=0-100000"
+        if path.name == self.hub.withheld and not header_only:
+            self.connection.close()
+            return
         if large and not header_only and self.hub.drops and len(part) > CUT:
             self.hub.drops -= 1
             self.wfile.write(part[:CUT])
@@ -166,6 +170,24 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
     assert weights.sha256 == hashlib.sha256(served).hexdigest()
     names = {name for _, name, _ in hub.asked}
     assert not names & {"consolidated.safetensors", "pytorch_model.bin"}
+
+
+@pytest.mark.engine
+def test_shards_that_are_here_already_are_not_fetched_again(
+    pitool: Pitool, hub: Hub, private_home: Path
+) -> None:
+    (hub.folder / "model.safetensors").unlink()
+    write_checkpoint(hub.folder, shards=3, num_hidden_layers=2)
+    first, hub.withheld, third = (f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3))
+    assert "cannot be downloaded" in check_failure(pitool(*ORDER), 4)
+    hub.withheld = ""
+    hub.asked.clear()
+    result = pitool(*ORDER)
+    assert result.code == 0, result.err
+    assert not hub.bytes_of(first)
+    assert not hub.bytes_of(third)
+    made = manifest.read(private_home / "bundles" / "tiny-1gb")
+    assert {f.path for f in made.source.files} >= {first, third}
 
 
 def test_a_dry_run_fetches_no_weights(pitool: Pitool, hub: Hub) -> None:
