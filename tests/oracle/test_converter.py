@@ -125,7 +125,21 @@ def test_the_same_file(
 QUANTISATIONS_TRIED = ("Q4_K_M", "Q8_0", "Q4_0", "Q6_K")
 
 
-@pytest.mark.parametrize("case", [n for n, case in families.CASES.items() if case.converted])
+every_family = pytest.mark.parametrize(
+    "case", [name for name, case in families.CASES.items() if case.converted]
+)
+
+
+@every_family
+def test_every_family_is_the_same_file_in_bf16(
+    converter: Converter, family_checkpoint: Callable[[str], Path], tmp_path: Path, case: str
+) -> None:
+    folder = family_checkpoint(case)
+    ours = write_float(folder, tmp_path / "ours.gguf", "BF16")
+    compare(GGUFReader(ours), GGUFReader(converter(folder, tmp_path / "theirs.gguf", "BF16")))
+
+
+@every_family
 def test_every_family_is_the_same_file_and_so_is_its_quantisation(
     converter: Converter, family_checkpoint: Callable[[str], Path], tmp_path: Path, case: str
 ) -> None:
