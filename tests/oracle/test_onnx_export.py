@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,39 @@ def test_other_logits_than_the_checkpoints_fail(
     monkeypatch.setattr(exporter, "_of_checkpoint", other)
     with pytest.raises(SystemExit, match=r"run whole, .* differ from the checkpoint's by 0\.02"):
         exporter.export(tmp_path / "m", tmp_path / "x")
+
+
+WRONG_EXPORT = """
+import sys
+if "pitool.convert.onnx.exporter" in sys.orig_argv:
+    import onnx
+    import optimum.exporters.onnx as exporters
+    from onnx import numpy_helper
+    exact = exporters.main_export
+    def main_export(checkpoint, folder, **options):
+        exact(checkpoint, folder, **options)
+        model = onnx.load(folder / "model.onnx")
+        matrix = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+        values = numpy_helper.to_array(matrix) * 1.1
+        matrix.CopyFrom(numpy_helper.from_array(values, matrix.name))
+        onnx.save(model, folder / "model.onnx")
+    exporters.main_export = main_export
+"""
+
+
+def test_an_export_that_is_wrong_leaves_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "m", "gpt2")
+    patched = tmp_path / "patched"
+    patched.mkdir()
+    (patched / "sitecustomize.py").write_text(WRONG_EXPORT)
+    paths = [str(patched), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    (tmp_path / "bundles").mkdir()
+    with pytest.raises(PitoolError, match=r"differ from the checkpoint's by .*--format gguf"):
+        convert_onnx(tmp_path / "m", tmp_path / "bundles" / "b", "INT8")
+    assert not list((tmp_path / "bundles").iterdir())
 
 
 def test_what_optimum_cannot_export(tmp_path: Path) -> None:
