@@ -26,7 +26,7 @@ PROMPT = "a"
 SAMPLINGS = {"greedy": ["--temp", "0"], "sampled": ["--temp", "0.8", "--seed", "1"]}
 
 
-def pitool_run(model: Path, tokens: int, sampling: list[str]) -> float:
+def pitool_run(model: Path, tokens: int, options: list[str]) -> float:
     """Return the tokens/s that one answer of ``tokens`` steps was decoded with.
 
     The answer goes through a pipe, as it does to a user's own program.
@@ -34,7 +34,7 @@ def pitool_run(model: Path, tokens: int, sampling: list[str]) -> float:
     # The first token belongs to the prefill.
     length = ["--max-tokens", str(tokens + 1)]
     command = [sys.executable, "-m", "pitool", "run", str(model), PROMPT, "--raw"]
-    done = subprocess.run([*command, *sampling, *length], check=True, capture_output=True)
+    done = subprocess.run([*command, *options, *length], check=True, capture_output=True)
     found = re.search(r"decode (\d+) tokens, ([\d.]+) t/s", done.stderr.decode())
     if not found or int(found[1]) < tokens:
         raise SystemExit(f"pitool run ended early: {done.stderr.decode().strip()}")

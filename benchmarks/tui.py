@@ -2,6 +2,7 @@
 
     python -m benchmarks.tui                       every part, about six minutes
     python -m benchmarks.tui decode --pairs 5      decode through the chat against ``pitool run``
+    python -m benchmarks.tui decode --threads 1    the same with a core to spare, as on a Pi 5
     python -m benchmarks.tui idle frames start memory
 
 Everything runs in a terminal of 80x24 of its own and is driven by keys. Targets: decode at 0.97 of
@@ -68,24 +69,25 @@ def chat(folder: Path, *words: str) -> Iterator[Terminal]:
 def decode(order: argparse.Namespace) -> Result:
     """Decode greedily through the chat and through ``pitool run``, in turn."""
     model = models.gguf(order.shape, order.quant)
+    threads = ["--threads", str(order.threads)] if order.threads else []
 
     def ours() -> list[Figure]:
-        return [Figure(f"tg{TOKENS}", (_decode_in_chat(model),))]
+        return [Figure(f"tg{TOKENS}", (_decode_in_chat(model, threads),))]
 
     def theirs() -> list[Figure]:
-        return [Figure(f"tg{TOKENS}", (pitool_run(model, TOKENS, ["--temp", "0"]),))]
+        return [Figure(f"tg{TOKENS}", (pitool_run(model, TOKENS, ["--temp", "0", *threads]),))]
 
     (result,) = interleave(ours, theirs, order.pairs)
     print("decode", result.line())
     return {**result.json(), "target": DECODE_TARGET, "met": result.ratio >= DECODE_TARGET}
 
 
-def _decode_in_chat(model: Path) -> float:
+def _decode_in_chat(model: Path, threads: list[str]) -> float:
     """Ask once in a chat of its own; return the tokens/s that it has written down."""
     sampling = Sampling(temperature=0.0, max_tokens=TOKENS + 1)
     with home() as folder:
         made = _keep(folder, Conversation(sampling=sampling), 1, "Short.")
-        with chat(folder, str(model)) as terminal:
+        with chat(folder, str(model), *threads) as terminal:
             _open(terminal, "Number 0")
             terminal.send("a\r")
             # Looking at the screen all the time would take a core that the model wants.
@@ -225,6 +227,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(models.SHAPES), default="135m")
     parser.add_argument("--quant", default="Q4_0")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of decode on both sides")
     order = parser.parse_args()
     if unknown := set(order.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}: {', '.join(PARTS)}")

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--quant", metavar="NAME", help="Which artifact of the bundle: Q4_K_M, Q8_0, ...")
 @click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
+@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="Threads of the CPU.")
 @click.option("--system", default="", metavar="TEXT", help="The system prompt.")
 @click.option("--force", is_flag=True, help="Load even if the memory does not seem to suffice.")
 def command(
-    bundle: Path | None, quant: str | None, context: int | None, system: str, force: bool
+    bundle: Path | None,
+    quant: str | None,
+    context: int | None,
+    threads: int | None,
+    system: str,
+    force: bool,
 ) -> None:
     """Chat with a model; without BUNDLE, choose one.
 
@@ -55,7 +61,7 @@ def command(
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
     app = PitoolApp(
-        load=_loader(context, force=force),
+        load=_loader(context, threads, force=force),
         bundles=list_bundles,
         memory=rss,
         runnable=runnable,
@@ -64,7 +70,7 @@ def command(
         prefills=Prefills(home() / FOLDER_NAME),
         board=Board(Monitor().look, _examine),
         judge=Judge(),
-        bench=lambda: _bench_tools(force=force),
+        bench=lambda: _bench_tools(threads, force=force),
         settings=home(),
     )
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
@@ -73,13 +79,13 @@ def command(
         raise PitoolError("the screen ended with a fault", "report what is written above")
 
 
-def _loader(context: int | None, *, force: bool) -> LoadWorker:
+def _loader(context: int | None, threads: int | None, *, force: bool) -> LoadWorker:
     """Return what starts a worker with the settings of this machine."""
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
 
     def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
-        settings = settings_for(runnable, context)
+        settings = settings_for(runnable, context, threads=threads)
         if not force:
             check_memory(runnable, settings)
         return worker.start(runnable.format, runnable.entry, settings, on_progress)
@@ -94,13 +100,13 @@ def _examine() -> list[Finding]:
     return examine()
 
 
-def _bench_tools(*, force: bool) -> Tools:
+def _bench_tools(threads: int | None, *, force: bool) -> Tools:
     """Return what measures an artifact in a worker that has room for the tests only."""
     from pitool.tui.benching import Tools
 
     def load(
         runnable: Runnable, context: int, on_progress: Callable[[float], None]
     ) -> WorkerEngine:
-        return _loader(context, force=force)(runnable, on_progress)
+        return _loader(context, threads, force=force)(runnable, on_progress)
 
     return Tools(load)

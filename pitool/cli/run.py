@@ -32,6 +32,7 @@ FLUSH_SECONDS = 0.02
 @click.option("--seed", type=int, help="Makes the answer repeatable.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends the answer.")
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context.")
+@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="Threads of the CPU.")
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -40,6 +41,7 @@ def command(
     raw: bool,
     system: str | None,
     context: int | None,
+    threads: int | None,
     force: bool,
     as_json: bool,
     **sampling: Any,
@@ -67,7 +69,7 @@ def command(
         click.echo(f"bundle: {runnable.name} ({runnable.quantisation})", err=True)
     text = _read_stdin() if text is None else text
     machine = detect()
-    settings = settings_for(runnable, context, machine)
+    settings = settings_for(runnable, context, machine, threads=threads)
     if known := tuned.find(runnable, machine):
         click.echo(known.words, err=True)
     if not force:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pitool.device import doctor_power, memory
 from pitool.device.doctor import Check, Finding, Patient
-from pitool.device.settings import threads as default_threads
+from pitool.device.settings import board_threads
 from pitool.spec import versions
 from pitool.spec.bundles import home
 from pitool.spec.memory import format_bytes
@@ -110,7 +110,7 @@ def software(_patient: Patient) -> Finding:
 
 def threads(patient: Patient) -> Finding:
     """What a model runs on where nothing was tuned, and whether every core may be used."""
-    decode, prefill = default_threads(patient.machine)
+    decode, prefill = board_threads(patient.machine)
     found = f"decode on {decode}, prefill on {prefill}"
     cores = patient.board.cores if patient.board else _present_cores(patient)
     if not cores or prefill >= cores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
@@ -20,13 +21,23 @@ MINIMUM_CONTEXT = 256
 
 
 def settings_for(
-    runnable: Runnable, context: int | None = None, machine: Machine | None = None
+    runnable: Runnable,
+    context: int | None = None,
+    machine: Machine | None = None,
+    *,
+    threads: int | None = None,
 ) -> Settings:
-    """Return settings for ``runnable``: what ``pitool tune`` found here, else ``untuned``."""
+    """Return settings for ``runnable``: what ``pitool tune`` found here, else ``untuned``.
+
+    ``threads`` that the user names go before both, for decode and for prefill.
+    """
     machine = machine or detect()
     settings = untuned(runnable, context, machine)
-    known = tuned.find(runnable, machine)
-    return known.apply(settings) if known else settings
+    if known := tuned.find(runnable, machine):
+        settings = known.apply(settings)
+    if threads is None:
+        return settings
+    return replace(settings, decode_threads=threads, prefill_threads=threads)
 
 
 def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settings:
@@ -35,7 +46,7 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
     Weights that ggml interleaves for this CPU are read, not mapped, or they would lie in memory
     twice.
     """
-    decode, prefill = threads(machine)
+    decode, prefill = board_threads(machine)
     planned = runnable.artifact
     return Settings(
         kv_type=planned.kv_type if planned else "f16",
@@ -48,7 +59,7 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
     )
 
 
-def threads(machine: Machine) -> tuple[int, int]:
+def board_threads(machine: Machine) -> tuple[int, int]:
     """Return the threads for decode, the board's measured best, and for prefill, every core."""
     board = boards().get(machine.board_id or "")
     cores = max(machine.physical_cores, 1)

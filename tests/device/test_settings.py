@@ -10,7 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from pitool.device.detect import Machine, detect
-from pitool.device.settings import untuned
+from pitool.device.settings import settings_for, untuned
 from pitool.spec.bundles import Runnable, find_runnable
 from pitool.spec.formats import TENSOR_TYPES
 
@@ -52,6 +52,15 @@ def test_the_types_of_the_file_decide_not_its_name(
     file = mixture(tmp_path / "m.gguf", *types)
     runnable = replace(find_runnable(file), quantisation=name)
     assert untuned(runnable, None, machine(*features)).load_mode == mode
+
+
+def test_threads_that_are_named_go_before_those_of_the_board(tmp_path: Path) -> None:
+    runnable = find_runnable(mixture(tmp_path / "m.gguf", "Q4_K"))
+    pi = replace(machine("dotprod"), board_id="pi5-8gb", physical_cores=4)
+    chosen = settings_for(runnable, None, pi, threads=2)
+    assert (chosen.decode_threads, chosen.prefill_threads) == (2, 2)
+    assert settings_for(runnable, None, pi) == untuned(runnable, None, pi)
+    assert untuned(runnable, None, pi).prefill_threads == 4
 
 
 def test_an_onnx_folder_is_mapped(tmp_path: Path) -> None:
