@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pitool.cli.plan_request import Report
-from pitool.cli.plan_show import cell, gigabytes
+from pitool.cli.plan_show import cell, gigabytes, loads, rate
 from pitool.cli.sections import Section
 from pitool.spec import offers
-from pitool.spec.offers import EIGHT, FOUR, SIXTEEN, Offer, Rental
+from pitool.spec.offers import EIGHT, FOUR, SIXTEEN, Offer, Reaching, Rental
 from pitool.spec.plan import Verdict
 from pitool.spec.rented import HOURS_A_DAY, HOURS_A_MONTH
 
@@ -16,10 +16,10 @@ from pitool.spec.rented import HOURS_A_DAY, HOURS_A_MONTH
 def buy(report: Report) -> Iterator[Section]:
     """Yield the boards, and the best of them for three purposes."""
     usd_kwh = report.options.electricity
-    found = offers.offers(report.planner, offers.read_prices(report.options.price))
-    loads = [o for o in found if o.four.verdict is not Verdict.NO]
-    dates = sorted({o.date for o in loads if o.date})
-    left_out = len(found) - len(loads)
+    found = offers.offers(*report.shop)
+    holding = [o for o in found if loads(o.four)]
+    dates = sorted({o.date for o in holding if o.date})
+    left_out = len(found) - len(holding)
     columns = (
         f"8-bit is {EIGHT}, 4-bit {FOUR}; what follows is at 4 bits: $/t/s the price of each"
         " token/s, watts at the wall under full load, joules of a token, $/M the electricity of a"
@@ -32,7 +32,7 @@ def buy(report: Report) -> Iterator[Section]:
     yield Section(
         "Boards to buy: verdict with GB left or missing, and decode tokens/s",
         ["board", "USD", "8-bit", "t/s", "4-bit", "t/s", "$/t/s", "watts", "J/tok", "$/M"],
-        [_offer(o, usd_kwh) for o in loads],
+        [_offer(o, usd_kwh) for o in holding],
         [
             columns,
             prices,
@@ -57,9 +57,9 @@ def _offer(offer: Offer, usd_kwh: float) -> list[str]:
         offer.name,
         _number(offer.price, 2).removesuffix(".00"),
         cell(offer.eight),
-        f"{offer.eight.artifact.estimates[0].decode:.1f}",
+        rate(offer.eight.artifact.estimates[0].decode) if loads(offer.eight) else "-",
         cell(offer.four),
-        f"{offer.estimate.decode:.1f}",
+        rate(offer.estimate.decode),
         _number(offer.usd_per_rate, 1),
         _number(watts.load if watts else None, 1),
         _number(offer.joules_per_token, 1),
@@ -132,8 +132,7 @@ def _payback(report: Report, found: list[Rental]) -> Section:
     rental = offers.cheapest(found, FOUR)
     rows = []
     if rental is not None and rental.gpu.usd_hour is not None:
-        prices = offers.read_prices(report.options.price)
-        for offer in offers.offers(report.planner, prices):
+        for offer in offers.offers(*report.shop):
             paid = offers.payback(offer, rental.gpu.usd_hour, report.options.electricity)
             if offer.four.verdict is Verdict.FITS and paid:
                 hours, tokens = paid
@@ -151,12 +150,12 @@ def _payback(report: Report, found: list[Rental]) -> Section:
     )
 
 
-def reaching(report: Report, rate: float) -> Section:
+def reaching(report: Report, target: float) -> Section:
     """Return the boards on which the model decodes fast enough, with the best quantisation."""
-    prices = offers.read_prices(report.options.price)
-    found = offers.reaching(report.planner, rate, report.quantisations, prices)
+    planner, market = report.shop
+    found = offers.reaching(planner, target, report.quantisations, market)
     return Section(
-        f"Decodes at {rate:g} tokens/s or more, with the best quantisation that does",
+        f"Decodes at {target:g} tokens/s or more, with the best quantisation that does",
         ["board", "USD", "quant", "verdict", "t/s", "range", "longest"],
         [
             [
@@ -164,23 +163,40 @@ def reaching(report: Report, rate: float) -> Section:
                 _number(r.price, 2).removesuffix(".00"),
                 r.row.artifact.quantisation.name,
                 cell(r.row),
-                f"{(e := r.row.artifact.estimates[0]).decode:.1f}",
-                "-".join(f"{x:.1f}" for x in e.decode_range),
+                rate((e := r.row.artifact.estimates[0]).decode),
+                "-".join(map(rate, e.decode_range)),
                 str(r.row.longest_context),
             ]
             for r in found
         ],
-        [] if found else ["no board reaches it; take a smaller model"],
+        [_surely(found, target) if found else _nearest(report)],
     )
+
+
+def _surely(found: list[Reaching], target: float) -> str:
+    """Say which boards reach the target at the slow end of what is to be expected too."""
+    sure = [r.name for r in found if r.row.artifact.estimates[0].decode_range[0] >= target]
+    meaning = "range: as far as published speeds were from predicted ones"
+    return f"{meaning}; wholly above {target:g}: {', '.join(sure) or 'no board'}"
+
+
+def _nearest(report: Report) -> str:
+    planner, market = report.shop
+    best = offers.fastest(planner, report.quantisations, market)
+    if best is None:
+        return "it fits none of the boards; take a smaller model"
+    speed = rate(best.row.artifact.estimates[0].decode)
+    name = best.row.artifact.quantisation.name
+    return f"none does: the fastest is {name} on {best.name} at {speed}; take a smaller model"
 
 
 def to_json(report: Report) -> dict[str, object]:
     """Return every number of the sections that were asked for."""
-    options, planner = report.options, report.planner
-    prices = offers.read_prices(options.price)
+    options = report.options
+    planner, market = report.shop
     made: dict[str, object] = {}
     if options.target_tps:
-        found = offers.reaching(planner, options.target_tps, report.quantisations, prices)
+        found = offers.reaching(planner, options.target_tps, report.quantisations, market)
         made["reaching"] = [
             {
                 "board": r.name,
@@ -192,7 +208,7 @@ def to_json(report: Report) -> dict[str, object]:
             for r in found
         ]
     if options.buy:
-        found_offers = offers.offers(planner, prices)
+        found_offers = offers.offers(planner, market)
         made["boards"] = [_offer_json(o, options.electricity) for o in found_offers]
         made["choices"] = [
             {"purpose": c.purpose, "board": c.offer.name, "reason": c.reason, "next_up": c.next_up}
@@ -239,7 +255,7 @@ def _payback_json(report: Report) -> dict[str, object] | None:
     if rental is None or rental.gpu.usd_hour is None:
         return None
     after = {}
-    for offer in offers.offers(report.planner, offers.read_prices(report.options.price)):
+    for offer in offers.offers(*report.shop):
         paid = offers.payback(offer, rental.gpu.usd_hour, report.options.electricity)
         if paid and offer.four.verdict is Verdict.FITS:
             after[offer.name] = {"hours": paid[0], "tokens": paid[1]}

@@ -18,14 +18,13 @@ def sections(report: Report) -> Iterator[Section]:
     yield plan_show.head(report)
     if options.target_tps:
         yield plan_market.reaching(report, options.target_tps)
-        return
-    if not (options.buy or options.rent):
+    elif not (options.buy or options.rent):
         yield from plan_show.sections(report)
         yield from plan_onnx.beside(report)
         if len(report.places) == 1:
             yield from plan_ways.sections(report)
-        return
-    yield plan_show.memory(report)
+    else:
+        yield plan_show.memory(report)
     if options.buy:
         yield from plan_market.buy(report)
     if options.rent:

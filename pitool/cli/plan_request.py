@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from pitool.spec.files import what_is
 from pitool.spec.formats import find_quantisation
 from pitool.spec.memory import Load, format_bytes
 from pitool.spec.model import ModelShape
+from pitool.spec.offers import Sold, read_prices, sold
 from pitool.spec.onnx_weights import is_onnx_quantisation
 from pitool.spec.plan import (
     AUTO,
@@ -92,6 +93,18 @@ class Report:
     def subject(self) -> Subject:
         """The model."""
         return self.planner.subject
+
+    @property
+    def shop(self) -> tuple[Planner, list[Sold]]:
+        """The boards that are named, or all, and the planner for them.
+
+        What was learnt on this machine holds for no other.
+        """
+        options = self.options
+        named = options.board is not None or options.ram is not None
+        places = self.places if named else tier_places()
+        planner = self.planner if options.board == HERE else replace(self.planner, correction=NONE)
+        return planner, list(sold(places, read_prices(options.price)))
 
     def require(self) -> None:
         """Raise DoesNotFit when all of what was named does not fit."""

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from pitool.cli.plan_request import Report
 from pitool.cli.sections import Section
-from pitool.spec.plan import Row, Verdict
+from pitool.spec.plan import Place, Row, Verdict
 
 SUMMED = ("F16", "Q8_0", "Q4_K_M")
 TIMED = ("F16", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K")
+# The smallest model of benchmarks/published.toml has 268 million weights.
+SMALLEST_PUBLISHED = 250e6
 
 
 def sections(report: Report) -> Iterator[Section]:
@@ -30,7 +32,8 @@ def head(report: Report) -> Section:
     load = planner.load
     model = (
         f"{kind}: {shape.parameters / 1e6:,.1f} million weights, {shape.layers} layers,"
-        f" {shape.kv_heads} key-value heads of {shape.head_dim}, trained for {shape.context} tokens"
+        f" {shape.kv_heads} key-value head{'s' * (shape.kv_heads > 1)} of {shape.head_dim},"
+        f" trained for {shape.context} tokens"
     )
     cache = "of the graph's own type" if report.options.onnx else load.kv_type
     how = (
@@ -54,11 +57,22 @@ def memory(report: Report) -> Section:
     table.append(["peak, loading included", *(gigabytes(r.peak) for r in rows)])
     room = f"{place.name} has {gigabytes(place.room)} GB after the operating system and the GPU"
     free = gigabytes(place.room - place.budget(report.planner.profile))
+    copies = [_copies(place)] if any("repacked copies" in column for column in columns) else []
     return Section(
         f"Memory in GB (1e9 bytes), at {place.name}",
         ["", *(r.artifact.quantisation.name for r in rows)],
         table,
-        [f"{room}; {free} GB of it stay free"],
+        [f"{room}; {free} GB of it stay free", *copies],
+    )
+
+
+def _copies(place: Place) -> str:
+    """Say what is kept twice: which types, on which boards, and how else it would be."""
+    boards = ", ".join(key for key, board in place.boards.items() if board.repacked) or "this CPU"
+    return (
+        f"repacked copies: ggml interleaves {', '.join(sorted(place.repacked))} for {boards};"
+        " weights are read, not mapped, so that only an embedding that is the head as well lies"
+        " in memory twice"
     )
 
 
@@ -171,27 +185,46 @@ def _trust(report: Report, names: list[str]) -> Iterator[str]:
     for decode, prefill in errors:
         boards = [b for b in loading if found[b, names[0]].decode_error == decode]
         yield f"{', '.join(boards)}: decode within {decode:.0%}, prefill within {prefill:.0%}"
+    waiting: dict[str, list[str]] = {}
     for board in loading:
         slow = [name for name in names if found[board, name].bound == "products"]
         if slow:
-            yield f"{board}: a decode of {', '.join(slow)} waits for the products"
+            waiting.setdefault(", ".join(slow), []).append(board)
+    for slow_names, boards in waiting.items():
+        yield f"{', '.join(boards)}: a decode of {slow_names} waits for the products"
     yield "any other decode waits for the memory"
+    if report.subject.shape.parameters < SMALLEST_PUBLISHED:
+        yield (
+            "no speed of so small a model is published: what a token costs besides its weights"
+            " counts there, so that real speeds are lower"
+        )
 
 
 def _loading_boards(report: Report) -> list[str]:
-    rows = (r for r in report.rows if r.verdict is not Verdict.NO)
+    rows = filter(loads, report.rows)
     return list(dict.fromkeys(board for r in rows for board in r.place.boards))
 
 
 def _rates(report: Report, quantisation: str, board: str) -> str:
+    """Return prefill and decode of a board, a dash where it is sold with too little RAM."""
     speeds = (
         s
         for r in report.rows
         for s in r.artifact.estimates
-        if r.artifact.quantisation.name == quantisation and s.board == board
+        if r.artifact.quantisation.name == quantisation and s.board == board and loads(r)
     )
-    found = next(speeds)
-    return f"{found.prefill:.0f}/{found.decode:.1f}"
+    found = next(speeds, None)
+    return f"{rate(found.prefill)}/{rate(found.decode)}" if found else "-"
+
+
+def loads(row: Row) -> bool:
+    """Tell whether it can be loaded at all."""
+    return row.verdict is not Verdict.NO
+
+
+def rate(value: float) -> str:
+    """Return tokens/s: one decimal, none from 100 on."""
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def gigabytes(count: int) -> str:

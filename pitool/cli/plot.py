@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, log10
 
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 60, 150, 40, 50
+HEADROOM = 1.08
+# Marks that lie nearer, in pixels across and down together, share a label.
+CLOSE = 14
+STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 # Told apart by people who do not see colours as most do (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
@@ -38,6 +42,7 @@ def svg(title: str, series: dict[str, Sequence[Point]]) -> str:
     points = [p for found in series.values() for p in found]
     across = _nice(max(p.size for p in points))
     up = _nice(max(p.speed for p in points))
+    fastest = max(series, key=lambda name: max(p.speed for p in series[name]))
 
     def x(size: float) -> float:
         return LEFT + size / across * (WIDTH - LEFT - RIGHT)
@@ -58,8 +63,8 @@ def svg(title: str, series: dict[str, Sequence[Point]]) -> str:
                 f' stroke="{colour}"><title>{escape(f"{name} {p.label}: {p.size:.2f} GB,")}'
                 f" {p.speed:.1f} tokens/s</title></circle>"
             )
-            if i == 0:
-                parts.append(_text(x(p.size) + 6, y(p.speed) - 6, p.label, 10))
+        if name == fastest:
+            parts += _labels([(x(p.size), y(p.speed), p.label) for p in found])
         parts.append(_text(WIDTH - RIGHT + 26, TOP + 12 + 18 * i, name, 12))
         parts.append(
             f'<circle cx="{WIDTH - RIGHT + 15}" cy="{TOP + 8 + 18 * i}" r="4" fill="{colour}"/>'
@@ -68,14 +73,15 @@ def svg(title: str, series: dict[str, Sequence[Point]]) -> str:
 
 
 def _nice(value: float) -> float:
-    """Return the next of 1, 2, 5 times a power of ten."""
+    """Return the end of an axis: room above ``value`` for its label, five even parts."""
+    value *= HEADROOM
     power = 10.0 ** (ceil(log10(value)) - 1)
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+    return next(step * power for step in STEPS if step * power >= value)
 
 
 def _frame(title: str) -> str:
     middle = HEIGHT - BOTTOM + 38
-    below = "size of the file in GB; lines: Pareto front of bits and speed; hollow: does not fit"
+    below = "size of the file in GB; line: Pareto front of bits and speed; hollow: not said to fit"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
         f' font-family="sans-serif">\n<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n'
@@ -97,3 +103,16 @@ def _grid(across: float, up: float, share: float) -> str:
 
 def _text(x: float, y: float, text: str, size: int) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}">{escape(text)}</text>'
+
+
+def _labels(places: Sequence[tuple[float, float, str]]) -> Iterator[str]:
+    """Yield rising labels, which along a falling curve do not meet; close marks share one."""
+    shared: list[tuple[float, float, str]] = []
+    for x, y, text in sorted(places):
+        if shared and abs(x - shared[-1][0]) + abs(y - shared[-1][1]) < CLOSE:
+            x, y, before = shared.pop()
+            text = f"{before}, {text}"
+        shared.append((x, y, text))
+    for x, y, text in shared:
+        turn = f'<text transform="rotate(-45 {x + 6:.1f} {y - 6:.1f})" '
+        yield _text(x + 6, y - 6, text, 10).replace("<text ", turn, 1)

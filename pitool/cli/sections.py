@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WIDTH = 80
+# A first column is not wrapped to fewer letters.
+NARROWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,32 @@ def to_text(sections: Iterable[Section]) -> str:
 def _text(section: Section) -> list[str]:
     lines = textwrap.wrap(section.title, WIDTH)
     if section.rows:
-        table = [section.headings, *section.rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(section.headings))]
-        lines += [_line(row, widths, section.left) for row in table]
-        lines.insert(-len(section.rows), "-" * min(sum(widths) + 2 * len(widths) - 2, WIDTH))
+        rows = _narrowed(section.headings, section.rows)
+        widths = _widths([section.headings, *rows])
+        lines.append(_line(section.headings, widths, section.left))
+        lines.append("-" * min(sum(widths) + 2 * len(widths) - 2, WIDTH))
+        lines += [_line(row, widths, section.left) for row in rows]
     for note in section.notes:
         lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ")
     return lines
+
+
+def _narrowed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Return the rows, the first column wrapped where they would be too wide for a terminal."""
+    widths = _widths([headings, *rows])
+    room = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
+    if widths[0] <= room or room < max(NARROWEST, len(headings[0])):
+        return [*rows]
+    wrapped: list[Sequence[str]] = []
+    for first, *others in rows:
+        lines = textwrap.wrap(first, room)
+        wrapped.append([lines[0], *others])
+        wrapped += ([line, *([""] * len(others))] for line in lines[1:])
+    return wrapped
+
+
+def _widths(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*table, strict=True)]
 
 
 def _line(row: Sequence[str], widths: Sequence[int], left: int) -> str:

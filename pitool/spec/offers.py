@@ -5,15 +5,15 @@ Prices are data with a date; a user may replace them. Energy is that at the wall
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 
 from pitool.errors import UsageError
 from pitool.spec import tables
-from pitool.spec.boards import Board, Ram, boards
+from pitool.spec.boards import Board, boards
 from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.plan import Planner, Row, Verdict, board_place
+from pitool.spec.plan import Place, Planner, Row, Verdict, board_place
 from pitool.spec.rented import Gpu, gpus
 from pitool.spec.speed import Estimate
 
@@ -63,27 +63,46 @@ class Offer:
         return None if self.price is None else self.price / self.estimate.decode
 
 
-def offers(planner: Planner, prices: Mapping[str, float]) -> list[Offer]:
-    """Return every board that can be bought: what fits first, then by price for each token/s."""
-    made = [
-        _offer(planner, key, board, ram, prices)
-        for key, board in boards().items()
-        for ram in board.ram
-        if ram.available
-    ]
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """A board with one of its RAM sizes, or this very machine, as a place.
+
+    ``price``: USD, None where it is unknown; ``date``: of the price, ``yours`` for a given one.
+    """
+
+    place: Place
+    board: Board
+    price: float | None
+    date: str | None
+
+
+def sold(places: Iterable[Place], prices: Mapping[str, float]) -> Iterator[Sold]:
+    """Yield the boards of the places that can be bought, each with its own RAM size."""
+    for place in places:
+        for key, board in place.boards.items():
+            ram = next((r for r in board.ram if r.tier == place.tier), None)
+            if ram is None:
+                yield Sold(place, board, None, None)
+            elif ram.available:
+                found = board_place(key, board, ram)
+                given = prices.get(found.name)
+                date = ram.price_date if given is None else "yours"
+                yield Sold(found, board, ram.price_usd if given is None else given, date)
+
+
+def offers(planner: Planner, found: Iterable[Sold]) -> list[Offer]:
+    """Return the offers: what fits first, then by price for each token/s."""
+    made = [_offer(planner, one) for one in found]
     return sorted(made, key=lambda o: (RANK[o.four.verdict], o.usd_per_rate or inf, o.name))
 
 
-def _offer(
-    planner: Planner, key: str, board: Board, ram: Ram, prices: Mapping[str, float]
-) -> Offer:
-    place = board_place(key, board, ram)
-    price = prices.get(place.name, ram.price_usd)
+def _offer(planner: Planner, one: Sold) -> Offer:
+    place = one.place
     return Offer(
         place.name,
-        board,
-        price,
-        "yours" if place.name in prices else ram.price_date,
+        one.board,
+        one.price,
+        one.date,
         planner.row(QUANTISATIONS[EIGHT], place),
         planner.row(QUANTISATIONS[FOUR], place),
     )
@@ -214,20 +233,35 @@ class Reaching:
 
 
 def reaching(
-    planner: Planner, rate: float, quantisations: Iterable[str], prices: Mapping[str, float]
+    planner: Planner, rate: float, quantisations: Iterable[str], found: Iterable[Sold]
 ) -> list[Reaching]:
     """Return the boards on which the model fits and decodes at ``rate`` tokens/s, by price."""
-    made = []
     quantisations = list(quantisations)
-    for key, board in boards().items():
-        for ram in board.ram:
-            place = board_place(key, board, ram)
-            rows = (planner.row(QUANTISATIONS[q], place) for q in quantisations)
-            enough = (
-                r
-                for r in rows
-                if r.verdict is Verdict.FITS and r.artifact.estimates[0].decode >= rate
-            )
-            if (row := next(enough, None)) is not None:
-                made.append(Reaching(place.name, prices.get(place.name, ram.price_usd), row))
+    made = []
+    for one in found:
+        rows = _fitting(planner, quantisations, one)
+        if enough := [row for row in rows if _decode(row) >= rate]:
+            made.append(Reaching(one.place.name, one.price, enough[0]))
     return sorted(made, key=lambda r: (r.price or inf, r.name))
+
+
+def fastest(
+    planner: Planner, quantisations: Iterable[str], found: Iterable[Sold]
+) -> Reaching | None:
+    """Return the board and quantisation that decode the fastest of all that fit, if any does."""
+    quantisations = list(quantisations)
+    fitting = (
+        Reaching(one.place.name, one.price, row)
+        for one in found
+        for row in _fitting(planner, quantisations, one)
+    )
+    return max(fitting, key=lambda r: (_decode(r.row), -(r.price or inf)), default=None)
+
+
+def _fitting(planner: Planner, quantisations: Iterable[str], one: Sold) -> list[Row]:
+    rows = (planner.row(QUANTISATIONS[q], one.place) for q in quantisations)
+    return [row for row in rows if row.verdict is Verdict.FITS]
+
+
+def _decode(row: Row) -> float:
+    return row.artifact.estimates[0].decode

@@ -120,6 +120,23 @@ def test_buy_and_rent_have_every_number_in_json(pitool: Pitool) -> None:
     assert document(pitool, "3B", "--target-tps", 6)["reaching"]
 
 
+def test_what_reaches_a_rate_is_looked_for_among_the_named(pitool: Pitool) -> None:
+    found = document(pitool, "3B", "--target-tps", 5, "--ram", "8gb")["reaching"]
+    assert {r["board"] for r in found} == {"pi5-8gb", "cm5-8gb", "pi500-8gb"}
+    found = document(pitool, "3B", "--target-tps", 5, "--board", "pi5", "--price", "pi5-4gb=1")
+    assert [r["board"] for r in found["reaching"]] == ["pi5-4gb", "pi5-8gb", "pi5-16gb"]
+    assert (
+        "the fastest is Q2_K on pi4b-4gb"
+        in pitool("plan", "3B", "--target-tps", "5", "--board", "pi4b").out
+    )
+
+
+def test_what_loads_nowhere_has_no_speed(pitool: Pitool) -> None:
+    text = pitool("plan", "14B", "--board", "pi5", "--ram", "8gb").out
+    (line,) = [line for line in text.splitlines() if line.startswith("pi5  ")]
+    assert line.split()[1:-1] == ["-"] * 4
+
+
 def test_this_machine_is_a_place(pitool: Pitool) -> None:
     made = document(pitool, "1B", "--board", "here")
     assert {row["place"] for row in made["rows"]} == {"here"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.errors import UsageError
 from pitool.spec import offers
+from pitool.spec.boards import boards
 from pitool.spec.memory import Load
-from pitool.spec.offers import EIGHT, FOUR, SIXTEEN
-from pitool.spec.plan import COMMON, Planner, Subject, Verdict
+from pitool.spec.offers import EIGHT, FOUR, SIXTEEN, Sold
+from pitool.spec.plan import COMMON, Planner, Subject, Verdict, board_place, tier_places
 from pitool.spec.profiles import find_profile
 from pitool.spec.rented import gpus
 from pitool.spec.shapes import typical_shape
@@ -23,6 +26,10 @@ def planner(parameters: float = 3e9) -> Planner:
     return Planner(
         Subject("m", typical_shape(parameters)), find_profile("balanced"), Load(context=4096)
     )
+
+
+def everything(prices: Mapping[str, float] | None = None) -> list[Sold]:
+    return list(offers.sold(tier_places(), prices or {}))
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def test_the_cheapest_card_is_the_cheapest_that_fits(fourteen: Planner) -> None:
 
 
 def test_energy_and_price_by_hand() -> None:
-    offer = next(o for o in offers.offers(planner(), {}) if o.name == "pi5-8gb")
+    offer = next(o for o in offers.offers(planner(), everything()) if o.name == "pi5-8gb")
     decode = offer.four.artifact.estimates[0].decode
     assert offer.joules_per_token == pytest.approx(13.8 / decode)
     assert offer.usd_per_rate == pytest.approx(175 / decode)
@@ -76,7 +83,7 @@ def test_energy_and_price_by_hand() -> None:
 
 
 def test_boards_are_sorted_and_prices_replaced() -> None:
-    found = offers.offers(planner(), {"pi5-8gb": 1.0})
+    found = offers.offers(planner(), everything({"pi5-8gb": 1.0}))
     assert found[0].name == "pi5-8gb"
     assert (found[0].price, found[0].date) == (1.0, "yours")
     ranks = [offers.RANK[o.four.verdict] for o in found]
@@ -84,24 +91,39 @@ def test_boards_are_sorted_and_prices_replaced() -> None:
 
 
 def test_choices_fit_and_say_what_more_would_bring() -> None:
-    made = {c.purpose: c for c in offers.choices(offers.offers(planner(), {}))}
+    made = {c.purpose: c for c in offers.choices(offers.offers(planner(), everything()))}
     assert set(made) == {"tight budget", "quality", "headroom"}
     assert all(c.offer.four.verdict is Verdict.FITS for c in made.values())
-    fitting = [o for o in offers.offers(planner(), {}) if o.four.verdict is Verdict.FITS]
+    fitting = [o for o in offers.offers(planner(), everything()) if o.four.verdict is Verdict.FITS]
     assert made["tight budget"].offer.price == min(o.price for o in fitting if o.price)
     assert made["quality"].offer.eight.verdict is Verdict.FITS
     assert made["headroom"].offer.four.left == max(o.four.left for o in fitting if o.price)
     assert "8 bits fit" in made["tight budget"].next_up
-    assert offers.choices(offers.offers(planner(70e9), {})) == []
+    assert offers.choices(offers.offers(planner(70e9), everything())) == []
 
 
 @pytest.mark.parametrize("rate", [0.5, 3.0, 8.0])
 def test_what_reaches_a_rate_does(rate: float) -> None:
-    found = offers.reaching(planner(), rate, COMMON, {})
+    found = offers.reaching(planner(), rate, COMMON, everything())
     assert found
     assert all(r.row.artifact.estimates[0].decode >= rate for r in found)
     assert all(r.row.verdict is Verdict.FITS for r in found)
-    assert offers.reaching(planner(), 1e6, COMMON, {}) == []
+    assert offers.reaching(planner(), 1e6, COMMON, everything()) == []
+    best = offers.fastest(planner(), COMMON, everything())
+    assert best
+    top = best.row.artifact.estimates[0].decode
+    assert offers.reaching(planner(), top, COMMON, everything())
+    assert offers.reaching(planner(), top * 1.001, COMMON, everything()) == []
+    assert offers.fastest(planner(200e9), COMMON, everything()) is None
+
+
+def test_every_ram_size_that_is_sold_is_offered_once() -> None:
+    found = [one.place.name for one in everything()]
+    assert sorted(found) == sorted(f"{k}-{r.tier}" for k, b in boards().items() for r in b.ram)
+    pi5 = boards()["pi5"]
+    gone = replace(pi5, ram=tuple(replace(r, available=r.tier == "4gb") for r in pi5.ram))
+    places = [board_place("pi5", gone, ram) for ram in gone.ram]
+    assert [one.place.name for one in offers.sold(places, {})] == ["pi5-4gb"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,16 @@ def test_more_context_never_helps(planner: Planner, place: Place, quant: str, mo
     assert after <= before
 
 
+@settings(max_examples=100, deadline=None)
+@given(planners, places, quants, quants)
+def test_more_bits_never_help(planner: Planner, place: Place, one: str, other: str) -> None:
+    rows = [planner.row(QUANTISATIONS[q], place) for q in (one, other)]
+    few, many = sorted(rows, key=lambda row: row.artifact.bits_per_weight)
+    assert few.peak <= many.peak
+    assert few.left >= many.left
+    assert ORDER.index(few.verdict) >= ORDER.index(many.verdict)
+
+
 @settings(max_examples=60, deadline=None)
 @given(planners, quants)
 def test_less_memory_never_helps(planner: Planner, quant: str) -> None:
