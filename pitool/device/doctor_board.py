@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from pitool.device import doctor_power, memory
+from pitool.device import doctor_memory, doctor_power
 from pitool.device.doctor import Check, Finding, Patient
 from pitool.device.settings import board_threads
 from pitool.spec import versions
@@ -131,45 +130,6 @@ def _present_cores(patient: Patient) -> int | None:
     return int(last) + 1 if first == "0" and last.isdecimal() else None
 
 
-def swap(patient: Patient) -> Finding:
-    """A model that swaps takes seconds a token; zram at least spares the card."""
-    total = patient.machine.swap_total or 0
-    names = (patient.text("proc/swaps") or "").splitlines()[1:]
-    devices = [line.split()[0] for line in names if line.split()]
-    if not total:
-        return Finding(
-            "swap",
-            "note",
-            "none",
-            "what does not fit is killed at once",
-            "leave it so for speed; sudo apt install rpi-swap adds compressed memory",
-        )
-    where = ", ".join(devices) or "somewhere"
-    if all("zram" in device for device in devices) and devices:
-        return Finding("swap", "ok", f"{format_bytes(total)} in compressed memory")
-    return Finding(
-        "swap",
-        "note",
-        f"{format_bytes(total)} on {where}",
-        "a model that is swapped out decodes at seconds a token and wears the card",
-        "keep models below what pitool plan allows",
-    )
-
-
-def locked_memory(_patient: Patient) -> Finding:
-    """How much may be kept from swap by the load mode mlock."""
-    soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY:
-        return Finding("locked memory", "ok", "no limit")
-    return Finding(
-        "locked memory",
-        "note",
-        f"limited to {format_bytes(soft)}",
-        "the load mode mlock cannot hold a model",
-        "add '@users - memlock unlimited' to /etc/security/limits.conf and log in again",
-    )
-
-
 def storage(patient: Patient) -> Finding | None:
     """From what the models are read, and how fast."""
     device, speed = _device_of(patient, home()), patient.read_speed()
@@ -222,22 +182,6 @@ def free_space(_patient: Patient) -> Finding | None:
     )
 
 
-def free_memory(patient: Patient) -> Finding | None:
-    """What other programs left."""
-    total, available = patient.machine.mem_total, memory.available(patient.root)
-    if not total or available is None:
-        return None
-    if available >= 0.6 * total:
-        return Finding("memory", "ok", f"{format_bytes(available)} of {format_bytes(total)} free")
-    return Finding(
-        "memory",
-        "note",
-        f"only {format_bytes(available)} of {format_bytes(total)} free",
-        "larger models do not fit beside what is running",
-        "sudo systemctl set-default multi-user.target leaves the desktop away after a reboot",
-    )
-
-
 def time_set(patient: Patient) -> Finding:
     """A board without a battery wakes up in the past until the network tells the time."""
     if patient.today.year >= 2026:
@@ -260,10 +204,8 @@ CHECKS: tuple[Check, ...] = (
     software,
     threads,
     *doctor_power.CHECKS,
-    swap,
-    locked_memory,
+    *doctor_memory.CHECKS,
     storage,
     free_space,
-    free_memory,
     time_set,
 )

@@ -57,6 +57,15 @@ def margin(machine: Machine) -> int:
     return int((machine.mem_total or 0) * MARGIN_SHARE)
 
 
+def fresh_boot(machine: Machine) -> int | None:
+    """Return the bytes that a board of this kind has free after its boot; None if not known."""
+    board = boards().get(machine.board_id or "")
+    size = _ram(machine, board)
+    if board is None or size is None:
+        return None
+    return board_place(machine.board_id or "", board, size).room
+
+
 def _as_found(board: Board, machine: Machine) -> Board:
     """Return the board with the features that its CPU shows."""
     return replace(board, features=tuple(f for f in board.features if f in machine.features))
@@ -93,10 +102,9 @@ def _zram(root: Path) -> bool:
 
 def _memory_notes(machine: Machine, board: Board | None) -> Iterator[str]:
     """Say what a freshly booted board of this kind would have more."""
-    size = _ram(machine, board)
-    if board is None or size is None or machine.mem_available is None:
+    table = fresh_boot(machine)
+    if board is None or table is None or machine.mem_available is None:
         return
-    table = board_place(machine.board_id or "", board, size).room
     if machine.mem_available < SHORT * table:
         missing = format_bytes(table - machine.mem_available)
         yield f"below the table: {missing} less than after a fresh boot; close programs"

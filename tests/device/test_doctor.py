@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from click.testing import CliRunner
 from pitool.cli.main import cli
 from pitool.device import doctor, storage
 from pitool.device.doctor import Finding
-from pitool.spec import versions
+from pitool.spec import manifest, versions
+from pitool.spec.manifest import Artifact, Manifest, MemoryLine, Source
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TODAY = datetime.date(2026, 11, 24)
@@ -213,6 +215,43 @@ def test_reading_goes_past_the_page_cache_or_is_not_measured(tmp_path: Path) -> 
     path.write_bytes(bytes(3 * storage.LEAST_BYTES))
     speed = storage.read_speed(path)  # None on a file system without O_DIRECT
     assert speed is None or speed > 0
+
+
+def keep_bundle(home: Path, needed: int) -> None:
+    folder = home / "bundles" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "m.gguf").write_bytes(b"x")
+    entry, lines = manifest.file_entry(folder / "m.gguf", folder), (MemoryLine("weights", needed),)
+    artifact = Artifact("gguf", "Q4_0", (entry,), "llama", 10, 512, 4.5, lines, ())
+    created = "2026-11-01T00:00:00Z"
+    made = Manifest("m", Source("m", None, ()), "8gb", None, created, {}, (artifact,))
+    manifest.write(folder, made)
+
+
+# The recorded Pi 5 has MemTotal 8,245,024 KiB, and its margin is a twentieth of that; after a boot
+# the table has 220 MiB of it in use. Free MiB, needed MiB -> severity, and a word of the fix.
+@pytest.mark.parametrize(
+    ("free", "needed", "severity", "fix"),
+    [
+        (3000, 2500, "ok", ""),
+        (3000, 2900, "note", "close programs"),
+        (3000, 3001, "warning", "close programs"),
+        (3000, 9000, "warning", "smaller"),
+        (7600, 7599, "note", "smaller"),
+    ],
+)
+def test_memory_is_judged_by_the_models_that_lie_here(
+    pi5: Path, private_home: Path, free: int, needed: int, severity: str, fix: str
+) -> None:
+    meminfo = pi5 / "proc/meminfo"
+    text = re.sub(r"MemAvailable: .*", f"MemAvailable: {free * 1024} kB", meminfo.read_text())
+    meminfo.write_text(text)
+    assert examine(pi5)["memory"].severity == "ok"
+    keep_bundle(private_home, needed * 2**20)
+    found = examine(pi5)["memory"]
+    assert found.severity == severity
+    assert fix in found.fix
+    assert ("mine Q4_0" in found.found) == (severity != "ok")
 
 
 def test_the_clock_of_a_board_that_woke_up_in_the_past(pi5: Path) -> None:

@@ -1,0 +1,107 @@
+"""The checks of memory, swap and locking of a board; see ``doctor``."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pitool.device import memory
+from pitool.device.doctor import Check, Finding, Patient, Severity
+from pitool.device.here import fresh_boot
+from pitool.device.verdict import Judge
+from pitool.spec.bundles import list_bundles
+from pitool.spec.memory import format_bytes
+from pitool.spec.plan import Verdict, verdict_on
+
+PROGRAMS = (
+    "close programs; sudo systemctl set-default multi-user.target leaves the desktop away after a"
+    " reboot"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Short:
+    """A bundle whose default artifact does not fit here without more ado; sizes in bytes."""
+
+    name: str
+    verdict: Verdict
+    needed: int
+    margin: int
+
+
+def free_memory(patient: Patient) -> Finding | None:
+    """Whether the models that lie here fit beside what is running, by the plan's verdict."""
+    total, available = patient.machine.mem_total, memory.available(patient.root)
+    if not total or available is None:
+        return None
+    free = f"{format_bytes(available)} of {format_bytes(total)} free"
+    worst = max(_short(patient), key=lambda s: s.needed, default=None)
+    if worst is None:
+        return Finding("memory", "ok", free)
+    room = fresh_boot(patient.machine) or total
+    mended = verdict_on(worst.needed, room, worst.margin) is Verdict.FITS
+    no = worst.verdict is Verdict.NO
+    severity: Severity = "warning" if no else "note"
+    return Finding(
+        "memory",
+        severity,
+        f"{free}, {worst.name} needs {format_bytes(worst.needed)}",
+        "pitool refuses to load it" if no else "little is left for the page cache and spikes",
+        PROGRAMS
+        if mended
+        else "take a smaller one: pitool convert with a smaller --ram or --quant",
+    )
+
+
+def _short(patient: Patient) -> Iterator[_Short]:
+    """Yield the default artifacts that do not simply fit."""
+    judge = Judge(patient.root)
+    for bundle in list_bundles()[0]:
+        artifact = bundle.manifest.artifacts[0]
+        found = judge(artifact)
+        if found.needed and found.fit in (Verdict.TIGHT, Verdict.NO):
+            name = f"{bundle.path.name} {artifact.quantisation}"
+            yield _Short(name, found.fit, found.needed, found.margin)
+
+
+def swap(patient: Patient) -> Finding:
+    """A model that swaps takes seconds a token; zram at least spares the card."""
+    total = patient.machine.swap_total or 0
+    names = (patient.text("proc/swaps") or "").splitlines()[1:]
+    devices = [line.split()[0] for line in names if line.split()]
+    if not total:
+        return Finding(
+            "swap",
+            "note",
+            "none",
+            "what does not fit is killed at once",
+            "leave it so for speed; sudo apt install rpi-swap adds compressed memory",
+        )
+    where = ", ".join(devices) or "somewhere"
+    if all("zram" in device for device in devices) and devices:
+        return Finding("swap", "ok", f"{format_bytes(total)} in compressed memory")
+    return Finding(
+        "swap",
+        "note",
+        f"{format_bytes(total)} on {where}",
+        "a model that is swapped out decodes at seconds a token and wears the card",
+        "keep models below what pitool plan allows",
+    )
+
+
+def locked_memory(_patient: Patient) -> Finding:
+    """How much may be kept from swap by the load mode mlock."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY:
+        return Finding("locked memory", "ok", "no limit")
+    return Finding(
+        "locked memory",
+        "note",
+        f"limited to {format_bytes(soft)}",
+        "the load mode mlock cannot hold a model",
+        "add '@users - memlock unlimited' to /etc/security/limits.conf and log in again",
+    )
+
+
+CHECKS: tuple[Check, ...] = (free_memory, swap, locked_memory)
