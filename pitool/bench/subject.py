@@ -11,7 +11,7 @@ from pathlib import Path
 from pitool.bench.run import Workload
 from pitool.device import detect, memory, probe
 from pitool.device.detect import Machine
-from pitool.device.settings import planned_bytes
+from pitool.device.settings import worker_bytes
 from pitool.engine.base import Settings
 from pitool.spec import gguf
 from pitool.spec.bundles import Runnable
@@ -68,7 +68,7 @@ def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
         file=runnable.entry,
         bundle=runnable.name if artifact else None,
         quantisation=runnable.quantisation,
-        planned_memory=planned_bytes(runnable, settings) if planned else None,
+        planned_memory=worker_bytes(runnable, settings) if planned else None,
         peak_memory=memory.peak_rss(pid),
         versions={name: found for name in packages if name and (found := _version(name))},
         board=machine.board_name,

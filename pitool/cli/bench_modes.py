@@ -126,13 +126,13 @@ def _sum_up(points: list[Point], title: str, options: dict[str, Any]) -> Part:
 def cold(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:
     """Start twice, from a cold and a warm page cache."""
     from pitool.bench.cold import TTFT_PROMPTS, starts
-    from pitool.device.settings import planned_bytes
+    from pitool.device.settings import worker_bytes
     from pitool.engine import worker
 
     settings = replace(settings, context=max(TTFT_PROMPTS) + 1)
     files = [runnable.entry] if runnable.entry.is_file() else sorted(runnable.entry.glob("*"))
     known = runnable.artifact is not None or runnable.format == "gguf"
-    planned = planned_bytes(runnable, settings) if known else None
+    planned = worker_bytes(runnable, settings) if known else None
     yield {"planned_memory": planned}
     _talk(options, _title(runnable))
     for name, start in starts(

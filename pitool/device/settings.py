@@ -13,7 +13,8 @@ from pitool.spec import gguf
 from pitool.spec.boards import boards
 from pitool.spec.bundles import Runnable
 from pitool.spec.formats import repacked_types
-from pitool.spec.memory import KV_CACHE, Load, format_bytes, plan_memory
+from pitool.spec.manifest import MemoryLine
+from pitool.spec.memory import CHAT, KV_CACHE, Load, format_bytes, plan_memory
 from pitool.spec.plan import Verdict, verdict_on
 from pitool.spec.shapes import header_shape, header_tensors
 
@@ -79,17 +80,28 @@ def repacks(machine: Machine, runnable: Runnable) -> bool:
 
 def planned_bytes(runnable: Runnable, settings: Settings) -> int:
     """Return what the artifact will hold; of an ONNX folder outside a bundle only its weights."""
+    return sum(line.bytes for line in _planned(runnable, settings))
+
+
+def worker_bytes(runnable: Runnable, settings: Settings) -> int:
+    """Return what of ``planned_bytes`` the worker will hold: all but the chat's own process."""
+    return sum(line.bytes for line in _planned(runnable, settings) if line.name != CHAT)
+
+
+def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
     if runnable.artifact is None:
-        return _loose_bytes(runnable, settings) if runnable.format == "gguf" else runnable.bytes
+        if runnable.format == "gguf":
+            return _planned_by_header(runnable, settings)
+        return (MemoryLine("weights", runnable.bytes),)
     share = settings.context / runnable.artifact.context
-    return sum(
-        round(line.bytes * share) if line.name == KV_CACHE else line.bytes
+    return tuple(
+        replace(line, bytes=round(line.bytes * share)) if line.name == KV_CACHE else line
         for line in runnable.artifact.memory
     )
 
 
-def _loose_bytes(runnable: Runnable, settings: Settings) -> int:
-    """Return what a GGUF without a manifest will hold on this machine, from its header."""
+def _planned_by_header(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
+    """Return the plan of a GGUF without a manifest on this machine."""
     header = gguf.read_header(runnable.entry)
     load = Load(
         settings.context,
@@ -101,7 +113,7 @@ def _loose_bytes(runnable: Runnable, settings: Settings) -> int:
     )
     repacked = repacked_types(detect().features)
     shape, tensors = header_shape(header), header_tensors(header)
-    return plan_memory(shape, tensors, load, repacked=repacked).total
+    return plan_memory(shape, tensors, load, repacked=repacked).lines
 
 
 def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None = None) -> None:

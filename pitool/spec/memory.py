@@ -17,7 +17,7 @@ from pitool.spec.model import ModelShape
 from pitool.spec.quantisation import TypedTensor
 
 MIB = 1024 * 1024
-KV_CACHE = "KV cache"
+KV_CACHE, CHAT = "KV cache", "chat"
 
 # Resident memory measured on x86_64 with Python 3.11: the worker with an empty model, what a token
 # of the vocabulary adds to it, and the chat's own process.
@@ -68,7 +68,7 @@ def plan_memory(
         MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
         MemoryLine("compute buffers", compute_bytes(model, load)),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
-        MemoryLine("chat", CHAT_BYTES),
+        MemoryLine(CHAT, CHAT_BYTES),
     ]
     return MemoryPlan(tuple(line for line in lines if line.bytes))
 

@@ -7,7 +7,7 @@ it repacked are let go. Held against the worker by ``benchmarks.memory``. All si
 from __future__ import annotations
 
 from pitool.spec.manifest import MemoryLine
-from pitool.spec.memory import CHAT_BYTES, KV_CACHE, Load, MemoryPlan, compute_bytes
+from pitool.spec.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, compute_bytes
 from pitool.spec.model import ModelShape
 from pitool.spec.onnx_weights import (
     EMBEDDING,
@@ -71,7 +71,7 @@ def plan_stored(
         MemoryLine(KV_CACHE, caches * _cache_bytes(model, float_bytes, load.context)),
         MemoryLine("compute buffers", compute_bytes(model, load) + ARENA_BYTES),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
-        MemoryLine("chat", CHAT_BYTES),
+        MemoryLine(CHAT, CHAT_BYTES),
     ]
     return MemoryPlan(tuple(line for line in lines if line.bytes))
 

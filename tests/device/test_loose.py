@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pitool.device.detect import detect
-from pitool.device.settings import check_memory, planned_bytes, settings_for
+from pitool.device.settings import check_memory, planned_bytes, settings_for, worker_bytes
 from pitool.errors import DoesNotFit
 from pitool.spec.bundles import find_runnable
 from pitool.spec.gguf import read_header
+from pitool.spec.memory import CHAT_BYTES
 from tests.convert.helpers import convert_folder
 from tests.tiny import write_checkpoint
 
@@ -28,6 +29,7 @@ def test_a_loose_file_is_planned_with_its_cache(tmp_path: Path) -> None:
     size = meta.number("embedding_length") // meta.number("attention.head_count")
     assert long - short >= 2 * 256 * heads * size * 2  # keys and values in half precision
     assert short > loose.bytes
+    assert short - worker_bytes(loose, replace(settings, context=256)) == CHAT_BYTES
     machine = replace(detect(), mem_available=loose.bytes + 1)
     with pytest.raises(DoesNotFit, match="of memory are available"):
         check_memory(loose, settings, machine)
