@@ -16,9 +16,10 @@ from textual.theme import Theme
 
 from pitool.spec.bundles import Runnable
 from pitool.tui import themes
+from pitool.tui.loaded import Load
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
-from pitool.tui.session import Load, Memory, Session
+from pitool.tui.session import Memory, Session
 from pitool.tui.status import Phase, Status
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from pitool.engine.base import Engine, Prompt, Sampling, Timings
 from pitool.errors import Interrupted, PitoolError
 from pitool.spec.bundles import Runnable
 from pitool.spec.memory import format_bytes
-from pitool.tui.session import Load, Memory
+from pitool.tui.loaded import Load
+from pitool.tui.session import Memory
 
 LOOK_SECONDS = 0.2
 """Least time between two notifications while something goes on."""
@@ -39,7 +40,7 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Side:
-    """One artifact and how far its answer is; ``memory``: bytes of its worker, the most seen."""
+    """One artifact and how far its answer is; ``memory``: bytes of its worker after the answer."""
 
     runnable: Runnable
     state: State = State.WAITING

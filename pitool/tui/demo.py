@@ -20,7 +20,7 @@ from pitool.spec.bundles import Bundle, Runnable
 from pitool.spec.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
 from pitool.tui import demo_bench, demo_board
 from pitool.tui.app import PitoolApp
-from pitool.tui.session import Load
+from pitool.tui.loaded import Load
 
 MEMORY = 1_243_000_000
 AVAILABLE, MARGIN = 1_400_000_000, 210_000_000

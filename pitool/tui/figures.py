@@ -15,6 +15,11 @@ def size(count: int | None) -> str:
     return NONE if count is None else format_bytes(count)
 
 
+def counted(number: int, word: str) -> str:
+    """Return ``1 line`` or ``3 lines``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def rate(tokens_per_second: float) -> str:
     """Return ``45.6 t/s``, or a dash for none yet."""
     return f"{tokens_per_second:.1f} t/s" if tokens_per_second > 0 else f"{NONE} t/s"

@@ -8,7 +8,6 @@ the engine does: the work is done in order by a single thread, its outcome is a 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -18,17 +17,14 @@ from dataclasses import replace
 from pitool.engine.base import Engine, Message, Sampling
 from pitool.errors import Interrupted, PitoolError, WorkerDied
 from pitool.spec.bundles import Runnable
-from pitool.spec.files import stamp
 from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
 from pitool.store.prefills import Prefills
 from pitool.tui.answering import Answering
 from pitool.tui.context import dropped_notice, full_notice
+from pitool.tui.errands import Errands
 from pitool.tui.keep import Keep, Nowhere
-from pitool.tui.parking import Parking
+from pitool.tui.loaded import FileChange, Load, Loaded
 from pitool.tui.status import Phase, Status, WhenFull
-
-Load = Callable[[Runnable, Callable[[float], None]], Engine]
-"""Starts an engine, blocking; reports the fraction loaded, from 0 to 1."""
 
 Memory = Callable[[int], int | None]
 """Bytes resident in a process, None where that cannot be read."""
@@ -41,8 +37,6 @@ SCREEN_SHARE = 0.025
 
 log = logging.getLogger(__name__)
 
-
-Job = Callable[[threading.Event], None]
 Use = Callable[[Engine, threading.Event], None]
 """What borrows the engine; the event is set when the user wants it back."""
 
@@ -66,17 +60,11 @@ class Session:
         self.status = Status()
         self.conversation = Conversation(system)
         self.keep = keep or Nowhere()
-        self._start_engine, self._read_memory, self._notify = load, memory, notify
-        self._engine: Engine | None = None
-        self._parking = Parking(prefills)
-        self._stamp: tuple[tuple[str, int, int], ...] = ()
+        self._loaded = Loaded(load, prefills)
+        self._read_memory, self._notify = memory, notify
         self._last_notice, self._frame_seconds = 0.0, FRAME_SECONDS
         self._lock = threading.Lock()
-        self._cancel = threading.Event()
-        self._jobs: queue.SimpleQueue[tuple[Job, threading.Event] | None] = queue.SimpleQueue()
-        # A daemon, so that a load that hangs cannot keep the program from ending.
-        self._thread = threading.Thread(target=self._work, name="session", daemon=True)
-        self._thread.start()
+        self._errands = Errands(lambda error: self._report(self.conversation, error))
 
     # What the user does; called from the thread of the screen.
 
@@ -87,7 +75,7 @@ class Session:
     def load(self, runnable: Runnable) -> None:
         """Replace what is loaded by ``runnable``; a running answer is stopped and kept."""
         self.stop()
-        self._submit(lambda cancel: self._load(runnable, cancel))
+        self._errands.add(lambda cancel: self._load(runnable, cancel))
 
     def ask(self, text: str, instead: Question | None = None) -> bool:
         """Ask a question, loading the model again if need be; False if that cannot be now.
@@ -145,21 +133,21 @@ class Session:
         conversation = self.conversation
         phase = Phase.READING if self.status.info is not None else Phase.LOADING
         self._set(phase=phase, progress=0.0, timings=None, rate_now=0.0)
-        self._submit(lambda cancel: self._answer(conversation, answer, cancel))
+        self._errands.add(lambda cancel: self._answer(conversation, answer, cancel))
 
     def stop(self) -> None:
         """End the running load or answer; what was answered so far stays."""
         if not self.status.busy:
             return
-        self._cancel.set()
-        if (engine := self._engine) is not None:
+        self._errands.cancel()
+        if (engine := self._loaded.engine) is not None:
             with suppress(PitoolError):  # one that is dead has nothing to end
                 engine.cancel()
 
     def unload(self) -> None:
         """End the worker, which gives its memory back."""
         self.stop()
-        self._submit(lambda _: self._drop())
+        self._errands.add(lambda _: self._drop())
 
     def new(self) -> None:
         """Begin an empty conversation with the same system prompt and sampling."""
@@ -171,7 +159,7 @@ class Session:
         self.stop()
         self.conversation = conversation
         self._notify()
-        self._submit(
+        self._errands.add(
             lambda _: self._set(timings=None, rate_now=0.0, dropped=conversation.turns_dropped)
         )
 
@@ -215,7 +203,7 @@ class Session:
         if not self._free:
             return False
         self._set(phase=Phase.MEASURING)
-        self._submit(lambda cancel: self._lend(use, cancel))
+        self._errands.add(lambda cancel: self._lend(use, cancel))
         return True
 
     def step_aside(self, work: Callable[[threading.Event], None]) -> bool:
@@ -233,7 +221,7 @@ class Session:
             work(cancel)
             self._set(phase=Phase.UNLOADED)
 
-        self._submit(job)
+        self._errands.add(job)
         return True
 
     def for_comparison(self, prompt: str) -> tuple[list[Message], Sampling]:
@@ -244,27 +232,14 @@ class Session:
     def afterwards(self, work: Callable[[], None]) -> None:
         """Stop what runs and do something after it, in the session's thread."""
         self.stop()
-        self._submit(lambda _: work())
+        self._errands.add(lambda _: work())
 
     def close(self, seconds: float = 5.0) -> None:
         """End the worker and the thread; gives up waiting after ``seconds``."""
         self.unload()
-        self._jobs.put(None)
-        self._thread.join(seconds)
+        self._errands.close(seconds)
 
     # What the thread does.
-
-    def _submit(self, job: Job) -> None:
-        self._cancel = threading.Event()
-        self._jobs.put((job, self._cancel))
-
-    def _work(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            job, cancel = item
-            try:
-                job(cancel)
-            except Exception as error:  # a fault of ours must not end the chat
-                self._report(self.conversation, error)
 
     def _report(self, conversation: Conversation, error: Exception) -> None:
         """Put an error into the conversation, and let go of an engine that is dead."""
@@ -278,7 +253,7 @@ class Session:
             log.exception("fault in the session", exc_info=error)
             notice = Notice(f"a fault in pitool: {error!r}", "ask again, and report it if it stays")
         self._say(conversation, notice)
-        self._set(phase=Phase.UNLOADED if self._engine is None else Phase.READY)
+        self._set(phase=Phase.UNLOADED if self._loaded.engine is None else Phase.READY)
 
     def _say(self, conversation: Conversation, notice: Notice) -> None:
         kept = any(isinstance(row, Question) for row in conversation.rows)
@@ -289,14 +264,7 @@ class Session:
 
     def _drop(self, *, dead: bool = False) -> None:
         """End the engine; what it has read is saved first, unless it is dead."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            with suppress(PitoolError):
-                if not dead:
-                    self._parking.save(engine, self._chosen())
-            with suppress(PitoolError):
-                engine.close()
-        self._parking.forget()
+        self._loaded.drop(dead=dead)
         self._set(phase=Phase.UNLOADED, info=None, memory=None, timings=None, rate_now=0.0)
 
     def _load(self, runnable: Runnable, cancel: threading.Event) -> None:
@@ -316,15 +284,21 @@ class Session:
 
         self._set(phase=Phase.LOADING, progress=0.0)
         try:
-            engine = self._start_engine(runnable, progress)
+            engine = self._loaded.start(runnable, progress)
         except PitoolError:
             self._set(phase=Phase.UNLOADED, progress=0.0)
             raise
-        self._engine, self._stamp = engine, stamp(runnable.entry)
+        from pitool.device.settings import worker_bytes  # the first screen does not wait for it
+
         if cancel.is_set():
             self._drop()
             raise Interrupted("the load was stopped")
-        self._set(info=engine.info, progress=1.0, memory=self._read_memory(engine.pid))
+        self._set(
+            info=engine.info,
+            progress=1.0,
+            memory=self._read_memory(engine.pid),
+            planned=worker_bytes(runnable, engine.info.settings) if runnable.artifact else None,
+        )
         return engine
 
     def _answer(self, conversation: Conversation, answer: Answer, cancel: threading.Event) -> None:
@@ -347,9 +321,9 @@ class Session:
     ) -> None:
         """Stream the answer; a worker that died before the question is quietly started again."""
         self._look_at_file(conversation)
-        if self._engine is not None:
+        if (loaded := self._loaded.engine) is not None:
             try:
-                self._stream(self._engine, conversation, answer, cancel)
+                self._stream(loaded, conversation, answer, cancel)
             except WorkerDied:
                 if answer.timings is not None:
                     raise
@@ -361,40 +335,36 @@ class Session:
 
     def _look_at_file(self, conversation: Conversation) -> None:
         """Let go of a model whose file is another one since it was loaded."""
-        if self._engine is None or (now := stamp(self._chosen().entry)) == self._stamp:
-            return
         what = f"the file of {self._chosen().name}"
-        if now:
-            self._say(conversation, Notice(f"{what} changed on disk", "it is loaded again"))
-            self._drop(dead=True)  # what it has read is not of the new file
-        else:
-            self._say(
-                conversation, Notice(f"{what} is gone", "the loaded one goes on until /unload")
-            )
-            self._stamp = now
+        match self._loaded.file_change():
+            case FileChange.CHANGED:
+                self._say(conversation, Notice(f"{what} changed on disk", "it is loaded again"))
+                self._drop(dead=True)  # what it has read is not of the new file
+            case FileChange.GONE:
+                notice = Notice(f"{what} is gone", "the loaded one goes on until /unload")
+                self._say(conversation, notice)
 
     def _stream(
         self, engine: Engine, conversation: Conversation, answer: Answer, cancel: threading.Event
     ) -> None:
         self._set(phase=Phase.READING)
         answering = Answering(engine, conversation, answer, self._read_memory)
-        restored = self._parking.restore(engine, self._chosen(), conversation)
+        restored = self._loaded.restore(engine, conversation)
         for change in answering.run(cancel, restored, drop=self.status.when_full == "drop"):
             self._set(often=change.often, **change.values)
             if change.dropped:
                 self._say(conversation, dropped_notice(change.dropped))
                 self._set(dropped=conversation.turns_dropped)
             self.keep.put(conversation, answer)
-        self._parking.entered(conversation, answer.timings.context_used if answer.timings else 0)
+        self._loaded.entered(conversation, answer.timings.context_used if answer.timings else 0)
 
     def _lend(self, use: Use, cancel: threading.Event) -> None:
         with suppress(Interrupted):
-            engine = self._engine or self._start(self._chosen(), cancel)
-            self._parking.save(engine, self._chosen())
-            self._parking.forget()
+            engine = self._loaded.engine or self._start(self._chosen(), cancel)
+            self._loaded.lend(engine)
             self._set(phase=Phase.MEASURING)
             use(engine, cancel)
-        self._set(phase=Phase.UNLOADED if self._engine is None else Phase.READY)
+        self._set(phase=Phase.UNLOADED if self._loaded.engine is None else Phase.READY)
 
     def _chosen(self) -> Runnable:
         runnable = self.status.runnable

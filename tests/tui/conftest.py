@@ -9,7 +9,8 @@ import pytest
 
 from pitool.spec.bundles import Runnable, choose
 from pitool.tui import demo
-from pitool.tui.session import Load, Session
+from pitool.tui.loaded import Load
+from pitool.tui.session import Session
 
 
 @pytest.fixture(autouse=True)

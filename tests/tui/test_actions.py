@@ -318,7 +318,7 @@ async def test_stats_and_help(runnable: Runnable, tmp_path: Path) -> None:
         await c.ask("Hi")
         await c.send("/stats")
         await c.sees("the oldest turns are left out")
-        assert "of 1.27 GB planned" in shown(c.app)
+        assert "of 1.21 GB planned" in shown(c.app)
         await c.pilot.press("escape")
         await c.pilot.press("f1")
         await c.sees("/save [FILE]")
@@ -381,3 +381,19 @@ async def test_a_long_conversation_shows_its_end_and_the_rest_on_the_way_up(
             if "ask 0\n" in shown(c.app):
                 break
         assert len(c.app.screen.query("QuestionRow")) == 100
+
+
+async def test_the_footer_shows_whole_keys_and_the_most_needed(
+    runnable: Runnable, tmp_path: Path
+) -> None:
+    async with chat(runnable, Tracked(), tmp_path, (80, 24)) as c:
+        await c.ask("Hi")
+        await c.sees("f4 Edit")
+        await until(lambda: "Device" not in shown(c.app))
+        line = shown(c.app).splitlines()[-1]
+        assert all(word in line for word in ("Help", "Models", "Chats", "New", "Copy", "Quit"))
+        await c.pilot.resize_terminal(120, 40)
+        await c.sees("f8 Device")
+        assert "f5 Bench" in shown(c.app)
+        await c.pilot.resize_terminal(80, 24)
+        await until(lambda: "Device" not in shown(c.app))

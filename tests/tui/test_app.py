@@ -11,10 +11,10 @@ from pitool.errors import BadInput, DoesNotFit
 from pitool.spec.bundles import Runnable
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
+from pitool.tui.loaded import Load
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.models import ModelsScreen, ModelTable
-from pitool.tui.session import Load
 from pitool.tui.status import Phase
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.prompt import Prompt

@@ -12,9 +12,9 @@ from pitool.spec.bundles import Runnable
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import Database
 from pitool.tui.app import PitoolApp
+from pitool.tui.loaded import Load
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
-from pitool.tui.session import Load
 from pitool.tui.status import Phase
 
 from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until

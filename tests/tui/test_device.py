@@ -206,7 +206,7 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         board.points.clear()  # so that the last look is a new one
         await app._sense()
         await pilot.press("l")
-        await until(lambda: "1 samples are in" in shown(app))
+        await until(lambda: "has 1 line" in shown(app))
         assert "logging to" not in shown(app)
         assert len((tmp_path / "a.csv").read_text().splitlines()) == 2
         await pilot.press("l")

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Select, Static
+from textual.widgets import DataTable, Select, Static
 
 from pitool.bench.formats import Row, rate, test_name
 from pitool.bench.printers import marks
@@ -26,6 +26,7 @@ from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from pitool.tui.session import Session
@@ -83,7 +84,7 @@ class BenchScreen(Screen[None]):
         yield Static(id="state")
         yield DataTable[Text](cursor_type="row", id="rows")
         yield Static(id="said")
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show what was measured before."""

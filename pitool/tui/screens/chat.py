@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, TextArea
+from textual.widgets import TextArea
 
 from pitool.errors import PitoolError
 from pitool.spec.memory import format_bytes
@@ -23,6 +23,7 @@ from pitool.tui.status import Phase
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.stats import StatsLine
@@ -30,6 +31,9 @@ from pitool.tui.widgets.stats import StatsLine
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample
     from pitool.tui.app import PitoolApp
+
+LEAST = ("device", "bench", "unload", "edit", "continue")
+"""Actions whose keys a narrow terminal does not show, the first to go first."""
 
 
 class ChatScreen(Screen[None]):
@@ -72,7 +76,7 @@ class ChatScreen(Screen[None]):
         yield CompletionList()
         yield Prompt()
         yield StatsLine()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys(*LEAST)
 
     async def on_mount(self) -> None:
         """Show what there is already."""

@@ -206,6 +206,7 @@ class CompareScreen(Screen[None]):
         for select in self.query(Select):
             if select.expanded:
                 select.expanded = False
+                select.focus()
                 return
         if self._session.status.busy:
             self._stop()

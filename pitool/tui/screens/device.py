@@ -14,13 +14,15 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Resize
 from textual.screen import Screen
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 
 from pitool.errors import PitoolError
+from pitool.tui.figures import counted
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.dialogs import AskText
 from pitool.tui.widgets.charts import SERIES, Charts
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from pitool.device.doctor import Finding
@@ -77,7 +79,7 @@ class DeviceScreen(Screen[None]):
         yield Static(id="span")
         yield Static(id="title")
         yield Findings()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show what there is, and have the doctor look where nobody asked before."""
@@ -111,7 +113,7 @@ class DeviceScreen(Screen[None]):
         header.sense(points[-1].sample if points else None)
         self.query_one(Charts).show(points)
         log = self._board.log
-        words = f" · logging to {log.path}, {log.lines} lines" if log else ""
+        words = f" · logging to {log.path}, {counted(log.lines, 'line')}" if log else ""
         self.query_one("#span", Static).update(Content(_span(points) + words))
 
     def _show_findings(self) -> None:
@@ -161,7 +163,7 @@ class DeviceScreen(Screen[None]):
     def action_log(self) -> None:
         """End the log that runs, or ask where to write one."""
         if (log := self._board.stop_log()) is not None:
-            self.notify(f"{log.lines} samples are in {log.path}", markup=False)
+            self.notify(f"{log.path} has {counted(log.lines, 'line')}", markup=False)
             self._show_samples()
             return
 

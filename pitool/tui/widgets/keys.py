@@ -1,0 +1,37 @@
+"""The footer of the keys: where the line is too short, those that are needed least are left out."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.widget import Widget
+from textual.widgets import Footer
+from textual.widgets._footer import FooterKey
+
+
+class Keys(Footer):
+    """Shows the keys of the screen; ``least`` names actions, the first of which goes first."""
+
+    def __init__(self, *least: str) -> None:
+        super().__init__(show_command_palette=False, compact=True)
+        self._least = least
+
+    def compose(self) -> ComposeResult:
+        """Give the keys that the width has room for; help and palette have them all."""
+        shown: list[Widget] = list(super().compose())
+        for action in self._least:
+            if sum(map(_width, shown)) <= self.app.size.width:
+                break
+            shown = [k for k in shown if not (isinstance(k, FooterKey) and k.action == action)]
+        yield from shown
+
+    def on_resize(self, _: events.Resize) -> None:
+        """Choose again for the new width."""
+        self.call_after_refresh(self.recompose)
+
+
+def _width(key: Widget) -> int:
+    """Return the cells that a key takes: its name, its word, the spaces after both."""
+    assert isinstance(key, FooterKey)
+    return cell_len(key.key_display) + cell_len(key.description) + 2
