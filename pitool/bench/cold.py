@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.bench.page_cache import cached_share, evict
 from pitool.bench.run import random_tokens
 from pitool.device import memory
 from pitool.engine.base import Engine, Sampling
 
 TTFT_PROMPTS = (128, 512, 2048)
-PROBES = 256
-PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,40 +62,3 @@ def _ttft(engine: Engine, count: int) -> float:
     *_, last = engine.stream(ids, Sampling(temperature=0.0, max_tokens=1))
     # An answer that ends at once has no first token of text, only the end of the prefill.
     return last.timings.ttft_seconds or last.timings.prefill_seconds
-
-
-def evict(path: Path) -> None:
-    """Ask the kernel to forget a file's pages; it may refuse where the file is in use."""
-    if not hasattr(os, "posix_fadvise"):
-        return  # macOS; cached_share says what became of it
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def cached_share(paths: Sequence[Path]) -> float | None:
-    """Return the share of files in the page cache, by probes that never wait for the disk.
-
-    ``preadv2(2)`` with RWF_NOWAIT; None where the system or file system does not know it.
-    """
-    if not hasattr(os, "RWF_NOWAIT"):
-        return None
-    here = 0
-    total = 0
-    for path in paths:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            for offset in range(0, max(size, 1), max(PAGE, size // PROBES)):
-                present = _present(file.fileno(), offset)
-                if present is None:
-                    return None
-                here += present
-                total += 1
-    return here / total if total else None
-
-
-def _present(descriptor: int, offset: int) -> bool | None:
-    try:
-        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) >= 0
-    except OSError as error:
-        return False if error.errno == errno.EAGAIN else None
