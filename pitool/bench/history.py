@@ -1,4 +1,4 @@
-"""Every test that was ever measured here, in one SQLite file; and files that bench wrote.
+"""All that was ever measured here, in one SQLite file; and files that bench wrote.
 
 A row is kept as the JSON values of ``formats.row``, with what is searched for in columns.
 """
@@ -10,16 +10,18 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from pitool.bench import formats
 from pitool.bench.formats import Row, test_name
+from pitool.bench.modes import Document
 from pitool.bench.printers import Printer
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
 from pitool.errors import BadInput, PitoolError
 from pitool.spec.bundles import home
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "bench.sqlite"
 # What the view `results` shows of a row, for people with sqlite3.
 SHOWN = (
@@ -63,6 +65,11 @@ class History:
                 "CREATE VIEW IF NOT EXISTS results AS SELECT run, test_time, bundle, quantisation,"  # noqa: S608 - constants
                 f" test, avg_ts, {named} FROM bench"
             )
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS mode (id INTEGER PRIMARY KEY, run TEXT NOT NULL,"
+                " kind TEXT NOT NULL, test_time TEXT NOT NULL, bundle TEXT,"
+                " quantisation TEXT NOT NULL, document TEXT NOT NULL)"
+            )
             self._database.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _unusable(self, error: Exception) -> PitoolError:
@@ -70,7 +77,9 @@ class History:
 
     def add(self, row: Row, run: str) -> None:
         """Keep a row of ``formats.row``; ``run`` groups what one command measured."""
-        values = (
+        self._insert(
+            "INSERT INTO bench (run, test_time, bundle, quantisation, test, avg_ts, row)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             run,
             row["test_time"],
             row["bundle"],
@@ -79,20 +88,38 @@ class History:
             row["avg_ts"],
             json.dumps(row, ensure_ascii=False),
         )
+
+    def keep(self, document: Document, run: str) -> None:
+        """Keep a document of ``modes``."""
+        self._insert(
+            "INSERT INTO mode (run, kind, test_time, bundle, quantisation, document)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            run,
+            document["kind"],
+            document["test_time"],
+            document["bundle"],
+            document["quantisation"],
+            json.dumps(document, ensure_ascii=False),
+        )
+
+    def _insert(self, statement: str, *values: object) -> None:
         try:
             with self._database:
-                self._database.execute(
-                    "INSERT INTO bench (run, test_time, bundle, quantisation, test, avg_ts, row)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    values,
-                )
+                self._database.execute(statement, values)
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
     def rows(self, run: str | None = None, bundle: str | None = None) -> list[Row]:
         """Return the rows, oldest first, each with its ``run``; of one run or bundle if named."""
-        query = "SELECT run, row FROM bench"
-        wanted = {"run": run, "bundle": bundle}
+        return self._found("SELECT run, row FROM bench", run=run, bundle=bundle)
+
+    def documents(
+        self, kind: str | None = None, run: str | None = None, bundle: str | None = None
+    ) -> list[Document]:
+        """Return the documents in the same way, of one kind if named."""
+        return self._found("SELECT run, document FROM mode", kind=kind, run=run, bundle=bundle)
+
+    def _found(self, query: str, **wanted: str | None) -> list[dict[str, Any]]:
         parts = [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
         if parts:
             query += f" WHERE {' AND '.join(parts)}"

@@ -159,15 +159,19 @@ class Csv(_Named):
 
 
 class Sql(_Named):
-    """Statements that make and fill llama-bench's table, for sqlite3."""
+    """Statements that make and fill a table, llama-bench's if no other is named, for sqlite3."""
+
+    def __init__(self, write: Write, _varied: Collection[str] = (), table: str = SQL_TABLE) -> None:
+        super().__init__(write)
+        self._table = table
 
     def _begin(self, values: Row) -> None:
         columns = ",\n".join(f"  {name} {_sql_type(name, v)}" for name, v in values.items())
-        self._write(f"CREATE TABLE IF NOT EXISTS {SQL_TABLE} (\n{columns}\n);\n")
+        self._write(f"CREATE TABLE IF NOT EXISTS {self._table} (\n{columns}\n);\n")
 
     def _line(self, values: list[Any]) -> None:
         listed = ", ".join(map(_sql_value, values))
-        self._write(f"INSERT INTO {SQL_TABLE} ({', '.join(self._names)}) VALUES ({listed});")  # noqa: S608 - quoted
+        self._write(f"INSERT INTO {self._table} ({', '.join(self._names)}) VALUES ({listed});")  # noqa: S608 - quoted
 
 
 PRINTERS: dict[str, Callable[[Write, Collection[str]], Printer]] = {

@@ -23,7 +23,7 @@ HEAD, EMBEDDING = "output.weight", "token_embd.weight"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """``planned_memory`` and ``peak_memory`` in bytes, None is unknown.
+    """``planned_memory`` and ``peak_memory`` of the worker in bytes, None is unknown.
 
     ``bundle``: its name, None for a loose file; ``versions``: by package name; ``board``: what
     the machine calls itself; ``firmware``: the bootloader's date; ``sha256``: of the artifact's
@@ -56,8 +56,8 @@ class Subject:
         return self.speed.decode if workload.generate else self.speed.prefill
 
 
-def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
-    """Return what runs with ``settings`` in process ``pid``; a loose ONNX folder has no plan."""
+def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Subject:
+    """Return what runs with ``settings``, in process ``pid``; a loose ONNX folder has no plan."""
     artifact = runnable.artifact
     planned = artifact is not None or runnable.format == "gguf"
     machine = detect.detect()
@@ -69,7 +69,7 @@ def describe(runnable: Runnable, settings: Settings, pid: int) -> Subject:
         bundle=runnable.name if artifact else None,
         quantisation=runnable.quantisation,
         planned_memory=worker_bytes(runnable, settings) if planned else None,
-        peak_memory=memory.peak_rss(pid),
+        peak_memory=None if pid is None else memory.peak_rss(pid),
         versions={name: found for name in packages if name and (found := _version(name))},
         board=machine.board_name,
         cpu=detect.cpu_name(),

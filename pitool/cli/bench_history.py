@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from pitool.bench.comparison import Comparison
     from pitool.bench.formats import Row
+    from pitool.bench.modes import Document
+    from pitool.bench.printers import Printer
 
 
 @click.command("compare")
@@ -67,51 +70,97 @@ def _show_comparison(found: Comparison) -> None:
 
 OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 PLOT_WIDTH, PLOT_HEIGHT = 60, 6
+TESTS = "tests"
+KINDS = (TESTS, "sustained", "cold", "energy")
 
 
 @click.command("history")
 @click.option("--bundle", metavar="NAME", help="Only this bundle.")
 @click.option("--run", "name", metavar="RUN", help="Only this run, by its name in the list.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this; an export is of one kind.")
 @click.option("--plot", is_flag=True, help="Draw the rate of each test over its runs.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
-def history(bundle: str | None, name: str | None, plot: bool, output: str, as_json: bool) -> None:
+def history(
+    bundle: str | None, name: str | None, kind: str | None, plot: bool, output: str, as_json: bool
+) -> None:
     """List what was measured on this machine, oldest first, or export it.
+
+    Exported are the tests, or what --kind names: --sustained, --cold and --energy runs are kept
+    as well.
 
     \b
     Example:
       pitool bench history --plot
+      pitool bench history --kind sustained --plot
       pitool bench history -o csv > history.csv
       pitool bench history -o sql | sqlite3 history.sqlite
     """
     from pitool.bench.history import open_history
-    from pitool.bench.printers import PRINTERS
 
-    with closing(open_history()) as kept:
-        rows = kept.rows(run=name, bundle=bundle)
     output = "json" if as_json else output
-    if not rows and output != "json":
-        click.echo("nothing was measured yet: pitool bench", err=True)
+    exported = output != "table"
+    with closing(open_history()) as kept:
+        tests = kept.rows(run=name, bundle=bundle) if kind in (None, TESTS) else []
+        others: list[Document] = []
+        if kind != TESTS and not (exported and kind is None):
+            others = kept.documents(kind=kind, run=name, bundle=bundle)
+    if not (tests or others) and output != "json":
+        click.echo("nothing of that was measured yet: pitool bench", err=True)
+    elif exported:
+        _export(tests if kind in (None, TESTS) else others, output, kind)
     elif plot:
-        _plot(rows)
-    elif output == "table":
-        _list(rows)
+        _plot(tests)
+        _curves(others)
+    else:
+        _list(tests)
+        _list_modes(others)
+
+
+def _export(found: Sequence[Row], output: str, kind: str | None) -> None:
+    from pitool.bench.printers import PRINTERS, Sql
+    from pitool.errors import UsageError
+
+    tests = kind in (None, TESTS)
+    if output == "md" and not tests:
+        raise UsageError("Markdown is for tests only", "take -o json, jsonl, csv or sql")
+    if output == "sql" and not tests:
+        printer: Printer = Sql(click.echo, (), f"pitool_{kind}")
     else:
         printer = PRINTERS[output](click.echo, ())
-        for row in rows:
-            printer.add(row)
-        printer.end()
+    for row in found:
+        printer.add(row)
+    printer.end()
 
 
 def _list(rows: Sequence[Row]) -> None:
     from pitool.bench.formats import artifact_name, rate, test_name
 
-    click.echo(f"{'run':<15}  {'artifact':<22}  {'test':<14}  {'thr':>3}  {'t/s':>17}")
+    if rows:
+        click.echo(f"{'run':<15}  {'artifact':<22}  {'test':<14}  {'thr':>3}  {'t/s':>17}")
     for row in rows:
         click.echo(
             f"{row['run']:<15}  {artifact_name(row):<22}  {test_name(row):<14}"
             f"  {row['n_threads']:>3}  {rate(row):>17}"
         )
+
+
+def _list_modes(documents: Sequence[Document]) -> None:
+    from pitool.bench import modes
+
+    for found in documents:
+        click.echo(f"{found['run']:<15}  {modes.name(found)}  {found['kind']}")
+        for line in textwrap.wrap(modes.words(found), 61):
+            click.echo(f"{'':<15}  {line}")
+
+
+def _curves(documents: Sequence[Document]) -> None:
+    from pitool.bench import modes
+
+    for found in documents:
+        if lines := modes.curve(found):
+            click.echo(f"{modes.name(found)}  {found['run']}  {modes.words(found)}")
+            click.echo("\n".join([*lines, ""]))
 
 
 def _plot(rows: Sequence[Row]) -> None:

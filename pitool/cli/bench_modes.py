@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,22 +49,31 @@ def chosen(options: dict[str, Any], output: str) -> Mode | None:
 
 def run(mode: Mode, subjects: list[Runnable], options: dict[str, Any]) -> None:
     """Measure each artifact and print what the mode has to say, or one JSON document."""
+    from pitool.bench import modes
+    from pitool.bench.history import open_history
     from pitool.device.settings import check_memory, settings_for
     from pitool.errors import Interrupted
 
-    documents: list[dict[str, Any]] = []
+    documents: list[Part] = []
     options["quiet"] = options["as_json"] or options["output"] == "json"
+    name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     try:
-        for runnable in subjects:
-            settings = settings_for(runnable, CONTEXT)
-            if not options["force"]:
-                check_memory(runnable, settings)
-            named = {"bundle": runnable.name, "quantisation": runnable.quantisation}
-            documents.append(named)
-            for part in mode(runnable, settings, options):
-                named |= part
+        with closing(open_history()) as kept:
+            for runnable in subjects:
+                settings = settings_for(runnable, CONTEXT)
+                if not options["force"]:
+                    check_memory(runnable, settings)
+                document = modes.begun(mode.__name__, runnable, settings)
+                try:
+                    for part in mode(runnable, settings, options):
+                        document |= part
+                finally:
+                    if modes.measured(document):
+                        documents.append(document)
+                        kept.keep(document, name)
     except KeyboardInterrupt:
-        raise Interrupted("stopped early", "what was measured is above") from None
+        left = "what was measured is above and in the history" if documents else "run it again"
+        raise Interrupted("stopped early", left) from None
     finally:
         if options["quiet"]:
             click.echo(json.dumps(documents, indent=2))
@@ -105,22 +116,16 @@ def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -
 
 def _sum_up(points: list[Point], title: str, options: dict[str, Any]) -> Part:
     """Draw and say what the points are."""
-    from pitool.bench.plot import chart
+    from pitool.bench import modes
     from pitool.bench.sustained import summarise
 
     summary = summarise(points)
-    _talk(options, f"{title}, decode tokens/s over {points[-1].seconds:.0f} s:")
-    for line in chart([(p.seconds, p.rate) for p in points]):
-        _talk(options, line)
-    hot = f", hottest {summary.hottest:.0f} °C" if summary.hottest is not None else ""
-    flags = f", {', '.join(summary.throttled)}" if summary.throttled else ""
-    _talk(
-        options,
-        f"first {summary.first:.2f} t/s, last {summary.last:.2f} t/s"
-        f" ({summary.kept:.0%}), mean {summary.overall:.2f} t/s{hot}{flags}",
-    )
     shown = [{**asdict(p), "rate": p.rate} for p in points]
-    return {**asdict(summary), "kept": summary.kept, "points": shown}
+    part = {**asdict(summary), "kept": summary.kept, "points": shown}
+    _talk(options, f"{title}, decode tokens/s over time:")
+    for line in [*modes.curve(part), modes.words({"kind": "sustained", **part})]:
+        _talk(options, line)
+    return part
 
 
 def cold(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:

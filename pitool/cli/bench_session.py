@@ -62,8 +62,9 @@ class Session:
                     failures.append(error)
                     self._status.say(f"{_title(runnable)}: {error.sentence}")
         except KeyboardInterrupt:
+            kept = "what is above is in the history" if self._printer.rows else "run it again"
             raise Interrupted(
-                f"stopped after {self._done} of {self._planned} tests", "run it again"
+                f"stopped after {self._done} of {self._planned} tests", kept
             ) from None
         finally:
             self._end()

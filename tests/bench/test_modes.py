@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import mmap
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from pitool import __version__
 from pitool.bench import cold, energy, page_cache, sustained
 from pitool.cli.main import cli
 from pitool.device import power
@@ -18,7 +21,7 @@ from pitool.device.activity import Look
 from pitool.device.power import Meter
 from pitool.device.sensors import Reading, Throttled
 from pitool.engine.scripted import Scripted
-from pitool.errors import BadInput, MissingPart, PitoolError, UsageError
+from pitool.errors import BadInput, Interrupted, MissingPart, PitoolError, UsageError
 
 # Some rails as a Raspberry Pi 5 prints them; EXT5V and BATT have no current.
 PMIC = """\
@@ -138,6 +141,59 @@ def test_the_sustained_command_draws_and_sums_up(bundle: Callable[..., Path]) ->
     assert done.exception is None
     assert "█" in done.stdout
     assert "(100%)" in done.stdout
+
+
+def test_what_is_measured_besides_tests_is_in_the_history(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = partial(energy.measure_energy, idle_seconds=0.0, decode_seconds=0.0, interval=0.01)
+    monkeypatch.setattr(energy, "measure_energy", short)
+    folder = bundle(decode_rate=8.0, prefill_rate=1024.0)
+    bench("--sustained", "0.01s", folder)
+    bench("--cold", folder)
+    bench("--power-meter", "echo 4", folder)
+    listed = bench("history").stdout
+    assert "mean 8.00 t/s" in listed
+    assert "cold ready in" in listed
+    assert "4.00 W at 8.00 t/s, 0.5 J per token" in listed
+    assert "█" in bench("history", "--kind", "sustained", "--plot").stdout
+    (kept,) = json.loads(bench("history", "--kind", "cold", "--json").stdout)
+    assert kept["warm"]["ttft_seconds"]["512"] == 0.5
+    assert kept["bundle"] == "toy"
+    database = sqlite3.connect(":memory:")
+    database.executescript(bench("history", "--kind", "energy", "-o", "sql").stdout)
+    asked = "SELECT bundle, idle_watts, joules_per_token, pitool_version FROM pitool_energy"
+    assert database.execute(asked).fetchall() == [("toy", 4.0, 0.5, __version__)]
+    assert json.loads(bench("history", "--json").stdout) == []  # tests alone, for other tools
+    done = bench("history", "--kind", "energy", "-o", "md")
+    assert isinstance(done.exception, UsageError)
+
+
+def test_a_history_of_before_is_taken_over(bundle: Callable[..., Path], home: Path) -> None:
+    bench("-n", "0", "-r", "1", bundle())
+    database = sqlite3.connect(home / "bench.sqlite")
+    database.executescript("DROP TABLE mode; PRAGMA user_version = 1;")
+    database.close()
+    bench("--sustained", "0.01s", bundle("other"))
+    assert len(json.loads(bench("history", "--json").stdout)) == 1
+    assert "mean" in bench("history", "--kind", "sustained").stdout
+
+
+def test_an_interruption_keeps_what_is_measured(
+    bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: object) -> Iterator[sustained.Point]:
+        points = real(*given)  # type: ignore[arg-type]
+        yield next(points)
+        raise KeyboardInterrupt
+
+    real = sustained.sustain
+    monkeypatch.setattr(sustained, "sustain", stopped)
+    done = bench("--sustained", "1h", bundle(decode_rate=8.0))
+    assert isinstance(done.exception, Interrupted)
+    assert "in the history" in done.exception.sentence
+    assert "mean 8.00 t/s" in done.stdout
+    assert "mean 8.00 t/s" in bench("history").stdout
 
 
 def test_a_file_is_put_out_of_the_page_cache_and_comes_back(tmp_path: Path) -> None:
