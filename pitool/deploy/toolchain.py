@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ for word do
     esac
     set -- "$@" "$word"
 done
-exec "{python}" -m ziglang {tool} {target} "$@"
+exec "{zig}" {tool} {target} "$@"
 """
 
 CMAKE = """set(CMAKE_SYSTEM_NAME Linux)
@@ -86,15 +85,18 @@ def _gcc() -> Toolchain | None:
 
 
 def _zig() -> Toolchain | None:
-    if importlib.util.find_spec("ziglang") is None:
+    package = importlib.util.find_spec("ziglang")
+    if package is None or package.origin is None:
         return None
+    # The program itself: where pip builds, Python does not find the package.
+    zig = Path(package.origin).with_name("zig")
 
     def write(folder: Path) -> Path:
         paths = {}
         for tool, flags in (("cc", True), ("c++", True), ("ar", False), ("ranlib", False)):
             path = folder / f"zig-{tool}"
             target = f"-target {ZIG_TARGET}" if flags else ""
-            path.write_text(ZIG_WRAPPER.format(python=sys.executable, tool=tool, target=target))
+            path.write_text(ZIG_WRAPPER.format(zig=zig, tool=tool, target=target))
             path.chmod(0o755)
             paths[tool] = path
         text = CMAKE.format(cc=paths["cc"], cxx=paths["c++"])
@@ -103,7 +105,7 @@ def _zig() -> Toolchain | None:
         toolchain.write_text(text + extra)
         return toolchain
 
-    return Toolchain("zig", _first_line([sys.executable, "-m", "ziglang", "version"]), write)
+    return Toolchain("zig", _first_line([str(zig), "version"]), write)
 
 
 def _first_line(command: list[str]) -> str:
