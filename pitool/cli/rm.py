@@ -17,15 +17,13 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
     Example:
       pitool rm sample-1gb
     """
-    from pitool.errors import UsageError
-    from pitool.spec.bundles import delete, open_bundle
+    from pitool.spec.bundles import check_deletable, delete, open_bundle
     from pitool.spec.memory import format_bytes
 
     # All are looked up first: a typing error in the last must not cost the first.
     found = [open_bundle(path) for path in bundles]
     for bundle in found:
-        if bundle.path.is_symlink():
-            raise UsageError(f"{bundle.path} is a link", "name the folder itself")
+        check_deletable(bundle)
     for bundle in found:
         size = format_bytes(sum(artifact.bytes for artifact in bundle.manifest.artifacts))
         if yes or click.confirm(f"delete {bundle.path} ({size})?", err=True):

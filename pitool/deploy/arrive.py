@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pitool.deploy import archive
 from pitool.errors import BadInput, MissingPart, PitoolError
-from pitool.spec.bundles import home
+from pitool.spec.bundles import RELEASES, STORE, home
 
 KEEP = 2
 DONE = ".complete"
@@ -33,7 +33,7 @@ def install(folder: Path, keep: int = KEEP) -> str:
     contents = archive.read_folder(folder)
     top = home()
     before = _current(top)
-    release = top / "releases" / contents.id
+    release = top / RELEASES / contents.id
     staging = release.with_name(f".{contents.id}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     (staging / "bundles").mkdir(parents=True)
@@ -77,7 +77,7 @@ def uninstall(*, models: bool = False) -> None:
             # A bundle that stays needs no release to lead to it.
             _link(link, link.resolve())
     (top / "current").unlink(missing_ok=True)
-    for name in ("releases", "runtimes", *(["store"] if models else [])):
+    for name in (RELEASES, "runtimes", *([STORE] if models else [])):
         shutil.rmtree(top / name, ignore_errors=True)
     _launcher().unlink(missing_ok=True)
 
@@ -121,7 +121,7 @@ def _run(*command: str) -> None:
 
 def _store(bundle: Path, top: Path) -> Path:
     """Return the place of a bundle, copied there whole if it is new."""
-    target = top / "store" / f"{bundle.name}-{archive.file_digest(bundle / 'manifest.json')[:12]}"
+    target = top / STORE / f"{bundle.name}-{archive.file_digest(bundle / 'manifest.json')[:12]}"
     if not target.is_dir():
         staging = target.with_name(f".{target.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
@@ -157,6 +157,20 @@ def _switch(top: Path, release: Path) -> None:
     partial.write_text(text.replace("@HOME@", str(top)), encoding="utf-8")
     partial.chmod(0o755)
     partial.replace(launcher)
+    _restart_service()
+
+
+def _restart_service() -> None:
+    """Have a running ``pitool serve`` of the user's systemd take what is in use now."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    if not (config / "systemd/user/pitool.service").is_file():
+        return
+    bus = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}  # not set in every session
+    words = ["systemctl", "--user", "try-restart", "pitool.service"]
+    try:
+        subprocess.run(words, check=True, capture_output=True, env=bus | dict(os.environ))
+    except (OSError, subprocess.CalledProcessError):
+        print(f"warning: restart the service: {' '.join(words)}", file=sys.stderr)  # noqa: T201
 
 
 def _link(path: Path, target: Path) -> None:
@@ -168,23 +182,23 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _prune(top: Path, keep: int) -> None:
-    """Remove all but the newest releases, and what none of those links to."""
+    """Remove all but the newest releases, and what neither those nor kept bundles link to."""
     for release in _releases(top)[max(keep, 1) :]:
         if release != _current(top):
             shutil.rmtree(release)
-    used = {
+    used = {link.resolve() for link in (top / "bundles").iterdir()} | {
         link.resolve()
         for release in _releases(top)
         for link in (release / "runtime", *(release / "bundles").iterdir())
     }
-    for path in (*(top / "runtimes").glob("*"), *(top / "store").glob("*")):
+    for path in (*(top / "runtimes").glob("*"), *(top / STORE).glob("*")):
         if path.resolve() not in used:
             shutil.rmtree(path)
 
 
 def _releases(top: Path) -> list[Path]:
     """Return the releases, the last used first."""
-    found = [path.resolve() for path in (top / "releases").glob("[!.]*") if path.is_dir()]
+    found = [path.resolve() for path in (top / RELEASES).glob("[!.]*") if path.is_dir()]
     return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 

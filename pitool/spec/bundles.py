@@ -14,6 +14,8 @@ from pitool.spec.manifest import Artifact, Manifest
 
 # Tokens of context for a model that was not planned: more is asked for by --context.
 LOOSE_CONTEXT = 4096
+# Below ``home``: the folders of pushed bundles, and the releases that link to them.
+STORE, RELEASES = "store", "releases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +90,42 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def delete(bundle: Bundle) -> None:
-    """Delete a bundle's folder; UsageError where that is a link to one.
+    """Delete a bundle's folder, or one that a push brought with its links in every release.
 
-    It is moved out of sight first, for what is half deleted must not look like a bundle.
+    UsageError where the path is another link.
     """
-    if bundle.path.is_symlink():
-        raise UsageError(f"{bundle.path} is a link", "delete the folder itself")
-    hidden = bundle.path.with_name(f".{bundle.path.name}.deleted")
+    check_deletable(bundle)
+    pushed = bundle.path.is_symlink()
     try:
-        shutil.rmtree(hidden, ignore_errors=True)
-        bundle.path.rename(hidden)
-        shutil.rmtree(hidden)
+        for folder in _unlink_pushed(bundle.path.name) if pushed else [bundle.path]:
+            _delete_folder(folder)
     except OSError as error:
         raise PitoolError(
             f"{bundle.path} cannot be deleted ({error.strerror})", "check who may write there"
         ) from None
+
+
+def check_deletable(bundle: Bundle) -> None:
+    """Raise UsageError for a link that no push made."""
+    pushed = default_folder() / bundle.path.name
+    in_store = bundle.path.resolve().parent == (home() / STORE).resolve()
+    if bundle.path.is_symlink() and not (in_store and bundle.path.absolute() == pushed.absolute()):
+        raise UsageError(f"{bundle.path} is a link", "name the folder itself")
+
+
+def _unlink_pushed(name: str) -> list[Path]:
+    """Remove a pushed bundle's links, and return its folders, one for each version."""
+    for links in (default_folder(), *(home() / RELEASES).glob("*/bundles")):
+        (links / name).unlink(missing_ok=True)
+    return [path for path in (home() / STORE).glob("*") if path.name.rpartition("-")[0] == name]
+
+
+def _delete_folder(folder: Path) -> None:
+    """Move a folder out of sight first: what is half deleted must not look like a bundle."""
+    hidden = folder.with_name(f".{folder.name}.deleted")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def is_name(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 
 from pitool.deploy import archive, arrive
 from pitool.errors import BadInput, MissingPart, PitoolError
+from pitool.spec import bundles
+from pitool.spec.bundles import Bundle
+from pitool.spec.manifest import Artifact, FileEntry, Manifest, Source
 from tests.deploy import archives
+
+ARTIFACTS = (
+    Artifact("gguf", "Q4_0", (FileEntry("a.gguf", 1, ""),), "llama", 10, 512, 4.5, (), ()),
+)
 
 
 @pytest.fixture
@@ -65,6 +73,59 @@ def test_install_switch_rollback_and_uninstall(tmp_path: Path, home: Path) -> No
     arrive.uninstall(models=True)
     assert not list((top / "bundles").iterdir())
     assert not (top / "store").exists()
+
+
+def test_a_bundle_that_uninstall_kept_outlives_the_next_install(tmp_path: Path, home: Path) -> None:
+    installed(tmp_path, "first", b"one")
+    (home / ".local/share/pitool/bundles/tiny").rename(home / ".local/share/pitool/bundles/kept")
+    arrive.uninstall()
+    installed(tmp_path, "second", b"two")
+    assert model(home) == b"two"
+    assert (home / ".local/share/pitool/bundles/kept/a.gguf").read_bytes() == b"one"
+
+
+def test_a_pushed_bundle_is_deleted_from_every_release(tmp_path: Path, home: Path) -> None:
+    top = home / ".local/share/pitool"
+    for name, weights in (("first", b"one"), ("second", b"two")):
+        installed(tmp_path, name, weights)
+    other = top / "store" / "tiny-1gb-0123456789ab"
+    other.mkdir()
+    known = Manifest("tiny", Source("tiny", None, ()), "1gb", None, "2026-11-01", {}, ARTIFACTS)
+    bundles.delete(Bundle(top / "bundles/tiny", known))
+    assert list((top / "store").iterdir()) == [other]
+    assert not list(top.glob("bundles/*"))
+    assert not list(top.glob("releases/*/bundles/*"))
+    arrive.rollback()
+    assert installed(tmp_path, "third", b"three")
+    assert model(home) == b"three"
+
+
+def test_a_running_service_takes_what_is_new(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools, said = tmp_path / "tools", tmp_path / "said"
+    tools.mkdir()
+    systemctl = tools / "systemctl"
+    systemctl.write_text(
+        f'#!/bin/sh\necho "$* $(readlink {home}/.local/share/pitool/current)" >>{said}\n'
+    )
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    installed(tmp_path, "first", b"one")
+    assert not said.exists()  # there is no service
+
+    unit = home / ".config/systemd/user/pitool.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    second = installed(tmp_path, "second", b"two")
+    first = arrive.rollback()
+    assert said.read_text().splitlines() == [
+        f"--user try-restart pitool.service releases/{name}" for name in (second, first)
+    ]
+    systemctl.write_text("#!/bin/sh\nexit 1\n")
+    assert arrive.rollback() == second
+    assert "restart the service" in capsys.readouterr().err
 
 
 def test_a_failed_install_leaves_the_old_release(
