@@ -11,7 +11,7 @@ import click
 
 @click.command("pack")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--board", "board_id", required=True, metavar="ID", help="pi5, pi4, zero2w, ...")
+@click.option("--board", "board_id", metavar="ID", help="Required: pi5, pi4b, zero2w, ...")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
 @click.option("--quant", multiple=True, metavar="NAME", help="Only this artifact; may be repeated.")
 @click.option("--runtime-only", is_flag=True, help="No model.")
@@ -20,7 +20,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     bundle: Path | None,
-    board_id: str,
+    board_id: str | None,
     out: Path | None,
     quant: tuple[str, ...],
     runtime_only: bool,
@@ -38,12 +38,16 @@ def command(
     """
     from pitool.deploy.pack import pack
     from pitool.errors import UsageError
-    from pitool.spec.boards import find_board
+    from pitool.spec.boards import boards, find_board
     from pitool.spec.bundles import newest, open_bundle
     from pitool.spec.memory import format_bytes
 
     if runtime_only and (model_only or bundle or quant):
         raise UsageError("--runtime-only packs no model", "leave the bundle out, or the option")
+    if board_id is None:
+        raise UsageError(
+            "there is no board", f"name one: --board pi5; known: {', '.join(boards())}"
+        )
     board = find_board(board_id)
     found = None if runtime_only else open_bundle(bundle) if bundle else newest()
     target = out or Path(f"{found.path.name if found else 'pitool'}.pi")

@@ -50,8 +50,11 @@ def pack(
 ) -> Packed:
     """Write the archive ``target`` for a board; ``bundle`` None packs the runtime only.
 
-    Raises DoesNotFit when no artifact of the bundle fits the board, and what ``wheel.build`` does.
+    Raises DoesNotFit when no artifact of the bundle fits the board, UsageError for a folder that is
+    not there, and what ``wheel.build`` does.
     """
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is no folder", "make it, or name another file with -o")
     with tempfile.TemporaryDirectory(dir=cache.folder("tmp"), prefix="pack-") as scratch:
         sources: dict[str, Path] = {}
         pythons, memory = {}, 0
@@ -76,6 +79,11 @@ def pack(
         try:
             archive.write(partial, contents, sources)
             partial.replace(target)
+        except OSError as error:
+            raise PitoolError(
+                f"{target} cannot be written ({error.strerror})",
+                "free some space, or name another file with -o",
+            ) from None
         finally:
             partial.unlink(missing_ok=True)
     size = target.stat().st_size

@@ -3,6 +3,7 @@ work as in the shell; nothing here asks for a password or stores one."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,28 @@ ALIVE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInt
 RSYNC = "rsync"
 WATCH = 'while sleep 1; do stat -c %s "$HOME/{target}" 2>/dev/null || echo 0; done'
 LOST = 255  # what ssh ends with when the connection is the trouble
+# What ssh says when it gets no connection: what happened, and what to do (with the host's name).
+LOOK = "check that the board is on and in this network"
+REFUSALS = {
+    "HOST IDENTIFICATION HAS CHANGED": (
+        "its host key is not the known one",
+        "after a new card forget the old one: {forget}, then connect once: ssh {name}",
+    ),
+    "Host key verification failed": (
+        "its host key is not known yet",
+        "check that it is your board, then connect once: ssh {name}",
+    ),
+    "Permission denied": ("it lets nobody in", "give it your key: ssh-copy-id {name}"),
+    "Could not resolve hostname": ("nothing has this name here", f"{LOOK}, or use its address"),
+    "Connection refused": (
+        "it takes no ssh",
+        "switch it on there: sudo raspi-config nonint do_ssh 0, or in Raspberry Pi Imager",
+    ),
+    "Connection timed out": ("it does not answer", LOOK),
+    "No route to host": ("it does not answer", LOOK),
+}
+# What ssh advises after a changed host key; right for aliases and ports as well.
+FORGET = re.compile(r"ssh-keygen -f .* -R .*\S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +117,22 @@ class Host:
             lines.close()
 
     def _failure(self, code: int, said: str) -> PitoolError:
-        words = said.strip().splitlines() or [f"exit code {code}"]
+        words = (said.strip().splitlines() or [f"exit code {code}"])[-1].rstrip(".")
         if "No space left on device" in said:
             return DoesNotFit(f"{self.name}: its disk is full", "free some space there, push again")
-        if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
-            return PitoolError(
-                f"{self.name}: its host key is not the known one, or not known yet",
-                f"check that it is your board, then connect once with ssh {self.name}",
-            )
-        if "Permission denied" in said:
-            return PitoolError(
-                f"{self.name}: it lets nobody in ({words[-1]})",
-                f"give it your key: ssh-copy-id {self.name}",
-            )
-        if code == LOST:
-            return PitoolError(
-                f"{self.name}: the connection failed ({words[-1]})",
-                "push again: it goes on where it was cut",
-            )
-        kind = {DoesNotFit.exit_code: DoesNotFit, MissingPart.exit_code: MissingPart}
-        return kind.get(code, PitoolError)(f"{self.name}: {words[-1].rstrip('.')}", "")
+        if code != LOST:
+            kinds = {DoesNotFit.exit_code: DoesNotFit, MissingPart.exit_code: MissingPart}
+            return kinds.get(code, PitoolError)(f"{self.name}: {words}", "")
+        for mark, (what, do) in REFUSALS.items():
+            if mark in said:
+                found = FORGET.search(said)
+                forget = found[0] if found else f"ssh-keygen -R {self.name.rpartition('@')[2]}"
+                advice = do.format(name=self.name, forget=forget)
+                return PitoolError(f"{self.name}: {what}", advice)
+        return PitoolError(
+            f"{self.name}: the connection failed ({words})",
+            "push again: it goes on where it was cut",
+        )
 
 
 def _program(name: str) -> str:

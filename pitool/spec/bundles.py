@@ -86,6 +86,10 @@ def open_bundle(path: Path) -> Bundle:
         known = [b.path.name for b in list_bundles()[0]]
         hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
         raise BadInput(f"{path} does not exist", hint)
+    if what_is(path) == "file":
+        raise BadInput(
+            f"{path} is a file and no bundle", "name the folder that pitool convert wrote"
+        )
     return Bundle(path, manifest.read(path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -288,10 +289,27 @@ def test_too_little_memory_and_the_wrong_python(board: Board, tmp_path: Path) ->
 def test_a_wrong_or_unknown_host_key(board: Board, tmp_path: Path) -> None:
     archives.make(tmp_path / "a.pi", b"one")
     known = board.folder / "known_hosts"
-    for text in (f"board {(board.folder / 'key.pub').read_text()}", ""):
-        known.write_text(text)
-        assert "host key" in failed(board, tmp_path / "a.pi", PitoolError)
+    known.write_text(f"board {(board.folder / 'key.pub').read_text()}")
+    said = failed(board, tmp_path / "a.pi", PitoolError)
+    assert "is not the known one" in said
+    # The advice is a command, and it works.
+    forget = re.findall(r"ssh-keygen .*(?=, then)", said)
+    subprocess.run(["sh", "-c", *forget], check=True, capture_output=True)
+    assert "is not known yet" in failed(board, tmp_path / "a.pi", PitoolError)
     assert not list(board.home.iterdir())
+
+
+def test_a_board_that_is_not_there(board: Board, tmp_path: Path) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    config = board.folder / "config"
+    text = config.read_text()
+    config.write_text(re.sub(r"HostName .*", "HostName nowhere.invalid", text))
+    assert "nothing has this name" in failed(board, tmp_path / "a.pi", PitoolError)
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = unheard.getsockname()[1]
+        config.write_text(re.sub(r"Port .*", f"Port {port}", text))
+        assert "raspi-config" in failed(board, tmp_path / "a.pi", PitoolError)
 
 
 def test_no_password_is_asked_for(board: Board, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""pack: what of a bundle goes into the archive, and what is refused before it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pitool.deploy import archive, pack, wheel
+from pitool.errors import DoesNotFit, PitoolError, UsageError
+from pitool.spec import manifest
+from pitool.spec.boards import boards
+from pitool.spec.bundles import Bundle
+from pitool.spec.manifest import Artifact, Manifest, MemoryLine, Source
+from tests.cli.conftest import Pitool, pitool  # noqa: F401 - a fixture
+from tests.deploy import archives
+
+GIB = 2**30
+SIZES = {"F16": 20 * GIB, "Q8_0": 3 * GIB, "Q4_0": 300 * 2**20}  # bytes of memory that each needs
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    artifacts = []
+    for name, needed in SIZES.items():
+        (folder / f"{name}.gguf").write_bytes(name.encode())
+        entry = manifest.file_entry(folder / f"{name}.gguf", folder)
+        lines = (MemoryLine("weights", needed),)
+        artifacts.append(Artifact("gguf", name, (entry,), "llama", 10, 512, 4.5, lines, ()))
+    created = "2026-11-01T00:00:00Z"
+    made = Manifest("m", Source("m", None, ()), "8gb", None, created, {}, tuple(artifacts))
+    manifest.write(folder, made)
+    return Bundle(folder, made)
+
+
+def packed(bundle: Bundle, board: str, *names: str) -> tuple[pack.Packed, list[str]]:
+    """Pack the model alone; return the artifacts that the archive's own manifest names."""
+    target = bundle.path.parent / f"{board}.pi"
+    made = pack.pack(bundle, board, boards()[board], target, runtime=False, quantisations=names)
+    with tarfile.open(target) as tar:
+        stored = tar.getnames()
+        file = tar.extractfile("bundles/mine/manifest.json")
+        assert file
+        kinds = [artifact["quantisation"] for artifact in json.load(file)["artifacts"]]
+    files = [f"bundles/mine/{kind}.gguf" for kind in kinds]
+    assert sorted(stored) == sorted([*files, "bundles/mine/manifest.json", "pi.json"])
+    return made, kinds
+
+
+@pytest.mark.parametrize(
+    ("board", "kinds"),
+    [("zero2w", ["Q4_0"]), ("pi4b", ["Q8_0", "Q4_0"]), ("pi500", ["Q8_0", "Q4_0"])],
+)
+def test_what_fits_the_board_is_packed(bundle: Bundle, board: str, kinds: list[str]) -> None:
+    made, found = packed(bundle, board)
+    assert found == kinds
+    contents = archive.check(made.path)
+    assert (contents.board, contents.memory) == (board, SIZES["Q4_0"])
+    assert made.bytes == made.path.stat().st_size
+    assert (made.runtime_bytes, made.model_bytes) == (0, contents.bytes)
+
+
+def test_one_artifact_by_its_name(bundle: Bundle) -> None:
+    assert packed(bundle, "pi4b", "q8_0")[1] == ["Q8_0"]
+    with pytest.raises(UsageError, match="Q4_0"):
+        packed(bundle, "pi4b", "Q4_1")
+    with pytest.raises(DoesNotFit):
+        packed(bundle, "pi4b", "F16")
+
+
+def test_a_bundle_too_large_for_the_board(bundle: Bundle) -> None:
+    only = dataclasses.replace(bundle.manifest, artifacts=bundle.manifest.artifacts[:1])
+    with pytest.raises(DoesNotFit, match="smaller --ram"):
+        packed(Bundle(bundle.path, only), "zero2w")
+
+
+def test_a_damaged_bundle_is_not_packed(bundle: Bundle) -> None:
+    (bundle.path / "Q4_0.gguf").write_bytes(b"Q4_1")
+    with pytest.raises(PitoolError, match="missing or damaged"):
+        packed(bundle, "pi4b")
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["mine"]
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive, "write", full)
+    with pytest.raises(PitoolError, match="No space left"):
+        packed(bundle, "pi4b")
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["mine"]
+
+
+def test_a_runtime_holds_all_that_its_installer_needs(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama, pip = archives.llama(tmp_path), archives.pip_wheel()
+    built = wheel.Wheel(llama, 1, "", "gcc", cached=True)
+    monkeypatch.setattr(wheel, "build", lambda _: built)
+    monkeypatch.setattr(pack, "download", lambda _: [pip])
+    made = pack.pack(None, "pi5", boards()["pi5"], tmp_path / "runtime.pi")
+    contents = archive.check(made.path)
+    assert contents.bundles == ()
+    assert list(contents.pythons) == list(pack.PYTHONS)
+    for wheels in contents.pythons.values():
+        assert sorted(Path(name).name.partition("-")[0] for name in wheels) == [
+            "llama_cpp_python",
+            "pitool",
+        ]
+    names = {entry.path for entry in contents.files}
+    assert {"install.sh", "pitool", "pitool.service", f"wheels/{pip.name}"} <= names
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--board", "pi5", "--runtime-only"], 2, "packs no model"),
+        (["--board", "pi6"], 2, "did you mean"),
+        ([], 2, "--board pi5"),
+        (["--board", "pi5", "-o", "/nowhere/at/all.pi"], 2, "/nowhere/at is no folder"),
+        (["--board", "pi5", "-o", "/proc/all.pi"], 1, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_packed(
+    bundle: Bundle,
+    pitool: Pitool,  # noqa: F811
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    done = pitool("pack", bundle.path, "--model-only", *words)
+    assert done.code == code
+    assert said in done.sentence
