@@ -46,7 +46,7 @@ def command(
     from pitool.deploy.ssh import Host
     from pitool.errors import UsageError
 
-    names = (str(archive), *hosts) if rollback else hosts
+    names = tuple(dict.fromkeys((str(archive), *hosts) if rollback else hosts))
     if not names:
         raise UsageError("there is no host", "name one: pitool push X.pi pi@raspberrypi.local")
     targets = [Host(name, config) for name in names]
@@ -58,7 +58,7 @@ def command(
             outcomes = job.push(archive, targets, lines.say, lines.arrived, keep=keep)
     if as_json:
         documents = [
-            {"host": o.host, "release": o.release, "error": str(o.error) if o.error else None}
+            {"host": o.host, "release": o.release, "error": o.error.sentence if o.error else None}
             for o in outcomes
         ]
         click.echo(json.dumps(documents))
@@ -67,6 +67,6 @@ def command(
         if outcome.error is None and not as_json:
             click.echo(f"{outcome.host}: release {outcome.release} is in use")
     for error in failed[1:]:
-        click.echo(str(error), err=True)
+        click.echo(f"pitool: {error.sentence}.", err=True)
     if failed:
         raise failed[0]

@@ -11,7 +11,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -186,16 +186,31 @@ def unpack(path: Path, folder: Path) -> Contents:
 
 def read_folder(folder: Path) -> Contents:
     """Return the manifest of an unpacked archive after checking every file by its hash."""
+    contents = read_manifest(folder)
+    for entry in contents.files:
+        if not whole(folder, [entry]):
+            raise BadInput(
+                f"{folder / entry.path} is missing or damaged", "unpack the archive again"
+            )
+    return contents
+
+
+def read_manifest(folder: Path) -> Contents:
+    """Return the manifest that lies in a folder."""
     try:
         data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{folder} is no unpacked .pi ({error})", "unpack it again") from None
-    contents = _decode(folder, data)
-    for entry in contents.files:
-        path = folder / entry.path
-        if not path.is_file() or path.is_symlink() or file_digest(path) != entry.sha256:
-            raise BadInput(f"{path} is missing or damaged", "unpack the archive again")
-    return contents
+    return _decode(folder, data)
+
+
+def whole(folder: Path, files: Iterable[FileEntry]) -> bool:
+    """Tell whether these files lie in a folder as the manifest lists them."""
+    paths = ((folder / entry.path, entry.sha256) for entry in files)
+    return all(
+        path.is_file() and not path.is_symlink() and file_digest(path) == digest
+        for path, digest in paths
+    )
 
 
 def file_digest(path: Path) -> str:

@@ -49,11 +49,27 @@ def install(folder: Path, keep: int = KEEP) -> str:
         _link(staging / "bundles" / link.name, link.resolve())
     for name in contents.bundles:
         _link(staging / "bundles" / name, _store(folder / "bundles" / name, top))
+    shutil.copy2(folder / archive.MANIFEST, staging)
     shutil.rmtree(release, ignore_errors=True)
     staging.rename(release)
     _switch(top, release)
     _prune(top, keep)
     return contents.id
+
+
+def use(name: str) -> str:
+    """Switch to a release that is here, after checking that it is whole, and return its id.
+
+    Raises BadInput where it is not.
+    """
+    top = home()
+    release = top / RELEASES / name
+    contents = archive.read_manifest(release)
+    files = [entry for entry in contents.files if entry.path.startswith("bundles/")]
+    if not archive.whole(release, files) or not _starts(release / "runtime"):
+        raise BadInput(f"the release {name} is damaged", "push or install it again")
+    _switch(top, release)
+    return name
 
 
 def rollback() -> str:
@@ -95,7 +111,7 @@ def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
     hashes = sorted(entry.sha256 for entry in contents.files if entry.path in wheels)
     key = hashlib.sha256(repr((version, hashes)).encode()).hexdigest()[:12]
     target = top / "runtimes" / key
-    if (target / DONE).exists():
+    if (target / DONE).exists() and _starts(target):
         return target
     shutil.rmtree(target, ignore_errors=True)
     _run(sys.executable, "-m", "venv", "--without-pip", str(target))
@@ -107,6 +123,15 @@ def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
     (target / DONE).touch()
     shutil.copy2(folder / "pitool", target / "launcher")
     return target
+
+
+def _starts(runtime: Path) -> bool:
+    """Tell whether a runtime loads llama.cpp on this board."""
+    try:
+        _run(str(runtime / "bin/python"), "-c", SMOKE)
+    except (PitoolError, OSError):
+        return False
+    return True
 
 
 def _run(*command: str) -> None:
@@ -122,12 +147,24 @@ def _run(*command: str) -> None:
 def _store(bundle: Path, top: Path) -> Path:
     """Return the place of a bundle, copied there whole if it is new."""
     target = top / STORE / f"{bundle.name}-{archive.file_digest(bundle / 'manifest.json')[:12]}"
-    if not target.is_dir():
+    if not _same(bundle, target):
+        shutil.rmtree(target, ignore_errors=True)
         staging = target.with_name(f".{target.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
         shutil.copytree(bundle, staging, copy_function=_hard_link)
         staging.rename(target)
     return target
+
+
+def _same(bundle: Path, target: Path) -> bool:
+    """Tell whether every file of a bundle is in ``target`` as well."""
+    for path in bundle.rglob("*"):
+        other = target / path.relative_to(bundle)
+        if path.is_file() and not (
+            other.is_file() and archive.file_digest(path) == archive.file_digest(other)
+        ):
+            return False
+    return target.is_dir()
 
 
 def _hard_link(source: str, target: str) -> None:
@@ -214,7 +251,7 @@ def _launcher() -> Path:
 def main(words: list[str] | None = None) -> int:
     """Do what the installer or a push asks; one sentence on stderr when it fails."""
     parser = argparse.ArgumentParser(prog="pitool.deploy.arrive")
-    parser.add_argument("what", choices=["unpack", "install", "rollback", "uninstall"])
+    parser.add_argument("what", choices=["unpack", "install", "use", "rollback", "uninstall"])
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--keep", type=int, default=KEEP)
     parser.add_argument("--models", action="store_true")
@@ -237,6 +274,8 @@ def _do(asked: argparse.Namespace) -> str:
             return archive.unpack(*asked.paths).id
         case "install":
             return install(asked.paths[0], asked.keep)
+        case "use":
+            return use(asked.paths[0].name)
         case "rollback":
             return rollback()
         case _:

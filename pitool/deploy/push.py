@@ -37,6 +37,7 @@ echo "model=$(cat /sys/firmware/devicetree/base/model 2>/dev/null | tr -d '\0')"
 echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
 echo "free_kib=$(df -Pk "$HOME" | awk 'NR == 2 {print $4}')"
 echo "rsync=$(command -v rsync)"
+[ ! -f "@RELEASE@/pi.json" ] || echo "installed=yes"
 mkdir -p "$HOME/.cache/pitool/incoming"
 echo "arrived=$(stat -c %s "$HOME/.cache/pitool/incoming/@ID@.pi" 2>/dev/null)"
 """
@@ -53,17 +54,17 @@ rm -rf @ID@ && mkdir @ID@
 tar -xf @ID@.pi -C @ID@
 PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@
 rm -f @ID@.pi
+find . -name "*.pi" -mtime +7 -delete  # of pushes that were cut and never came again
 """
+HOME = "${PITOOL_HOME:-$HOME/.local/share/pitool}"
+ARRIVE = f'"{HOME}/current/runtime/bin/python" -m pitool.deploy.arrive'
 # A model-only archive has no installer of its own: pitool that is there installs it.
 MODEL = INSTALL.replace(
     "PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@",
-    '"${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python"'
-    " -m pitool.deploy.arrive install @ID@ --keep @KEEP@",
+    f"{ARRIVE} install @ID@ --keep @KEEP@",
 )
-ROLLBACK = (
-    'exec "${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python"'
-    " -m pitool.deploy.arrive rollback"
-)
+ROLLBACK = f"exec {ARRIVE} rollback"
+USE = f"exec {ARRIVE} use @ID@"
 
 Say = Callable[[str, str], None]
 """Takes a host's name and what happens there."""
@@ -74,7 +75,10 @@ Arrived = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a host said before anything was copied; sizes in bytes, None where unknown."""
+    """What a host said before anything was copied; sizes in bytes, None where unknown.
+
+    ``installed``: it has this very release.
+    """
 
     machine: str
     bits: str
@@ -86,6 +90,7 @@ class Preflight:
     free: int | None
     rsync: bool
     arrived: int | None
+    installed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,8 @@ def _push_one(job: _Job, host: Host) -> None:
     """Ask, copy, check, install and switch on one host."""
     contents, size = job.contents, job.path.stat().st_size
     found = preflight(host, contents)
+    if found.installed and _use(job, host):
+        return
     check(host.name, found, contents, size)
     job.say(host.name, f"{found.model or found.machine}, {found.system}, Python {found.python}")
     if word := other_board(found, contents):
@@ -169,6 +176,17 @@ def _push_one(job: _Job, host: Host) -> None:
     host.run(script)
 
 
+def _use(job: _Job, host: Host) -> bool:
+    """Switch to the release that is there; False where it is not whole."""
+    try:
+        host.run(USE.replace("@ID@", job.contents.id))
+    except PitoolError:
+        job.say(host.name, "this release is there but not whole: it is copied again")
+        return False
+    job.say(host.name, "nothing to copy: this release is there")
+    return True
+
+
 def other_board(found: Preflight, contents: archive.Contents) -> str | None:
     """Return a word about a host that is not the board that the archive was made for."""
     board = boards().get(contents.board)
@@ -181,7 +199,8 @@ def other_board(found: Preflight, contents: archive.Contents) -> str | None:
 def preflight(host: Host, contents: archive.Contents) -> Preflight:
     """Ask a host what it is and has."""
     pythons = " ".join(f"python{version}" for version in sorted(contents.pythons))
-    said = host.run(PREFLIGHT.replace("@ID@", contents.id).replace("@PYTHONS@", pythons))
+    script = PREFLIGHT.replace("@RELEASE@", f"{HOME}/releases/{contents.id}")
+    said = host.run(script.replace("@ID@", contents.id).replace("@PYTHONS@", pythons))
     values = dict(re.findall(r"(?m)^(\w+)=(.*)$", said))
 
     def size(name: str, unit: int = 1024) -> int | None:
@@ -199,6 +218,7 @@ def preflight(host: Host, contents: archive.Contents) -> Preflight:
         free=size("free_kib"),
         rsync=bool(values.get("rsync")),
         arrived=size("arrived", 1),
+        installed=bool(values.get("installed")),
     )
 
 

@@ -170,6 +170,34 @@ def test_push_switch_and_rollback(board: Board, tmp_path: Path, pitool: Pitool) 
     assert board.model == b"one"
 
 
+def test_what_is_there_is_not_copied_again(board: Board, tmp_path: Path) -> None:
+    archives.make(tmp_path / "first.pi", b"one")
+    archives.make(tmp_path / "second.pi", b"two")
+    for name in ("first", "second"):
+        assert pushed(board, tmp_path / f"{name}.pi")[0].error is None
+    board.session.write_text("exit 1\n")  # of a copy
+    outcome, said = pushed(board, tmp_path / "first.pi")
+    assert outcome.error is None
+    assert said == ["board: nothing to copy: this release is there"]
+    assert board.model == b"one"
+    board.session.write_text("")
+
+
+@pytest.mark.parametrize("part", ["bundles/tiny/a.gguf", "current/runtime/bin/python"])
+def test_what_is_there_and_damaged_is_mended(board: Board, tmp_path: Path, part: str) -> None:
+    archives.make(tmp_path / "a.pi", b"one")
+    pushed(board, tmp_path / "a.pi")
+    harmed = board.home / ".local/share/pitool" / part
+    harmed.unlink()
+    harmed.write_bytes(b"eno")
+    outcome, said = pushed(board, tmp_path / "a.pi")
+    assert outcome.error is None
+    assert any("not whole" in line for line in said)
+    assert board.model == b"one"
+    python = board.home / ".local/share/pitool/current/runtime/bin/python"
+    subprocess.run([python, "-c", "import llama_cpp.llama_cpp"], check=True)
+
+
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_a_copy_that_was_cut_goes_on(
     board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -325,10 +353,10 @@ def test_one_board_that_fails_keeps_no_other_from_it(
 ) -> None:
     archives.make(tmp_path / "a.pi", b"one")
     config = board.folder / "config"
-    done = pitool("push", tmp_path / "a.pi", "nowhere.invalid", "board", "-F", config)
+    done = pitool("push", tmp_path / "a.pi", "nowhere.invalid", "board", "board", "-F", config)
     assert done.code == 1
     assert "nowhere.invalid" in done.sentence
-    assert "board: release" in done.out
+    assert done.out.count("board: release") == 1
     assert board.model == b"one"
 
 
