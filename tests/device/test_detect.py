@@ -143,32 +143,36 @@ def write(root: Path, path: str, data: bytes) -> None:
     (root / path).write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    ("revision", "board"),
-    [
-        ("a02082", "pi3b"),
-        ("a020d3", "pi3bplus"),
-        ("9020e0", "pi3aplus"),
-        ("902120", "zero2w"),
-        ("a03111", "pi4b"),
-        ("d03114", "pi4b"),
-        ("c03130", "pi400"),
-        ("b03140", "cm4"),
-        ("c04170", "pi5"),
-        ("e04171", "pi5"),
-        ("d04190", "pi500"),
-        ("e04190", "pi500plus"),
-        ("d04180", "cm5"),
-        ("c041a0", "cm5"),
-        ("900093", None),  # a Zero: 32 bits only
-        ("000e", None),  # old style: its digits mean something else
-        ("1000000", None),
-        ("not hexadecimal", None),
-    ],
-)
+REVISIONS = [
+    ("a02082", "pi3b"),
+    ("a020d3", "pi3bplus"),
+    ("9020e0", "pi3aplus"),
+    ("902120", "zero2w"),
+    ("a03111", "pi4b"),
+    ("d03114", "pi4b"),
+    ("c03130", "pi400"),
+    ("b03140", "cm4"),
+    ("c04170", "pi5"),
+    ("e04171", "pi5"),
+    ("d04190", "pi500"),
+    ("e04190", "pi500plus"),
+    ("d04180", "cm5"),
+    ("c041a0", "cm5"),
+    ("900093", None),  # a Zero: 32 bits only
+    ("000e", None),  # old style: its digits mean something else
+    ("1000000", None),
+    ("not hexadecimal", None),
+]
+
+
+@pytest.mark.parametrize(("revision", "board"), REVISIONS)
 def test_revision_codes(revision: str, board: str | None, tmp_path: Path) -> None:
     write(tmp_path, "proc/cpuinfo", f"processor\t: 0\n\nRevision\t: {revision}\n".encode())
     assert detect(tmp_path).board_id == board
+
+
+def test_every_board_has_a_published_revision_code_above() -> None:
+    assert {board for _, board in REVISIONS} == {*boards(), None}
 
 
 @pytest.mark.parametrize("board", list(boards()))
