@@ -31,8 +31,10 @@ while [ $# -gt 0 ]; do
     case $1 in
         install | uninstall | rollback) COMMAND=$1 ;;
         --keep)
-            [ $# -gt 1 ] || die 2 "--keep came without a number."
-            KEEP=$2
+            case ${2:-} in
+                [1-9] | [1-9][0-9]) KEEP=$2 ;;
+                *) die 2 "--keep takes a number of releases from 1 to 99, such as --keep 2." ;;
+            esac
             shift
             ;;
         --service) SERVICE=yes ;;
@@ -53,6 +55,7 @@ for name in python3.13 python3.11 python3; do
     [ -n "$PYTHON" ] || ! "$name" -c '' 2>/dev/null || PYTHON=$name
 done
 [ -n "$PYTHON" ] || die 5 "There is no Python. Install it: sudo apt-get install python3."
+[ -x "$(command -v "$PYTHON")" ] || die 5 "PITOOL_PYTHON names $PYTHON, which is no program. Name another, or none."
 
 set -- "$HERE"/wheels/pitool-*.whl
 if [ -f "$1" ]; then OWN=$1; else OWN=''; fi
