@@ -32,6 +32,17 @@ class PitoolError(Exception):
         """What happened and what to do next, without a final full stop."""
         return f"{self.what}; {self.do}" if self.do else self.what
 
+    @property
+    def statement(self) -> str:
+        """The sentence on one line, with the mark that ends it."""
+        return ended(self.sentence)
+
+
+def ended(text: str) -> str:
+    """Return a text on one line, with a full stop unless it ends with a question."""
+    sentence = " ".join(text.split()).rstrip(".")
+    return sentence if sentence.endswith("?") else f"{sentence}."
+
 
 class UsageError(PitoolError):
     """The command was called with something it cannot take."""

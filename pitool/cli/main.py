@@ -16,7 +16,7 @@ from collections.abc import Callable
 import click
 
 from pitool import __version__
-from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError
+from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError, ended
 from pitool.spec.tables import nearest
 
 # Section of --help -> command -> module in this package with an object named `command`.
@@ -152,8 +152,7 @@ def run(call: Callable[[], object]) -> int:
 
 def _say(text: str, code: int) -> int:
     """Say one sentence on one line, whatever is quoted in it."""
-    sentence = " ".join(text.split()).rstrip(".")
-    click.echo(f"pitool: {sentence}{'' if sentence.endswith('?') else '.'}", err=True)
+    click.echo(f"pitool: {ended(text)}", err=True)
     return code
 
 

@@ -157,7 +157,7 @@ class PitoolApp(App[None]):
         if self._chat is not None:
             self._chat.sense(sample)
         if trouble := board.pop_trouble():
-            self.notify(f"{trouble.sentence}.", severity="error", markup=False)
+            self.notify(trouble.statement, severity="error", markup=False)
         if self.screen is not self._chat:
             self.screen.post_message(SessionChanged())
 

@@ -148,7 +148,7 @@ class Benching:
         except Interrupted:
             stage, said = Stage.STOPPED, ()
         except PitoolError as error:
-            said = (f"{error.sentence}.",)
+            said = (error.statement,)
         finally:
             self._set(stage=stage, said=said, result=None)
 

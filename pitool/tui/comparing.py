@@ -111,7 +111,7 @@ class Comparing:
             except Interrupted:
                 side.state = State.STOPPED
             except PitoolError as error:
-                side.state, side.error = State.FAILED, f"{error.sentence}."
+                side.state, side.error = State.FAILED, error.statement
                 self._close([side.runnable.entry])
             if not self.room.together:
                 self._close([side.runnable.entry])

@@ -18,6 +18,8 @@ PRESETS: dict[str, dict[str, float | int]] = {
 """Named settings; ``balanced`` is what a conversation begins with."""
 
 NONE = "off"
+_AS_FLAGS = {"temp": "temperature"}
+"""How ``pitool run`` calls a parameter, where that is another word."""
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
@@ -71,6 +73,7 @@ def change(sampling: Sampling, name: str, value: str) -> Sampling:
 
     UsageError names what would be accepted.
     """
+    name = _AS_FLAGS.get(name, name).replace("-", "_")
     if name in PRESETS and not value:
         return replace(sampling, **PRESETS[name])  # type: ignore[arg-type]
     if name not in _READERS:

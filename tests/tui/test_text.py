@@ -101,6 +101,8 @@ def test_commands() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("temp", "0", Sampling(temperature=0)),
+        ("repeat-penalty", "1.1", Sampling(repeat_penalty=1.1)),
         ("temperature", "0", Sampling(temperature=0.0)),
         ("top_k", "5", Sampling(top_k=5)),
         ("seed", "off", Sampling()),

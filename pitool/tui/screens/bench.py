@@ -26,7 +26,7 @@ from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 
 if TYPE_CHECKING:
     from pitool.tui.session import Session
@@ -84,7 +84,7 @@ class BenchScreen(Screen[None]):
         yield Static(id="state")
         yield DataTable[Text](cursor_type="row", id="rows")
         yield Static(id="said")
-        yield Keys()
+        yield Keys(*EVERYWHERE)
 
     def on_mount(self) -> None:
         """Show what was measured before."""
@@ -128,7 +128,7 @@ class BenchScreen(Screen[None]):
         try:
             return choose(chosen[0], chosen[1].quantisation)
         except PitoolError as error:
-            self._tell(f"{error.sentence}.")
+            self._tell(error.statement)
             return None
 
     @work(exclusive=True)
@@ -136,7 +136,7 @@ class BenchScreen(Screen[None]):
         try:
             self._earlier = await asyncio.to_thread(self._benching.earlier, runnable)
         except PitoolError as error:
-            self._tell(f"{error.sentence}.")
+            self._tell(error.statement)
         self._show_rows()
 
     def on_session_changed(self, _: SessionChanged) -> None:

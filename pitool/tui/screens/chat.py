@@ -23,7 +23,7 @@ from pitool.tui.status import Phase
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.stats import StatsLine
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pitool.device.monitor import Sample
     from pitool.tui.app import PitoolApp
 
-LEAST = ("device", "bench", "unload", "edit", "continue")
+LEAST = (*EVERYWHERE, "unload", "edit", "continue")
 """Actions whose keys a narrow terminal does not show, the first to go first."""
 
 
@@ -125,8 +125,7 @@ class ChatScreen(Screen[None]):
         try:
             action()
         except PitoolError as error:
-            advice = f"; {error.do}." if error.do else "."
-            self.notify(error.what + advice, severity="warning", markup=False)
+            self.notify(error.statement, severity="warning", markup=False)
             return False
         return True
 

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Input, Static
 
 from pitool.errors import PitoolError
 from pitool.store.export import file_name
@@ -20,6 +20,7 @@ from pitool.tui.screens.dialogs import AskText, Confirm
 from pitool.tui.shelf import Shelf, write_export
 from pitool.tui.status import Status
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 from pitool.tui.widgets.line import Line
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ChatsScreen(Screen[None]):
         yield Line(self._words, placeholder="Search in all conversations")
         yield Static(id="none")
         yield ChatTable()
-        yield Footer()
+        yield Keys(*EVERYWHERE)
 
     def on_mount(self) -> None:
         """List everything."""
@@ -86,7 +87,7 @@ class ChatsScreen(Screen[None]):
         try:
             self._found = self._shelf.list(words)
         except PitoolError as error:
-            self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
+            self.notify(error.statement, severity="error", markup=False)
         place = table.cursor_row
         table.clear()
         for summary in self._found:
@@ -113,7 +114,7 @@ class ChatsScreen(Screen[None]):
             try:
                 self._shelf.open(chosen.key)
             except PitoolError as error:
-                self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
+                self.notify(error.statement, severity="error", markup=False)
                 return
         self.dismiss()
 
@@ -165,7 +166,7 @@ class ChatsScreen(Screen[None]):
                 try:
                     write_export(conversation, path)
                 except PitoolError as error:
-                    self.notify(f"{error.what}; {error.do}.", severity="error", markup=False)
+                    self.notify(error.statement, severity="error", markup=False)
                 else:
                     self.notify(f"Written to {path}", markup=False)
 

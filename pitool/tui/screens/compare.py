@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Select, Static
+from textual.widgets import Input, Select, Static
 
 from pitool.errors import PitoolError
 from pitool.spec.bundles import Bundle, choose
@@ -22,6 +22,7 @@ from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 from pitool.tui.widgets.line import Line
 from pitool.tui.widgets.prose import Prose
 
@@ -125,7 +126,7 @@ class CompareScreen(Screen[None]):
                 yield Panel(names, 1 if first == 0 else 0)
             yield Static(id="why")
             yield PromptLine(self._prompt, placeholder="A prompt for both; Enter runs it")
-        yield Footer()
+        yield Keys(*EVERYWHERE)
 
     def on_mount(self) -> None:
         """Show what there is, the prompt ready to be written."""
@@ -143,7 +144,7 @@ class CompareScreen(Screen[None]):
         """Return the artifact that the chat has, or the first one."""
         runnable = self._session.status.runnable
         artifact = runnable.artifact if runnable else None
-        return next((i for i, (_, a) in enumerate(self._choices) if a is artifact), 0)
+        return next((i for i, (_, a) in enumerate(self._choices) if a == artifact), 0)
 
     @on(Select.Changed)
     def show(self) -> None:
@@ -188,7 +189,7 @@ class CompareScreen(Screen[None]):
             pairs = [self._choices[number] for number in chosen]
             runnables = [choose(bundle, artifact.quantisation) for bundle, artifact in pairs]
         except PitoolError as error:
-            self._tell(f"{error.sentence}.")
+            self._tell(error.statement)
             return
         messages, sampling = session.for_comparison(prompt)
         if not session.step_aside(

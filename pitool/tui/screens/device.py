@@ -22,7 +22,7 @@ from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.dialogs import AskText
 from pitool.tui.widgets.charts import SERIES, Charts
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 
 if TYPE_CHECKING:
     from pitool.device.doctor import Finding
@@ -79,7 +79,7 @@ class DeviceScreen(Screen[None]):
         yield Static(id="span")
         yield Static(id="title")
         yield Findings()
-        yield Keys()
+        yield Keys(*EVERYWHERE)
 
     def on_mount(self) -> None:
         """Show what there is, and have the doctor look where nobody asked before."""
@@ -181,7 +181,7 @@ class DeviceScreen(Screen[None]):
         self.app.push_screen(AskText(question, name), start)
 
     def _tell(self, error: PitoolError) -> None:
-        self.notify(f"{error.sentence}.", severity="error", markup=False)
+        self.notify(error.statement, severity="error", markup=False)
 
 
 def finding_text(finding: Finding, width: int) -> Content:

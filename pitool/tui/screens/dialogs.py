@@ -11,8 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Footer, Input, Static, TextArea
+from textual.widgets import Button, Input, Static, TextArea
 
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 from pitool.tui.widgets.line import Line
 
 _BOX = """
@@ -146,7 +147,7 @@ class Page(ModalScreen[None]):
                         for left, right in self._rows
                     )
                 )
-        yield Footer()
+        yield Keys(*EVERYWHERE)
 
     def on_mount(self) -> None:
         """Let the arrows scroll."""

@@ -16,7 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from pitool.device.verdict import Verdict
 from pitool.errors import Interrupted, PitoolError
@@ -29,6 +29,7 @@ from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
+from pitool.tui.widgets.keys import EVERYWHERE, Keys
 
 Bundles = Callable[[], tuple[list[Bundle], list[PitoolError]]]
 """Lists what there is, and why the rest cannot be read."""
@@ -91,7 +92,7 @@ class ModelsScreen(Screen[Runnable | None]):
         yield Static(id="work")
         yield Static(id="notices")
         yield Vertical(id="space")
-        yield Footer()
+        yield Keys(*EVERYWHERE)
 
     def on_mount(self) -> None:
         """List the bundles."""

@@ -9,6 +9,9 @@ from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
+EVERYWHERE = ("device", "bench")
+"""Actions that all screens have."""
+
 
 class Keys(Footer):
     """Shows the keys of the screen; ``least`` names actions, the first of which goes first."""
