@@ -22,7 +22,16 @@ from pitool.spec.bundles import RELEASES, STORE, home
 
 KEEP = 2
 DONE = ".complete"
-SMOKE = "import llama_cpp.llama_cpp"  # a build for another CPU dies of it
+# Run by a runtime: a build for another CPU dies of the first line; then every file must be there
+# with its size, which a power cut takes away.
+SMOKE = """
+import llama_cpp.llama_cpp
+import importlib.metadata
+for package in importlib.metadata.distributions():
+    for file in package.files or ():
+        if file.size is not None and file.locate().stat().st_size != file.size:
+            raise SystemExit(f"{file} is damaged")
+"""
 
 
 def install(folder: Path, keep: int = KEEP) -> str:
@@ -119,19 +128,23 @@ def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
     words = ("--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", "-q")
     paths = [str(folder / wheel) for wheel in wheels]
     _run(str(target / "bin/python"), f"{pip}/pip", "install", *words, *paths)
-    _run(str(target / "bin/python"), "-c", SMOKE)
+    _smoke(target)
     (target / DONE).touch()
     shutil.copy2(folder / "pitool", target / "launcher")
     return target
 
 
 def _starts(runtime: Path) -> bool:
-    """Tell whether a runtime loads llama.cpp on this board."""
+    """Tell whether a runtime is whole and loads llama.cpp on this board."""
     try:
-        _run(str(runtime / "bin/python"), "-c", SMOKE)
+        _smoke(runtime)
     except (PitoolError, OSError):
         return False
     return True
+
+
+def _smoke(runtime: Path) -> None:
+    _run(str(runtime / "bin/python"), "-I", "-c", SMOKE)
 
 
 def _run(*command: str) -> None:
