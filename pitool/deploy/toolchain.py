@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pitool.errors import MissingPart
 
 GCC = "aarch64-linux-gnu-"
 ZIG_TARGET = "aarch64-linux-gnu.2.28"
+ZIG_INSTALL = f"{sys.executable} -m pip install ziglang (411 MB)"
 
 # zig knows no -march=armv8*: the same architectures under its own names.
 ZIG_WRAPPER = """#!/bin/sh
@@ -65,8 +67,7 @@ def find(name: str | None = None) -> Toolchain:
             return found
     raise MissingPart(
         f"there is no {name or 'cross'} compiler for aarch64 here",
-        "install one: sudo apt-get install g++-aarch64-linux-gnu, or without root"
-        " pip install ziglang (411 MB)",
+        f"install one: sudo apt-get install g++-aarch64-linux-gnu, or without root {ZIG_INSTALL}",
     )
 
 

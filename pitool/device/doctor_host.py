@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 
 from pitool.device.doctor import Check, Finding, Patient
 from pitool.device.doctor_board import (
@@ -45,7 +46,7 @@ def export(_patient: Patient) -> Finding:
         "note",
         f"{', '.join(missing)} missing",
         "only the families that pitool writes itself can be converted",
-        ".venv/bin/pip install '.[export]' beside install.sh",
+        f"{sys.executable} -m pip install '.[export]' in the clone",
     )
 
 
@@ -71,7 +72,8 @@ def cross_compiler(_patient: Patient) -> Finding:
         "note",
         "none for aarch64",
         "pitool wheel and pitool pack cannot build llama.cpp for a board",
-        "sudo apt install g++-aarch64-linux-gnu, or without root pip install ziglang",
+        "sudo apt install g++-aarch64-linux-gnu, or without root"
+        f" {sys.executable} -m pip install ziglang",
     )
 
 
