@@ -21,6 +21,7 @@ from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Sampling, Settings, Token
 from pitool.errors import BadInput, WorkerDied
 from pitool.spec.formats import QUANTISATIONS
+from tests.engine.rewinding import check_rewinding
 
 pytestmark = pytest.mark.engine
 
@@ -216,14 +217,4 @@ def test_a_file_that_llama_cpp_refuses_says_why(tiny_gguf: Path, tmp_path: Path)
 def test_a_rewound_cache_is_as_long_as_asked_and_goes_on_as_if_nothing_followed(
     engine: Engine,
 ) -> None:
-    prompt = engine.tokenize("The quick brown fox jumps over the lazy dog.")
-    engine.clear()
-    expected = engine.logits(prompt)[-1]
-    engine.clear()
-    engine.time_forward(prompt, one_by_one=False)
-    assert engine.rewind(10_000) == len(prompt)
-    assert engine.rewind(3) == 3
-    answered = answer(engine, prompt, Sampling(temperature=0.0, max_tokens=1))
-    assert answered[-1].timings.reused_tokens == 3
-    assert answered[-1].id == int(expected.argmax())
-    assert engine.rewind(0) == 0
+    check_rewinding(engine)

@@ -15,6 +15,7 @@ from pitool.engine.base import Engine, Message, Sampling, Settings, Token
 from pitool.engine.onnx import Onnx
 from pitool.errors import BadInput, DoesNotFit
 from tests.engine.onnx_graph import write_folder
+from tests.engine.rewinding import check_rewinding
 
 pytestmark = pytest.mark.engine
 
@@ -192,14 +193,4 @@ def test_a_token_that_the_model_does_not_have(engine: Engine) -> None:
 def test_a_rewound_cache_is_as_long_as_asked_and_goes_on_as_if_nothing_followed(
     engine: Engine,
 ) -> None:
-    prompt = engine.tokenize("The quick brown fox jumps over the lazy dog.")
-    engine.clear()
-    expected = engine.logits(prompt)[-1]
-    engine.clear()
-    engine.time_forward(prompt, one_by_one=False)
-    assert engine.rewind(10_000) == len(prompt)
-    assert engine.rewind(3) == 3
-    answered = answer(engine, prompt, Sampling(temperature=0.0, max_tokens=1))
-    assert answered[-1].timings.reused_tokens == 3
-    assert answered[-1].id == int(expected.argmax())
-    assert engine.rewind(0) == 0
+    check_rewinding(engine)

@@ -156,6 +156,13 @@ async def opened(app: PitoolApp) -> None:
     await until(lambda: isinstance(app.screen, BenchScreen) and app.screen.query(Select))
 
 
+async def measuring(app: PitoolApp, pilot: Pilot[Any]) -> None:
+    """Open the screen and begin."""
+    await pilot.press("f5")
+    await opened(app)
+    await pilot.press("r")
+
+
 async def test_measure_by_keys_and_see_it_beside_the_last_run(tmp_path: Path) -> None:
     async with screen(tmp_path) as (app, pilot):
         await pilot.press("f5")
@@ -201,9 +208,7 @@ async def test_escape_ends_it_and_keeps_what_was_measured(tmp_path: Path) -> Non
     # Warm-up of two calls and one repetition; the second one waits.
     engine = Slow(2)
     async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
-        await pilot.press("f5")
-        await opened(app)
-        await pilot.press("r")
+        await measuring(app, pilot)
         await until(engine.waits.is_set)
         await until(lambda: "pp128 1/2: 100.00 t/s" in shown(app))
         assert "◐ measuring" in shown(app)
@@ -243,9 +248,7 @@ async def test_the_chats_model_ends_first_and_comes_back(tmp_path: Path) -> None
 async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: Path) -> None:
     engine = Slow(0)
     async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
-        await pilot.press("f5")
-        await opened(app)
-        await pilot.press("r")
+        await measuring(app, pilot)
         await until(engine.waits.is_set)
         taken: list[float] = []
         app._board.take = taken.append  # type: ignore[union-attr,method-assign]
@@ -263,9 +266,7 @@ async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: P
 async def test_quitting_ends_it_at_once_and_keeps_what_was_measured(tmp_path: Path) -> None:
     engine = Slow(2)
     async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
-        await pilot.press("f5")
-        await opened(app)
-        await pilot.press("r")
+        await measuring(app, pilot)
         await until(engine.waits.is_set)
         await pilot.press("ctrl+q")
     assert engine.closed
