@@ -97,7 +97,8 @@ def _collect(host: str, process: subprocess.Popen[str], say: Say) -> Answer:
         rows = tuple(_rows(host, process.stdout))
         last = talk.result().removeprefix("pitool: ")
     problem = _problem(process.wait(), rows, last)
-    say(f"{host}: {problem or f'{len(rows)} tests'}")
+    if not problem or problem != last:  # which was passed on already
+        say(f"{host}: {problem or f'{len(rows)} tests'}")
     return Answer(host, rows, problem)
 
 

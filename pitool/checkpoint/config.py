@@ -14,6 +14,9 @@ from pitool.errors import BadInput
 from pitool.spec.files import what_is
 
 LARGEST = 1 << 31
+# A plan has a row for every tensor of every layer.
+LAYERS = frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers"})
+MOST_LAYERS = 1000
 # The model_type of a GGUF file, which has its settings in itself.
 GGUF = "gguf"
 
@@ -72,6 +75,8 @@ class Config:
             return default
         if type(value) is not int or not 0 < value < LARGEST:
             raise self._bad(key, value, "a positive whole number")
+        if key in LAYERS and value > MOST_LAYERS:
+            raise self._bad(key, value, f"a number of layers up to {MOST_LAYERS}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:

@@ -70,11 +70,14 @@ def run(**options: Any) -> None:
     options["bundles"] += options["models"]
     if options["card"]:
         card.check(options["card"])
+    mode = bench_modes.chosen(options, output)
     if options["hosts"] is not None:
+        if mode:
+            raise UsageError("--hosts measures tests alone", f"leave --{mode.__name__} away")
         given = click.get_current_context().meta[ARGUMENTS]
         bench_fleet.run(options["hosts"], given, output, options["card"])
         return
-    if mode := bench_modes.chosen(options, output):
+    if mode:
         bench_modes.run(mode, _find(options["bundles"], options["quant"] or FIRST), options)
         return
     Session(wanted, times, output, options).measure(

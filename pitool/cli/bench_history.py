@@ -52,15 +52,21 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
 
 
 def _show_comparison(found: Comparison) -> None:
-    head = f"{'model':<24}  {'test':<14}  {'old':>9}  {'new':>9}  {'ratio, 99 % interval':<21}"
-    click.echo(f"{head}  verdict")
-    for line in found.lines:
-        ratio = line.ratio
-        interval = f"{ratio.value:.3f} ({ratio.low:.3f}..{ratio.high:.3f})"
-        click.echo(
-            f"{line.model:<24}  {line.test:<14}  {line.old:9.2f}  {line.new:9.2f}"
-            f"  {interval:<21}  {line.verdict}"
-        )
+    from pitool.cli.sections import Section, to_text
+
+    rows = [
+        [
+            line.model,
+            line.test,
+            f"{line.old:.2f}",
+            f"{line.new:.2f}",
+            f"{line.ratio.value:.3f} ({line.ratio.low:.3f}..{line.ratio.high:.3f})",
+            line.verdict,
+        ]
+        for line in found.lines
+    ]
+    headings = ["model", "test", "old", "new", "ratio (99 % interval)", "verdict"]
+    click.echo(to_text([Section("", headings, rows, left=2)]))
     for side, names in (("old", found.only_old), ("new", found.only_new)):
         for name in names:
             click.echo(f"only in the {side} one: {name}", err=True)
