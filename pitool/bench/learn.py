@@ -24,6 +24,8 @@ def keep(results: Iterable[Result], subject: Subject) -> int:
         model = f"{result.info.name} {result.info.quantisation}"
         day = result.test_time[:10]
         machine = probe.key(subject.machine)
-        residuals.keep(Residual(machine, model, phase, predicted, result.avg_ts, day))
+        residuals.keep(
+            Residual(machine, model, phase, predicted, result.avg_ts, day, result.info.engine)
+        )
         kept += 1
     return kept

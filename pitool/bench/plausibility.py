@@ -16,6 +16,7 @@ from pitool.device.detect import Machine
 from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
 from pitool.engine.base import ModelInfo
 from pitool.spec.boards import Board, boards
+from pitool.spec.speed_onnx import ASSUMED
 
 LOW = 0.80
 # A figure above the ceiling by more than this is a fault of the measurement or of the table.
@@ -28,7 +29,8 @@ class Verdict:
 
     ``bandwidth_gbs``: measured on this machine, or else of the boards' table, as
     ``bandwidth_source`` says. Shares are None where the bandwidth or the prediction is unknown, and
-    where the weights fit into the CPU's caches (``cached``). ``reasons``: found to hold;
+    where the weights fit into the CPU's caches (``cached``). ``assumed``: the prediction
+    is no more than an assumption. ``reasons``: found to hold;
     ``checked``: what does not hold or does, ``unchecked``: what this machine cannot tell; all
     empty when the rate is as predicted.
     """
@@ -39,6 +41,7 @@ class Verdict:
     ceiling_share: float | None
     predicted_share: float | None
     cached: bool = False
+    assumed: bool = False
     reasons: tuple[str, ...] = ()
     checked: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
@@ -66,6 +69,8 @@ class Verdict:
         if self.predicted_share is None:
             return []
         said = [f"decode is at {self.predicted_share:.0%} of the prediction"]
+        if self.assumed:
+            said.append(ASSUMED)
         if self.checked:
             found = "; ".join(self.reasons) or "none of the usual reasons holds"
             said.append(f"why: {found} (checked: {', '.join(self.checked)})")
@@ -99,7 +104,8 @@ def assess(result: Result, subject: Subject) -> Verdict | None:
     source = "measured here" if subject.read_gbs else "usual for this board" if board else ""
     ceiling = read / bandwidth if read is not None and bandwidth and not cached else None
     share = result.avg_ts / predicted if predicted else None
-    known = (read, bandwidth, source, ceiling, share, cached)
+    assumed = result.info.engine == "onnx"
+    known = (read, bandwidth, source, ceiling, share, cached, assumed)
     if machine is None or share is None or share >= LOW:
         return Verdict(*known)
     around = Circumstances(result.info, machine, board, subject.firmware, conditions(result.looks))

@@ -13,9 +13,12 @@ from pitool.device import detect, memory, probe
 from pitool.device.detect import Machine
 from pitool.device.settings import worker_bytes
 from pitool.engine.base import Settings
-from pitool.spec import gguf
+from pitool.spec import gguf, onnx, onnx_graph
+from pitool.spec.boards import boards
 from pitool.spec.bundles import Runnable
 from pitool.spec.manifest import Speed
+from pitool.spec.shapes import header_shape, header_tensors
+from pitool.spec.speed import predict
 
 PACKAGES = {"gguf": "llama-cpp-python", "onnx": "onnxruntime"}
 HEAD, EMBEDDING = "output.weight", "token_embd.weight"
@@ -62,7 +65,6 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Subject
     planned = artifact is not None or runnable.format == "gguf"
     machine = detect.detect()
     probed = probe.find(machine)
-    speeds = {speed.board: speed for speed in artifact.speed} if artifact else {}
     packages = ("pitool", PACKAGES.get(runnable.format, ""))
     return Subject(
         file=runnable.entry,
@@ -76,7 +78,7 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Subject
         firmware=detect.bootloader_date(),
         kernel=f"{platform.system()} {platform.release()}",
         sha256=artifact.files[0].sha256 if artifact else None,
-        speed=speeds.get(machine.board_id or ""),
+        speed=predicted_speed(runnable, machine),
         machine=machine,
         streamed_bytes=streamed_bytes(runnable),
         read_gbs=probed.read_gbs if probed else None,
@@ -84,11 +86,26 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Subject
     )
 
 
+def predicted_speed(runnable: Runnable, machine: Machine) -> Speed | None:
+    """Return the manifest's prediction for this board; of a GGUF that has none, by its header."""
+    key = machine.board_id or ""
+    for speed in runnable.artifact.speed if runnable.artifact else ():
+        if speed.board == key:
+            return speed
+    board = boards().get(key)
+    if board is None or runnable.format != "gguf":
+        return None
+    header = gguf.read_header(runnable.entry)
+    return predict(key, board, header_shape(header), header_tensors(header))
+
+
 def streamed_bytes(runnable: Runnable) -> int | None:
     """Return the bytes of weights that decoding a token reads; None where they are not known.
 
     An embedding beside a head of its own is read one row a token; of experts only some are.
     """
+    if runnable.format == "onnx":
+        return onnx_graph.streamed_bytes(onnx.read_folder(runnable.entry).graph)
     if runnable.format != "gguf":
         return None
     header = gguf.read_header(runnable.entry)

@@ -48,10 +48,12 @@ def command(**options: Any) -> None:
       pitool plan 3B --target-tps 5
     """
     from pitool.cli import plan_onnx, plan_plot, plan_report, sections
-    from pitool.cli.plan_request import Options, read_request
+    from pitool.cli.plan_request import Options, Report, read_request
 
     asked = Options(**options)
     report = read_request(asked)
+    if asked.onnx:
+        plan_onnx.check(report)
     if asked.plot:
         plan_plot.write(report, asked.plot)
     made = plan_onnx if asked.onnx else plan_report
@@ -60,4 +62,4 @@ def command(**options: Any) -> None:
     else:
         render = sections.to_markdown if asked.markdown else sections.to_text
         click.echo(render(made.sections(report)))
-    report.require()
+    (plan_onnx.require if asked.onnx else Report.require)(report)

@@ -7,7 +7,6 @@ from typing import Any
 from pitool.cli import plan_market, plan_onnx, plan_ways
 from pitool.cli.plan_request import Report
 from pitool.spec.plan import Row
-from pitool.spec.speed import Estimate
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -48,16 +47,5 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         "left_bytes": row.left,
         "longest_context": row.longest_context,
         "would_fit": report.planner.remedies(row),
-        "speed": {e.board: _speed_json(e) for e in artifact.estimates},
-    }
-
-
-def _speed_json(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "prefill": estimate.prefill,
-        "prefill_range": list(estimate.prefill_range),
-        "decode": estimate.decode,
-        "decode_range": list(estimate.decode_range),
-        "decode_full_context": estimate.decode_full,
-        "bound": estimate.bound,
+        "speed": {e.board: e.to_json() for e in artifact.estimates},
     }

@@ -18,7 +18,8 @@ def buy(report: Report) -> Iterator[Section]:
     usd_kwh = report.options.electricity
     found = offers.offers(*report.shop)
     holding = [o for o in found if loads(o.four)]
-    dates = sorted({o.date for o in holding if o.date})
+    dates = sorted({o.date for o in holding if o.date and o.date != offers.YOURS})
+    yours = " and yours" * any(o.date == offers.YOURS for o in holding)
     left_out = len(found) - len(holding)
     columns = (
         f"8-bit is {EIGHT}, 4-bit {FOUR}; what follows is at 4 bits: $/t/s the price of each"
@@ -26,7 +27,7 @@ def buy(report: Report) -> Iterator[Section]:
         f" million tokens at {usd_kwh:.2f} USD a kWh"
     )
     prices = (
-        f"list prices of {', '.join(dates) or 'no date'}; - where none is known"
+        f"list prices of {', '.join(dates) or 'no date'}{yours}; - where none is known"
         " (--price pi5-8gb=160 sets one)"
     )
     yield Section(

@@ -122,6 +122,7 @@ class Report:
 def read_request(options: Options) -> Report:
     """Return the report that the options of the command ask for."""
     profile = find_profile(options.profile)
+    read_prices(options.price)  # a wrong one is said also where none is needed
     found = find_here(options.ram, options.board)
     places = [found.place] if found else find_places(options.ram, options.board)
     named = bool(found or options.ram or options.board)
@@ -132,13 +133,19 @@ def read_request(options: Options) -> Report:
         kv_type=options.kv_type or profile.kv_type,
         adapter=adapter_bytes(options.lora, subject.shape) if options.lora else 0,
     )
-    planner = Planner(subject, profile, load, found.correction if found else NONE)
+    planner = Planner(subject, profile, load)
+    if found:
+        planner = replace(
+            planner, correction=found.correction, onnx_correction=found.onnx_correction
+        )
     gguf = not options.onnx
     names, reason = _quantisations(planner, places, options.quant if gguf else None)
     rows = tuple(planner.rows(names, places))
     asked = bool(options.quant) and named and gguf
-    notes = found.notes if found else ()
-    return Report(options, planner, tuple(places), names, rows, reason, asked, notes)
+    notes = [*(found.notes if found else ())]
+    if options.context and options.context > load.context:
+        notes.append(f"{options.context} tokens were asked for; it was trained for fewer")
+    return Report(options, planner, tuple(places), names, rows, reason, asked, tuple(notes))
 
 
 def find_here(ram: str | None, board: str | None) -> Here | None:

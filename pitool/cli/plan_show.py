@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pitool.cli.plan_request import Report
 from pitool.cli.sections import Section
 from pitool.spec.plan import Place, Row, Verdict
+from pitool.spec.plan_onnx import OnnxRow
 
 SUMMED = ("F16", "Q8_0", "Q4_K_M")
 TIMED = ("F16", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K")
@@ -136,7 +137,7 @@ def _largest(report: Report) -> Iterator[str]:
         yield f"{place.name}: nothing of this table fits; {would} would"
 
 
-def cell(row: Row) -> str:
+def cell(row: Row | OnnxRow) -> str:
     """Return the verdict with the GB left or missing."""
     size = f"{abs(row.left) / 1e9:.1f}"
     return f"{row.verdict.value} {size}"
@@ -217,7 +218,7 @@ def _rates(report: Report, quantisation: str, board: str) -> str:
     return f"{rate(found.prefill)}/{rate(found.decode)}" if found else "-"
 
 
-def loads(row: Row) -> bool:
+def loads(row: Row | OnnxRow) -> bool:
     """Tell whether it can be loaded at all."""
     return row.verdict is not Verdict.NO
 

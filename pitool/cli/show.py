@@ -28,6 +28,7 @@ from rich.table import Table
 
 from pitool.spec.boards import find_board
 from pitool.spec.memory import format_bytes
+from pitool.spec.speed_onnx import ASSUMED
 
 if TYPE_CHECKING:
     from pitool.checkpoint.source import Source
@@ -99,6 +100,10 @@ def bundle(made: Bundle) -> None:
     boards = ", ".join(find_board(s.board).name for s in made.manifest.artifacts[0].speed)
     if boards:
         console.print(f"tokens/s: predicted decode on {boards}", soft_wrap=True)
+        if any(
+            artifact.format == "onnx" and artifact.speed for artifact in made.manifest.artifacts
+        ):
+            console.print(ASSUMED, soft_wrap=True)
     console.print(f"bundle: {made.path}", soft_wrap=True)
     console.print(f'try it: pitool run {made.path} "Hello"', soft_wrap=True)
 

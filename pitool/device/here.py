@@ -12,23 +12,25 @@ from pitool.errors import PitoolError
 from pitool.spec.boards import Board, Ram, boards
 from pitool.spec.memory import format_bytes
 from pitool.spec.plan import Place, board_place
-from pitool.spec.speed import NONE, Correction
+from pitool.spec.speed import Correction
 
 MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.
 SHORT = 0.95
 NAME = "here"
+RUNTIMES = {residuals.LLAMACPP: "llama.cpp", residuals.ONNX: "onnxruntime"}
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """``place``: for the plan; ``notes``: what was found, a sentence each; ``correction``: learnt
-    from benches and the probe.
+    """``place``: for the plan; ``notes``: what was found, a sentence each; ``correction`` and
+    ``onnx_correction``: learnt from benches and the probe.
     """
 
     place: Place
     notes: tuple[str, ...]
     correction: Correction
+    onnx_correction: Correction
 
 
 def here(machine: Machine, root: Path = files.HOST) -> Here:
@@ -40,16 +42,38 @@ def here(machine: Machine, root: Path = files.HOST) -> Here:
     free = margin(machine)
     place = Place(NAME, NAME, machine.mem_available, free, known, machine.features)
     found = probe.find(machine)
-    learnt = residuals.correction(probe.key(machine))
-    notes = [*_facts(machine, root), *_memory_notes(machine, board), *_speed_notes(found, board)]
-    if learnt != NONE:
-        notes.append(
-            f"benches here measured {learnt.prefill:.2f} x the predicted prefill and"
-            f" {learnt.decode:.2f} x the decode; predictions are corrected by that"
-        )
-    else:
-        learnt = _probed(found, board)
-    return Here(place, tuple(notes), learnt)
+    notes = [
+        *_facts(machine, root),
+        *_memory_notes(machine, board, root),
+        *_speed_notes(found, board),
+        *_learnt_notes(machine),
+    ]
+    return Here(place, tuple(notes), correction(machine), correction(machine, residuals.ONNX))
+
+
+def correction(machine: Machine, engine: str = residuals.LLAMACPP) -> Correction:
+    """Return what benches taught of predictions here, or of a decode at least what the probe did.
+
+    A memory that reads slower than that of other boards of the kind makes a slower decode.
+    """
+    learnt = residuals.factors(probe.key(machine), engine)
+    found, board = probe.find(machine), boards().get(machine.board_id or "")
+    slow = 1.0
+    if found is not None and board is not None and board.read_gbs is not None:
+        slow = min(1.0, found.read_gbs / board.read_gbs)
+    return Correction(learnt.get("prefill", 1.0), learnt.get("decode", slow))
+
+
+def _learnt_notes(machine: Machine) -> Iterator[str]:
+    """Say by how much benches here were off the predictions."""
+    for engine, name in RUNTIMES.items():
+        learnt = residuals.factors(probe.key(machine), engine)
+        said = [f"{factor:.2f} x the predicted {phase}" for phase, factor in learnt.items()]
+        if said:
+            yield (
+                f"benches here with {name} measured {' and '.join(said)}; predictions are"
+                " corrected by that"
+            )
 
 
 def margin(machine: Machine) -> int:
@@ -71,13 +95,6 @@ def _as_found(board: Board, machine: Machine) -> Board:
     return replace(board, features=tuple(f for f in board.features if f in machine.features))
 
 
-def _probed(found: probe.Probe | None, board: Board | None) -> Correction:
-    """Return the factor of a memory that reads slower than that of other boards of the kind."""
-    if found is None or board is None or board.read_gbs is None:
-        return NONE
-    return Correction(1.0, min(1.0, found.read_gbs / board.read_gbs))
-
-
 def _facts(machine: Machine, root: Path) -> Iterator[str]:
     features = ", ".join(machine.features) or "none known"
     yield f"{machine.board_name}: {machine.cores} cores, features {features}"
@@ -85,29 +102,38 @@ def _facts(machine: Machine, root: Path) -> Iterator[str]:
     yield f"memory: {available} available of {format_bytes(machine.mem_total or 0)}"
     if machine.page_kib:
         yield f"pages of {machine.page_kib} KiB"
-    left = memory.left_in_cgroup(root)
-    if left is not None and left == machine.mem_available:
+    if _limited(machine, root):
         yield "a cgroup limit leaves less than the system has: a container or a service"
     if machine.swap_total:
-        kind = "compressed RAM (zram)" if _zram(root) else "on disk"
-        yield (
-            f"swap: {format_bytes(machine.swap_total)}, {kind}, not counted: a model in swap takes"
-            " seconds a token"
-        )
+        size = format_bytes(machine.swap_total)
+        yield f"swap: {size}{_kind(root)}, not counted: a model in swap takes seconds a token"
 
 
-def _zram(root: Path) -> bool:
-    return "/dev/zram" in (files.text(root / "proc/swaps") or "")
+def _limited(machine: Machine, root: Path) -> bool:
+    left = memory.left_in_cgroup(root)
+    return left is not None and left == machine.mem_available
 
 
-def _memory_notes(machine: Machine, board: Board | None) -> Iterator[str]:
+def _kind(root: Path) -> str:
+    """Return what the swap is, as the end of a clause; nothing where that is unknown."""
+    devices = (files.text(root / "proc/swaps") or "").splitlines()[1:]
+    compressed = ["/dev/zram" in device for device in devices]
+    if not compressed:
+        return ""
+    if all(compressed):
+        return ", compressed RAM (zram)"
+    return ", compressed RAM (zram) and disk" if any(compressed) else ", on disk"
+
+
+def _memory_notes(machine: Machine, board: Board | None, root: Path) -> Iterator[str]:
     """Say what a freshly booted board of this kind would have more."""
     table = fresh_boot(machine)
     if board is None or table is None or machine.mem_available is None:
         return
     if machine.mem_available < SHORT * table:
         missing = format_bytes(table - machine.mem_available)
-        yield f"below the table: {missing} less than after a fresh boot; close programs"
+        do = "raise the limit" if _limited(machine, root) else "close programs"
+        yield f"below the table: {missing} less than after a fresh boot; {do}"
     absent = [f for f in board.features if f not in machine.features]
     if absent:
         yield f"below the table: the CPU does not show {', '.join(absent)}"

@@ -1,7 +1,7 @@
 """What benches measured on this machine beside what was predicted, to predict better.
 
 One JSON file in pitool's home. A prediction for this machine is multiplied by the median of
-measured over predicted of the last benches.
+measured over predicted of the last benches under the same engine.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from pitool.errors import BadInput
 from pitool.spec import tables
 from pitool.spec.bundles import home
 from pitool.spec.files import write_atomically
-from pitool.spec.speed import Correction
 
 FILE_NAME = "residuals.json"
 KEPT = 40
+LLAMACPP, ONNX = "llamacpp", "onnx"
 Phase = Literal["prefill", "decode"]
 
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """One test: tokens/s ``predicted`` by the table, uncorrected, and ``measured``."""
+    """One test: tokens/s ``predicted`` by the table, uncorrected, and ``measured``.
+
+    ``engine``: by its name; predictions for one say nothing of another.
+    """
 
     machine: str
     model: str
@@ -33,6 +36,7 @@ class Residual:
     predicted: float
     measured: float
     date: str
+    engine: str = LLAMACPP
 
     def __post_init__(self) -> None:
         if self.predicted <= 0 or self.measured <= 0:
@@ -42,11 +46,14 @@ class Residual:
 def keep(residual: Residual, path: Path | None = None) -> None:
     """Keep a residual in the place of an earlier one of the same model and phase."""
     path = path or home() / FILE_NAME
-    same = (residual.machine, residual.model, residual.phase)
-    others = [r for r in read(path) if (r.machine, r.model, r.phase) != same]
+    others = [r for r in read(path) if _of(r) != _of(residual)]
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = [asdict(r) for r in [*others, residual][-KEPT:]]
     write_atomically(path, f"{json.dumps(kept, indent=2)}\n".encode())
+
+
+def _of(residual: Residual) -> tuple[str, ...]:
+    return residual.machine, residual.engine, residual.model, residual.phase
 
 
 def read(path: Path | None = None) -> list[Residual]:
@@ -59,12 +66,10 @@ def read(path: Path | None = None) -> list[Residual]:
         return []
 
 
-def correction(machine: str, path: Path | None = None) -> Correction:
-    """Return the factors for a machine; 1 for a phase that was never measured."""
-    found = [r for r in read(path) if r.machine == machine]
-    return Correction(_factor(found, "prefill"), _factor(found, "decode"))
-
-
-def _factor(found: list[Residual], phase: Phase) -> float:
-    ratios = [r.measured / r.predicted for r in found if r.phase == phase]
-    return statistics.median(ratios) if ratios else 1.0
+def factors(machine: str, engine: str = LLAMACPP, path: Path | None = None) -> dict[str, float]:
+    """Return the factor of each phase that was measured on a machine."""
+    found: dict[str, list[float]] = {}
+    for r in read(path):
+        if (r.machine, r.engine) == (machine, engine):
+            found.setdefault(r.phase, []).append(r.measured / r.predicted)
+    return {phase: statistics.median(ratios) for phase, ratios in found.items()}

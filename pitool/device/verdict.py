@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.device import detect, files, memory, probe, residuals
-from pitool.device.here import margin
+from pitool.device import detect, files, memory, residuals
+from pitool.device.here import correction, margin
 from pitool.spec.manifest import Artifact, Speed
 from pitool.spec.plan import Verdict as Fit
 from pitool.spec.plan import verdict_on
+from pitool.spec.speed import NONE
 
 # In words, where memory is what is free at this moment.
 WORDS = {Fit.FITS: "fits", Fit.TIGHT: "tight", Fit.NO: "does not fit now"}
@@ -55,7 +56,10 @@ class Judge:
         machine = detect.detect(root)
         self._board = machine.board_id
         self._margin = margin(machine)
-        self._correction = residuals.correction(probe.key(machine))
+        self._corrections = {
+            "gguf": correction(machine, residuals.LLAMACPP),
+            "onnx": correction(machine, residuals.ONNX),
+        }
 
     def __call__(self, artifact: Artifact) -> Verdict:
         """Return the verdict on an artifact, by its manifest alone."""
@@ -67,7 +71,7 @@ class Judge:
         """Return the manifest's prediction for this board, corrected by what was measured here."""
         for speed in artifact.speed:
             if speed.board == self._board:
-                found = self._correction
+                found = self._corrections.get(artifact.format, NONE)
                 return Speed(
                     speed.board, speed.prefill * found.prefill, speed.decode * found.decode
                 )

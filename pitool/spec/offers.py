@@ -17,6 +17,7 @@ from pitool.spec.plan import Place, Planner, Row, Verdict, board_place
 from pitool.spec.rented import Gpu, gpus
 from pitool.spec.speed import Estimate
 
+YOURS = "yours"
 SIXTEEN, EIGHT, FOUR = "F16", "Q8_0", "Q4_K_M"
 JOULES_PER_KWH = 3.6e6
 RANK = {Verdict.FITS: 0, Verdict.TIGHT: 1, Verdict.NO: 2}
@@ -86,7 +87,7 @@ def sold(places: Iterable[Place], prices: Mapping[str, float]) -> Iterator[Sold]
             elif ram.available:
                 found = board_place(key, board, ram)
                 given = prices.get(found.name)
-                date = ram.price_date if given is None else "yours"
+                date = ram.price_date if given is None else YOURS
                 yield Sold(found, board, ram.price_usd if given is None else given, date)
 
 

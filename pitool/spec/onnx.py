@@ -1,48 +1,28 @@
 """Reads what an ONNX folder says of itself, and refuses one that is damaged or reaches outside.
 
 The folder is laid out as onnxruntime-genai's model builder does it: ``genai_config.json``, the
-graph, its external data, and the tokenizer's files. The graph's protobuf is walked as far as
-needed to know which files its tensors lie in (onnx.proto of ONNX, encoding of Protocol Buffers);
-standard library only, so that a board can refuse a bad file before onnxruntime sees it.
+graph, its external data, and the tokenizer's files. Standard library only, so that a board can
+refuse a bad file before onnxruntime sees it.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pitool.errors import BadInput
 from pitool.spec.files import what_is
+from pitool.spec.onnx_graph import external_data
 
 CONFIG = "genai_config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 _AGAIN = "copy or convert it again"
-
-# Which fields of a message hold messages: (message, field number) -> message, after onnx.proto.
-_NESTED = {
-    ("model", 7): "graph",
-    ("model", 25): "function",
-    ("graph", 1): "node",
-    ("graph", 5): "tensor",
-    ("graph", 15): "sparse",
-    ("function", 7): "node",
-    ("node", 5): "attribute",
-    ("attribute", 5): "tensor",
-    ("attribute", 6): "graph",
-    ("attribute", 10): "tensor",
-    ("attribute", 11): "graph",
-    ("attribute", 22): "sparse",
-    ("attribute", 23): "sparse",
-    ("sparse", 1): "tensor",
-    ("sparse", 2): "tensor",
-}
-_MOST_NESTED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +149,7 @@ def external_files(graph: Path) -> tuple[Path, ...]:
     needed: dict[str, int] = {}
     try:
         with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for entries in _external_tensors(view):
+            for entries in external_data(view):
                 end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
                 where = entries["location"]
                 needed[where] = max(needed.get(where, 0), end)
@@ -200,75 +180,3 @@ def _inside(folder: Path, location: str, graph: Path) -> Path:
     if what_is(path) != "file":
         raise BadInput(f"{path} is missing", _AGAIN)
     return path
-
-
-def _external_tensors(view: mmap.mmap) -> Iterator[dict[str, str]]:
-    """Yield ``external_data`` of each tensor that has some."""
-    graphs = 0
-    for kind, start, end in _messages(view, "model", 0, len(view), 0):
-        graphs += kind == "graph"
-        if kind == "tensor":
-            pairs = [
-                _entry(view, at, stop)
-                for number, at, stop in _fields(view, start, end)
-                if number == 13
-            ]
-            if pairs:
-                yield dict(pairs)
-    if not graphs:
-        raise ValueError("it has no graph")
-
-
-def _messages(
-    view: mmap.mmap, kind: str, start: int, end: int, depth: int
-) -> Iterator[tuple[str, int, int]]:
-    """Yield every message below one, itself included, as kind and place."""
-    if depth > _MOST_NESTED:
-        raise ValueError("its messages are nested too deeply")
-    yield kind, start, end
-    if kind == "tensor":
-        return  # its only messages are read by the caller, its data by no one
-    for number, at, stop in _fields(view, start, end):
-        if nested := _NESTED.get((kind, number)):
-            yield from _messages(view, nested, at, stop, depth + 1)
-
-
-def _entry(view: mmap.mmap, start: int, end: int) -> tuple[str, str]:
-    """Return a key and its value."""
-    found = {number: view[at:stop].decode() for number, at, stop in _fields(view, start, end)}
-    return found.get(1, ""), found.get(2, "")
-
-
-def _fields(view: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number and place of each length-delimited field of a message; skip the others."""
-    at = start
-    while at < end:
-        tag, at = _varint(view, at, end)
-        kind = tag & 7
-        if kind == 0:
-            _, at = _varint(view, at, end)
-            continue
-        if kind == 2:
-            size, at = _varint(view, at, end)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field at byte {at} has no known kind")
-        if at + size > end:
-            raise ValueError(f"a field at byte {at} is longer than what holds it")
-        if kind == 2:
-            yield tag >> 3, at, at + size
-        at += size
-
-
-def _varint(view: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    """Return a number in base 128, and where it ends."""
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError(f"a number at byte {at} does not end")

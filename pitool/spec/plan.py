@@ -130,9 +130,7 @@ class ArtifactPlan:
     @property
     def speeds(self) -> tuple[Speed, ...]:
         """The predicted speeds as a manifest keeps them."""
-        return tuple(
-            Speed(e.board, round(e.prefill, 1), round(e.decode, 1)) for e in self.estimates
-        )
+        return tuple(e.speed for e in self.estimates)
 
     @property
     def bytes(self) -> int:
@@ -165,13 +163,15 @@ class Row:
 class Planner:
     """One model under one profile; ``load`` says how it is loaded and with how much context.
 
-    ``correction``: of predicted speeds, learnt on the machine that is planned for.
+    ``correction`` and ``onnx_correction``: of predicted speeds under llama.cpp and under
+    onnxruntime, learnt on the machine that is planned for.
     """
 
     subject: Subject
     profile: Profile
     load: Load
     correction: Correction = NONE
+    onnx_correction: Correction = NONE
 
     def artifact(self, quantisation: Quantisation, place: Place) -> ArtifactPlan:
         """Return what the model is at a quantisation."""

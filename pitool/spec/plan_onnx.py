@@ -1,16 +1,14 @@
-"""Plans of ONNX artifacts: verdicts as in ``plan``, on the sums of ``memory_onnx``.
-
-No speed is predicted: no figure of onnxruntime on these boards is published.
-"""
+"""Plans of ONNX artifacts: verdicts as in ``plan``, on the sums of ``memory_onnx``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from pitool.spec.boards import Board
 from pitool.spec.manifest import Speed
 from pitool.spec.memory import Load, MemoryPlan
-from pitool.spec.memory_onnx import POSITIONS, plan_exported, plan_onnx
+from pitool.spec.memory_onnx import POSITIONS, onnx_cache_bytes, plan_exported, plan_onnx
 from pitool.spec.model import ModelShape
 from pitool.spec.onnx_weights import (
     ONNX_QUANTISATIONS,
@@ -20,6 +18,8 @@ from pitool.spec.onnx_weights import (
     stored_tensors,
 )
 from pitool.spec.plan import Place, Planner, Subject, Verdict, judge, tier_places
+from pitool.spec.speed import NONE, Correction, Estimate
+from pitool.spec.speed_onnx import estimate_onnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,13 @@ class OnnxPlan:
     memory: MemoryPlan
     load: Load
     parameters: int
+    estimates: tuple[Estimate, ...] = ()
     format: str = "onnx"
 
     @property
     def speeds(self) -> tuple[Speed, ...]:
-        """The predicted speeds: none."""
-        return ()
+        """The predicted speeds as a manifest keeps them."""
+        return tuple(e.speed for e in self.estimates)
 
     @property
     def bytes(self) -> int:
@@ -64,23 +65,44 @@ class OnnxRow:
 
 
 def onnx_artifact(
-    shape: ModelShape, kind: OnnxQuantisation, load: Load, *, exported: bool = False
+    shape: ModelShape,
+    kind: OnnxQuantisation,
+    load: Load,
+    *,
+    exported: bool = False,
+    boards: Mapping[str, Board] | None = None,
+    correction: Correction = NONE,
 ) -> OnnxPlan:
-    """Return what a model is at an ONNX quantisation, written by pitool or exported by optimum."""
+    """Return what a model is at an ONNX quantisation, written by pitool or exported by optimum.
+
+    Speeds are predicted for ``boards``, by id.
+    """
     if exported:
         tensors = exported_tensors(shape, kind)
         memory = plan_exported(shape, kind, load)
-        return OnnxPlan(kind, load.context, tensors, memory, load, shape.parameters)
-    positions = min(shape.context, max(POSITIONS, load.context))
-    tensors = stored_tensors(shape, kind, positions)
-    memory = plan_onnx(shape, kind, load)
-    return OnnxPlan(kind, load.context, tensors, memory, load, shape.parameters)
+    else:
+        positions = min(shape.context, max(POSITIONS, load.context))
+        tensors = stored_tensors(shape, kind, positions)
+        memory = plan_onnx(shape, kind, load)
+    kv_bytes = onnx_cache_bytes(shape, kind, load.context)
+    estimates = tuple(
+        estimate_onnx(key, board, shape, kind, tensors, kv_bytes=kv_bytes, correction=correction)
+        for key, board in (boards or {}).items()
+    )
+    return OnnxPlan(kind, load.context, tensors, memory, load, shape.parameters, estimates)
 
 
 def onnx_row(planner: Planner, kind: OnnxQuantisation, place: Place) -> OnnxRow:
     """Return the artifact at a place with its verdict."""
     subject = planner.subject
-    artifact = onnx_artifact(subject.shape, kind, planner.load, exported=subject.exported)
+    artifact = onnx_artifact(
+        subject.shape,
+        kind,
+        planner.load,
+        exported=subject.exported,
+        boards=place.boards,
+        correction=planner.onnx_correction,
+    )
     peak = artifact.memory.total
     verdict = judge(peak, place, planner.profile)
     longest = _longest_context(subject, kind, planner.load, place.budget(planner.profile))

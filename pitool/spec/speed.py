@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pitool.spec.boards import Board
 from pitool.spec.manifest import Speed
@@ -49,6 +49,11 @@ class Estimate:
     decode_error: float
 
     @property
+    def speed(self) -> Speed:
+        """It as a manifest keeps it."""
+        return Speed(self.board, round(self.prefill, 1), round(self.decode, 1))
+
+    @property
     def decode_range(self) -> tuple[float, float]:
         """The slowest and fastest decode to expect."""
         return self.decode * (1 - self.decode_error), self.decode * (1 + self.decode_error)
@@ -57,6 +62,17 @@ class Estimate:
     def prefill_range(self) -> tuple[float, float]:
         """The slowest and fastest prefill to expect."""
         return self.prefill * (1 - self.prefill_error), self.prefill * (1 + self.prefill_error)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as a JSON value."""
+        return {
+            "prefill": self.prefill,
+            "prefill_range": list(self.prefill_range),
+            "decode": self.decode,
+            "decode_range": list(self.decode_range),
+            "decode_full_context": self.decode_full,
+            "bound": self.bound,
+        }
 
 
 def estimate(
@@ -96,8 +112,7 @@ def predict(
     board_id: str, board: Board, model: ModelShape, tensors: Iterable[TypedTensor]
 ) -> Speed:
     """Return the speeds at an empty context, as a manifest keeps them."""
-    found = estimate(board_id, board, model, tensors)
-    return Speed(board_id, round(found.prefill, 1), round(found.decode, 1))
+    return estimate(board_id, board, model, tensors).speed
 
 
 def _product_seconds(board: Board, tensor: TypedTensor) -> float:

@@ -27,8 +27,9 @@ def test_tests_with_a_prediction_are_kept(private_home: Path) -> None:
     assert learn.keep(results, subject) == 2
     kept = {r.phase: (r.predicted, r.measured) for r in residuals.read()}
     assert kept == {"prefill": (100.0, 32.0), "decode": (10.0, 8.0)}
-    found = residuals.correction(probe.key(PI5))
-    assert (found.prefill, found.decode) == pytest.approx((0.32, 0.8))
+    found = residuals.factors(probe.key(PI5), "scripted")
+    assert found == pytest.approx({"prefill": 0.32, "decode": 0.8})
+    assert residuals.factors(probe.key(PI5)) == {}  # what another engine does is not learnt
 
 
 def test_nothing_is_kept_without_a_prediction(private_home: Path) -> None:

@@ -55,6 +55,17 @@ def test_the_bandwidth_measured_here_goes_before_the_table_s() -> None:
     assert "75% of the 12.0 GB/s that the memory gives (measured here)" in verdict.lines[0]
 
 
+def test_a_prediction_for_onnxruntime_is_called_an_assumption() -> None:
+    result = decoding(5.0)
+    verdict = assess(replace(result, info=replace(result.info, engine="onnx")), subject())
+    assert verdict
+    assert verdict.predicted_share == pytest.approx(0.5)
+    assert any("are an assumption" in line for line in verdict.lines)
+    plain = assess(result, subject())
+    assert plain
+    assert not any("are an assumption" in line for line in plain.lines)
+
+
 def test_weights_in_the_cache_have_no_ceiling() -> None:
     verdict = assess(decoding(90.0), replace(subject(), cache_bytes=MODEL_BYTES))
     assert verdict

@@ -94,6 +94,7 @@ def test_auto_says_why(pitool: Pitool) -> None:
         (["1B", "--lora", "0"], 2, "between 1 and 1024"),
         (["1B", "--lora", "nowhere"], 4, "holds no adapter_model"),
         (["3B", "--buy", "--price", "pi5-8gb=-1"], 2, "is no price"),
+        (["3B", "--price", "pi5-8gb=0"], 2, "is no price"),
         (["3B", "--target-tps", "0"], 2, "0 is not in the range"),
         (["5M"], 4, "between 30M and 1000B"),
         (["no-such-thing"], 4, "no folder 'no-such-thing'"),
@@ -108,6 +109,16 @@ def test_absurd_settings(pitool: Pitool, tmp_path: Path) -> None:
     check_failure(pitool("plan", tmp_path), 4)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     check_failure(pitool("plan", tmp_path), 4)
+    endless = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}
+    endless |= {"num_hidden_layers": 10**9, "intermediate_size": 64, "vocab_size": 64}
+    (tmp_path / "config.json").write_text(json.dumps(endless))
+    assert "up to 1000 is needed" in check_failure(pitool("plan", tmp_path), 4)
+
+
+def test_more_context_than_trained_for_is_said(pitool: Pitool) -> None:
+    made = document(pitool, "3B", "--ram", "4gb", "--context", 999_999)
+    assert made["context"] == made["trained_context"]
+    assert made["notes"] == ["999999 tokens were asked for; it was trained for fewer"]
 
 
 def test_buy_and_rent_have_every_number_in_json(pitool: Pitool) -> None:
@@ -156,6 +167,25 @@ def test_onnx_is_planned_as_well(pitool: Pitool) -> None:
     assert max(map(len, text.splitlines())) <= 80
     wrong = pitool("plan", "1.5B", "--format", "onnx", "--quant", "Q4_K_M")
     check_failure(wrong, 2)
+    row = by_name["INT4"]
+    assert set(row["assumed_speed"]) == {"pi4b", "pi400", "cm4", "pi5", "cm5"}
+    low, high = row["assumed_speed"]["pi5"]["decode_range"]
+    assert low < row["assumed_speed"]["pi5"]["decode"] < high
+    assert "onnxruntime's speeds are an assumption" in text
+    assert row["longest_context"] >= made["context"]
+    assert by_name["FP32"]["would_fit"][0].startswith("--quant")
+
+
+def test_onnx_that_does_not_fit_ends_with_3(pitool: Pitool) -> None:
+    result = pitool("plan", "14B", "--ram", "8gb", "--quant", "INT8")
+    assert result.code == 3
+    assert "INT8 does not fit 8gb by" in result.sentence
+    tight = pitool("plan", "7B", "--ram", "8gb", "--quant", "INT4", "--context", 32768)
+    assert "--context" in tight.sentence
+    assert pitool("plan", "14B", "--quant", "INT8").code == 0
+    for flag in ("--buy", "--rent", "--target-tps=3", "--plot=x.svg"):
+        wrong = pitool("plan", "3B", "--format", "onnx", flag)
+        assert "is of GGUF alone" in check_failure(wrong, 2)
 
 
 def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:

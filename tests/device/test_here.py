@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pitool.device import detect as detect_module
 from pitool.device import probe, residuals
 from pitool.device.detect import Machine, detect
 from pitool.device.here import here
 from pitool.device.probe import Probe
 from pitool.device.residuals import Residual
+from pitool.device.verdict import Judge
 from pitool.errors import PitoolError
 from pitool.spec.formats import QUANTISATIONS
+from pitool.spec.manifest import Artifact, FileEntry, Speed
 from pitool.spec.memory import Load
 from pitool.spec.plan import Planner, Subject
 from pitool.spec.profiles import find_profile
@@ -50,6 +54,57 @@ def test_less_than_the_table_is_said(pi5: Machine) -> None:
     assert any("the CPU does not show dotprod" in note for note in without.notes)
     assert "Q4_0" not in without.place.repacked
     assert "pages of 16 KiB are usual" in notes(replace(pi5, page_kib=4))
+
+
+ZRAM, FILE = "/dev/zram0 partition 2097136 0 100\n", "/var/swap file 2097136 0 -2\n"
+
+
+@pytest.mark.parametrize(
+    ("swaps", "kind"),
+    [
+        (ZRAM, "GB, compressed RAM (zram), not"),
+        (FILE, "GB, on disk, not"),
+        (ZRAM + FILE, "GB, compressed RAM (zram) and disk, not"),
+        (None, "GB, not"),
+    ],
+)
+def test_swap_of_a_board(tmp_path: Path, swaps: str | None, kind: str) -> None:
+    root = shutil.copytree(FIXTURES / "pi5", tmp_path / "root")
+    if swaps:
+        (root / "proc" / "swaps").write_text(f"Filename Type Size Used Priority\n{swaps}")
+    found = here(detect(root), root)
+    assert f"swap: 2.15 {kind} counted" in "\n".join(found.notes)
+    assert found.place.room == 7871744 * 1024
+
+
+def test_a_limit_on_a_board_is_the_room(tmp_path: Path) -> None:
+    """2 GiB less 512 MiB in use, of which 300 MB are files' pages, which give way."""
+    root = shutil.copytree(FIXTURES / "pi5", tmp_path / "root")
+    (root / "proc" / "self" / "cgroup").write_text("0::/system.slice/chat.service\n")
+    group = root / "sys/fs/cgroup/system.slice/chat.service"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{2 << 30}\n")
+    (group / "memory.current").write_text(f"{512 << 20}\n")
+    (group / "memory.stat").write_text("active_file 100000000\ninactive_file 200000000\n")
+    found = here(detect(root), root)
+    assert found.place.room == (2 << 30) - (512 << 20) + 300_000_000
+    said = "\n".join(found.notes)
+    assert "a cgroup limit leaves less" in said
+    assert "less than after a fresh boot; raise the limit" in said
+
+
+def test_pages_features_and_memory_of_a_board(tmp_path: Path) -> None:
+    root = shutil.copytree(FIXTURES / "pi5", tmp_path / "root")
+    for name, old, new in (
+        ("self/smaps", "16 kB", "4 kB"),
+        ("cpuinfo", " asimddp", ""),
+        ("meminfo", "7871744", "3000000"),
+    ):
+        path = root / "proc" / name
+        path.write_text(path.read_text().replace(old, new))
+    said = "\n".join(here(detect(root), root).notes)
+    for part in ("pages of 4 KiB", "does not show dotprod", "fresh boot; close programs"):
+        assert part in said
 
 
 def test_swap_is_named_and_not_counted(pi5: Machine, tmp_path: Path) -> None:
@@ -108,7 +163,7 @@ def test_predictions_learn_from_benches(pi5: Machine, private_home: Path) -> Non
         residuals.keep(Residual(machine, model, "decode", 10.0, measured, "2026-11-01"))
     residuals.keep(Residual("another/4", "a", "decode", 10.0, 1.0, "2026-11-01"))
     assert [r.measured for r in residuals.read() if r.machine == machine] == [8.0, 9.0]
-    assert residuals.correction(machine).decode == pytest.approx(0.85)
+    assert residuals.factors(machine) == {"decode": pytest.approx(0.85)}
     found = here(pi5, FIXTURES / "pi5")
     planner = Planner(Subject("", typical_shape(1e9)), find_profile("balanced"), Load(512))
     kind = QUANTISATIONS["Q4_0"]
@@ -116,6 +171,36 @@ def test_predictions_learn_from_benches(pi5: Machine, private_home: Path) -> Non
     learnt = replace(planner, correction=found.correction).row(kind, found.place)
     assert learnt.artifact.estimates[0].decode == pytest.approx(0.85 * plain.decode)
     assert learnt.artifact.estimates[0].prefill == pytest.approx(plain.prefill)
+
+
+def test_a_probe_counts_until_a_decode_was_measured(pi5: Machine, private_home: Path) -> None:
+    """A memory at half the usual rate halves decodes; a bench knows better, and of one engine."""
+    machine = probe.key(pi5)
+    probe.keep(Probe(machine, 7.0, 3, 1, "2026-11-01"))
+    residuals.keep(Residual(machine, "a", "prefill", 100.0, 90.0, "2026-11-01"))
+    assert here(pi5, FIXTURES / "pi5").correction == Correction(0.9, 0.5)
+    residuals.keep(Residual(machine, "a", "decode", 10.0, 9.0, "2026-11-01"))
+    residuals.keep(Residual(machine, "a INT4", "decode", 10.0, 7.0, "2026-11-01", "onnx"))
+    found = here(pi5, FIXTURES / "pi5")
+    assert (found.correction, found.onnx_correction) == (Correction(0.9, 0.9), Correction(1.0, 0.7))
+    assert "onnxruntime measured 0.70 x the predicted decode" in "\n".join(found.notes)
+
+
+def test_the_chat_s_list_predicts_as_the_plan_does(
+    pi5: Machine, private_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    residuals.keep(Residual(probe.key(pi5), "a", "decode", 10.0, 8.0, "2026-11-01"))
+    monkeypatch.setattr(detect_module, "detect", lambda _root: pi5)
+    judge = Judge(FIXTURES / "pi5")
+    assert pi5.board_id
+    for form, rate in (("gguf", 4.0), ("onnx", 5.0)):
+        speed = (Speed(pi5.board_id, 50.0, 5.0),)
+        artifact = Artifact(
+            form, "Q4_0", (FileEntry("a", 1, "0" * 64),), "llama", 1, 512, 4.5, (), speed
+        )
+        predicted = judge(artifact).speed
+        assert predicted
+        assert predicted.decode == pytest.approx(rate)
 
 
 def test_only_the_last_residuals_are_kept(private_home: Path) -> None:
@@ -130,4 +215,4 @@ def test_broken_residuals_are_none(tmp_path: Path, data: object) -> None:
     path = tmp_path / "residuals.json"
     path.write_text(json.dumps(data))
     assert residuals.read(path) == []
-    assert residuals.correction("m", path) == Correction()
+    assert residuals.factors("m", path=path) == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pitool.bench.subject import predicted_speed
 from pitool.device.detect import detect
 from pitool.device.settings import check_memory, planned_bytes, settings_for, worker_bytes
 from pitool.errors import DoesNotFit
@@ -17,9 +18,24 @@ from tests.convert.helpers import convert_folder
 from tests.tiny import write_checkpoint
 
 
-def test_a_loose_file_is_planned_with_its_cache(tmp_path: Path) -> None:
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
     checkpoint = write_checkpoint(tmp_path / "tiny", num_hidden_layers=1, intermediate_size=256)
-    (file,) = convert_folder(checkpoint, tmp_path / "bundle", "F16").path.glob("*.gguf")
+    (made,) = convert_folder(checkpoint, tmp_path / "bundle", "F16").path.glob("*.gguf")
+    return made
+
+
+def test_a_loose_file_is_predicted_as_its_bundle_is(file: Path) -> None:
+    bundle, loose = find_runnable(file.parent), find_runnable(file)
+    pi5 = replace(detect(), board_id="pi5")
+    assert predicted_speed(loose, pi5) == predicted_speed(bundle, pi5)
+    assert bundle.artifact
+    elsewhere = replace(bundle, artifact=replace(bundle.artifact, speed=()))
+    assert predicted_speed(elsewhere, pi5) == predicted_speed(bundle, pi5)
+    assert predicted_speed(loose, replace(pi5, board_id=None)) is None
+
+
+def test_a_loose_file_is_planned_with_its_cache(file: Path) -> None:
     loose = find_runnable(file)
     assert loose.artifact is None
     settings = settings_for(loose, 256)

@@ -11,7 +11,7 @@ from pitool.convert.techniques.packed import unpackable
 from pitool.errors import BadInput, UsageError
 from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
 from pitool.spec.plan import Place, Planner
-from pitool.spec.plan_onnx import OnnxPlan, onnx_artifact, onnx_remedies, onnx_row
+from pitool.spec.plan_onnx import OnnxPlan, onnx_remedies, onnx_row
 from pitool.spec.refusal import require
 
 # More bits than these are planned as 8-bit blocks.
@@ -44,10 +44,10 @@ def plan_technique(planner: Planner, place: Place, config: Config, name: str) ->
     nearest = "INT4_HEAD8" if technique.bits <= MOST_OF_FOUR else "INT8"
     row = onnx_row(planner, ONNX_QUANTISATIONS[nearest], place)
     kind = replace(ONNX_QUANTISATIONS[nearest], name=technique.name.upper())
-    plan = onnx_artifact(planner.subject.shape, kind, planner.load)
+    plan = replace(row.artifact, quantisation=kind)
     require(planner, replace(row, artifact=plan), onnx_remedies(planner, row))
     return TechniquePlan(
-        kind, plan.context, plan.tensors, plan.memory, plan.load, plan.parameters,
+        kind, plan.context, plan.tensors, plan.memory, plan.load, plan.parameters, plan.estimates,
         technique=technique,
     )  # fmt: skip
 

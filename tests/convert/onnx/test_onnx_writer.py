@@ -18,12 +18,14 @@ from pitool.convert.reference import reference_logits
 from pitool.errors import BadInput, UsageError
 from pitool.quality.divergence import compare
 from pitool.spec.onnx import read_folder
+from pitool.spec.onnx_graph import streamed_bytes as graph_streamed_bytes
 from pitool.spec.onnx_weights import (
     ALIGNMENT,
     ONNX_QUANTISATIONS,
     find_onnx_quantisation,
     stored_tensors,
 )
+from pitool.spec.speed_onnx import streamed_bytes
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.helpers import Plain, written
 from tests.tiny import write_checkpoint
@@ -59,6 +61,28 @@ def test_the_bytes_are_known_beforehand(tmp_path: Path, shape: str, kind: str) -
     tensors = stored_tensors(model, find_onnx_quantisation(kind), 1024)
     assert sum(tensor.bytes for tensor in tensors) == used
     assert used <= size < used + ALIGNMENT * 100
+
+
+def read_whole(graph: Path) -> int:
+    """Return the bytes of the initializers that a node multiplies or adds, after onnx itself."""
+    model = onnx.load(graph)
+    rows = ("Gather", "GatherBlockQuantized", "GroupQueryAttention")
+    names = {name for node in model.graph.node if node.op_type not in rows for name in node.input}
+    found = (t for t in model.graph.initializer if t.name in names and t.raw_data)
+    return sum(len(t.raw_data) for t in found)
+
+
+@pytest.mark.parametrize("kind", ["FP32", "INT8", "INT8_DYNAMIC", "INT4"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_a_token_reads_is_known_beforehand(tmp_path: Path, shape: str, kind: str) -> None:
+    source = write_checkpoint(tmp_path / "c", **SHAPES[shape])
+    config = read_config(source)
+    model = model_shape(find_family(config), config)
+    graph = written(source, tmp_path, kind) / "model.onnx"
+    streamed = graph_streamed_bytes(graph)
+    assert streamed == read_whole(graph)
+    planned = streamed_bytes(stored_tensors(model, find_onnx_quantisation(kind), 1024))
+    assert 0 <= streamed - planned < 200  # constants of the graph
 
 
 def test_block_size_is_an_option(tmp_path: Path) -> None:
