@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from pitool.cli.show import talk
+from pitool.lab.report import text
 from pitool.lab.report.columns import columns, shown
 from pitool.lab.verdicts import recommend, size_front
 
@@ -92,15 +93,15 @@ class Watch:
     def close(self) -> None:
         """End the last stage."""
 
-    def _say(self, text: str) -> None:
+    def _say(self, line: str) -> None:
         if self._bars:
-            self._bars.console.print(text, soft_wrap=True, markup=False)
+            self._bars.console.print(line, soft_wrap=True, markup=False)
         else:
-            talk(text)
+            talk(line)
 
 
 def table(comparison: Comparison) -> None:
-    """Print the table, what was not made, and the recommendations.
+    """Print on what was measured, the table, what was not made, and the recommendations.
 
     All columns where they fit the terminal or there is none; else those that matter most.
     """
@@ -113,6 +114,8 @@ def table(comparison: Comparison) -> None:
         > console.width
     ):
         shape = _shape(comparison, narrow=True)
+    console.print(text.about(comparison), markup=False)
+    console.print()
     console.print(shape)
     console.print(LEGEND)
     for row in comparison.rows:

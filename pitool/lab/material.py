@@ -20,7 +20,7 @@ from pitool.quality.selftext import PROMPTS, write_text
 CALIBRATION_WINDOWS = 16
 # A text with fewer tokens is not worth splitting.
 LEAST_TOKENS = 128
-BUILT_IN, SELF = "built-in", "written by the model"
+BUILT_IN, SELF = "the built-in text", "what the model wrote"
 MOST_WRITTEN = 4096
 
 
@@ -79,7 +79,8 @@ def gather(
     ids = engine.tokenize(read_text(path)[: 8 * (wanted + CALIBRATION_WINDOWS * windows.WINDOW)])
     if len(ids) < LEAST_TOKENS:
         measured = cut(engine, engine.tokenize(TEXT)[:wanted])
-        return Material(measured, [], BUILT_IN, f"{path.name}, which has {len(ids)} tokens")
+        short = f"{path.name}, which has {len(ids)} tokens"
+        return Material(measured, [], f"{BUILT_IN} instead of {short}", short)
     first = min(wanted, len(ids) // 2)
     rest = cut(engine, ids[first:])[:CALIBRATION_WINDOWS]
     return Material(cut(engine, ids[:first]), rest, path.name, path.name)
