@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pitool.cli.plan_request import Report
-from pitool.cli.plan_show import cell, gigabytes, head, loads, rate
+from pitool.cli.plan_show import cell, gigabytes, head, loads, rate, unpredicted
 from pitool.cli.sections import Section
 from pitool.errors import DoesNotFit, UsageError
 from pitool.spec.memory import format_bytes
@@ -71,7 +71,7 @@ def sections(report: Report) -> Iterator[Section]:
     yield _memory(report, found)
     yield _verdicts(report, found)
     yield _contexts(report, found)
-    yield _speeds(found)
+    yield _speeds(report, found)
 
 
 def shown_beside(report: Report) -> bool:
@@ -85,7 +85,7 @@ def beside(report: Report) -> Iterator[Section]:
         found = [r for r in rows(report) if r.artifact.quantisation.name in BESIDE]
         section = _verdicts(report, found)
         yield replace(section, notes=[*section.notes, "--format onnx has the sums"])
-        yield _speeds(found)
+        yield _speeds(report, found)
 
 
 def _memory(report: Report, found: list[OnnxRow]) -> Section:
@@ -147,7 +147,7 @@ def _by_quantisation(found: list[OnnxRow]) -> Iterator[tuple[str, list[OnnxRow]]
         yield name, [r for r in found if r.artifact.quantisation.name == name]
 
 
-def _speeds(found: list[OnnxRow]) -> Section:
+def _speeds(report: Report, found: list[OnnxRow]) -> Section:
     """Boards of equal speed share a row; what loads on none of a board's sizes is a dash."""
     loading = list(filter(loads, found))
     by_name = {
@@ -165,7 +165,7 @@ def _speeds(found: list[OnnxRow]) -> Section:
         [[", ".join(boards), *speeds] for speeds, boards in groups.items()],
         [f"{ASSUMED}; the range is wide, and a bench on the board corrects it"]
         if groups
-        else ["no board loads it"],
+        else [unpredicted(report)],
     )
 
 

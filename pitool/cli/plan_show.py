@@ -169,8 +169,15 @@ def _speeds(report: Report) -> Section:
         "Predicted tokens/s, prefill/decode",
         ["board", *names],
         [[", ".join(boards), *rates] for rates, boards in groups.items()],
-        list(_trust(report, names)) if groups else ["no board loads it"],
+        list(_trust(report, names)) if groups else [unpredicted(report)],
     )
+
+
+def unpredicted(report: Report) -> str:
+    """Say why there are no speeds."""
+    if any(place.boards for place in report.places):
+        return "no board loads it"
+    return "this machine is none of the boards: no speed is predicted; pitool bench measures it"
 
 
 def _trust(report: Report, names: list[str]) -> Iterator[str]:

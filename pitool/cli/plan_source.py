@@ -45,7 +45,8 @@ def _bundle(path: Path) -> Subject:
     if not headers:
         from pitool.errors import BadInput
 
-        raise BadInput(f"{path} holds no GGUF artifact", "name its checkpoint instead")
+        source = bundle.manifest.source.id
+        raise BadInput(f"{path} holds no GGUF artifact", f"name its checkpoint instead: {source}")
     return Subject(
         bundle.manifest.name,
         header_shape(next(iter(headers.values()))),

@@ -23,9 +23,13 @@ def sections(report: Report) -> Iterator[Section]:
 
 
 def _methods(planner: Planner, place: Place) -> Section:
-    soc = fastest_soc(place) if place.boards else "an unknown board"
+    seconds = (
+        f"seconds on {fastest_soc(place)}"
+        if place.boards
+        else "seconds are known for the boards only"
+    )
     droppable = (
-        f"seconds on {soc}; droppable: pages of the file, which the kernel drops and reads again"
+        f"{seconds}; droppable: pages of the file, which the kernel drops and reads again"
         " when memory is short; mlock forbids it"
     )
     return Section(

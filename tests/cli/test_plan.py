@@ -153,6 +153,9 @@ def test_this_machine_is_a_place(pitool: Pitool) -> None:
     assert {row["place"] for row in made["rows"]} == {"here"}
     assert any("available of" in note for note in made["notes"])
     assert any("pitool tune --probe" in note for note in made["notes"])
+    text = pitool("plan", "1B", "--board", "here").out
+    assert text.count("none of the boards: no speed is predicted") == 2
+    assert "no board loads it" not in text
 
 
 def test_onnx_is_planned_as_well(pitool: Pitool) -> None:
