@@ -180,7 +180,8 @@ def _plot(rows: Sequence[Row]) -> None:
         groups.setdefault(key, []).append(row)
     for (artifact, test, threads), found in groups.items():
         rates = [row["avg_ts"] for row in found]
-        span = f"{min(rates):.1f} to {max(rates):.1f} t/s in {len(rates)} runs"
+        runs = "1 run" if len(rates) == 1 else f"{len(rates)} runs"
+        span = f"{min(rates):.1f} to {max(rates):.1f} t/s in {runs}"
         click.echo(f"{artifact}  {test}  {threads} threads: {span}")
         # Every run is equally wide.
         wide = max(1, PLOT_WIDTH // len(rates))
