@@ -15,9 +15,12 @@ from pathlib import Path
 
 from pitool.deploy import archive
 from pitool.deploy.ssh import Host
+from pitool.device.here import MARGIN_SHARE
+from pitool.device.verdict import WORDS
 from pitool.errors import DoesNotFit, MissingPart, PitoolError
 from pitool.spec.boards import boards
 from pitool.spec.memory import format_bytes
+from pitool.spec.plan import Verdict, verdict_on
 
 INCOMING = ".cache/pitool/incoming"
 INSTALLED_PER_WHEEL_BYTE = 4
@@ -35,6 +38,7 @@ done
 echo "system=$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)"
 echo "model=$(cat /sys/firmware/devicetree/base/model 2>/dev/null | tr -d '\0')"
 echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
+echo "available_kib=$(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo)"
 echo "free_kib=$(df -Pk "$HOME" | awk 'NR == 2 {print $4}')"
 echo "rsync=$(command -v rsync)"
 [ ! -f "@RELEASE@/pi.json" ] || echo "installed=yes"
@@ -87,6 +91,7 @@ class Preflight:
     system: str
     model: str
     memory: int | None
+    available: int | None
     free: int | None
     rsync: bool
     arrived: int | None
@@ -155,7 +160,7 @@ def _push_one(job: _Job, host: Host) -> None:
         return
     check(host.name, found, contents, size)
     job.say(host.name, f"{found.model or found.machine}, {found.system}, Python {found.python}")
-    if word := other_board(found, contents):
+    for word in filter(None, (other_board(found, contents), little_memory(found, contents))):
         job.say(host.name, word)
     there = min(found.arrived or 0, size)
     if there < size:
@@ -196,6 +201,20 @@ def other_board(found: Preflight, contents: archive.Contents) -> str | None:
     return f"packed for a {board.name}: it runs here, other artifacts may be faster"
 
 
+def little_memory(found: Preflight, contents: archive.Contents) -> str | None:
+    """Return a word about a host where the model does not simply fit beside what runs there."""
+    if found.available is None or found.memory is None:
+        return None
+    margin = int(found.memory * MARGIN_SHARE)
+    fit = verdict_on(contents.memory, found.available, margin)
+    if fit is Verdict.FITS:
+        return None
+    return (
+        f"{contents.name} needs {format_bytes(contents.memory)} of memory and"
+        f" {format_bytes(found.available)} are free there: {WORDS[fit]}"
+    )
+
+
 def preflight(host: Host, contents: archive.Contents) -> Preflight:
     """Ask a host what it is and has."""
     pythons = " ".join(f"python{version}" for version in sorted(contents.pythons))
@@ -215,6 +234,7 @@ def preflight(host: Host, contents: archive.Contents) -> Preflight:
         system=values.get("system", ""),
         model=values.get("model", ""),
         memory=size("memory_kib"),
+        available=size("available_kib"),
         free=size("free_kib"),
         rsync=bool(values.get("rsync")),
         arrived=size("arrived", 1),

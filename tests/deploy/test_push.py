@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pitool.deploy import push
+from pitool.deploy import archive, push
 from pitool.deploy.ssh import Host
 from pitool.errors import BadInput, DoesNotFit, MissingPart, PitoolError
 from tests.cli.conftest import Pitool, pitool  # noqa: F401 - a fixture
@@ -319,6 +319,21 @@ def test_too_little_memory_and_the_wrong_python(board: Board, tmp_path: Path) ->
     archives.make(tmp_path / "old.pi", python="3.9")
     assert "the archive is for 3.9" in failed(board, tmp_path / "old.pi", MissingPart)
     assert not list((board.home / push.INCOMING).iterdir())
+
+
+@pytest.mark.parametrize(("available", "word"), [(90, "tight"), (79, "does not fit now"), (99, "")])
+def test_little_memory_is_said_by_the_plans_verdict(available: int, word: str) -> None:
+    mib = 2**20
+    # Of 200 MiB a twentieth should stay free, so that 81 fit into 90 only tightly.
+    found = push.Preflight(
+        machine="aarch64", bits="64", python="3.11", interpreter="", system="", model="",
+        memory=200 * mib, available=available * mib, free=None, rsync=True, arrived=None,
+        installed=False,
+    )  # fmt: skip
+    contents = archive.Contents("m", "pi5", "0", {}, (), 81 * mib, ())
+    said = push.little_memory(found, contents)
+    assert (said or "").endswith(word)
+    assert bool(said) == bool(word)
 
 
 def test_a_wrong_or_unknown_host_key(board: Board, tmp_path: Path) -> None:
