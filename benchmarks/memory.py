@@ -32,7 +32,7 @@ MB = 1e6
 NEAR_SHARE, NEAR_BYTES = 0.05, 30e6
 PROMPT, GENERATE = 512, 8
 QUANTISATIONS = ("Q4_0", "Q8_0", "Q4_K_M", "F16")
-ONNX = ("INT8", "INT4")
+ONNX = ("INT8", "INT4", "INT8_DYNAMIC")
 BASE = Settings(context=2048, decode_threads=2, prefill_threads=2, load_mode="read")
 
 

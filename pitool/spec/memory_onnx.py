@@ -1,13 +1,14 @@
 """What an ONNX artifact needs in memory under onnxruntime, line by line.
 
 onnxruntime maps the data file and repacks (prepacks) each matrix at load; the mapped pages of what
-it repacked are let go. Held against the worker by ``benchmarks.memory``. All sizes in bytes.
+it repacked are let go, but for the scales of blocks, of which it also keeps a copy beside the one
+in the repacked matrix. Held against the worker by ``benchmarks.memory``. All sizes in bytes.
 """
 
 from __future__ import annotations
 
 from pitool.spec.manifest import MemoryLine
-from pitool.spec.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, compute_bytes
+from pitool.spec.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan
 from pitool.spec.model import ModelShape
 from pitool.spec.onnx_weights import (
     EMBEDDING,
@@ -20,10 +21,10 @@ from pitool.spec.onnx_weights import (
 POSITIONS = 32768
 # Resident memory measured on x86_64 with Python 3.11 and onnxruntime 1.2x: the worker without a
 # model, and what a token of the vocabulary adds in the tokenizers library.
-RUNTIME_BYTES = 92_000_000
+RUNTIME_BYTES = 60_000_000
 VOCABULARY_ENTRY_BYTES = 430
-# What the arena of activations holds beyond the largest of them.
-ARENA_BYTES = 8_000_000
+# Linux maps so much of a file that is in the page cache around what is read.
+FAULT_AROUND_BYTES = 64 * 1024
 # An exported graph returns its KV cache anew: the engine's, the one before and the one after.
 EXPORTED_CACHES = 3
 
@@ -33,21 +34,29 @@ def plan_exported(model: ModelShape, kind: OnnxQuantisation, load: Load) -> Memo
     stored = exported_tensors(model, kind)
     plain = sum(t.bytes for t in stored if not t.copied and t.name != EMBEDDING)
     copied = sum(t.bytes for t in stored if t.copied)
-    return plan_stored(model, plain, copied, 4, load, caches=EXPORTED_CACHES)
+    scales = sum(kind.scale_bytes(t) for t in stored if t.copied)
+    return plan_stored(model, plain + scales, copied + scales, 4, load, caches=EXPORTED_CACHES)
 
 
 def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPlan:
     """Return what the worker will hold with a full context.
 
-    Of an embedding that is not the head only the rows of the tokens at hand are read, which
-    counts as nothing; one that is the head stays mapped beside its repacked copy.
+    An embedding that is the head stays mapped beside its repacked copy; of another one, what lies
+    around the rows that are read. Half-precision matrices stay mapped beside copies in float32.
     """
     positions = min(model.context, max(POSITIONS, load.context))
     stored = stored_tensors(model, kind, positions)
-    plain = sum(t.bytes for t in stored if not t.copied and t.name != EMBEDDING)
-    shared = sum(t.bytes for t in stored if t.copied and t.name == EMBEDDING)
-    copied = sum(t.bytes for t in stored if t.copied)
-    return plan_stored(model, plain + shared, copied, kind.float_bytes, load)
+    mapped = copied = 0
+    for t in stored:
+        if t.name == EMBEDDING and not t.copied:
+            mapped += min(t.bytes, load.context * FAULT_AROUND_BYTES)
+        elif t.name == EMBEDDING or not t.copied or kind.bits == 16:
+            mapped += t.bytes
+        else:
+            mapped += kind.scale_bytes(t)
+        if t.copied:
+            copied += 2 * t.bytes if kind.bits == 16 else t.bytes + kind.scale_bytes(t)
+    return plan_stored(model, mapped, copied, kind.float_bytes, load)
 
 
 def plan_stored(
@@ -69,11 +78,19 @@ def plan_stored(
         MemoryLine("prepacked copies", copied),
         MemoryLine("LoRA adapter", load.adapter),
         MemoryLine(KV_CACHE, caches * _cache_bytes(model, float_bytes, load.context)),
-        MemoryLine("compute buffers", compute_bytes(model, load) + ARENA_BYTES),
+        MemoryLine("compute buffers", _compute_bytes(model, load)),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine(CHAT, CHAT_BYTES),
     ]
     return MemoryPlan(tuple(line for line in lines if line.bytes))
+
+
+def _compute_bytes(model: ModelShape, load: Load) -> int:
+    """Bytes of activations, the 8-bit ones that they are rounded to included, and of logits."""
+    batch = min(load.micro_batch, load.context)
+    activations = batch * 4 * (3 * model.feed_forward + 11 * model.hidden)
+    logits = load.outputs * model.vocabulary * 4
+    return max(activations, logits) + logits
 
 
 def onnx_cache_bytes(model: ModelShape, kind: OnnxQuantisation, context: int) -> int:

@@ -64,6 +64,14 @@ class OnnxQuantisation:
             return rows * columns * self.float_bytes
         return self._block_bytes(rows, columns, self.head_bits)
 
+    def scale_bytes(self, stored: OnnxTensor) -> int:
+        """Return the bytes of the scales of a stored matrix that is in blocks, else 0."""
+        if not self.quantised or (self.dynamic and stored.name != EMBEDDING):
+            return 0
+        head = stored.name in (EMBEDDING, HEAD)
+        block = self.block * (self.head_bits if head else self.bits) // 8 + 4
+        return stored.bytes // block * 4
+
     def _block_bytes(self, rows: int, columns: int, bits: int) -> int:
         blocks = -(-columns // self.block)
         zero_points = -(-blocks * bits // 8) if self.asymmetric else 0
@@ -141,7 +149,7 @@ def stored_tensors(
     stored = [_stored(model, tensor, kind) for tensor in model.tensors if tensor.name != _FACTORS]
     if model.tied and kind.dynamic:
         table = next(t for t in model.tensors if t.name == EMBEDDING)
-        stored.append(OnnxTensor("output.weight", kind.matrix_bytes(*table.shape), copied=True))
+        stored.append(OnnxTensor(HEAD, kind.matrix_bytes(*table.shape), copied=True))
     half = padded_head(model.head_dim) // 2
     rotations = positions * half * kind.float_bytes
     return (
@@ -162,11 +170,11 @@ def exported_tensors(model: ModelShape, kind: OnnxQuantisation) -> tuple[OnnxTen
     rest = [_stored(model, t, kind) for t in model.tensors if t.name not in (EMBEDDING, _FACTORS)]
     if model.tied:
         head = kind.matrix_bytes(*table.shape, head=True)
-        rest.append(OnnxTensor("output.weight", head, copied=True))
+        rest.append(OnnxTensor(HEAD, head, copied=True))
     return (OnnxTensor(EMBEDDING, size, copied=False), *rest)
 
 
-EMBEDDING = "token_embd.weight"
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 _FACTORS = "rope_freqs.weight"
 
 
@@ -176,7 +184,7 @@ def _stored(model: ModelShape, tensor: TensorShape, kind: OnnxQuantisation) -> O
         shared = model.tied and not kind.dynamic
         return OnnxTensor(tensor.name, kind.embedding_bytes(*shape), copied=shared)
     if len(shape) == 2:
-        head = tensor.name == "output.weight"
+        head = tensor.name == HEAD
         return OnnxTensor(tensor.name, kind.matrix_bytes(*shape, head=head), copied=True)
     return OnnxTensor(tensor.name, prod(shape) * kind.float_bytes, copied=False)
 

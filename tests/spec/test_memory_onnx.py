@@ -26,14 +26,35 @@ def test_the_cache_by_hand() -> None:
     assert onnx_cache_bytes(SMOLLM2_135M, kinds["FP16"], 2048) == 2 * 30 * 2048 * 3 * 64 * 2
 
 
-# VmHWM in MB of a worker on x86_64 with onnxruntime, 135M shape, the context filled.
-@pytest.mark.parametrize(
-    ("kind", "context", "measured"),
-    [("INT8", 512, 346.4), ("INT8", 2048, 426.5), ("INT8", 4096, 522.0),
-     ("INT4", 512, 267.8), ("INT4", 2048, 343.1), ("INT4", 4096, 437.5)],
+LLAMA_1B = shape(
+    hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
+    num_key_value_heads=8, vocab_size=128256, max_position_embeddings=32768,
+    tie_word_embeddings=True,
 )  # fmt: skip
-def test_the_sum_is_near_what_was_measured(kind: str, context: int, measured: float) -> None:
-    plan = plan_onnx(SMOLLM2_135M, ONNX_QUANTISATIONS[kind], Load(context))
+
+
+# VmHWM in MB of a worker on x86_64 with onnxruntime, the context filled.
+@pytest.mark.parametrize(
+    ("model", "kind", "context", "measured"),
+    [
+        (SMOLLM2_135M, "INT8", 512, 346.4),
+        (SMOLLM2_135M, "INT8", 4096, 522.0),
+        (SMOLLM2_135M, "INT4", 512, 267.8),
+        (SMOLLM2_135M, "INT4", 2048, 343.1),
+        (SMOLLM2_135M, "INT4", 4096, 437.5),
+        (SMOLLM2_135M, "INT8_DYNAMIC", 512, 296.3),
+        (SMOLLM2_135M, "INT8_DYNAMIC", 2048, 372.3),
+        (SMOLLM2_135M, "FP32", 2048, 854.4),
+        (LLAMA_1B, "INT8", 512, 2116.6),
+        (LLAMA_1B, "INT8", 2048, 2306.9),
+        (LLAMA_1B, "INT4", 512, 1409.1),
+        (LLAMA_1B, "INT4", 2048, 1562.0),
+    ],
+)
+def test_the_sum_is_near_what_was_measured(
+    model: ModelShape, kind: str, context: int, measured: float
+) -> None:
+    plan = plan_onnx(model, ONNX_QUANTISATIONS[kind], Load(context))
     assert (plan.total - CHAT_BYTES) / 1e6 == pytest.approx(measured, rel=0.05)
 
 
