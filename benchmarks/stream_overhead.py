@@ -1,6 +1,7 @@
 """Decoding through ``pitool run`` (engine, worker, sampling, pipe) against llama-bench's bare one.
 
     python -m benchmarks.stream_overhead --shape 135m --quant Q4_0 --pairs 5
+    python -m benchmarks.stream_overhead --threads 1    with a core to spare, as on a Pi 5
 
 The target is a ratio of at least 0.97 for greedy sampling; the default sampling is shown beside
 it. The last line on stdout is JSON.
@@ -12,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +28,7 @@ PROMPT = "a"
 SAMPLINGS = {"greedy": ["--temp", "0"], "sampled": ["--temp", "0.8", "--seed", "1"]}
 
 
-def pitool_run(model: Path, tokens: int, options: list[str]) -> float:
+def pitool_run(model: Path, tokens: int, options: Sequence[str]) -> float:
     """Return the tokens/s that one answer of ``tokens`` steps was decoded with.
 
     The answer goes through a pipe, as it does to a user's own program.
@@ -49,11 +51,11 @@ def main() -> None:
     peer.program(peer.BENCH)
 
     def ours(name: str) -> list[Figure]:
-        rates = (
-            pitool_run(model, order.generate, SAMPLINGS[name]) for _ in range(order.repetitions)
-        )
+        options = [*SAMPLINGS[name], *threads]
+        rates = (pitool_run(model, order.generate, options) for _ in range(order.repetitions))
         return [Figure(workload.name, tuple(rates))]
 
+    threads = ["--threads", str(settings.decode_threads)]
     results: dict[str, Comparison] = {}
     for name in SAMPLINGS:
         (results[name],) = interleave(

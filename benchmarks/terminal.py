@@ -104,7 +104,13 @@ class Terminal:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the program and of the processes it has started."""
-        return sum(map(_cpu, [self.pid, *_children(self.pid)]))
+        return sum(map(cpu_seconds, [self.pid, *_children(self.pid)]))
+
+    def wakeups(self) -> int:
+        """Return how often the threads of the program itself have gone to sleep so far."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/status")
+        lines = (line for path in tasks for line in path.read_text(encoding="utf-8").splitlines())
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
 
 
 def _children(pid: int) -> list[int]:
@@ -112,6 +118,7 @@ def _children(pid: int) -> list[int]:
     return [int(word) for path in tasks for word in path.read_text(encoding="ascii").split()]
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of one process."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

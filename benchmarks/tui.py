@@ -3,6 +3,7 @@
     python -m benchmarks.tui                       every part, about six minutes
     python -m benchmarks.tui decode --pairs 5      decode through the chat against ``pitool run``
     python -m benchmarks.tui decode --threads 1    the same with a core to spare, as on a Pi 5
+    python -m benchmarks.tui wakeups --threads 1   what the chat's own process does meanwhile
     python -m benchmarks.tui idle frames start memory
 
 Everything runs in a terminal of 80x24 of its own and is driven by keys. Targets: decode at 0.97 of
@@ -28,7 +29,7 @@ from benchmarks import models
 from benchmarks.pairs import interleave
 from benchmarks.peer import Figure, say
 from benchmarks.stream_overhead import pitool_run
-from benchmarks.terminal import Terminal
+from benchmarks.terminal import Terminal, cpu_seconds
 from benchmarks.tui_sides import LENGTHS, READY
 from pitool.device.memory import rss
 from pitool.engine.base import Sampling
@@ -41,6 +42,7 @@ DECODE_TARGET, IDLE_TARGET, FRAME_TARGET, START_TARGET, MEMORY_TARGET = 0.97, 0.
 TOKENS = 512
 MESSAGES = 200
 IDLE_SECONDS = 30
+WAKEUP_SECONDS = 5
 SETTLE_SECONDS = 3
 LOOK_SECONDS = 2.0
 CHAT = [sys.executable, "-m", "pitool", "chat"]
@@ -80,6 +82,29 @@ def decode(order: argparse.Namespace) -> Result:
     (result,) = interleave(ours, theirs, order.pairs)
     print("decode", result.line())
     return {**result.json(), "target": DECODE_TARGET, "met": result.ratio >= DECODE_TARGET}
+
+
+def wakeups(order: argparse.Namespace) -> Result:
+    """Return how often a second the chat's process wakes while an answer is decoded, and idle."""
+    model = models.gguf(order.shape, order.quant)
+    threads = ["--threads", str(order.threads)] if order.threads else []
+    with home() as folder:
+        _keep(folder, Conversation(sampling=Sampling(temperature=0.0)), 1, "Short.")
+        with chat(folder, str(model), *threads) as terminal:
+            _open(terminal, "Number 0")
+            found: Result = {}
+            for state, keys in (("decoding", "a\r"), ("idle", "\x1b")):
+                terminal.send(keys)
+                time.sleep(SETTLE_SECONDS)
+                before, spent = terminal.wakeups(), cpu_seconds(terminal.pid)
+                time.sleep(WAKEUP_SECONDS)
+                found[state] = {
+                    "wakeups": (terminal.wakeups() - before) / WAKEUP_SECONDS,
+                    "share": (cpu_seconds(terminal.pid) - spent) / WAKEUP_SECONDS,
+                }
+    for state, each in found.items():
+        print(f"wakeups {state}: {each['wakeups']:.0f} a second, {each['share']:.1%} of a core")
+    return {**found, "met": True}
 
 
 def _decode_in_chat(model: Path, threads: list[str]) -> float:
@@ -217,7 +242,14 @@ def _wait(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-PARTS = {"decode": decode, "idle": idle, "frames": frames, "start": start, "memory": memory}
+PARTS = {
+    "decode": decode,
+    "wakeups": wakeups,
+    "idle": idle,
+    "frames": frames,
+    "start": start,
+    "memory": memory,
+}
 
 
 def main() -> None:

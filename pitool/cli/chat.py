@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     LoadWorker = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
 
 
+CHAT_FLUSH_SECONDS = 0.1
+"""A screen shows tokens together anyway: messages that it need not read leave the cores alone."""
+
+
 @click.command("chat")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--quant", metavar="NAME", help="Which artifact of the bundle: Q4_K_M, Q8_0, ...")
@@ -88,7 +92,9 @@ def _loader(context: int | None, threads: int | None, *, force: bool) -> LoadWor
         settings = settings_for(runnable, context, threads=threads)
         if not force:
             check_memory(runnable, settings)
-        return worker.start(runnable.format, runnable.entry, settings, on_progress)
+        return worker.start(
+            runnable.format, runnable.entry, settings, on_progress, CHAT_FLUSH_SECONDS
+        )
 
     return load
 

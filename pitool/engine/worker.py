@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLOSE_SECONDS = 5
+FLUSH_SECONDS = 0.05
+"""Tokens that come faster are sent together: each message wakes this process on a core that the
+model could use."""
 _SIGNALS = {
     signal.SIGKILL: "killed, most likely because memory ran out",
     signal.SIGILL: "stopped by an instruction that this CPU does not have",
@@ -46,9 +49,13 @@ def start(
     entry: Path,
     settings: Settings,
     on_progress: Callable[[float], None] | None = None,
+    flush_seconds: float = FLUSH_SECONDS,
 ) -> WorkerEngine:
-    """Load an artifact in a new process; what goes wrong there is raised here."""
-    return WorkerEngine(format_name, entry, settings, on_progress)
+    """Load an artifact in a new process; what goes wrong there is raised here.
+
+    ``flush_seconds``: least time between two messages of one answer, but for its first and last.
+    """
+    return WorkerEngine(format_name, entry, settings, on_progress, flush_seconds)
 
 
 class WorkerEngine:
@@ -62,8 +69,9 @@ class WorkerEngine:
         entry: Path,
         settings: Settings,
         on_progress: Callable[[float], None] | None,
+        flush_seconds: float,
     ) -> None:
-        self._turn = threading.Lock()
+        self._turn, self._flush_seconds = threading.Lock(), flush_seconds
         # Native libraries write what they like to stderr; it explains a crash.
         self._stderr = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed in close
         self._process = subprocess.Popen(
@@ -119,6 +127,7 @@ class WorkerEngine:
                     "do": "stream",
                     "prompt": wire.prompt_to_json(prompt),
                     "sampling": dataclasses.asdict(sampling),
+                    "flush": self._flush_seconds,
                 }
             )
             finished = False

@@ -18,9 +18,6 @@ from pitool.engine import registry, wire
 from pitool.engine.base import Engine, Sampling
 from pitool.errors import PitoolError
 
-# Tokens that come faster are sent together, but for the first: each message wakes the parent on a
-# core that the model could use.
-FLUSH_SECONDS = 0.05
 PROGRESS_STEP = 0.01
 
 
@@ -109,13 +106,18 @@ class Server:
         prompt = wire.prompt_from_json(message["prompt"])
         held: list[Any] = []
         sent = 0.0
-        for token in self._loaded.stream(prompt, Sampling(**sampling)):
-            held.append(wire.token_to_json(token))
-            now = time.perf_counter()
-            first = token.timings.decoded_tokens == 1
-            if first or token.finish or now - sent >= FLUSH_SECONDS:
+        try:
+            for token in self._loaded.stream(prompt, Sampling(**sampling)):
+                held.append(wire.token_to_json(token))
+                now = time.perf_counter()
+                first = token.timings.decoded_tokens == 1
+                if first or token.finish or now - sent >= message["flush"]:
+                    self._wire.send({"tokens": held})
+                    held, sent = [], now
+        except PitoolError:
+            if held:  # what came before the fault is the user's
                 self._wire.send({"tokens": held})
-                held, sent = [], now
+            raise
 
     def _logits(self, message: dict[str, Any]) -> None:
         table = self._loaded.logits(message["ids"])

@@ -71,9 +71,11 @@ def test_progress_of_loading_is_told(tmp_path: Path) -> None:
 
 def test_an_error_in_the_child_is_raised_here_and_the_child_lives(tmp_path: Path) -> None:
     with open_script(tmp_path, answers=["a b c d"], fail_after=2) as engine:
+        came = ""
         with pytest.raises(PitoolError, match="told to fail") as caught:
-            list(engine.stream("go", Sampling()))
-        assert caught.value.do == "ask again"
+            for token in engine.stream("go", Sampling()):
+                came += token.text
+        assert (came, caught.value.do) == ("a b", "ask again")
         assert engine.tokenize("still there")
 
 
