@@ -19,6 +19,11 @@ class Attachment:
     name: str
     text: str
 
+    @property
+    def bytes(self) -> int:
+        """The size of the text in UTF-8."""
+        return len(self.text.encode())
+
     def before(self, question: str) -> str:
         """Return the question after the file, in a fence that nothing in it can close."""
         longest = max((len(run) for run in re.findall("`{3,}", self.text)), default=2)

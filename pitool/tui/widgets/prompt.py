@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import TextArea
 
 from pitool.tui.messages import MoveCompletion, Submitted, TakeCompletion
@@ -40,6 +41,13 @@ class Prompt(TextArea, inherit_bindings=False):
         self._sent: list[str] = []
         self._place = 0
         self.completing = False
+        self._labels = ("", "")
+
+    def label(self, above: str, below: str) -> None:
+        """Show words in the border; the same ones again cost nothing."""
+        if (above, below) != self._labels:
+            self._labels = above, below
+            self.border_title, self.border_subtitle = Content(above), Content(below)
 
     def recall_these(self, texts: Sequence[str]) -> None:
         """Have Up recall what was sent in another conversation."""
