@@ -19,8 +19,9 @@ from pitool.tui import themes
 from pitool.tui.loaded import Load
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
-from pitool.tui.session import Memory, Session
+from pitool.tui.session import Session
 from pitool.tui.status import Phase, Status
+from pitool.tui.work import Memory
 
 if TYPE_CHECKING:
     from pitool.device.verdict import Verdict
@@ -39,7 +40,7 @@ TICK_SECONDS = 2.0
 """The sensors are looked at this often while they are watched or logged and the model is idle."""
 
 SENSE_SECONDS = 5.0
-"""The cores belong to the model: the figures of a screen may else be as old as this."""
+"""The same while it is not idle, and while it is idle and nobody watches."""
 
 
 class PitoolApp(App[None]):
@@ -134,18 +135,34 @@ class PitoolApp(App[None]):
         """Have the chat look, also while another screen covers it."""
         before, self._spent = self._spent, time.thread_time()
         self.session.pace(self._spent - before)  # all that was done for the last look
+        if self._answer_ended:
+            self.call_later(self._sense_end)
         if self._chat is not None:
             self._chat.post_message(SessionChanged())
         if self.screen is not self._chat:
             self.screen.post_message(SessionChanged())
 
     async def _tick(self) -> None:
-        """Look at the sensors if it is time to."""
+        """Look at the sensors if it is time to; while the model works only if somebody asked."""
         board, busy = self._board, self.session.status.busy
         watched = board is not None and (board.watched or board.log is not None)
+        if busy and not watched:
+            return
         pause = TICK_SECONDS if watched and not busy else SENSE_SECONDS
         if time.monotonic() - self._sensed > pause - TICK_SECONDS / 2:
             await self._sense()
+
+    async def _sense_end(self) -> None:
+        """Look once when an answer has ended: the board is as hot as it gets."""
+        if self._answer_ended:
+            await self._sense()
+
+    @property
+    def _answer_ended(self) -> bool:
+        """Whether an answer ended that the sensors have not been looked at for."""
+        status = self.session.status
+        new = status.timings is not None and status.timings is not self._sensed_timings
+        return new and not status.busy and self._board is not None
 
     async def _sense(self) -> None:
         """Look at the board, but never while something is measured."""

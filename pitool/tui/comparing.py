@@ -20,7 +20,7 @@ from pitool.errors import Interrupted, PitoolError
 from pitool.spec.bundles import Runnable
 from pitool.spec.memory import format_bytes
 from pitool.tui.loaded import Load
-from pitool.tui.session import Memory
+from pitool.tui.work import Memory
 
 LOOK_SECONDS = 0.2
 """Least time between two notifications while something goes on."""

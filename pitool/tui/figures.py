@@ -54,13 +54,14 @@ def table(status: Status) -> list[tuple[str, str]]:
     """Return all figures of the last answer and of the worker, with their names."""
     timings, info = status.timings or Timings(0), status.info
     read = timings.prefilled_tokens - timings.reused_tokens
+    decoding = seconds(timings.decode_seconds)
     rows = [
-        ("prompt", f"{timings.prompt_tokens} tokens"),
-        ("reused", f"{timings.reused_tokens} tokens of the KV cache"),
-        ("prefill", f"{read} tokens in {seconds(timings.prefill_seconds)}"),
+        ("prompt", counted(timings.prompt_tokens, "token")),
+        ("reused", f"{counted(timings.reused_tokens, 'token')} of the KV cache"),
+        ("prefill", f"{counted(read, 'token')} in {seconds(timings.prefill_seconds)}"),
         ("", rate(timings.prefill_rate)),
         ("TTFT", seconds(timings.ttft_seconds) if timings.decoded_tokens else NONE),
-        ("decode", f"{timings.decoded_tokens} tokens in {seconds(timings.decode_seconds)}"),
+        ("decode", f"{counted(timings.decoded_tokens, 'token')} in {decoding}"),
         ("", f"{rate(timings.decode_rate)} in the mean"),
         ("memory", f"{memory(status)} planned" if status.planned else memory(status)),
     ]

@@ -236,9 +236,32 @@ async def test_the_decode_of_an_answer_that_is_over_is_drawn(runnable: Runnable)
         type_in(app, "Hi")
         await pilot.press("enter")
         await until(lambda: "Hello from" in shown(app) and settled(app.session))
-        await app._sense()
+        await until(lambda: board.points[-1].rate)
         await app._sense()
         assert [point.rate for point in board.points][-2:] == [pytest.approx(10.0), 0.0]
+
+
+async def test_sensors_rest_while_an_answer_is_written(runnable: Runnable) -> None:
+    engine = Halting()
+    look = looks()
+    board = Board(lambda: replace(look(), temperature_c=51.0), list)
+    app = on(board, runnable, Loader(engine))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        type_in(app, "Count")
+        await pilot.press("enter")
+        await until(lambda: "one two" in shown(app))
+        await until(lambda: "before" in shown(app).splitlines()[0])
+        app._sensed, seen = 0.0, len(board.points)
+        await app._tick()
+        assert len(board.points) == seen
+        board.watched = True
+        await app._tick()
+        assert len(board.points) == seen + 1
+        await until(lambda: "before" not in shown(app).splitlines()[0])
+        board.watched = False
+        engine.go.set()
+        await until(lambda: len(board.points) == seen + 2 and settled(app.session))
 
 
 def looks() -> Callable[[], Sample]:

@@ -222,7 +222,7 @@ def test_fault_of_our_own_is_a_notice(make_session: Make, runnable: Runnable) ->
 def test_notifications_do_not_grow_with_the_tokens(
     make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pitool.tui.session.FRAME_SECONDS", 1e6)
+    monkeypatch.setattr("pitool.tui.state.FRAME_SECONDS", 1e6)
     calls: list[None] = []
     session = make_session(
         Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)
@@ -270,7 +270,7 @@ def test_real_worker_that_is_killed(
 def test_a_slow_screen_is_told_less_often(
     make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pitool.tui.session.SLOWEST_SECONDS", 1e6)
+    monkeypatch.setattr("pitool.tui.state.SLOWEST_SECONDS", 1e6)
     calls: list[None] = []
     session = make_session(
         Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)

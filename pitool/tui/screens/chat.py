@@ -137,13 +137,11 @@ class ChatScreen(Screen[None]):
     def show_title(self) -> None:
         """Show the name of the conversation, and what the next question goes with."""
         self.query_one(HeaderLine).name_it(self.session.conversation.title)
-        prompt = self.query_one(Prompt)
         editing = "Edit: Enter sends it in place of the question, F4 an earlier one, Esc leaves it"
-        prompt.border_title = editing if self._editing else ""
-        prompt.border_subtitle = (
-            f"with {self._attached.name}, {format_bytes(len(self._attached.text.encode()))}"
-            if self._attached
-            else ""
+        attached = self._attached
+        self.query_one(Prompt).label(
+            editing if self._editing else "",
+            f"with {attached.name}, {format_bytes(attached.bytes)}" if attached else "",
         )
 
     # What is written.

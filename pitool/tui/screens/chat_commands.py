@@ -143,7 +143,8 @@ def _copy(chat: ChatScreen, words: str) -> None:
         blocks = code_blocks(text)
         place = int(number) if number.strip().isdecimal() else len(blocks)
         if not 1 <= place <= len(blocks):
-            raise UsageError(f"the answer has {len(blocks)} code blocks", "/copy takes all of it")
+            has = figures.counted(len(blocks), "code block")
+            raise UsageError(f"the answer has {has}", "/copy takes all of it")
         text, what = blocks[place - 1], f"Code block {place}"
     elif kind:
         raise UsageError(f"/copy cannot take {kind!r}", "/copy, /copy code or /copy code 2")

@@ -273,6 +273,7 @@ def _state_line(side: Side | None) -> Content:
         case State.READING if side.timings is not None:
             return Content(f"reading {side.timings.prefilled_tokens}/{side.timings.prompt_tokens}")
         case State.DONE | State.STOPPED if side.timings is not None:
-            return Content(f"{side.state.value} · {side.timings.decoded_tokens} tokens")
+            tokens = figures.counted(side.timings.decoded_tokens, "token")
+            return Content(f"{side.state.value} · {tokens}")
         case state:
             return Content(state.value)

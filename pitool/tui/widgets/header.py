@@ -38,6 +38,7 @@ class HeaderLine(Widget):
         self._status = Status()
         self._title = ""
         self._sensors = Content()
+        self._stale = False
 
     def name_it(self, title: str) -> None:
         """Show the name of a conversation, where it has one."""
@@ -46,14 +47,16 @@ class HeaderLine(Widget):
             self.refresh()
 
     def sense(self, sample: Sample | None) -> None:
-        """Show temperature, clock and throttling."""
-        if (words := sensors_line(sample)) != self._sensors:
-            self._sensors = words
+        """Show temperature, clock and throttling as they are now."""
+        words = sensors_line(sample)
+        if self._stale or words != self._sensors:
+            self._sensors, self._stale = words, False
             self.refresh()
 
     def show(self, status: Status) -> None:
         """Show another status."""
         before, self._status = self._status, status
+        self._stale = status.busy and (self._stale or not before.busy)
         if (before.phase, before.runnable) != (status.phase, status.runnable):
             self.refresh()
 
@@ -62,7 +65,8 @@ class HeaderLine(Widget):
         sign, style = _SIGNS[self._status.phase]
         right = Content.assemble((sign, style), f" {self._status.phase.value}")
         if self._sensors:
-            right = self._sensors + "  " + right
+            age = Content.styled(" before", "$foreground 60%" if self._stale else "")
+            right = self._sensors + (age if self._stale else "") + "  " + right
         left = Content.assemble(("π ", "bold $primary"), ("pitool  ", "bold"))
         left += model_name(self._status.runnable)
         if self._title:

@@ -119,8 +119,8 @@ class Thinking(Vertical):
         self.display = bool(parts.thinking)
         if not parts.thinking:
             return
-        words = len(parts.thinking.split())
-        what = f"thought for {words} words" if parts.thought else f"thinking, {words} words so far"
+        words = figures.counted(len(parts.thinking.split()), "word")
+        what = f"thought for {words}" if parts.thought else f"thinking, {words} so far"
         line = f"{'▾' if unfolded else '▸'} {what}"
         if line != self._last:
             self._last = line
@@ -185,10 +185,9 @@ def caption(row: Answer) -> str:
     parts = [_ENDS[row.finish]] if row.finish and _ENDS[row.finish] else []
     if (timings := row.timings) is not None and timings.decoded_tokens:
         count, took = timings.decoded_tokens, timings.ttft_seconds + timings.decode_seconds
-        tokens = f"{count} token" if count == 1 else f"{count} tokens"
         parts = [
             row.model,
-            tokens,
+            figures.counted(count, "token"),
             figures.rate(timings.decode_rate),
             figures.seconds(took),
             *parts,

@@ -57,7 +57,7 @@ def room_line(status: Status, width: int) -> Content:
     share = used / size
     bar = gauge(share, _GAUGE_WIDTH, "$warning" if share >= NEARLY_FULL else "$primary")
     context = _part("context", f"{used}/{size} ")
-    dropped = f", {status.dropped} turns dropped" if status.dropped else ""
+    dropped = f", {figures.counted(status.dropped, 'turn')} dropped" if status.dropped else ""
     policy = Content.styled(_WHEN_FULL[status.when_full] + dropped, _LABEL)
     return _widest(
         [
