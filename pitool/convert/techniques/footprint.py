@@ -11,7 +11,7 @@ from pitool.convert.techniques.base import Made
 from pitool.spec import gguf
 from pitool.spec.formats import repacked_types
 from pitool.spec.memory import Load, MemoryPlan, plan_memory
-from pitool.spec.memory_onnx import plan_stored
+from pitool.spec.memory_onnx import FAULT_AROUND_BYTES, plan_stored
 from pitool.spec.model import ModelShape
 from pitool.spec.onnx import read_folder
 from pitool.spec.shapes import header_tensors
@@ -42,35 +42,49 @@ def footprint(made: Made, shape: ModelShape, context: int = CONTEXT) -> Footprin
         weights = sum(tensor.bytes for tensor in header.tensors)
         return Footprint(made.entry.stat().st_size, weights, plan)
     folder = read_folder(made.entry)
-    weights, mapped, copied, width = _graph_bytes(
-        onnx.load(folder.graph, load_external_data=False).graph
-    )
-    return Footprint(folder.bytes, weights, plan_stored(shape, mapped, copied, width, load))
+    graph = onnx.load(folder.graph, load_external_data=False).graph
+    half = graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    mapped, copied = _graph_bytes(graph, load.context, half=half)
+    plan = plan_stored(shape, mapped, copied, 2 if half else 4, load)
+    return Footprint(folder.bytes, _weight_bytes(graph), plan)
 
 
-def _graph_bytes(graph: Any) -> tuple[int, int, int, int]:
-    """Return bytes of weights, mapped bytes, bytes that are repacked, and those of a float.
-
-    A product's matrix is repacked; an embedding that is looked up in only counts as nothing; one
-    that is the head stays mapped beside its copy. Rotations are no weights.
-    """
-    sizes: dict[str, tuple[str, int]] = {}
+def _places(graph: Any) -> dict[str, tuple[str, int]]:
+    """Return place and bytes of each tensor in the data file; two may share a place."""
+    places = {}
     for tensor in graph.initializer:
         entry = {each.key: each.value for each in tensor.external_data}
         if entry:
-            sizes[tensor.name] = entry["offset"], int(entry["length"])
-    looked_up, multiplied = set(), set()
+            places[tensor.name] = entry["offset"], int(entry["length"])
+    return places
+
+
+def _weight_bytes(graph: Any) -> int:
+    """Return the bytes of weights; rotations are none."""
+    found = _places(graph).items()
+    return sum(dict(where for name, where in found if not name.startswith(ROTATIONS)).values())
+
+
+def _graph_bytes(graph: Any, context: int, *, half: bool) -> tuple[int, int]:
+    """Return mapped bytes and bytes that are repacked, by the rules of ``spec.memory_onnx``."""
+    places = _places(graph)
+    looked_up, multiplied, scales = set(), set(), set()
     for node in graph.node:
-        places = {sizes[name][0] for name in node.input if name in sizes}
+        inputs = [places.get(name, ("", 0))[0] for name in node.input]
         if node.op_type in _GATHERS:
-            looked_up |= places
+            looked_up |= set(inputs)
         elif "MatMul" in node.op_type:
-            multiplied |= places
-    by_place = dict(sizes.values())
-    copied = sum(size for place, size in by_place.items() if place in multiplied)
-    mapped = sum(
-        size for place, size in by_place.items() if (place in multiplied) == (place in looked_up)
-    )
-    weights = dict(where for name, where in sizes.items() if not name.startswith(ROTATIONS))
-    half = graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
-    return sum(weights.values()), mapped, copied, 2 if half else 4
+            multiplied |= set(inputs)
+            if node.op_type == "MatMulNBits":
+                scales.add(inputs[2])
+    sizes = dict(places.values())
+    only_looked_up = sum(sizes[place] for place in sizes.keys() & (looked_up - multiplied))
+    mapped = min(only_looked_up, context * FAULT_AROUND_BYTES)
+    copied = 0
+    for place, size in sizes.items():
+        twice = half or place in scales
+        if place in multiplied:
+            copied += 2 * size if twice else size
+        if (place in multiplied) == (place in looked_up) or (place in multiplied and twice):
+            mapped += size
+    return mapped, copied
