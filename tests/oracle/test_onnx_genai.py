@@ -12,9 +12,11 @@ import pytest
 
 from pitool.engine import worker
 from pitool.engine.base import Sampling, Settings
-from tests.oracle.test_onnx_families import IDS, saved
 
+pytest.importorskip("torch")
 genai = pytest.importorskip("onnxruntime_genai")
+from tests.oracle.test_onnx_families import IDS, saved  # noqa: E402
+
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 SETTINGS = Settings(context=128, decode_threads=1, prefill_threads=1, outputs=128)
