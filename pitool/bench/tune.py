@@ -1,10 +1,10 @@
 """Finds the fastest settings of an artifact on this machine, one after the other.
 
 Each setting in turn takes its candidates while the others stay as the best so far (coordinate
-descent): a sum of tests, where an exhaustive sweep is their product. A candidate that looks
-faster in one short test is measured again in turn with the best so far, so that a machine that
-warms up is fair to both, and must win by more than the noise. One model is loaded at a time: a
-board may have no room for two.
+descent): a sum of tests, where an exhaustive sweep is their product. Every candidate has one short
+test; the one that looks fastest is measured again in turn with the best so far, so that a machine
+that warms up is fair to both, and must win by more than the noise. One model is loaded at a time:
+a board may have no room for two.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 from pitool.bench import statistics
@@ -51,16 +52,23 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A candidate beside the best so far: the ratio of each phase's rates, and who won.
+    """A candidate beside the best so far: the ratio of each phase's rates.
 
-    ``failed`` says why a candidate could not be loaded.
+    ``in_turn``: whether both were measured in turn, without which nothing wins. ``failed`` says
+    why a candidate could not be loaded.
     """
 
     axis: str
     value: Any
     ratios: dict[Phase, Ratio]
-    won: bool
+    in_turn: bool = False
+    won: bool = False
     failed: str = ""
+
+    @property
+    def gain(self) -> float:
+        """How much faster the candidate looks, over all phases; 0 if it could not be loaded."""
+        return prod(ratio.value for ratio in self.ratios.values()) if self.ratios else 0.0
 
 
 KV_AXIS = Axis("kv_type", ("q8_0",), ("prefill", "deep decode"))
@@ -96,30 +104,41 @@ def tune(
     best = base
     for axis in plan:
         known = _once(best, axis.phases, open_engine)
+        faster: list[Trial] = []
         for value in axis.candidates:
             if value == getattr(best, axis.name):
                 continue
-            candidate = replace(best, **{axis.name: value})
-            trial = _try(axis, best, candidate, known, open_engine)
-            if trial.won:
-                best = candidate
-                known = _once(best, axis.phases, open_engine)
+            trial = _screen(axis, best, value, known, open_engine)
+            if trial.gain >= LEAST_GAIN:
+                faster.append(trial)
+            yield trial, best
+        if faster:
+            value = max(faster, key=lambda trial: trial.gain).value
+            trial = _challenge(axis, best, value, open_engine)
+            best = replace(best, **{axis.name: value}) if trial.won else best
             yield trial, best
 
 
-def _try(axis: Axis, best: Settings, candidate: Settings, known: Rates, open_engine: Open) -> Trial:
-    """Return the trial of a candidate: one short test, then in turn if that looks faster."""
-    value = getattr(candidate, axis.name)
+def _screen(axis: Axis, best: Settings, value: Any, known: Rates, open_engine: Open) -> Trial:
+    """Return a short test of a candidate beside what is known of the best so far."""
     try:
-        once = _once(candidate, axis.phases, open_engine)
-        ratios = {phase: statistics.compare(known[phase], once[phase]) for phase in axis.phases}
-        if max(ratio.value for ratio in ratios.values()) >= LEAST_GAIN:
-            ratios = in_turn(best, candidate, axis.phases, open_engine, least=LEAST_GAIN)
+        once = _once(replace(best, **{axis.name: value}), axis.phases, open_engine)
     except PitoolError as error:
-        return Trial(axis.name, value, {}, won=False, failed=error.what)
+        return Trial(axis.name, value, {}, failed=error.what)
+    ratios = {phase: statistics.compare(known[phase], once[phase]) for phase in axis.phases}
+    return Trial(axis.name, value, ratios)
+
+
+def _challenge(axis: Axis, best: Settings, value: Any, open_engine: Open) -> Trial:
+    """Return whether a candidate that looked faster is: measured in turn with the best so far."""
+    candidate = replace(best, **{axis.name: value})
+    try:
+        ratios = in_turn(best, candidate, axis.phases, open_engine, least=LEAST_GAIN)
+    except PitoolError as error:
+        return Trial(axis.name, value, {}, in_turn=True, failed=error.what)
     gains = any(r.low > 1 and r.value >= LEAST_GAIN for r in ratios.values())
     losses = any(r.value <= 1 / LEAST_GAIN for r in ratios.values())
-    return Trial(axis.name, value, ratios, won=gains and not losses)
+    return Trial(axis.name, value, ratios, in_turn=True, won=gains and not losses)
 
 
 def in_turn(

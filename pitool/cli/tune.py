@@ -135,7 +135,8 @@ def _line(trial: Trial) -> str:
     if trial.failed:
         return f"  {name:<22}  not possible: {trial.failed}"
     parts = [f"{phase} {ratio.value:.2f}" for phase, ratio in trial.ratios.items()]
-    return f"  {name:<22}  {', '.join(parts)}{'  kept' if trial.won else ''}"
+    found = ("kept" if trial.won else "no gain") if trial.in_turn else ""
+    return f"  {name:<22}  {', '.join(parts)}{f'  measured in turn: {found}' * bool(found)}"
 
 
 def _probe(dry_run: bool, as_json: bool) -> None:

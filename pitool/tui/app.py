@@ -57,6 +57,8 @@ class PitoolApp(App[None]):
         Binding("ctrl+q", "quit", "Quit", priority=True),
         Binding("f5", "bench", "Bench", priority=True),
         Binding("f8", "device", "Device", priority=True),  # a text area has f6 and f7
+        Binding("f2,ctrl+l", "models", "Models", show=False, priority=True),
+        Binding("f3,ctrl+o", "chats", "Chats", show=False, priority=True),
     ]
 
     def __init__(
@@ -187,10 +189,9 @@ class PitoolApp(App[None]):
         return status.timings.decode_rate if ended and status.timings else 0.0
 
     def action_models(self) -> None:
-        """Show the models, unless they are shown."""
-        if not isinstance(self.screen, ModelsScreen):
-            screen = ModelsScreen(self._bundles, self._judge, self.session.status)
-            self.push_screen(screen, self._chosen)
+        """Show the models."""
+        screen = ModelsScreen(self._bundles, self._judge, self.session.status)
+        self._show_over(screen, self._chosen)
 
     def action_compare(self) -> None:
         """Show the same prompt on two artifacts."""
@@ -234,11 +235,20 @@ class PitoolApp(App[None]):
             self._show_over(DeviceScreen(self._board, self.session))
             self.call_later(self._sense)
 
-    def _show_over(self, screen: Screen[None]) -> None:
-        """Show a screen that a key opens from everywhere but a question, once."""
-        if isinstance(self.screen, (type(screen), ModalScreen)):
+    def _show_over(
+        self, screen: Screen[Any], then: Callable[[Any], None] | None = None
+    ) -> None:
+        """Show a screen that a key opens from everywhere but a question.
+
+        Where one of its kind is open already, the way leads back to that one.
+        """
+        if isinstance(self.screen, ModalScreen):
             return
-        self.push_screen(screen)
+        for opened in self.screen_stack:
+            if type(opened) is type(screen):
+                opened.pop_until_active()
+                return
+        self.push_screen(screen, then)
 
     def _judge_runnable(self, runnable: Runnable) -> Verdict | None:
         if self._judge is None or runnable.artifact is None:
@@ -255,8 +265,13 @@ class PitoolApp(App[None]):
 
         if (shelf := self.shelf) is None:
             self.notify("Conversations are not kept here.", severity="warning")
-        elif not isinstance(self.screen, ChatsScreen):
-            self.push_screen(ChatsScreen(shelf, self.session.status, words))
+        else:
+            self._show_over(ChatsScreen(shelf, self.session.status, words), self._opened)
+
+    def _opened(self, opened: bool | None) -> None:
+        """Show the chat after a conversation was opened, from whatever screen that was."""
+        if opened:  # where there is no chat yet, the list of models below is left without a choice
+            (self._chat or self.screen_stack[0]).pop_until_active()
 
     @property
     def shelf(self) -> Shelf | None:

@@ -15,6 +15,7 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.loaded import Load
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
+from pitool.tui.screens.models import ModelsScreen
 from pitool.tui.status import Phase
 
 from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
@@ -22,7 +23,7 @@ from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
 SIZE = (100, 30)
 
 
-def keeping_app(path: Path, runnable: Runnable, load: Load) -> PitoolApp:
+def keeping_app(path: Path, runnable: Runnable | None, load: Load) -> PitoolApp:
     return PitoolApp(
         load=load,
         bundles=lambda: ([], []),
@@ -139,3 +140,24 @@ async def test_export(tmp_path: Path, runnable: Runnable) -> None:
             await until(lambda: isinstance(app.screen, ChatsScreen))
         await until(lambda: any("No such file" in told.message for told in app._notifications))
     assert json.loads((tmp_path / "out.json").read_text())["title"] == "apples"
+
+
+async def test_a_conversation_is_opened_from_the_list_of_models(tmp_path: Path) -> None:
+    put(tmp_path, "What is a Pi?")
+    app = keeping_app(tmp_path, None, Loader(Tracked()))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: isinstance(app.screen, ModelsScreen))
+        await pilot.press("f3")
+        await until(lambda: "last used" in shown(app))
+        await pilot.press("escape", "f3")
+        await until(lambda: "last used" in shown(app))
+        await pilot.press("enter")
+        await until(lambda: "about What is a Pi?" in shown(app))
+        assert isinstance(app.screen, ChatScreen)
+        # The keys of screens lead back to those that are open, and never pile them up.
+        for key in ("f3", "f2", "f3", "f2"):
+            await pilot.press(key)
+        await until(lambda: isinstance(app.screen, ModelsScreen))
+        assert len(app.screen_stack) == 4
+        await pilot.press("escape", "escape")
+        await until(lambda: isinstance(app.screen, ChatScreen))

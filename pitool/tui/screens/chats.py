@@ -38,8 +38,11 @@ class ChatTable(DataTable[Text]):
         super().__init__(cursor_type="row")
 
 
-class ChatsScreen(Screen[None]):
-    """Lists the conversations, the newest first; the database is asked at every change."""
+class ChatsScreen(Screen[bool]):
+    """Lists the conversations, the newest first; returns whether one was opened.
+
+    The database is asked at every change.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back"),
@@ -78,7 +81,12 @@ class ChatsScreen(Screen[None]):
         table.add_columns("questions", "last used", "found")
         self._shelf.flush()
         self._list()
-        table.focus()
+        if self._found:
+            table.focus()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Leave out of the footer what would do nothing now."""
+        return bool(self._found) if action in ("rename", "delete", "export") else True
 
     @on(Input.Changed)
     def _list(self) -> None:
@@ -97,6 +105,7 @@ class ChatsScreen(Screen[None]):
         none = "No conversation has these words." if words else "No conversation is kept yet."
         self.query_one("#none", Static).update(Content("" if self._found else none))
         self.query_one("#none").display = not self._found
+        self.refresh_bindings()
 
     @property
     def _chosen(self) -> Summary | None:
@@ -116,14 +125,14 @@ class ChatsScreen(Screen[None]):
             except PitoolError as error:
                 self.notify(error.statement, severity="error", markup=False)
                 return
-        self.dismiss()
+        self.dismiss(chosen is not None)
 
     def action_back(self) -> None:
         """Go back, or out of the search."""
         if self.query_one(Input).has_focus and self._found:
             self.query_one(ChatTable).focus()
         else:
-            self.dismiss()
+            self.dismiss(False)
 
     def action_search(self) -> None:
         """Write in the search."""

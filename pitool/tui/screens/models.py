@@ -64,6 +64,7 @@ class ModelsScreen(Screen[Runnable | None]):
         Binding("v", "verify", "Verify"),
         Binding("d,delete", "delete", "Delete"),
         Binding("c", "app.compare", "Compare"),
+        Binding("f3,ctrl+o", "app.chats", "Chats", priority=True),
         Binding("r", "refresh_list", "Refresh"),
         Binding("escape", "back", "Back"),
     ]
@@ -92,7 +93,7 @@ class ModelsScreen(Screen[Runnable | None]):
         yield Static(id="work")
         yield Static(id="notices")
         yield Vertical(id="space")
-        yield Keys(*EVERYWHERE)
+        yield Keys(*EVERYWHERE, "refresh_list")
 
     def on_mount(self) -> None:
         """List the bundles."""

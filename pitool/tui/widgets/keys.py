@@ -31,7 +31,8 @@ class Keys(Footer):
 
     def on_resize(self, _: events.Resize) -> None:
         """Choose again for the new width."""
-        self.call_after_refresh(self.recompose)
+        # In this widget's own turn: beside a change of the keys two sets of them would be mounted.
+        self.refresh(recompose=True)
 
 
 def _width(key: Widget) -> int:

@@ -70,6 +70,8 @@ class Prose(Widget):
         self._pieces: list[_Piece] = []
         self._width = 0
         self._lines: list[Content] = []
+        self._drawn: dict[int, Strip] = {}
+        self._drawn_in: Style | None = None
         self._finished = 0
 
     def clear(self) -> None:
@@ -97,6 +99,8 @@ class Prose(Widget):
         self._lay_out_last()
         # What is drawn already stays, line by line: most steps change the last one only.
         same = _same(growing, self._lines[start:])
+        for line in range(start + same, before):
+            self._drawn.pop(line, None)
         changed = Region(0, start + same, self._width, len(self._lines) - start - same)
         if len(self._lines) != before or not self._width:
             self.refresh(changed, layout=True)
@@ -116,6 +120,7 @@ class Prose(Widget):
         """Return all lines; all pieces are wrapped again where the width is another one."""
         if width != self._width:
             self._width, self._lines, self._finished = width, [], 0
+            self._drawn.clear()
             for piece in self._pieces:
                 self._finished = len(self._lines)
                 self._lines += piece.lines(width)
@@ -126,13 +131,23 @@ class Prose(Widget):
         return len(self._lay_out(width)) if width else 0
 
     def render_line(self, y: int) -> Strip:
-        """Draw a line."""
-        width, found = self.size.width, self._lay_out(self.size.width)
-        line = found[y] if y < len(found) else Content()
-        if (chosen := self.text_selection) and (span := chosen.get_span(y)):
+        """Draw a line; those that scrolled only are not drawn anew."""
+        found, chosen = self._lay_out(self.size.width), self.text_selection
+        if y >= len(found):
+            return self._draw(y, Content())
+        if chosen and (span := chosen.get_span(y)):
             start, end = span
             style = Style.from_styles(self.screen.get_component_styles("screen--selection"))
-            line = line.stylize(style, start, None if end == -1 else end)
+            return self._draw(y, found[y].stylize(style, start, None if end == -1 else end))
+        if self._drawn_in != self.visual_style:
+            self._drawn_in = self.visual_style
+            self._drawn.clear()
+        if (strip := self._drawn.get(y)) is None:
+            strip = self._drawn[y] = self._draw(y, found[y])
+        return strip
+
+    def _draw(self, y: int, line: Content) -> Strip:
+        width = self.size.width
         strips = Visual.to_strips(
             self, line, width, 1, self.visual_style, apply_selection=False, pad=True
         )
