@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import string
 import struct
 import sys
 import tempfile
@@ -207,14 +208,19 @@ def _random(source: np.random.Generator, shape: tuple[int, ...]) -> Iterator[NDA
 
 
 def _tokenizer(size: int) -> dict[str, object]:
-    """Return a byte-level BPE of ``size`` tokens: all short byte strings, shortest first."""
+    """Return a byte-level BPE of ``size`` tokens: the bytes, then words in small letters.
+
+    What a model of random weights writes is laid out as prose is, at about five characters a token.
+    """
     letters = _byte_letters()
     tokens, merges = [END, *letters], []
-    # The list grows while it is walked: every token is its longest beginning and one byte more.
-    for token in (tokens[i] for i in range(1, size)):
-        for letter in letters[: size - len(tokens)]:
-            tokens.append(token + letter)
-            merges.append(f"{token} {letter}")
+    # The list grows while it is walked: every word is its longest beginning and one letter more.
+    words = [letters[ord(" ")]]
+    for word in words:
+        for letter in string.ascii_lowercase[: size - len(tokens)]:
+            words.append(word + letter)
+            tokens.append(word + letter)
+            merges.append(f"{word} {letter}")
         if len(tokens) == size:
             break
     added = {"id": 0, "content": END, "special": True, "normalized": False}

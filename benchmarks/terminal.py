@@ -71,6 +71,10 @@ class Terminal:
         self._reader.join()
         os.close(self._master)
 
+    def runs(self) -> bool:
+        """Tell whether the program has not ended yet."""
+        return self._process.poll() is None
+
     def _read(self) -> None:
         with suppress(OSError):  # the other side is closed
             while data := os.read(self._master, 65536):

@@ -118,6 +118,8 @@ def _decode_in_chat(model: Path, threads: list[str]) -> float:
             # Looking at the screen all the time would take a core that the model wants.
             while (answer := _last_answer(folder, made.key)).finish in (None, "failed", "stop"):
                 time.sleep(LOOK_SECONDS)
+                if not terminal.runs():
+                    raise SystemExit("the chat ended by itself")
     if answer.timings is None or answer.timings.decoded_tokens < TOKENS:
         raise SystemExit("the chat ended early")
     return answer.timings.decode_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ def command(
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
 
+    gc.disable()  # there is nothing to collect among what is imported
+
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.verdict import Judge
@@ -76,6 +79,7 @@ def command(
         judge=Judge(),
         bench=lambda: _bench_tools(threads, force=force),
         settings=home(),
+        shown=_collect_what_comes,
     )
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
     app.run()
@@ -97,6 +101,12 @@ def _loader(context: int | None, threads: int | None, *, force: bool) -> LoadWor
         )
 
     return load
+
+
+def _collect_what_comes() -> None:
+    """Have the garbage collector leave alone what is there: looking through it stops an answer."""
+    gc.freeze()
+    gc.enable()
 
 
 def _examine() -> list[Finding]:

@@ -50,6 +50,7 @@ class PitoolApp(App[None]):
     loaded at once, without one the user chooses. Conversations are kept in ``database`` and read
     prompts in ``prefills``, where those are given; the theme is kept in the folder ``settings``.
     ``board`` is what the sensors are read with, ``bench`` gives what artifacts are measured with.
+    ``shown`` is called when the first screen is there, and again when the chat is.
     """
 
     TITLE = "pitool"
@@ -75,8 +76,10 @@ class PitoolApp(App[None]):
         bench: Callable[[], Tools] | None = None,
         judge: Judge | None = None,
         settings: Path | None = None,
+        shown: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
+        self._shown = shown
         self._settings = settings
         self._judge, self._load, self._memory = judge, load, memory
         self._board, self._sensed = board, 0.0
@@ -109,6 +112,7 @@ class PitoolApp(App[None]):
             self.set_interval(TICK_SECONDS, self._tick)
         if self._runnable is None:
             self.action_models()
+            self.call_after_refresh(self._shown)
         else:
             self._chosen(self._runnable)
 
@@ -235,9 +239,7 @@ class PitoolApp(App[None]):
             self._show_over(DeviceScreen(self._board, self.session))
             self.call_later(self._sense)
 
-    def _show_over(
-        self, screen: Screen[Any], then: Callable[[Any], None] | None = None
-    ) -> None:
+    def _show_over(self, screen: Screen[Any], then: Callable[[Any], None] | None = None) -> None:
         """Show a screen that a key opens from everywhere but a question.
 
         Where one of its kind is open already, the way leads back to that one.
@@ -309,6 +311,7 @@ class PitoolApp(App[None]):
                 self.session.choose(runnable)
             self._chat = ChatScreen(self.session)
             self.push_screen(self._chat)
+            self.call_after_refresh(self._shown)
             self.call_later(self._sense)
         if runnable is not None:  # the screen comes first, then the work
             self.call_after_refresh(self.session.load, runnable)

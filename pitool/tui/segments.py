@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-LIMIT = 800
+LIMIT = 400
 """Characters from which on a piece ends at the next place where it may."""
 
-MOST = 3 * LIMIT
+MOST = 6 * LIMIT
 """Characters from which on it ends where it should rather not: within a paragraph."""
 
 _BREAK = re.compile(r"(?<=\n\n)(?=\S)|(?<=\n)(?=(?:[-*+]|\d+[.)]) )")

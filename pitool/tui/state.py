@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from pitool.tui.status import Status
 
-FRAME_SECONDS, SLOWEST_SECONDS = 1 / 15, 1 / 4
+FRAME_SECONDS, SLOWEST_SECONDS = 1 / 15, 1 / 3
 """Least time between two notifications of one answer, on a fast machine and on a slow one."""
 
-SCREEN_SHARE = 0.025
+SCREEN_SHARE = 0.02
 """Of one core, what drawing an answer may take: the cores belong to the model."""
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
-from textual.geometry import Offset
+from textual.geometry import Offset, Region
 from textual.selection import Selection
 
 from pitool.tui import markdown
@@ -113,6 +113,7 @@ async def test_growing_ends_like_shown_at_once_also_after_a_resize() -> None:
             grown.become(ANSWER[: end + 7])
             if end % 70 == 0:
                 await pilot.pause()
+        grown.settle()
         await pilot.pause()
         whole = Prose()
         await app.query_one(VerticalScroll).mount(whole)
@@ -124,6 +125,35 @@ async def test_growing_ends_like_shown_at_once_also_after_a_resize() -> None:
             for y in range(grown.size.height):
                 assert grown.render_line(y).text == whole.render_line(y).text
         assert grown.source == ANSWER
+
+
+async def test_a_text_that_grows_fast_is_laid_out_once_for_several_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    laid_out = 0
+    refresh = Prose.refresh
+
+    def counting(self: Prose, *regions: Region, layout: bool = False, **others: bool) -> Prose:
+        nonlocal laid_out
+        laid_out += layout
+        return refresh(self, *regions, layout=layout, **others)
+
+    app = ProseApp()
+    async with app.run_test(size=(60, 20)) as pilot:
+        prose = app.query_one(Prose)
+        prose.become("A line.")
+        await pilot.pause()
+        monkeypatch.setattr(Prose, "refresh", counting)
+        for number in range(31):
+            prose.append(f"\n\nLine {number}.")
+            await pilot.pause()
+            strips = [prose.render_line(y).text.strip() for y in range(prose.size.height)]
+            assert f"Line {number}." in strips, "what came is on the screen"
+        assert laid_out < 12
+        assert prose.size.height > 63
+        prose.settle()
+        await pilot.pause()
+        assert prose.size.height == 63
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pitool.store.conversation import Conversation, Row
 from pitool.tui import figures
 from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.rows import AnswerRow, Earlier, widget_for
+from pitool.tui.widgets.settled import Ground
 
 WINDOW = 24
 """Rows that are mounted at once: a long conversation opens as fast as a short one."""
@@ -26,7 +27,11 @@ GROWING = 4
 """Only so many of the newest rows may still change."""
 
 
-class ConversationView(VerticalScroll, can_focus=True):
+class Rows(Vertical, Ground):
+    """The rows that are mounted."""
+
+
+class ConversationView(VerticalScroll, Ground, can_focus=True):
     """Scrolls with the answer until the user scrolls up; an empty one describes the model."""
 
     # The rows fill the view at least: the anchor would push fewer of them down to the bottom.
@@ -51,7 +56,7 @@ class ConversationView(VerticalScroll, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """Lay out the rows, and the words of the empty conversation."""
-        with Vertical(id="rows"):
+        with Rows(id="rows"):
             yield Earlier()
         yield Static(id="welcome")
 

@@ -16,14 +16,20 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.style import Style
 from textual.visual import Visual
-from textual.widget import Widget
 
 from pitool.tui.segments import Segmenter
+from pitool.tui.widgets.settled import Settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pitool.tui.markdown import Laid
+
+FAST = 2
+"""Lines in one step from which on a text grows fast."""
+
+ROOM = 8
+"""Lines that are then kept free below it: a layout of the screen for each of them is saved."""
 
 
 @dataclass(slots=True)
@@ -47,7 +53,7 @@ class _Piece:
         return lines(self.laid, width)
 
 
-class Prose(Widget):
+class Prose(Settled):
     """Shows Markdown that is appended to; text can be selected, and links post ``Link``."""
 
     DEFAULT_CSS = """
@@ -70,6 +76,7 @@ class Prose(Widget):
         self._pieces: list[_Piece] = []
         self._width = 0
         self._lines: list[Content] = []
+        self._height = 0
         self._drawn: dict[int, Strip] = {}
         self._drawn_in: Style | None = None
         self._finished = 0
@@ -101,11 +108,19 @@ class Prose(Widget):
         same = _same(growing, self._lines[start:])
         for line in range(start + same, before):
             self._drawn.pop(line, None)
-        changed = Region(0, start + same, self._width, len(self._lines) - start - same)
-        if len(self._lines) != before or not self._width:
+        now = len(self._lines)
+        changed = Region(0, start + same, self._width, max(before, now) - start - same)
+        if now > self._height or not self._width:
+            self._height = now + (ROOM if now - before >= FAST and before else 0)
             self.refresh(changed, layout=True)
         elif changed:
             self.refresh(changed)
+
+    def settle(self) -> None:
+        """Keep no room below a text that does not grow any more."""
+        if self._height != len(self._lines):
+            self._height = len(self._lines)
+            self.refresh(layout=True)
 
     def _close_piece(self) -> None:
         """Take the lines of the last piece as they are."""
@@ -124,11 +139,12 @@ class Prose(Widget):
             for piece in self._pieces:
                 self._finished = len(self._lines)
                 self._lines += piece.lines(width)
+            self._height = len(self._lines)
         return self._lines
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
-        """Return the number of lines at a width."""
-        return len(self._lay_out(width)) if width else 0
+        """Return the number of lines at a width, with the room below them."""
+        return max(len(self._lay_out(width)), self._height) if width else 0
 
     def render_line(self, y: int) -> Strip:
         """Draw a line; those that scrolled only are not drawn anew."""

@@ -14,6 +14,7 @@ from pitool.store.conversation import Answer, Notice, Question, Row
 from pitool.tui import figures
 from pitool.tui.thinking import Parts, split
 from pitool.tui.widgets.prose import Prose
+from pitool.tui.widgets.settled import Ground
 
 LONG_QUESTION = 16
 """Lines of a question that are shown: a file that goes with it may have thousands."""
@@ -128,9 +129,11 @@ class Thinking(Vertical):
         self._prose.display = unfolded
         if unfolded:
             self._prose.become(parts.thinking)
+            if parts.thought:
+                self._prose.settle()
 
 
-class AnswerRow(Vertical):
+class AnswerRow(Vertical, Ground):
     """What the model wrote, in Markdown; what is shown already is not touched when it grows."""
 
     DEFAULT_CSS = """
@@ -164,6 +167,8 @@ class AnswerRow(Vertical):
         parts = split(text)
         self._thinking.show(parts, unfolded=self.unfolded)
         self._prose.become(parts.answer)  # what looked like the answer may have been thinking
+        if finish:
+            self._prose.settle()
         words = caption(self.row) if finish else GROWING
         if words != self._words:
             self._words = words
