@@ -137,8 +137,13 @@ class Session:
         self.open(Conversation(old.system, sampling=old.sampling))
 
     def open(self, conversation: Conversation) -> None:
-        """Go on with another conversation; a running answer is stopped and kept."""
-        self.stop()
+        """Go on with another conversation; a running answer is stopped and kept.
+
+        A load goes on, and so does what is measured.
+        """
+        answer = self.conversation.last_answer()
+        if answer is not None and answer.finish is None:
+            self.stop()
         self.conversation = conversation
         self._state.look()
         self._errands.add(

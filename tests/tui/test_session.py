@@ -16,7 +16,7 @@ from pitool.engine.base import Engine, Message, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit
 from pitool.spec.bundles import Runnable
-from pitool.store.conversation import Answer, Notice, Question
+from pitool.store.conversation import Answer, Conversation, Notice, Question
 from pitool.tui.session import Session
 from pitool.tui.status import Phase
 
@@ -200,6 +200,26 @@ def test_stop_in_the_middle_of_a_load(make_session: Make, runnable: Runnable) ->
     go.set()
     wait(lambda: session.status.phase is Phase.UNLOADED)
     assert notices(session) == []
+
+
+def test_a_load_goes_on_when_a_conversation_is_opened(
+    make_session: Make, runnable: Runnable
+) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def slow(_: Runnable, on_progress: Callable[[float], None]) -> Engine:
+        started.set()
+        assert go.wait(20)
+        on_progress(0.5)
+        return Tracked()
+
+    session = make_session(slow)
+    session.load(runnable)
+    assert started.wait(20)
+    session.open(Conversation(rows=[Question("Hi"), Answer("m", "Hello", finish="stop")]))
+    go.set()
+    wait(lambda: session.status.phase is Phase.READY)
+    assert ask(session, "And?").finish == "stop"
 
 
 def test_full_context_says_what_to_do(make_session: Make, runnable: Runnable) -> None:
