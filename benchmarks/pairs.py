@@ -1,4 +1,4 @@
-"""Interleaved runs of two sides and what is said of them: medians, their ratio, spreads.
+"""Interleaved runs of two sides and what is said of them: medians, ratios, spreads.
 
 A run during which other processes took a share of the machine is done again, on either side.
 """
@@ -32,8 +32,9 @@ class Samples:
 class Comparison:
     """Of one test: medians over all repetitions in tokens/s, ours over theirs, and spreads.
 
-    ``pair_ratios``: of each pair's own medians; a spread is the interquartile range over the
-    median of all repetitions of one side.
+    ``pair_ratios``: of each pair's own medians; ``ratio``: the median of these, since a machine
+    may be 20 % faster in one minute than in the next, but both runs of a pair are neighbours. A
+    spread is the interquartile range over the median of all repetitions of one side.
     """
 
     test: str
@@ -108,12 +109,13 @@ def compare(test: str, samples: Samples) -> Comparison:
     ours = [value for run in samples.ours for value in run]
     theirs = [value for run in samples.theirs for value in run]
     pairs = zip(samples.ours, samples.theirs, strict=True)
+    ratios = tuple(statistics.median(a) / statistics.median(b) for a, b in pairs)
     return Comparison(
         test=test,
         ours=statistics.median(ours),
         theirs=statistics.median(theirs),
-        ratio=statistics.median(ours) / statistics.median(theirs),
-        pair_ratios=tuple(statistics.median(a) / statistics.median(b) for a, b in pairs),
+        ratio=statistics.median(ratios),
+        pair_ratios=ratios,
         spread_ours=_spread(ours),
         spread_theirs=_spread(theirs),
     )
