@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
     from pitool.bench.tune import Axis, Open, Trial
     from pitool.device.tuned import Tuned
     from pitool.engine.base import Engine, Settings
+    from pitool.engine.worker import WorkerEngine
 
 CONTEXT = 512
+
+DISTURBED_SHARE = 0.1
+"""Of all tests, from which on it is said under what circumstances they ran."""
 
 
 @click.command("tune")
@@ -68,8 +74,10 @@ def command(
     if not force:
         check_memory(runnable, base, machine)
 
+    watch = _Watch()
+
     def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
-        return worker.start(runnable.format, runnable.entry, settings)
+        return watch.over(worker.start(runnable.format, runnable.entry, settings))
 
     plan = tune.axes(base, machine.physical_cores, runnable.format, exact=exact)
     click.echo(
@@ -85,11 +93,46 @@ def command(
         tuned.keep(result, runnable, machine)
     if as_json:
         trials = [asdict(trial) for trial in found.trials]
-        click.echo(json.dumps({**asdict(result), "kept": kept, "trials": trials}, indent=2))
+        document = {**asdict(result), "kept": kept, "disturbed": watch.shares, "trials": trials}
+        click.echo(json.dumps(document, indent=2))
     else:
         _report(result, kept=kept)
+    for problem, share in watch.shares.items():
+        click.echo(
+            f"{problem} during {share:.0%} of the tests: other settings may be faster without"
+            " that; tune again when the machine is cool and does nothing else",
+            err=True,
+        )
     if found.stopped:
         raise Interrupted("stopped early", "what has won so far is above")
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Notes what else went on while engines worked."""
+
+    problems: Counter[str] = field(default_factory=Counter)
+    tests: int = 0
+
+    @contextmanager
+    def over(self, engine: WorkerEngine) -> Iterator[Engine]:
+        """Give an engine, which is closed afterwards."""
+        from pitool.bench.conditions import conditions
+        from pitool.device.activity import looker
+
+        with engine:
+            look = looker(engine.pid)
+            before = look()
+            yield engine
+            (condition,) = conditions([before, look()])
+            self.problems.update(condition.problems)
+            self.tests += 1
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the share of the tests with each problem, where it is not a passing one."""
+        shares = {name: count / self.tests for name, count in self.problems.items()}
+        return {name: share for name, share in shares.items() if share >= DISTURBED_SHARE}
 
 
 @dataclass(slots=True)

@@ -16,7 +16,9 @@ from click.testing import CliRunner
 from pitool.bench import tune
 from pitool.cli.main import cli
 from pitool.device import tuned
+from pitool.device.activity import Look
 from pitool.device.detect import detect
+from pitool.device.sensors import Reading
 from pitool.device.settings import settings_for, untuned
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
@@ -170,6 +172,29 @@ def test_the_command_reports_what_it_kept(home: Path, bundle: Callable[..., Path
     assert document["kept"] is True
     assert document["changes"] == {}  # a script is as fast with any settings
     assert (home / tuned.FILE_NAME).is_file()
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(("busy", "said"), [(1.0, True), (0.0, False)])
+def test_it_says_when_others_took_the_cpus(
+    busy: float, said: bool, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+
+    def looker(_pid: int) -> Callable[[], Look]:
+        def look() -> Look:
+            now = next(clock)
+            return Look(now, Reading(None, None, None), busy_seconds=now * busy, own_seconds=0.0)
+
+        return look
+
+    monkeypatch.setattr("pitool.device.activity.looker", looker)
+    done = CliRunner().invoke(cli, ["tune", str(bundle()), "--json"], standalone_mode=False)
+    assert done.exception is None
+    assert ("other processes at work during 100% of the tests" in done.stderr) is said
+    assert json.loads(done.stdout)["disturbed"] == (
+        {"other processes at work": 1.0} if said else {}
+    )
 
 
 def test_exact_answers_leave_the_kv_cache_alone() -> None:
