@@ -17,7 +17,6 @@ from pathlib import Path
 
 from benchmarks import models, peer
 from benchmarks.pairs import Comparison, interleave
-from benchmarks.process import shifted_environment
 from pitool.bench.run import Workload
 from pitool.device.settings import settings_for
 from pitool.engine.base import Settings
@@ -37,9 +36,7 @@ def pitool_bench(model: Path, settings: Settings, workload: Workload, repetition
     }
     order = [str(part) for pair in numbers.items() for part in pair]
     command = [sys.executable, "-m", "pitool", "bench", str(model), *order, "--json"]
-    environment = shifted_environment()
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return done.stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def arguments(description: str | None) -> argparse.Namespace:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import shifted_environment
 from pitool.bench.formats import LOAD_MODES
 from pitool.bench.run import Workload
 from pitool.engine.base import Settings
@@ -126,7 +125,6 @@ def run(model: Path, settings: Settings, workload: Workload, repetitions: int) -
         check=True,
         capture_output=True,
         text=True,
-        env=shifted_environment(),
     )
     return [figure(row) for row in json.loads(done.stdout)]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import statistics
 import subprocess
 import sys
@@ -15,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_SECONDS = 0.01
-PADDING = 4096
-"""Characters, the most that an environment is made longer by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +23,6 @@ class Step:
     resident: int
     anonymous: int
     stages: dict[str, float]
-
-
-def shifted_environment() -> dict[str, str]:
-    """Return the environment with a variable of random length, which moves stack and heap.
-
-    Where buffers lie decides up to 6 % of a prefill with AVX-512, and the same command has the
-    same luck in every run (T. Mytkowicz et al., "Producing Wrong Data Without Doing Anything
-    Obviously Wrong!", ASPLOS 2009). So it is drawn anew for every run, on both sides.
-    """
-    return {**os.environ, "PITOOL_BENCHMARK_PADDING": "x" * random.randrange(PADDING)}
 
 
 def run(order: Sequence[str | Path]) -> Step:

@@ -202,12 +202,10 @@ class PitoolApp(App[None]):
         from pitool.tui.comparing import Comparing
         from pitool.tui.screens.compare import CompareScreen
 
-        if isinstance(self.screen, CompareScreen):
-            return
         question = self.session.conversation.last_question()
         prompt = question.text.partition("\n")[0] if question else ""
         comparing = Comparing(self._load, self._memory, self._judge_runnable, self._session_changed)
-        self.push_screen(CompareScreen(self.session, comparing, self._bundles, prompt))
+        self._show_over(CompareScreen(self.session, comparing, self._bundles, prompt))
 
     def action_bench(self) -> None:
         """Show the bench; one that runs goes on."""

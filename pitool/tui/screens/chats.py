@@ -92,6 +92,7 @@ class ChatsScreen(Screen[bool]):
     def _list(self) -> None:
         words = self.query_one(Input).value.strip()
         table = self.query_one(ChatTable)
+        before = bool(self._found)
         try:
             self._found = self._shelf.list(words)
         except PitoolError as error:
@@ -105,7 +106,8 @@ class ChatsScreen(Screen[bool]):
         none = "No conversation has these words." if words else "No conversation is kept yet."
         self.query_one("#none", Static).update(Content("" if self._found else none))
         self.query_one("#none").display = not self._found
-        self.refresh_bindings()
+        if bool(self._found) != before:  # not with every letter of a search
+            self.refresh_bindings()
 
     @property
     def _chosen(self) -> Summary | None:
