@@ -10,7 +10,6 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ class Server:
 
     def __init__(self, connection: wire.Wire) -> None:
         self._wire = connection
-        self._requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._engine: Engine | None = None
         self._do: dict[str, Callable[[dict[str, Any]], None]] = {
             "load": self._load,
@@ -54,29 +53,13 @@ class Server:
         return self._engine
 
     def run(self) -> None:
-        """Serve until the parent is gone.
-
-        The engine works in a thread of its own. Its stack begins at a page; where that of the
-        main thread begins depends on the length of the environment and of the arguments, and
-        most places make a prefill with AVX-512 some 5 % slower.
-        """
-        threading.Thread(target=self._serve, name="engine", daemon=True).start()
-        self._read()
-
-    def _serve(self) -> None:
-        """Answer one request after the other; a fault ends the process, as it should."""
-        try:
-            while True:
-                message = self._requests.get()
-                try:
-                    self._do[message["do"]](message)
-                except PitoolError as error:
-                    self._wire.send({"error": wire.error_to_json(error)})
-        except BrokenPipeError:
-            os._exit(0)  # the parent is gone
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
+        """Serve until the parent is gone."""
+        threading.Thread(target=self._read, daemon=True).start()
+        while (message := self._requests.get()) is not None:
+            try:
+                self._do[message["do"]](message)
+            except PitoolError as error:
+                self._wire.send({"error": wire.error_to_json(error)})
 
     def _read(self) -> None:
         """Take messages off the pipe at once, so that a cancel is never behind a request."""
