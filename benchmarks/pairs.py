@@ -6,7 +6,6 @@ A run during which other processes took a share of the machine is done again, on
 from __future__ import annotations
 
 import os
-import random
 import resource
 import statistics
 import time
@@ -19,8 +18,6 @@ from benchmarks.peer import Figure, say
 Side = Callable[[], Sequence[Figure]]
 LARGEST_DISTURBANCE = 0.03
 TRIES = 8
-PADDING = 4096
-"""Characters, the most that the environment is made longer by."""
 
 
 @dataclass(slots=True)
@@ -82,7 +79,6 @@ def interleave(ours: Side, theirs: Side, pairs: int) -> list[Comparison]:
 def undisturbed(side: Side) -> Sequence[Figure]:
     """Return a run during which others left the CPUs alone, or the last of some tries."""
     for _ in range(TRIES):
-        _shift()
         start, others = time.monotonic(), _others()
         figures = side()
         seconds = (time.monotonic() - start) * (os.cpu_count() or 1)
@@ -92,16 +88,6 @@ def undisturbed(side: Side) -> Sequence[Figure]:
         say(f"others took {share:.0%} of the CPUs: again")
         time.sleep(1)
     return figures
-
-
-def _shift() -> None:
-    """Give the environment of what is started next another length, which moves stack and heap.
-
-    Where buffers lie decides up to 6 % of a prefill with AVX-512, and the same command has the
-    same luck in every run (T. Mytkowicz et al., "Producing Wrong Data Without Doing Anything
-    Obviously Wrong!", ASPLOS 2009). So it is drawn anew for every run, on both sides.
-    """
-    os.environ["PITOOL_BENCHMARK_PADDING"] = "x" * random.randrange(PADDING)
 
 
 def _others() -> float:
