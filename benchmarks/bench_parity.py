@@ -18,9 +18,9 @@ from pathlib import Path
 from benchmarks import models, peer
 from benchmarks.pairs import Comparison, interleave
 from pitool.bench.run import Workload
+from pitool.catalog.bundles import find_runnable
 from pitool.device.settings import settings_for
 from pitool.engine.base import Settings
-from pitool.spec.bundles import find_runnable
 
 TARGET = (0.97, 1.03)
 LARGEST_SPREAD = 1.2

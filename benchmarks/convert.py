@@ -39,7 +39,7 @@ def quantise(side: str, source: Path, target: Path, kind: str) -> Step:
     program = (
         "import os, sys; from pathlib import Path;"
         "from pitool.convert.gguf.quantise import quantise;"
-        "from pitool.spec.formats import find_quantisation;"
+        "from pitool.catalog.tensor_types import find_quantisation;"
         "quantise(Path(sys.argv[1]), Path(sys.argv[2]), find_quantisation(sys.argv[3]),"
         " os.cpu_count())"
     )

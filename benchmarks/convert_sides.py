@@ -19,12 +19,12 @@ from typing import Any
 def ours(folder: Path, target: Path) -> dict[str, float]:
     """Write the GGUF with pitool's writer."""
     start = time.perf_counter()
+    from pitool.catalog.tensor_types import QUANTISATIONS
     from pitool.checkpoint.source import find_source, open_checkpoint
     from pitool.convert.gguf.families import find_family
     from pitool.convert.gguf.families.base import model_shape
     from pitool.convert.gguf.vocabulary import read_vocabulary
     from pitool.convert.gguf.writer import write_gguf
-    from pitool.spec.formats import QUANTISATIONS
 
     imported = time.perf_counter()
     checkpoint = open_checkpoint(find_source(str(folder), "1gb"))

@@ -25,8 +25,8 @@ import time
 from pathlib import Path
 
 from benchmarks.peer import cache, say
+from pitool.catalog.manifest import FileEntry
 from pitool.deploy import archive, pack, wheel
-from pitool.spec.manifest import FileEntry
 
 LLAMA = "llama-cpp-python"
 BUILDERS = ("scikit-build-core[pyproject]", "cmake", "ninja")

@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import models
+from pitool.catalog.gguf import read_header
+from pitool.catalog.tensor_types import repacked_types
 from pitool.device.detect import detect
 from pitool.device.memory import peak_rss
 from pitool.engine import worker
 from pitool.engine.base import LoadMode, Settings
-from pitool.spec.formats import repacked_types
-from pitool.spec.gguf import read_header
-from pitool.spec.memory import CHAT_BYTES, Load, loading_peak, plan_memory
-from pitool.spec.memory_onnx import plan_onnx
-from pitool.spec.onnx_weights import OnnxQuantisation, find_onnx_quantisation
-from pitool.spec.shapes import header_shape, header_tensors
+from pitool.planning.memory import CHAT_BYTES, Load, loading_peak, plan_memory
+from pitool.planning.memory_onnx import plan_onnx
+from pitool.planning.onnx_weights import OnnxQuantisation, find_onnx_quantisation
+from pitool.planning.shapes import header_shape, header_tensors
 
 MB = 1e6
 NEAR_SHARE, NEAR_BYTES = 0.05, 30e6

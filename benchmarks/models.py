@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peer import cache, say
+from pitool.catalog.tensor_types import QUANTISATIONS, find_quantisation
 from pitool.checkpoint.source import find_source, open_checkpoint
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
@@ -29,8 +30,7 @@ from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.onnx.writer import write_onnx
-from pitool.spec.formats import QUANTISATIONS, find_quantisation
-from pitool.spec.onnx_weights import find_onnx_quantisation
+from pitool.planning.onnx_weights import find_onnx_quantisation
 
 SEED = 7
 SLAB_WEIGHTS = 1 << 24

@@ -132,7 +132,7 @@ def write(checkpoint: Path, out: Path, name: str) -> None:
     """Write a folder with pitool's own writer."""
     from pitool.checkpoint.source import find_source, open_checkpoint
     from pitool.convert.onnx.writer import write_onnx
-    from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+    from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 
     source = find_source(str(checkpoint), "1gb")
     write_onnx(out, open_checkpoint(source), ONNX_QUANTISATIONS[name])

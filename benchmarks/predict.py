@@ -17,12 +17,12 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pitool.spec import tables
-from pitool.spec.boards import find_board
-from pitool.spec.formats import find_quantisation
-from pitool.spec.quantisation import assign_types
-from pitool.spec.shapes import dense_shape
-from pitool.spec.speed import Estimate, Threads, estimate
+from pitool.catalog import tables
+from pitool.catalog.boards import find_board
+from pitool.catalog.tensor_types import find_quantisation
+from pitool.planning.shapes import dense_shape
+from pitool.planning.speed import Estimate, Threads, estimate
+from pitool.planning.type_mixture import assign_types
 
 DATA = Path(__file__).parent / "published.toml"
 HELD_OUT = 3

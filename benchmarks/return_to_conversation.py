@@ -19,17 +19,17 @@ from pathlib import Path
 
 from benchmarks import models
 from benchmarks.peer import say
+from pitool.catalog.bundles import Runnable, find_runnable
+from pitool.chat.session import Session
+from pitool.chat.status import Phase
 from pitool.device.memory import rss
 from pitool.device.settings import settings_for
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling
-from pitool.spec.bundles import Runnable, find_runnable
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import Database
 from pitool.store.journal import Journal
 from pitool.store.prefills import Prefills
-from pitool.tui.session import Session
-from pitool.tui.status import Phase
 
 TARGET = 0.15
 CONTEXT = 4096

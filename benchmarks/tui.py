@@ -31,9 +31,9 @@ from benchmarks.peer import Figure, say
 from benchmarks.stream_overhead import pitool_run
 from benchmarks.terminal import Terminal, cpu_seconds
 from benchmarks.tui_sides import LENGTHS, READY
+from pitool.catalog.bundles import default_folder
 from pitool.device.memory import rss
 from pitool.engine.base import Sampling
-from pitool.spec.bundles import default_folder
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import FILE_NAME, Database
 from pitool.tui import demo

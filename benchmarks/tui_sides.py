@@ -104,7 +104,7 @@ async def drawn(app: App[Any]) -> None:
 
 def ours() -> App[Any]:
     """Return the chat with an answer that a test hand grows."""
-    from pitool.spec.bundles import choose
+    from pitool.catalog.bundles import choose
     from pitool.store.conversation import Answer, Question
     from pitool.tui import demo
     from pitool.tui.app import PitoolApp

@@ -22,13 +22,13 @@ from benchmarks import models
 from benchmarks.peer import say
 from pitool.bench import tune
 from pitool.bench.run import measure
+from pitool.catalog.bundles import find_runnable
 from pitool.device import tuned
 from pitool.device.detect import detect
 from pitool.device.settings import untuned
 from pitool.engine import registry
 from pitool.engine.base import Engine, Settings
 from pitool.errors import PitoolError
-from pitool.spec.bundles import find_runnable
 
 LARGEST_SHARE = 0.1
 

@@ -19,10 +19,10 @@ from unittest import mock
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
+from pitool.chat.status import Phase
 from pitool.store.database import Summary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
-from pitool.tui.status import Phase
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 

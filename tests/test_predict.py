@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.predict import compare, fitted, summary
-from pitool.spec.boards import boards
+from pitool.catalog.boards import boards
 
 
 def test_every_published_row_is_predicted_well() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from textwrap import wrap
 
 from pitool.bench.formats import Row, artifact_name, rate, test_name
+from pitool.catalog.files import write_atomically
 from pitool.device.sensors import FLAGS
 from pitool.errors import MissingPart, UsageError
-from pitool.spec.files import write_atomically
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 
 WIDTH, LINE, MARGIN = 760, 24, 28
 TEST, THREADS = 400, 545

@@ -12,9 +12,9 @@ from itertools import product
 from typing import TypeVar
 
 from pitool.bench.run import Workload
+from pitool.catalog import tables
 from pitool.engine.base import KV_TYPES, FlashAttention, LoadMode, Settings
 from pitool.errors import UsageError
-from pitool.spec import tables
 
 Value = TypeVar("Value")
 LARGEST = 1 << 24

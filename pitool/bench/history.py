@@ -18,8 +18,8 @@ from pitool.bench.modes import Document
 from pitool.bench.printers import Printer
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
+from pitool.catalog.bundles import home
 from pitool.errors import BadInput, PitoolError
-from pitool.spec.bundles import home
 
 SCHEMA = 2
 FILE_NAME = "bench.sqlite"

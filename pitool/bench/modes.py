@@ -13,8 +13,8 @@ from typing import Any
 from pitool.bench.formats import runtime, title
 from pitool.bench.plot import chart
 from pitool.bench.subject import describe
+from pitool.catalog.bundles import Runnable
 from pitool.engine.base import Settings
-from pitool.spec.bundles import Runnable
 
 Document = dict[str, Any]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pitool.bench.conditions import Condition, conditions
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
+from pitool.catalog.boards import Board, boards
 from pitool.device.detect import Machine
 from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
 from pitool.engine.base import ModelInfo
-from pitool.spec.boards import Board, boards
-from pitool.spec.speed_onnx import ASSUMED
+from pitool.planning.speed_onnx import ASSUMED
 
 LOW = 0.80
 # A figure above the ceiling by more than this is a fault of the measurement or of the table.

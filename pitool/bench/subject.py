@@ -9,16 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pitool.bench.run import Workload
+from pitool.catalog import gguf, onnx, onnx_graph
+from pitool.catalog.boards import boards
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.manifest import Speed
 from pitool.device import detect, memory, probe
 from pitool.device.detect import Machine
 from pitool.device.settings import worker_bytes
 from pitool.engine.base import Settings
-from pitool.spec import gguf, onnx, onnx_graph
-from pitool.spec.boards import boards
-from pitool.spec.bundles import Runnable
-from pitool.spec.manifest import Speed
-from pitool.spec.shapes import header_shape, header_tensors
-from pitool.spec.speed import predict
+from pitool.planning.shapes import header_shape, header_tensors
+from pitool.planning.speed import predict
 
 PACKAGES = {"gguf": "llama-cpp-python", "onnx": "onnxruntime"}
 HEAD, EMBEDDING = "output.weight", "token_embd.weight"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from pitool.catalog.files import what_is
 from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput
-from pitool.spec.files import what_is
 
 LARGEST = 1 << 31
 # A plan has a row for every tensor of every layer.

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
+from pitool.catalog import tables
+from pitool.catalog.files import what_is
+from pitool.catalog.recipes import Recipe, default_recipe, find_recipe, recipes
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor, read_index
 from pitool.errors import BadInput, UsageError
-from pitool.spec import tables
-from pitool.spec.files import what_is
-from pitool.spec.recipes import Recipe, default_recipe, find_recipe, recipes
 
 SAMPLE = "sample"
 # What looks like a file's name, not like a model's.

@@ -10,7 +10,7 @@ import click
 from pitool.cli import bench_fleet, bench_history, bench_modes, bench_options
 
 if TYPE_CHECKING:
-    from pitool.spec.bundles import Runnable
+    from pitool.catalog.bundles import Runnable
 
 OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 ARGUMENTS = "pitool.bench.arguments"
@@ -90,7 +90,7 @@ def _find(bundles: tuple[Path, ...], quant: str) -> list[Runnable]:
 
     ``quant``: names with commas between, ``ALL`` artifacts of each bundle, or its ``FIRST``.
     """
-    from pitool.spec.bundles import artifact_names, find_runnable, newest
+    from pitool.catalog.bundles import artifact_names, find_runnable, newest
 
     if not bundles:
         bundles = (newest().path,)

@@ -52,7 +52,7 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
 
 
 def _show_comparison(found: Comparison) -> None:
-    from pitool.cli.sections import Section, to_text
+    from pitool.report.tables import Section, to_text
 
     rows = [
         [

@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from pitool.bench.cold import Start
     from pitool.bench.sustained import Point
+    from pitool.catalog.bundles import Runnable
     from pitool.engine.base import Settings
-    from pitool.spec.bundles import Runnable
 
 Part = dict[str, Any]
 Mode = Callable[["Runnable", "Settings", dict[str, Any]], Iterator[Part]]
@@ -148,7 +148,7 @@ def cold(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Ite
 
 
 def _say_start(name: str, start: Start, planned: int | None, options: dict[str, Any]) -> None:
-    from pitool.spec.memory import format_bytes
+    from pitool.report.numbers import format_bytes
 
     share = "unknown" if start.cached_before is None else f"{start.cached_before:.0%}"
     ttft = ", ".join(f"{n}: {seconds:.2f} s" for n, seconds in start.ttft_seconds.items())

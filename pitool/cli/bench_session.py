@@ -22,8 +22,8 @@ from pitool.engine.base import Settings
 from pitool.errors import Interrupted, PitoolError, UsageError
 
 if TYPE_CHECKING:
+    from pitool.catalog.bundles import Runnable
     from pitool.engine.worker import WorkerEngine
-    from pitool.spec.bundles import Runnable
 
 # A script has no weights that memory could be too slow for.
 STREAMED = ("gguf", "onnx")

@@ -12,9 +12,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pitool.catalog.bundles import Runnable
     from pitool.device.doctor import Finding
     from pitool.engine.worker import WorkerEngine
-    from pitool.spec.bundles import Runnable
     from pitool.tui.benching import Tools
 
     LoadWorker = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
@@ -56,10 +56,10 @@ def command(
 
     gc.disable()  # there is nothing to collect among what is imported
 
+    from pitool.catalog.bundles import find_runnable, home, list_bundles
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.verdict import Judge
-    from pitool.spec.bundles import find_runnable, home, list_bundles
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp

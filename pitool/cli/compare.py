@@ -54,10 +54,10 @@ def command(
       pitool compare sample --ram 1gb --html report.html
       pitool compare ./model --techniques q4_k_m,q4_k_m-imatrix,gptq-int4 --text wiki.txt
     """
+    from pitool.catalog.files import write_atomically
     from pitool.cli import show
     from pitool.errors import UsageError
     from pitool.lab.report.html import to_html
-    from pitool.spec.files import write_atomically
 
     if sum((as_json, as_csv, as_markdown)) > 1:
         raise UsageError("--json, --csv and --markdown are one of three", "give one of them")
@@ -88,13 +88,13 @@ def _compare(
     *,
     resume: bool,
 ) -> Comparison:
+    from pitool.catalog.tiers import find_tier
     from pitool.checkpoint.source import find_source, with_revision
     from pitool.cli.compare_show import Watch
     from pitool.convert.techniques import find_techniques
     from pitool.lab.compare import compare
     from pitool.lab.material import read_prompts
     from pitool.lab.session import Wish
-    from pitool.spec.tiers import find_tier
 
     tier = find_tier(ram) if ram else None
     wish = Wish(

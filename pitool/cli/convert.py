@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.spec.recipes import FORMATS
+from pitool.catalog.recipes import FORMATS
 
 if TYPE_CHECKING:
+    from pitool.catalog.bundles import Bundle
     from pitool.checkpoint.source import Source
     from pitool.cli.convert_request import Request
     from pitool.convert.plan import ConvertPlan
-    from pitool.spec.bundles import Bundle
 
 
 @click.command("convert")
@@ -133,6 +133,6 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
 
 
 def _bundle_json(bundle: Bundle) -> dict[str, Any]:
-    from pitool.spec.manifest import to_json
+    from pitool.catalog.manifest import to_json
 
     return {"bundle": str(bundle.path), "manifest": to_json(bundle.manifest)}

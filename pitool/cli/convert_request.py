@@ -7,6 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog.bundles import default_folder
+from pitool.catalog.files import what_is
+from pitool.catalog.profiles import BALANCED, Profile, find_profile
+from pitool.catalog.recipes import FORMATS, Recipe
+from pitool.catalog.tiers import Tier, find_tier
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
 from pitool.cli.plan_request import find_places
@@ -17,13 +22,8 @@ from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
 from pitool.convert.settings import read_settings
 from pitool.errors import UsageError
-from pitool.spec.bundles import default_folder
-from pitool.spec.files import what_is
-from pitool.spec.memory import read_bytes
-from pitool.spec.plan import AUTO, Place
-from pitool.spec.profiles import BALANCED, Profile, find_profile
-from pitool.spec.recipes import FORMATS, Recipe
-from pitool.spec.tiers import Tier, find_tier
+from pitool.planning.plan import AUTO, Place
+from pitool.report.numbers import parse_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def find_request(options: dict[str, Any]) -> Request:
     calibrate.check(options["calibration"])
     if options["fit"] and options["size"]:
         raise UsageError("--fit and --size were both given", "leave out one of them")
-    size = read_bytes(options["size"]) if options["size"] else None
+    size = parse_bytes(options["size"]) if options["size"] else None
     source = stored.find_gguf(options["model"]) or find_source(options["model"], tier_name)
     source = with_revision(source, options["revision"])
     adapters = find_adapters(options["lora"], options["lora_scale"])

@@ -16,10 +16,10 @@ def command(as_json: bool) -> None:
     Example:
       pitool list
     """
+    from pitool.catalog.bundles import default_folder, list_bundles
+    from pitool.catalog.manifest import to_json
     from pitool.device.verdict import Judge
-    from pitool.spec.bundles import default_folder, list_bundles
-    from pitool.spec.manifest import to_json
-    from pitool.spec.memory import format_bytes
+    from pitool.report.numbers import format_bytes
 
     bundles, broken = list_bundles()
     judge = Judge()

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import click
 
 from pitool import __version__
+from pitool.catalog.tables import nearest
 from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError, ended
-from pitool.spec.tables import nearest
 
 # Section of --help -> command -> module in this package with an object named `command`.
 SECTIONS = {
@@ -158,7 +158,7 @@ def _say(text: str, code: int) -> int:
 
 def _fault(error: Exception) -> int:
     """Write the traceback to a log and say where it is."""
-    from pitool.spec.bundles import home
+    from pitool.catalog.bundles import home
 
     log = home() / "fault.log"
     try:

@@ -50,7 +50,7 @@ def _json(sample: Sample) -> str:
 
 def _line(sample: Sample) -> str:
     """Return what fits 80 columns; what is unknown is a dash."""
-    from pitool.spec.memory import format_bytes
+    from pitool.report.numbers import format_bytes
 
     def shown(value: float | None, form: Callable[[float], str]) -> str:
         return "-" if value is None else form(value)

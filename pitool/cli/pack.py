@@ -36,11 +36,11 @@ def command(
     Example:
       pitool pack sample --board pi5 -o sample.pi
     """
+    from pitool.catalog.boards import boards, find_board
+    from pitool.catalog.bundles import newest, open_bundle
     from pitool.deploy.pack import pack
     from pitool.errors import UsageError
-    from pitool.spec.boards import boards, find_board
-    from pitool.spec.bundles import newest, open_bundle
-    from pitool.spec.memory import format_bytes
+    from pitool.report.numbers import format_bytes
 
     if runtime_only and (model_only or bundle or quant):
         raise UsageError("--runtime-only packs no model", "leave the bundle out, or the option")

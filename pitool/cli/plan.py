@@ -47,8 +47,9 @@ def command(**options: Any) -> None:
       pitool plan 7B --buy --rent --price pi5-8gb=160
       pitool plan 3B --target-tps 5
     """
-    from pitool.cli import plan_onnx, plan_plot, plan_report, sections
+    from pitool.cli import plan_onnx, plan_plot, plan_report
     from pitool.cli.plan_request import Options, Report, read_request
+    from pitool.report import tables as sections
 
     asked = Options(**options)
     report = read_request(asked)

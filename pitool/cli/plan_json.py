@@ -6,7 +6,7 @@ from typing import Any
 
 from pitool.cli import plan_market, plan_onnx, plan_ways
 from pitool.cli.plan_request import Report
-from pitool.spec.plan import Row
+from pitool.planning.plan import Row
 
 
 def document(report: Report) -> dict[str, Any]:

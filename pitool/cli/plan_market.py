@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from pitool.cli.plan_request import Report
 from pitool.cli.plan_show import cell, gigabytes, loads, rate
-from pitool.cli.sections import Section
-from pitool.spec import offers
-from pitool.spec.offers import EIGHT, FOUR, SIXTEEN, Offer, Reaching, Rental
-from pitool.spec.plan import Verdict
-from pitool.spec.rented import HOURS_A_DAY, HOURS_A_MONTH
+from pitool.planning import offers
+from pitool.planning.offers import EIGHT, FOUR, SIXTEEN, Offer, Reaching, Rental
+from pitool.planning.plan import Verdict
+from pitool.planning.rented import HOURS_A_DAY, HOURS_A_MONTH
+from pitool.report.tables import Section
 
 
 def buy(report: Report) -> Iterator[Section]:

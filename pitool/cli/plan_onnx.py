@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from pitool.catalog.tables import names_in
 from pitool.cli.plan_request import Report
 from pitool.cli.plan_show import cell, gigabytes, head, loads, rate, unpredicted
-from pitool.cli.sections import Section
 from pitool.errors import DoesNotFit, UsageError
-from pitool.spec.memory import format_bytes
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS, find_onnx_quantisation
-from pitool.spec.plan import Verdict
-from pitool.spec.plan_onnx import OnnxRow, onnx_remedies, onnx_row
-from pitool.spec.speed import Estimate
-from pitool.spec.speed_onnx import ASSUMED
-from pitool.spec.tables import names_in
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS, find_onnx_quantisation
+from pitool.planning.plan import Verdict
+from pitool.planning.plan_onnx import OnnxRow, onnx_remedies, onnx_row
+from pitool.planning.speed import Estimate
+from pitool.planning.speed_onnx import ASSUMED
+from pitool.report.numbers import format_bytes
+from pitool.report.tables import Section
 
 SUMMED = ("FP16", "INT8", "INT4")
 BESIDE = ("INT8", "INT4")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pitool.catalog.files import write_atomically
 from pitool.cli import plot
 from pitool.cli.plan_request import Report
 from pitool.errors import PitoolError, UsageError
-from pitool.spec.files import write_atomically
-from pitool.spec.plan import Verdict
+from pitool.planning.plan import Verdict
 
 
 def write(report: Report, path: Path) -> None:

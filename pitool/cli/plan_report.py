@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pitool.cli import plan_market, plan_onnx, plan_show, plan_ways
 from pitool.cli.plan_json import document
 from pitool.cli.plan_request import Report
-from pitool.cli.sections import Section
+from pitool.report.tables import Section
 
 __all__ = ["document", "sections"]
 

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pitool.catalog.boards import Ram, find_board
+from pitool.catalog.files import what_is
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.profiles import find_profile
+from pitool.catalog.tables import names_in
+from pitool.catalog.tensor_types import find_quantisation
+from pitool.catalog.tiers import find_tier
 from pitool.cli.plan_source import find_subject
 from pitool.errors import BadInput, DoesNotFit, UsageError
-from pitool.spec.boards import Ram, find_board
-from pitool.spec.files import what_is
-from pitool.spec.formats import find_quantisation
-from pitool.spec.memory import Load, format_bytes
-from pitool.spec.model import ModelShape
-from pitool.spec.offers import Sold, read_prices, sold
-from pitool.spec.onnx_weights import is_onnx_quantisation
-from pitool.spec.plan import (
+from pitool.planning.memory import Load
+from pitool.planning.offers import Sold, read_prices, sold
+from pitool.planning.onnx_weights import is_onnx_quantisation
+from pitool.planning.plan import (
     AUTO,
     COMMON,
     Place,
@@ -27,10 +30,8 @@ from pitool.spec.plan import (
     tier_place,
     tier_places,
 )
-from pitool.spec.profiles import find_profile
-from pitool.spec.speed import NONE
-from pitool.spec.tables import names_in
-from pitool.spec.tiers import find_tier
+from pitool.planning.speed import NONE
+from pitool.report.numbers import format_bytes
 
 if TYPE_CHECKING:
     from pitool.device.here import Here

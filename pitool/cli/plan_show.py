@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pitool.cli.plan_request import Report
-from pitool.cli.sections import Section
-from pitool.spec.plan import Place, Row, Verdict
-from pitool.spec.plan_onnx import OnnxRow
+from pitool.planning.plan import Place, Row, Verdict
+from pitool.planning.plan_onnx import OnnxRow
+from pitool.report.tables import Section
 
 SUMMED = ("F16", "Q8_0", "Q4_K_M")
 TIMED = ("F16", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pitool.spec import bundles, gguf
-from pitool.spec.files import what_is
-from pitool.spec.manifest import FILE_NAME
-from pitool.spec.plan import Subject
-from pitool.spec.recipes import default_recipe
-from pitool.spec.shapes import header_shape, header_tensors
-from pitool.spec.sizes import sized_shape
+from pitool.catalog import bundles, gguf
+from pitool.catalog.files import what_is
+from pitool.catalog.manifest import FILE_NAME
+from pitool.catalog.recipes import default_recipe
+from pitool.planning.plan import Subject
+from pitool.planning.shapes import header_shape, header_tensors
+from pitool.planning.sizes import sized_shape
 
 
 def find_subject(model: str | None, tier: str | None) -> Subject:
@@ -74,8 +74,8 @@ def _checkpoint(model: str | None, tier: str | None) -> Subject:
 
 
 def _default_tiers() -> list[str]:
+    from pitool.catalog.tiers import tiers
     from pitool.errors import UsageError
-    from pitool.spec.tiers import tiers
 
     known = []
     for tier in tiers():

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from pitool.catalog.profiles import Profile, profiles
 from pitool.cli.plan_request import Report
 from pitool.cli.plan_show import cell, gigabytes
-from pitool.cli.sections import Section
-from pitool.spec.loading import Method, Saving, fastest_soc, methods, savings
-from pitool.spec.plan import Place, Planner, Row
-from pitool.spec.profiles import Profile, profiles
+from pitool.planning.loading import Method, Saving, fastest_soc, methods, savings
+from pitool.planning.plan import Place, Planner, Row
+from pitool.report.tables import Section
 
 
 def sections(report: Report) -> Iterator[Section]:

@@ -43,8 +43,8 @@ def command(
 
     from pitool.cli import show_hosts
     from pitool.deploy import push as job
-    from pitool.deploy.ssh import Host
     from pitool.errors import UsageError
+    from pitool.remote.ssh import Host
 
     names = tuple(dict.fromkeys((str(archive), *hosts) if rollback else hosts))
     if not names:

@@ -17,8 +17,8 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
     Example:
       pitool rm sample-1gb
     """
-    from pitool.spec.bundles import check_deletable, delete, open_bundle
-    from pitool.spec.memory import format_bytes
+    from pitool.catalog.bundles import check_deletable, delete, open_bundle
+    from pitool.report.numbers import format_bytes
 
     # All are looked up first: a typing error in the last must not cost the first.
     found = [open_bundle(path) for path in bundles]

@@ -56,12 +56,12 @@ def command(
       pitool run ./my-bundle "Write a haiku." --temp 0
       cat letter.txt | pitool run --system "Summarise." --max-tokens 200
     """
+    from pitool.catalog.bundles import find_runnable
     from pitool.device import tuned
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.engine.base import Sampling
-    from pitool.spec.bundles import find_runnable
 
     where, text = _split(words)
     runnable = find_runnable(where, quant)
@@ -88,9 +88,9 @@ def command(
 
 def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
     """Tell bundle and prompt apart: of one word, only an existing path is a bundle."""
+    from pitool.catalog.bundles import is_name
+    from pitool.catalog.files import what_is
     from pitool.errors import UsageError
-    from pitool.spec.bundles import is_name
-    from pitool.spec.files import what_is
 
     match words:
         case ():
@@ -150,7 +150,7 @@ def _stream(engine: Engine, prompt: Prompt, sampling: Sampling) -> None:
 
 def _figures(engine: Engine, last: Token) -> str:
     from pitool.device.memory import peak_rss
-    from pitool.spec.memory import format_bytes
+    from pitool.report.numbers import format_bytes
 
     t = last.timings
     peak = peak_rss(engine.pid)

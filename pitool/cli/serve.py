@@ -39,6 +39,7 @@ def command(
       pitool serve sample-1gb
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
+    from pitool.catalog.bundles import find_runnable
     from pitool.cli import show
     from pitool.device import tuned
     from pitool.device.detect import detect
@@ -47,7 +48,6 @@ def command(
     from pitool.errors import UsageError
     from pitool.serve.model import Model
     from pitool.serve.server import Server
-    from pitool.spec.bundles import find_runnable
 
     key = os.environ.get(KEY) or None
     runnable = find_runnable(bundle, quant)

@@ -26,15 +26,15 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from pitool.spec.boards import find_board
-from pitool.spec.memory import format_bytes
-from pitool.spec.speed_onnx import ASSUMED
+from pitool.catalog.boards import find_board
+from pitool.planning.speed_onnx import ASSUMED
+from pitool.report.numbers import format_bytes
 
 if TYPE_CHECKING:
+    from pitool.catalog.bundles import Bundle
+    from pitool.catalog.manifest import Speed
     from pitool.checkpoint.source import Source
     from pitool.convert.plan import ConvertPlan
-    from pitool.spec.bundles import Bundle
-    from pitool.spec.manifest import Speed
 
 FLOAT_BITS = 32
 

@@ -18,9 +18,9 @@ def command(bundle: Path | None, as_json: bool) -> None:
     Example:
       pitool show sample-1gb
     """
+    from pitool.catalog.bundles import newest, open_bundle
+    from pitool.catalog.manifest import to_json
     from pitool.cli import show
-    from pitool.spec.bundles import newest, open_bundle
-    from pitool.spec.manifest import to_json
 
     found = open_bundle(bundle) if bundle else newest()
     if as_json:

@@ -61,12 +61,12 @@ def command(
     import datetime
 
     from pitool.bench import tune
+    from pitool.catalog.bundles import find_runnable
     from pitool.device import tuned
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory, untuned
     from pitool.engine import worker
     from pitool.errors import Interrupted
-    from pitool.spec.bundles import find_runnable
 
     machine = detect()
     runnable = find_runnable(bundle, quant)

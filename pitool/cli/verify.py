@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pitool.catalog.bundles import Bundle, Runnable
     from pitool.engine.worker import WorkerEngine
     from pitool.quality.compact import CompactReference
-    from pitool.spec.bundles import Bundle, Runnable
 
 TOKENS = 2048
 
@@ -60,10 +60,10 @@ def command(
       pitool verify sample-1gb
       pitool verify sample-1gb --reference sample --text recipes/sample/heldout.txt
     """
+    from pitool.catalog.bundles import choose, open_bundle
+    from pitool.catalog.integrity import damaged_files
     from pitool.cli import show
     from pitool.errors import BadInput, PitoolError
-    from pitool.spec.bundles import choose, open_bundle
-    from pitool.spec.integrity import damaged_files
 
     opened = open_bundle(bundle)
     show.talk("checking the files")
@@ -131,12 +131,12 @@ def _known(reference: CompactReference, engine: WorkerEngine) -> CompactReferenc
 def _against_checkpoint(
     runnables: list[Runnable], reference: str, text: Path | None
 ) -> list[Finding]:
+    from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
     from pitool.checkpoint.source import find_source, open_checkpoint
     from pitool.cli import show
     from pitool.convert.reference import covers
     from pitool.convert.verify import certify, make_reference, tokens_to_compare
     from pitool.errors import BadInput
-    from pitool.spec.formats import QUANTISATIONS, Quantisation
 
     source = find_source(reference, "8gb")
     if source.folder is None:

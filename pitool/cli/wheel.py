@@ -30,7 +30,7 @@ def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) 
     """
     import shutil
 
-    from pitool.spec.memory import format_bytes
+    from pitool.report.numbers import format_bytes
 
     wheel = _build(compiler, force=force)
     path = wheel.path

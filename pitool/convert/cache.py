@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pitool
+from pitool.catalog.files import sync
+from pitool.catalog.manifest import Source
 from pitool.convert.staging import alive
 from pitool.errors import UsageError
-from pitool.spec.files import sync
-from pitool.spec.manifest import Source
 
 LIMIT_GB = 20.0
 

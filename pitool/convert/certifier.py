@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pitool.catalog.manifest import Certificate
+from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.progress import Progress
 from pitool.convert.reference import covers
@@ -19,8 +21,6 @@ from pitool.convert.verify import (
 )
 from pitool.quality import compact
 from pitool.quality.windows import WINDOW
-from pitool.spec.manifest import Certificate
-from pitool.spec.model import ModelShape
 
 
 class Certifier:

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pitool
+from pitool.catalog import manifest
+from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
 from pitool.convert.progress import Progress
 from pitool.convert.work import Work
 from pitool.errors import BadInput
+from pitool.planning.plan import ArtifactPlan
+from pitool.planning.plan_onnx import OnnxPlan
 from pitool.quality import compact
-from pitool.spec import manifest
-from pitool.spec.manifest import Artifact, Certificate, FileEntry, Manifest
-from pitool.spec.plan import ArtifactPlan
-from pitool.spec.plan_onnx import OnnxPlan
 
 IMPORTANCE = "importance.gguf"
 

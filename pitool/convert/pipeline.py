@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pitool.catalog import manifest
+from pitool.catalog.bundles import Bundle
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
@@ -24,10 +26,8 @@ from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
 from pitool.convert.work import Engines, Job, Maker, Work
-from pitool.spec import manifest
-from pitool.spec.bundles import Bundle
-from pitool.spec.plan import ArtifactPlan
-from pitool.spec.plan_onnx import OnnxPlan
+from pitool.planning.plan import ArtifactPlan
+from pitool.planning.plan_onnx import OnnxPlan
 
 MAKERS: dict[type, Maker] = {
     ArtifactPlan: gguf.MAKER,

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pitool.catalog.gguf import padded
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.profiles import BALANCED, Profile, find_profile
+from pitool.catalog.tables import names_in, nearest
+from pitool.catalog.tensor_types import QUANTISATIONS, find_quantisation
+from pitool.catalog.tiers import Tier
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
@@ -15,18 +21,12 @@ from pitool.convert.onnx.families import supported
 from pitool.convert.techniques import IMATRIX, TECHNIQUES
 from pitool.convert.techniques.planned import TechniquePlan, plan_technique
 from pitool.errors import UsageError
-from pitool.spec.formats import QUANTISATIONS, find_quantisation
-from pitool.spec.gguf import padded
-from pitool.spec.memory import Load
-from pitool.spec.model import ModelShape
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS, is_onnx_quantisation
-from pitool.spec.plan import AUTO, ArtifactPlan, Place, Planner, Row, Subject, tier_place
-from pitool.spec.plan_onnx import OnnxPlan
-from pitool.spec.profiles import BALANCED, Profile, find_profile
-from pitool.spec.refusal import require
-from pitool.spec.shapes import header_tensors
-from pitool.spec.tables import names_in, nearest
-from pitool.spec.tiers import Tier
+from pitool.planning.memory import Load
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS, is_onnx_quantisation
+from pitool.planning.plan import AUTO, ArtifactPlan, Place, Planner, Row, Subject, tier_place
+from pitool.planning.plan_onnx import OnnxPlan
+from pitool.planning.refusal import require
+from pitool.planning.shapes import header_tensors
 
 P = TypeVar("P", ArtifactPlan, OnnxPlan, TechniquePlan)
 

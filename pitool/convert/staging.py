@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pitool.catalog.files import sync, what_is
+from pitool.catalog.manifest import FILE_NAME
 from pitool.errors import DoesNotFit, PitoolError, UsageError
-from pitool.spec.files import sync, what_is
-from pitool.spec.manifest import FILE_NAME
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 
 SPARE_BYTES = 32 << 20
 

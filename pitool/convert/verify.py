@@ -16,16 +16,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.manifest import Certificate
+from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput, PitoolError
+from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact, windows
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import Divergence, score, summarise
-from pitool.spec.formats import Quantisation
-from pitool.spec.manifest import Certificate
-from pitool.spec.onnx_weights import OnnxQuantisation
 
 # Mean KL divergence that casts to 16 bits and another order of summation may cause.
 EXACT_KL = 2e-3

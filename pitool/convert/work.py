@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pitool.catalog.manifest import Artifact, Source
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.certifier import Certifier
 from pitool.convert.gguf.importance import NONE, OpenCalibrator, WriteText
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.progress import Progress
 from pitool.convert.verify import OpenEngine
-from pitool.spec.manifest import Artifact, Source
 
 
 @dataclass(frozen=True, slots=True)

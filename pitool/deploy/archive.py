@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pitool.catalog import tables
+from pitool.catalog.files import sync
+from pitool.catalog.manifest import FileEntry
 from pitool.errors import BadInput
-from pitool.spec import tables
-from pitool.spec.files import sync
-from pitool.spec.manifest import FileEntry
 
 SCHEMA = "pitool.pi/1"
 MANIFEST = "pi.json"

@@ -16,9 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pitool.catalog.bundles import RELEASES, STORE, home
 from pitool.deploy import archive
 from pitool.errors import BadInput, MissingPart, PitoolError
-from pitool.spec.bundles import RELEASES, STORE, home
 
 KEEP = 2
 DONE = ".complete"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pitool
+from pitool.catalog import manifest, tables
+from pitool.catalog.boards import Board
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.manifest import Artifact
 from pitool.deploy import archive, cache, wheel, wheelfile
 from pitool.errors import DoesNotFit, PitoolError, UsageError
-from pitool.spec import manifest, tables
-from pitool.spec.boards import Board
-from pitool.spec.bundles import Bundle
-from pitool.spec.manifest import Artifact
 
 PYTHONS = ("3.11", "3.13")  # Raspberry Pi OS Bookworm and Trixie
 PLATFORMS = tuple(f"manylinux_2_{minor}_aarch64" for minor in (36, 35, 34, 31, 28, 27, 26, 24, 17))

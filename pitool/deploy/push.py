@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.boards import boards
 from pitool.deploy import archive
-from pitool.deploy.ssh import Host
 from pitool.device.here import MARGIN_SHARE
 from pitool.device.verdict import WORDS
 from pitool.errors import DoesNotFit, MissingPart, PitoolError
-from pitool.spec.boards import boards
-from pitool.spec.memory import format_bytes
-from pitool.spec.plan import Verdict, verdict_on
+from pitool.planning.plan import Verdict, verdict_on
+from pitool.remote.ssh import Host
+from pitool.report.numbers import format_bytes
 
 INCOMING = ".cache/pitool/incoming"
 INSTALLED_PER_WHEEL_BYTE = 4

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog import versions
 from pitool.deploy import cache, toolchain, wheelfile
 from pitool.errors import MissingPart, PitoolError
-from pitool.spec import versions
 
 VARIANTS = ("armv8.0_1", "armv8.2_2")
 # Read right after llama.cpp's project(). The sdist turns the second off: then the linker sees the

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.boards import Board, boards
 from pitool.device import files, memory
-from pitool.spec.boards import Board, boards
 
 MIB = 1024 * 1024
 

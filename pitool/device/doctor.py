@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pitool.catalog.boards import Board, boards
 from pitool.device import files, sensors, storage
 from pitool.device.detect import Machine, detect
 from pitool.device.sensors import Reading, Run
-from pitool.spec.boards import Board, boards
 
 Severity = Literal["ok", "note", "warning", "fault"]
 # An import of llama.cpp from a slow card takes its time.

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pitool.catalog import versions
+from pitool.catalog.bundles import home
 from pitool.device import doctor_memory, doctor_power
 from pitool.device.doctor import Check, Finding, Patient
 from pitool.device.settings import board_threads
-from pitool.spec import versions
-from pitool.spec.bundles import home
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 
 LEAST_FREE = 2_000_000_000
 # Bytes/s below which a disk is said to be slow: cards read 20 to 90 MB/s.

@@ -15,7 +15,7 @@ from pitool.device.doctor_board import (
     time_set,
     userland,
 )
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 
 HOST_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "safetensors")
 EXPORT_PACKAGES = ("optimum", "torch", "transformers")

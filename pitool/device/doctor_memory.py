@@ -6,13 +6,13 @@ import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pitool.catalog.bundles import list_bundles
 from pitool.device import memory
 from pitool.device.doctor import Check, Finding, Patient, Severity
 from pitool.device.here import fresh_boot
 from pitool.device.verdict import Judge
-from pitool.spec.bundles import list_bundles
-from pitool.spec.memory import format_bytes
-from pitool.spec.plan import Verdict, verdict_on
+from pitool.planning.plan import Verdict, verdict_on
+from pitool.report.numbers import format_bytes
 
 PROGRAMS = (
     "close programs; sudo systemctl set-default multi-user.target leaves the desktop away after a"

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pitool.catalog.boards import Board, Ram, boards
 from pitool.device import files, memory, probe, residuals
 from pitool.device.detect import Machine
 from pitool.errors import PitoolError
-from pitool.spec.boards import Board, Ram, boards
-from pitool.spec.memory import format_bytes
-from pitool.spec.plan import Place, board_place
-from pitool.spec.speed import Correction
+from pitool.planning.plan import Place, board_place
+from pitool.planning.speed import Correction
+from pitool.report.numbers import format_bytes
 
 MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.

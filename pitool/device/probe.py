@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pitool.catalog import tables
+from pitool.catalog.bundles import home
+from pitool.catalog.files import write_atomically
 from pitool.device.detect import Machine
 from pitool.errors import BadInput
-from pitool.spec import tables
-from pitool.spec.bundles import home
-from pitool.spec.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

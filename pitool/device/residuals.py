@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from pitool.catalog import tables
+from pitool.catalog.bundles import home
+from pitool.catalog.files import write_atomically
 from pitool.errors import BadInput
-from pitool.spec import tables
-from pitool.spec.bundles import home
-from pitool.spec.files import write_atomically
 
 FILE_NAME = "residuals.json"
 KEPT = 40

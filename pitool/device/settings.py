@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from pitool.catalog import gguf
+from pitool.catalog.boards import boards
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.manifest import MemoryLine
+from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
 from pitool.errors import DoesNotFit
-from pitool.spec import gguf
-from pitool.spec.boards import boards
-from pitool.spec.bundles import Runnable
-from pitool.spec.formats import repacked_types
-from pitool.spec.manifest import MemoryLine
-from pitool.spec.memory import CHAT, KV_CACHE, Load, format_bytes, plan_memory
-from pitool.spec.plan import Verdict, verdict_on
-from pitool.spec.shapes import header_shape, header_tensors
+from pitool.planning.memory import CHAT, KV_CACHE, Load, plan_memory
+from pitool.planning.plan import Verdict, verdict_on
+from pitool.planning.shapes import header_shape, header_tensors
+from pitool.report.numbers import format_bytes
 
 MINIMUM_CONTEXT = 256
 

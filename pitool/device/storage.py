@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from pitool.spec.bundles import default_folder
+from pitool.catalog.bundles import default_folder
 
 BLOCK = 4 * 1024**2
 # Enough for a mean, little enough to wait for: a slow card reads 20 MB/s.

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import tables
+from pitool.catalog.bundles import Runnable, home
+from pitool.catalog.files import write_atomically
 from pitool.device.detect import Machine
 from pitool.engine.base import Settings
 from pitool.errors import BadInput
-from pitool.spec import tables
-from pitool.spec.bundles import Runnable, home
-from pitool.spec.files import write_atomically
 
 FILE_NAME = "tuned.json"
 # What tuning may change; the context and the rows of logits belong to the task.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.manifest import Artifact, Speed
 from pitool.device import detect, files, memory, residuals
 from pitool.device.here import correction, margin
-from pitool.spec.manifest import Artifact, Speed
-from pitool.spec.plan import Verdict as Fit
-from pitool.spec.plan import verdict_on
-from pitool.spec.speed import NONE
+from pitool.planning.plan import Verdict as Fit
+from pitool.planning.plan import verdict_on
+from pitool.planning.speed import NONE
 
 # In words, where memory is what is free at this moment.
 WORDS = {Fit.FITS: "fits", Fit.TIGHT: "tight", Fit.NO: "does not fit now"}

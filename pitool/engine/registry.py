@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from pitool.catalog import tables
 from pitool.engine.base import Engine, Settings
 from pitool.errors import BadInput, MissingPart
-from pitool.spec import tables
 
 # Format of an artifact -> module and class, imported when used: a board may lack a runtime.
 ENGINES = {

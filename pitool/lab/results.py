@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pitool
+from pitool.catalog import tables
+from pitool.catalog.bundles import home
+from pitool.catalog.files import write_atomically
+from pitool.catalog.manifest import Source
 from pitool.convert.techniques.base import Technique
 from pitool.errors import BadInput
 from pitool.lab.row import Row
-from pitool.spec import tables
-from pitool.spec.bundles import home
-from pitool.spec.files import write_atomically
-from pitool.spec.manifest import Source
 
 # Raised when rows are measured otherwise, so that old ones are not set beside new ones.
 MEASUREMENT = 1

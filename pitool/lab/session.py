@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from pitool.catalog.manifest import Source
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
@@ -33,7 +34,6 @@ from pitool.lab.results import Results, Stood
 from pitool.lab.row import Row
 from pitool.quality import compact
 from pitool.quality.similarity import mean_similarity
-from pitool.spec.manifest import Source
 
 
 @dataclass(frozen=True, slots=True)

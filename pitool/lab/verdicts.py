@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pitool.lab.row import Comparison, Row
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 
 # The share of likeliest tokens that a recommended artifact has in common with the baseline.
 LEAST_TOP1 = 0.95

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.files import write_atomically
 from pitool.errors import BadInput
 from pitool.quality.divergence import Divergence, Scores, log_softmax, summarise
 from pitool.quality.windows import unscored
-from pitool.spec.files import write_atomically
 
 FILE_NAME = "reference.npz"
 TOP = 32

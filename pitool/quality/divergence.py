@@ -17,7 +17,7 @@ NEGLIGIBLE = -16.0
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """``tokens`` predictions compared; see ``spec.manifest.Certificate`` for the figures."""
+    """``tokens`` predictions compared; see ``catalog.manifest.Certificate`` for the figures."""
 
     tokens: int
     mean_kl: float

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pitool.catalog import manifest
+from pitool.catalog.bundles import Bundle
 from pitool.errors import BadInput
 from pitool.quality import compact, windows
 from pitool.quality.divergence import Divergence, log_softmax
-from pitool.spec import manifest
-from pitool.spec.bundles import Bundle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

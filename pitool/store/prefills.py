@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from pitool.catalog.bundles import Runnable
 from pitool.engine.base import Settings
-from pitool.spec.bundles import Runnable
 
 FOLDER_NAME = "prefills"
 LIMIT_BYTES = 512 * 1024**2

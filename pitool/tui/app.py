@@ -14,16 +14,17 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
-from pitool.spec.bundles import Runnable
+from pitool.catalog.bundles import Runnable
+from pitool.chat.loaded import Load
+from pitool.chat.session import Session
+from pitool.chat.status import Phase, Status
+from pitool.chat.work import Memory
 from pitool.tui import themes
-from pitool.tui.loaded import Load
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
-from pitool.tui.session import Session
-from pitool.tui.status import Phase, Status
-from pitool.tui.work import Memory
 
 if TYPE_CHECKING:
+    from pitool.chat.shelf import Shelf
     from pitool.device.verdict import Verdict
     from pitool.engine.base import Timings
     from pitool.store.database import Database
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pitool.tui.board import Board
     from pitool.tui.details import Judge
     from pitool.tui.screens.chat import ChatScreen
-    from pitool.tui.shelf import Shelf
 
 
 TICK_SECONDS = 2.0
@@ -199,7 +199,7 @@ class PitoolApp(App[None]):
 
     def action_compare(self) -> None:
         """Show the same prompt on two artifacts."""
-        from pitool.tui.comparing import Comparing
+        from pitool.chat.comparing import Comparing
         from pitool.tui.screens.compare import CompareScreen
 
         question = self.session.conversation.last_question()
@@ -276,7 +276,7 @@ class PitoolApp(App[None]):
     @property
     def shelf(self) -> Shelf | None:
         """The conversations that are kept, None where none are."""
-        from pitool.tui.shelf import Shelf
+        from pitool.chat.shelf import Shelf
 
         if self.database is None or self.journal is None:
             return None

@@ -20,11 +20,11 @@ from pitool.bench.grid import Grid
 from pitool.bench.history import History, Recorded, open_history
 from pitool.bench.run import REPETITIONS, Result, Workload, measure
 from pitool.bench.subject import Subject
+from pitool.catalog.bundles import Runnable
 from pitool.device import activity
 from pitool.device.activity import Look
 from pitool.engine.base import Engine, Settings
 from pitool.errors import Interrupted, PitoolError, WorkerDied
-from pitool.spec.bundles import Runnable
 
 
 class KillableEngine(Engine, Protocol):

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pitool.catalog import manifest
+from pitool.catalog.bundles import Bundle, Runnable
+from pitool.catalog.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
+from pitool.chat.loaded import Load
 from pitool.device.verdict import Verdict
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
-from pitool.spec import manifest
-from pitool.spec.bundles import Bundle, Runnable
-from pitool.spec.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
 from pitool.tui import demo_bench, demo_board
 from pitool.tui.app import PitoolApp
-from pitool.tui.loaded import Load
 
 MEMORY = 1_243_000_000
 AVAILABLE, MARGIN = 1_400_000_000, 210_000_000

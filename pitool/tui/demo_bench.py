@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pitool.bench.history import FILE_NAME, History
 from pitool.bench.subject import Subject
+from pitool.catalog.bundles import Runnable
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading, Throttled
 from pitool.engine.base import Settings
 from pitool.engine.scripted import Scripted
-from pitool.spec.bundles import Runnable
 from pitool.tui.benching import Tools
 
 PEAK = 1_198_000_000

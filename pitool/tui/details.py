@@ -6,11 +6,11 @@ from typing import Protocol
 
 from textual.content import Content
 
+from pitool.catalog.bundles import default_folder
+from pitool.catalog.manifest import Artifact, Certificate
+from pitool.chat import figures
 from pitool.device.verdict import Verdict
-from pitool.spec.bundles import default_folder
-from pitool.spec.manifest import Artifact, Certificate
-from pitool.spec.plan import Verdict as Fit
-from pitool.tui import figures
+from pitool.planning.plan import Verdict as Fit
 from pitool.tui.widgets.gauge import gauge
 
 _DIM = "$foreground 60%"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog import manifest
+from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.engine.base import Prompt, Settings
 from pitool.engine.scripted import Scripted
-from pitool.spec import manifest
-from pitool.spec.manifest import Artifact, Manifest, MemoryLine, Source
 
 SETTINGS = Settings(context=640, decode_threads=3, prefill_threads=4)
 

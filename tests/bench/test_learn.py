@@ -9,9 +9,9 @@ import pytest
 from pitool.bench import learn
 from pitool.bench.run import Workload, measure
 from pitool.bench.subject import Subject
+from pitool.catalog.manifest import Speed
 from pitool.device import probe, residuals
 from pitool.device.detect import detect
-from pitool.spec.manifest import Speed
 from tests.bench.conftest import Recorder
 
 PI5 = detect(Path(__file__).parents[1] / "device" / "fixtures" / "pi5")

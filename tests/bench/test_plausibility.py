@@ -12,12 +12,12 @@ import pytest
 from pitool.bench.plausibility import assess
 from pitool.bench.run import Result, Workload, measure
 from pitool.bench.subject import Subject, streamed_bytes
+from pitool.catalog.boards import boards
+from pitool.catalog.bundles import find_runnable
+from pitool.catalog.manifest import Speed
 from pitool.device.activity import Look
 from pitool.device.detect import Machine
 from pitool.device.sensors import Reading, Throttled
-from pitool.spec.boards import boards
-from pitool.spec.bundles import find_runnable
-from pitool.spec.manifest import Speed
 from tests.bench.conftest import SETTINGS, Recorder
 
 PI5 = Machine(

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pitool.catalog import manifest
+from pitool.catalog.manifest import Speed
 from pitool.cli.main import cli
 from pitool.device import detect as detect_module
 from pitool.device import probe, residuals
 from pitool.device.detect import Machine
 from pitool.device.probe import Probe
-from pitool.spec import manifest
-from pitool.spec.manifest import Speed
 
 FIXTURE = Path(__file__).parents[1] / "device" / "fixtures" / "pi5"
 

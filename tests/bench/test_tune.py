@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from pitool.bench import tune
+from pitool.catalog.bundles import find_runnable
+from pitool.chat.status import Phase, Status
 from pitool.cli.main import cli
 from pitool.device import tuned
 from pitool.device.activity import Look
@@ -23,8 +25,6 @@ from pitool.device.settings import settings_for, untuned
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import BadInput, Interrupted, PitoolError
-from pitool.spec.bundles import find_runnable
-from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.conversation import greeting
 
 BASE = Settings(context=512, decode_threads=4, prefill_threads=4)

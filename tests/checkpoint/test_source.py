@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog import tables
+from pitool.catalog.recipes import recipes
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Source, find_source, open_checkpoint
 from pitool.errors import BadInput, UsageError
-from pitool.spec import tables
-from pitool.spec.recipes import recipes
-from pitool.spec.tiers import tiers
 from tests.tiny import write_checkpoint
 
 SAMPLE = tables.recipes_folder() / "sample" / "checkpoint"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pitool.catalog import manifest
+from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.cli.main import cli
 from pitool.errors import BadInput, UsageError
-from pitool.spec import manifest
-from pitool.spec.manifest import Artifact, Manifest, MemoryLine, Source
 
 
 def pitool(*words: str | Path, answer: str | None = None) -> Result:

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from pitool.catalog import bundles, tables
+from pitool.catalog.recipes import load_recipes, recipes
 from pitool.cli.main import cli, run
 from pitool.convert import cache
-from pitool.spec import bundles, tables
-from pitool.spec.recipes import load_recipes, recipes
 from tests.cli.conftest import Pitool, Result, check_failure, environment
 from tests.convert.helpers import names
 from tests.tiny import write_checkpoint
@@ -167,7 +167,7 @@ def test_broken_toml_in_a_recipe(
     for path in (tables.recipes_folder() / "models").glob("*.toml"):
         shutil.copy(path, copy / "models")
     (copy / "models" / "broken.toml").write_text('source = "a/b\n')
-    monkeypatch.setattr("pitool.spec.recipes.recipes", lambda: load_recipes(copy / "models"))
+    monkeypatch.setattr("pitool.catalog.recipes.recipes", lambda: load_recipes(copy / "models"))
     sentence = check_failure(call("convert", "--ram", "4gb"), 4)
     assert re.search(r"broken\.toml is not valid TOML \(.*line 1.*\); correct that line", sentence)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from pitool.catalog import manifest
 from pitool.checkpoint.tensors import read_index
-from pitool.spec import manifest
 from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import write_checkpoint
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog import bundles, manifest
 from pitool.convert import cache
-from pitool.spec import bundles, manifest
 from tests.cli.conftest import environment
 from tests.convert.helpers import names
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pitool.spec import manifest
+from pitool.catalog import manifest
 from tests.cli.conftest import Pitool, check_failure, environment
 
 FIGURES = re.compile(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pitool.spec import manifest
+from pitool.catalog import manifest
 from tests.cli.conftest import Pitool, check_failure
 
 pytestmark = pytest.mark.engine

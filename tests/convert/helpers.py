@@ -11,6 +11,9 @@ from gguf import GGUFReader
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.cli import convert_engines
@@ -26,9 +29,6 @@ from pitool.convert.verify import LogitsEngine, OpenEngine
 from pitool.convert.work import Engines, Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
-from pitool.spec.bundles import Bundle
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.tiers import tiers
 
 
 def source_of(folder: Path, text: Path | None = None) -> Source:

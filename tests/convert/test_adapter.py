@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pitool.catalog.bundles import choose, open_bundle
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
 from pitool.convert.gguf.adapter import paths, write_adapter
@@ -20,8 +22,6 @@ from pitool.convert.progress import Silent
 from pitool.convert.work import Job
 from pitool.device.settings import settings_for
 from pitool.errors import BadInput
-from pitool.spec.bundles import choose, open_bundle
-from pitool.spec.tiers import tiers
 from tests.convert.helpers import checkpoint_of, engines_of, real_engine, source_of
 
 

@@ -12,13 +12,13 @@ from gguf import GGMLQuantizationType, dequantize, quantize
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pitool.catalog.gguf import padded, read_header
+from pitool.catalog.model_shape import TensorShape
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.convert.gguf import allocation, importance, losses
 from pitool.convert.gguf.allocation import Choice, allocate, hull
 from pitool.convert.gguf.quantise import quantise
 from pitool.errors import DoesNotFit
-from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES
-from pitool.spec.gguf import padded, read_header
-from pitool.spec.model import TensorShape
 from tests.convert.helpers import write_float
 from tests.tiny import write_checkpoint
 

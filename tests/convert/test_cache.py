@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.manifest import Adapter, FileEntry, Source
 from pitool.convert import cache
 from pitool.errors import UsageError
-from pitool.spec.manifest import Adapter, FileEntry, Source
 from tests.convert.helpers import names
 
 FILES = (FileEntry("config.json", 3, "a" * 64), FileEntry("model.safetensors", 4, "b" * 64))

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.gguf import read_header
+from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import find_source
 from pitool.cli import convert_engines
@@ -20,12 +24,8 @@ from pitool.convert.plan import ConvertPlan, make_plan
 from pitool.convert.progress import Silent
 from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, UsageError
-from pitool.spec.bundles import Bundle
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.gguf import read_header
-from pitool.spec.memory import read_bytes
-from pitool.spec.plan import Verdict
-from pitool.spec.tiers import tiers
+from pitool.planning.plan import Verdict
+from pitool.report.numbers import parse_bytes
 from tests.convert.helpers import engines_of, names, real_engine, source_of, tensors
 from tests.tiny import write_checkpoint
 
@@ -120,15 +120,15 @@ def test_a_size_that_is_too_small_is_refused_before_anything(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["", "gb", "1.9", "-1gb", "0gb", "1e9gb", "1.9tb"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size"):
-        read_bytes(text)
+    with pytest.raises(UsageError, match="is not a size"):
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize(
     ("text", "count"), [("1.9gb", 1_900_000_000), ("700 MB", 700_000_000), ("12.5kb", 12_500)]
 )
 def test_a_size(text: str, count: int) -> None:
-    assert read_bytes(text) == count
+    assert parse_bytes(text) == count
 
 
 def test_a_calibration_that_is_not_there() -> None:

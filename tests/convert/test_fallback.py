@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf import fallback
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.errors import BadInput, MissingPart, PitoolError
-from pitool.spec.formats import QUANTISATIONS
 from tests.tiny import write_checkpoint
 
 TABLE = 'TEXT_MODEL_MAP = {\n    "BloomForCausalLM": "bloom",\n}\nMMPROJ_MODEL_MAP = {"X": "x"}\n'

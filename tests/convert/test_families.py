@@ -11,7 +11,7 @@ from pitool.checkpoint.config import Config, read_config
 from pitool.convert.gguf.families import FAMILIES, find_family
 from pitool.convert.gguf.families.base import model_shape, read_sizes
 from pitool.errors import BadInput
-from tests.spec.shapes import config, shape
+from tests.planning.shapes import config, shape
 from tests.tiny import LLAMA
 
 # What the tiny Llama's settings need to be of another family.

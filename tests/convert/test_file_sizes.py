@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.quantise import quantise
 from pitool.convert.plan import make_plan
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.tiers import tiers
 from tests.convert.helpers import source_of, write_float
-from tests.spec.test_quantisation import PUBLISHED
+from tests.planning.test_type_mixture import PUBLISHED
 
 KINDS = ("F16", "Q8_0", "Q4_K_M")
 TOKENIZERS = {"Qwen2.5": "qwen2.5", "TinyLlama": "tinyllama-chat"}

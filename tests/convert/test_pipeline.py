@@ -16,13 +16,13 @@ from gguf import GGUFReader
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from pitool.catalog import bundles, gguf, manifest
 from pitool.convert import cache, pipeline, staging
 from pitool.convert.gguf import origins
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.verify import LogitsEngine, OpenEngine
 from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError, WorkerDied
-from pitool.spec import bundles, gguf, manifest
 from tests.convert.helpers import (
     Honest,
     always,
@@ -356,9 +356,9 @@ def test_stages_are_told_with_their_whole_work(small: Path, target: Path) -> Non
 
         def close(self) -> None: ...
 
+    from pitool.catalog.tiers import tiers
     from pitool.checkpoint.config import read_config
     from pitool.convert.plan import make_plan
-    from pitool.spec.tiers import tiers
     from tests.convert.helpers import source_of
 
     plan = make_plan(read_config(small), "1gb", tiers()["1gb"], "F16,Q8_0", 512)

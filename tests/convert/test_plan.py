@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tiers import Tier, tiers
 from pitool.checkpoint.config import Config, read_config
 from pitool.convert.plan import ConvertPlan, make_plan
 from pitool.errors import BadInput, DoesNotFit, UsageError
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.tiers import Tier, tiers
-from tests.spec.shapes import config
-from tests.spec.test_memory import QWEN
+from tests.planning.shapes import config
+from tests.planning.test_memory import QWEN
 
 
 def plan(
@@ -54,7 +54,7 @@ def test_figures_of_an_artifact() -> None:
     assert artifact.memory.lines[0].bytes == artifact.bytes
     assert artifact.speeds
     assert {s.board for s in artifact.speeds} <= set(
-        __import__("pitool.spec.boards").spec.boards.boards()
+        __import__("pitool.catalog.boards").spec.boards.boards()
     )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pitool.catalog.gguf import read_header
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.convert.gguf import importance, llama_quantise, quantise
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.errors import PitoolError
-from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES
-from pitool.spec.gguf import read_header
 from tests.convert.helpers import tensors, write_float
 from tests.tiny import write_checkpoint
 

@@ -10,6 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 from gguf import GGUFWriter
 
+from pitool.catalog import manifest
+from pitool.catalog.gguf import read_header
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source
 from pitool.cli.main import cli
@@ -17,9 +20,6 @@ from pitool.convert.gguf import llama_quantise, quantise, stored
 from pitool.convert.gguf.origins import StoredFile
 from pitool.convert.gguf.stored import Stored, kind_of, name_of
 from pitool.errors import BadInput, UsageError
-from pitool.spec import manifest
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.gguf import read_header
 from tests.convert.helpers import convert_folder, names, tensors, write_float
 from tests.tiny import write_checkpoint
 

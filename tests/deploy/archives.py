@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.manifest import FileEntry
 from pitool.deploy import archive, pack, wheelfile
-from pitool.spec.manifest import FileEntry
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

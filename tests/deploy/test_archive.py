@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from pitool.catalog.manifest import FileEntry
 from pitool.deploy import archive
 from pitool.errors import BadInput
-from pitool.spec.manifest import FileEntry
 
 DATA = b"weights" * 1000
 

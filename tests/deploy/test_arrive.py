@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog import bundles
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.manifest import Artifact, FileEntry, Manifest, Source
 from pitool.deploy import archive, arrive
 from pitool.errors import BadInput, MissingPart, PitoolError
-from pitool.spec import bundles
-from pitool.spec.bundles import Bundle
-from pitool.spec.manifest import Artifact, FileEntry, Manifest, Source
 from tests.deploy import archives
 
 ARTIFACTS = (

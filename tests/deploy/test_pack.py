@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog import manifest
+from pitool.catalog.boards import boards
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.deploy import archive, pack, wheel
 from pitool.errors import DoesNotFit, PitoolError, UsageError
-from pitool.spec import manifest
-from pitool.spec.boards import boards
-from pitool.spec.bundles import Bundle
-from pitool.spec.manifest import Artifact, Manifest, MemoryLine, Source
 from tests.cli.conftest import Pitool, pitool  # noqa: F401 - a fixture
 from tests.deploy import archives
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from pitool.deploy import archive, push
-from pitool.deploy.ssh import Host
 from pitool.errors import BadInput, DoesNotFit, MissingPart, PitoolError
+from pitool.remote.ssh import Host
 from tests.cli.conftest import Pitool, pitool  # noqa: F401 - a fixture
 from tests.deploy import archives
 
@@ -212,7 +212,7 @@ def test_a_copy_that_was_cut_goes_on(
     if way == "rsync" and not shutil.which("rsync"):
         pytest.skip("rsync is not installed")
     if way == "sftp":
-        monkeypatch.setattr("pitool.deploy.ssh.RSYNC", "no-such-program")
+        monkeypatch.setattr("pitool.remote.ssh.RSYNC", "no-such-program")
     contents = archives.make(tmp_path / "a.pi", b"one", padding=8 * MIB)
     board.session.write_text(f"ulimit -f {4 * 1024}\n")  # KiB of bash: the copy dies at 4 MiB
     assert pushed(board, tmp_path / "a.pi")[0].error is not None
@@ -246,7 +246,7 @@ def test_how_much_has_arrived_is_told(
     if way == "rsync" and not shutil.which("rsync"):
         pytest.skip("rsync is not installed")
     if way == "sftp":
-        monkeypatch.setattr("pitool.deploy.ssh.RSYNC", "no-such-program")
+        monkeypatch.setattr("pitool.remote.ssh.RSYNC", "no-such-program")
     archives.make(tmp_path / "a.pi", b"one", padding=2 * MIB)
     size = (tmp_path / "a.pi").stat().st_size
     # What takes long is what follows the copy, so that the last size is seen.

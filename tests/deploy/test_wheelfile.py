@@ -99,7 +99,7 @@ def test_pip_installs_the_wheel_that_is_made_of_this_pitool(tmp_path: Path) -> N
     words += [str(tmp_path / "site"), str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import pitool\n"
-    code += "from pitool.spec.boards import boards; print(pitool.__file__, len(boards()))"
+    code += "from pitool.catalog.boards import boards; print(pitool.__file__, len(boards()))"
     said = subprocess.run(
         [sys.executable, "-I", "-c", code],
         check=True, capture_output=True, text=True,

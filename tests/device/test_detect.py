@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.boards import boards
 from pitool.device.detect import Machine, bootloader_date, detect
-from pitool.spec.boards import boards
 
 FIXTURES = Path(__file__).parent / "fixtures"
 KIB = 1024

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from pitool.catalog import manifest, versions
+from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.cli.main import cli
 from pitool.device import doctor, storage
 from pitool.device.doctor import Finding
-from pitool.spec import manifest, versions
-from pitool.spec.manifest import Artifact, Manifest, MemoryLine, Source
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TODAY = datetime.date(2026, 11, 24)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.manifest import Artifact, FileEntry, Speed
+from pitool.catalog.profiles import find_profile
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.device import detect as detect_module
 from pitool.device import probe, residuals
 from pitool.device.detect import Machine, detect
@@ -17,13 +20,10 @@ from pitool.device.probe import Probe
 from pitool.device.residuals import Residual
 from pitool.device.verdict import Judge
 from pitool.errors import PitoolError
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.manifest import Artifact, FileEntry, Speed
-from pitool.spec.memory import Load
-from pitool.spec.plan import Planner, Subject
-from pitool.spec.profiles import find_profile
-from pitool.spec.shapes import typical_shape
-from pitool.spec.speed import Correction
+from pitool.planning.memory import Load
+from pitool.planning.plan import Planner, Subject
+from pitool.planning.shapes import typical_shape
+from pitool.planning.speed import Correction
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pitool.bench.subject import predicted_speed
+from pitool.catalog.bundles import find_runnable
+from pitool.catalog.gguf import read_header
 from pitool.device.detect import detect
 from pitool.device.settings import check_memory, planned_bytes, settings_for, worker_bytes
 from pitool.errors import DoesNotFit
-from pitool.spec.bundles import find_runnable
-from pitool.spec.gguf import read_header
-from pitool.spec.memory import CHAT_BYTES
+from pitool.planning.memory import CHAT_BYTES
 from tests.convert.helpers import convert_folder
 from tests.tiny import write_checkpoint
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
+from pitool.catalog.bundles import Runnable, find_runnable
+from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.device.detect import Machine, detect
 from pitool.device.settings import settings_for, untuned
-from pitool.spec.bundles import Runnable, find_runnable
-from pitool.spec.formats import TENSOR_TYPES
 
 FIT_NUMBER = 15  # a mixture of one's own is written with the number of Q4_K_M
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.source import Source, open_checkpoint
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
@@ -20,7 +21,6 @@ from pitool.convert.gguf.writer import write_gguf
 from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Sampling, Settings, Token
 from pitool.errors import BadInput, WorkerDied
-from pitool.spec.formats import QUANTISATIONS
 from tests.engine.rewinding import check_rewinding
 
 pytestmark = pytest.mark.engine

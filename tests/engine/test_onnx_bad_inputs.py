@@ -13,10 +13,10 @@ import onnx
 import pytest
 from onnx import external_data_helper
 
+from pitool.catalog.onnx import external_files
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import BadInput
-from pitool.spec.onnx import external_files
 from tests.engine.onnx_graph import write_folder
 
 pytestmark = pytest.mark.engine

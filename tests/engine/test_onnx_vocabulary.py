@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.onnx import Names, OnnxFolder
 from pitool.engine.base import Message
 from pitool.engine.onnx.vocabulary import Vocabulary
 from pitool.engine.text import TextStream
 from pitool.errors import BadInput
-from pitool.spec.onnx import Names, OnnxFolder
 from tests.oracle.test_tokenizers import SPECIAL, TEXTS
 
 TURNS = [

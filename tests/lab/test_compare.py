@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pitool.catalog import bundles
 from pitool.checkpoint.source import Source
 from pitool.cli.compare_show import Watch
 from pitool.convert.techniques import find_technique
@@ -23,7 +24,6 @@ from pitool.lab.report import text
 from pitool.lab.report.html import to_html
 from pitool.lab.row import Comparison
 from pitool.lab.session import Wish
-from pitool.spec import bundles
 from tests.cli.conftest import Pitool
 from tests.cli.conftest import pitool as pitool
 from tests.tiny import write_checkpoint

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf import llama_quantise
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.pretokenizers import _table
 from pitool.convert.gguf.quantise import quantise
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.quantisation import assign_types
+from pitool.planning.type_mixture import assign_types
 from tests.convert.helpers import convert_folder, write_float
 from tests.oracle import cases as families
 from tests.oracle.conftest import Converter

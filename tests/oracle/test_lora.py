@@ -111,10 +111,10 @@ def test_two_adapters_with_scales(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_logits_of_the_merged_gguf(folder: Path, tmp_path: Path) -> None:
+    from pitool.catalog.tensor_types import QUANTISATIONS
     from pitool.convert.gguf.families.base import model_shape
     from pitool.convert.gguf.vocabulary import read_vocabulary
     from pitool.convert.gguf.writer import write_gguf
-    from pitool.spec.formats import QUANTISATIONS
 
     model = train(folder, tmp_path / "a", 3, **CASES["all, rank-stabilised"]).eval()
     checkpoint = opened(folder, Adapter(tmp_path / "a"))

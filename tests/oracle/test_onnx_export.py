@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pitool.catalog.bundles import choose
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
 from pitool.convert.gguf.families import find_family
@@ -20,8 +21,7 @@ from pitool.convert.onnx.export import export, write_exported
 from pitool.engine.base import Settings
 from pitool.engine.onnx import Onnx
 from pitool.errors import PitoolError
-from pitool.spec.bundles import choose
-from pitool.spec.onnx_weights import find_onnx_quantisation
+from pitool.planning.onnx_weights import find_onnx_quantisation
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.test_onnx_artifacts import convert_onnx
 from tests.tiny import write_checkpoint

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from pitool.checkpoint.source import find_source
 from pitool.convert.onnx.export import _blocks
 from pitool.convert.onnx.writer import write_onnx
+from pitool.planning.onnx_weights import find_onnx_quantisation
 from pitool.quality.divergence import compare
-from pitool.spec.onnx_weights import find_onnx_quantisation
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.helpers import Plain, written
 from tests.tiny import write_checkpoint

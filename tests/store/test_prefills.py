@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.bundles import Runnable
 from pitool.engine.base import Settings
-from pitool.spec.bundles import Runnable
 from pitool.store.prefills import Prefills, key_of, system_name
 
 

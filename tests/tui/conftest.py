@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pitool.spec.bundles import Runnable, choose
+from pitool.catalog.bundles import Runnable, choose
+from pitool.chat.loaded import Load
+from pitool.chat.session import Session
 from pitool.tui import demo
-from pitool.tui.loaded import Load
-from pitool.tui.session import Session
 
 
 @pytest.fixture(autouse=True)

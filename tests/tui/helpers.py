@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat.session import Session
 from pitool.engine.base import Engine, Prompt, Sampling, Token
 from pitool.engine.scripted import Scripted
 from pitool.errors import WorkerDied
-from pitool.spec.bundles import Runnable
 from pitool.tui.app import PitoolApp
-from pitool.tui.session import Session
 from pitool.tui.widgets.prompt import Prompt as PromptWidget
 
 SECONDS = 20

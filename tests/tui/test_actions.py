@@ -11,9 +11,10 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat.status import Phase
 from pitool.engine.base import Message
 from pitool.engine.scripted import Scripted
-from pitool.spec.bundles import Runnable
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import Database
 from pitool.tui import demo
@@ -22,7 +23,6 @@ from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.dialogs import AskLines, Confirm, Page
 from pitool.tui.screens.models import ModelsScreen
-from pitool.tui.status import Phase
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.prompt import Prompt
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat.loaded import Load
+from pitool.chat.status import Phase
 from pitool.errors import BadInput, DoesNotFit
-from pitool.spec.bundles import Runnable
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
-from pitool.tui.loaded import Load
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.models import ModelsScreen, ModelTable
-from pitool.tui.status import Phase
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose

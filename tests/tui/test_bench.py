@@ -17,17 +17,17 @@ from pitool.bench.formats import test_name as name_of
 from pitool.bench.history import FILE_NAME, History
 from pitool.bench.run import Result
 from pitool.bench.subject import Subject
+from pitool.catalog.bundles import Runnable, choose
+from pitool.chat.status import Phase
 from pitool.engine.base import Engine
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, WorkerDied
-from pitool.spec.bundles import Runnable, choose
 from pitool.tui import demo, demo_bench
 from pitool.tui.app import PitoolApp
 from pitool.tui.benching import DEEP, LISTS, QUICK, STANDARD, Benching, Stage, Tools
 from pitool.tui.screens.bench import BenchScreen
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.device import DeviceScreen
-from pitool.tui.status import Phase
 
 from .helpers import Loader, Tracked, shown, type_in, until
 

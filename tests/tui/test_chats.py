@@ -7,16 +7,16 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat.loaded import Load
+from pitool.chat.status import Phase
 from pitool.engine.base import Message
-from pitool.spec.bundles import Runnable
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import Database
 from pitool.tui.app import PitoolApp
-from pitool.tui.loaded import Load
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.models import ModelsScreen
-from pitool.tui.status import Phase
 
 from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
 

@@ -11,17 +11,17 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
+from pitool.catalog.bundles import Runnable, choose
+from pitool.chat.comparing import Comparing, State, room_for
+from pitool.chat.status import Phase
 from pitool.device.verdict import Verdict
 from pitool.engine.base import Engine, Message, Prompt, Sampling, Token
 from pitool.errors import DoesNotFit
-from pitool.spec.bundles import Runnable, choose
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
-from pitool.tui.comparing import Comparing, State, room_for
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.compare import CompareScreen
 from pitool.tui.screens.models import ModelsScreen
-from pitool.tui.status import Phase
 
 from .helpers import Halting, Tracked, shown, until
 

@@ -12,17 +12,17 @@ import pytest
 from click.testing import CliRunner
 from textual.widgets import Input
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat.status import Phase
 from pitool.cli.main import cli
 from pitool.device.doctor import Finding, examine
 from pitool.device.monitor import Monitor, Sample
 from pitool.errors import PitoolError, UsageError
-from pitool.spec.bundles import Runnable
 from pitool.tui import demo, demo_board
 from pitool.tui.app import PitoolApp
 from pitool.tui.board import Board, Point
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.device import DeviceScreen, Findings
-from pitool.tui.status import Phase
 from pitool.tui.widgets.charts import SERIES, chart_lines
 
 from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from pitool.spec.bundles import Runnable
+from pitool.catalog.bundles import Runnable
+from pitool.chat.status import Phase
 from pitool.store.conversation import Answer, Notice
 from pitool.store.database import FILE_NAME, Database
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
-from pitool.tui.status import Phase
 
 from .helpers import Loader, Tracked, settled, shown, type_in, until, wait
 

@@ -25,7 +25,7 @@ def test_the_first_screen_does_not_wait_for_markdown() -> None:
     assert "markdown_it" not in loaded("pitool.tui.app")
 
 
-@pytest.mark.parametrize("module", ["pitool.tui.session", "pitool.cli.chat"])
+@pytest.mark.parametrize("module", ["pitool.chat.session", "pitool.cli.chat"])
 def test_the_rest_does_not_know_textual(module: str) -> None:
     assert "textual" not in loaded(module)
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.manifest import Speed
+from pitool.chat import figures
+from pitool.chat.status import Phase, Status
 from pitool.device.monitor import Sample
 from pitool.engine.base import Timings
 from pitool.engine.scripted import Scripted
-from pitool.spec.bundles import Runnable
-from pitool.spec.manifest import Speed
-from pitool.tui import figures
-from pitool.tui.status import Phase, Status
+from pitool.report.numbers import format_seconds
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import sensors_line
 from pitool.tui.widgets.stats import room_line, speed_line
@@ -83,7 +84,7 @@ def test_gauge(fraction: float, bar: str) -> None:
     ("value", "text"), [(0.309, "0.31 s"), (12.34, "12.3 s"), (125, "2:05"), (3599, "59:59")]
 )
 def test_seconds(value: float, text: str) -> None:
-    assert figures.seconds(value) == text
+    assert format_seconds(value) == text
 
 
 def test_span_of_speeds() -> None:

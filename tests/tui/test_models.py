@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from textual.widgets import DataTable
 
+from pitool.catalog import bundles, integrity
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.manifest import FileEntry, Speed
+from pitool.chat.status import Phase
 from pitool.device import memory
 from pitool.device.verdict import Judge, Verdict
 from pitool.errors import Interrupted, PitoolError, UsageError
-from pitool.spec import bundles, integrity
-from pitool.spec.bundles import Bundle
-from pitool.spec.manifest import FileEntry, Speed
 from pitool.tui import demo, details
 from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.screens.models import ModelsScreen
-from pitool.tui.status import Phase
 
 from .helpers import Loader, Tracked, shown, until
 

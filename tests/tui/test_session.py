@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat.session import Session
+from pitool.chat.status import Phase
 from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit
-from pitool.spec.bundles import Runnable
 from pitool.store.conversation import Answer, Conversation, Notice, Question
-from pitool.tui.session import Session
-from pitool.tui.status import Phase
 
 from .helpers import KILLED, Dying, Halting, Loader, Tracked, settled, wait
 
@@ -242,7 +242,7 @@ def test_fault_of_our_own_is_a_notice(make_session: Make, runnable: Runnable) ->
 def test_notifications_do_not_grow_with_the_tokens(
     make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pitool.tui.state.FRAME_SECONDS", 1e6)
+    monkeypatch.setattr("pitool.chat.state.FRAME_SECONDS", 1e6)
     calls: list[None] = []
     session = make_session(
         Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)
@@ -290,7 +290,7 @@ def test_real_worker_that_is_killed(
 def test_a_slow_screen_is_told_less_often(
     make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pitool.tui.state.SLOWEST_SECONDS", 1e6)
+    monkeypatch.setattr("pitool.chat.state.SLOWEST_SECONDS", 1e6)
     calls: list[None] = []
     session = make_session(
         Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)

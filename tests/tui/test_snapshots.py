@@ -13,10 +13,10 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable
 
+from pitool.chat.status import Phase
 from pitool.store.database import Summary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
-from pitool.tui.status import Phase
 from pitool.tui.themes import CONTRAST
 
 from .helpers import settled, shown, type_in, until

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pitool.chat import parameters
+from pitool.chat.attachment import Attachment, attach
+from pitool.chat.commands import Command, completions, parse
+from pitool.chat.thinking import Parts, split
 from pitool.engine.base import Sampling
 from pitool.errors import BadInput, UsageError
-from pitool.tui import parameters, segments
-from pitool.tui.attachment import Attachment, attach
-from pitool.tui.commands import Command, completions, parse
+from pitool.tui import segments
 from pitool.tui.segments import Segmenter
-from pitool.tui.thinking import Parts, split
 
 BLOCKS = [
     "A paragraph with *words*.\n\n",

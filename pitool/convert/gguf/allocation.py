@@ -13,12 +13,12 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pitool.catalog.gguf import padded
+from pitool.catalog.model_shape import TensorShape
+from pitool.catalog.tensor_types import TENSOR_TYPES, TensorType
 from pitool.errors import DoesNotFit
-from pitool.spec.formats import TENSOR_TYPES, TensorType
-from pitool.spec.gguf import padded
-from pitool.spec.memory import format_bytes
-from pitool.spec.model import TensorShape
-from pitool.spec.quantisation import quantisable
+from pitool.planning.type_mixture import quantisable
+from pitool.report.numbers import format_bytes
 
 # Those that llama.cpp makes without an importance matrix too and whose kernels are fast on a
 # board's CPU; the 32-blocks are for rows that 256 does not divide.

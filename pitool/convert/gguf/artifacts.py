@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pitool.catalog.manifest import Artifact, Certificate
+from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
@@ -26,9 +28,7 @@ from pitool.convert.plan import ConvertPlan
 from pitool.convert.progress import counting
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
-from pitool.spec.formats import Quantisation, TensorType
-from pitool.spec.manifest import Artifact, Certificate
-from pitool.spec.plan import ArtifactPlan
+from pitool.planning.plan import ArtifactPlan
 
 Paths = dict[Quantisation, Path]
 

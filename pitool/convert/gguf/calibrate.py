@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.files import what_is
 from pitool.convert.describe import IMPORTANCE
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.importance import SELF, ImportanceMatrix
 from pitool.convert.work import Work
 from pitool.errors import BadInput
-from pitool.spec.files import what_is
 
 # Models up to so many weights, and how many tokens they are calibrated with.
 TOKENS = ((50_000_000, 16_384), (500_000_000, 8192))

@@ -21,14 +21,14 @@ from typing import Any
 
 from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 
+from pitool.catalog.model_shape import TensorShape
+from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.tensors import read_index
 from pitool.convert import cache
 from pitool.convert.gguf.families.base import Layers, Sizes, Wanted, with_defaults
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.errors import BadInput, MissingPart, PitoolError
-from pitool.spec.formats import Quantisation
-from pitool.spec.model import TensorShape
 
 PACKAGE = "llama-cpp-python"
 SCRIPT = "convert_hf_to_gguf.py"

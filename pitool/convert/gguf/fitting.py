@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pitool.catalog import gguf
+from pitool.catalog.gguf import padded
+from pitool.catalog.model_shape import TensorShape
+from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.convert.gguf import allocation
 from pitool.convert.gguf.allocation import Choice, allocate
 from pitool.convert.gguf.losses import Losses
-from pitool.spec import gguf
-from pitool.spec.formats import Quantisation, TensorType
-from pitool.spec.gguf import padded
-from pitool.spec.model import TensorShape
-from pitool.spec.plan import Place, Planner, Row, Verdict
-from pitool.spec.quantisation import TypedTensor, assign_types
-from pitool.spec.refusal import require
+from pitool.planning.plan import Place, Planner, Row, Verdict
+from pitool.planning.refusal import require
+from pitool.planning.type_mixture import TypedTensor, assign_types
 
 # Its number in general.file_type is Q4_K_M's: ggml has none for a mixture of one's own.
 FIT = Quantisation("FIT", 15, "Q4_K")

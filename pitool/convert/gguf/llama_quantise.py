@@ -1,7 +1,7 @@
 """Quantises a GGUF by llama.cpp's own ``llama_model_quantize``, in a child process.
 
-For architectures whose mixtures ``spec.quantisation`` does not model; the others are quantised by
-``quantise``, which needs the memory of a slab only. A child, because the call cannot be
+For architectures whose mixtures ``planning.type_mixture`` does not model; the others are quantised
+by ``quantise``, which needs the memory of a slab only. A child, because the call cannot be
 interrupted and a bad file may abort it: Ctrl-C ends it at once, a crash becomes one sentence.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
-from pitool.spec.formats import Quantisation, TensorType
 
 _PROGRESS = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
 

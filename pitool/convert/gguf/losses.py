@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.model_shape import TensorShape
+from pitool.catalog.tensor_types import TensorType
 from pitool.convert.gguf.allocation import candidates
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.quantise import quantise_rows, to_float32
-from pitool.spec.formats import TensorType
-from pitool.spec.model import TensorShape
 
 SAMPLE_ROWS = 512
 Losses = dict[str, dict[str, float]]

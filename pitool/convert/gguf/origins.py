@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf import fallback, llama_quantise, quantise
 from pitool.convert.gguf.families import architectures, find_family
@@ -22,8 +24,6 @@ from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
 from pitool.convert.progress import Progress, counting
 from pitool.errors import BadInput
-from pitool.spec.formats import QUANTISATIONS, Quantisation
-from pitool.spec.model import ModelShape
 
 
 @dataclass(frozen=True, slots=True)

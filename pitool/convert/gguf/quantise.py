@@ -22,14 +22,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import gguf
+from pitool.catalog.gguf import ALIGNMENT, Header, StoredTensor, padded
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
-from pitool.spec import gguf
-from pitool.spec.formats import QUANTISATIONS, Quantisation, TensorType
-from pitool.spec.gguf import ALIGNMENT, Header, StoredTensor, padded
-from pitool.spec.quantisation import TypedTensor, assign_types
-from pitool.spec.shapes import header_shape
+from pitool.planning.shapes import header_shape
+from pitool.planning.type_mixture import TypedTensor, assign_types
 
 SLAB_BYTES = 2 << 20
 # So many slabs of each thread are in memory.

@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, Quantisation
 from pitool.convert.gguf.losses import Losses
 from pitool.convert.gguf.quantise import quantise
 from pitool.quality.divergence import score, summarise
 from pitool.quality.windows import unscored
-from pitool.spec.formats import QUANTISATIONS, TENSOR_TYPES, Quantisation
 
 # Up to so many tensors are measured one by one; of a larger model those of one role together.
 MOST_ALONE = 48

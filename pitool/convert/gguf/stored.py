@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import gguf
+from pitool.catalog.files import what_is
+from pitool.catalog.gguf import ALIGNMENT, Header
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Source
 from pitool.convert.gguf.families.base import Layers, Sizes, Wanted
 from pitool.errors import BadInput, UsageError
-from pitool.spec import gguf
-from pitool.spec.files import what_is
-from pitool.spec.formats import QUANTISATIONS, Quantisation
-from pitool.spec.gguf import ALIGNMENT, Header
-from pitool.spec.model import ModelShape
-from pitool.spec.shapes import header_shape
+from pitool.planning.shapes import header_shape
 
 SUFFIX = ".gguf"
 FLOATS = ("F32", "F16", "BF16")

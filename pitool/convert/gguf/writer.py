@@ -15,15 +15,15 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata, size_label
 from numpy.typing import NDArray
 
+from pitool.catalog.gguf import ALIGNMENT, padded
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.convert.gguf.families.base import Family, Wanted
 from pitool.convert.gguf.vocabulary import Vocabulary
 from pitool.errors import BadInput
-from pitool.spec.formats import QUANTISATIONS, Quantisation
-from pitool.spec.gguf import ALIGNMENT, padded
-from pitool.spec.model import ModelShape
-from pitool.spec.quantisation import assign_types
+from pitool.planning.type_mixture import assign_types
 
 SLAB_BYTES = 16 << 20
 

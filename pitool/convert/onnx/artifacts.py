@@ -6,6 +6,7 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+from pitool.catalog.manifest import Artifact, Certificate
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import artifact, graph_first
 from pitool.convert.onnx.export import export, write_exported
@@ -15,10 +16,9 @@ from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
-from pitool.spec.manifest import Artifact, Certificate
-from pitool.spec.memory import Load
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
-from pitool.spec.plan_onnx import OnnxPlan, onnx_artifact
+from pitool.planning.memory import Load
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
+from pitool.planning.plan_onnx import OnnxPlan, onnx_artifact
 
 EXACT = ONNX_QUANTISATIONS["FP32"]
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from pitool.catalog.tables import names_in
 from pitool.checkpoint.config import Config
 from pitool.convert.onnx import export
 from pitool.convert.onnx.families import refusal as writer_refusal
 from pitool.convert.onnx.families import supported
 from pitool.errors import PitoolError
-from pitool.spec.memory import format_bytes
-from pitool.spec.onnx_weights import (
+from pitool.planning.onnx_weights import (
     ONNX_QUANTISATIONS,
     OnnxQuantisation,
     find_onnx_quantisation,
 )
-from pitool.spec.plan import AUTO, Place, Planner, Verdict
-from pitool.spec.plan_onnx import OnnxRow, onnx_remedies, onnx_row
-from pitool.spec.refusal import require
-from pitool.spec.tables import names_in
+from pitool.planning.plan import AUTO, Place, Planner, Verdict
+from pitool.planning.plan_onnx import OnnxRow, onnx_remedies, onnx_row
+from pitool.planning.refusal import require
+from pitool.report.numbers import format_bytes
 
 
 def plan_onnx(

@@ -16,7 +16,7 @@ from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.heads import pad_columns, pad_ends, pad_halves
 from pitool.convert.onnx.rotary import Rotary
 from pitool.convert.onnx.weights import Head, Part, Weights
-from pitool.spec.onnx_weights import padded_head
+from pitool.planning.onnx_weights import padded_head
 
 NO_ROTATION = ("", "")
 

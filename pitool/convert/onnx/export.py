@@ -17,6 +17,7 @@ from typing import Any
 
 import onnx
 
+from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx import legacy
@@ -28,8 +29,7 @@ from pitool.convert.onnx.settings import (
     write_settings,
 )
 from pitool.errors import BadInput, MissingPart, PitoolError
-from pitool.spec.model import ModelShape
-from pitool.spec.onnx_weights import OnnxQuantisation
+from pitool.planning.onnx_weights import OnnxQuantisation
 
 PACKAGES = ("optimum", "torch", "transformers", "onnx_ir")
 

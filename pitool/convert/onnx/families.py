@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import sqrt
 
+from pitool.catalog import tables
 from pitool.checkpoint.config import Config, Rope
 from pitool.convert.gguf.families.base import Sizes, read_sizes
 from pitool.convert.onnx.rotary import Rotary, make_rotary
 from pitool.convert.onnx.settings import without_tokenizer
 from pitool.errors import BadInput, PitoolError
-from pitool.spec import tables
-from pitool.spec.onnx_weights import OnnxQuantisation
+from pitool.planning.onnx_weights import OnnxQuantisation
 
 GELU = ("gelu_pytorch_tanh", "gelu_new")
 SILU = ("silu", "swish")

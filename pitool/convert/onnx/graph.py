@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pitool.spec.onnx_weights import ALIGNMENT
+from pitool.planning.onnx_weights import ALIGNMENT
 
 OPSET = 21
 IR_VERSION = 10

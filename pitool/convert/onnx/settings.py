@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog.onnx import CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.graph import GRAPH
 from pitool.errors import BadInput
-from pitool.spec.onnx import CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG
 
 COPIED = (
     TOKENIZER,

@@ -18,7 +18,7 @@ from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.convert.onnx.blocks import Blocks, Floats, quantise_blocks, quantise_rows
 from pitool.convert.onnx.graph import Graph
 from pitool.errors import BadInput
-from pitool.spec.onnx_weights import OnnxQuantisation
+from pitool.planning.onnx_weights import OnnxQuantisation
 
 SLAB_BYTES = 1 << 20
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -16,7 +16,7 @@ from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.rotary import longest_exact
 from pitool.convert.onnx.settings import GraphSizes, copy_tokenizer, write_settings
 from pitool.convert.onnx.weights import EMBEDDING, HEAD, OnBytes, Weights
-from pitool.spec.onnx_weights import OnnxQuantisation, padded_head
+from pitool.planning.onnx_weights import OnnxQuantisation, padded_head
 
 # Rotations are stored for so many positions unless more are planned: longer prompts than a board
 # processes in minutes.

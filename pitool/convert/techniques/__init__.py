@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 
+from pitool.catalog import tables
 from pitool.convert.techniques.base import Technique
 from pitool.errors import UsageError
-from pitool.spec import tables
 
 BASELINE = "fp32"
 # Ends the name of a type of llama.cpp's that is made with an importance matrix.

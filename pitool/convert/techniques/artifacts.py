@@ -6,6 +6,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from pitool.catalog.manifest import Artifact, Certificate
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import artifact, graph_first
 from pitool.convert.gguf.calibrate import windows
@@ -21,8 +23,6 @@ from pitool.convert.techniques.workbench import Workbench
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
 from pitool.errors import BadInput, UsageError
-from pitool.spec.formats import QUANTISATIONS
-from pitool.spec.manifest import Artifact, Certificate
 
 SCRATCH = ".techniques"
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tensor_types import find_quantisation
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
@@ -17,9 +19,7 @@ from pitool.convert.techniques.footprint import footprint
 from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.spool import BYTES_A_WEIGHT, Spool
 from pitool.convert.techniques.workbench import Workbench
-from pitool.spec.formats import find_quantisation
-from pitool.spec.model import ModelShape
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 
 
 @dataclass(frozen=True, slots=True)

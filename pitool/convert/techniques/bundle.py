@@ -8,6 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog import manifest
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, Source
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import graph_first, versions
 from pitool.convert.gguf.families import find_family
@@ -19,10 +23,6 @@ from pitool.convert.techniques.footprint import CONTEXT, footprint
 from pitool.convert.verify import Reference
 from pitool.errors import BadInput
 from pitool.quality import compact
-from pitool.spec import manifest
-from pitool.spec.bundles import Bundle
-from pitool.spec.manifest import Artifact, Certificate, FileEntry, Manifest, Source
-from pitool.spec.tiers import tiers
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from typing import Any
 
 import onnx
 
+from pitool.catalog import gguf
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.onnx import read_folder
+from pitool.catalog.tensor_types import repacked_types
 from pitool.convert.techniques.base import Made
-from pitool.spec import gguf
-from pitool.spec.formats import repacked_types
-from pitool.spec.memory import Load, MemoryPlan, plan_memory
-from pitool.spec.memory_onnx import FAULT_AROUND_BYTES, plan_stored
-from pitool.spec.model import ModelShape
-from pitool.spec.onnx import read_folder
-from pitool.spec.shapes import header_tensors
+from pitool.planning.memory import Load, MemoryPlan, plan_memory
+from pitool.planning.memory_onnx import FAULT_AROUND_BYTES, plan_stored
+from pitool.planning.shapes import header_tensors
 
 # Tokens of context that memory is planned for, unless the model was trained for fewer.
 CONTEXT = 2048
@@ -66,7 +66,7 @@ def _weight_bytes(graph: Any) -> int:
 
 
 def _graph_bytes(graph: Any, context: int, *, half: bool) -> tuple[int, int]:
-    """Return mapped bytes and bytes that are repacked, by the rules of ``spec.memory_onnx``."""
+    """Return mapped bytes and bytes that are repacked, by the rules of ``planning.memory_onnx``."""
     places = _places(graph)
     looked_up, multiplied, scales = set(), set(), set()
     for node in graph.node:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from pitool.catalog.tensor_types import find_quantisation
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.techniques import IMATRIX
 from pitool.convert.techniques.base import Made, Need, Technique
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput
-from pitool.spec.formats import find_quantisation
 
 EXACT = "f32.gguf"
 IMPORTANCE = "importance.gguf"

@@ -18,7 +18,7 @@ from pitool.convert.onnx.weights import Part, Weights
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.techniques.base import Made, Technique
 from pitool.convert.techniques.workbench import Workbench
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 
 
 class PlainWeights(Weights):

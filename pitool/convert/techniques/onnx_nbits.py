@@ -7,7 +7,7 @@ from functools import partial
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.techniques.base import Made, Technique
 from pitool.convert.techniques.workbench import Workbench
-from pitool.spec.onnx_weights import find_onnx_quantisation
+from pitool.planning.onnx_weights import find_onnx_quantisation
 
 SOURCE = "onnxruntime, MatMulNBits (docs/ContribOperators.md)"
 

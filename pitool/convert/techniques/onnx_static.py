@@ -18,7 +18,7 @@ from pitool.convert.onnx.weights import OnBytes, Part, Weights, with_optional
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.techniques.base import Floats, Made, Need, Technique
 from pitool.convert.techniques.workbench import Workbench
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS, OnnxQuantisation
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS, OnnxQuantisation
 
 Range = tuple[float, float]
 Ranges = Mapping[str, Range]

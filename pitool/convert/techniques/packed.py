@@ -19,7 +19,7 @@ from pitool.convert.onnx.families import read_decoder, supported
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.weights import OnBytes, Part, Weights, with_optional
 from pitool.convert.techniques.base import Grid
-from pitool.spec.onnx_weights import OnnxQuantisation, padded_head
+from pitool.planning.onnx_weights import OnnxQuantisation, padded_head
 
 FindGrid = Callable[[str], Grid | None]
 

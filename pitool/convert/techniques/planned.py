@@ -9,10 +9,10 @@ from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.packed import unpackable
 from pitool.errors import BadInput, UsageError
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
-from pitool.spec.plan import Place, Planner
-from pitool.spec.plan_onnx import OnnxPlan, onnx_remedies, onnx_row
-from pitool.spec.refusal import require
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
+from pitool.planning.plan import Place, Planner
+from pitool.planning.plan_onnx import OnnxPlan, onnx_remedies, onnx_row
+from pitool.planning.refusal import require
 
 # More bits than these are planned as 8-bit blocks.
 MOST_OF_FOUR = 5.5

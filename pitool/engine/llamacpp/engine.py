@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pitool.catalog.gguf import read_header
 from pitool.engine.base import KV_TYPES, ModelInfo, Prompt, Sampling, Settings, Squares, Token
 from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.llamacpp.binding import llama_cpp
@@ -22,7 +23,6 @@ from pitool.engine.llamacpp.library import CancelFlag, Log, describe_cpu, load_b
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.errors import BadInput, DoesNotFit, PitoolError
-from pitool.spec.gguf import read_header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pitool.catalog.onnx import OnnxFolder, read_folder
 from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
 from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.onnx import saved
@@ -23,7 +24,6 @@ from pitool.engine.onnx.sampler import Sampler
 from pitool.engine.onnx.session import Session
 from pitool.engine.onnx.vocabulary import Vocabulary
 from pitool.errors import BadInput, DoesNotFit, PitoolError
-from pitool.spec.onnx import OnnxFolder, read_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

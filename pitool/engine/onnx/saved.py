@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.onnx import OnnxFolder
 from pitool.errors import BadInput, PitoolError
-from pitool.spec.onnx import OnnxFolder
 
 _HASHED = 1 << 20
 

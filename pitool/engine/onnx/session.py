@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.onnx import OnnxFolder
 from pitool.engine.base import Settings
 from pitool.engine.onnx.binding import FATAL, FAULTS, onnxruntime
 from pitool.engine.onnx.cache import Cache, GrownCache, SharedCache
 from pitool.errors import BadInput, DoesNotFit, PitoolError
-from pitool.spec.onnx import OnnxFolder
 
 Ids = NDArray[np.int64]
 _TYPES: dict[str, type[np.float32] | type[np.float16]] = {

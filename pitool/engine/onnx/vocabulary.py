@@ -11,11 +11,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from pitool.catalog.files import what_is
+from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
 from pitool.errors import BadInput
-from pitool.spec.files import what_is
-from pitool.spec.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
 
 # Tokens that end a generation whatever the configuration says, as llama.cpp holds it.
 _ENDS = frozenset(

@@ -10,7 +10,7 @@ from pitool.lab.report.charts import Point, scatter
 from pitool.lab.report.columns import columns, shown
 from pitool.lab.report.text import about
 from pitool.lab.row import Comparison, Row
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 
 # Divergences below this are rounding; a log axis has no zero.
 LEAST_KL = 1e-5

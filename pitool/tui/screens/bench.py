@@ -17,10 +17,10 @@ from textual.widgets import DataTable, Select, Static
 
 from pitool.bench.formats import Row, rate, test_name
 from pitool.bench.printers import marks
+from pitool.catalog.bundles import Bundle, Runnable, choose
+from pitool.catalog.manifest import Artifact
 from pitool.errors import PitoolError
-from pitool.spec.bundles import Bundle, Runnable, choose
-from pitool.spec.manifest import Artifact
-from pitool.tui import figures
+from pitool.report.numbers import NONE, format_seconds
 from pitool.tui.benching import LISTS, QUICK, Benching, Progress, Stage, Tests
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
@@ -29,7 +29,7 @@ from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import EVERYWHERE, Keys
 
 if TYPE_CHECKING:
-    from pitool.tui.session import Session
+    from pitool.chat.session import Session
 
 _COLUMNS = ("measured", "test", "t/s", "predicted", "before", "marks")
 _RIGHT = ("t/s", "predicted", "before")
@@ -224,7 +224,7 @@ def _test(progress: Progress) -> Content:
     if not done:
         return Content(f"{result.workload.name}: warm-up")
     deviation = f" ± {result.stddev_ts:.2f}" if done > 1 else ""
-    left = figures.seconds((of - done) * result.avg_ns / 1e9)
+    left = format_seconds((of - done) * result.avg_ns / 1e9)
     words = f"{result.workload.name} {done}/{of}: {result.avg_ts:.2f}{deviation} t/s"
     return Content.assemble(words, (f"  left {left}" if done < of else "", _DIM))
 
@@ -234,7 +234,7 @@ def _cells(row: Row, older: list[Row], *, new: bool) -> list[Text]:
     when = datetime.fromisoformat(row["test_time"]).astimezone()
     predicted, held = row["predicted_ts"], marks(row)
     share = row["avg_ts"] / predicted if predicted else None
-    against = figures.NONE if share is None else f"{predicted:.1f} ({share:.0%})"
+    against = NONE if share is None else f"{predicted:.1f} ({share:.0%})"
     low = "bold yellow" if share is not None and share < LOW else ""
     return [
         Text(f"{when:%m-%d %H:%M}", "bold" if new else ""),
@@ -252,4 +252,4 @@ def _change(row: Row, older: list[Row]) -> str:
     for other in older:
         if (test_name(other), other["n_threads"]) == same:
             return f"{row['avg_ts'] / other['avg_ts'] - 1:+.0%}"
-    return figures.NONE
+    return NONE

@@ -11,15 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import TextArea
 
+from pitool.chat.attachment import Attachment
+from pitool.chat.commands import completions, is_command, parse
+from pitool.chat.session import Session
+from pitool.chat.status import Phase
 from pitool.errors import PitoolError
-from pitool.spec.memory import format_bytes
+from pitool.report.numbers import format_bytes
 from pitool.store.conversation import Conversation, Question
-from pitool.tui.attachment import Attachment
-from pitool.tui.commands import completions, is_command, parse
 from pitool.tui.messages import MoveCompletion, SessionChanged, Submitted, TakeCompletion
 from pitool.tui.screens.chat_commands import TABLE
-from pitool.tui.session import Session
-from pitool.tui.status import Phase
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine

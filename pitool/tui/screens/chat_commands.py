@@ -6,20 +6,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pitool.catalog.bundles import find_runnable
+from pitool.chat import figures, parameters
+from pitool.chat.attachment import attach
+from pitool.chat.commands import Command
+from pitool.chat.shelf import write_export
+from pitool.chat.status import WhenFull
+from pitool.chat.thinking import split
 from pitool.errors import PitoolError, UsageError
-from pitool.spec.bundles import find_runnable
+from pitool.report.numbers import format_count
 from pitool.store.export import code_blocks, file_name
-from pitool.tui import figures, parameters
-from pitool.tui.attachment import attach
-from pitool.tui.commands import Command
 from pitool.tui.screens.dialogs import AskLines, AskText, Confirm, Page
-from pitool.tui.shelf import write_export
-from pitool.tui.status import WhenFull
-from pitool.tui.thinking import split
 
 if TYPE_CHECKING:
+    from pitool.chat.shelf import Shelf
     from pitool.tui.screens.chat import ChatScreen
-    from pitool.tui.shelf import Shelf
 
 
 def _model(chat: ChatScreen, words: str) -> None:
@@ -143,7 +144,7 @@ def _copy(chat: ChatScreen, words: str) -> None:
         blocks = code_blocks(text)
         place = int(number) if number.strip().isdecimal() else len(blocks)
         if not 1 <= place <= len(blocks):
-            has = figures.counted(len(blocks), "code block")
+            has = format_count(len(blocks), "code block")
             raise UsageError(f"the answer has {has}", "/copy takes all of it")
         text, what = blocks[place - 1], f"Code block {place}"
     elif kind:

@@ -14,11 +14,11 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
+from pitool.chat.shelf import Shelf, write_export
+from pitool.chat.status import Status
 from pitool.errors import PitoolError
 from pitool.store.export import file_name
 from pitool.tui.screens.dialogs import AskText, Confirm
-from pitool.tui.shelf import Shelf, write_export
-from pitool.tui.status import Status
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import EVERYWHERE, Keys
 from pitool.tui.widgets.line import Line

@@ -13,11 +13,12 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, Select, Static
 
+from pitool.catalog.bundles import Bundle, choose
+from pitool.catalog.manifest import Artifact
+from pitool.chat import figures
+from pitool.chat.comparing import Comparing, Side, State
 from pitool.errors import PitoolError
-from pitool.spec.bundles import Bundle, choose
-from pitool.spec.manifest import Artifact
-from pitool.tui import figures
-from pitool.tui.comparing import Comparing, Side, State
+from pitool.report.numbers import NONE, format_count, format_rate, format_seconds
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
 from pitool.tui.widgets.gauge import gauge
@@ -27,7 +28,7 @@ from pitool.tui.widgets.line import Line
 from pitool.tui.widgets.prose import Prose
 
 if TYPE_CHECKING:
-    from pitool.tui.session import Session
+    from pitool.chat.session import Session
 
 _DIM = "$foreground 60%"
 _CELL = 18
@@ -231,9 +232,9 @@ def figures_of(side: Side | None, artifact: Artifact) -> list[Figure]:
     ttft = timings.ttft_seconds if timings and decoded else None
     memory, measured = side.memory if side else None, artifact.certificate
     return [
-        ("decode", figures.rate(decode), -decode or None),
-        ("TTFT", figures.NONE if ttft is None else figures.seconds(ttft), ttft),
-        ("prefill", figures.rate(prefill), -prefill or None),
+        ("decode", format_rate(decode), -decode or None),
+        ("TTFT", NONE if ttft is None else format_seconds(ttft), ttft),
+        ("prefill", format_rate(prefill), -prefill or None),
         ("memory", figures.size(memory), memory),
         ("size", figures.size(artifact.bytes), artifact.bytes),
         *(
@@ -243,7 +244,7 @@ def figures_of(side: Side | None, artifact: Artifact) -> list[Figure]:
                 ("top-1", f"{measured.top1:.1%}", -measured.top1),
             ]
             if measured
-            else [(name, figures.NONE, None) for name in ("perplexity", "KL", "top-1")]
+            else [(name, NONE, None) for name in ("perplexity", "KL", "top-1")]
         ),
     ]
 
@@ -273,7 +274,7 @@ def _state_line(side: Side | None) -> Content:
         case State.READING if side.timings is not None:
             return Content(f"reading {side.timings.prefilled_tokens}/{side.timings.prompt_tokens}")
         case State.DONE | State.STOPPED if side.timings is not None:
-            tokens = figures.counted(side.timings.decoded_tokens, "token")
+            tokens = format_count(side.timings.decoded_tokens, "token")
             return Content(f"{side.state.value} · {tokens}")
         case state:
             return Content(state.value)

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
 from pitool.errors import PitoolError
-from pitool.tui.figures import counted
+from pitool.report.numbers import format_count
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.dialogs import AskText
 from pitool.tui.widgets.charts import SERIES, Charts
@@ -25,9 +25,9 @@ from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import EVERYWHERE, Keys
 
 if TYPE_CHECKING:
+    from pitool.chat.session import Session
     from pitool.device.doctor import Finding
     from pitool.tui.board import Board, Point
-    from pitool.tui.session import Session
 
 _SIGNS = {
     "ok": ("ok", "$text-success"),
@@ -113,7 +113,7 @@ class DeviceScreen(Screen[None]):
         header.sense(points[-1].sample if points else None)
         self.query_one(Charts).show(points)
         log = self._board.log
-        words = f" · logging to {log.path}, {counted(log.lines, 'line')}" if log else ""
+        words = f" · logging to {log.path}, {format_count(log.lines, 'line')}" if log else ""
         self.query_one("#span", Static).update(Content(_span(points) + words))
 
     def _show_findings(self) -> None:
@@ -163,7 +163,7 @@ class DeviceScreen(Screen[None]):
     def action_log(self) -> None:
         """End the log that runs, or ask where to write one."""
         if (log := self._board.stop_log()) is not None:
-            self.notify(f"{log.path} has {counted(log.lines, 'line')}", markup=False)
+            self.notify(f"{log.path} has {format_count(log.lines, 'line')}", markup=False)
             self._show_samples()
             return
 

@@ -18,15 +18,16 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
+from pitool.catalog.bundles import Bundle, Runnable, choose, delete
+from pitool.catalog.integrity import Damage, damaged_files
+from pitool.catalog.manifest import Artifact
+from pitool.chat import figures
+from pitool.chat.status import Phase, Status
 from pitool.device.verdict import Verdict
 from pitool.errors import Interrupted, PitoolError
-from pitool.spec.bundles import Bundle, Runnable, choose, delete
-from pitool.spec.integrity import Damage, damaged_files
-from pitool.spec.manifest import Artifact
 from pitool.store.conversation import Notice
-from pitool.tui import details, figures
+from pitool.tui import details
 from pitool.tui.screens.dialogs import Confirm
-from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import EVERYWHERE, Keys

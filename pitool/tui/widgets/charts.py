@@ -9,8 +9,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from pitool.bench.plot import bars, columns
-from pitool.spec.memory import format_bytes
-from pitool.tui import figures
+from pitool.report.numbers import format_bytes, format_rate
 from pitool.tui.board import Point
 
 UNKNOWN = "unknown"
@@ -37,7 +36,7 @@ class Series:
 
 
 def _rate(value: float) -> str:
-    return figures.rate(value) if value > 0 else "idle"
+    return format_rate(value) if value > 0 else "idle"
 
 
 SERIES = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.widgets import Static
 
-from pitool.tui.commands import Completion
+from pitool.chat.commands import Completion
 
 LINES = 6
 

@@ -11,12 +11,13 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from pitool.catalog.bundles import Runnable
+from pitool.chat import figures
+from pitool.chat.status import Phase, Status
 from pitool.device import tuned
 from pitool.device.detect import detect
-from pitool.spec.bundles import Runnable
+from pitool.report.numbers import format_seconds
 from pitool.store.conversation import Conversation, Row
-from pitool.tui import figures
-from pitool.tui.status import Phase, Status
 from pitool.tui.widgets.rows import AnswerRow, Earlier, widget_for
 from pitool.tui.widgets.settled import Ground
 
@@ -156,7 +157,7 @@ def greeting(status: Status) -> Content:
     if info is not None:
         facts[0] = info.engine
         facts[2] = f"context {info.settings.context}"
-        facts.append(f"loaded in {figures.seconds(info.load_seconds)}")
+        facts.append(f"loaded in {format_seconds(info.load_seconds)}")
     lines.append(Content.styled(" · ".join(facts), _DIM))
     if words := _tuned(runnable):
         lines.append(Content.styled(words, _DIM))

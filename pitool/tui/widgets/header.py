@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widget import Widget
 
-from pitool.spec.bundles import Runnable
-from pitool.tui.status import Phase, Status
+from pitool.catalog.bundles import Runnable
+from pitool.chat.status import Phase, Status
 
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample

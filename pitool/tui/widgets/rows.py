@@ -10,9 +10,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from pitool.chat.thinking import Parts, split
+from pitool.report.numbers import format_count, format_rate, format_seconds
 from pitool.store.conversation import Answer, Notice, Question, Row
-from pitool.tui import figures
-from pitool.tui.thinking import Parts, split
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.settled import Ground
 
@@ -120,7 +120,7 @@ class Thinking(Vertical):
         self.display = bool(parts.thinking)
         if not parts.thinking:
             return
-        words = figures.counted(len(parts.thinking.split()), "word")
+        words = format_count(len(parts.thinking.split()), "word")
         what = f"thought for {words}" if parts.thought else f"thinking, {words} so far"
         line = f"{'▾' if unfolded else '▸'} {what}"
         if line != self._last:
@@ -192,9 +192,9 @@ def caption(row: Answer) -> str:
         count, took = timings.decoded_tokens, timings.ttft_seconds + timings.decode_seconds
         parts = [
             row.model,
-            figures.counted(count, "token"),
-            figures.rate(timings.decode_rate),
-            figures.seconds(took),
+            format_count(count, "token"),
+            format_rate(timings.decode_rate),
+            format_seconds(took),
             *parts,
         ]
     return " · ".join(parts)

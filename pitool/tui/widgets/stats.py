@@ -5,9 +5,10 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widget import Widget
 
+from pitool.chat import figures
+from pitool.chat.status import Phase, Status
 from pitool.engine.base import Timings
-from pitool.tui import figures
-from pitool.tui.status import Phase, Status
+from pitool.report.numbers import NONE, format_count, format_rate, format_seconds
 from pitool.tui.widgets.gauge import gauge
 
 _LABEL = "$foreground 60%"
@@ -53,11 +54,11 @@ def room_line(status: Status, width: int) -> Content:
     size = status.info.settings.context if status.info else 0
     memory = _part("memory", figures.memory(status))
     if not size:
-        return _widest([_join([_part("context", figures.NONE), memory]), memory], width)
+        return _widest([_join([_part("context", NONE), memory]), memory], width)
     share = used / size
     bar = gauge(share, _GAUGE_WIDTH, "$warning" if share >= NEARLY_FULL else "$primary")
     context = _part("context", f"{used}/{size} ")
-    dropped = f", {figures.counted(status.dropped, 'turn')} dropped" if status.dropped else ""
+    dropped = f", {format_count(status.dropped, 'turn')} dropped" if status.dropped else ""
     policy = Content.styled(_WHEN_FULL[status.when_full] + dropped, _LABEL)
     return _widest(
         [
@@ -85,8 +86,8 @@ def _reading(timings: Timings | None) -> list[Content]:
     figure = f"reading {done}/{total} "
     parts = [Content.assemble((figure, _LABEL), gauge(done / max(total, 1), _GAUGE_WIDTH))]
     if timings.prefill_rate > 0:
-        left = figures.seconds((total - done) / timings.prefill_rate)
-        parts += [_part("prefill", figures.rate(timings.prefill_rate)), _part("left", left)]
+        left = format_seconds((total - done) / timings.prefill_rate)
+        parts += [_part("prefill", format_rate(timings.prefill_rate)), _part("left", left)]
     return [
         _join(parts + _reused(timings)),
         _join(parts),
@@ -98,14 +99,14 @@ def _reading(timings: Timings | None) -> list[Content]:
 def _answering(status: Status) -> list[Content]:
     """Return the line in several lengths, the longest first."""
     timings = status.timings or Timings(0)
-    ttft = figures.seconds(timings.ttft_seconds) if timings.decoded_tokens else figures.NONE
-    mean = figures.rate(timings.decode_rate)
+    ttft = format_seconds(timings.ttft_seconds) if timings.decoded_tokens else NONE
+    mean = format_rate(timings.decode_rate)
     decode = _part("decode", mean)
     if status.phase is Phase.ANSWERING and status.rate_now > 0:
-        decode = _part("decode", figures.rate(status.rate_now)) + Content.styled(
+        decode = _part("decode", format_rate(status.rate_now)) + Content.styled(
             f" (mean {timings.decode_rate:.1f})", _LABEL
         )
-    speeds = [decode, _part("TTFT", ttft), _part("prefill", figures.rate(timings.prefill_rate))]
+    speeds = [decode, _part("TTFT", ttft), _part("prefill", format_rate(timings.prefill_rate))]
     return [_join(speeds + _reused(timings)), _join(speeds), _join(speeds[:2]), decode]
 
 

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pitool.convert.onnx.writer import write_onnx
-from pitool.spec.onnx_weights import find_onnx_quantisation
+from pitool.planning.onnx_weights import find_onnx_quantisation
 from tests.convert.helpers import checkpoint_of
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.bundles import Bundle, choose
+from pitool.catalog.onnx import read_folder
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.convert import certifier, verify
 from pitool.convert.onnx import artifacts
@@ -16,9 +19,6 @@ from pitool.convert.work import Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import PitoolError
-from pitool.spec.bundles import Bundle, choose
-from pitool.spec.onnx import read_folder
-from pitool.spec.tiers import tiers
 from tests.convert.helpers import engines_of, names, source_of
 from tests.tiny import write_checkpoint
 

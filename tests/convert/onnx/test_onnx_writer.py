@@ -10,22 +10,22 @@ import numpy as np
 import onnx
 import pytest
 
+from pitool.catalog.onnx import read_folder
+from pitool.catalog.onnx_graph import streamed_bytes as graph_streamed_bytes
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.onnx.writer import POSITIONS, write_onnx
 from pitool.convert.reference import reference_logits
 from pitool.errors import BadInput, UsageError
-from pitool.quality.divergence import compare
-from pitool.spec.onnx import read_folder
-from pitool.spec.onnx_graph import streamed_bytes as graph_streamed_bytes
-from pitool.spec.onnx_weights import (
+from pitool.planning.onnx_weights import (
     ALIGNMENT,
     ONNX_QUANTISATIONS,
     find_onnx_quantisation,
     stored_tensors,
 )
-from pitool.spec.speed_onnx import streamed_bytes
+from pitool.planning.speed_onnx import streamed_bytes
+from pitool.quality.divergence import compare
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.helpers import Plain, written
 from tests.tiny import write_checkpoint

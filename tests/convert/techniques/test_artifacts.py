@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pitool.catalog import manifest
+from pitool.catalog.bundles import find_runnable
+from pitool.catalog.recipes import recipes
 from pitool.checkpoint.source import find_source
 from pitool.cli.main import cli
 from pitool.convert.plan import Names, split_names
@@ -17,10 +20,7 @@ from pitool.convert.techniques.assemble import assemble
 from pitool.convert.techniques.footprint import footprint
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput, PitoolError, UsageError
-from pitool.spec import manifest
-from pitool.spec.bundles import find_runnable
-from pitool.spec.recipes import recipes
-from pitool.spec.shapes import header_shape
+from pitool.planning.shapes import header_shape
 from tests.convert.helpers import checkpoint_of, names
 from tests.tiny import write_checkpoint
 
@@ -73,7 +73,7 @@ def test_it_is_what_the_lab_makes(checkpoint: Path, tmp_path: Path) -> None:
     assert ours.artifact
     assert ours.artifact.bits_per_weight == pytest.approx(lab.bits_per_weight, abs=1e-3)
     assert convert(checkpoint, "--quant", "F32", "--out", tmp_path / "f").exit_code == 0
-    from pitool.spec import gguf
+    from pitool.catalog import gguf
 
     (file,) = (tmp_path / "f").glob("*.gguf")
     shape = header_shape(gguf.read_header(file))

@@ -11,9 +11,9 @@ from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.techniques.base import Made
 from pitool.convert.techniques.footprint import footprint
-from pitool.spec.memory import Load
-from pitool.spec.memory_onnx import plan_onnx
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
+from pitool.planning.memory import Load
+from pitool.planning.memory_onnx import plan_onnx
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from tests.convert.helpers import write_float
 from tests.convert.onnx.helpers import written
 from tests.tiny import write_checkpoint

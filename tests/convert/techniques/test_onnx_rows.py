@@ -16,8 +16,8 @@ from pitool.convert.techniques import find_technique, onnx_static
 from pitool.convert.techniques.assemble import assemble
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from pitool.quality.divergence import compare
-from pitool.spec.onnx_weights import ONNX_QUANTISATIONS
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.helpers import Plain
 from tests.tiny import write_checkpoint

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.checkpoint.config import Config
 from pitool.errors import BadInput
-from pitool.spec.model import ModelShape, TensorShape
 
 Transform = Callable[[NDArray[Any]], NDArray[Any]]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pitool.catalog.model_shape import TensorShape
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families.base import (
     Layers,
@@ -20,7 +21,6 @@ from pitool.convert.gguf.families.base import (
     with_defaults,
 )
 from pitool.convert.gguf.families.rope import rope_metadata
-from pitool.spec.model import TensorShape
 
 # Norms of a layer: name in GGUF and in the checkpoint.
 PRE_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}

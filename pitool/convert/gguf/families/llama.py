@@ -7,11 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from pitool.catalog.model_shape import TensorShape
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families.base import Sizes, Transform, Wanted, read_sizes
 from pitool.convert.gguf.families.decoder import Decoder, head_lengths
 from pitool.convert.gguf.families.rope import llama3_frequencies
-from pitool.spec.model import TensorShape
 
 
 def interleave(head_dim: int) -> Transform:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from pitool.catalog.model_shape import TensorShape
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families.base import Sizes, Wanted, read_sizes, refuse
 from pitool.convert.gguf.families.decoder import Biases, Decoder, tensor
 from pitool.convert.gguf.families.rope import longrope_factors, rope_metadata, rotary_share
-from pitool.spec.model import TensorShape
 
 
 class Phi3(Decoder):

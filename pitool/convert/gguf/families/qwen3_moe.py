@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from pitool.catalog.model_shape import TensorShape
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families.base import Layers, Sizes, Wanted, refuse
 from pitool.convert.gguf.families.decoder import tensor
 from pitool.convert.gguf.families.qwen3 import Qwen3
 from pitool.errors import BadInput
-from pitool.spec.model import TensorShape
 
 
 class Qwen3Moe(Qwen3):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pitool.catalog.model_shape import TensorShape
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.families.base import Sizes, Wanted, read_sizes
 from pitool.convert.gguf.families.decoder import PRE_NORMS, Biases, Decoder, matrix
 from pitool.convert.gguf.families.rope import rotary_share
-from pitool.spec.model import TensorShape
 
 
 class StableLM(Decoder):

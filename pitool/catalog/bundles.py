@@ -1,0 +1,242 @@
+"""Bundles on this machine: where they lie, which there are, and what of one to run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.catalog import gguf, manifest, onnx, tables
+from pitool.catalog.files import what_is
+from pitool.catalog.manifest import Artifact, Manifest
+from pitool.errors import BadInput, PitoolError, UsageError
+
+# Tokens of context for a model that was not planned: more is asked for by --context.
+LOOSE_CONTEXT = 4096
+# Below ``home``: the folders of pushed bundles, and the releases that link to them.
+STORE, RELEASES = "store", "releases"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle folder with its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """One artifact ready for an engine; ``entry`` is the file or folder the engine opens.
+
+    ``context``: tokens that the artifact is planned for, or was trained for. ``adapters``: LoRA
+    files that the engine loads with it.
+    """
+
+    name: str
+    format: str
+    quantisation: str
+    entry: Path
+    bytes: int
+    context: int
+    artifact: Artifact | None = None
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def planned(self) -> int | None:
+        """Bytes that the manifest plans for; None without a plan."""
+        if self.artifact is None:
+            return None
+        return sum(line.bytes for line in self.artifact.memory) or None
+
+
+def home() -> Path:
+    """Return the folder of everything that pitool keeps: ``PITOOL_HOME``, or the user's data."""
+    if chosen := os.environ.get("PITOOL_HOME"):
+        return Path(chosen).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "pitool"
+
+
+def default_folder() -> Path:
+    """Return the folder that convert writes bundles to and run looks in."""
+    return home() / "bundles"
+
+
+def list_bundles(folder: Path | None = None) -> tuple[list[Bundle], list[PitoolError]]:
+    """Return the bundles in a folder, newest first, and why others cannot be read."""
+    folder = folder or default_folder()
+    found, broken = [], []
+    for path in sorted(folder.glob("*/")) if folder.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        try:
+            found.append(Bundle(path, manifest.read(path)))
+        except PitoolError as error:
+            broken.append(error)
+    return sorted(found, key=lambda b: b.manifest.created, reverse=True), broken
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Return the bundle at ``path``, or of that name in the default folder."""
+    if what_is(path) is None and is_name(path):
+        path = default_folder() / path
+    if what_is(path) is None:
+        known = [b.path.name for b in list_bundles()[0]]
+        hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
+        raise BadInput(f"{path} does not exist", hint)
+    if what_is(path) == "file":
+        raise BadInput(
+            f"{path} is a file and no bundle", "name the folder that pitool convert wrote"
+        )
+    return Bundle(path, manifest.read(path))
+
+
+def delete(bundle: Bundle) -> None:
+    """Delete a bundle's folder, or one that a push brought with its links in every release.
+
+    UsageError where the path is another link.
+    """
+    check_deletable(bundle)
+    pushed = bundle.path.is_symlink()
+    try:
+        for folder in _unlink_pushed(bundle.path.name) if pushed else [bundle.path]:
+            _delete_folder(folder)
+    except OSError as error:
+        raise PitoolError(
+            f"{bundle.path} cannot be deleted ({error.strerror})", "check who may write there"
+        ) from None
+
+
+def check_deletable(bundle: Bundle) -> None:
+    """Raise UsageError for a link that no push made."""
+    pushed = default_folder() / bundle.path.name
+    in_store = bundle.path.resolve().parent == (home() / STORE).resolve()
+    if bundle.path.is_symlink() and not (in_store and bundle.path.absolute() == pushed.absolute()):
+        raise UsageError(f"{bundle.path} is a link", "name the folder itself")
+
+
+def _unlink_pushed(name: str) -> list[Path]:
+    """Remove a pushed bundle's links, and return its folders, one for each version."""
+    for links in (default_folder(), *(home() / RELEASES).glob("*/bundles")):
+        (links / name).unlink(missing_ok=True)
+    return [path for path in (home() / STORE).glob("*") if path.name.rpartition("-")[0] == name]
+
+
+def _delete_folder(folder: Path) -> None:
+    """Move a folder out of sight first: what is half deleted must not look like a bundle."""
+    hidden = folder.with_name(f".{folder.name}.deleted")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def is_name(path: Path) -> bool:
+    """Tell whether ``path`` is no path but the name of a folder in the default one."""
+    return len(path.parts) == 1 and what_is(default_folder() / path) == "folder"
+
+
+def newest() -> Bundle:
+    """Return the newest bundle of the default folder."""
+    bundles, broken = list_bundles()
+    if not bundles and broken:
+        raise broken[0]
+    if not bundles:
+        raise BadInput(
+            f"there is no bundle in {default_folder()}",
+            "make one: pitool convert sample --ram 1gb",
+        )
+    return bundles[0]
+
+
+def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnable:
+    """Return what to run: of a bundle, a GGUF file, an ONNX folder, the newest bundle when None.
+
+    ``quantisation`` picks an artifact, by a format's name the first of that format; the first of
+    the manifest is the default.
+    """
+    if where is not None and (found := _loose(where)):
+        if quantisation and quantisation.upper() not in (found.quantisation, found.format.upper()):
+            raise UsageError(f"{where} is {found.quantisation}, not {quantisation}", "omit --quant")
+        return found
+    return choose(newest() if where is None else open_bundle(where), quantisation)
+
+
+def artifact_names(where: Path) -> list[str]:
+    """Return the quantisations of a bundle's artifacts, or of a file or folder its own."""
+    if found := _loose(where):
+        return [found.quantisation]
+    return [artifact.quantisation for artifact in open_bundle(where).manifest.artifacts]
+
+
+def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
+    """Return an artifact of a bundle, checked to be there and whole by its size."""
+    artifact = _pick(bundle.manifest, quantisation)
+    for file in artifact.files:
+        path = bundle.path / file.path
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            raise BadInput(f"{path} is missing", "convert or copy the bundle again")
+        if size != file.bytes:
+            raise BadInput(f"{path} has {size} bytes, not {file.bytes}", "copy the bundle again")
+    return Runnable(
+        name=bundle.manifest.name,
+        format=artifact.format,
+        quantisation=artifact.quantisation,
+        entry=_entry(bundle.path, artifact),
+        bytes=artifact.bytes,
+        context=artifact.context,
+        artifact=artifact,
+        adapters=tuple(str(bundle.path / path) for path in artifact.adapters),
+    )
+
+
+def _pick(known: Manifest, quantisation: str | None) -> Artifact:
+    """Return the artifact of a quantisation, or the first of a format, or the first of all."""
+    by_name: dict[str, Artifact] = {}
+    for artifact in known.artifacts:
+        by_name.setdefault(artifact.quantisation, artifact)
+        by_name.setdefault(artifact.format.upper(), artifact)
+    if quantisation is None:
+        return known.artifacts[0]
+    return tables.lookup(by_name, quantisation.upper(), "artifact", UsageError)
+
+
+def _entry(folder: Path, artifact: Artifact) -> Path:
+    """Return what the engine opens: the first file, or the folder of an ONNX artifact's."""
+    first = folder / artifact.files[0].path
+    return first.parent if artifact.format == "onnx" else first
+
+
+def _loose(path: Path) -> Runnable | None:
+    """Return a GGUF file or an ONNX folder that is not part of a bundle; None for another thing."""
+    if what_is(path) == "file":
+        return _loose_gguf(path)
+    if onnx.is_onnx_folder(path) and what_is(path / manifest.FILE_NAME) is None:
+        return _loose_onnx(path)
+    return None
+
+
+def _loose_gguf(path: Path) -> Runnable:
+    header = gguf.read_header(path)
+    return Runnable(
+        name=str(header.metadata.get("general.name", path.stem)),
+        format="gguf",
+        quantisation=header.quantisation,
+        entry=path,
+        bytes=header.bytes,
+        context=min(header.number("context_length", LOOSE_CONTEXT), LOOSE_CONTEXT),
+    )
+
+
+def _loose_onnx(path: Path) -> Runnable:
+    folder = onnx.read_folder(path)
+    return Runnable(
+        name=folder.name,
+        format="onnx",
+        quantisation=folder.quantisation,
+        entry=folder.path,
+        bytes=folder.bytes,
+        context=min(folder.context, LOOSE_CONTEXT),
+    )

@@ -1,0 +1,211 @@
+"""Reads the header of a GGUF file: metadata, tensor table, and whether the file is whole.
+
+Follows the GGUF specification, version 3 (docs/gguf.md in ggml). Owns no tensor data and needs
+the standard library only, so that a board can refuse a bad file before llama.cpp sees it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from pitool.catalog.tensor_types import QUANTISATION_BY_NUMBER, TYPE_BY_NUMBER, TensorType
+from pitool.errors import BadInput
+
+MAGIC = b"GGUF"
+# general.alignment where a file does not say otherwise; ours never do.
+ALIGNMENT = 32
+_AGAIN = "copy or convert it again"
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
+_SCALARS[12] = "d"
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of the file; ``shape`` ends with the row length, ``start``: its first byte."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+    start: int = field(default=0, compare=False)
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes."""
+        return self.type.size(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a GGUF file says of itself. Arrays longer than 64 are kept as their length only.
+
+    ``keys``: first and last byte of the metadata as it is stored.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    tensors: tuple[StoredTensor, ...]
+    keys: tuple[int, int] = field(default=(0, 0), compare=False)
+
+    @property
+    def architecture(self) -> str:
+        """``general.architecture``."""
+        return str(self.metadata.get("general.architecture", "unknown"))
+
+    @property
+    def quantisation(self) -> str:
+        """The name of ``general.file_type``; else that of the most used quantised type."""
+        known = QUANTISATION_BY_NUMBER.get(self.metadata.get("general.file_type", -1))
+        if known:
+            return known.name
+        by_bytes: Counter[str] = Counter()
+        for tensor in self.tensors:
+            by_bytes[tensor.type.name] += tensor.bytes
+        return by_bytes.most_common(1)[0][0] if by_bytes else "unknown"
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(prod(tensor.shape) for tensor in self.tensors)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+    def number(self, key: str, default: int = 0) -> int:
+        """Return an integer of the architecture's own keys, such as ``block_count``."""
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        return int(value) if isinstance(value, int | float) else default
+
+
+def padded(size: int) -> int:
+    """Return the bytes that a tensor, or a header, takes in a GGUF file."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of a GGUF file; BadInput when it is missing, foreign or cut short."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < 24:
+                raise BadInput(f"{path} is too short to be a GGUF file ({size} bytes)", _AGAIN)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                return _Parser(path, view, size).header()
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist", "check the path") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})", "check the path") from None
+
+
+class _Parser:
+    """A cursor over the mapped file that never reads past its end."""
+
+    def __init__(self, path: Path, view: mmap.mmap, size: int) -> None:
+        self._path, self._view, self._size, self._at = path, view, size, 0
+
+    def header(self) -> Header:
+        magic = self._take(4)
+        if magic != MAGIC:
+            kind = _foreign(magic)
+            raise BadInput(f"{self._path} is not a GGUF file: it begins with {kind}", _AGAIN)
+        version = self._number("I")
+        if version not in (2, 3):
+            raise BadInput(f"{self._path} is GGUF version {version}, not 2 or 3", _AGAIN)
+        tensor_count, key_count = self._number("Q"), self._number("Q")
+        if max(tensor_count, key_count) > self._size:
+            raise self._broken("its counts are larger than the file")
+        metadata, first = {}, self._at
+        for _ in range(key_count):
+            key = self._string()
+            metadata[key] = self._value(self._number("I"))
+        keys = first, self._at
+        entries = [self._tensor() for _ in range(tensor_count)]
+        alignment = metadata.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise self._broken("its alignment is not a positive number")
+        data = -(-self._at // alignment) * alignment
+        end = max((data + offset + t.bytes for t, offset in entries), default=data)
+        if end > self._size:
+            raise BadInput(
+                f"{self._path} is cut short: {self._size} of {end} bytes are there", _AGAIN
+            )
+        tensors = tuple(replace(tensor, start=data + offset) for tensor, offset in entries)
+        return Header(self._path, metadata, tensors, keys)
+
+    def _broken(self, why: str) -> BadInput:
+        return BadInput(f"{self._path} is a damaged GGUF file: {why}", _AGAIN)
+
+    def _take(self, count: int) -> bytes:
+        if self._at + count > self._size:
+            raise self._broken(f"its header ends after {self._size} bytes")
+        self._at += count
+        return self._view[self._at - count : self._at]
+
+    def _number(self, code: str) -> Any:
+        return struct.unpack(f"<{code}", self._take(struct.calcsize(code)))[0]
+
+    def _string(self) -> str:
+        return self._take(self._number("Q")).decode("utf-8", "replace")
+
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            return self._array()
+        if kind not in _SCALARS:
+            raise self._broken(f"a value has the unknown type {kind}")
+        return self._number(_SCALARS[kind])
+
+    def _array(self) -> Any:
+        kind, count = self._number("I"), self._number("Q")
+        if kind in _SCALARS:
+            width = struct.calcsize(_SCALARS[kind])
+            raw = self._take(count * width)
+            return count if count > 64 else list(struct.unpack(f"<{count}{_SCALARS[kind]}", raw))
+        if kind == _ARRAY:
+            raise self._broken("an array holds arrays, which llama.cpp does not read")
+        if count > self._size:
+            raise self._broken("an array is longer than the file")
+        if kind == _STRING and count > 64:
+            self._skip_strings(count)
+            return count
+        return [self._value(kind) for _ in range(count)]
+
+    def _skip_strings(self, count: int) -> None:
+        """Pass over a vocabulary; a loop of its own, for a chat waits for it."""
+        length, view, at = struct.Struct("<Q").unpack_from, self._view, self._at
+        try:
+            for _ in range(count):
+                at += 8 + length(view, at)[0]
+        except (struct.error, OverflowError):  # past the end, or past what can be indexed
+            at = self._size + 1
+        self._at = at
+        self._take(0)
+
+    def _tensor(self) -> tuple[StoredTensor, int]:
+        name = self._string()
+        rank = self._number("I")
+        if rank > 4:
+            raise self._broken(f"tensor {name!r} has {rank} dimensions")
+        shape = tuple(self._number("Q") for _ in range(rank))[::-1] or (1,)
+        number = self._number("I")
+        if number not in TYPE_BY_NUMBER:
+            raise self._broken(f"tensor {name!r} has the unknown type {number}")
+        tensor = StoredTensor(name, shape, TYPE_BY_NUMBER[number])
+        if shape[-1] % tensor.type.block:
+            raise self._broken(f"the rows of {name!r} are not whole blocks")
+        return tensor, self._number("Q")
+
+
+def _foreign(magic: bytes) -> str:
+    """Say what a file is that is not GGUF."""
+    known = {b"PK\x03\x04": "a ZIP archive", b"\x7fELF": "a program", b"lmgg": "old GGML"}
+    return known.get(magic, repr(magic))

@@ -1,0 +1,197 @@
+"""The manifest of a bundle: what is in it, where it came from and how good it is.
+
+Owns the schema ``pitool.schema/1``, its checks, and reading and writing ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pitool.catalog import tables
+from pitool.catalog.files import write_atomically
+from pitool.errors import BadInput
+
+SCHEMA = "pitool.schema/1"
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file by its path relative to the bundle, bytes, and sha256 in hexadecimal."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.path)
+        if not path.name or path.is_absolute() or ".." in path.parts or "\\" in self.path:
+            raise ValueError(f"the path {self.path!r} leads out of the folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA: the name of its folder, the factor of its change, and its files."""
+
+    name: str
+    scale: float
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The checkpoint: hub id or folder name, revision (None for a folder), and its files.
+
+    ``adapters``: the LoRAs that are merged into it, in order; ``apart``: those beside it.
+    """
+
+    id: str
+    revision: str | None
+    files: tuple[FileEntry, ...]
+    adapters: tuple[Adapter, ...] = ()
+    apart: tuple[Adapter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLine:
+    """One line of a memory plan, in bytes."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Predicted tokens per second on a board."""
+
+    board: str
+    prefill: float
+    decode: float
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Measured quality of an artifact against its checkpoint.
+
+    ``tokens`` predictions on ``text`` were compared with a float32 forward pass of the
+    checkpoint: ``mean_kl`` and ``max_kl`` in nats per token (llama-perplexity's definition),
+    ``top1`` the share of equal most likely tokens, perplexities of the checkpoint and artifact.
+    ``compact_kl``: the mean against the compact reference of the bundle, which a board repeats.
+    """
+
+    reference: str
+    text: str
+    tokens: int
+    mean_kl: float
+    max_kl: float
+    top1: float
+    perplexity: float
+    reference_perplexity: float
+    median_kl: float | None = None
+    p99_kl: float | None = None
+    compact_kl: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One runnable file set; ``context`` in tokens, ``parameters`` a count of weights.
+
+    ``kv_type`` and ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
+    the engine loads with it, by the paths of their ``files``.
+    """
+
+    format: str
+    quantisation: str
+    files: tuple[FileEntry, ...]
+    architecture: str
+    parameters: int
+    context: int
+    bits_per_weight: float
+    memory: tuple[MemoryLine, ...]
+    speed: tuple[Speed, ...]
+    certificate: Certificate | None = None
+    kv_type: str = "f16"
+    micro_batch: int = 512
+    adapters: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("no files are listed")
+        if self.context <= 0:
+            raise ValueError(f"the context is {self.context} tokens")
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A bundle. ``created`` is ISO 8601 in UTC; ``versions`` of pitool and what it used.
+
+    ``reference``: the compact reference; ``extras``: other files that are no artifact, such as
+    the importance matrix.
+    """
+
+    name: str
+    source: Source
+    tier: str
+    board: str | None
+    created: str
+    versions: dict[str, str]
+    artifacts: tuple[Artifact, ...]
+    licence: str | None = None
+    reference: FileEntry | None = None
+    extras: tuple[FileEntry, ...] = ()
+    schema: str = SCHEMA
+
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise ValueError("no artifacts are listed")
+
+
+def read(folder: Path) -> Manifest:
+    """Return the manifest of a bundle folder; BadInput when it has none that is valid."""
+    path = folder / FILE_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{folder} is not a bundle: it has no {FILE_NAME}", _MAKE_ONE) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read ({error})", "convert the model again") from None
+    if not isinstance(data, Mapping) or "schema" not in data:
+        raise BadInput(f"{path} is not a pitool manifest", _MAKE_ONE)
+    if data["schema"] != SCHEMA:
+        raise BadInput(
+            f"{path} has schema {data['schema']!r}, this pitool reads {SCHEMA!r}",
+            "update pitool or convert the model again",
+        )
+    return tables.build(Manifest, data, path.name)
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into a bundle folder, whole or not at all."""
+    text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / FILE_NAME, text.encode())
+
+
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest as JSON values, the schema first."""
+    data = asdict(manifest)
+    return {"schema": data.pop("schema"), **data}
+
+
+def file_entry(path: Path, folder: Path) -> FileEntry:
+    """Return the entry of a file that lies under ``folder``, its hash read from the disk."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, digest)
+
+
+_MAKE_ONE = "name the folder that pitool convert wrote"

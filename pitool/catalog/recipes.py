@@ -1,0 +1,69 @@
+"""Recipes: which model a tier runs by default, and how it is made.
+
+One file a model in ``recipes/models/``; the file's name is the recipe's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pitool.catalog import tables
+from pitool.errors import UsageError
+
+FORMATS = ("gguf", "onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A model with the settings that are known to serve well.
+
+    ``source``: hub id; ``revision``: commit or branch; ``licence``: SPDX identifier;
+    ``parameters``: count of weights; ``tiers``: tiers it can be converted for without further
+    flags; ``default_for``: tiers where it is what ``convert`` without a model makes;
+    ``quantisation``: names of quantisations or of the lab's techniques with commas between, or
+    ``auto``, which is also what formats without a name get; ``context``: tokens; ``released``:
+    YYYY-MM; ``formats``: what is made of it.
+    """
+
+    source: str
+    revision: str
+    licence: str
+    parameters: int
+    tiers: tuple[str, ...]
+    default_for: tuple[str, ...]
+    quantisation: str
+    context: int
+    released: str
+    summary: str
+    formats: tuple[str, ...] = FORMATS
+
+
+def load_recipes(folder: Path | None = None) -> dict[str, Recipe]:
+    """Return every recipe by its name, in the order of the names."""
+    folder = folder or tables.recipes_folder() / "models"
+    return {
+        path.stem: tables.build(Recipe, tables.read_toml(path), path.name)
+        for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)
+    }
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """Return the installed recipes."""
+    return load_recipes()
+
+
+def default_recipe(tier: str) -> tuple[str, Recipe]:
+    """Return name and recipe of what ``tier`` runs by default."""
+    for name, recipe in recipes().items():
+        if tier in recipe.default_for:
+            return name, recipe
+    raise UsageError(f"no recipe is the default for {tier}", "name a model")
+
+
+def find_recipe(name: str) -> Recipe | None:
+    """Return the recipe with this name, else the first with this hub id, else None."""
+    known = recipes()
+    return known.get(name) or next((r for r in known.values() if r.source == name), None)

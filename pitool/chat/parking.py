@@ -1,0 +1,97 @@
+"""Keeps the engine's KV cache of a conversation on disk while another one is open, or none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+
+from pitool.catalog.bundles import Runnable
+from pitool.chat.context import system_prefix
+from pitool.engine.base import Engine, Sampling
+from pitool.errors import PitoolError
+from pitool.store.conversation import Conversation
+from pitool.store.prefills import LEAST_TOKENS, Prefills, key_of, system_name
+
+log = logging.getLogger(__name__)
+
+
+class Parking:
+    """Knows whose tokens are in the cache; called by the thread that owns the engine."""
+
+    def __init__(self, prefills: Prefills | None) -> None:
+        self._prefills = prefills
+        self._inside: Conversation | None = None
+        self._tokens = self._saved = 0
+
+    def forget(self) -> None:
+        """The cache is gone or holds no conversation."""
+        self._inside, self._tokens, self._saved = None, 0, 0
+
+    def entered(self, conversation: Conversation, tokens: int) -> None:
+        """The cache now holds ``tokens`` of a conversation."""
+        if not self._holds(conversation):
+            self._saved = 0
+        self._inside, self._tokens = conversation, tokens
+
+    def restore(self, engine: Engine, runnable: Runnable, conversation: Conversation) -> float:
+        """Bring a conversation's cache back, or its system prompt's; return the seconds it took.
+
+        0 when there is nothing to bring. The cache of another one is saved before.
+        """
+        if self._prefills is None or self._holds(conversation):
+            return 0.0
+        self.save(engine, runnable)
+        start = time.perf_counter()
+        names = [conversation.key]
+        if conversation.system:
+            names.append(system_name(conversation.system))
+        for name in names:
+            key = key_of(name, runnable, engine.info.settings)
+            if (path := self._prefills.find(key)) is None:
+                continue
+            try:
+                self._saved = engine.load_state(path)
+            except PitoolError as error:
+                log.warning("a saved prefill is dropped: %s", error)
+                self._prefills.drop(key)
+            else:
+                self._inside, self._tokens = conversation, self._saved
+                return time.perf_counter() - start
+        return 0.0
+
+    def save(self, engine: Engine, runnable: Runnable) -> None:
+        """Save what is in the cache, if it is worth it and not saved yet."""
+        conversation = self._inside
+        if self._prefills is None or conversation is None:
+            return
+        if self._tokens < LEAST_TOKENS or self._tokens == self._saved:
+            return
+        # A prefill is a convenience: a full disk must not end a chat.
+        try:
+            key = key_of(conversation.key, runnable, engine.info.settings)
+            self._prefills.save(key, engine.save_state)
+            self._saved = self._tokens
+            self._save_system(engine, runnable, conversation.system)
+        except (PitoolError, OSError) as error:
+            log.warning("a prefill cannot be saved: %s", error)
+
+    def _holds(self, conversation: Conversation) -> bool:
+        return self._inside is not None and self._inside.key == conversation.key
+
+    def _save_system(self, engine: Engine, runnable: Runnable, system: str) -> None:
+        """Save the part of the cache that other conversations begin with too."""
+        assert self._prefills is not None
+        key = key_of(system_name(system), runnable, engine.info.settings)
+        if not system or self._prefills.find(key) is not None:
+            return
+        ids = system_prefix(engine, system)
+        if len(ids) < LEAST_TOKENS:
+            return
+        self._inside = None  # from here on the cache holds the system prompt only
+        for token in engine.stream(ids, Sampling(max_tokens=0)):
+            if token.timings.reused_tokens < len(ids) - 1:
+                with suppress(PitoolError):
+                    engine.cancel()  # this model cannot shorten its cache: not worth reading again
+                return
+        self._prefills.save(key, engine.save_state)

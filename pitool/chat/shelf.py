@@ -1,0 +1,74 @@
+"""What a screen may do with the conversations that are kept: the open one and the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pitool.catalog.files import write_atomically
+from pitool.errors import PitoolError
+from pitool.store.conversation import Conversation
+from pitool.store.export import export
+
+if TYPE_CHECKING:
+    from pitool.chat.session import Session
+    from pitool.store.database import Database, Summary
+    from pitool.store.journal import Journal
+    from pitool.store.prefills import Prefills
+
+
+class Shelf:
+    """Joins database, journal and saved prefills, and keeps the session in step with them."""
+
+    def __init__(
+        self, database: Database, journal: Journal, session: Session, prefills: Prefills | None
+    ) -> None:
+        self._database, self._journal = database, journal
+        self._session, self._prefills = session, prefills
+
+    def list(self, words: str = "") -> list[Summary]:
+        """Return the conversations that contain ``words``, the newest first."""
+        return self._database.list(words)
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        self._journal.flush()
+
+    def read(self, key: str) -> Conversation:
+        """Return a conversation: the open one itself, another from the database."""
+        current = self._session.conversation
+        return current if current.key == key else self._database.open(key)
+
+    def open(self, key: str) -> None:
+        """Have the session go on with a conversation."""
+        if key != self._session.conversation.key:
+            self._session.open(self._database.open(key))
+
+    def rename(self, key: str, title: str) -> None:
+        """Give a title; an empty one brings the first question back."""
+        if key == self._session.conversation.key:
+            self._session.conversation.title = title
+            self._journal.flush()  # one that is not written yet could not be renamed
+        self._database.rename(key, title)
+
+    def delete(self, key: str) -> None:
+        """Delete a conversation and its saved prefills; the open one is replaced by a new one."""
+        if key == self._session.conversation.key:
+            self._session.new()
+        self._journal.forget(key)
+        self._database.delete(key)
+        if self._prefills is not None:
+            self._prefills.drop_conversation(key)
+
+
+def write_export(conversation: Conversation, path: Path) -> None:
+    """Write a conversation as Markdown or JSON, whole or not at all.
+
+    PitoolError when the disk refuses.
+    """
+    try:
+        write_atomically(path, export(conversation, path).encode())
+    except OSError as error:
+        raise PitoolError(
+            f"{path} cannot be written ({error.strerror})", "name another file"
+        ) from None

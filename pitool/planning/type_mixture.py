@@ -1,0 +1,186 @@
+"""Which tensor gets which type: llama.cpp's own mixtures, to know sizes beforehand.
+
+A model of ``llama_tensor_get_type`` (src/llama-quant.cpp of the pinned llama.cpp), with and
+without an importance matrix; checked against its dry run in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pitool.catalog.model_shape import ModelShape, TensorShape
+from pitool.catalog.tensor_types import TENSOR_TYPES, Quantisation, TensorType
+
+_FALLBACK = {
+    "IQ4_XS": "IQ4_NL",
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
+
+
+# What llama.cpp treats as values, alone or in one matrix with queries and keys.
+_VALUES = ("attn_v.weight", "attn_qkv.weight")
+# It gives more bits to the attention of models with as many experts as Mixtral.
+_MIXTRAL = 8
+_MIXTRAL_OUTPUT = frozenset({"Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M"})
+
+
+@dataclass(frozen=True, slots=True)
+class TypedTensor:
+    """A tensor with the type it is stored in."""
+
+    tensor: TensorShape
+    type: TensorType
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes."""
+        return self.type.size(self.tensor.shape)
+
+
+def assign_types(
+    model: ModelShape, quantisation: Quantisation, *, importance: bool = False
+) -> tuple[TypedTensor, ...]:
+    """Return every tensor of ``model`` with the type that llama.cpp would store it in.
+
+    ``importance``: it quantises with an importance matrix.
+    """
+    return tuple(_assign(model, quantisation, importance=importance))
+
+
+def _assign(
+    model: ModelShape, quantisation: Quantisation, *, importance: bool
+) -> Iterator[TypedTensor]:
+    # Counted in the order in which llama.cpp walks the tensors: by layer, as text.
+    order = sorted((t.name for t in model.tensors if quantisable(t)), key=_walk_key)
+    values = [name for name in order if name.endswith(_VALUES)]
+    down = [name for name in order if _part(name).startswith("ffn_down")]
+    positions = {name: i for part in (values, down) for i, name in enumerate(part)}
+    for tensor in model.tensors:
+        if not quantisable(tensor):
+            yield TypedTensor(tensor, TENSOR_TYPES["F32"])
+            continue
+        name = quantisation.base
+        if quantisation.quantised:
+            position = positions.get(tensor.name, 0)
+            name = _mixture(model, quantisation, tensor, position, len(values))
+            if importance and _part(tensor.name).startswith("ffn_down"):
+                name = _with_importance(quantisation, position, model.layers, name)
+            name = _fit_row(tensor.shape[-1], name)
+        yield TypedTensor(tensor, TENSOR_TYPES[name])
+
+
+def _walk_key(name: str) -> tuple[int, str]:
+    """llama.cpp sorts tensors by block number, then by name."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    return (int(match[1]) if match else -1, name)
+
+
+# Matrices that stay in F32: norms by head, routers, positions, short convolutions.
+_KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "shortconv.conv.weight")
+
+
+def quantisable(tensor: TensorShape) -> bool:
+    """Tell whether llama.cpp quantises a tensor at all."""
+    return (
+        len(tensor.shape) >= 2
+        and tensor.name.endswith("weight")
+        and not tensor.name.endswith(_KEPT)
+    )
+
+
+def _fit_row(row: int, name: str) -> str:
+    """Return a type whose blocks divide the row: the wanted one, its fallback, or F16."""
+    if row % TENSOR_TYPES[name].block:
+        name = _FALLBACK.get(name, name)
+    return name if row % TENSOR_TYPES[name].block == 0 else "F16"
+
+
+def _more_bits(i: int, n: int) -> bool:
+    """The first and last eighth of the layers, and every third between."""
+    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+
+
+def _part(name: str) -> str:
+    """Return what of a layer a tensor is: ``attn_v`` of ``blk.3.attn_v.weight``."""
+    return name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
+
+
+def _mixture(
+    model: ModelShape, quantisation: Quantisation, tensor: TensorShape, position: int, values: int
+) -> str:
+    """Return the type by the tensor's part in the model, before rows are looked at.
+
+    ``position``: which of its kind it is; ``values``: how many matrices of values there are.
+    """
+    part = _part(tensor.name)
+    if tensor.name == "output.weight" or (tensor.name == "token_embd.weight" and model.tied):
+        whole = tensor.shape[-1] % TENSOR_TYPES[quantisation.base].block == 0
+        return "Q6_K" if whole and quantisation.base != "Q8_0" else "Q8_0"
+    if tensor.name.endswith(_VALUES):
+        return _attention_v(model, quantisation, position, values)
+    if part.startswith("ffn_down"):
+        return _feed_forward_down(quantisation, position, model.layers)
+    if part == "attn_k" and model.experts == _MIXTRAL:
+        return "Q8_0"
+    if part == "attn_output" and model.experts == _MIXTRAL:
+        return "Q5_K" if quantisation.name in _MIXTRAL_OUTPUT else quantisation.base
+    if part == "attn_output":
+        return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(
+            quantisation.name, quantisation.base
+        )
+    return quantisation.base
+
+
+def _attention_v(model: ModelShape, quantisation: Quantisation, i: int, n: int) -> str:
+    if model.experts == _MIXTRAL:
+        return "Q8_0"
+    groups = model.heads // model.kv_heads
+    # llama.cpp knows the 70B class, whose attn_v is small, by its 80 layers.
+    spare = model.layers == 80 and (groups > 1 or model.architecture == "qwen2")
+    match quantisation.name:
+        case "Q2_K":
+            name = "Q4_K" if groups >= 4 else "Q3_K"
+        case "Q3_K_M":
+            name = "Q5_K" if i < 2 else "Q4_K"
+        case "Q3_K_L":
+            name = "Q5_K"
+        case "IQ4_NL" | "IQ4_XS" if groups >= 4:
+            name = "Q5_K"
+        case "Q4_K_M" | "Q5_K_M" if _more_bits(i, n):
+            name = "Q6_K"
+        case "Q4_K_S" if i < 4:
+            name = "Q5_K"
+        case _:
+            name = quantisation.base
+    return "Q5_K" if spare and name in ("Q3_K", "Q4_K") else name
+
+
+def _with_importance(quantisation: Quantisation, i: int, n: int, name: str) -> str:
+    """Return what the first layers have instead when there is an importance matrix."""
+    if i >= n // 8:
+        return name
+    if quantisation.name in ("IQ4_NL", "IQ4_XS"):
+        return quantisation.base
+    return {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}.get(quantisation.name, name)
+
+
+def _feed_forward_down(quantisation: Quantisation, i: int, n: int) -> str:
+    match quantisation.name:
+        case "Q2_K":
+            return "Q3_K"
+        case "Q3_K_M":
+            return "Q5_K" if i < n // 16 else "Q4_K"
+        case "Q3_K_L":
+            return "Q5_K"
+        case "Q4_K_M" | "Q5_K_M" if _more_bits(i, n):
+            return "Q6_K"
+        case "IQ4_NL" | "IQ4_XS" | "Q4_K_S" if i < n // 8:
+            return "Q5_K"
+        case _:
+            return quantisation.base

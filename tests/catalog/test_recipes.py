@@ -1,0 +1,145 @@
+"""Lints every file of ``recipes/models/``, and how recipes are found."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pitool.catalog import tables
+from pitool.catalog.recipes import Recipe, default_recipe, find_recipe, load_recipes, recipes
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
+from pitool.catalog.tiers import tiers
+from pitool.errors import BadInput, UsageError
+
+MODELS = tables.recipes_folder() / "models"
+FILES = sorted(MODELS.rglob("*"))
+# SPDX identifiers of licences that let anyone use, change and pass on the weights.
+OPEN_LICENCES = {"Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0"}
+RUNTIME_BYTES = 150_000_000
+
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+
+
+def read(path: Path) -> Recipe:
+    return tables.build(Recipe, tables.read_toml(path), path.name)
+
+
+def least_weight_bytes(recipe: Recipe) -> float:
+    """Return the weights at the basic type: llama.cpp keeps some tensors larger."""
+    return recipe.parameters * TENSOR_TYPES[QUANTISATIONS[recipe.quantisation].base].bits / 8
+
+
+def test_there_are_recipes_and_nothing_else_in_the_folder() -> None:
+    assert len(FILES) >= 8
+    assert {path.suffix for path in FILES} == {".toml"}
+    assert len(recipes()) == len(FILES)
+
+
+@every_file
+def test_the_name_is_a_lower_case_word(path: Path) -> None:
+    assert re.fullmatch(r"[a-z0-9][a-z0-9.-]+", path.stem)
+
+
+@every_file
+def test_the_source_is_a_hub_id_at_a_commit(path: Path) -> None:
+    recipe = read(path)
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.source)
+    assert recipe.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", recipe.revision)
+
+
+@every_file
+def test_the_licence_is_open(path: Path) -> None:
+    assert read(path).licence in OPEN_LICENCES
+
+
+@every_file
+def test_the_tiers_exist_and_the_defaults_are_among_them(path: Path) -> None:
+    recipe = read(path)
+    assert recipe.tiers
+    assert set(recipe.tiers) <= set(tiers())
+    assert set(recipe.default_for) <= set(recipe.tiers)
+    assert list(recipe.tiers) == [tier for tier in tiers() if tier in recipe.tiers]
+
+
+@every_file
+def test_quantisation_format_and_context_are_known(path: Path) -> None:
+    recipe = read(path)
+    assert recipe.quantisation in QUANTISATIONS
+    assert recipe.formats
+    assert set(recipe.formats) <= {"gguf", "onnx"}
+    assert recipe.context in {512, 1024, 2048, 4096, 8192, 16384, 32768}
+    assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", recipe.released)
+    assert 10 <= len(recipe.summary) <= 90
+
+
+@every_file
+def test_weights_and_runtime_fit_each_tier(path: Path) -> None:
+    recipe = read(path)
+    for tier in recipe.tiers:
+        assert least_weight_bytes(recipe) + RUNTIME_BYTES < tiers()[tier].model_bytes
+
+
+@every_file
+def test_the_sum_in_the_comment_adds_up_and_fits(path: Path) -> None:
+    """A recipe says what it needs; the sum is that of its own context and smallest tier."""
+    recipe = read(path)
+    found = re.match(
+        r"# MB: weights (\d+).*? \+ KV cache (\d+) \((\d+) bytes a token\) \+ 150 = (\d+); "
+        r"the tier (\w+) has (\d+)\n",
+        path.read_text(encoding="utf-8"),
+    )
+    assert found
+    weights, cache, per_token, total, room = (int(found[i]) for i in (1, 2, 3, 4, 6))
+    assert found[5] == recipe.tiers[0]
+    assert cache == round(per_token * recipe.context / 1e6)
+    assert total == weights + cache + 150
+    assert room == round(tiers()[found[5]].model_bytes / 1e6)
+    assert total < room
+    assert weights >= int(least_weight_bytes(recipe) / 1e6)
+
+
+@pytest.mark.parametrize("tier", list(tiers()))
+def test_each_tier_has_exactly_one_default(tier: str) -> None:
+    defaults = [name for name, recipe in recipes().items() if tier in recipe.default_for]
+    assert len(defaults) == 1
+    assert default_recipe(tier) == (defaults[0], recipes()[defaults[0]])
+
+
+@pytest.mark.parametrize("tier", list(tiers()))
+def test_the_default_is_of_a_family_that_the_native_writers_know(tier: str) -> None:
+    source = default_recipe(tier)[1].source
+    assert source.startswith(("HuggingFaceTB/SmolLM2-", "Qwen/Qwen2.5-", "TinyLlama/"))
+
+
+def test_a_larger_tier_runs_a_model_that_is_not_smaller() -> None:
+    sizes = [default_recipe(tier)[1].parameters for tier in tiers()]
+    assert sizes == sorted(sizes)
+
+
+def test_a_tier_without_a_default_says_so() -> None:
+    with pytest.raises(UsageError, match="no recipe is the default for 3gb: name a model"):
+        default_recipe("3gb")
+
+
+def test_a_recipe_is_found_by_name_or_by_hub_id() -> None:
+    assert find_recipe("qwen2.5-0.5b") is recipes()["qwen2.5-0.5b"]
+    assert find_recipe("Qwen/Qwen2.5-0.5B-Instruct") is recipes()["qwen2.5-0.5b"]
+    assert find_recipe("Qwen/Qwen2.5-0.5B") is None
+
+
+def test_of_two_recipes_of_one_model_the_hub_id_finds_the_plainer() -> None:
+    assert find_recipe("Qwen/Qwen2.5-1.5B-Instruct") is recipes()["qwen2.5-1.5b"]
+    assert recipes()["qwen2.5-1.5b-q6"].source == recipes()["qwen2.5-1.5b"].source
+
+
+def test_a_wrong_key_names_the_file(tmp_path: Path) -> None:
+    text = (MODELS / "qwen2.5-0.5b.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text.replace("licence", "license"), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"mine\.toml has an unknown key 'license': .*'licence'"):
+        load_recipes(tmp_path)
+
+
+def test_an_empty_folder_has_no_recipes(tmp_path: Path) -> None:
+    assert load_recipes(tmp_path) == {}

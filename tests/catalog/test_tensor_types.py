@@ -1,0 +1,96 @@
+"""The tables of tensor types and quantisations against those of the gguf package."""
+
+from __future__ import annotations
+
+import ctypes
+
+import gguf
+import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+
+from pitool.catalog.tensor_types import (
+    QUANTISATION_BY_NUMBER,
+    QUANTISATIONS,
+    TENSOR_TYPES,
+    TYPE_BY_NUMBER,
+    Quantisation,
+    TensorType,
+    find_quantisation,
+)
+from pitool.errors import UsageError
+
+every_type = pytest.mark.parametrize("kind", TENSOR_TYPES.values(), ids=lambda t: t.name)
+every_quantisation = pytest.mark.parametrize("q", QUANTISATIONS.values(), ids=lambda q: q.name)
+
+
+GGUF_PY_IS_WRONG = {"Q8_1"}  # it counts the two half-precision sums as single
+
+
+@every_type
+def test_numbers_and_sizes_are_those_of_gguf_py(kind: TensorType) -> None:
+    number = GGMLQuantizationType(kind.number)
+    assert number.name == kind.name
+    if kind.name not in GGUF_PY_IS_WRONG:
+        assert GGML_QUANT_SIZES[number] == (kind.block, kind.block_bytes)
+
+
+@pytest.mark.engine
+@every_type
+def test_numbers_and_sizes_are_those_of_the_library(kind: TensorType) -> None:
+    from llama_cpp import _ggml
+
+    library = _ggml.libggml
+    library.ggml_type_name.restype = ctypes.c_char_p
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_type_size.restype = ctypes.c_size_t
+    assert library.ggml_type_name(kind.number).decode().upper() == kind.name
+    assert library.ggml_blck_size(kind.number) == kind.block
+    assert library.ggml_type_size(kind.number) == kind.block_bytes
+
+
+def test_every_type_of_a_model_is_known() -> None:
+    missing = {t.name for t in GGMLQuantizationType} - set(TENSOR_TYPES)
+    # Newer than what llama.cpp's files hold so far.
+    assert missing <= {"NVFP4", "Q1_0", "Q2_0"}
+
+
+@every_quantisation
+def test_file_types_are_llama_cpps(q: Quantisation) -> None:
+    name = LlamaFileType(q.number).name
+    assert name in (f"MOSTLY_{q.name}", f"ALL_{q.name}")
+    assert q.base in TENSOR_TYPES
+    assert q.quantised == (q.name not in ("F32", "F16", "BF16"))
+
+
+def test_the_tables_by_number_are_complete() -> None:
+    assert len(TYPE_BY_NUMBER) == len(TENSOR_TYPES)
+    assert len(QUANTISATION_BY_NUMBER) == len(QUANTISATIONS)
+
+
+@every_type
+def test_bytes_of_a_tensor(kind: TensorType) -> None:
+    if kind.name in GGUF_PY_IS_WRONG:
+        pytest.skip("gguf-py has another size")
+    shape = (3, 5, kind.block * 7)
+    reference = gguf.quant_shape_to_byte_shape(shape, GGMLQuantizationType(kind.number))
+    assert kind.size(shape) == reference[0] * reference[1] * reference[2]
+    assert kind.bits == pytest.approx(kind.size(shape) * 8 / (3 * 5 * kind.block * 7))
+
+
+def test_a_row_that_is_no_whole_number_of_blocks() -> None:
+    with pytest.raises(ValueError, match="a row of 33 is not a multiple of 32"):
+        TENSOR_TYPES["Q8_0"].size((4, 33))
+
+
+@pytest.mark.parametrize("text", ["Q4_K_M", "q4_k_m", "Q4_k_m"])
+def test_a_quantisation_in_any_case(text: str) -> None:
+    assert find_quantisation(text).name == "Q4_K_M"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("Q4KM", "did you mean 'Q4_K_M'"), ("q9_0", "did you mean"), ("", "known are BF16, F16")],
+)
+def test_an_unknown_quantisation_names_the_nearest(text: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        find_quantisation(text)

@@ -1,0 +1,168 @@
+"""The memory plan: its sums by hand, and what must hold for any model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tensor_types import QUANTISATIONS, repacked_types
+from pitool.planning.memory import (
+    Load,
+    kv_cache_bytes,
+    longest_context,
+    plan_memory,
+)
+from pitool.planning.type_mixture import assign_types
+from pitool.report.numbers import format_bytes
+from tests.planning.shapes import shape
+
+NOTHING: frozenset[str] = frozenset()
+DOTPROD = repacked_types(["dotprod"])
+
+# Qwen2.5-0.5B: 24 layers, two key-value heads of 64.
+QWEN: dict[str, Any] = {
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+    "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936,
+    "max_position_embeddings": 32768, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def lines(
+    model: ModelShape, quant: str, load: Load, *, repacked: frozenset[str] = NOTHING
+) -> dict[str, int]:
+    typed = assign_types(model, QUANTISATIONS[quant])
+    return {
+        line.name: line.bytes for line in plan_memory(model, typed, load, repacked=repacked).lines
+    }
+
+
+def test_the_kv_cache_by_hand() -> None:
+    model = shape(**QWEN)
+    assert kv_cache_bytes(model, 4096, "f16") == 2 * 24 * 4096 * 128 * 2
+    assert kv_cache_bytes(model, 4096, "q8_0") == 2 * 24 * 4096 * 128 * 34 // 32
+    assert kv_cache_bytes(model, 4096, "q4_0") == 2 * 24 * 4096 * 128 * 18 // 32
+    assert kv_cache_bytes(model, 1, "f16") == kv_cache_bytes(model, 256, "f16")
+    assert kv_cache_bytes(model, 257, "f16") == kv_cache_bytes(model, 512, "f16")
+
+
+def test_weights_are_what_the_types_say() -> None:
+    model = shape(**QWEN)
+    assert lines(model, "F16", Load(512))["weights"] == sum(
+        t.weights * (2 if len(t.shape) == 2 else 4) for t in model.tensors
+    )
+
+
+def test_a_tied_embedding_is_kept_twice_where_kernels_repack() -> None:
+    model = shape(**QWEN)
+    embedding = 151936 * 896 * 34 // 32
+    assert lines(model, "Q8_0", Load(512), repacked=DOTPROD)["repacked copies"] == embedding
+    assert "repacked copies" not in lines(model, "Q8_0", Load(512), repacked=NOTHING)
+    assert "repacked copies" not in lines(model, "Q8_0", Load(512, repack=False), repacked=DOTPROD)
+    assert "repacked copies" not in lines(model, "F16", Load(512), repacked=DOTPROD)
+    untied = shape(**{**QWEN, "tie_word_embeddings": False})
+    assert "repacked copies" not in lines(untied, "Q8_0", Load(512), repacked=DOTPROD)
+
+
+def test_a_mapped_file_is_kept_twice_but_for_the_rows() -> None:
+    untied = shape(**{**QWEN, "tie_word_embeddings": False})
+    matrices = [t for t in untied.tensors if len(t.shape) == 2 and t.name != "token_embd.weight"]
+    copies = lines(untied, "Q8_0", Load(512, mapped=True), repacked=DOTPROD)["repacked copies"]
+    assert copies == sum(t.weights for t in matrices) * 34 // 32
+
+
+def test_logits_grow_with_the_outputs() -> None:
+    model = shape(**QWEN)
+    one, many = (lines(model, "F16", Load(512, outputs=n))["compute buffers"] for n in (1, 128))
+    assert many - one >= 127 * 151936 * 4
+
+
+quants = st.sampled_from([q for q in QUANTISATIONS if q != "F32"])
+loads = st.builds(
+    Load,
+    context=st.integers(256, 200_000),
+    kv_type=st.sampled_from(["f16", "q8_0", "q4_0"]),
+    mapped=st.booleans(),
+    repack=st.booleans(),
+)
+repacks = st.sampled_from([NOTHING, DOTPROD])
+models = st.builds(
+    shape,
+    num_hidden_layers=st.integers(1, 40),
+    hidden_size=st.sampled_from([256, 576, 1024]),
+    num_attention_heads=st.just(8),
+    num_key_value_heads=st.sampled_from([1, 2, 4, 8]),
+    tie_word_embeddings=st.booleans(),
+    max_position_embeddings=st.sampled_from([100, 512, 8192, 131072]),
+)
+
+
+@given(model=models, quant=quants, load=loads, repacked=repacks)
+def test_the_sum_is_that_of_its_lines(
+    model: ModelShape, quant: str, load: Load, repacked: frozenset[str]
+) -> None:
+    plan = plan_memory(model, assign_types(model, QUANTISATIONS[quant]), load, repacked=repacked)
+    assert plan.total == sum(line.bytes for line in plan.lines)
+    assert all(line.bytes > 0 for line in plan.lines)
+    assert len({line.name for line in plan.lines}) == len(plan.lines)
+
+
+@given(model=models, quant=quants, load=loads, repacked=repacks, more=st.integers(0, 100_000))
+def test_more_context_never_needs_less(
+    model: ModelShape, quant: str, load: Load, repacked: frozenset[str], more: int
+) -> None:
+    typed = assign_types(model, QUANTISATIONS[quant])
+    longer = replace(load, context=load.context + more)
+    small, large = (plan_memory(model, typed, x, repacked=repacked).total for x in (load, longer))
+    assert small <= large
+
+
+@given(
+    model=models,
+    pair=st.sampled_from(
+        [("F16", "Q8_0"), ("Q8_0", "Q6_K"), ("Q6_K", "Q5_K_M"), ("Q5_K_M", "Q4_K_M"),
+         ("Q4_K_M", "Q3_K_M"), ("Q3_K_M", "Q2_K")]
+    ),
+    load=loads,
+)  # fmt: skip
+def test_more_bits_never_need_less(model: ModelShape, pair: tuple[str, str], load: Load) -> None:
+    more, fewer = (
+        plan_memory(model, assign_types(model, QUANTISATIONS[q]), load, repacked=NOTHING).total
+        for q in pair
+    )
+    assert more >= fewer
+
+
+@given(model=models, quant=quants, load=loads, share=st.floats(0.5, 3), repacked=repacks)
+def test_the_longest_context_fits_and_the_next_does_not(
+    model: ModelShape, quant: str, load: Load, share: float, repacked: frozenset[str]
+) -> None:
+    typed = assign_types(model, QUANTISATIONS[quant])
+
+    def need(context: int) -> int:
+        return plan_memory(model, typed, replace(load, context=context), repacked=repacked).total
+
+    budget = int(need(4096) * share)
+    context = longest_context(model, typed, load, budget, repacked=repacked)
+    assert context % 256 == 0
+    assert 0 <= context <= model.context
+    if context:
+        assert need(context) <= budget
+    if context + 256 <= model.context:
+        assert need(context + 256) > budget
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (9_990, "9.99 kB"), (12_345, "12 kB"),
+        (491_400_032, "491 MB"), (2_019_377_696, "2.02 GB"), (10_000_000_000, "10 GB"),
+        (9_999, "10 kB"), (999_999, "1.00 MB"), (999_999_999, "1.00 GB"), (-5_000_000, "-5.00 MB"),
+    ],
+)  # fmt: skip
+def test_format_bytes(count: int, text: str) -> None:
+    assert format_bytes(count) == text
