@@ -95,7 +95,7 @@ def test_what_must_stay_goes_on_below() -> None:
 def test_names_are_shortened_in_the_middle_unless_they_would_look_alike() -> None:
     heads = [Column("name", "left", "middle"), Column("size")]
     long = "qwen2.5-0.5b-instruct-of-the-workshop-4gb"
-    other = long.replace("workshop", "school")
+    other = long.replace("instruct", "finetune")
     assert "qwen2…-4gb  1 GB" in to_text([Section("", heads, [[long, "1 GB"]])], 16)
     lines = to_text([Section("", heads, [[long, "1 GB"], [other, "2 GB"]])], 24).splitlines()[2:]
     assert "".join(line[:18].strip() for line in lines) == long + other
