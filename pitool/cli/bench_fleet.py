@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pitool.cli.status import Status
+from pitool.report.progress import StatusLine
 
 
 def run(hosts: str, arguments: Sequence[str], output: str, picture: Path | None) -> None:
@@ -14,7 +14,7 @@ def run(hosts: str, arguments: Sequence[str], output: str, picture: Path | None)
     from pitool.bench.printers import PRINTERS
     from pitool.errors import Interrupted, PitoolError
 
-    status = Status()
+    status = StatusLine()
     names = [name.strip() for name in hosts.split(",")]
     answers = fleet.bench(names, fleet.without_output(arguments), status.show)
     rows = [row for answer in answers for row in answer.rows]

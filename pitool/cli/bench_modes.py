@@ -94,12 +94,12 @@ def _title(runnable: Runnable) -> str:
 def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:
     """Decode for minutes; Ctrl-C ends it early and keeps what was measured."""
     from pitool.bench.sustained import duration, sustain
-    from pitool.cli.status import Status
+    from pitool.report.progress import StatusLine
     from pitool.device import activity
     from pitool.engine import worker
 
     seconds = duration(options["sustained"])
-    status = Status()
+    status = StatusLine()
     points: list[Point] = []
     with worker.start(runnable.format, runnable.entry, settings) as engine:
         try:

@@ -13,7 +13,7 @@ from pitool.bench import card, conditions, cooldown, formats, history, learn, pl
 from pitool.bench.grid import Grid
 from pitool.bench.printers import PRINTERS
 from pitool.bench.subject import Subject, describe
-from pitool.cli.status import Status
+from pitool.report.progress import StatusLine
 from pitool.device import activity, probe, tuned
 from pitool.device.detect import detect
 from pitool.device.settings import check_memory, settings_for
@@ -36,7 +36,7 @@ class Session:
         self, wanted: Grid, repetitions: int, output: str, options: dict[str, Any]
     ) -> None:
         self._wanted, self._repetitions, self._options = wanted, repetitions, options
-        self._status = Status()
+        self._status = StatusLine()
         self._machine = detect()
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         printer = PRINTERS[output](self._status.out, wanted.varied)

@@ -55,7 +55,7 @@ def command(
       pitool compare ./model --techniques q4_k_m,q4_k_m-imatrix,gptq-int4 --text wiki.txt
     """
     from pitool.catalog.files import write_atomically
-    from pitool.cli import show
+    from pitool.report.progress import talk
     from pitool.errors import UsageError
     from pitool.lab.report.html import to_html
 
@@ -71,9 +71,9 @@ def command(
     comparison = _compare(model, revision, techniques, prompts, text, save, ram, resume=resume)
     if html:
         write_atomically(html, to_html(comparison).encode())
-        show.talk(f"report: {html}")
+        talk(f"report: {html}")
     if save:
-        show.talk(f"bundles: {save}")
+        talk(f"bundles: {save}")
     _print(comparison, as_json=as_json, as_csv=as_csv, as_markdown=as_markdown)
 
 

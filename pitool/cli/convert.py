@@ -65,16 +65,16 @@ def command(**options: Any) -> None:
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
-    from pitool.cli import show
+    from pitool.report.progress import talk
     from pitool.cli.convert_request import find_request
     from pitool.convert.staging import check_target
 
     request = find_request(options)
     if request.warning:
-        show.talk(request.warning)
+        talk(request.warning)
     if not options["dry_run"]:
         check_target(request.target, replace=options["force"])
-    request = request.with_settings(show.talk)
+    request = request.with_settings(talk)
     plan = request.plan()
     show.convert_plan(request.source, plan, request.target)
     if options["dry_run"]:
@@ -89,7 +89,7 @@ def command(**options: Any) -> None:
 
 
 def _convert(request: Request, plan: ConvertPlan) -> Bundle:
-    from pitool.cli import show
+    from pitool.report.progress import talk
     from pitool.cli.convert_engines import engines
     from pitool.convert import pipeline
     from pitool.convert.work import Job

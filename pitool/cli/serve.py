@@ -40,7 +40,7 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.catalog.bundles import find_runnable
-    from pitool.cli import show
+    from pitool.report.progress import talk
     from pitool.device import tuned
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory, settings_for
@@ -54,7 +54,7 @@ def command(
     settings = settings_for(runnable, context)
     if not force:
         check_memory(runnable, settings)
-    say = show.talk
+    say = talk
     say(f"loading {runnable.name} ({runnable.quantisation})")
     if known := tuned.find(runnable, detect()):
         say(known.words)

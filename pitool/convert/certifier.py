@@ -8,7 +8,7 @@ from pathlib import Path
 from pitool.catalog.manifest import Certificate
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.progress import Progress
+from pitool.report.progress import Progress
 from pitool.convert.reference import covers
 from pitool.convert.verify import (
     Kind,

@@ -14,7 +14,7 @@ from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
-from pitool.convert.progress import Progress
+from pitool.report.progress import Progress
 from pitool.convert.work import Work
 from pitool.errors import BadInput
 from pitool.planning.plan import ArtifactPlan

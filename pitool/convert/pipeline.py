@@ -21,7 +21,7 @@ from pitool.convert.gguf import adapter
 from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.onnx import artifacts as onnx
-from pitool.convert.progress import Progress
+from pitool.report.progress import Progress
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan

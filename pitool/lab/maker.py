@@ -28,7 +28,7 @@ from pitool.quality.calibrator import open_calibrator
 
 
 class Reporter:
-    """Progress as messages; see ``convert.progress``."""
+    """Progress as messages; see ``report.progress``."""
 
     def __init__(self, connection: wire.Wire) -> None:
         self._wire = connection

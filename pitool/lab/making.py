@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pitool.checkpoint.source import Source
-from pitool.convert.progress import Progress
+from pitool.report.progress import Progress
 from pitool.convert.techniques.assemble import Assembled
 from pitool.convert.techniques.base import Made
 from pitool.engine import wire

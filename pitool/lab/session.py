@@ -19,7 +19,7 @@ from pitool.catalog.manifest import Source
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
-from pitool.convert.progress import Progress
+from pitool.report.progress import Progress
 from pitool.convert.reference import covers, reference_logits
 from pitool.convert.staging import alive
 from pitool.convert.techniques.base import Made, Technique

@@ -23,7 +23,7 @@ from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.convert.progress import Silent
+from pitool.report.progress import Silent
 from pitool.convert.reference import reference_logits
 from pitool.convert.verify import LogitsEngine, OpenEngine
 from pitool.convert.work import Engines, Job

@@ -21,7 +21,7 @@ from pitool.convert.gguf.fitting import Fitting
 from pitool.convert.gguf.llama_quantise import quantise
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import ConvertPlan, make_plan
-from pitool.convert.progress import Silent
+from pitool.report.progress import Silent
 from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, UsageError
 from pitool.planning.plan import Verdict

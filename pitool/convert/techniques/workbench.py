@@ -17,7 +17,7 @@ import numpy as np
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf.importance import OpenCalibrator
-from pitool.convert.progress import Progress, Silent
+from pitool.report.progress import Progress, Silent
 from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
 from pitool.convert.techniques.base import Floats, Stored
 from pitool.errors import BadInput

@@ -14,7 +14,7 @@ from pitool.convert import certifier, verify
 from pitool.convert.onnx import artifacts
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.convert.progress import Silent
+from pitool.report.progress import Silent
 from pitool.convert.work import Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
