@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pitool.bench.formats import runtime, title
-from pitool.bench.plot import chart
 from pitool.bench.subject import describe
 from pitool.catalog.bundles import Runnable
 from pitool.engine.base import Settings
+from pitool.report.blocks import chart
 
 Document = dict[str, Any]
 

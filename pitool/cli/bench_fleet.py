@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pitool.report.progress import StatusLine
+import click
+
+from pitool.report.progress import Hosts, talk
 
 
 def run(hosts: str, arguments: Sequence[str], output: str, picture: Path | None) -> None:
@@ -14,17 +16,19 @@ def run(hosts: str, arguments: Sequence[str], output: str, picture: Path | None)
     from pitool.bench.printers import PRINTERS
     from pitool.errors import Interrupted, PitoolError
 
-    status = StatusLine()
     names = [name.strip() for name in hosts.split(",")]
-    answers = fleet.bench(names, fleet.without_output(arguments), status.show)
+    with Hosts(names) as lines:
+        answers = fleet.bench(
+            names, fleet.without_output(arguments), lambda text: lines.say(*text.split(": ", 1))
+        )
     rows = [row for answer in answers for row in answer.rows]
-    printer = PRINTERS[output](status.out, ())
+    printer = PRINTERS[output](click.echo, ())
     for row in rows:
         printer.add(row)
     printer.end()
     if picture and rows:
         card.write(picture, rows)
-        status.say(f"card: {picture}")
+        talk(f"card: {picture}")
     if any(answer.interrupted for answer in answers):
         raise Interrupted("stopped before every host was done", "the others are above")
     failed = [f"{answer.host} ({answer.problem})" for answer in answers if answer.problem]

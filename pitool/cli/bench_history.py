@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -52,21 +51,25 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
 
 
 def _show_comparison(found: Comparison) -> None:
-    from pitool.report.tables import Section, to_text
+    from pitool.report.numbers import compare_fixed, format_fixed
+    from pitool.report.tables import Column, Section, to_terminal
 
-    rows = [
-        [
-            line.model,
-            line.test,
-            f"{line.old:.2f}",
-            f"{line.new:.2f}",
-            f"{line.ratio.value:.3f} ({line.ratio.low:.3f}..{line.ratio.high:.3f})",
-            line.verdict,
-        ]
-        for line in found.lines
+    rows = []
+    for line in found.lines:
+        value, low, high = (
+            format_fixed(n, 3) for n in (line.ratio.value, line.ratio.low, line.ratio.high)
+        )
+        rates = compare_fixed(line.old, line.new, digits=2)
+        rows.append([line.model, line.test, *rates, f"{value} ({low}..{high})", line.verdict])
+    columns = [
+        Column("model", "left", "middle"),
+        Column("test", "left"),
+        Column("old"),
+        Column("new"),
+        Column("ratio (99 % interval)"),
+        Column("verdict", "left"),
     ]
-    headings = ["model", "test", "old", "new", "ratio (99 % interval)", "verdict"]
-    click.echo(to_text([Section("", headings, rows, left=2)]))
+    click.echo(to_terminal([Section("", columns, rows)]))
     for side, names in (("old", found.only_old), ("new", found.only_new)):
         for name in names:
             click.echo(f"only in the {side} one: {name}", err=True)
@@ -141,23 +144,31 @@ def _export(found: Sequence[Row], output: str, kind: str | None) -> None:
 
 def _list(rows: Sequence[Row]) -> None:
     from pitool.bench.formats import artifact_name, rate, test_name
+    from pitool.report.tables import Column, Section, to_terminal
 
-    if rows:
-        click.echo(f"{'run':<15}  {'artifact':<22}  {'test':<14}  {'thr':>3}  {'t/s':>17}")
-    for row in rows:
-        click.echo(
-            f"{row['run']:<15}  {artifact_name(row):<22}  {test_name(row):<14}"
-            f"  {row['n_threads']:>3}  {rate(row):>17}"
-        )
+    columns = [
+        Column("run", "left"),
+        Column("artifact", "left", "middle"),
+        Column("test", "left"),
+        Column("thr", priority=1),
+        Column("t/s"),
+    ]
+    cells = [
+        [row["run"], artifact_name(row), test_name(row), str(row["n_threads"]), rate(row)]
+        for row in rows
+    ]
+    if cells:
+        click.echo(to_terminal([Section("", columns, cells)]))
 
 
 def _list_modes(documents: Sequence[Document]) -> None:
     from pitool.bench import modes
+    from pitool.report.text import terminal_width, wrap
 
     for found in documents:
         click.echo(f"{found['run']:<15}  {modes.name(found)}  {found['kind']}")
-        for line in textwrap.wrap(modes.words(found), 61):
-            click.echo(f"{'':<15}  {line}")
+        for line in wrap(modes.words(found), terminal_width() - 17):
+            click.echo(f"{'':<17}{line}")
 
 
 def _curves(documents: Sequence[Document]) -> None:
@@ -172,7 +183,8 @@ def _curves(documents: Sequence[Document]) -> None:
 def _plot(rows: Sequence[Row]) -> None:
     """Draw tokens/s of each artifact and test, from zero, from its oldest run to its newest."""
     from pitool.bench.formats import artifact_name, test_name
-    from pitool.bench.plot import chart
+    from pitool.report.blocks import chart
+    from pitool.report.numbers import format_count, format_date, format_range
 
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
@@ -180,13 +192,12 @@ def _plot(rows: Sequence[Row]) -> None:
         groups.setdefault(key, []).append(row)
     for (artifact, test, threads), found in groups.items():
         rates = [row["avg_ts"] for row in found]
-        runs = "1 run" if len(rates) == 1 else f"{len(rates)} runs"
-        span = f"{min(rates):.1f} to {max(rates):.1f} t/s in {runs}"
+        span = f"{format_range(rates)} t/s in {format_count(len(rates), 'run')}"
         click.echo(f"{artifact}  {test}  {threads} threads: {span}")
         # Every run is equally wide.
         wide = max(1, PLOT_WIDTH // len(rates))
         bars = [(i + j / wide, rate) for i, rate in enumerate(rates) for j in range(wide)]
         for line in chart(bars, width=min(PLOT_WIDTH, len(bars)), height=PLOT_HEIGHT):
             click.echo(line)
-        first, last = (row["test_time"][:10] for row in (found[0], found[-1]))
+        first, last = (format_date(row["test_time"]) for row in (found[0], found[-1]))
         click.echo(f"{'':>8} {first}{last:>{PLOT_WIDTH - len(first)}}\n")

@@ -94,9 +94,9 @@ def _title(runnable: Runnable) -> str:
 def sustained(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> Iterator[Part]:
     """Decode for minutes; Ctrl-C ends it early and keeps what was measured."""
     from pitool.bench.sustained import duration, sustain
-    from pitool.report.progress import StatusLine
     from pitool.device import activity
     from pitool.engine import worker
+    from pitool.report.progress import StatusLine
 
     seconds = duration(options["sustained"])
     status = StatusLine()

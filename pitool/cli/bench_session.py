@@ -13,13 +13,13 @@ from pitool.bench import card, conditions, cooldown, formats, history, learn, pl
 from pitool.bench.grid import Grid
 from pitool.bench.printers import PRINTERS
 from pitool.bench.subject import Subject, describe
-from pitool.report.progress import StatusLine
 from pitool.device import activity, probe, tuned
 from pitool.device.detect import detect
 from pitool.device.settings import check_memory, settings_for
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import Interrupted, PitoolError, UsageError
+from pitool.report.progress import StatusLine
 
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Runnable

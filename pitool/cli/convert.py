@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pitool.checkpoint.source import Source
     from pitool.cli.convert_request import Request
     from pitool.convert.plan import ConvertPlan
+    from pitool.report.tables import Section
 
 
 @click.command("convert")
@@ -65,9 +67,10 @@ def command(**options: Any) -> None:
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
-    from pitool.report.progress import talk
     from pitool.cli.convert_request import find_request
+    from pitool.cli.show import show
     from pitool.convert.staging import check_target
+    from pitool.report.progress import talk
 
     request = find_request(options)
     if request.warning:
@@ -76,7 +79,7 @@ def command(**options: Any) -> None:
         check_target(request.target, replace=options["force"])
     request = request.with_settings(talk)
     plan = request.plan()
-    show.convert_plan(request.source, plan, request.target)
+    _show_plan(request.source, plan, request.target)
     if options["dry_run"]:
         if options["as_json"]:
             click.echo(json.dumps(_plan_json(request.source, plan, request.target), indent=2))
@@ -85,14 +88,49 @@ def command(**options: Any) -> None:
     if options["as_json"]:
         click.echo(json.dumps(_bundle_json(bundle), indent=2))
     else:
-        show.bundle(bundle)
+        show(bundle)
+
+
+def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
+    """Say on stderr what will be made before it is made."""
+    from pitool.report.numbers import format_millions
+    from pitool.report.tables import to_terminal
+
+    weights = f"{format_millions(plan.model.parameters)} parameters"
+    click.echo(f"{source.id}: {plan.model.architecture}, {weights}", err=True)
+    if plan.reason:
+        click.echo(plan.reason, err=True)
+    click.echo(to_terminal([_memory(plan)], sys.stderr), err=True)
+    click.echo(f"bundle: {target}", err=True)
+
+
+def _memory(plan: ConvertPlan) -> Section:
+    """Return the table of what each artifact takes in memory, line by line, and on disk."""
+    from pitool.report.numbers import NONE, compare_bytes, format_bytes
+    from pitool.report.tables import Section
+
+    parts = [{line.name: line.bytes for line in a.memory.lines} for a in plan.artifacts]
+    rows = [
+        [name, *(format_bytes(part[name]) if name in part else NONE for part in parts)]
+        for name in dict.fromkeys(name for part in parts for name in part)
+    ]
+    totals = [artifact.memory.total for artifact in plan.artifacts]
+    budget, *sums = compare_bytes(plan.budget, *totals)
+    free = [format_bytes(plan.budget - total) for total in totals]
+    sizes = [plan.file_bytes(artifact) for artifact in plan.artifacts]
+    rows += [
+        ["sum", *sums],
+        [f"free of {plan.place}'s {budget}", *free],
+        ["file on disk", *(format_bytes(size) if size else NONE for size in sizes)],
+    ]
+    return Section("", ["memory", *(a.quantisation.name for a in plan.artifacts)], rows)
 
 
 def _convert(request: Request, plan: ConvertPlan) -> Bundle:
-    from pitool.report.progress import talk
     from pitool.cli.convert_engines import engines
     from pitool.convert import pipeline
     from pitool.convert.work import Job
+    from pitool.report.progress import Stages
 
     options = request.options
     job = Job(
@@ -103,7 +141,7 @@ def _convert(request: Request, plan: ConvertPlan) -> Bundle:
         options["max_kld"],
         options["calibration"],
     )
-    with show.Progress() as progress:
+    with Stages() as progress:
         return pipeline.convert(request.source, job, engines(), progress)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
 
 SIGNS = {"ok": "ok", "note": "note", "warning": "WARNING", "fault": "FAULT"}
 COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
-WIDTH = 78
+# Lines of text are not read well when they are longer.
+WIDEST = 80
 INDENT = " " * 9
 
 
@@ -46,14 +46,16 @@ def command(as_board: bool | None, as_json: bool) -> None:
 
 
 def _show(finding: Finding) -> None:
+    from pitool.report.text import terminal_width, wrap
+
+    room = min(terminal_width(), WIDEST) - len(INDENT)
     sign = click.style(f"{SIGNS[finding.severity]:>7}", fg=COLOURS[finding.severity])
-    first, *others = _wrapped(f"{finding.check}: {finding.found}") + _wrapped(finding.cost)
+    first, *others = [
+        *wrap(f"{finding.check}: {finding.found}", room),
+        *wrap(finding.cost, room),
+    ]
     click.echo(f"{sign}  {first}")
     for line in others:
         click.echo(f"{INDENT}{line}")
     if finding.fix:
         click.echo(f"{INDENT}fix: {finding.fix}")  # whole, so that it can be copied
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH - len(INDENT))

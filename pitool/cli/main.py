@@ -39,7 +39,7 @@ SECTIONS = {
     },
     "Bundles and the board": {
         "list": "pitool.cli.list",
-        "show": "pitool.cli.show_bundle",
+        "show": "pitool.cli.show",
         "rm": "pitool.cli.rm",
         "doctor": "pitool.cli.doctor",
         "monitor": "pitool.cli.monitor",

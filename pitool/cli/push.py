@@ -41,10 +41,10 @@ def command(
     """  # fmt: skip
     from concurrent.futures import ThreadPoolExecutor
 
-    from pitool.cli import show_hosts
     from pitool.deploy import push as job
     from pitool.errors import UsageError
     from pitool.remote.ssh import Host
+    from pitool.report.progress import Hosts
 
     names = tuple(dict.fromkeys((str(archive), *hosts) if rollback else hosts))
     if not names:
@@ -54,7 +54,7 @@ def command(
         with ThreadPoolExecutor(max_workers=len(targets)) as pool:
             outcomes = list(pool.map(job.rollback, targets))
     else:
-        with show_hosts.Lines(names) as lines:
+        with Hosts(names) as lines:
             outcomes = job.push(archive, targets, lines.say, lines.arrived, keep=keep)
     if as_json:
         documents = [

@@ -40,12 +40,12 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.catalog.bundles import find_runnable
-    from pitool.report.progress import talk
     from pitool.device import tuned
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.errors import UsageError
+    from pitool.report.progress import talk
     from pitool.serve.model import Model
     from pitool.serve.server import Server
 

@@ -62,8 +62,8 @@ def command(
     """
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
-    from pitool.report.progress import talk
     from pitool.errors import BadInput, PitoolError
+    from pitool.report.progress import talk
 
     opened = open_bundle(bundle)
     talk("checking the files")
@@ -90,8 +90,8 @@ def command(
 
 
 def _against_compact(bundle: Bundle, runnables: list[Runnable]) -> list[Finding]:
-    from pitool.report.progress import talk
     from pitool.quality.health import as_converted, measure, read_reference
+    from pitool.report.progress import talk
 
     reference = read_reference(bundle)
     findings = []
@@ -133,10 +133,10 @@ def _against_checkpoint(
 ) -> list[Finding]:
     from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
     from pitool.checkpoint.source import find_source, open_checkpoint
-    from pitool.report.progress import talk
     from pitool.convert.reference import covers
     from pitool.convert.verify import certify, make_reference, tokens_to_compare
     from pitool.errors import BadInput
+    from pitool.report.progress import talk
 
     source = find_source(reference, "8gb")
     if source.folder is None:

@@ -47,10 +47,10 @@ def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) 
 
 def _build(compiler: str | None, *, force: bool) -> Wheel:
     """Build with a bar on a terminal, a line elsewhere."""
-    from pitool.cli import show
     from pitool.deploy.wheel import build
+    from pitool.report.progress import Stages
 
-    with show.Progress() as progress:
+    with Stages() as progress:
         done = 0
 
         def step(now: int, total: int) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from pitool.catalog.manifest import Certificate
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.source import Checkpoint
-from pitool.report.progress import Progress
 from pitool.convert.reference import covers
 from pitool.convert.verify import (
     Kind,
@@ -21,6 +20,7 @@ from pitool.convert.verify import (
 )
 from pitool.quality import compact
 from pitool.quality.windows import WINDOW
+from pitool.report.progress import Progress
 
 
 class Certifier:

@@ -14,12 +14,12 @@ from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
-from pitool.report.progress import Progress
 from pitool.convert.work import Work
 from pitool.errors import BadInput
 from pitool.planning.plan import ArtifactPlan
 from pitool.planning.plan_onnx import OnnxPlan
 from pitool.quality import compact
+from pitool.report.progress import Progress
 
 IMPORTANCE = "importance.gguf"
 

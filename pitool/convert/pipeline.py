@@ -21,13 +21,13 @@ from pitool.convert.gguf import adapter
 from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.onnx import artifacts as onnx
-from pitool.report.progress import Progress
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
 from pitool.convert.work import Engines, Job, Maker, Work
 from pitool.planning.plan import ArtifactPlan
 from pitool.planning.plan_onnx import OnnxPlan
+from pitool.report.progress import Progress
 
 MAKERS: dict[type, Maker] = {
     ArtifactPlan: gguf.MAKER,

@@ -11,8 +11,8 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.certifier import Certifier
 from pitool.convert.gguf.importance import NONE, OpenCalibrator, WriteText
 from pitool.convert.plan import ConvertPlan
-from pitool.report.progress import Progress
 from pitool.convert.verify import OpenEngine
+from pitool.report.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pitool.checkpoint.source import Source
-from pitool.report.progress import Progress
 from pitool.convert.techniques.assemble import Assembled
 from pitool.convert.techniques.base import Made
 from pitool.engine import wire
 from pitool.errors import PitoolError, WorkerDied
+from pitool.report.progress import Progress
 
 END_SECONDS = 5
 

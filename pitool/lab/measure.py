@@ -17,7 +17,7 @@ from pitool.device import memory
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings
 from pitool.errors import PitoolError
-from pitool.lab.row import Running
+from pitool.lab.result import EngineFigures
 from pitool.quality import windows
 from pitool.quality.selftext import ask
 
@@ -54,7 +54,7 @@ def logits(made: Made, reference: Reference, threads: int) -> list[NDArray[np.fl
 
 def run(
     made: Made, prompts: Sequence[str], context: int, threads: int, *, timed: bool
-) -> tuple[tuple[str, ...], Running | None]:
+) -> tuple[tuple[str, ...], EngineFigures | None]:
     """Return the greedy answers, and how the artifact runs where it is ``timed``.
 
     Peak memory is that of speeds and answers; logits of whole windows are measured elsewhere.
@@ -66,7 +66,7 @@ def run(
             return answers, None
         peak = memory.peak_rss(engine.pid)
         latency = statistics.fmean(seconds)
-        return answers, Running(engine.info.load_seconds, peak, *speeds, latency)
+        return answers, EngineFigures(engine.info.load_seconds, peak, *speeds, latency)
 
 
 def _speeds(engine: Engine) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Numbers as text, one way for each kind: bytes, rates, seconds, shares, dates.
 
-Two sizes that are set against each other go through ``compare_bytes``, which never prints two
-different ones alike.
+Two figures that are set against each other go through ``compare_bytes`` or ``compare_fixed``,
+which never print two different ones alike.
 """
 
 from __future__ import annotations
@@ -78,6 +78,15 @@ def format_fixed(value: float, digits: int) -> str:
     return f"{value:,.{digits}f}"
 
 
+def compare_fixed(*values: float, digits: int) -> tuple[str, ...]:
+    """Return numbers that stand side by side, with decimals enough to tell them apart."""
+    for more in range(digits, _MOST_DIGITS):
+        texts = tuple(format_fixed(value, more) for value in values)
+        if len(set(texts)) == len(set(values)):
+            return texts
+    return tuple(map(repr, values))
+
+
 def format_significant(value: float, digits: int = 3) -> str:
     """Return a number of at least 0 with ``digits`` significant digits, but never an exponent.
 
@@ -141,6 +150,11 @@ def format_gigahertz(megahertz: float) -> str:
 def format_watts(watts: float) -> str:
     """Return ``5.12 W``."""
     return f"{watts:.2f} W"
+
+
+def format_date(iso: str) -> str:
+    """Return the date of a time in ISO 8601: ``2026-11-12``."""
+    return iso[:10]
 
 
 def format_minute(seconds: float) -> str:

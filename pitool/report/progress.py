@@ -200,7 +200,7 @@ class _Bars:
 
 
 class Hosts:
-    """A line a host that a terminal overwrites, plain lines elsewhere; threads may speak at once."""
+    """A line a host that a terminal overwrites, plain lines elsewhere; threads may use it."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._rich = _host_bars() if moves() else None

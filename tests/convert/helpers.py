@@ -23,12 +23,12 @@ from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.report.progress import Silent
 from pitool.convert.reference import reference_logits
 from pitool.convert.verify import LogitsEngine, OpenEngine
 from pitool.convert.work import Engines, Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.report.progress import Silent
 
 
 def source_of(folder: Path, text: Path | None = None) -> Source:

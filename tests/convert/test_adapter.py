@@ -18,10 +18,10 @@ from pitool.convert.gguf.adapter import paths, write_adapter
 from pitool.convert.gguf.families import find_family
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.report.progress import Silent
 from pitool.convert.work import Job
 from pitool.device.settings import settings_for
 from pitool.errors import BadInput
+from pitool.report.progress import Silent
 from tests.convert.helpers import checkpoint_of, engines_of, real_engine, source_of
 
 

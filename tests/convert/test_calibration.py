@@ -21,11 +21,11 @@ from pitool.convert.gguf.fitting import Fitting
 from pitool.convert.gguf.llama_quantise import quantise
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import ConvertPlan, make_plan
-from pitool.report.progress import Silent
 from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, UsageError
 from pitool.planning.plan import Verdict
 from pitool.report.numbers import parse_bytes
+from pitool.report.progress import Silent
 from tests.convert.helpers import engines_of, names, real_engine, source_of, tensors
 from tests.tiny import write_checkpoint
 

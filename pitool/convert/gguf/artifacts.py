@@ -25,10 +25,10 @@ from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
-from pitool.report.progress import counting
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
 from pitool.planning.plan import ArtifactPlan
+from pitool.report.progress import counting
 
 Paths = dict[Quantisation, Path]
 

@@ -22,8 +22,8 @@ from pitool.convert.gguf.families.base import Family, model_shape
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
-from pitool.report.progress import Progress, counting
 from pitool.errors import BadInput
+from pitool.report.progress import Progress, counting
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ import numpy as np
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf.importance import OpenCalibrator
-from pitool.report.progress import Progress, Silent
 from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
 from pitool.convert.techniques.base import Floats, Stored
 from pitool.errors import BadInput
+from pitool.report.progress import Progress, Silent
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textual.content import Content
 from textual.widget import Widget
 
-from pitool.bench.plot import bars, columns
+from pitool.report.blocks import bars, columns
 from pitool.report.numbers import format_bytes, format_rate
 from pitool.tui.board import Point
 

@@ -14,11 +14,11 @@ from pitool.convert import certifier, verify
 from pitool.convert.onnx import artifacts
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.report.progress import Silent
 from pitool.convert.work import Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import PitoolError
+from pitool.report.progress import Silent
 from tests.convert.helpers import engines_of, names, source_of
 from tests.tiny import write_checkpoint
 

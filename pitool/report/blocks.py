@@ -1,8 +1,10 @@
-"""Small drawings for a terminal, in characters that every font has."""
+"""Bar charts for a terminal, of block characters that every font has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from pitool.report.numbers import format_speed
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -19,9 +21,8 @@ def chart(points: Sequence[tuple[float, float]], *, width: int = 60, height: int
     lines = []
     for row, bar in enumerate(bars(means, height, 0.0, top)):
         level = height - 1 - row
-        label = (
-            f"{top * (level + 1) / height:8.1f}" if level in (height - 1, height // 2 - 1) else ""
-        )
+        named = level in (height - 1, height // 2 - 1)
+        label = format_speed(top * (level + 1) / height) if named else ""
         lines.append(f"{label:>8} {bar}".rstrip())
     return lines
 

@@ -1,4 +1,4 @@
-"""A row of the comparison: one technique with everything that was measured of it."""
+"""What a comparison found: a result a technique, and all of them with what they stand on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pitool.quality.divergence import Divergence
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class EngineFigures:
     """What was measured of the artifact on a real engine on this machine.
 
     ``peak_memory`` in bytes, None where the system does not say; ``prefill`` and ``decode`` in
@@ -23,7 +23,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TechniqueResult:
     """A technique, and what became of it; ``error`` says why nothing did.
 
     ``kernel``: the runtime that runs the artifact, None where the figures of quality are those of
@@ -47,7 +47,7 @@ class Row:
     convert_seconds: float = 0.0
     convert_memory: int | None = None
     quality: Divergence | None = None
-    running: Running | None = None
+    running: EngineFigures | None = None
     similarity: float | None = None
     answers: tuple[str, ...] = ()
     error: str | None = None
@@ -78,27 +78,27 @@ class Comparison:
     tokens: int
     calibration: str
     prompts: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TechniqueResult, ...]
     versions: dict[str, str]
     tier: str | None = None
     budget: int | None = None
 
     @property
-    def done(self) -> tuple[Row, ...]:
+    def done(self) -> tuple[TechniqueResult, ...]:
         """The rows with figures."""
         return tuple(row for row in self.rows if row.done)
 
     @property
-    def baseline(self) -> Row | None:
+    def baseline(self) -> TechniqueResult | None:
         """The row that the others are compared with."""
         return next((row for row in self.done if row.technique == "fp32"), None)
 
-    def compression(self, row: Row) -> float | None:
+    def compression(self, row: TechniqueResult) -> float | None:
         """Return how many times smaller than the baseline a row is."""
         base = self.baseline
         return base.bytes / row.bytes if base and row.bytes else None
 
-    def fits(self, row: Row) -> bool | None:
+    def fits(self, row: TechniqueResult) -> bool | None:
         """Tell whether a row fits the tier; None where there is no tier or no kernel."""
         if self.budget is None or row.kernel is None or row.planned is None:
             return None

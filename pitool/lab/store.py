@@ -1,7 +1,7 @@
-"""Rows that are kept: a technique that is done is not done again.
+"""Results that are kept: a technique that is done is not done again.
 
-A folder for what a row depends on besides its technique: the checkpoint's bytes, text, prompts,
-threads, versions. A row has its file when it is whole; failed rows are not kept.
+A folder for what a result depends on besides its technique: the checkpoint's bytes, text, prompts,
+threads, versions. A result has its file when it is whole; failures are not kept.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from pitool.catalog.files import write_atomically
 from pitool.catalog.manifest import Source
 from pitool.convert.techniques.base import Technique
 from pitool.errors import BadInput
-from pitool.lab.row import Row
+from pitool.lab.result import TechniqueResult
 
-# Raised when rows are measured otherwise, so that old ones are not set beside new ones.
+# Raised when results are measured otherwise: old ones are not set beside new ones.
 MEASUREMENT = 1
-_STOOD = "text.json"
+_MATERIAL = "text.json"
 PACKAGES = ("llama-cpp-python", "onnxruntime", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a row's figures depend on."""
+    """Return the versions that a result's figures depend on."""
     return {"pitool": pitool.__version__, **{name: version(name) for name in PACKAGES}}
 
 
 @dataclass(frozen=True, slots=True)
-class Stood:
-    """What rows stand on: names of the texts, and the number of predictions compared."""
+class MaterialNames:
+    """What results were measured on: names of the texts, and the number of predictions."""
 
     text: str
     tokens: int
     calibration: str
 
 
-class Results:
-    """The rows of one model, text, set of prompts and machine."""
+class ResultStore:
+    """The results of one model, text, set of prompts and machine."""
 
     def __init__(
         self,
@@ -61,32 +61,33 @@ class Results:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
         self.folder = home() / "lab" / f"{source.id.rpartition('/')[2]}-{digest}"
 
-    def find(self, technique: Technique) -> Row | None:
-        """Return the row of a technique that is done; None for one that is not, or is damaged."""
+    def find(self, technique: Technique) -> TechniqueResult | None:
+        """Return the result of a technique that is done; None for none, or a damaged one."""
         path = self._path(technique)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return tables.build(Row, values, path.name)
+            return tables.build(TechniqueResult, values, path.name)
         except (OSError, ValueError, BadInput):
             return None
 
-    def keep(self, technique: Technique, row: Row) -> None:
-        """Store a row, whole or not at all."""
+    def keep(self, technique: Technique, result: TechniqueResult) -> None:
+        """Store a result, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(row), indent=1, ensure_ascii=False)
+        text = json.dumps(asdict(result), indent=1, ensure_ascii=False)
         write_atomically(self._path(technique), text.encode())
 
-    def stand(self, stood: Stood) -> None:
-        """Store what the rows stand on."""
-        write_atomically(self.folder / _STOOD, json.dumps(asdict(stood)).encode())
+    def keep_material(self, names: MaterialNames) -> None:
+        """Store what the results are measured on."""
+        write_atomically(self.folder / _MATERIAL, json.dumps(asdict(names)).encode())
 
-    def stood(self) -> Stood:
-        """Return what the rows stand on; it is stored before the first row."""
-        path = self.folder / _STOOD
-        return tables.build(Stood, json.loads(path.read_text(encoding="utf-8")), path.name)
+    def material(self) -> MaterialNames:
+        """Return what the results were measured on; it is stored before the first of them."""
+        path = self.folder / _MATERIAL
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return tables.build(MaterialNames, values, path.name)
 
     def forget(self) -> None:
-        """Remove all rows."""
+        """Remove all results."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, technique: Technique) -> Path:
