@@ -53,7 +53,14 @@ def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> B
         certifier = _certifier(checkpoint, job, staging.folder, engines, progress)
         work = Work(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
         artifacts = [artifact for maker in makers for artifact in maker.make(work)]
-        made = describe(work, artifacts)
+        made = describe(
+            work.folder,
+            checkpoint,
+            work.source,
+            artifacts,
+            tier=work.plan.tier_name,
+            board=work.plan.board,
+        )
         manifest.write(staging.folder, made)
         staging.publish()
     return Bundle(job.target, made)

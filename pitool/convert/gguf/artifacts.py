@@ -16,7 +16,7 @@ from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
-from pitool.convert.describe import artifact
+from pitool.convert.describe import planned_artifact
 from pitool.convert.gguf import adapter, losses, sensitivity
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
@@ -46,7 +46,7 @@ def make(work: Work) -> list[Artifact]:
     for plan in planned:
         kind = plan.quantisation
         files = [paths[kind], write_modelfile(paths[kind], plan.context, origin.chat, adapters)]
-        made.append(artifact(work, plan, files, certificates[kind], adapters))
+        made.append(planned_artifact(work, plan, files, certificates[kind], adapters))
         work.progress.advance(1)
     return made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.describe import artifact, graph_first
+from pitool.convert.describe import graph_first, planned_artifact
 from pitool.convert.onnx.export import export, write_exported
 from pitool.convert.onnx.families import supported
 from pitool.convert.onnx.writer import write_onnx
@@ -85,7 +85,7 @@ def _refer(work: Work, folders: Folders, load: Load) -> None:
 def _entry(work: Work, plan: OnnxPlan, folder: Path, certificate: Certificate) -> Artifact:
     """Return the manifest's entry of a folder."""
     work.progress.stage(f"hashing ONNX {plan.quantisation.name}", 1)
-    made = artifact(work, plan, graph_first(folder), certificate)
+    made = planned_artifact(work, plan, graph_first(folder), certificate)
     work.progress.advance(1)
     return made
 

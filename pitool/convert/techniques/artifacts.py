@@ -87,13 +87,21 @@ def _entry(
     """Return the manifest's entry, with the memory of what was made."""
     made = assembled.made
     work.progress.stage(f"hashing ONNX {plan.quantisation.name}", 1)
-    entry = artifact(work, plan, graph_first(made.entry), certificate)
-    work.progress.advance(1)
-    return replace(
-        entry,
-        memory=footprint(made, work.plan.model, plan.context).memory.lines,
-        bits_per_weight=round(assembled.bits_per_weight, 3),
+    entry = artifact(
+        work.folder,
+        graph_first(made.entry),
+        work.plan.model,
+        certificate,
+        format_name=made.format,
+        quantisation=plan.quantisation.name,
+        context=plan.context,
+        bits_per_weight=assembled.bits_per_weight,
+        memory=footprint(made, work.plan.model, plan.context).memory,
+        load=plan.load,
+        speed=plan.speeds,
     )
+    work.progress.advance(1)
+    return entry
 
 
 def disk_bytes(_checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
