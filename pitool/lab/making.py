@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from pitool.checkpoint.source import Source
 from pitool.convert.progress import Progress
 from pitool.convert.techniques.assemble import Assembled
-from pitool.convert.techniques.base import Made
+from pitool.convert.techniques.base import ArtifactFiles
 from pitool.engine import wire
 from pitool.errors import PitoolError, WorkerDied
 
@@ -130,7 +130,7 @@ def _died(code: int, talk: Any) -> PitoolError:
 
 
 def _outcome(found: Mapping[str, Any]) -> Outcome:
-    made = Made(found["made"]["format"], Path(found["made"]["entry"]))
+    made = ArtifactFiles(found["made"]["format"], Path(found["made"]["entry"]))
     names = ("bytes", "weight_bytes", "parameters", "planned", "kernel", "note")
     assembled = Assembled(made, **{name: found[name] for name in names})
     return Outcome(assembled, found["seconds"], found["memory"])

@@ -22,7 +22,7 @@ from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.progress import Progress
 from pitool.convert.reference import covers, reference_logits
 from pitool.convert.staging import alive
-from pitool.convert.techniques.base import Made, Technique
+from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.bundle import Origin, write_bundle
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.workbench import Workbench
@@ -103,7 +103,7 @@ class Session:
         bench = Workbench(
             self._checkpoint, self._folder, threads=self._threads, progress=self._watch
         )
-        made = Made("gguf", exact(bench))
+        made = ArtifactFiles("gguf", exact(bench))
         with measure.logits_engine(made, measure.WINDOW, self._threads) as engine:
             self._watch.stage("reading the text", 1)
             parameters = self.shape.parameters
