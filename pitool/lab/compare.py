@@ -23,7 +23,7 @@ from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.reference import covers, reference_logits
 from pitool.convert.staging import alive
 from pitool.convert.techniques import BASELINE, find_technique
-from pitool.convert.techniques.base import Made, Technique
+from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.bundle import Origin, write_bundle
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.workbench import Workbench
@@ -140,7 +140,7 @@ class ComparisonJob:
         bench = Workbench(
             self._checkpoint, self._folder, threads=self._threads, progress=self._progress
         )
-        made = Made("gguf", exact(bench))
+        made = ArtifactFiles("gguf", exact(bench))
         with measure.logits_engine(made, measure.WINDOW, self._threads) as engine:
             self._progress.stage("reading the text", 1)
             parameters = self.shape.parameters

@@ -10,7 +10,7 @@ from typing import Any
 
 from pitool.checkpoint.source import Source
 from pitool.convert.techniques.assemble import Assembled
-from pitool.convert.techniques.base import Made
+from pitool.convert.techniques.base import ArtifactFiles
 from pitool.process.child import Child
 from pitool.report.progress import Progress
 
@@ -78,7 +78,7 @@ def make(order: Order, progress: Progress) -> Outcome:
 
 
 def _outcome(found: Mapping[str, Any]) -> Outcome:
-    made = Made(found["made"]["format"], Path(found["made"]["entry"]))
+    made = ArtifactFiles(found["made"]["format"], Path(found["made"]["entry"]))
     names = ("bytes", "weight_bytes", "parameters", "planned", "kernel", "note")
     assembled = Assembled(made, **{name: found[name] for name in names})
     return Outcome(assembled, found["seconds"], found["memory"])

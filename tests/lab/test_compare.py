@@ -148,7 +148,7 @@ def test_an_empty_text_leaves_out_what_calibrates_only(source: Source, tmp_path:
     found = run(source, asked)
     rows = {row.technique: row for row in found.rows}
     assert found.text == f"the built-in text instead of {asked.text.name}, which has 0 tokens"
-    assert "no calibration text" in (rows["gptq-int4"].error or "")
+    assert "needs a calibration text" in (rows["gptq-int4"].error or "")
     assert rows["q8_0"].done
 
 

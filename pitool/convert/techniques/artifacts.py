@@ -14,11 +14,10 @@ from pitool.convert.gguf.calibrate import windows
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers
-from pitool.convert.techniques.assemble import Assembled, assemble
-from pitool.convert.techniques.footprint import footprint
+from pitool.convert.techniques.assemble import Assembled, assemble, footprint
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.planned import TechniquePlan, calibrates
-from pitool.convert.techniques.spool import BYTES_A_WEIGHT
+from pitool.convert.techniques.spool import BYTES_PER_WEIGHT
 from pitool.convert.techniques.workbench import Workbench
 from pitool.convert.verify import check_worst
 from pitool.convert.work import Maker, Work
@@ -107,7 +106,7 @@ def _entry(
 def disk_bytes(_checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     """Return the bytes that are needed while the artifacts are made; none in the cache."""
     planned = plan.of(TechniquePlan)
-    scratch = plan.model.parameters * BYTES_A_WEIGHT if planned else 0
+    scratch = plan.model.parameters * BYTES_PER_WEIGHT if planned else 0
     return sum(each.bytes for each in planned) + scratch, 0
 
 

@@ -17,9 +17,8 @@ from pitool.convert.describe import artifact, describe, graph_first
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.staging import Staging
-from pitool.convert.techniques.assemble import Assembled
+from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
-from pitool.convert.techniques.footprint import CONTEXT, footprint
 from pitool.convert.verify import Reference
 from pitool.errors import BadInput
 from pitool.planning.memory import Load

@@ -9,8 +9,8 @@ import pytest
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
-from pitool.convert.techniques.base import Made
-from pitool.convert.techniques.footprint import footprint
+from pitool.convert.techniques.assemble import footprint
+from pitool.convert.techniques.base import ArtifactFiles
 from pitool.planning.memory import Load
 from pitool.planning.memory_onnx import plan_onnx
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
@@ -25,7 +25,7 @@ def test_a_graphs_memory_is_that_of_the_plan(tmp_path: Path, kind: str, tied: bo
     source = write_checkpoint(tmp_path / "c", tie_word_embeddings=tied)
     config = read_config(source)
     shape = model_shape(find_family(config), config)
-    found = footprint(Made("onnx", written(source, tmp_path, kind)), shape)
+    found = footprint(ArtifactFiles("onnx", written(source, tmp_path, kind)), shape)
     planned = plan_onnx(shape, ONNX_QUANTISATIONS[kind], Load(1024))
     assert found.memory.total == pytest.approx(planned.total, rel=1e-3)  # zero points aside
 
@@ -35,6 +35,6 @@ def test_the_weights_of_a_gguf_are_its_tensors(tmp_path: Path) -> None:
     config = read_config(source)
     shape = model_shape(find_family(config), config)
     path = write_float(source, tmp_path / "f.gguf", "F32")
-    found = footprint(Made("gguf", path), shape)
+    found = footprint(ArtifactFiles("gguf", path), shape)
     assert found.weights == 4 * shape.parameters
     assert found.weights < found.files == path.stat().st_size
