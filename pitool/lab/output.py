@@ -145,7 +145,7 @@ def to_sections(comparison: Comparison) -> list[tables.Section]:
     failed = [f"not made: {row.technique}: {row.error}" for row in comparison.rows if row.error]
     advice = [f"{r.use}: {r.technique or 'none'} ({r.reason})" for r in recommend(comparison)]
     return [
-        tables.Section("", notes=[about(comparison)]),
+        tables.Section(about(comparison)),
         table(comparison),
         tables.Section("", notes=[LEGEND, *failed]),
         tables.Section("", notes=advice),

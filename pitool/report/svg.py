@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from math import ceil, floor, log10
 
 INK, FAINT, GRID = "#222222", "#555555", "#e4e4e4"
@@ -18,7 +19,7 @@ GREY = "#7a7a7a"
 WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 64, 28, 64, 56
 # Width of a character of size 11, and height of a line of it.
-CHARACTER, LINE = 6.2, 13
+CHARACTER, LINE = 6.8, 13
 RADIUS = 4.5
 
 Box = tuple[float, float, float, float]
@@ -192,20 +193,37 @@ class Scatter:
         canvas.text(LEFT, HEIGHT - 8, self.note, 11, colour=FAINT)
 
     def _draw_labels(self, canvas: Canvas, x: Scale, y: Scale, top: float) -> None:
-        """Write the labels that find room, those of the fronts first."""
+        """Write the labels that find room, those of the fronts first, off the lines if possible."""
         area = (float(LEFT), top, float(WIDTH), float(HEIGHT - BOTTOM))
         best = {mark.label for _, front in self.fronts for mark in front}
         wanted = sorted(
             (mark for mark in self.marks if mark.named), key=lambda mark: mark.label not in best
         )
         taken = [_around(x.at(mark.x), y.at(mark.y), RADIUS + 1) for mark in self.marks]
+        lines = [
+            _around(*point, 2)
+            for _, front in self.fronts
+            for point in _along([(x.at(mark.x), y.at(mark.y)) for mark in front])
+        ]
         for mark in wanted:
-            bold = mark.label in best and self.log
-            for px, py, box in _places(x.at(mark.x), y.at(mark.y), mark.label):
-                if _within(box, area) and not any(_overlap(box, other) for other in taken):
-                    taken.append(box)
-                    canvas.text(px, py, mark.label, 11, bold=bold)
-                    break
+            free = [
+                place
+                for place in _places(x.at(mark.x), y.at(mark.y), mark.label)
+                if _within(place[2], area) and not _covers(place[2], taken)
+            ]
+            if not free:
+                continue
+            px, py, box = min(free, key=lambda place: _covers(place[2], lines))
+            taken.append(box)
+            canvas.text(px, py, mark.label, 11, bold=self.log and mark.label in best)
+
+
+def _along(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float]]:
+    """Yield points along a line, a few pixels apart."""
+    for (x1, y1), (x2, y2) in pairwise(points):
+        steps = ceil(max(abs(x2 - x1), abs(y2 - y1)) / 4) or 1
+        for i in range(steps):
+            yield x1 + (x2 - x1) * i / steps, y1 + (y2 - y1) * i / steps
 
 
 def _places(x: float, y: float, label: str) -> Iterable[tuple[float, float, Box]]:
@@ -226,5 +244,8 @@ def _within(box: Box, area: Box) -> bool:
     return box[0] >= area[0] and box[1] >= area[1] and box[2] <= area[2] and box[3] <= area[3]
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _covers(box: Box, others: Iterable[Box]) -> bool:
+    return any(
+        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+        for other in others
+    )
