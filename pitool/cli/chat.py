@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,14 +58,14 @@ def command(
     gc.disable()  # there is nothing to collect among what is imported
 
     from pitool.catalog.bundles import find_runnable, home, list_bundles
+    from pitool.cli.hangup import end_without
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
+    from pitool.device.sensor_history import SensorHistory
     from pitool.device.verdict import Judge
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
-    from pitool.tui.board import Board
-    from pitool.tui.hangup import end_without
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
     app = PitoolApp(
@@ -75,8 +76,9 @@ def command(
         system=system,
         database=Database(home() / FILE_NAME),
         prefills=Prefills(home() / FOLDER_NAME),
-        board=Board(Monitor().look, _examine),
+        sensors=SensorHistory(Monitor().look, _examine),
         judge=Judge(),
+        tuned=_tuned_words,
         bench=lambda: _bench_tools(threads, force=force),
         settings=home(),
         shown=_collect_what_comes,
@@ -101,6 +103,16 @@ def _loader(context: int | None, threads: int | None, *, force: bool) -> LoadWor
         )
 
     return load
+
+
+@cache
+def _tuned_words(runnable: Runnable) -> str:
+    """Return what ``pitool tune`` found for a model on this machine, in words."""
+    from pitool.device import tuned
+    from pitool.device.detect import detect
+
+    known = tuned.find(runnable, detect())
+    return known.words if known else ""
 
 
 def _collect_what_comes() -> None:
