@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from pitool.device.doctor import Finding
     from pitool.engine.worker import WorkerEngine
     from pitool.tui.benching import Tools
-
-    LoadWorker = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
-
 
 CHAT_FLUSH_SECONDS = 0.1
 """A screen shows tokens together anyway: messages that it need not read leave the cores alone."""
@@ -59,6 +55,7 @@ def command(
 
     from pitool.catalog.bundles import find_runnable, home, list_bundles
     from pitool.cli.hangup import end_without
+    from pitool.cli.loading import loader, tuned_words
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.sensor_history import SensorHistory
@@ -69,7 +66,7 @@ def command(
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
     app = PitoolApp(
-        load=_loader(context, threads, force=force),
+        load=loader(context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS),
         bundles=list_bundles,
         memory=rss,
         runnable=runnable,
@@ -78,7 +75,7 @@ def command(
         prefills=Prefills(home() / FOLDER_NAME),
         sensors=SensorHistory(Monitor().look, _examine),
         judge=Judge(),
-        tuned=_tuned_words,
+        tuned=tuned_words,
         bench=lambda: _bench_tools(threads, force=force),
         settings=home(),
         shown=_collect_what_comes,
@@ -87,32 +84,6 @@ def command(
     app.run()
     if app.return_code:
         raise PitoolError("the screen ended with a fault", "report what is written above")
-
-
-def _loader(context: int | None, threads: int | None, *, force: bool) -> LoadWorker:
-    """Return what starts a worker with the settings of this machine."""
-    from pitool.device.settings import check_memory, settings_for
-    from pitool.engine import worker
-
-    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
-        settings = settings_for(runnable, context, threads=threads)
-        if not force:
-            check_memory(runnable, settings)
-        return worker.start(
-            runnable.format, runnable.entry, settings, on_progress, CHAT_FLUSH_SECONDS
-        )
-
-    return load
-
-
-@cache
-def _tuned_words(runnable: Runnable) -> str:
-    """Return what ``pitool tune`` found for a model on this machine, in words."""
-    from pitool.device import tuned
-    from pitool.device.detect import detect
-
-    known = tuned.find(runnable, detect())
-    return known.words if known else ""
 
 
 def _collect_what_comes() -> None:
@@ -130,11 +101,12 @@ def _examine() -> list[Finding]:
 
 def _bench_tools(threads: int | None, *, force: bool) -> Tools:
     """Return what measures an artifact in a worker that has room for the tests only."""
+    from pitool.cli.loading import loader
     from pitool.tui.benching import Tools
 
     def load(
         runnable: Runnable, context: int, on_progress: Callable[[float], None]
     ) -> WorkerEngine:
-        return _loader(context, threads, force=force)(runnable, on_progress)
+        return loader(context, threads, force=force)(runnable, on_progress)
 
     return Tools(load)

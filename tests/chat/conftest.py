@@ -17,7 +17,7 @@ from pitool.chat.session import Session
 def runnable(tmp_path: Path) -> Runnable:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"weights")
-    return Runnable("gguf", "Raspberry-1.7B", "Q4_K_M", file, 7, 4096)
+    return Runnable("Raspberry-1.7B", "gguf", "Q4_K_M", file, 7, 4096)
 
 
 @pytest.fixture

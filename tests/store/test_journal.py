@@ -97,7 +97,6 @@ def test_a_conversation_that_could_not_be_deleted_is_written_as_before(tmp_path:
     made.rows.append(Question("b"))
     journal.put(made, made.rows[1])
 
-
     def refuse() -> None:
         with journal.forgetting(made.key):
             raise PitoolError("the database is in use")
