@@ -64,7 +64,7 @@ def ask(runnable: Runnable, folder: Path, key: str, prefills: Prefills | None) -
     changed = threading.Event()
     database = Database(folder / "conversations.db")
     journal = Journal(database, lambda error: say(error.what))
-    session = Session(load, rss, changed.set, keep=journal, prefills=prefills)
+    session = Session(load, rss, changed.set, recorder=journal, prefills=prefills)
     try:
         session.load(runnable)
         session.open(database.open(key))

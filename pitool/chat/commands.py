@@ -1,35 +1,41 @@
-"""What a slash command is: its words, how a line is read and completed. The table is a screen's."""
+"""The slash commands as data: name, arguments, help, key; how a line is read and completed.
+
+Help, completion and palette of every front end come from this table. A row's ``do_NAME`` is what
+does it, in ``CommandHandlers`` or in the handlers of a front end; those that a front end has no
+handler for do not exist there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
 
+from pitool.catalog.bundles import Bundle, find_runnable
 from pitool.catalog.tables import nearest
-from pitool.errors import UsageError
-
-Target = TypeVar("Target")
-
-
-def _nothing(_: object) -> Iterable[str]:
-    return ()
+from pitool.chat import parameters
+from pitool.chat.library import write_export
+from pitool.chat.session import Session
+from pitool.chat.status import WhenFull, figures_table
+from pitool.chat.text import Attachment, attach
+from pitool.errors import PitoolError, UsageError
+from pitool.store.export import file_name
 
 
 @dataclass(frozen=True, slots=True)
-class Command(Generic[Target]):
-    """One command: ``run`` does it to a target with what was written after the name.
+class Command:
+    """One command; ``arguments`` and ``key`` are how they are shown, the key does the same.
 
-    ``arguments``: how they are shown in the help; ``choices`` are those to complete; ``key``: the
-    key that does the same.
+    ``choices``: ``choose_CHOICES`` of the handlers gives what its argument is completed to;
+    ``needs``: it cannot be done without an argument.
     """
 
     name: str
     arguments: str
     help: str
-    run: Callable[[Target, str], None]
-    choices: Callable[[Target], Iterable[str]] = _nothing
     key: str = ""
+    choices: str = ""
+    needs: bool = False
 
     @property
     def usage(self) -> str:
@@ -37,12 +43,40 @@ class Command(Generic[Target]):
         return f"/{self.name} {self.arguments}".rstrip()
 
 
+COMMANDS: tuple[Command, ...] = (
+    Command("help", "", "this list", "F1"),
+    Command("model", "[NAME [QUANT]]", "switch the model", "F2", "models"),
+    Command("unload", "", "end the worker, free its memory", "^U"),
+    Command("system", "[TEXT|off]", "the system prompt"),
+    Command("set", "[NAME VALUE|PRESET]", "sampling, presets, full context", "", "parameters"),
+    Command("again", "", "answer the last question anew", "^R"),
+    Command("edit", "", "edit an earlier question", "F4"),
+    Command("continue", "", "go on with a cut answer", "^G"),
+    Command("stop", "", "end the running answer", "Esc"),
+    Command("copy", "[code [N]]", "copy the answer or a code block", "^Y", "copies"),
+    Command("attach", "FILE", "send a text file with the question", "", "files", needs=True),
+    Command("think", "", "unfold or fold the thinking", "^T"),
+    Command("new", "", "begin a new conversation", "^N"),
+    Command("rename", "[TITLE]", "name the conversation"),
+    Command("save", "[FILE]", "export as .md or .json"),
+    Command("clear", "", "empty the conversation"),
+    Command("delete", "", "delete the conversation"),
+    Command("stats", "", "the figures of the last answer"),
+    Command("quit", "", "end pitool", "^Q"),
+)
+
+
 def is_command(text: str) -> bool:
     """Tell a command from a question; a question that begins with ``//`` loses one of them."""
     return text.startswith("/") and not text.startswith("//")
 
 
-def parse(text: str, table: Sequence[Command[Target]]) -> tuple[Command[Target], str]:
+def as_question(text: str) -> str:
+    """Return what a line that is no command asks."""
+    return text.removeprefix("/") if text.startswith("//") else text
+
+
+def parse(text: str, table: Sequence[Command]) -> tuple[Command, str]:
     """Return the command of a line and its argument; UsageError for an unknown one."""
     name, _, argument = text[1:].partition(" ")
     for command in table:
@@ -60,9 +94,11 @@ class Completion:
     help: str
 
 
-def completions(
-    text: str, table: Sequence[Command[Target]], target: Target
-) -> Sequence[Completion]:
+Choices = Callable[[Command], Iterable[str]]
+"""Returns what the argument of a command may be, nothing where anything may."""
+
+
+def completions(text: str, table: Sequence[Command], choices: Choices) -> Sequence[Completion]:
     """Return what a line may become: commands, after a whole name its arguments."""
     if not is_command(text) or "\n" in text:
         return ()
@@ -75,7 +111,180 @@ def completions(
             wanted = argument.casefold()
             return [
                 Completion(f"/{name} {choice}", "")
-                for choice in command.choices(target)
+                for choice in choices(command)
                 if choice.casefold().startswith(wanted) and choice != argument
             ] or [Completion(text, f"{command.usage}  {command.help}")]
     return ()
+
+
+Bundles = Callable[[], tuple[list[Bundle], list[PitoolError]]]
+"""Lists the bundles of this machine, and why the rest cannot be read."""
+
+Handler = Callable[[str], object]
+"""Does a command with what was written after its name."""
+
+
+class CommandHandlers:
+    """Does what can be done without a screen; a front end adds to it and shows what is said."""
+
+    def __init__(
+        self, session: Session, bundles: Bundles, table: Sequence[Command] = COMMANDS
+    ) -> None:
+        self.session, self.bundles = session, bundles
+        self.attached: Attachment | None = None
+        self.table = tuple(command for command in table if self.handler(command))
+
+    def handler(self, command: Command) -> Handler | None:
+        """Return what does a command, None where nothing does it here."""
+        found: Handler | None = getattr(self, f"do_{command.name}", None)
+        return found
+
+    def do(self, line: str) -> None:
+        """Do what a line says; PitoolError where that cannot be."""
+        command, argument = parse(line, self.table)
+        handler = self.handler(command)
+        assert handler is not None  # else it is not in the table
+        handler(argument)
+
+    def choices(self, command: Command) -> Iterable[str]:
+        """Return what the argument of a command is completed to."""
+        choose = getattr(self, f"choose_{command.choices}", None)
+        return choose() if choose is not None else ()
+
+    # What a front end does in its own way.
+
+    def say(self, text: str) -> None:
+        """Show a short message."""
+        raise NotImplementedError
+
+    def show_table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Show aligned pairs of words under a title."""
+        raise NotImplementedError
+
+    # The commands.
+
+    def do_help(self, _: str) -> None:
+        """List the commands."""
+        rows = [(c.usage, f"{c.help}{self._key(c)}") for c in self.table]
+        self.show_table("Commands (Tab completes)", rows)
+
+    def _key(self, command: Command) -> str:
+        return f"  [{command.key}]" if command.key else ""
+
+    def do_model(self, words: str) -> None:
+        """Load another model."""
+        if not words:
+            known = ", ".join(self.choose_models()) or "a GGUF file or a bundle"
+            raise UsageError("/model needs a name", f"/model NAME [QUANT]; there is: {known}")
+        name, _, quantisation = words.rpartition(" ")
+        if not name:
+            name, quantisation = words, ""
+        self.session.load(find_runnable(Path(name).expanduser(), quantisation or None))
+
+    def choose_models(self) -> Iterator[str]:
+        """Return the artifacts of this machine, by bundle and quantisation."""
+        for bundle in self.bundles()[0]:
+            for artifact in bundle.manifest.artifacts:
+                yield f"{bundle.path.name} {artifact.quantisation}"
+
+    def do_unload(self, _: str) -> None:
+        """End the worker."""
+        self.session.unload()
+
+    def do_system(self, text: str) -> None:
+        """Change the system prompt."""
+        self.set_system("" if text == parameters.NONE else text)
+
+    def set_system(self, text: str) -> None:
+        """Change the system prompt, and say so."""
+        self.session.set_system(text)
+        self.say("The next answer follows it." if text else "There is no system prompt.")
+
+    def do_set(self, words: str) -> None:
+        """Change how answers are sampled, or what happens when the context is full."""
+        session = self.session
+        sampling = session.conversation.sampling
+        name, _, value = words.partition(" ")
+        if not name:
+            preset = parameters.preset_of(sampling)
+            rows = [(f"{name} {value}", what) for name, value, what in parameters.shown(sampling)]
+            rows.append((f"full {session.status.when_full}", "drop the oldest turns, or stop"))
+            rows += [("", ""), ("presets", ", ".join(parameters.PRESETS))]
+            rows.append(("present", preset or "own"))
+            self.show_table("Sampling: /set NAME VALUE, or /set PRESET", rows)
+        elif name == "full":
+            policies: dict[str, WhenFull] = {"drop": "drop", "stop": "stop"}
+            if value not in policies:
+                raise UsageError("full needs drop or stop", "drop leaves out the oldest turns")
+            session.set_when_full(policies[value])
+        else:
+            session.set_sampling(parameters.change(sampling, name, value.strip()))
+            self.say(f"Set: {words}")
+
+    def choose_parameters(self) -> list[str]:
+        """Return what ``/set`` takes."""
+        return [*parameters.names(), "full drop", "full stop"]
+
+    def do_again(self, _: str) -> None:
+        """Answer the last question once more."""
+        if not self.session.again():
+            self.cannot("There is no question to answer again.")
+
+    def do_continue(self, _: str) -> None:
+        """Go on with an answer that was cut."""
+        if not self.session.resume():
+            self.cannot("The last answer came to its end by itself.")
+
+    def cannot(self, why: str) -> None:
+        """Say why something cannot be done now."""
+        busy = self.session.status.busy
+        self.say("Esc stops what is running, then it can be done." if busy else why)
+
+    def do_attach(self, name: str) -> None:
+        """Have a text file sent with the next question."""
+        if not name:
+            raise UsageError("/attach needs a file", "/attach notes.txt")
+        self.attached = attach(Path(name).expanduser())
+
+    def choose_files(self) -> Iterable[str]:
+        """Return the files of the folder in which pitool was started."""
+        try:
+            return sorted(path.name for path in Path().iterdir() if path.is_file())[:200]
+        except OSError:
+            return ()
+
+    def with_attachment(self, question: str) -> str:
+        """Return the question with the file that was attached before it."""
+        return self.attached.before(question) if self.attached else question
+
+    def do_new(self, _: str) -> None:
+        """Begin a new conversation."""
+        self.session.new()
+
+    def do_save(self, name: str) -> None:
+        """Export the conversation to a new file."""
+        path = self.export_path(name)
+        if path.exists():
+            raise UsageError(f"{path} exists", "name another file")
+        self.export(path)
+
+    def export_path(self, name: str) -> Path:
+        """Return where the conversation is to be exported to; UsageError if it is empty."""
+        conversation = self.session.conversation
+        if not conversation.rows:
+            raise UsageError("there is nothing to save yet", "ask something first")
+        return Path(name or file_name(conversation)).expanduser()
+
+    def export(self, path: Path) -> None:
+        """Write the conversation to a file, and say so."""
+        write_export(self.session.conversation, path)
+        self.say(f"Written to {path}")
+
+    def do_clear(self, _: str) -> None:
+        """Empty the conversation."""
+        if not self.session.clear():
+            self.say("Esc stops what is running; then it can be cleared.")
+
+    def do_stats(self, _: str) -> None:
+        """Show the figures of the last answer."""
+        self.show_table("The last answer", figures_table(self.session.status))

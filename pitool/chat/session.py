@@ -1,9 +1,9 @@
 """One engine and one conversation: what a user can do with them; knows no screen.
 
-The session owns all state that a chat shows. Its methods are called from the thread of the screen,
-return at once and never raise for what the engine does: the work is done in order by a thread of
-its own, its outcome is a change of ``status`` or a row of ``conversation``, and ``notify`` is
-called so that somebody looks.
+The session owns all state that a chat shows. Its methods never raise for what the engine does:
+that is done by its tasks, one after another, and its outcome is a change of ``status`` or a row of
+``conversation``; ``notify`` is called so that somebody looks. With the thread of ``TaskThread`` the
+methods return at once, with ``TasksAtOnce`` when the work is done.
 """
 
 from __future__ import annotations
@@ -13,21 +13,30 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.errands import Errands
-from pitool.chat.keep import Keep, Nowhere
-from pitool.chat.loaded import Load, Loaded
-from pitool.chat.state import State
-from pitool.chat.status import Phase, Status, WhenFull
-from pitool.chat.work import Memory, Use, Work
+from pitool.chat.answer import CHAT, PromptStyle
+from pitool.chat.engine_slot import EngineSlot, Load
+from pitool.chat.operations import Memory, Operations
+from pitool.chat.status import LiveStatus, Phase, Status, WhenFull
+from pitool.chat.tasks import Failed, Task, Tasks, TaskThread
 from pitool.engine.base import Message, Sampling
-from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
+from pitool.store.conversation import (
+    Answer,
+    Conversation,
+    Notice,
+    Question,
+    Recorder,
+    Row,
+    Unrecorded,
+)
 from pitool.store.prefills import Prefills
 
 
 class Session:
-    """Loads, asks, stops and unloads; ``notify`` is called from either thread.
+    """Loads, asks, stops and unloads; ``notify`` is called by whoever does the tasks, too.
 
     A worker that dies leaves the conversation as it is, and the next question starts another.
+    ``frame_seconds``: least time between two notifications of one answer, else as often as
+    ``pace`` allows.
     """
 
     def __init__(
@@ -37,28 +46,38 @@ class Session:
         notify: Callable[[], None],
         *,
         system: str = "",
-        keep: Keep | None = None,
+        recorder: Recorder | None = None,
         prefills: Prefills | None = None,
+        style: PromptStyle = CHAT,
+        tasks: Callable[[Failed], Tasks] = TaskThread,
+        frame_seconds: float | None = None,
     ) -> None:
         self.conversation = Conversation(system)
-        self.keep = keep or Nowhere()
-        self._state = State(notify)
-        self._work = Work(self._state, Loaded(load, prefills), memory, self.keep)
-        self._errands = Errands(lambda error: self._work.report(self.conversation, error))
+        self.recorder = recorder or Unrecorded()
+        self._live = LiveStatus(notify, frame_seconds)
+        slot = EngineSlot(load, prefills)
+        self._operations = Operations(self._live, slot, memory, self.recorder, style)
+        self._answering: Task | None = None
+        self._tasks = tasks(lambda error: self._operations.report(self.conversation, error))
 
     @property
     def status(self) -> Status:
         """What is shown of the engine."""
-        return self._state.status
+        return self._live.status
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What the last load or answer ended in, None where all went well."""
+        return self._operations.last_error
 
     def choose(self, runnable: Runnable) -> None:
         """Name what the next question loads, where nothing is loaded."""
-        self._state.set(runnable=runnable, planned=runnable.planned)
+        self._live.set(runnable=runnable, planned=runnable.planned)
 
     def load(self, runnable: Runnable) -> None:
         """Replace what is loaded by ``runnable``; a running answer is stopped and kept."""
         self.stop()
-        self._errands.add(lambda cancel: self._work.load(runnable, cancel))
+        self._tasks.add(lambda cancel: self._operations.load(runnable, cancel))
 
     def ask(self, text: str, instead: Question | None = None) -> bool:
         """Ask a question, loading the model again if need be; False if that cannot be now.
@@ -68,7 +87,7 @@ class Session:
         if not self._free:
             return False
         if instead is not None:
-            self.keep.remove(self.conversation, self.conversation.cut(instead))
+            self.recorder.remove(self.conversation, self.conversation.cut(instead))
         question = Question(text)
         self.conversation.rows.append(question)
         self._begin(question)
@@ -82,7 +101,7 @@ class Session:
         rows = self.conversation.rows
         place = next(i for i, row in enumerate(rows) if row is question) + 1
         if place < len(rows):
-            self.keep.remove(self.conversation, self.conversation.cut(rows[place]))
+            self.recorder.remove(self.conversation, self.conversation.cut(rows[place]))
         self._begin()
         return True
 
@@ -110,26 +129,26 @@ class Session:
         assert runnable is not None  # nothing is asked without one
         answer = Answer(model=f"{runnable.name} {runnable.quantisation}")
         self.conversation.rows.append(answer)
-        self.keep.put(self.conversation, *rows, answer)
+        self.recorder.put(self.conversation, *rows, answer)
         self._answer_later(answer)
 
     def _answer_later(self, answer: Answer) -> None:
         conversation = self.conversation
         phase = Phase.READING if self.status.info is not None else Phase.LOADING
-        self._state.set(phase=phase, progress=0.0, timings=None, rate_now=0.0)
-        self._errands.add(lambda cancel: self._work.answer(conversation, answer, cancel))
+        self._live.set(phase=phase, progress=0.0, timings=None, rate_now=0.0)
+        self._answering = self._tasks.add(
+            lambda cancel: self._operations.answer(conversation, answer, cancel),
+            interrupt=self._operations.cancel,
+        )
 
     def stop(self) -> None:
-        """End the running load or answer; what was answered so far stays."""
-        if not self.status.busy:
-            return
-        self._errands.cancel()
-        self._work.cancel()
+        """End what runs and what was asked for since; what was answered so far stays."""
+        self._tasks.stop()
 
     def unload(self) -> None:
         """End the worker, which gives its memory back."""
         self.stop()
-        self._errands.add(lambda _: self._work.drop())
+        self._tasks.add(lambda _: self._operations.drop())
 
     def new(self) -> None:
         """Begin an empty conversation with the same system prompt and sampling."""
@@ -141,15 +160,12 @@ class Session:
 
         A load goes on, and so does what is measured.
         """
-        answer = self.conversation.last_answer()
-        if answer is not None and answer.finish is None:
-            self.stop()
+        if self._answering is not None:
+            self._answering.cancel()
         self.conversation = conversation
-        self._state.look()
-        self._errands.add(
-            lambda _: self._state.set(
-                timings=None, rate_now=0.0, dropped=conversation.turns_dropped
-            )
+        self._live.look()
+        self._tasks.add(
+            lambda _: self._live.set(timings=None, rate_now=0.0, dropped=conversation.turns_dropped)
         )
 
     def clear(self) -> bool:
@@ -159,59 +175,59 @@ class Session:
         conversation = self.conversation
         removed, conversation.rows = conversation.rows, []
         conversation.dropped = 0
-        self.keep.remove(conversation, removed)
-        self._state.set(timings=None, rate_now=0.0, dropped=0)
+        self.recorder.remove(conversation, removed)
+        self._live.set(timings=None, rate_now=0.0, dropped=0)
         return True
 
     def set_system(self, text: str) -> None:
         """Change the system prompt of the conversation."""
         self.conversation.system = text
         if self.conversation.rows:
-            self.keep.put(self.conversation)
+            self.recorder.put(self.conversation)
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Change how the next answers are sampled."""
         self.conversation.sampling = sampling
         if self.conversation.rows:
-            self.keep.put(self.conversation)
+            self.recorder.put(self.conversation)
 
     def set_when_full(self, policy: WhenFull) -> None:
         """Change what happens when the context is full."""
-        self._state.set(when_full=policy)
+        self._live.set(when_full=policy)
 
     def pace(self, seconds: float) -> None:
         """Be told what CPU time a look took; the next ones come as often as that allows."""
-        self._state.pace(seconds)
+        self._live.pace(seconds)
+
+    def look(self) -> None:
+        """Have somebody look at what changed of the conversation."""
+        self._live.look()
 
     def say(self, what: str, do: str = "") -> None:
         """Put a notice into the conversation."""
-        self._work.say(self.conversation, Notice(what, do))
+        self._operations.say(self.conversation, Notice(what, do))
 
-    def borrow(self, use: Use) -> bool:
-        """Lend the engine to ``use``, in the session's thread; False if that cannot be now."""
-        if not self._free:
-            return False
-        self._state.set(phase=Phase.MEASURING)
-        self._errands.add(lambda cancel: self._work.lend(use, cancel))
-        return True
+    def step_aside(
+        self, work: Callable[[threading.Event], None], interrupt: Callable[[], object]
+    ) -> Task | None:
+        """End the worker and do something in its place that loads models; None if busy.
 
-    def step_aside(self, work: Callable[[threading.Event], None]) -> bool:
-        """End the worker and do something in its place that loads models; False if busy.
-
-        The event is set when the user wants it to end; the next question loads the model again.
+        The event is set when the user wants it to end, then ``interrupt`` is called, which ends a
+        blocking call; the next question loads the model again.
         """
         if self.status.busy:
-            return False
-        self._state.set(phase=Phase.MEASURING)
+            return None
+        self._live.set(phase=Phase.MEASURING)
 
         def job(cancel: threading.Event) -> None:
-            self._work.drop()
-            self._state.set(phase=Phase.MEASURING)
-            work(cancel)
-            self._state.set(phase=Phase.UNLOADED)
+            self._operations.drop()
+            self._live.set(phase=Phase.MEASURING)
+            try:
+                work(cancel)
+            finally:
+                self._live.set(phase=Phase.UNLOADED)
 
-        self._errands.add(job)
-        return True
+        return self._tasks.add(job, interrupt)
 
     def for_comparison(self, prompt: str) -> tuple[list[Message], Sampling]:
         """Return a prompt with the system prompt here, and sampling without chance."""
@@ -219,11 +235,10 @@ class Session:
         return asked.messages(), replace(self.conversation.sampling, temperature=0.0)
 
     def afterwards(self, work: Callable[[], None]) -> None:
-        """Stop what runs and do something after it, in the session's thread."""
-        self.stop()
-        self._errands.add(lambda _: work())
+        """Do something after all that was asked for so far, in the session's thread."""
+        self._tasks.add(lambda _: work())
 
     def close(self, seconds: float = 5.0) -> None:
         """End the worker and the thread; gives up waiting after ``seconds``."""
         self.unload()
-        self._errands.close(seconds)
+        self._tasks.close(seconds)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pitool.engine.worker import WorkerEngine
     from pitool.tui.benching import Tools
 
-    LoadWorker = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
-
-
 CHAT_FLUSH_SECONDS = 0.1
 """A screen shows tokens together anyway: messages that it need not read leave the cores alone."""
 
@@ -57,26 +54,28 @@ def command(
     gc.disable()  # there is nothing to collect among what is imported
 
     from pitool.catalog.bundles import find_runnable, home, list_bundles
+    from pitool.cli.hangup import end_without
+    from pitool.cli.loading import loader, tuned_words
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
+    from pitool.device.sensor_history import SensorHistory
     from pitool.device.verdict import Judge
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
-    from pitool.tui.board import Board
-    from pitool.tui.hangup import end_without
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
     app = PitoolApp(
-        load=_loader(context, threads, force=force),
+        load=loader(context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS),
         bundles=list_bundles,
         memory=rss,
         runnable=runnable,
         system=system,
         database=Database(home() / FILE_NAME),
         prefills=Prefills(home() / FOLDER_NAME),
-        board=Board(Monitor().look, _examine),
+        sensors=SensorHistory(Monitor().look, _examine),
         judge=Judge(),
+        tuned=tuned_words,
         bench=lambda: _bench_tools(threads, force=force),
         settings=home(),
         shown=_collect_what_comes,
@@ -85,22 +84,6 @@ def command(
     app.run()
     if app.return_code:
         raise PitoolError("the screen ended with a fault", "report what is written above")
-
-
-def _loader(context: int | None, threads: int | None, *, force: bool) -> LoadWorker:
-    """Return what starts a worker with the settings of this machine."""
-    from pitool.device.settings import check_memory, settings_for
-    from pitool.engine import worker
-
-    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
-        settings = settings_for(runnable, context, threads=threads)
-        if not force:
-            check_memory(runnable, settings)
-        return worker.start(
-            runnable.format, runnable.entry, settings, on_progress, CHAT_FLUSH_SECONDS
-        )
-
-    return load
 
 
 def _collect_what_comes() -> None:
@@ -118,11 +101,12 @@ def _examine() -> list[Finding]:
 
 def _bench_tools(threads: int | None, *, force: bool) -> Tools:
     """Return what measures an artifact in a worker that has room for the tests only."""
+    from pitool.cli.loading import loader
     from pitool.tui.benching import Tools
 
     def load(
         runnable: Runnable, context: int, on_progress: Callable[[float], None]
     ) -> WorkerEngine:
-        return _loader(context, threads, force=force)(runnable, on_progress)
+        return loader(context, threads, force=force)(runnable, on_progress)
 
     return Tools(load)

@@ -1,25 +1,22 @@
-"""``pitool run``: one prompt, the answer on stdout, the figures on stderr."""
+"""``pitool run``: a prompt, or line after line of them; answers on stdout, figures on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from pitool.engine.base import Engine, Prompt, Sampling, Token
-
-
-# Faster tokens are shown together: each write wakes a reader on a core that the model could use.
-FLUSH_SECONDS = 0.02
+    from pitool.chat.answer import PromptStyle
+    from pitool.engine.base import Engine, Prompt, Sampling
 
 
 @click.command("run")
 @click.argument("words", nargs=-1, metavar="[BUNDLE] [PROMPT]")
+@click.option("-i", "--interactive", is_flag=True, help="Chat line by line, without a screen.")
 @click.option("--quant", metavar="NAME", help="Which artifact of the bundle.")
 @click.option("--raw", is_flag=True, help="Continue the prompt without the chat template.")
 @click.option("--system", metavar="TEXT", help="System prompt.")
@@ -37,6 +34,7 @@ FLUSH_SECONDS = 0.02
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     words: tuple[str, ...],
+    interactive: bool,
     quant: str | None,
     raw: bool,
     system: str | None,
@@ -50,40 +48,53 @@ def command(
 
     Without BUNDLE the newest one is taken. Without PROMPT it is read from standard input.
 
+    With -i each line of standard input is a turn of one conversation, PROMPT the first of them;
+    lines that begin with / are commands, which /help lists. Ctrl-C stops an answer, Ctrl-D ends.
+
     \b
     Example:
       pitool run "What is a Raspberry Pi?"
       pitool run ./my-bundle "Write a haiku." --temp 0
       cat letter.txt | pitool run --system "Summarise." --max-tokens 200
+      pitool run -i --system "Answer briefly."
     """
     from pitool.catalog.bundles import find_runnable
-    from pitool.device import tuned
-    from pitool.device.detect import detect
-    from pitool.device.settings import check_memory, settings_for
-    from pitool.engine import worker
+    from pitool.chat.answer import PromptStyle
+    from pitool.cli.loading import loader, tuned_words
     from pitool.engine.base import Sampling
+    from pitool.errors import UsageError
 
+    if interactive and as_json:
+        raise UsageError("--json prints one answer", "leave out -i or --json")
     where, text = _split(words)
     runnable = find_runnable(where, quant)
     if where is None:
         click.echo(f"bundle: {runnable.name} ({runnable.quantisation})", err=True)
-    text = _read_stdin() if text is None else text
-    machine = detect()
-    settings = settings_for(runnable, context, machine, threads=threads)
-    if known := tuned.find(runnable, machine):
-        click.echo(known.words, err=True)
-    if not force:
-        check_memory(runnable, settings)
+    if not interactive:
+        text = _read_stdin() if text is None else text
+    if tuned := tuned_words(runnable):
+        click.echo(tuned, err=True)
     chosen = Sampling(
         temperature=sampling["temp"],
         **{k: v for k, v in sampling.items() if k != "temp"},
     )
-    with worker.start(runnable.format, runnable.entry, settings) as engine:
-        prompt = _prompt(engine, text, system, raw=raw)
-        if as_json:
-            click.echo(json.dumps(_collect(engine, prompt, chosen), ensure_ascii=False))
+    load = loader(context, threads, force=force)
+    style = PromptStyle(raw=raw, empty_system=system == "")
+    if as_json:
+        assert text is not None
+        with load(runnable, lambda _: None) as engine:
+            document = _collect(engine, _prompt(engine, text, system or "", style), chosen)
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    from pitool.cli.run_dialogue import Dialogue
+
+    with Dialogue(load, style, system or "", chosen) as dialogue:
+        dialogue.load(runnable)
+        if interactive:
+            dialogue.talk(text)
         else:
-            _stream(engine, prompt, chosen)
+            assert text is not None
+            dialogue.ask(text)
 
 
 def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
@@ -118,52 +129,14 @@ def _read_stdin() -> str:
     return text
 
 
-def _prompt(engine: Engine, text: str, system: str | None, *, raw: bool) -> Prompt:
-    """Return the conversation, or the bare text for --raw and for models without a template."""
-    from pitool.engine.base import Message
+def _prompt(engine: Engine, text: str, system: str, style: PromptStyle) -> Prompt:
+    """Return the prompt of the first question of a conversation."""
+    from pitool.chat.answer import fit
+    from pitool.store.conversation import Answer, Conversation, Question
 
-    if raw or not engine.info.chat_template:
-        if not raw:
-            click.echo("the model has no chat template: it continues the text", err=True)
-        return text if system is None else f"{system}\n{text}"
-    turns = [Message("system", system)] if system is not None else []
-    return [*turns, Message("user", text)]
-
-
-def _stream(engine: Engine, prompt: Prompt, sampling: Sampling) -> None:
-    last = None
-    flushed = 0.0
-    try:
-        for last in engine.stream(prompt, sampling):
-            sys.stdout.write(last.text)
-            now = time.monotonic()
-            if last.text and now - flushed >= FLUSH_SECONDS:
-                sys.stdout.flush()
-                flushed = now
-    finally:
-        if last is not None and last.timings.decoded_tokens:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-    if last is not None:
-        click.echo(_figures(engine, last), err=True)
-
-
-def _figures(engine: Engine, last: Token) -> str:
-    from pitool.device.memory import peak_rss
-    from pitool.report.numbers import format_bytes
-
-    t = last.timings
-    peak = peak_rss(engine.pid)
-    parts = [
-        f"prefill {t.prompt_tokens - t.reused_tokens} tokens, {t.prefill_rate:.1f} t/s",
-        f"decode {t.decoded_tokens} tokens, {t.decode_rate:.1f} t/s",
-        f"TTFT {t.ttft_seconds:.2f} s",
-        f"load {engine.info.load_seconds:.1f} s",
-        f"memory {format_bytes(peak)}" if peak else "memory unknown",
-    ]
-    if last.finish in ("length", "context"):
-        parts.append("stopped at the limit of tokens")
-    return " | ".join(parts)
+    answer = Answer("")
+    asked = Conversation(system, [Question(text), answer])
+    return fit(engine, asked, answer, drop=False, style=style).prompt
 
 
 def _collect(engine: Engine, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:

@@ -40,8 +40,7 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.catalog.bundles import find_runnable
-    from pitool.device import tuned
-    from pitool.device.detect import detect
+    from pitool.cli.loading import tuned_words
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.errors import UsageError
@@ -56,8 +55,8 @@ def command(
         check_memory(runnable, settings)
     say = talk
     say(f"loading {runnable.name} ({runnable.quantisation})")
-    if known := tuned.find(runnable, detect()):
-        say(known.words)
+    if tuned := tuned_words(runnable):
+        say(tuned)
 
     def load() -> Model:
         return Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)

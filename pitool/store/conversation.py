@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from pitool.engine.base import Finish, Message, Sampling, Timings, Token
 
@@ -130,3 +130,23 @@ def title_of(text: str) -> str:
     """Return the first line of a text, shortened to a title."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+class Recorder(Protocol):
+    """Where a conversation is written while it grows; see ``pitool.store.journal``."""
+
+    def put(self, conversation: Conversation, *rows: Row) -> None:
+        """Have rows written, and the system prompt and sampling with them."""
+
+    def remove(self, conversation: Conversation, rows: list[Row]) -> None:
+        """Have rows deleted."""
+
+
+class Unrecorded:
+    """Writes nothing."""
+
+    def put(self, conversation: Conversation, *rows: Row) -> None:
+        """Do nothing."""
+
+    def remove(self, conversation: Conversation, rows: list[Row]) -> None:
+        """Do nothing."""

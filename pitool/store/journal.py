@@ -7,7 +7,8 @@ cannot be written stays in memory and is tried again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pitool.errors import PitoolError
@@ -61,11 +62,23 @@ class Journal:
                 pending.gone.add(row.key)
         self._wake.set()
 
-    def forget(self, key: str) -> None:
-        """Write nothing more of a conversation that is to be deleted."""
+    @contextmanager
+    def forgetting(self, key: str) -> Iterator[None]:
+        """Write nothing more of a conversation that is deleted meanwhile.
+
+        Where the deleting fails, it is written as before.
+        """
         with self._writing, self._lock:
-            self._pending.pop(key, None)
+            waiting = self._pending.pop(key, None)
             self._forgotten.add(key)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._forgotten.discard(key)
+                if waiting is not None:
+                    self._pending[key] = waiting
+            raise
 
     def flush(self) -> None:
         """Write now what is waiting; return when it is on the disk or cannot be written."""

@@ -1,5 +1,5 @@
 """The terminal interface: the only room that knows Textual.
 
-``session`` owns the engine and the conversation and knows nothing of screens; ``app`` joins it to
-the screens, which show its state and never change it but by its methods.
+``app`` joins a session to the screens, which are handed a ``Context``, show the session's state and
+never change it but by its methods.
 """

@@ -1,39 +1,47 @@
-"""The application: joins a session to the screens that show it."""
+"""The application: joins a session to the screens that show it.
+
+It is handed all that it knows of the machine, and hands it on to the screens as a ``Context``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual.actions import ActionParseResult
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.loaded import Load
+from pitool.chat.commands import Bundles
+from pitool.chat.engine_slot import Load
+from pitool.chat.operations import Memory
 from pitool.chat.session import Session
 from pitool.chat.status import Phase, Status
-from pitool.chat.work import Memory
+from pitool.errors import MissingPart
 from pitool.tui import themes
-from pitool.tui.messages import SessionChanged
-from pitool.tui.screens.models import Bundles, ModelsScreen
+from pitool.tui.context import Context, Judge
+from pitool.tui.messages import OpenScreen, SensorsRead, SessionChanged
+from pitool.tui.screens import SCREENS, ScreenEntry
+from pitool.tui.screens.base import told
 
 if TYPE_CHECKING:
-    from pitool.chat.shelf import Shelf
+    from pitool.chat.compare import Comparison
+    from pitool.chat.library import Library
+    from pitool.device.sensor_history import SensorHistory
     from pitool.device.verdict import Verdict
     from pitool.engine.base import Timings
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
     from pitool.tui.benching import Benching, Tools
-    from pitool.tui.board import Board
-    from pitool.tui.details import Judge
-    from pitool.tui.screens.chat import ChatScreen
 
 
 TICK_SECONDS = 2.0
@@ -46,21 +54,16 @@ SENSE_SECONDS = 5.0
 class PitoolApp(App[None]):
     """Chooses a model and chats with it.
 
-    ``load``, ``bundles`` and ``memory`` are all that it knows of the machine; ``runnable`` is
-    loaded at once, without one the user chooses. Conversations are kept in ``database`` and read
-    prompts in ``prefills``, where those are given; the theme is kept in the folder ``settings``.
-    ``board`` is what the sensors are read with, ``bench`` gives what artifacts are measured with.
-    ``shown`` is called when the first screen is there, and again when the chat is.
+    ``load``, ``bundles`` and ``memory`` are what it cannot do without; ``runnable`` is loaded at
+    once, without one the user chooses. Conversations are kept in ``database`` and read prompts in
+    ``prefills``, where those are given; the theme is kept in the folder ``settings``. ``sensors``
+    is what the board is looked at with, ``bench`` gives what artifacts are measured with, ``tuned``
+    says what a model was tuned to. ``screens`` open from everywhere. ``shown`` is called when the
+    first screen is there, and again when the chat is.
     """
 
     TITLE = "pitool"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", priority=True),
-        Binding("f5", "bench", "Bench", priority=True),
-        Binding("f8", "device", "Device", priority=True),  # a text area has f6 and f7
-        Binding("f2,ctrl+l", "models", "Models", show=False, priority=True),
-        Binding("f3,ctrl+o", "chats", "Chats", show=False, priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q", "quit", "Quit", priority=True)]
 
     def __init__(
         self,
@@ -72,17 +75,18 @@ class PitoolApp(App[None]):
         system: str = "",
         database: Database | None = None,
         prefills: Prefills | None = None,
-        board: Board | None = None,
+        sensors: SensorHistory | None = None,
         bench: Callable[[], Tools] | None = None,
         judge: Judge | None = None,
+        tuned: Callable[[Runnable], str] = lambda _: "",
         settings: Path | None = None,
+        screens: Sequence[ScreenEntry] = SCREENS,
         shown: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
-        self._shown = shown
-        self._settings = settings
-        self._judge, self._load, self._memory = judge, load, memory
-        self._board, self._sensed = board, 0.0
+        self._shown, self._settings = shown, settings
+        self._load, self._memory, self._runnable = load, memory, runnable
+        self._sensors, self._sensed = sensors, 0.0
         self._sensed_timings: Timings | None = None
         self._bench_tools = bench
         self._benching: Benching | None = None
@@ -93,13 +97,31 @@ class PitoolApp(App[None]):
             memory,
             self._session_changed,
             system=system,
-            keep=self.journal,
+            recorder=self.journal,
             prefills=prefills,
         )
-        self._bundles = bundles
-        self._runnable = runnable
-        self._chat: ChatScreen | None = None
+        self.context = Context(
+            session=self.session,
+            bundles=bundles,
+            screens=screens,
+            judge=judge,
+            sensors=sensors,
+            tuned=tuned,
+            library=self._library,
+            comparison=self._comparison,
+            bench=self._bench,
+        )
+        for entry in screens:
+            self._bind(entry)
+        self._chat: Screen[Any] | None = None
         self._spent = 0.0
+
+    def _bind(self, entry: ScreenEntry) -> None:
+        if entry.keys:
+            # Textual's own ``bind`` knows no priority, which a list or a text area needs.
+            self._bindings.bind(
+                entry.keys, entry.action, entry.title, show=entry.footer, priority=True
+            )
 
     def on_mount(self) -> None:
         """Open the first screen."""
@@ -108,13 +130,13 @@ class PitoolApp(App[None]):
         kept = themes.remembered(self._settings)
         self.theme = kept if kept in self.available_themes else themes.DARK.name
         self.theme_changed_signal.subscribe(self, self._keep_theme)
-        if self._board is not None:
+        if self._sensors is not None:
             self.set_interval(TICK_SECONDS, self._tick)
         if self._runnable is None:
-            self.action_models()
+            self._open("models", then=self._show_chat)
             self.call_after_refresh(self._shown)
         else:
-            self._chosen(self._runnable)
+            self._show_chat(self._runnable)
 
     def _keep_theme(self, theme: Theme) -> None:
         themes.remember(self._settings, theme.name)
@@ -131,6 +153,8 @@ class PitoolApp(App[None]):
                 f"{error.do}; it stays here and is tried again",
             ),
         )
+
+    # What changes.
 
     def _session_changed(self) -> None:
         """Pass on, from whatever thread, that there is something to look at."""
@@ -150,8 +174,8 @@ class PitoolApp(App[None]):
 
     async def _tick(self) -> None:
         """Look at the sensors if it is time to; while the model works only if somebody asked."""
-        board, busy = self._board, self.session.status.busy
-        watched = board is not None and (board.watched or board.log is not None)
+        sensors, busy = self._sensors, self.session.status.busy
+        watched = sensors is not None and (sensors.watched or sensors.log is not None)
         if busy and not watched:
             return
         pause = TICK_SECONDS if watched and not busy else SENSE_SECONDS
@@ -168,19 +192,24 @@ class PitoolApp(App[None]):
         """Whether an answer ended that the sensors have not been looked at for."""
         status = self.session.status
         new = status.timings is not None and status.timings is not self._sensed_timings
-        return new and not status.busy and self._board is not None
+        return new and not status.busy and self._sensors is not None
+
+    async def on_sensors_wanted(self) -> None:
+        """Look now, for somebody who begins to."""
+        await self._sense()
 
     async def _sense(self) -> None:
         """Look at the board, but never while something is measured."""
-        board, status = self._board, self.session.status
-        if board is None or status.phase is Phase.MEASURING:
+        sensors, status = self._sensors, self.session.status
+        if sensors is None or status.phase is Phase.MEASURING:
             return
         self._sensed = time.monotonic()
-        sample = await asyncio.to_thread(board.take, self._decode_rate(status))
-        if self._chat is not None:
-            self._chat.sense(sample)
-        if trouble := board.pop_trouble():
-            self.notify(trouble.statement, severity="error", markup=False)
+        with told(self):
+            sample = await asyncio.to_thread(sensors.take, self._decode_rate(status))
+            if self._chat is not None:
+                self._chat.post_message(SensorsRead(sample))
+            if trouble := sensors.pop_trouble():
+                raise trouble
         if self.screen is not self._chat:
             self.screen.post_message(SessionChanged())
 
@@ -192,114 +221,52 @@ class PitoolApp(App[None]):
         ended = status.timings is not None and status.timings is not before
         return status.timings.decode_rate if ended and status.timings else 0.0
 
-    def action_models(self) -> None:
-        """Show the models."""
-        screen = ModelsScreen(self._bundles, self._judge, self.session.status)
-        self._show_over(screen, self._chosen)
+    # What opens.
 
-    def action_compare(self) -> None:
-        """Show the same prompt on two artifacts."""
-        from pitool.chat.comparing import Comparing
-        from pitool.tui.screens.compare import CompareScreen
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Do what a key or the palette asks for; an error becomes a notice."""
+        handled = True
+        with told(self):
+            handled = await super().run_action(action, default_namespace, namespaces)
+        return handled  # noqa: RET504 - an error that was told of is handled too
 
-        question = self.session.conversation.last_question()
-        prompt = question.text.partition("\n")[0] if question else ""
-        comparing = Comparing(self._load, self._memory, self._judge_runnable, self._session_changed)
-        self._show_over(CompareScreen(self.session, comparing, self._bundles, prompt))
+    def action_open_screen(self, name: str, words: str = "") -> None:
+        """Show a screen of the table; ``words``: what was written after its slash command."""
+        self._open(name, words, self._returned)
 
-    def action_bench(self) -> None:
-        """Show the bench; one that runs goes on."""
-        from pitool.tui.screens.bench import BenchScreen
+    def on_open_screen(self, message: OpenScreen) -> None:
+        """Show a screen that a command asks for."""
+        with told(self):
+            self.action_open_screen(message.name, message.words)
 
-        if (benching := self._bench()) is None:
-            self.notify("Nothing is measured here.", severity="warning")
-        else:
-            self._show_over(BenchScreen(self.session, benching, self._bundles))
-
-    def _bench(self) -> Benching | None:
-        """Return what measures, made at the first use."""
-        from pitool.tui.benching import Benching
-
-        if self._benching is None and self._bench_tools is not None:
-            board = self._board
-            self._benching = Benching(
-                self._bench_tools(), self._session_changed, board.take if board else _unseen
-            )
-        return self._benching
-
-    def action_device(self) -> None:
-        """Show the sensors over time and the doctor's findings."""
-        from pitool.tui.screens.device import DeviceScreen
-
-        if self._board is None:
-            self.notify("The sensors are not read here.", severity="warning")
-        else:
-            self._show_over(DeviceScreen(self._board, self.session))
-            self.call_later(self._sense)
-
-    def _show_over(self, screen: Screen[Any], then: Callable[[Any], None] | None = None) -> None:
-        """Show a screen that a key opens from everywhere but a question.
+    def _open(self, name: str, words: str = "", then: Callable[[Any], None] | None = None) -> None:
+        """Show a screen above every other but a question.
 
         Where one of its kind is open already, the way leads back to that one.
         """
         if isinstance(self.screen, ModalScreen):
             return
+        kind = next(entry for entry in self.context.screens if entry.name == name).load()
         for opened in self.screen_stack:
-            if type(opened) is type(screen):
+            if type(opened) is kind:
                 opened.pop_until_active()
                 return
-        self.push_screen(screen, then)
+        self.push_screen(kind(self.context, words), then)
 
-    def _judge_runnable(self, runnable: Runnable) -> Verdict | None:
-        if self._judge is None or runnable.artifact is None:
-            return None
-        return self._judge(runnable.artifact)
-
-    def action_chats(self) -> None:
-        """Show the conversations that are kept."""
-        self.show_chats()
-
-    def show_chats(self, words: str = "") -> None:
-        """Show the conversations that contain ``words``."""
-        from pitool.tui.screens.chats import ChatsScreen
-
-        if (shelf := self.shelf) is None:
-            self.notify("Conversations are not kept here.", severity="warning")
-        else:
-            self._show_over(ChatsScreen(shelf, self.session.status, words), self._opened)
-
-    def _opened(self, opened: bool | None) -> None:
-        """Show the chat after a conversation was opened, from whatever screen that was."""
-        if opened:  # where there is no chat yet, the list of models below is left without a choice
+    def _returned(self, result: object) -> None:
+        """Load the model that a screen returned, or go back to the chat where it returned True."""
+        if isinstance(result, Runnable):
+            self._show_chat(result)
+        elif result is True:
+            # Where there is no chat yet, the list of models below is left without a choice.
             (self._chat or self.screen_stack[0]).pop_until_active()
 
-    @property
-    def shelf(self) -> Shelf | None:
-        """The conversations that are kept, None where none are."""
-        from pitool.chat.shelf import Shelf
-
-        if self.database is None or self.journal is None:
-            return None
-        return Shelf(self.database, self.journal, self.session, self.prefills)
-
-    @property
-    def bundles(self) -> Bundles:
-        """Lists the bundles of this machine."""
-        return self._bundles
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Fill the command palette: the commands of the chat, then what Textual offers."""
-        if self._chat is not None and screen is self._chat:
-            yield from self._chat.palette()
-        else:
-            yield SystemCommand("Bench", "Measure prefill and decode", self.action_bench)
-            yield SystemCommand("Device", "Sensors and the doctor's findings", self.action_device)
-            yield SystemCommand("Models", "Load, verify, delete", self.action_models)
-            yield SystemCommand("Conversations", "Open, search, export", self.action_chats)
-            yield SystemCommand("Compare", "One prompt on two artifacts", self.action_compare)
-        yield from super().get_system_commands(screen)
-
-    def _chosen(self, runnable: Runnable | None) -> None:
+    def _show_chat(self, runnable: Runnable | None) -> None:
         """Show the chat and load what was chosen."""
         if self._chat is None:
             # Here, so that the list of models does not wait for it.
@@ -307,26 +274,67 @@ class PitoolApp(App[None]):
 
             if runnable is not None:
                 self.session.choose(runnable)
-            self._chat = ChatScreen(self.session)
+            self._chat = ChatScreen(self.context)
             self.push_screen(self._chat)
             self.call_after_refresh(self._shown)
             self.call_later(self._sense)
         if runnable is not None:  # the screen comes first, then the work
             self.call_after_refresh(self.session.load, runnable)
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Fill the command palette: the commands of the chat, then what Textual offers."""
+        palette = getattr(screen, "palette", None)
+        if palette is not None:
+            yield from palette()
+        else:
+            for entry in self.context.screens:
+                words = entry.help[:1].upper() + entry.help[1:]
+                yield SystemCommand(
+                    entry.title, words, lambda name=entry.name: self._from_palette(name)
+                )
+        yield from super().get_system_commands(screen)
+
+    def _from_palette(self, name: str) -> None:
+        with told(self):
+            self.action_open_screen(name)
+
+    # What the screens are handed.
+
+    def _library(self) -> Library:
+        if self.database is None or self.journal is None:
+            raise MissingPart("conversations are not kept here", "/save writes this one to a file")
+        from pitool.chat.library import Library
+
+        return Library(self.database, self.journal, self.session, self.prefills)
+
+    def _comparison(self) -> Comparison:
+        from pitool.chat.compare import Comparison
+
+        return Comparison(self._load, self._memory, self._judge_runnable, self._session_changed)
+
+    def _judge_runnable(self, runnable: Runnable) -> Verdict | None:
+        judge = self.context.judge
+        return judge(runnable.artifact) if judge and runnable.artifact else None
+
+    def _bench(self) -> Benching:
+        """Return what measures, made at the first use."""
+        from pitool.tui.benching import Benching
+
+        if self._bench_tools is None:
+            raise MissingPart("nothing is measured here", "pitool bench does it")
+        if self._benching is None:
+            sensors = self._sensors
+            seen = sensors.take if sensors else lambda _: None
+            self._benching = Benching(self._bench_tools(), self._session_changed, seen)
+        return self._benching
+
     async def on_unmount(self) -> None:
         """End the worker with the program, and write what is not written yet."""
         self.session.stop()
-        if self._benching is not None:  # a repetition may last minutes
-            self._benching.cancel()
-        if self._board is not None:
-            self._board.stop_log()
+        if self._sensors is not None:
+            self._sensors.stop_log()
         await asyncio.to_thread(self.session.close)
         if self.journal is not None:
             await asyncio.to_thread(self.journal.close)
         if self.database is not None:
             self.database.close()
-
-
-def _unseen(_: float) -> None:
-    """Take no sample."""

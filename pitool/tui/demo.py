@@ -15,7 +15,7 @@ from pathlib import Path
 from pitool.catalog import manifest
 from pitool.catalog.bundles import Bundle, Runnable
 from pitool.catalog.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
-from pitool.chat.loaded import Load
+from pitool.chat.engine_slot import Load
 from pitool.device.verdict import Verdict
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
@@ -122,7 +122,7 @@ def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None)
         bundles=lambda: (bundles, []),
         memory=lambda _: MEMORY,
         database=Database(folder / FILE_NAME),
-        board=demo_board.board(),
+        sensors=demo_board.sensors(),
         bench=lambda: demo_bench.tools(folder, real_time=real_time),
         judge=judge,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pitool.device.doctor import Finding
 from pitool.device.monitor import Sample
-from pitool.tui.board import Board
+from pitool.device.sensor_history import SensorHistory
 
 MEMORY = 1_243_000_000
 
 
-def board() -> Board:
-    """Return a board that was watched for ten minutes, in which it answered and became too hot."""
+def sensors() -> SensorHistory:
+    """Return ten minutes of a board that answered and became too hot."""
     steps = iter([*range(121)])
     at = 0
 
@@ -19,7 +19,7 @@ def board() -> Board:
         at = next(steps, at)  # the last one again and again: a picture stays as it is
         return _sample(at)
 
-    made = Board(look, lambda: list(FINDINGS))
+    made = SensorHistory(look, lambda: list(FINDINGS))
     for step in range(120):
         made.take(7.9 - 2.1 * _hot(step) if _answers(step) else 0.0)
     return made

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from pitool.catalog.bundles import default_folder
 from pitool.catalog.manifest import Artifact, Certificate
-from pitool.chat import figures
-from pitool.device.verdict import Verdict
+from pitool.chat.status import size_text, speed_span
 from pitool.planning.plan import Verdict as Fit
 from pitool.tui.widgets.gauge import gauge
+
+if TYPE_CHECKING:
+    from pitool.device.verdict import Verdict
 
 _DIM = "$foreground 60%"
 _GAUGE_WIDTH = 16
@@ -22,29 +24,29 @@ _SIGNS = {
 }
 
 
-class Judge(Protocol):
-    """Says what an artifact needs here; see ``pitool.device.verdict``."""
-
-    def __call__(self, artifact: Artifact) -> Verdict:
-        """Return the verdict, within a moment."""
-
-
-def sign(verdict: Verdict) -> tuple[str, str]:
+def sign(verdict: Verdict | None) -> tuple[str, str]:
     """Return a sign for the verdict and its style; the sign is read without colours too."""
-    return _SIGNS[verdict.fit] if verdict.fit else ("", "")
+    return _SIGNS[verdict.fit] if verdict and verdict.fit else ("", "")
 
 
-def decode_rate(artifact: Artifact, verdict: Verdict) -> str:
+def needed(artifact: Artifact, verdict: Verdict | None) -> int | None:
+    """Return the bytes that an artifact needs, by its plan where nobody judged it here."""
+    if verdict is not None:
+        return verdict.needed
+    return sum(line.bytes for line in artifact.memory) or None
+
+
+def decode_rate(artifact: Artifact, verdict: Verdict | None) -> str:
     """Return the predicted decode here, or the span over the boards it was made for."""
-    here = verdict.speed
-    return f"{here.decode:.1f}" if here else figures.span(artifact.speed)
+    here = verdict.speed if verdict else None
+    return f"{here.decode:.1f}" if here else speed_span(artifact.speed)
 
 
-def details(artifact: Artifact, verdict: Verdict) -> Content:
+def details(artifact: Artifact, verdict: Verdict | None) -> Content:
     """Return what there is to know of an artifact, a line each."""
-    lines = [("memory", memory_line(verdict))]
+    lines = [("memory", memory_line(artifact, verdict))]
     if artifact.memory:
-        plan = " + ".join(f"{line.name} {figures.size(line.bytes)}" for line in artifact.memory)
+        plan = " + ".join(f"{line.name} {size_text(line.bytes)}" for line in artifact.memory)
         lines.append(("plan", Content(plan)))
     if speeds := speed_line(artifact, verdict):
         lines.append(("speed", Content(speeds)))
@@ -54,18 +56,20 @@ def details(artifact: Artifact, verdict: Verdict) -> Content:
     )
 
 
-def memory_line(verdict: Verdict) -> Content:
+def memory_line(artifact: Artifact, verdict: Verdict | None) -> Content:
     """Return a gauge of needed in available memory, and the verdict."""
-    if verdict.share is None:
-        return Content(f"{figures.size(verdict.needed)} needed, what is free here is unknown")
+    if verdict is None or verdict.share is None:
+        return Content(
+            f"{size_text(needed(artifact, verdict))} needed, what is free here is unknown"
+        )
     _, style = sign(verdict)
-    text = f" {figures.size(verdict.needed)} of {figures.size(verdict.available)} free here: "
+    text = f" {size_text(verdict.needed)} of {size_text(verdict.available)} free here: "
     return gauge(verdict.share, _GAUGE_WIDTH, style) + text + Content.styled(verdict.words, style)
 
 
-def speed_line(artifact: Artifact, verdict: Verdict) -> str:
+def speed_line(artifact: Artifact, verdict: Verdict | None) -> str:
     """Return the speeds predicted here, or on the boards that it was made for."""
-    here = verdict.speed
+    here = verdict.speed if verdict else None
     return " · ".join(
         f"{'here' if here else s.board} prefill {s.prefill:.0f}, decode {s.decode:.1f} t/s"
         for s in ([here] if here else artifact.speed)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
+
+if TYPE_CHECKING:
+    from pitool.device.monitor import Sample
 
 
 class SessionChanged(Message, bubble=False):
@@ -16,6 +20,25 @@ class SessionChanged(Message, bubble=False):
     def can_replace(self, message: Message) -> bool:
         """Let a later one stand for this one."""
         return isinstance(message, SessionChanged)
+
+
+@dataclass
+class SensorsRead(Message, bubble=False):
+    """The sensors of the board were looked at."""
+
+    sample: Sample
+
+
+class SensorsWanted(Message):
+    """Somebody looks at the sensors from now on."""
+
+
+@dataclass
+class OpenScreen(Message):
+    """The user wants a screen of the table; ``words``: what was written after its name."""
+
+    name: str
+    words: str = ""
 
 
 @dataclass

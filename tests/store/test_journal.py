@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from pitool.errors import PitoolError
 from pitool.store.conversation import Answer, Conversation, Question, Row
 from pitool.store.database import Database
@@ -80,7 +82,28 @@ def test_forgotten_is_not_written(tmp_path: Path) -> None:
     journal.put(first, *first.rows)
     assert database.saved.wait(20)
     journal.put(second, *second.rows)
-    journal.forget(second.key)
-    journal.put(second, *second.rows)  # an answer that was still being written
+    with journal.forgetting(second.key):
+        journal.put(second, *second.rows)  # an answer that was still being written
+    journal.put(second, *second.rows)
     journal.close()
     assert [summary.key for summary in database.list()] == [first.key]
+
+
+def test_a_conversation_that_could_not_be_deleted_is_written_as_before(tmp_path: Path) -> None:
+    database = Database(tmp_path / "c.db")
+    journal = Journal(database, lambda _: None, seconds=60)
+    made = Conversation(rows=[Question("a")])
+    database.save(made, made.rows, ())
+    made.rows.append(Question("b"))
+    journal.put(made, made.rows[1])
+
+    def refuse() -> None:
+        with journal.forgetting(made.key):
+            raise PitoolError("the database is in use")
+
+    with pytest.raises(PitoolError):
+        refuse()
+    made.rows.append(Question("c"))
+    journal.put(made, made.rows[2])
+    journal.close()
+    assert database.open(made.key).rows == made.rows

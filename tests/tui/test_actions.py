@@ -25,8 +25,9 @@ from pitool.tui.screens.dialogs import AskLines, Confirm, Page
 from pitool.tui.screens.models import ModelsScreen
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.prompt import Prompt
+from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
-from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
+from .helpers import shown, type_in
 
 SIZE = (80, 24)
 CODE = "Take this:\n\n```python\nprint(1)\n```\n\nor\n\n```sh\nls\n```\n"

@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.loaded import Load
+from pitool.chat.engine_slot import Load
 from pitool.chat.status import Phase
 from pitool.errors import BadInput, DoesNotFit
 from pitool.tui import demo
@@ -19,8 +19,9 @@ from pitool.tui.screens.models import ModelsScreen, ModelTable
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
+from tests.chat.helpers import KILLED, Dying, Halting, Loader, Tracked, settled, until
 
-from .helpers import KILLED, Dying, Halting, Loader, Tracked, settled, shown, type_in, until
+from .helpers import shown, type_in
 
 SIZE = (80, 24)
 

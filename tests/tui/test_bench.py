@@ -28,8 +28,9 @@ from pitool.tui.benching import DEEP, LISTS, QUICK, STANDARD, Benching, Stage, T
 from pitool.tui.screens.bench import BenchScreen
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.device import DeviceScreen
+from tests.chat.helpers import Loader, Tracked, until
 
-from .helpers import Loader, Tracked, shown, type_in, until
+from .helpers import shown, type_in
 
 
 class Slow(Scripted):
@@ -251,7 +252,7 @@ async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: P
         await measuring(app, pilot)
         await until(engine.waits.is_set)
         taken: list[float] = []
-        app._board.take = taken.append  # type: ignore[union-attr,method-assign]
+        app._sensors.take = taken.append  # type: ignore[union-attr,method-assign]
         await pilot.press("f8")
         await until(lambda: isinstance(app.screen, DeviceScreen))
         await app._sense()

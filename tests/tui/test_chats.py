@@ -8,7 +8,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.loaded import Load
+from pitool.chat.engine_slot import Load
 from pitool.chat.status import Phase
 from pitool.engine.base import Message
 from pitool.store.conversation import Answer, Conversation, Question
@@ -17,8 +17,9 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.models import ModelsScreen
+from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
-from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
+from .helpers import shown, type_in
 
 SIZE = (100, 30)
 

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
 from pitool.catalog.bundles import Runnable, choose
-from pitool.chat.comparing import Comparing, State, room_for
+from pitool.chat.compare import Comparison, SideState, room_for
 from pitool.chat.status import Phase
 from pitool.device.verdict import Verdict
 from pitool.engine.base import Engine, Message, Prompt, Sampling, Token
@@ -22,8 +22,9 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.compare import CompareScreen
 from pitool.tui.screens.models import ModelsScreen
+from tests.chat.helpers import Halting, Tracked, until
 
-from .helpers import Halting, Tracked, shown, until
+from .helpers import shown
 
 PROMPT = [Message("user", "Why?")]
 
@@ -60,8 +61,8 @@ def two(tmp_path: Path) -> tuple[Runnable, Runnable]:
     return choose(bundle, "Q4_K_M"), choose(bundle, "Q8_0")
 
 
-def compare(load: Log, available: int | None, two: tuple[Runnable, Runnable]) -> Comparing:
-    comparing = Comparing(
+def compare(load: Log, available: int | None, two: tuple[Runnable, Runnable]) -> Comparison:
+    comparing = Comparison(
         load, lambda _: 7, lambda r: Verdict(r.planned, available, None), lambda: None
     )
     comparing.run(two, PROMPT, Sampling(), threading.Event())
@@ -81,7 +82,7 @@ def test_without_room_the_first_ends_before_the_second(two: tuple[Runnable, Runn
     ]
     assert "one after the other" in comparing.room.why
     assert "3.31 GB" in comparing.room.why
-    assert [side.state for side in comparing.sides] == [State.DONE, State.DONE]
+    assert [side.state for side in comparing.sides] == [SideState.DONE, SideState.DONE]
     assert [side.text for side in comparing.sides] == ["Hello from the script."] * 2
     assert [side.memory for side in comparing.sides] == [7, 7]
 
@@ -117,11 +118,11 @@ def test_one_that_does_not_fit_leaves_the_other(two: tuple[Runnable, Runnable]) 
             raise DoesNotFit("2 GB are needed", "take Q4_0")
         return Tracked()
 
-    comparing = Comparing(load, lambda _: 7, lambda _: None, lambda: None)
+    comparing = Comparison(load, lambda _: 7, lambda _: None, lambda: None)
     comparing.run(two[::-1], PROMPT, Sampling(), threading.Event())
     failed, done = comparing.sides
-    assert (failed.state, failed.error) == (State.FAILED, "2 GB are needed; take Q4_0.")
-    assert done.state is State.DONE
+    assert (failed.state, failed.error) == (SideState.FAILED, "2 GB are needed; take Q4_0.")
+    assert done.state is SideState.DONE
 
 
 @asynccontextmanager
@@ -198,7 +199,9 @@ async def test_compare_from_the_chat_takes_its_question_and_gives_the_model_back
 
 
 async def ask(app: PitoolApp, pilot: Pilot[None], text: str) -> None:
-    from .helpers import settled, type_in
+    from tests.chat.helpers import settled
+
+    from .helpers import type_in
 
     type_in(app, text)
     await pilot.press("enter")

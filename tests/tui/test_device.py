@@ -17,33 +17,36 @@ from pitool.chat.status import Phase
 from pitool.cli.main import cli
 from pitool.device.doctor import Finding, examine
 from pitool.device.monitor import Monitor, Sample
+from pitool.device.sensor_history import SensorHistory, TimedSample
 from pitool.errors import PitoolError, UsageError
 from pitool.tui import demo, demo_board
 from pitool.tui.app import PitoolApp
-from pitool.tui.board import Board, Point
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.device import DeviceScreen, Findings
 from pitool.tui.widgets.charts import SERIES, chart_lines
+from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
-from .helpers import Halting, Loader, Tracked, settled, shown, type_in, until
+from .helpers import shown, type_in
 
 TREES = Path(__file__).parent.parent / "device" / "fixtures"
 UNKNOWN = Sample(0.0, None, None, None, None, None, None, None, None)
 
 
-def on(board: Board, runnable: Runnable | None = None, load: Loader | None = None) -> PitoolApp:
+def on(
+    sensors: SensorHistory, runnable: Runnable | None = None, load: Loader | None = None
+) -> PitoolApp:
     return PitoolApp(
         load=load or Loader(Tracked()),
         bundles=lambda: ([], []),
         memory=lambda _: demo.MEMORY,
         runnable=runnable,
-        board=board,
+        sensors=sensors,
     )
 
 
-def tree_board(name: str) -> Board:
+def tree_board(name: str) -> SensorHistory:
     """Return a board that reads a recorded machine and is never examined for real."""
-    return Board(Monitor(TREES / name, lambda _: "throttled=0x50004").look, list)
+    return SensorHistory(Monitor(TREES / name, lambda _: "throttled=0x50004").look, list)
 
 
 def test_series_of_a_recorded_machine() -> None:
@@ -58,7 +61,7 @@ def test_series_of_a_recorded_machine() -> None:
 
 
 def test_missing_sensors_are_unknown() -> None:
-    points = [Point(UNKNOWN, 0.0)]
+    points = [TimedSample(UNKNOWN, 0.0)]
     values = {s.name: chart_lines(s, points, 60, 2)[1].plain.strip() for s in SERIES}
     assert [values[name] for name in ("temperature", "clock", "CPU", "memory free")] == [
         "unknown"
@@ -67,8 +70,8 @@ def test_missing_sensors_are_unknown() -> None:
 
 
 def test_bars_are_to_scale_and_hold_their_place_in_time() -> None:
-    def at(time: float, celsius: float | None) -> Point:
-        return Point(Sample(time, None, None, None, None, celsius, None, None, None), 0.0)
+    def at(time: float, celsius: float | None) -> TimedSample:
+        return TimedSample(Sample(time, None, None, None, None, celsius, None, None, None), 0.0)
 
     temperature = SERIES[0]
     lines = chart_lines(temperature, [at(0, None), at(5, 55.0), at(10, 90.0)], 13 + 8 + 2 + 10, 2)
@@ -78,7 +81,7 @@ def test_bars_are_to_scale_and_hold_their_place_in_time() -> None:
 
 
 def test_a_chart_marks_where_the_firmware_held_the_board_back() -> None:
-    points = list(demo_board.board().points)
+    points = list(demo_board.sensors().points)
     clock = next(s for s in SERIES if s.name == "clock")
     styles = {str(span.style) for span in chart_lines(clock, points, 80, 2)[0].spans}
     assert "$warning" in styles
@@ -87,14 +90,14 @@ def test_a_chart_marks_where_the_firmware_held_the_board_back() -> None:
 
 
 def test_the_log_is_what_monitor_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = demo_board.board().points[0].sample
+    sample = demo_board.sensors().points[0].sample
 
     def looks() -> Iterator[Sample]:
         for step in range(2):
             yield replace(sample, time=sample.time + step)
 
     times = looks()
-    board = Board(lambda: next(times), list)
+    board = SensorHistory(lambda: next(times), list)
     board.start_log(tmp_path / "log.csv")
     board.take()
     board.take()
@@ -108,7 +111,7 @@ def test_the_log_is_what_monitor_writes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -> None:
-    board = demo_board.board()
+    board = demo_board.sensors()
     (tmp_path / "there.csv").write_text("mine")
     with pytest.raises(UsageError, match="exists: name another file"):
         board.start_log(tmp_path / "there.csv")
@@ -116,7 +119,7 @@ def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -
         board.start_log(tmp_path / "no" / "such.csv")
     assert board.log is None
     if Path("/dev/full").exists():
-        full = Board(lambda: UNKNOWN, list)
+        full = SensorHistory(lambda: UNKNOWN, list)
         full.start_log(tmp_path / "a.csv")
         assert full.log is not None
         full.log.close()
@@ -130,14 +133,14 @@ def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -
 
 
 def test_a_look_that_is_no_later_counts_once() -> None:
-    board = Board(lambda: UNKNOWN, list)
+    board = SensorHistory(lambda: UNKNOWN, list)
     board.take()
     board.take()
     assert len(board.points) == 1
 
 
 async def test_findings_and_their_fixes() -> None:
-    app = on(demo_board.board())
+    app = on(demo_board.sensors())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("f8")
         await until(lambda: "1 to mend in 4 checks" in shown(app))
@@ -163,7 +166,7 @@ async def test_the_doctor_of_a_recorded_machine_and_again() -> None:
         looks.append(1)
         return examine(TREES / "pi5", lambda _: "", host=False, read_speed=lambda: None)
 
-    app = on(Board(Monitor(TREES / "pi5").look, doctor))
+    app = on(SensorHistory(Monitor(TREES / "pi5").look, doctor))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f8")
         await until(lambda: "checks" in shown(app))
@@ -177,7 +180,7 @@ async def test_the_doctor_of_a_recorded_machine_and_again() -> None:
 
 async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
     engine = Halting()
-    app = on(demo_board.board(), runnable, Loader(engine))
+    app = on(demo_board.sensors(), runnable, Loader(engine))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.session.status.phase is Phase.READY)
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
@@ -193,7 +196,7 @@ async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
 
 async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a short name, so that no message is wrapped in it
-    board = demo_board.board()
+    board = demo_board.sensors()
     app = on(board)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("f8")
@@ -217,7 +220,7 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:
-    app = on(demo_board.board())
+    app = on(demo_board.sensors())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))
@@ -229,7 +232,7 @@ async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:
 
 
 async def test_the_decode_of_an_answer_that_is_over_is_drawn(runnable: Runnable) -> None:
-    board = Board(looks(), list)
+    board = SensorHistory(looks(), list)
     app = on(board, runnable)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
@@ -244,7 +247,7 @@ async def test_the_decode_of_an_answer_that_is_over_is_drawn(runnable: Runnable)
 async def test_sensors_rest_while_an_answer_is_written(runnable: Runnable) -> None:
     engine = Halting()
     look = looks()
-    board = Board(lambda: replace(look(), temperature_c=51.0), list)
+    board = SensorHistory(lambda: replace(look(), temperature_c=51.0), list)
     app = on(board, runnable, Loader(engine))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
@@ -271,7 +274,7 @@ def looks() -> Callable[[], Sample]:
 
 
 async def test_by_command_and_palette(runnable: Runnable) -> None:
-    app = on(demo_board.board(), runnable)
+    app = on(demo_board.sensors(), runnable)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
         type_in(app, "/device")
@@ -284,7 +287,7 @@ async def test_by_command_and_palette(runnable: Runnable) -> None:
 
 
 async def test_resize_gives_the_findings_room() -> None:
-    app = on(demo_board.board())
+    app = on(demo_board.sensors())
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))

@@ -19,8 +19,9 @@ from pitool.store.conversation import Answer, Notice
 from pitool.store.database import FILE_NAME, Database
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
+from tests.chat.helpers import Loader, Tracked, settled, until, wait
 
-from .helpers import Loader, Tracked, settled, shown, type_in, until, wait
+from .helpers import shown, type_in
 
 PROGRAM = """
 import sys

@@ -7,13 +7,10 @@ from dataclasses import replace
 import pytest
 
 from pitool.catalog.bundles import Runnable
-from pitool.catalog.manifest import Speed
-from pitool.chat import figures
 from pitool.chat.status import Phase, Status
 from pitool.device.monitor import Sample
 from pitool.engine.base import Timings
 from pitool.engine.scripted import Scripted
-from pitool.report.numbers import format_seconds
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import sensors_line
 from pitool.tui.widgets.stats import room_line, speed_line
@@ -78,17 +75,3 @@ def test_sensors() -> None:
 )
 def test_gauge(fraction: float, bar: str) -> None:
     assert gauge(fraction, 4).plain == bar
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.309, "0.31 s"), (12.34, "12.3 s"), (125, "2:05"), (3599, "59:59")]
-)
-def test_seconds(value: float, text: str) -> None:
-    assert format_seconds(value) == text
-
-
-def test_span_of_speeds() -> None:
-    speeds = (Speed("a", 1, 8.14), Speed("b", 1, 12.4))
-    assert figures.span(speeds) == "8.1–12.4"
-    assert figures.span(speeds[:1]) == "8.1"
-    assert figures.span(()) == "–"

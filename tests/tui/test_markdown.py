@@ -10,12 +10,11 @@ from textual.containers import VerticalScroll
 from textual.geometry import Offset, Region
 from textual.selection import Selection
 
+from pitool.chat.text import MOST_CHARACTERS, PIECE_CHARACTERS
 from pitool.tui import markdown
 from pitool.tui.markdown import blocks
-from pitool.tui.segments import LIMIT, MOST
 from pitool.tui.widgets.prose import Prose
-
-from .test_text import BLOCKS, words
+from tests.chat.test_text import BLOCKS, words
 
 
 def plain(text: str, width: int = 40) -> list[str]:
@@ -190,7 +189,7 @@ async def test_a_step_costs_the_same_however_long_the_text(
         await pilot.pause()
         assert len(app.query("*")) == widgets
         assert len(parsed) <= 110
-        assert max(parsed) <= MOST + LIMIT
+        assert max(parsed) <= MOST_CHARACTERS + PIECE_CHARACTERS
 
 
 async def test_a_text_that_does_not_go_on_is_shown_anew() -> None:

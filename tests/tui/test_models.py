@@ -22,8 +22,9 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.screens.models import ModelsScreen
+from tests.chat.helpers import Loader, Tracked, until
 
-from .helpers import Loader, Tracked, shown, until
+from .helpers import shown
 
 BOARD = Path(__file__).parents[1] / "device" / "fixtures" / "pi5"
 

@@ -18,8 +18,9 @@ from pitool.store.database import Summary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.themes import CONTRAST
+from tests.chat.helpers import settled, until
 
-from .helpers import settled, shown, type_in, until
+from .helpers import shown, type_in
 
 SIZES = [(80, 24), (120, 40)]
 THEMES = ["pitool-dark", "pitool-light"]

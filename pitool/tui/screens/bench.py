@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -12,24 +12,20 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import DataTable, Select, Static
 
 from pitool.bench.formats import Row, rate, test_name
 from pitool.bench.printers import marks
 from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact
-from pitool.errors import PitoolError
 from pitool.report.numbers import NONE, format_seconds
-from pitool.tui.benching import LISTS, QUICK, Benching, Progress, Stage, Tests
+from pitool.tui.benching import LISTS, QUICK, Progress, Stage, Tests
+from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
-from pitool.tui.screens.models import Bundles
+from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
-
-if TYPE_CHECKING:
-    from pitool.chat.session import Session
+from pitool.tui.widgets.keys import Keys
 
 _COLUMNS = ("measured", "test", "t/s", "predicted", "before", "marks")
 _RIGHT = ("t/s", "predicted", "before")
@@ -39,7 +35,7 @@ LOW = 0.8
 """Below this share of its prediction a rate is marked."""
 
 
-class BenchScreen(Screen[None]):
+class BenchScreen(BaseScreen[None]):
     """Runs a bench in the session's place and shows how far it is; leaving does not end it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,11 +56,13 @@ class BenchScreen(Screen[None]):
     }
     """
 
-    def __init__(self, session: Session, benching: Benching, bundles: Bundles) -> None:
-        super().__init__()
-        self._session, self._benching = session, benching
+    def __init__(self, context: Context, _: str = "") -> None:
+        super().__init__(context)
+        self._benching = context.bench()
         self._choices: list[tuple[Bundle, Artifact]] = [
-            (bundle, artifact) for bundle in bundles()[0] for artifact in bundle.manifest.artifacts
+            (bundle, artifact)
+            for bundle in context.bundles()[0]
+            for artifact in bundle.manifest.artifacts
         ]
         self._earlier: list[Row] = []
         self._was = Progress()
@@ -84,14 +82,14 @@ class BenchScreen(Screen[None]):
         yield Static(id="state")
         yield DataTable[Text](cursor_type="row", id="rows")
         yield Static(id="said")
-        yield Keys(*EVERYWHERE)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show what was measured before."""
         table = self.query_one(DataTable)
         for name in _COLUMNS:
             table.add_column(Text(name, justify="right" if name in _RIGHT else "left"))
-        self.query_one(HeaderLine).show(self._session.status)
+        self.query_one(HeaderLine).show(self.session.status)
         table.focus()
         self._was = self._benching.progress
         self._show()
@@ -99,7 +97,7 @@ class BenchScreen(Screen[None]):
 
     def _current(self) -> int:
         """Return what is measured, else what the chat has, else the first artifact."""
-        runnable = self._benching.progress.runnable or self._session.status.runnable
+        runnable = self._benching.progress.runnable or self.session.status.runnable
         artifact = runnable.artifact if runnable else None
         return next((i for i, (_, a) in enumerate(self._choices) if a == artifact), 0)
 
@@ -122,26 +120,18 @@ class BenchScreen(Screen[None]):
             self._read(chosen)
 
     def _runnable(self) -> Runnable | None:
-        """Return the artifact that is chosen; None, with a word, where its files are not there."""
-        if (chosen := self._chosen) is None:
-            return None
-        try:
-            return choose(chosen[0], chosen[1].quantisation)
-        except PitoolError as error:
-            self._tell(error.statement)
-            return None
+        """Return the artifact that is chosen, None where there is none."""
+        chosen = self._chosen
+        return None if chosen is None else choose(chosen[0], chosen[1].quantisation)
 
     @work(exclusive=True)
     async def _read(self, runnable: Runnable) -> None:
-        try:
-            self._earlier = await asyncio.to_thread(self._benching.earlier, runnable)
-        except PitoolError as error:
-            self._tell(error.statement)
+        self._earlier = await asyncio.to_thread(self._benching.earlier, runnable)
         self._show_rows()
 
     def on_session_changed(self, _: SessionChanged) -> None:
         """Show how far it is."""
-        self.query_one(HeaderLine).show(self._session.status)
+        self.query_one(HeaderLine).show(self.session.status)
         before, self._was = self._was, self._benching.progress
         if before is self._was:
             return
@@ -178,9 +168,11 @@ class BenchScreen(Screen[None]):
         """Measure, the chat's model unloaded first."""
         if (runnable := self._runnable()) is None:
             return
-        tests, session = self._tests, self._session
-        if not session.step_aside(lambda cancel: self._benching.run(runnable, tests, cancel)):
-            self._tell("Something runs already: Esc stops it, then r measures.")
+        tests, benching = self._tests, self._benching
+        if not self.session.step_aside(
+            lambda cancel: benching.run(runnable, tests, cancel), interrupt=benching.cancel
+        ):
+            self.tell("Something runs already: Esc stops it, then r measures.")
 
     def action_back(self) -> None:
         """Close a list that is open, stop the bench, or go back."""
@@ -190,13 +182,9 @@ class BenchScreen(Screen[None]):
                 select.focus()
                 return
         if self._benching.progress.running:
-            self._session.stop()
-            self._benching.cancel()
+            self.session.stop()
         else:
             self.dismiss()
-
-    def _tell(self, text: str) -> None:
-        self.notify(text, severity="warning", markup=False)
 
 
 def state_line(progress: Progress) -> Content:

@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Iterable
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import TextArea
 
-from pitool.chat.attachment import Attachment
-from pitool.chat.commands import completions, is_command, parse
-from pitool.chat.session import Session
+from pitool.chat.commands import as_question, completions, is_command
 from pitool.chat.status import Phase
-from pitool.errors import PitoolError
 from pitool.report.numbers import format_bytes
 from pitool.store.conversation import Conversation, Question
-from pitool.tui.messages import MoveCompletion, SessionChanged, Submitted, TakeCompletion
-from pitool.tui.screens.chat_commands import TABLE
+from pitool.tui.chat_commands import ChatCommands
+from pitool.tui.context import Context
+from pitool.tui.messages import (
+    MoveCompletion,
+    SensorsRead,
+    SessionChanged,
+    Submitted,
+    TakeCompletion,
+)
+from pitool.tui.screens.base import BaseScreen, told
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
+from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.stats import StatsLine
 
-if TYPE_CHECKING:
-    from pitool.device.monitor import Sample
-    from pitool.tui.app import PitoolApp
-
-LEAST = (*EVERYWHERE, "unload", "edit", "continue")
+LEAST = ("unload", "edit", "continue")
 """Actions whose keys a narrow terminal does not show, the first to go first."""
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(BaseScreen[None]):
     """Shows the session and hands it what the user does."""
 
     # Priority, because the text area has its own use for some of these keys.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", priority=True),
         Binding("f1", "help", "Help", priority=True),
-        Binding("f2,ctrl+l", "app.models", "Models", priority=True),
-        Binding("f3,ctrl+o", "app.chats", "Chats", priority=True),
+        Binding("f2,ctrl+l", "app.open_screen('models')", "Models", priority=True),
+        Binding("f3,ctrl+o", "app.open_screen('chats')", "Chats", priority=True),
         Binding("ctrl+n", "new", "New", priority=True),
         Binding("ctrl+r", "again", "Again", priority=True),
         Binding("f4", "edit", "Edit", priority=True),
@@ -56,23 +56,17 @@ class ChatScreen(Screen[None]):
         Binding("pagedown", "scroll(1)", "Down", show=False, priority=True),
     ]
 
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
-        self._phase = session.status.phase
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._commands = ChatCommands(self)
+        self._phase = self.session.status.phase
         self._shown: Conversation | None = None
         self._editing: Question | None = None
-        self._attached: Attachment | None = None
-
-    @property
-    def app(self) -> PitoolApp:  # type: ignore[override]
-        """The application, by the type that has the other screens."""
-        return cast("PitoolApp", super().app)
 
     def compose(self) -> ComposeResult:
         """Lay out the screen from top to bottom."""
         yield HeaderLine()
-        yield ConversationView()
+        yield ConversationView(self.context.tuned)
         yield CompletionList()
         yield Prompt()
         yield StatsLine()
@@ -103,7 +97,7 @@ class ChatScreen(Screen[None]):
         """Leave out of the footer what would do nothing now."""
         status = self.session.status
         if action == "stop":
-            return status.busy or self._editing is not None or self._attached is not None
+            return status.busy or self._editing is not None or self._commands.attached is not None
         if action == "unload":
             return status.phase is not Phase.UNLOADED
         if action in ("again", "edit"):
@@ -116,29 +110,15 @@ class ChatScreen(Screen[None]):
 
     # What is said to the user.
 
-    def say(self, text: str) -> None:
-        """Show a short message that goes by itself."""
-        self.notify(text, markup=False, timeout=4)
-
-    def tell_errors(self, action: Callable[[], object]) -> bool:
-        """Do something and show the error it ends in; False if there was one."""
-        try:
-            action()
-        except PitoolError as error:
-            self.notify(error.statement, severity="warning", markup=False)
-            return False
-        return True
-
-    def sense(self, sample: Sample) -> None:
-        """Show what the sensors say."""
-        if self.is_mounted:
-            self.query_one(HeaderLine).sense(sample)
+    @on(SensorsRead)
+    def _show_sensors(self, event: SensorsRead) -> None:
+        self.query_one(HeaderLine).sense(event.sample)
 
     def show_title(self) -> None:
         """Show the name of the conversation, and what the next question goes with."""
         self.query_one(HeaderLine).name_it(self.session.conversation.title)
         editing = "Edit: Enter sends it in place of the question, F4 an earlier one, Esc leaves it"
-        attached = self._attached
+        attached = self._commands.attached
         self.query_one(Prompt).label(
             editing if self._editing else "",
             f"with {attached.name}, {format_bytes(attached.bytes)}" if attached else "",
@@ -149,32 +129,27 @@ class ChatScreen(Screen[None]):
     @on(Submitted)
     def _submitted(self, event: Submitted) -> None:
         if is_command(event.text):
-            if self.tell_errors(lambda: self._run(event.text)):
-                self.query_one(Prompt).remember()
+            self._commands.do(event.text)  # one that fails stays, so that it can be mended
+            self.query_one(Prompt).remember()
+            self.show_title()
             return
-        text = event.text.removeprefix("/") if event.text.startswith("//") else event.text
-        if self._attached:
-            text = self._attached.before(text)
+        text = self._commands.with_attachment(as_question(event.text))
         if self.session.ask(text, instead=self._editing):
             self.query_one(Prompt).remember()
-            self._attached = None
+            self._commands.attached = None
             self._end_edit()
         elif self.session.status.busy:
-            self.notify("Esc stops what is running, then Enter sends this.", severity="warning")
+            self.tell("Esc stops what is running, then Enter sends this.")
         else:
-            self.notify("No model is chosen: F2 shows what there is.", severity="warning")
+            self.tell("No model is chosen: F2 shows what there is.")
 
     def _command(self, line: str) -> None:
-        self.tell_errors(lambda: self._run(f"/{line}"))
-
-    def _run(self, line: str) -> None:
-        command, argument = parse(line, TABLE)
-        command.run(self, argument)
+        self._commands.do(f"/{line}")
 
     @on(TextArea.Changed)
     def _complete(self) -> None:
         prompt = self.query_one(Prompt)
-        found = completions(prompt.text, TABLE, self)
+        found = completions(prompt.text, self._commands.table, self._commands.choices)
         prompt.completing = bool(found)
         self.query_one(CompletionList).show(found)
 
@@ -191,11 +166,6 @@ class ChatScreen(Screen[None]):
     def _show_link(self, event: Prose.Link) -> None:
         # A board has no browser, and over SSH one would take the terminal.
         self.notify(event.target, title="Link", markup=False)
-
-    def attach(self, attachment: Attachment) -> None:
-        """Have a file sent with the next question."""
-        self._attached = attachment
-        self.show_title()
 
     def _end_edit(self) -> None:
         self._editing = None
@@ -214,51 +184,45 @@ class ChatScreen(Screen[None]):
 
     def action_stop(self) -> None:
         """End the running load or answer, or the edit of a question."""
-        if self._editing is not None or self._attached is not None:
+        if self._editing is not None or self._commands.attached is not None:
             if self._editing is not None:
                 self.query_one(Prompt).clear()
-            self._attached = None
+            self._commands.attached = None
             self._end_edit()
         else:
             self.session.stop()
 
     def action_new(self) -> None:
         """Begin a new conversation."""
-        self.session.new()
+        self._command("new")
 
     def action_unload(self) -> None:
         """End the worker."""
-        self.session.unload()
+        self._command("unload")
 
     def action_again(self) -> None:
         """Answer the last question once more."""
-        if not self.session.again():
-            self._cannot("There is no question to answer again.")
+        self._command("again")
 
     def action_continue(self) -> None:
         """Go on with an answer that was cut."""
-        if not self.session.resume():
-            self._cannot("The last answer came to its end by itself.")
+        self._command("continue")
 
     def action_edit(self) -> None:
         """Write the last question anew; while one is edited, the one before it."""
         if self.session.status.busy:
-            self._cannot("")
+            self._commands.cannot("")
             return
         asked = [row for row in self.session.conversation.rows if isinstance(row, Question)]
         if self._editing in asked:
             asked = asked[: asked.index(self._editing)] or asked
         if not asked:
-            self._cannot("There is no question to edit.")
+            self._commands.cannot("There is no question to edit.")
             return
         self._editing = asked[-1]
         self.query_one(Prompt).write(asked[-1].text)
         self.show_title()
         self.refresh_bindings()
-
-    def _cannot(self, why: str) -> None:
-        busy = self.session.status.busy
-        self.say("Esc stops what is running, then it can be done." if busy else why)
 
     def action_think(self) -> None:
         """Unfold all thinking, or fold it."""
@@ -271,14 +235,17 @@ class ChatScreen(Screen[None]):
 
     def palette(self) -> Iterable[SystemCommand]:
         """Return the slash commands for the command palette."""
-        for command in TABLE:
+        for command in self._commands.table:
             yield SystemCommand(
-                command.usage, command.help, lambda name=command.name: self._from_palette(name)
+                command.usage,
+                command.help,
+                lambda name=command.name, needs=command.needs: self._from_palette(name, needs),
             )
 
-    def _from_palette(self, name: str) -> None:
+    def _from_palette(self, name: str, needs: bool) -> None:
         """Do a command, or begin to write it where it cannot do without an argument."""
-        if name == "attach":
+        if needs:
             self.query_one(Prompt).write(f"/{name} ")
         else:
-            self._command(name)
+            with told(self.app):
+                self._command(name)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
-from pitool.chat.shelf import Shelf, write_export
-from pitool.chat.status import Status
-from pitool.errors import PitoolError
+from pitool.chat.library import write_export
 from pitool.store.export import file_name
+from pitool.tui.context import Context
+from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import AskText, Confirm
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
+from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.line import Line
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ChatTable(DataTable[Text]):
         super().__init__(cursor_type="row")
 
 
-class ChatsScreen(Screen[bool]):
+class ChatsScreen(BaseScreen[bool]):
     """Lists the conversations, the newest first; returns whether one was opened.
 
     The database is asked at every change.
@@ -60,9 +60,9 @@ class ChatsScreen(Screen[bool]):
     }
     """
 
-    def __init__(self, shelf: Shelf, status: Status, words: str = "") -> None:
-        super().__init__()
-        self._shelf, self._status, self._words = shelf, status, words
+    def __init__(self, context: Context, words: str = "") -> None:
+        super().__init__(context)
+        self._library, self._words = context.library(), words
         self._found: list[Summary] = []
 
     def compose(self) -> ComposeResult:
@@ -71,15 +71,15 @@ class ChatsScreen(Screen[bool]):
         yield Line(self._words, placeholder="Search in all conversations")
         yield Static(id="none")
         yield ChatTable()
-        yield Keys(*EVERYWHERE)
+        yield Keys()
 
     def on_mount(self) -> None:
         """List everything."""
-        self.query_one(HeaderLine).show(self._status)
+        self.query_one(HeaderLine).show(self.session.status)
         table = self.query_one(ChatTable)
         table.add_column("conversation", width=_WIDE)
         table.add_columns("questions", "last used", "found")
-        self._shelf.flush()
+        self._library.flush()
         self._list()
         if self._found:
             table.focus()
@@ -93,10 +93,7 @@ class ChatsScreen(Screen[bool]):
         words = self.query_one(Input).value.strip()
         table = self.query_one(ChatTable)
         before = bool(self._found)
-        try:
-            self._found = self._shelf.list(words)
-        except PitoolError as error:
-            self.notify(error.statement, severity="error", markup=False)
+        self._found = self._library.list(words)
         place = table.cursor_row
         table.clear()
         for summary in self._found:
@@ -122,11 +119,7 @@ class ChatsScreen(Screen[bool]):
     def _open(self) -> None:
         chosen = self._chosen
         if chosen is not None:
-            try:
-                self._shelf.open(chosen.key)
-            except PitoolError as error:
-                self.notify(error.statement, severity="error", markup=False)
-                return
+            self._library.open(chosen.key)
         self.dismiss(chosen is not None)
 
     def action_back(self) -> None:
@@ -145,43 +138,41 @@ class ChatsScreen(Screen[bool]):
         if (chosen := self._chosen) is None:
             return
 
-        def rename(title: str | None) -> None:
-            if title is not None:
-                self._shelf.rename(chosen.key, title)
-                self._list()
+        self.ask(
+            AskText("A new name for the conversation:", chosen.name),
+            lambda title: None if title is None else self._rename(chosen.key, title),
+        )
 
-        self.app.push_screen(AskText("A new name for the conversation:", chosen.name), rename)
+    @work
+    async def _rename(self, key: str, title: str) -> None:
+        await asyncio.to_thread(self._library.rename, key, title)  # another pitool may be writing
+        self._list()
 
     def action_delete(self) -> None:
         """Ask, then delete."""
         if (chosen := self._chosen) is None:
             return
-
-        def delete(yes: bool | None) -> None:
-            if yes:
-                self._shelf.delete(chosen.key)
-                self._list()
-
         question = f"Delete “{chosen.name}” with {chosen.questions} questions and their answers?"
-        self.app.push_screen(Confirm(question, "Delete"), delete)
+        self.ask(Confirm(question, "Delete"), lambda yes: self._delete(chosen.key) if yes else None)
+
+    @work
+    async def _delete(self, key: str) -> None:
+        await asyncio.to_thread(self._library.delete, key)
+        self._list()
 
     def action_export(self) -> None:
         """Ask for a file, then write it."""
         if (chosen := self._chosen) is None:
             return
-        conversation = self._shelf.read(chosen.key)
+        conversation = self._library.read(chosen.key)
 
         def write(name: str | None) -> None:
             if name:
                 path = Path(name).expanduser()
-                try:
-                    write_export(conversation, path)
-                except PitoolError as error:
-                    self.notify(error.statement, severity="error", markup=False)
-                else:
-                    self.notify(f"Written to {path}", markup=False)
+                write_export(conversation, path)
+                self.notify(f"Written to {path}", markup=False)
 
-        self.app.push_screen(AskText("Export to (.md or .json):", file_name(conversation)), write)
+        self.ask(AskText("Export to (.md or .json):", file_name(conversation)), write)
 
 
 def _cells(summary: Summary) -> list[Text]:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Input, Select, Static
 
 from pitool.catalog.bundles import Bundle, choose
 from pitool.catalog.manifest import Artifact
-from pitool.chat import figures
-from pitool.chat.comparing import Comparing, Side, State
-from pitool.errors import PitoolError
+from pitool.chat.compare import Side, SideState
+from pitool.chat.status import size_text
+from pitool.chat.tasks import Task
 from pitool.report.numbers import NONE, format_count, format_rate, format_seconds
+from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
-from pitool.tui.screens.models import Bundles
+from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
+from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.line import Line
 from pitool.tui.widgets.prose import Prose
-
-if TYPE_CHECKING:
-    from pitool.chat.session import Session
 
 _DIM = "$foreground 60%"
 _CELL = 18
@@ -85,7 +82,7 @@ class PromptLine(Line):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "Run")]
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(BaseScreen[None]):
     """Runs a comparison in the session's place and shows how far it is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -102,13 +99,16 @@ class CompareScreen(Screen[None]):
     }
     """
 
-    def __init__(
-        self, session: Session, comparing: Comparing, bundles: Bundles, prompt: str = ""
-    ) -> None:
-        super().__init__()
-        self._session, self._comparing, self._prompt = session, comparing, prompt
+    def __init__(self, context: Context, prompt: str = "") -> None:
+        super().__init__(context)
+        question = self.session.conversation.last_question()
+        asked = question.text.partition("\n")[0] if question else ""
+        self._comparison, self._prompt = context.comparison(), prompt or asked
+        self._run_task: Task | None = None
         self._choices: list[tuple[Bundle, Artifact]] = [
-            (bundle, artifact) for bundle in bundles()[0] for artifact in bundle.manifest.artifacts
+            (bundle, artifact)
+            for bundle in context.bundles()[0]
+            for artifact in bundle.manifest.artifacts
         ]
 
     def compose(self) -> ComposeResult:
@@ -127,23 +127,24 @@ class CompareScreen(Screen[None]):
                 yield Panel(names, 1 if first == 0 else 0)
             yield Static(id="why")
             yield PromptLine(self._prompt, placeholder="A prompt for both; Enter runs it")
-        yield Keys(*EVERYWHERE)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show what there is, the prompt ready to be written."""
         if self.query(Input):
             self.query_one(Input).focus()
             self.show()
-        self.query_one(HeaderLine).show(self._session.status)
+        self.query_one(HeaderLine).show(self.session.status)
 
     def on_unmount(self) -> None:
         """End the workers of the comparison."""
-        self._stop()
-        self._session.afterwards(self._comparing.close)
+        if self._run_task is not None:
+            self._run_task.cancel()
+        self.session.afterwards(self._comparison.close)
 
     def _current(self) -> int:
         """Return the artifact that the chat has, or the first one."""
-        runnable = self._session.status.runnable
+        runnable = self.session.status.runnable
         artifact = runnable.artifact if runnable else None
         return next((i for i, (_, a) in enumerate(self._choices) if a == artifact), 0)
 
@@ -158,17 +159,17 @@ class CompareScreen(Screen[None]):
             panels, sides, artifacts, tables[::-1], strict=True
         ):
             panel.show(side, artifact, other)
-        why = self._comparing.room.why
+        why = self._comparison.room.why
         self.query_one("#why", Static).update(Content(f"Greedy, {why}." if why else ""))
 
     def _side(self, panel: Panel) -> Side | None:
         """Return what ran for the artifact that a panel has chosen."""
         artifact = self._choices[panel.chosen][1]
-        return next((s for s in self._comparing.sides if s.runnable.artifact is artifact), None)
+        return next((s for s in self._comparison.sides if s.runnable.artifact is artifact), None)
 
     def on_session_changed(self, _: SessionChanged) -> None:
         """Show how far it is."""
-        self.query_one(HeaderLine).show(self._session.status)
+        self.query_one(HeaderLine).show(self.session.status)
         if self.query(Panel):
             self.show()
 
@@ -178,25 +179,22 @@ class CompareScreen(Screen[None]):
         prompt = self.query_one(Input).value.strip()
         chosen = [panel.chosen for panel in self.query(Panel)]
         if not prompt:
-            self._tell("Write a prompt first.")
+            self.tell("Write a prompt first.")
         elif chosen[0] == chosen[1]:
-            self._tell("Choose two different artifacts: Tab goes there, Enter opens the list.")
+            self.tell("Choose two different artifacts: Tab goes there, Enter opens the list.")
         else:
             self._begin(chosen, prompt)
 
     def _begin(self, chosen: list[int], prompt: str) -> None:
-        session = self._session
-        try:
-            pairs = [self._choices[number] for number in chosen]
-            runnables = [choose(bundle, artifact.quantisation) for bundle, artifact in pairs]
-        except PitoolError as error:
-            self._tell(error.statement)
-            return
-        messages, sampling = session.for_comparison(prompt)
-        if not session.step_aside(
-            lambda cancel: self._comparing.run(runnables, messages, sampling, cancel)
-        ):
-            self._tell("Esc stops what is running, then Enter runs this.")
+        pairs = [self._choices[number] for number in chosen]
+        runnables = [choose(bundle, artifact.quantisation) for bundle, artifact in pairs]
+        messages, sampling = self.session.for_comparison(prompt)
+        self._run_task = self.session.step_aside(
+            lambda cancel: self._comparison.run(runnables, messages, sampling, cancel),
+            interrupt=self._comparison.cancel,
+        )
+        if self._run_task is None:
+            self.tell("Esc stops what is running, then Enter runs this.")
 
     def action_swap(self) -> None:
         """Have left and right change places."""
@@ -210,17 +208,10 @@ class CompareScreen(Screen[None]):
                 select.expanded = False
                 select.focus()
                 return
-        if self._session.status.busy:
-            self._stop()
+        if self.session.status.busy:
+            self.session.stop()
         else:
             self.dismiss()
-
-    def _stop(self) -> None:
-        self._session.stop()
-        self._comparing.cancel()
-
-    def _tell(self, text: str) -> None:
-        self.notify(text, severity="warning", markup=False)
 
 
 def figures_of(side: Side | None, artifact: Artifact) -> list[Figure]:
@@ -235,8 +226,8 @@ def figures_of(side: Side | None, artifact: Artifact) -> list[Figure]:
         ("decode", format_rate(decode), -decode or None),
         ("TTFT", NONE if ttft is None else format_seconds(ttft), ttft),
         ("prefill", format_rate(prefill), -prefill or None),
-        ("memory", figures.size(memory), memory),
-        ("size", figures.size(artifact.bytes), artifact.bytes),
+        ("memory", size_text(memory), memory),
+        ("size", size_text(artifact.bytes), artifact.bytes),
         *(
             [
                 ("perplexity", f"{measured.perplexity:.2f}", measured.perplexity),
@@ -267,13 +258,13 @@ def _state_line(side: Side | None) -> Content:
     if side is None:
         return Content()
     match side.state:
-        case State.FAILED:
+        case SideState.FAILED:
             return Content.styled(side.error, "$text-error")
-        case State.LOADING:
+        case SideState.LOADING:
             return Content("loading ") + gauge(side.progress, _GAUGE_WIDTH)
-        case State.READING if side.timings is not None:
+        case SideState.READING if side.timings is not None:
             return Content(f"reading {side.timings.prefilled_tokens}/{side.timings.prompt_tokens}")
-        case State.DONE | State.STOPPED if side.timings is not None:
+        case SideState.DONE | SideState.STOPPED if side.timings is not None:
             tokens = format_count(side.timings.decoded_tokens, "token")
             return Content(f"{side.state.value} · {tokens}")
         case state:

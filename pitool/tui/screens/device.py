@@ -13,21 +13,21 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Resize
-from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
-from pitool.errors import PitoolError
+from pitool.errors import MissingPart
 from pitool.report.numbers import format_count
-from pitool.tui.messages import SessionChanged
+from pitool.tui.context import Context
+from pitool.tui.messages import SensorsWanted, SessionChanged
+from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import AskText
 from pitool.tui.widgets.charts import SERIES, Charts
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
+from pitool.tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
-    from pitool.chat.session import Session
     from pitool.device.doctor import Finding
-    from pitool.tui.board import Board, Point
+    from pitool.device.sensor_history import TimedSample
 
 _SIGNS = {
     "ok": ("ok", "$text-success"),
@@ -46,7 +46,7 @@ class Findings(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Copy fix")]
 
 
-class DeviceScreen(Screen[None]):
+class DeviceScreen(BaseScreen[None]):
     """Shows the samples that the app takes, and asks the doctor once."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -67,9 +67,11 @@ class DeviceScreen(Screen[None]):
     }
     """
 
-    def __init__(self, board: Board, session: Session) -> None:
-        super().__init__()
-        self._board, self._session = board, session
+    def __init__(self, context: Context, _: str = "") -> None:
+        super().__init__(context)
+        if context.sensors is None:
+            raise MissingPart("the sensors are not read here", "pitool monitor does it")
+        self._sensors = context.sensors
         self._examining = self._owed = False
 
     def compose(self) -> ComposeResult:
@@ -79,25 +81,26 @@ class DeviceScreen(Screen[None]):
         yield Static(id="span")
         yield Static(id="title")
         yield Findings()
-        yield Keys(*EVERYWHERE)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show what there is, and have the doctor look where nobody asked before."""
-        self._board.watched = True
+        self._sensors.watched = True
+        self.app.post_message(SensorsWanted())
         self.query_one(Findings).focus()
-        if self._board.findings is None:
+        if self._sensors.findings is None:
             self.action_examine()
         self._show_findings()
         self._show_samples()
 
     def on_unmount(self) -> None:
         """Let the sensors be looked at less often."""
-        self._board.watched = False
+        self._sensors.watched = False
 
     def on_session_changed(self, _: SessionChanged) -> None:
         """Show new samples; have the doctor look when the model is idle, if that was wanted."""
         self._show_samples()
-        if self._owed and not self._session.status.busy:
+        if self._owed and not self.session.status.busy:
             self.action_examine()
 
     def on_resize(self, event: Resize) -> None:
@@ -107,17 +110,17 @@ class DeviceScreen(Screen[None]):
         self._show_findings()
 
     def _show_samples(self) -> None:
-        points = list(self._board.points)
+        points = list(self._sensors.points)
         header = self.query_one(HeaderLine)
-        header.show(self._session.status)
+        header.show(self.session.status)
         header.sense(points[-1].sample if points else None)
         self.query_one(Charts).show(points)
-        log = self._board.log
+        log = self._sensors.log
         words = f" · logging to {log.path}, {format_count(log.lines, 'line')}" if log else ""
         self.query_one("#span", Static).update(Content(_span(points) + words))
 
     def _show_findings(self) -> None:
-        found = self._board.findings
+        found = self._sensors.findings
         title = "Doctor"
         if self._owed:
             title += ": looks when the model is idle, for it reads from the disk"
@@ -136,7 +139,7 @@ class DeviceScreen(Screen[None]):
         """Have the doctor look, when the model is idle."""
         if self._examining:
             return
-        self._owed = self._session.status.busy
+        self._owed = self.session.status.busy
         if not self._owed:
             self._examining = True
             self._have_examined()
@@ -145,15 +148,14 @@ class DeviceScreen(Screen[None]):
     @work
     async def _have_examined(self) -> None:
         try:
-            await asyncio.to_thread(self._board.examine)
-        except PitoolError as error:
-            self._tell(error)
-        self._examining = False
-        self._show_findings()
+            await asyncio.to_thread(self._sensors.examine)
+        finally:
+            self._examining = False
+            self._show_findings()
 
     @on(OptionList.OptionSelected)
     def _copy_fix(self, event: OptionList.OptionSelected) -> None:
-        fix = (self._board.findings or [])[event.option_index].fix
+        fix = (self._sensors.findings or [])[event.option_index].fix
         if fix:
             self.app.copy_to_clipboard(fix)
             self.notify("The fix is on the clipboard of your terminal, if it knows OSC 52.")
@@ -162,26 +164,19 @@ class DeviceScreen(Screen[None]):
 
     def action_log(self) -> None:
         """End the log that runs, or ask where to write one."""
-        if (log := self._board.stop_log()) is not None:
+        if (log := self._sensors.stop_log()) is not None:
             self.notify(f"{log.path} has {format_count(log.lines, 'line')}", markup=False)
             self._show_samples()
             return
 
         def start(name: str | None) -> None:
-            if not name:
-                return
-            try:
-                self._board.start_log(Path(name).expanduser())
-            except PitoolError as error:
-                self._tell(error)
-            self._show_samples()
+            if name:
+                self._sensors.start_log(Path(name).expanduser())
+                self._show_samples()
 
         name = time.strftime("pitool-%Y%m%d-%H%M%S.csv")
         question = "Log memory and sensors as CSV, as pitool monitor --csv does, to:"
-        self.app.push_screen(AskText(question, name), start)
-
-    def _tell(self, error: PitoolError) -> None:
-        self.notify(error.statement, severity="error", markup=False)
+        self.ask(AskText(question, name), start)
 
 
 def finding_text(finding: Finding, width: int) -> Content:
@@ -205,7 +200,7 @@ def _count(findings: list[Finding]) -> str:
     return f"{bad} to mend in {len(findings)} checks, Enter copies a fix"
 
 
-def _span(points: list[Point]) -> str:
+def _span(points: list[TimedSample]) -> str:
     """Return what the width of the charts stands for."""
     if len(points) < 2:
         return "the first samples come"

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
+from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.line import Line
 
 _BOX = """
@@ -147,7 +147,7 @@ class Page(ModalScreen[None]):
                         for left, right in self._rows
                     )
                 )
-        yield Keys(*EVERYWHERE)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Let the arrows scroll."""

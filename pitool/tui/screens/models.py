@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import JustifyMethod
 from rich.text import Text
@@ -15,25 +15,24 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
 from pitool.catalog.bundles import Bundle, Runnable, choose, delete
 from pitool.catalog.integrity import Damage, damaged_files
 from pitool.catalog.manifest import Artifact
-from pitool.chat import figures
-from pitool.chat.status import Phase, Status
-from pitool.device.verdict import Verdict
-from pitool.errors import Interrupted, PitoolError
+from pitool.chat.status import Phase, size_text
+from pitool.errors import Interrupted, PitoolError, UsageError
 from pitool.store.conversation import Notice
 from pitool.tui import details
+from pitool.tui.context import Context
+from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
-from pitool.tui.widgets.keys import EVERYWHERE, Keys
+from pitool.tui.widgets.keys import Keys
 
-Bundles = Callable[[], tuple[list[Bundle], list[PitoolError]]]
-"""Lists what there is, and why the rest cannot be read."""
+if TYPE_CHECKING:
+    from pitool.device.verdict import Verdict
 
 LOOK_SECONDS = 0.2
 """Least time between two steps of a progress bar."""
@@ -58,14 +57,14 @@ class ModelTable(DataTable[Text]):
         super().__init__(cursor_type="row")
 
 
-class ModelsScreen(Screen[Runnable | None]):
+class ModelsScreen(BaseScreen[Runnable | None]):
     """Returns the artifact that was chosen, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "verify", "Verify"),
         Binding("d,delete", "delete", "Delete"),
-        Binding("c", "app.compare", "Compare"),
-        Binding("f3,ctrl+o", "app.chats", "Chats", priority=True),
+        Binding("c", "app.open_screen('compare')", "Compare"),
+        Binding("f3,ctrl+o", "app.open_screen('chats')", "Chats", priority=True),
         Binding("r", "refresh_list", "Refresh"),
         Binding("escape", "back", "Back"),
     ]
@@ -79,9 +78,8 @@ class ModelsScreen(Screen[Runnable | None]):
     }
     """
 
-    def __init__(self, bundles: Bundles, judge: details.Judge | None, status: Status) -> None:
-        super().__init__()
-        self._bundles, self._judge, self._status = bundles, judge, status
+    def __init__(self, context: Context, _: str = "") -> None:
+        super().__init__(context)
         self._choices: list[tuple[Bundle, Artifact]] = []
         self._end = threading.Event()
         self._working = False
@@ -94,11 +92,11 @@ class ModelsScreen(Screen[Runnable | None]):
         yield Static(id="work")
         yield Static(id="notices")
         yield Vertical(id="space")
-        yield Keys(*EVERYWHERE, "refresh_list")
+        yield Keys("refresh_list")
 
     def on_mount(self) -> None:
         """List the bundles."""
-        self.query_one(HeaderLine).show(self._status)
+        self.query_one(HeaderLine).show(self.session.status)
         table = self.query_one(ModelTable)
         for name, justify in _COLUMNS.items():
             table.add_column(Text(name, justify=justify))
@@ -110,7 +108,7 @@ class ModelsScreen(Screen[Runnable | None]):
 
     def action_refresh_list(self) -> None:
         """Look again at what there is."""
-        bundles, broken = self._bundles()
+        bundles, broken = self.context.bundles()
         self._choices = [(b, a) for b in bundles for a in b.manifest.artifacts]
         table = self.query_one(ModelTable)
         place = table.cursor_row
@@ -130,10 +128,8 @@ class ModelsScreen(Screen[Runnable | None]):
         """Leave out of the footer what would do nothing now."""
         return bool(self._choices) if action in ("verify", "delete") else True
 
-    def _verdict(self, artifact: Artifact) -> Verdict:
-        if self._judge is not None:
-            return self._judge(artifact)
-        return Verdict(sum(line.bytes for line in artifact.memory) or None, None, None)
+    def _verdict(self, artifact: Artifact) -> Verdict | None:
+        return self.context.judge(artifact) if self.context.judge else None
 
     @on(DataTable.RowHighlighted)
     def _highlighted(self, event: DataTable.RowHighlighted) -> None:
@@ -162,10 +158,7 @@ class ModelsScreen(Screen[Runnable | None]):
         if (chosen := self._chosen) is None:
             return
         bundle, artifact = chosen
-        try:
-            self.dismiss(choose(bundle, artifact.quantisation))
-        except PitoolError as error:
-            self._say([error])
+        self.dismiss(choose(bundle, artifact.quantisation))
 
     def action_back(self) -> None:
         """End what runs, or go back without a choice."""
@@ -210,7 +203,7 @@ class ModelsScreen(Screen[Runnable | None]):
                 rate = done / max(now - start, 1e-3)
                 bar = gauge(done / max(total, 1), 24)
                 text = Content(f"verifying {name} ") + bar
-                text += f" {done / max(total, 1):4.0%} · {figures.size(int(rate))}/s · Esc stops"
+                text += f" {done / max(total, 1):4.0%} · {size_text(int(rate))}/s · Esc stops"
                 self.app.call_from_thread(self._show_work, text)
 
         return progress
@@ -228,23 +221,15 @@ class ModelsScreen(Screen[Runnable | None]):
         bundle = chosen[0]
         artifacts = bundle.manifest.artifacts
         if self._in_use(bundle):
-            self._say(
-                [PitoolError(f"{bundle.path.name} is loaded", "Ctrl+U in the chat unloads it")]
-            )
-            return
-        size = figures.size(sum(artifact.bytes for artifact in artifacts))
+            raise UsageError(f"{bundle.path.name} is loaded", "Ctrl+U in the chat unloads it")
+        size = size_text(sum(artifact.bytes for artifact in artifacts))
         kinds = ", ".join(artifact.quantisation for artifact in artifacts)
         question = f"Delete {bundle.path} with {kinds} ({size})? It cannot be brought back."
-
-        def answer(yes: bool | None) -> None:
-            if yes:
-                self._delete(bundle)
-
-        self.app.push_screen(Confirm(question, "Delete"), answer)
+        self.ask(Confirm(question, "Delete"), lambda yes: self._delete(bundle) if yes else None)
 
     def _in_use(self, bundle: Bundle) -> bool:
-        runnable = self._status.runnable
-        if runnable is None or self._status.phase is Phase.UNLOADED:
+        runnable = self.session.status.runnable
+        if runnable is None or self.session.status.phase is Phase.UNLOADED:
             return False
         return bundle.path.resolve() in runnable.entry.resolve().parents
 
@@ -253,25 +238,22 @@ class ModelsScreen(Screen[Runnable | None]):
         self._begin()
         try:
             await asyncio.to_thread(delete, bundle)
-        except PitoolError as error:
-            self._say([error])
-        else:
             self._show_work(Content(f"{bundle.path.name} is deleted."))
             self.action_refresh_list()
         finally:
             self._working = False
 
 
-def _cells(bundle: Bundle, artifact: Artifact, verdict: Verdict) -> list[Text]:
+def _cells(bundle: Bundle, artifact: Artifact, verdict: Verdict | None) -> list[Text]:
     mark, _ = details.sign(verdict)
     texts = [
         bundle.manifest.name,
         artifact.format,
         artifact.quantisation,
-        figures.size(artifact.bytes),
+        size_text(artifact.bytes),
         str(artifact.context),
         details.decode_rate(artifact, verdict),
-        figures.size(verdict.needed) + mark,
+        size_text(details.needed(artifact, verdict)) + mark,
     ]
     sides = _COLUMNS.values()
     return [Text(text, justify=side) for text, side in zip(texts, sides, strict=True)]

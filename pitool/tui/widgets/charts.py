@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.widget import Widget
 
 from pitool.report.blocks import bars, columns
 from pitool.report.numbers import format_bytes, format_rate
-from pitool.tui.board import Point
+
+if TYPE_CHECKING:
+    from pitool.device.sensor_history import TimedSample
 
 UNKNOWN = "unknown"
 _LABEL_WIDTH = 13
@@ -27,7 +30,7 @@ class Series:
     """
 
     name: str
-    value: Callable[[Point], float | None]
+    value: Callable[[TimedSample], float | None]
     words: Callable[[float], str]
     low: float = 0.0
     high: float | None = None
@@ -63,9 +66,9 @@ class Charts(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._points: Sequence[Point] = ()
+        self._points: Sequence[TimedSample] = ()
 
-    def show(self, points: Sequence[Point]) -> None:
+    def show(self, points: Sequence[TimedSample]) -> None:
         """Show other points."""
         self._points = list(points)
         self.refresh()
@@ -81,7 +84,9 @@ class Charts(Widget):
         return Content("\n").join(lines)
 
 
-def chart_lines(series: Series, points: Sequence[Point], width: int, rows: int) -> list[Content]:
+def chart_lines(
+    series: Series, points: Sequence[TimedSample], width: int, rows: int
+) -> list[Content]:
     """Return ``rows`` lines: name and present value, bars, and what top and bottom stand for."""
     known = [(p.sample.time, v) for p in points if (v := series.value(p)) is not None]
     now = series.value(points[-1]) if points else None

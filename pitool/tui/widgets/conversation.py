@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,10 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat import figures
-from pitool.chat.status import Phase, Status
-from pitool.device import tuned
-from pitool.device.detect import detect
+from pitool.chat.status import Phase, Status, size_text
 from pitool.report.numbers import format_seconds
 from pitool.store.conversation import Conversation, Row
 from pitool.tui.widgets.rows import AnswerRow, Earlier, widget_for
@@ -46,8 +43,9 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
     }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tuned: Callable[[Runnable], str]) -> None:
         super().__init__()
+        self._tuned = tuned
         self._conversation: Conversation | None = None
         self._rows: list[Row] = []
         self._widgets: list[Widget] = []
@@ -136,7 +134,7 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
         welcome = self.query_one("#welcome", Static)
         welcome.display = not self._rows
         self.query_one("#rows").display = bool(self._rows)
-        if not self._rows and (words := greeting(status)) != self._greeting:
+        if not self._rows and (words := greeting(status, self._tuned)) != self._greeting:
             self._greeting = words
             welcome.update(words)
 
@@ -147,29 +145,22 @@ def _shared(left: list[Row], right: list[Row]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a is not b), min(len(left), len(right)))
 
 
-def greeting(status: Status) -> Content:
+def greeting(status: Status, tuned: Callable[[Runnable], str]) -> Content:
     """Return the words of an empty conversation: what is loaded, or how to load it."""
     runnable, info = status.runnable, status.info
     if runnable is None:
         return Content.styled("No model is chosen. F2 shows what there is.", _DIM)
     lines = [Content.assemble((runnable.name, "bold"), f"  {runnable.quantisation}")]
-    facts = [runnable.format, figures.size(runnable.bytes), f"context {runnable.context}"]
+    facts = [runnable.format, size_text(runnable.bytes), f"context {runnable.context}"]
     if info is not None:
         facts[0] = info.engine
         facts[2] = f"context {info.settings.context}"
         facts.append(f"loaded in {format_seconds(info.load_seconds)}")
     lines.append(Content.styled(" · ".join(facts), _DIM))
-    if words := _tuned(runnable):
+    if words := tuned(runnable):
         lines.append(Content.styled(words, _DIM))
     lines.append(Content.styled(_HINTS.get(status.phase, ""), _DIM))
     return Content("\n\n").join(lines)
-
-
-@lru_cache(maxsize=1)
-def _tuned(runnable: Runnable) -> str:
-    """Return what ``pitool tune`` found for it on this machine; the greeting is drawn often."""
-    known = tuned.find(runnable, detect())
-    return known.words if known else ""
 
 
 _DIM = "$foreground 60%"

@@ -9,12 +9,15 @@ from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
-EVERYWHERE = ("device", "bench")
-"""Actions that all screens have."""
+_ANOTHER_SCREEN = "open_screen("
+"""How the actions begin that all screens have."""
 
 
 class Keys(Footer):
-    """Shows the keys of the screen; ``least`` names actions, the first of which goes first."""
+    """Shows the keys of the screen.
+
+    Those that open another one go first, then the actions in ``least``, in this order.
+    """
 
     def __init__(self, *least: str) -> None:
         super().__init__(show_command_palette=False, compact=True)
@@ -23,7 +26,9 @@ class Keys(Footer):
     def compose(self) -> ComposeResult:
         """Give the keys that the width has room for; help and palette have them all."""
         shown: list[Widget] = list(super().compose())
-        for action in self._least:
+        actions = [key.action for key in shown if isinstance(key, FooterKey)]
+        others = [action for action in actions if action.startswith(_ANOTHER_SCREEN)]
+        for action in (*reversed(others), *self._least):
             if sum(map(_width, shown)) <= self.app.size.width:
                 break
             shown = [k for k in shown if not (isinstance(k, FooterKey) and k.action == action)]

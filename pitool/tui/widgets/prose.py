@@ -17,7 +17,7 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.visual import Visual
 
-from pitool.tui.segments import Segmenter
+from pitool.chat.text import Segmenter
 from pitool.tui.widgets.settled import Settled
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from pitool.chat.thinking import Parts, split
+from pitool.chat.text import AnswerParts, split_thinking
 from pitool.report.numbers import format_count, format_rate, format_seconds
 from pitool.store.conversation import Answer, Notice, Question, Row
 from pitool.tui.widgets.prose import Prose
@@ -115,7 +115,7 @@ class Thinking(Vertical):
         yield self._fold
         yield self._prose
 
-    def show(self, parts: Parts, *, unfolded: bool) -> None:
+    def show(self, parts: AnswerParts, *, unfolded: bool) -> None:
         """Show thinking that grows; folded it costs nothing."""
         self.display = bool(parts.thinking)
         if not parts.thinking:
@@ -164,7 +164,7 @@ class AnswerRow(Vertical, Ground):
         if (now := (len(text), finish, self.unfolded)) == self._shown:
             return
         self._shown = now
-        parts = split(text)
+        parts = split_thinking(text)
         self._thinking.show(parts, unfolded=self.unfolded)
         self._prose.become(parts.answer)  # what looked like the answer may have been thinking
         if finish:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widget import Widget
 
-from pitool.chat import figures
-from pitool.chat.status import Phase, Status
+from pitool.chat.status import Phase, Status, memory_text
 from pitool.engine.base import Timings
 from pitool.report.numbers import NONE, format_count, format_rate, format_seconds
 from pitool.tui.widgets.gauge import gauge
@@ -52,7 +51,7 @@ def room_line(status: Status, width: int) -> Content:
     """Return the context used of the planned, what happens when it is full, and the memory."""
     used = status.timings.context_used if status.timings else 0
     size = status.info.settings.context if status.info else 0
-    memory = _part("memory", figures.memory(status))
+    memory = _part("memory", memory_text(status))
     if not size:
         return _widest([_join([_part("context", NONE), memory]), memory], width)
     share = used / size

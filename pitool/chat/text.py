@@ -1,17 +1,91 @@
-"""Cuts a growing Markdown text into pieces of bounded size, each a document of its own.
+"""The texts of a conversation: files before a question, thinking before an answer, growing pieces.
 
-Appending to a piece costs what the piece is long, not what the answer is long.
+Text in, text out: knows neither engine nor screen.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-LIMIT = 400
+from pitool.errors import BadInput
+
+ATTACHMENT_BYTES = 256 * 1024
+"""More text than any context of a board holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """The name and the text of a file."""
+
+    name: str
+    text: str
+
+    @property
+    def bytes(self) -> int:
+        """The size of the text in UTF-8."""
+        return len(self.text.encode())
+
+    def before(self, question: str) -> str:
+        """Return the question after the file, in a fence that nothing in it can close."""
+        longest = max((len(run) for run in re.findall("`{3,}", self.text)), default=2)
+        fence = "`" * (longest + 1)
+        return f"{self.name}:\n\n{fence}\n{self.text.rstrip()}\n{fence}\n\n{question}"
+
+
+def attach(path: Path) -> Attachment:
+    """Read a text file; BadInput where it is none, or has no place in a context."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(ATTACHMENT_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})", "name a text file") from None
+    if len(data) > ATTACHMENT_BYTES:
+        raise BadInput(
+            f"{path} is larger than {ATTACHMENT_BYTES // 1024} KiB", "attach a part of it"
+        )
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise BadInput(f"{path} is not a text file", "attach a text file in UTF-8")
+    return Attachment(path.name, text)
+
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerParts:
+    """``thinking`` is empty for most models; ``thought``: whether it has come to its end."""
+
+    thinking: str
+    answer: str
+    thought: bool
+
+
+def split_thinking(text: str) -> AnswerParts:
+    """Return thinking and answer apart, also of a text that still grows.
+
+    Some chat templates write the opening mark into the prompt: then only the closing one is seen.
+    """
+    start = text.lstrip()
+    before, closed, after = text.partition(THINK_CLOSE)
+    if closed and (start.startswith(THINK_OPEN) or THINK_OPEN not in before):
+        return AnswerParts(before.replace(THINK_OPEN, "", 1).strip(), after.lstrip("\n"), True)
+    if start.startswith(THINK_OPEN):
+        return AnswerParts(start.removeprefix(THINK_OPEN).strip(), "", False)
+    if start and THINK_OPEN.startswith(start):
+        return AnswerParts("", "", False)  # the mark itself may still be on its way
+    return AnswerParts("", text, True)
+
+
+PIECE_CHARACTERS = 400
 """Characters from which on a piece ends at the next place where it may."""
 
-MOST = 6 * LIMIT
+MOST_CHARACTERS = 6 * PIECE_CHARACTERS
 """Characters from which on it ends where it should rather not: within a paragraph."""
 
 _BREAK = re.compile(r"(?<=\n\n)(?=\S)|(?<=\n)(?=(?:[-*+]|\d+[.)]) )")
@@ -60,9 +134,9 @@ class Segmenter:
     def _cut(self, new: str) -> tuple[str, str] | None:
         """Return what ends the present piece and what begins the next, None where it goes on."""
         text = self._text + new
-        if len(text) <= LIMIT:
+        if len(text) <= PIECE_CHARACTERS:
             return None
-        old, least = len(self._text), max(len(self._text), LIMIT // 2)
+        old, least = len(self._text), max(len(self._text), PIECE_CHARACTERS // 2)
         for match in _LINE_END.finditer(text, least):
             place = match.start()
             if (fence := _open_fence(text[:place])) is not None:
@@ -71,7 +145,7 @@ class Segmenter:
                 return _cut_at(text, old, place, fence)
             if _BREAK.match(text, place) and len(text) - place >= _LOOK_AHEAD:
                 return text[old:place], text[place:]
-        if len(text) <= MOST or _in_table(text):
+        if len(text) <= MOST_CHARACTERS or _in_table(text):
             return None
         place = _least_bad(text, old)
         return _cut_at(text, old, place, _open_fence(text[:place]))

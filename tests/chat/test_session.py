@@ -228,7 +228,7 @@ def test_full_context_says_what_to_do(make_session: Make, runnable: Runnable) ->
     load(session, runnable)
     assert ask(session, "Hi there").finish == "context"
     assert notices(session)[0].what == "the context of 16 tokens is full"
-    assert "Ctrl+N" in notices(session)[0].do
+    assert "/new" in notices(session)[0].do
 
 
 def test_fault_of_our_own_is_a_notice(make_session: Make, runnable: Runnable) -> None:
@@ -242,7 +242,7 @@ def test_fault_of_our_own_is_a_notice(make_session: Make, runnable: Runnable) ->
 def test_notifications_do_not_grow_with_the_tokens(
     make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pitool.chat.state.FRAME_SECONDS", 1e6)
+    monkeypatch.setattr("pitool.chat.status.FRAME_SECONDS", 1e6)
     calls: list[None] = []
     session = make_session(
         Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)
@@ -290,7 +290,7 @@ def test_real_worker_that_is_killed(
 def test_a_slow_screen_is_told_less_often(
     make_session: Make, runnable: Runnable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pitool.chat.state.SLOWEST_SECONDS", 1e6)
+    monkeypatch.setattr("pitool.chat.status.SLOWEST_SECONDS", 1e6)
     calls: list[None] = []
     session = make_session(
         Loader(Scripted([" ".join(["word"] * 5000)])), lambda: calls.append(None)

@@ -1,23 +1,85 @@
-"""Keeps the engine's KV cache of a conversation on disk while another one is open, or none."""
+"""At most one engine, the file it came from, and what of its KV cache is kept on disk.
+
+Called by the one thread that uses the engine. Knows no status and says nothing to the user.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.context import system_prefix
+from pitool.catalog.files import stamp
+from pitool.chat.answer import system_prefix
 from pitool.engine.base import Engine, Sampling
 from pitool.errors import PitoolError
 from pitool.store.conversation import Conversation
 from pitool.store.prefills import LEAST_TOKENS, Prefills, key_of, system_name
 
+Load = Callable[[Runnable, Callable[[float], None]], Engine]
+"""Starts an engine, blocking; reports the fraction loaded, from 0 to 1."""
+
 log = logging.getLogger(__name__)
 
 
-class Parking:
-    """Knows whose tokens are in the cache; called by the thread that owns the engine."""
+class FileChange(Enum):
+    """What became of the file of a model that is loaded."""
+
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+class EngineSlot:
+    """Starts and ends the engine, and has its KV cache saved and restored."""
+
+    def __init__(self, load: Load, prefills: Prefills | None) -> None:
+        self._load, self._cache = load, SavedPrefills(prefills)
+        self._runnable: Runnable | None = None
+        self._stamp: tuple[tuple[str, int, int], ...] = ()
+        self.engine: Engine | None = None
+
+    def start(self, runnable: Runnable, progress: Callable[[float], None]) -> Engine:
+        """Return the engine of ``runnable``, just started; nothing may be loaded before."""
+        self.engine = self._load(runnable, progress)
+        self._runnable, self._stamp = runnable, stamp(runnable.entry)
+        return self.engine
+
+    def drop(self, *, dead: bool = False) -> None:
+        """End the engine; what it has read is saved first, unless it is ``dead``."""
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            with suppress(PitoolError):
+                if not dead and self._runnable is not None:
+                    self._cache.save(engine, self._runnable)
+            with suppress(PitoolError):
+                engine.close()
+        self._cache.forget()
+
+    def file_change(self) -> FileChange | None:
+        """Return what became of the file since the load or the last call."""
+        if self.engine is None or self._runnable is None:
+            return None
+        now = stamp(self._runnable.entry)
+        if now == self._stamp:
+            return None
+        self._stamp = now
+        return FileChange.CHANGED if now else FileChange.GONE
+
+    def restore(self, engine: Engine, conversation: Conversation) -> float:
+        """Bring back what is kept of a conversation; return the seconds it took."""
+        assert self._runnable is not None
+        return self._cache.restore(engine, self._runnable, conversation)
+
+    def entered(self, conversation: Conversation, tokens: int) -> None:
+        """The cache now holds ``tokens`` of a conversation."""
+        self._cache.entered(conversation, tokens)
+
+
+class SavedPrefills:
+    """Knows whose tokens are in the KV cache, and keeps them on disk while another's are."""
 
     def __init__(self, prefills: Prefills | None) -> None:
         self._prefills = prefills

@@ -1,4 +1,4 @@
-"""The same prompt on two artifacts, one after the other; knows no screen.
+"""The same prompt on two artifacts, one after the other.
 
 Answers are never written at once: they would share the cores, and no figure would be true. Both
 models stay loaded where both have room, else the worker of the first ends before the second.
@@ -13,20 +13,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.loaded import Load
-from pitool.chat.work import Memory
-from pitool.device.verdict import Verdict
+from pitool.chat.engine_slot import Load
+from pitool.chat.operations import Memory
 from pitool.engine.base import Engine, Prompt, Sampling, Timings
 from pitool.errors import Interrupted, PitoolError
 from pitool.report.numbers import format_bytes
+
+if TYPE_CHECKING:
+    from pitool.device.verdict import Verdict
 
 LOOK_SECONDS = 0.2
 """Least time between two notifications while something goes on."""
 
 
-class State(Enum):
+class SideState(Enum):
     """What one side is doing; the value is how it is called on screen."""
 
     WAITING = "waiting"
@@ -43,7 +46,7 @@ class Side:
     """One artifact and how far its answer is; ``memory``: bytes of its worker after the answer."""
 
     runnable: Runnable
-    state: State = State.WAITING
+    state: SideState = SideState.WAITING
     text: str = ""
     progress: float = 0.0
     timings: Timings | None = None
@@ -74,7 +77,7 @@ def room_for(runnables: Sequence[Runnable], verdicts: Sequence[Verdict | None]) 
     return Room(together=False, why=f"one after the other, the first is unloaded: {sizes}")
 
 
-class Comparing:
+class Comparison:
     """Holds the engines of a comparison; ``run`` and ``close`` are called by one thread."""
 
     def __init__(
@@ -109,9 +112,9 @@ class Comparing:
             try:
                 self._answer(side, prompt, sampling, cancel)
             except Interrupted:
-                side.state = State.STOPPED
+                side.state = SideState.STOPPED
             except PitoolError as error:
-                side.state, side.error = State.FAILED, error.statement
+                side.state, side.error = SideState.FAILED, error.statement
                 self._close([side.runnable.entry])
             if not self.room.together:
                 self._close([side.runnable.entry])
@@ -139,7 +142,7 @@ class Comparing:
     ) -> None:
         engine = self._engine(side, cancel)
         engine.clear()  # a prompt that it knows already would not be read again
-        side.state = State.READING
+        side.state = SideState.READING
         told, self._running = False, engine
         for token in engine.stream(prompt, sampling):
             if cancel.is_set() and not told:  # stop may have come before the stream began
@@ -148,11 +151,11 @@ class Comparing:
             side.text += token.text
             side.timings = token.timings
             if token.id is not None:
-                side.state = State.ANSWERING
+                side.state = SideState.ANSWERING
             self._look()
         self._running = None
         side.memory = self._read_memory(engine.pid)
-        side.state = State.STOPPED if cancel.is_set() else State.DONE
+        side.state = SideState.STOPPED if cancel.is_set() else SideState.DONE
 
     def _engine(self, side: Side, cancel: threading.Event) -> Engine:
         """Return the engine of a side, started where it is not."""
@@ -167,7 +170,7 @@ class Comparing:
 
         entry = side.runnable.entry
         if entry not in self._engines:
-            side.state = State.LOADING
+            side.state = SideState.LOADING
             self._engines[entry] = self._load(side.runnable, progress)
         return self._engines[entry]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pitool.tui.hangup import CODE
+from pitool.cli.hangup import CODE
 
 PROGRAM = """
 import sys, threading
 from pathlib import Path
-from pitool.tui.hangup import end_without
+from pitool.cli.hangup import end_without
 end_without(0, lambda: Path(sys.argv[1]).write_text("kept"))
 print("ready", flush=True)
 threading.Event().wait()  # as Textual does that cannot write

@@ -1,4 +1,4 @@
-"""The board over time: samples of its sensors, a log of them, the doctor's findings; no screen.
+"""The board over time: samples of its sensors, a CSV file of them, the doctor's findings.
 
 Everything here blocks for as long as small files and a short process take, so it is called from
 threads.
@@ -25,14 +25,14 @@ KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TimedSample:
     """A sample and the tokens/s of decode at that moment, 0 while nothing is decoded."""
 
     sample: Sample
     rate: float
 
 
-class Log:
+class CsvLog:
     """A CSV file that grows by a line a sample, in the words of ``pitool monitor --csv``."""
 
     def __init__(self, path: Path) -> None:
@@ -68,24 +68,24 @@ class Log:
             return  # a full disk was told of by the line that it refused
 
 
-class Board:
+class SensorHistory:
     """Takes samples and keeps them; ``watched`` while somebody looks at them."""
 
     def __init__(self, look: Callable[[], Sample], examine: Callable[[], list[Finding]]) -> None:
         self._look, self._examine = look, examine
         self._lock = threading.Lock()
         self._trouble: PitoolError | None = None
-        self.points: deque[Point] = deque(maxlen=KEPT)
+        self.points: deque[TimedSample] = deque(maxlen=KEPT)
         self.findings: list[Finding] | None = None
         self.watched = False
-        self.log: Log | None = None
+        self.log: CsvLog | None = None
 
     def take(self, rate: float = 0.0) -> Sample:
         """Look, keep and log; a look that is no later than the last one counts once."""
         with self._lock:
             sample = self._look()
             if not self.points or sample.time > self.points[-1].sample.time:
-                self.points.append(Point(sample, rate))
+                self.points.append(TimedSample(sample, rate))
                 self._note(sample)
             return sample
 
@@ -106,11 +106,11 @@ class Board:
 
     def start_log(self, path: Path) -> None:
         """Write every sample from now on to a new file."""
-        log = Log(path)
+        log = CsvLog(path)
         with self._lock:
             self.log = log
 
-    def stop_log(self) -> Log | None:
+    def stop_log(self) -> CsvLog | None:
         """End the log and return it, None where none runs."""
         with self._lock:
             log, self.log = self.log, None

@@ -1,4 +1,4 @@
-"""What a screen may do with the conversations that are kept: the open one and the others."""
+"""The conversations that are kept, the open one and the others, as a front end uses them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pitool.catalog.files import write_atomically
+from pitool.chat.session import Session
 from pitool.errors import PitoolError
 from pitool.store.conversation import Conversation
 from pitool.store.export import export
 
-if TYPE_CHECKING:
-    from pitool.chat.session import Session
+if TYPE_CHECKING:  # SQLite comes with the first conversation, not with the first screen
     from pitool.store.database import Database, Summary
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
 
 
-class Shelf:
+class Library:
     """Joins database, journal and saved prefills, and keeps the session in step with them."""
 
     def __init__(
@@ -46,17 +46,23 @@ class Shelf:
 
     def rename(self, key: str, title: str) -> None:
         """Give a title; an empty one brings the first question back."""
-        if key == self._session.conversation.key:
-            self._session.conversation.title = title
+        current = self._session.conversation
+        if key == current.key:
             self._journal.flush()  # one that is not written yet could not be renamed
         self._database.rename(key, title)
+        if key == current.key:
+            current.title = title
+            self._session.look()
 
     def delete(self, key: str) -> None:
-        """Delete a conversation and its saved prefills; the open one is replaced by a new one."""
+        """Delete a conversation and its saved prefills; the open one is replaced by a new one.
+
+        Where the database refuses, all stays as it was.
+        """
+        with self._journal.forgetting(key):
+            self._database.delete(key)
         if key == self._session.conversation.key:
             self._session.new()
-        self._journal.forget(key)
-        self._database.delete(key)
         if self._prefills is not None:
             self._prefills.drop_conversation(key)
 

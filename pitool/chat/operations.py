@@ -1,7 +1,7 @@
-"""What a session's thread does with the engine: load, answer, lend, end; and what it says of it.
+"""What a session does with its engine: load, answer, end; and what it says of it.
 
-Called in order by that one thread, but for ``cancel`` and ``say``. Outcomes are changes of the
-state or rows of a conversation.
+Called one after another by whoever does the session's tasks, but for ``cancel`` and ``say``.
+Outcomes are changes of the status or rows of a conversation.
 """
 
 from __future__ import annotations
@@ -12,40 +12,46 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pitool.catalog.bundles import Runnable
-from pitool.chat.answering import Answering
-from pitool.chat.context import dropped_notice, full_notice
-from pitool.chat.keep import Keep
-from pitool.chat.loaded import FileChange, Loaded
-from pitool.chat.state import State
-from pitool.chat.status import Phase
+from pitool.chat.answer import AnswerStream, PromptStyle, dropped_notice, full_notice
+from pitool.chat.engine_slot import EngineSlot, FileChange
+from pitool.chat.status import LiveStatus, Phase
 from pitool.engine.base import Engine
 from pitool.errors import Interrupted, PitoolError, WorkerDied
-from pitool.store.conversation import Answer, Conversation, Notice, Question
+from pitool.store.conversation import Answer, Conversation, Notice, Question, Recorder
 
 Memory = Callable[[int], int | None]
 """Bytes resident in a process, None where that cannot be read."""
 
-Use = Callable[[Engine, threading.Event], None]
-"""What borrows the engine; the event is set when the user wants it back."""
-
 log = logging.getLogger(__name__)
 
 
-class Work:
-    """Uses the engine that is loaded, and loads it again where it has to."""
+class Operations:
+    """Uses the engine that is loaded, and loads it again where it has to.
 
-    def __init__(self, state: State, loaded: Loaded, memory: Memory, keep: Keep) -> None:
-        self._state, self._loaded = state, loaded
-        self._read_memory, self._keep = memory, keep
+    ``last_error``: what the last load or answer ended in.
+    """
+
+    def __init__(
+        self,
+        status: LiveStatus,
+        slot: EngineSlot,
+        memory: Memory,
+        recorder: Recorder,
+        style: PromptStyle,
+    ) -> None:
+        self._live, self._slot = status, slot
+        self._read_memory, self._recorder, self._style = memory, recorder, style
+        self.last_error: Exception | None = None
 
     def cancel(self) -> None:
         """End the running answer within a token; from any thread."""
-        if (engine := self._loaded.engine) is not None:
+        if (engine := self._slot.engine) is not None:
             with suppress(PitoolError):  # one that is dead has nothing to end
                 engine.cancel()
 
     def report(self, conversation: Conversation, error: Exception) -> None:
         """Put an error into the conversation, and let go of an engine that is dead."""
+        self.last_error = error
         if isinstance(error, WorkerDied):
             self.drop(dead=True)
             again = "the next question loads the model again"
@@ -56,49 +62,54 @@ class Work:
             log.exception("fault in the session", exc_info=error)
             notice = Notice(f"a fault in pitool: {error!r}", "ask again, and report it if it stays")
         self.say(conversation, notice)
-        self._state.set(phase=Phase.UNLOADED if self._loaded.engine is None else Phase.READY)
+        self._live.set(phase=self._resting)
 
     def say(self, conversation: Conversation, notice: Notice) -> None:
         """Put a notice into the conversation; from any thread."""
         kept = any(isinstance(row, Question) for row in conversation.rows)
         conversation.rows.append(notice)
         if kept:  # a conversation without a question is not worth a place in the list
-            self._keep.put(conversation, notice)
-        self._state.look()
+            self._recorder.put(conversation, notice)
+        self._live.look()
 
     def drop(self, *, dead: bool = False) -> None:
         """End the engine; what it has read is saved first, unless it is dead."""
-        self._loaded.drop(dead=dead)
-        self._state.set(phase=Phase.UNLOADED, info=None, memory=None, timings=None, rate_now=0.0)
+        self._slot.drop(dead=dead)
+        self._live.set(phase=Phase.UNLOADED, info=None, memory=None, timings=None, rate_now=0.0)
 
     def load(self, runnable: Runnable, cancel: threading.Event) -> None:
-        """Replace what is loaded by ``runnable``."""
+        """Replace what is loaded by ``runnable``; one that was stopped before changes nothing."""
+        if cancel.is_set():
+            return
+        self.last_error = None
         self.drop()
-        self._state.set(runnable=runnable, planned=runnable.planned)
+        self._live.set(runnable=runnable, planned=runnable.planned)
         with suppress(Interrupted):
             self._start(runnable, cancel)
-            self._state.set(phase=Phase.READY)
+            self._live.set(phase=Phase.READY)
 
     def _start(self, runnable: Runnable, cancel: threading.Event) -> Engine:
         """Return the engine, just started; Interrupted if it was stopped meanwhile."""
+        if cancel.is_set():
+            raise Interrupted("the load was stopped")
 
         def progress(fraction: float) -> None:
             if cancel.is_set():
                 raise Interrupted("the load was stopped")
-            self._state.set(often=fraction < 1, progress=fraction)
+            self._live.set(often=fraction < 1, progress=fraction)
 
-        self._state.set(phase=Phase.LOADING, progress=0.0)
+        self._live.set(phase=Phase.LOADING, progress=0.0)
         try:
-            engine = self._loaded.start(runnable, progress)
+            engine = self._slot.start(runnable, progress)
         except PitoolError:
-            self._state.set(phase=Phase.UNLOADED, progress=0.0)
+            self._live.set(phase=Phase.UNLOADED, progress=0.0)
             raise
         from pitool.device.settings import worker_bytes  # the first screen does not wait for it
 
         if cancel.is_set():
             self.drop()
             raise Interrupted("the load was stopped")
-        self._state.set(
+        self._live.set(
             info=engine.info,
             progress=1.0,
             memory=self._read_memory(engine.pid),
@@ -108,18 +119,19 @@ class Work:
 
     def answer(self, conversation: Conversation, answer: Answer, cancel: threading.Event) -> None:
         """Write an answer to its end, loading the model if need be; raises nothing."""
+        self.last_error = None
         try:
             self._stream_or_restart(conversation, answer, cancel)
-            self._state.set(phase=Phase.READY)
+            self._live.set(phase=Phase.READY)
         except Interrupted:
             answer.finish = "cancelled"
-            self._state.set()
+            self._live.set(phase=self._resting)
         except Exception as error:
             answer.finish = "failed"
             self.report(conversation, error)
-        self._keep.put(conversation, answer)
+        self._recorder.put(conversation, answer)
         if answer.finish == "context":
-            info = self._state.status.info
+            info = self._live.status.info
             self.say(conversation, full_notice(info.settings.context if info else 0))
 
     def _stream_or_restart(
@@ -127,7 +139,7 @@ class Work:
     ) -> None:
         """Stream the answer; a worker that died before the question is quietly started again."""
         self._look_at_file(conversation)
-        if (loaded := self._loaded.engine) is not None:
+        if (loaded := self._slot.engine) is not None:
             try:
                 self._stream(loaded, conversation, answer, cancel)
             except WorkerDied:
@@ -142,7 +154,7 @@ class Work:
     def _look_at_file(self, conversation: Conversation) -> None:
         """Let go of a model whose file is another one since it was loaded."""
         what = f"the file of {self._chosen().name}"
-        match self._loaded.file_change():
+        match self._slot.file_change():
             case FileChange.CHANGED:
                 self.say(conversation, Notice(f"{what} changed on disk", "it is loaded again"))
                 self.drop(dead=True)  # what it has read is not of the new file
@@ -153,27 +165,23 @@ class Work:
     def _stream(
         self, engine: Engine, conversation: Conversation, answer: Answer, cancel: threading.Event
     ) -> None:
-        self._state.set(phase=Phase.READING)
-        answering = Answering(engine, conversation, answer, self._read_memory)
-        restored = self._loaded.restore(engine, conversation)
-        for change in answering.run(cancel, restored, drop=self._state.status.when_full == "drop"):
-            self._state.set(often=change.often, **change.values)
+        self._live.set(phase=Phase.READING)
+        stream = AnswerStream(engine, conversation, answer, self._read_memory, self._style)
+        restored = self._slot.restore(engine, conversation)
+        for change in stream.run(cancel, restored, drop=self._live.status.when_full == "drop"):
+            self._live.set(often=change.often, **change.values)
             if change.dropped:
                 self.say(conversation, dropped_notice(change.dropped))
-                self._state.set(dropped=conversation.turns_dropped)
-            self._keep.put(conversation, answer)
-        self._loaded.entered(conversation, answer.timings.context_used if answer.timings else 0)
+                self._live.set(dropped=conversation.turns_dropped)
+            self._recorder.put(conversation, answer)
+        self._slot.entered(conversation, answer.timings.context_used if answer.timings else 0)
 
-    def lend(self, use: Use, cancel: threading.Event) -> None:
-        """Let ``use`` have the engine, loaded if need be."""
-        with suppress(Interrupted):
-            engine = self._loaded.engine or self._start(self._chosen(), cancel)
-            self._loaded.lend(engine)
-            self._state.set(phase=Phase.MEASURING)
-            use(engine, cancel)
-        self._state.set(phase=Phase.UNLOADED if self._loaded.engine is None else Phase.READY)
+    @property
+    def _resting(self) -> Phase:
+        """What the session is doing when it does nothing."""
+        return Phase.UNLOADED if self._slot.engine is None else Phase.READY
 
     def _chosen(self) -> Runnable:
-        runnable = self._state.status.runnable
+        runnable = self._live.status.runnable
         assert runnable is not None  # nothing is asked without one
         return runnable

@@ -11,13 +11,19 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pitool.chat import parameters
-from pitool.chat.attachment import Attachment, attach
+from pitool.chat import text as texts
 from pitool.chat.commands import Command, completions, parse
-from pitool.chat.thinking import Parts, split
+from pitool.chat.text import (
+    MOST_CHARACTERS,
+    PIECE_CHARACTERS,
+    AnswerParts,
+    Attachment,
+    Segmenter,
+    attach,
+    split_thinking,
+)
 from pitool.engine.base import Sampling
 from pitool.errors import BadInput, UsageError
-from pitool.tui import segments
-from pitool.tui.segments import Segmenter
 
 BLOCKS = [
     "A paragraph with *words*.\n\n",
@@ -52,7 +58,7 @@ def words(markdown: str) -> list[str]:
 def test_pieces_read_like_the_whole(blocks: list[str], step: int) -> None:
     text = "".join(blocks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "LIMIT", 120)
+        patch.setattr(texts, "PIECE_CHARACTERS", 120)
         found = pieces(text, step)
     assert [word for piece in found for word in words(piece)] == words(text)
 
@@ -60,7 +66,7 @@ def test_pieces_read_like_the_whole(blocks: list[str], step: int) -> None:
 def test_pieces_stay_small_also_in_one_long_code_block() -> None:
     code = "```python\n" + "".join(f"line_{n} = {n}\n" for n in range(2000)) + "```\n"
     found = pieces(code, 13)
-    assert max(map(len, found)) < segments.LIMIT + 200
+    assert max(map(len, found)) < PIECE_CHARACTERS + 200
     assert all(piece.startswith("```python\n") for piece in found)
     assert [w for piece in found for w in words(piece)] == words(code)
 
@@ -68,35 +74,36 @@ def test_pieces_stay_small_also_in_one_long_code_block() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("Hello", Parts("", "Hello", True)),
-        ("<thi", Parts("", "", False)),
-        ("<think>\nhm", Parts("hm", "", False)),
-        ("<think>\nhm\n</think>\n\nFour", Parts("hm", "Four", True)),
-        ("hm\n</think>\n\nFour", Parts("hm", "Four", True)),
-        ("<think>\n\n</think>\n\nFour", Parts("", "Four", True)),
-        ("In HTML <think> is no tag", Parts("", "In HTML <think> is no tag", True)),
+        ("Hello", AnswerParts("", "Hello", True)),
+        ("<thi", AnswerParts("", "", False)),
+        ("<think>\nhm", AnswerParts("hm", "", False)),
+        ("<think>\nhm\n</think>\n\nFour", AnswerParts("hm", "Four", True)),
+        ("hm\n</think>\n\nFour", AnswerParts("hm", "Four", True)),
+        ("<think>\n\n</think>\n\nFour", AnswerParts("", "Four", True)),
+        ("In HTML <think> is no tag", AnswerParts("", "In HTML <think> is no tag", True)),
     ],
 )
-def test_thinking(text: str, parts: Parts) -> None:
-    assert split(text) == parts
+def test_thinking(text: str, parts: AnswerParts) -> None:
+    assert split_thinking(text) == parts
+
+
+TABLE = (Command("set", "NAME", "sets", choices="names"), Command("save", "", "saves"))
 
 
 def test_commands() -> None:
-    done: list[str] = []
-    table: tuple[Command[None], ...] = (
-        Command("set", "NAME", "sets", lambda _, words: done.append(words), lambda _: "ab"),
-        Command("save", "", "saves", lambda _, __: None),
-    )
-    command, argument = parse("/set  a  ", table)
-    command.run(None, argument)
-    assert done == ["a"]
-    assert [c.text for c in completions("/s", table, None)] == ["/set ", "/save"]
-    assert [c.text for c in completions("/set ", table, None)] == ["/set a", "/set b"]
-    assert [c.help for c in completions("/set x", table, None)] == ["/set NAME  sets"]
-    assert completions("/set\n", table, None) == ()
-    assert completions("//s", table, None) == ()
+    command, argument = parse("/set  a  ", TABLE)
+    assert (command.name, argument) == ("set", "a")
+
+    def choices(command: Command) -> str:
+        return "ab" if command.choices == "names" else ""
+
+    assert [c.text for c in completions("/s", TABLE, choices)] == ["/set ", "/save"]
+    assert [c.text for c in completions("/set ", TABLE, choices)] == ["/set a", "/set b"]
+    assert [c.help for c in completions("/set x", TABLE, choices)] == ["/set NAME  sets"]
+    assert completions("/set\n", TABLE, choices) == ()
+    assert completions("//s", TABLE, choices) == ()
     with pytest.raises(UsageError, match="/sve"):
-        parse("/sve", table)
+        parse("/sve", TABLE)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +158,7 @@ def test_attachment(tmp_path: Path) -> None:
 @given(st.integers(1, 997), st.sampled_from(["x" * 9000, "word " * 1800, "line\n" * 1800]))
 def test_pieces_stay_small_without_any_good_place(step: int, text: str) -> None:
     found = pieces(text, step)
-    assert max(map(len, found)) <= segments.MOST + step
+    assert max(map(len, found)) <= MOST_CHARACTERS + step
     assert "".join(found) == text
 
 

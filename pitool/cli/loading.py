@@ -1,0 +1,41 @@
+"""How the commands that hold a model start its worker: settings of this machine, memory checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from pitool.catalog.bundles import Runnable
+from pitool.engine.worker import FLUSH_SECONDS, WorkerEngine
+
+Loader = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
+
+
+def loader(
+    context: int | None = None,
+    threads: int | None = None,
+    *,
+    force: bool = False,
+    flush_seconds: float = FLUSH_SECONDS,
+) -> Loader:
+    """Return what starts a worker; ``force`` leaves out the look at the memory."""
+    from pitool.device.settings import check_memory, settings_for
+    from pitool.engine import worker
+
+    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
+        settings = settings_for(runnable, context, threads=threads)
+        if not force:
+            check_memory(runnable, settings)
+        return worker.start(runnable.format, runnable.entry, settings, on_progress, flush_seconds)
+
+    return load
+
+
+@cache
+def tuned_words(runnable: Runnable) -> str:
+    """Return what ``pitool tune`` found for a model on this machine, empty where it did not."""
+    from pitool.device import tuned
+    from pitool.device.detect import detect
+
+    known = tuned.find(runnable, detect())
+    return known.words if known else ""

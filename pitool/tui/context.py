@@ -1,0 +1,42 @@
+"""What the screens are handed: the session, and all that they know of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.manifest import Artifact
+from pitool.chat.commands import Bundles
+from pitool.chat.session import Session
+from pitool.tui.screens import ScreenEntry
+
+if TYPE_CHECKING:
+    from pitool.chat.compare import Comparison
+    from pitool.chat.library import Library
+    from pitool.device.sensor_history import SensorHistory
+    from pitool.device.verdict import Verdict
+    from pitool.tui.benching import Benching
+
+Judge = Callable[[Artifact], "Verdict"]
+"""Says within a moment what an artifact needs here; see ``pitool.device.verdict``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all screens share; None: that is not there, and a screen that needs it cannot be opened.
+
+    ``comparison`` and ``bench`` make what runs those; ``tuned`` says what a runnable was tuned to,
+    empty where it was not; ``screens``: those that open from everywhere.
+    """
+
+    session: Session
+    bundles: Bundles
+    screens: Sequence[ScreenEntry]
+    judge: Judge | None
+    sensors: SensorHistory | None
+    tuned: Callable[[Runnable], str]
+    library: Callable[[], Library]
+    comparison: Callable[[], Comparison]
+    bench: Callable[[], Benching]

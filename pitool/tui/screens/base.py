@@ -1,0 +1,88 @@
+"""What all screens have in common: they know the context, and a fault becomes a notice.
+
+Every handler, worker and answer of a dialog of a ``BaseScreen`` runs through ``told``; the actions
+that keys and the palette start run through the same in the app. So that no screen catches errors
+to show them, and none ends the program.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from textual.app import App
+from textual.message import Message
+from textual.screen import ModalScreen, Screen, ScreenResultType
+from textual.worker import Worker
+
+from pitool.errors import Interrupted, PitoolError, ended
+from pitool.tui.context import Context
+
+Answer = TypeVar("Answer")
+
+
+def fault(error: BaseException) -> str:
+    """Return what to say of an error that a user can act on, empty for one of our own."""
+    match error:
+        case PitoolError():
+            return error.statement
+        case OSError():
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return ended(what)
+    # By its name: SQLite is imported with the first conversation.
+    known = any((c.__module__, c.__name__) == ("sqlite3", "Error") for c in type(error).__mro__)
+    return ended(f"the database refuses: {error}") if known else ""
+
+
+@contextmanager
+def told(app: App[Any]) -> Iterator[None]:
+    """Show an error that a user can act on as a notice."""
+    try:
+        yield
+    except Interrupted:
+        return  # whoever stopped it knows
+    except Exception as error:
+        if not (statement := fault(error)):
+            raise
+        app.notify(statement, severity="warning", markup=False)
+
+
+class BaseScreen(Screen[ScreenResultType]):
+    """A screen that is opened from everywhere, or the chat."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
+        self.session = context.session
+
+    async def _dispatch_message(self, message: Message) -> None:
+        with told(self.app):
+            await super()._dispatch_message(message)
+
+    def run_worker(self, work: Any, *arguments: Any, **options: Any) -> Worker[Any]:
+        """Run work in the background, its errors shown."""
+
+        async def guarded() -> Any:
+            with told(self.app):
+                made = work() if callable(work) else work
+                return await made if inspect.isawaitable(made) else made
+
+        return super().run_worker(guarded, *arguments, **options)
+
+    def ask(
+        self, dialog: ModalScreen[Answer], then: Callable[[Answer | None], object] | None = None
+    ) -> None:
+        """Show a dialog above this screen, and do something with its answer."""
+
+        def answered(answer: Answer | None) -> None:
+            with told(self.app):
+                if then is not None:
+                    then(answer)
+
+        self.app.push_screen(dialog, answered)
+
+    def tell(self, text: str) -> None:
+        """Show a short notice."""
+        self.notify(text, severity="warning", markup=False)
