@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import IO
 
-from pitool.bench.formats import Row
+from pitool.bench.rows import BenchRow
 from pitool.errors import MissingPart, UsageError
 
 # A board that does not answer for a minute is lost.
@@ -35,7 +35,7 @@ class Answer:
     """What one host gave: its rows, and why there are none or not all."""
 
     host: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
     problem: str = ""
     interrupted: bool = False
 
@@ -102,7 +102,7 @@ def _collect(host: str, process: subprocess.Popen[str], say: Say) -> Answer:
     return Answer(host, rows, problem)
 
 
-def _rows(host: str, lines: Iterable[str]) -> Iterable[Row]:
+def _rows(host: str, lines: Iterable[str]) -> Iterable[BenchRow]:
     """Yield the rows, the host after all other fields; a profile may print lines of its own."""
     for line in lines:
         try:
@@ -123,7 +123,7 @@ def _listen(host: str, lines: IO[str], say: Say) -> str:
     return last
 
 
-def _problem(code: int, rows: Sequence[Row], last: str) -> str:
+def _problem(code: int, rows: Sequence[BenchRow], last: str) -> str:
     if code == 0:
         return "" if rows else "gave no results"
     if code == SSH_FAILED:

@@ -12,10 +12,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.catalog.bundles import Runnable
     from pitool.device.doctor import Finding
     from pitool.engine.worker import WorkerEngine
-    from pitool.tui.benching import Tools
 
     LoadWorker = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
 
@@ -77,7 +77,7 @@ def command(
         prefills=Prefills(home() / FOLDER_NAME),
         board=Board(Monitor().look, _examine),
         judge=Judge(),
-        bench=lambda: _bench_tools(threads, force=force),
+        bench=_bench(threads, force=force),
         settings=home(),
         shown=_collect_what_comes,
     )
@@ -116,13 +116,14 @@ def _examine() -> list[Finding]:
     return examine()
 
 
-def _bench_tools(threads: int | None, *, force: bool) -> Tools:
-    """Return what measures an artifact in a worker that has room for the tests only."""
-    from pitool.tui.benching import Tools
+def _bench(threads: int | None, *, force: bool) -> MakeRunner:
+    """Return what makes the bench of the screen; imported when it is opened."""
 
-    def load(
-        runnable: Runnable, context: int, on_progress: Callable[[float], None]
-    ) -> WorkerEngine:
-        return _loader(context, threads, force=force)(runnable, on_progress)
+    def make(notify: Callable[[], None], seen: Callable[[float], object]) -> BenchRunner:
+        from pitool.bench.progress import BenchRunner
+        from pitool.bench.session import Tools, unchecked
 
-    return Tools(load)
+        tools = Tools(check=unchecked) if force else Tools()
+        return BenchRunner(tools, notify, seen, threads)
+
+    return make

@@ -24,13 +24,13 @@ from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles, ModelsScreen
 
 if TYPE_CHECKING:
+    from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.chat.shelf import Shelf
     from pitool.device.verdict import Verdict
     from pitool.engine.base import Timings
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
-    from pitool.tui.benching import Benching, Tools
     from pitool.tui.board import Board
     from pitool.tui.details import Judge
     from pitool.tui.screens.chat import ChatScreen
@@ -49,7 +49,7 @@ class PitoolApp(App[None]):
     ``load``, ``bundles`` and ``memory`` are all that it knows of the machine; ``runnable`` is
     loaded at once, without one the user chooses. Conversations are kept in ``database`` and read
     prompts in ``prefills``, where those are given; the theme is kept in the folder ``settings``.
-    ``board`` is what the sensors are read with, ``bench`` gives what artifacts are measured with.
+    ``board`` is what the sensors are read with, ``bench`` makes what measures artifacts.
     ``shown`` is called when the first screen is there, and again when the chat is.
     """
 
@@ -73,7 +73,7 @@ class PitoolApp(App[None]):
         database: Database | None = None,
         prefills: Prefills | None = None,
         board: Board | None = None,
-        bench: Callable[[], Tools] | None = None,
+        bench: MakeRunner | None = None,
         judge: Judge | None = None,
         settings: Path | None = None,
         shown: Callable[[], None] = lambda: None,
@@ -84,8 +84,8 @@ class PitoolApp(App[None]):
         self._judge, self._load, self._memory = judge, load, memory
         self._board, self._sensed = board, 0.0
         self._sensed_timings: Timings | None = None
-        self._bench_tools = bench
-        self._benching: Benching | None = None
+        self._make_bench = bench
+        self._benching: BenchRunner | None = None
         self.database, self.prefills = database, prefills
         self.journal = self._open_journal(database)
         self.session = Session(
@@ -216,14 +216,12 @@ class PitoolApp(App[None]):
         else:
             self._show_over(BenchScreen(self.session, benching, self._bundles))
 
-    def _bench(self) -> Benching | None:
+    def _bench(self) -> BenchRunner | None:
         """Return what measures, made at the first use."""
-        from pitool.tui.benching import Benching
-
-        if self._benching is None and self._bench_tools is not None:
+        if self._benching is None and self._make_bench is not None:
             board = self._board
-            self._benching = Benching(
-                self._bench_tools(), self._session_changed, board.take if board else _unseen
+            self._benching = self._make_bench(
+                self._session_changed, board.take if board else _unseen
             )
         return self._benching
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Select
 
-from pitool.bench.formats import test_name as name_of
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.history import FILE_NAME, History
+from pitool.bench.progress import DEEP, LISTS, QUICK, STANDARD, BenchRunner, Stage
+from pitool.bench.rows import test_name as name_of
 from pitool.bench.run import Result
-from pitool.bench.subject import Subject
+from pitool.bench.session import Tools
 from pitool.catalog.bundles import Runnable, choose
 from pitool.chat.status import Phase
-from pitool.engine.base import Engine
+from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, WorkerDied
 from pitool.tui import demo, demo_bench
 from pitool.tui.app import PitoolApp
-from pitool.tui.benching import DEEP, LISTS, QUICK, STANDARD, Benching, Stage, Tools
 from pitool.tui.screens.bench import BenchScreen
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.device import DeviceScreen
@@ -62,7 +64,9 @@ def tools(folder: Path, engine: Scripted | Exception | None = None) -> Tools:
     if engine is None:
         return made
 
-    def load(runnable: Runnable, context: int, on_progress: Callable[[float], None]) -> Scripted:
+    def load(
+        runnable: Runnable, settings: Settings, on_progress: Callable[[float], None]
+    ) -> Scripted:
         if isinstance(engine, Exception):
             raise engine
         return engine
@@ -75,9 +79,9 @@ def history(folder: Path) -> list[dict[str, Any]]:
         return kept.rows()
 
 
-def measured(runnable: Runnable, made: Tools, rates: list[float] | None = None) -> Benching:
+def measured(runnable: Runnable, made: Tools, rates: list[float] | None = None) -> BenchRunner:
     rates = [] if rates is None else rates
-    benching = Benching(made, lambda: None, rates.append)
+    benching = BenchRunner(made, lambda: None, rates.append)
     benching.run(runnable, QUICK, threading.Event())
     return benching
 
@@ -86,7 +90,7 @@ def test_the_lists_are_llama_benchs_standard_and_a_quick_one() -> None:
     assert [test.name for test in STANDARD.workloads] == ["pp512", "tg128"]
     assert STANDARD.repetitions == 5
     assert [test.name for test in QUICK.workloads] == ["pp128", "tg32"]
-    assert DEEP.context == 1024 + 512
+    assert DEEP.grid.context == 1024 + 512
     assert len({tests.name for tests in LISTS}) == len(LISTS)
 
 
@@ -94,7 +98,7 @@ def test_rows_are_kept_and_judged(runnable: Runnable, tmp_path: Path) -> None:
     rates: list[float] = []
     learnt: list[str] = []
 
-    def learn(results: Iterable[Result], about: Subject) -> None:
+    def learn(results: Iterable[Result], about: MeasuredArtifact) -> None:
         learnt.extend(result.workload.name for result in results)
 
     made = replace(tools(tmp_path), learn=learn)
@@ -146,7 +150,7 @@ async def screen(
 ) -> AsyncIterator[tuple[PitoolApp, Pilot[Any]]]:
     app = demo.demo_app(folder, load=load)
     if made is not None:
-        app._bench_tools = lambda: made
+        app._make_bench = partial(BenchRunner, made)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(lambda: "Leaf-360M" in shown(app))
         yield app, pilot
@@ -278,7 +282,7 @@ async def test_nothing_to_measure(tmp_path: Path) -> None:
         load=Loader(Tracked()),
         bundles=lambda: ([], []),
         memory=lambda _: None,
-        bench=lambda: demo_bench.tools(tmp_path),
+        bench=partial(BenchRunner, demo_bench.tools(tmp_path)),
     )
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f5")

@@ -15,13 +15,13 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Select, Static
 
-from pitool.bench.formats import Row, rate, test_name
 from pitool.bench.printers import marks
+from pitool.bench.progress import LISTS, QUICK, BenchProgress, BenchRunner, Stage, TestList
+from pitool.bench.rows import BenchRow, rate, test_name
 from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact
 from pitool.errors import PitoolError
 from pitool.report.numbers import NONE, format_seconds
-from pitool.tui.benching import LISTS, QUICK, Benching, Progress, Stage, Tests
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.models import Bundles
 from pitool.tui.widgets.gauge import gauge
@@ -60,14 +60,14 @@ class BenchScreen(Screen[None]):
     }
     """
 
-    def __init__(self, session: Session, benching: Benching, bundles: Bundles) -> None:
+    def __init__(self, session: Session, benching: BenchRunner, bundles: Bundles) -> None:
         super().__init__()
         self._session, self._benching = session, benching
         self._choices: list[tuple[Bundle, Artifact]] = [
             (bundle, artifact) for bundle in bundles()[0] for artifact in bundle.manifest.artifacts
         ]
-        self._earlier: list[Row] = []
-        self._was = Progress()
+        self._earlier: list[BenchRow] = []
+        self._was = BenchProgress()
 
     def compose(self) -> ComposeResult:
         """Lay out what to measure above how far it is above the history."""
@@ -111,7 +111,7 @@ class BenchScreen(Screen[None]):
         return self._choices[value if isinstance(value, int) else 0]
 
     @property
-    def _tests(self) -> Tests:
+    def _tests(self) -> TestList:
         value = self.query_one("#tests", Select).value
         return LISTS[value] if isinstance(value, int) else QUICK
 
@@ -199,7 +199,7 @@ class BenchScreen(Screen[None]):
         self.notify(text, severity="warning", markup=False)
 
 
-def state_line(progress: Progress) -> Content:
+def state_line(progress: BenchProgress) -> Content:
     """Return what the bench is doing, and how far it is."""
     if progress.stage is Stage.IDLE:
         return Content.styled(
@@ -216,7 +216,7 @@ def state_line(progress: Progress) -> Content:
     return bar + _test(progress)
 
 
-def _test(progress: Progress) -> Content:
+def _test(progress: BenchProgress) -> Content:
     """Return the test that runs: its name, its repetitions and their mean so far."""
     if (result := progress.result) is None:
         return Content()
@@ -229,7 +229,7 @@ def _test(progress: Progress) -> Content:
     return Content.assemble(words, (f"  left {left}" if done < of else "", _DIM))
 
 
-def _cells(row: Row, older: list[Row], *, new: bool) -> list[Text]:
+def _cells(row: BenchRow, older: list[BenchRow], *, new: bool) -> list[Text]:
     """Return the cells of a row; ``before``: the change since the test was last measured."""
     when = datetime.fromisoformat(row["test_time"]).astimezone()
     predicted, held = row["predicted_ts"], marks(row)
@@ -246,7 +246,7 @@ def _cells(row: Row, older: list[Row], *, new: bool) -> list[Text]:
     ]
 
 
-def _change(row: Row, older: list[Row]) -> str:
+def _change(row: BenchRow, older: list[BenchRow]) -> str:
     """Return by how much a rate differs from the one before it, measured with as many threads."""
     same = (test_name(row), row["n_threads"])
     for other in older:
