@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.bench.formats import Row, artifact_name, rate, test_name
+from pitool.bench.rows import BenchRow, artifact_name, rate, test_name
 from pitool.catalog.files import write_atomically
 from pitool.device.sensors import FLAGS
 from pitool.errors import MissingPart, UsageError
@@ -33,7 +33,7 @@ class Card:
     notes: tuple[str, ...]
 
 
-def card(rows: Sequence[Row]) -> Card:
+def card(rows: Sequence[BenchRow]) -> Card:
     """Return the card of the rows of one bench, of one board or several; there is at least one."""
     cells = []
     for row in rows:
@@ -44,11 +44,11 @@ def card(rows: Sequence[Row]) -> Card:
     return Card(title, tuple(cells), tuple(notes))
 
 
-def _distinct(rows: Sequence[Row], text: Callable[[Row], str]) -> list[str]:
+def _distinct(rows: Sequence[BenchRow], text: Callable[[BenchRow], str]) -> list[str]:
     return list(dict.fromkeys(text(row) for row in rows))
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[BenchRow]) -> list[str]:
     """Return what a number must be compared with: model, settings, board, conditions, versions."""
     notes = _distinct(rows, _model)
     notes += _distinct(rows, _settings)
@@ -61,13 +61,13 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return [*notes, f"{builds}; {format_date(rows[0]['test_time'])}"]
 
 
-def _model(row: Row) -> str:
+def _model(row: BenchRow) -> str:
     digest = row["artifact_sha256"]
     known = f", sha256 {digest[:12]}" if digest else ""
     return f"{row['model_type']}, {format_bytes(row['model_size'])}{known}"
 
 
-def _settings(row: Row) -> str:
+def _settings(row: BenchRow) -> str:
     times = f"{len(row['samples_ts'])} repetitions"
     if row["engine"] == "onnx":
         return f"{times}, onnxruntime"
@@ -79,7 +79,7 @@ def _settings(row: Row) -> str:
     )
 
 
-def _conditions(conditions: Sequence[Row]) -> str:
+def _conditions(conditions: Sequence[BenchRow]) -> str:
     heat = [c["temperature_after"] for c in conditions if c["temperature_after"] is not None]
     problems = dict.fromkeys(problem for c in conditions for problem in c["problems"])
     known = any("throttled" in c["throttled_told"] for c in conditions)
@@ -91,7 +91,7 @@ def _conditions(conditions: Sequence[Row]) -> str:
     return ", ".join(said)
 
 
-def _machine(row: Row) -> str:
+def _machine(row: BenchRow) -> str:
     firmware = f", bootloader of {row['firmware']}" if row["firmware"] else ""
     return f"{row['cpu_info']}, {row['kernel']}{firmware}"
 
@@ -104,7 +104,7 @@ def check(path: Path) -> None:
         raise UsageError(f"{path.parent} is no folder", "name one that is there")
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
+def write(path: Path, rows: Sequence[BenchRow]) -> None:
     """Write the card in the format of the file's suffix."""
     check(path)
     write_atomically(path, _RENDERERS[path.suffix.lower()](card(rows)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from pitool.bench.formats import Row
+from pitool.bench.rows import BenchRow
 from pitool.remote.ssh import LOST, Host, RemoteCommand
 
 NOT_FOUND = 127
@@ -24,7 +24,7 @@ class Answer:
     """What one host gave: its rows, and why there are none or not all."""
 
     host: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
     problem: str = ""
     interrupted: bool = False
 
@@ -62,7 +62,7 @@ def _wait(running: list[Future[Answer]], commands: Iterable[RemoteCommand]) -> b
 
 def _collect(host: str, command: RemoteCommand, say: Say) -> Answer:
     """Read rows and talk of a host until it ends."""
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     last = ""
 
     def take(line: str) -> None:
@@ -83,7 +83,7 @@ def _collect(host: str, command: RemoteCommand, say: Say) -> Answer:
     return Answer(host, tuple(rows), problem)
 
 
-def _row(line: str) -> Row | None:
+def _row(line: str) -> BenchRow | None:
     """Return the row of a line; a profile may print lines of its own."""
     try:
         row = json.loads(line)
@@ -92,7 +92,7 @@ def _row(line: str) -> Row | None:
     return row if isinstance(row, dict) and "samples_ts" in row else None
 
 
-def _problem(code: int, rows: Sequence[Row], last: str) -> str:
+def _problem(code: int, rows: Sequence[BenchRow], last: str) -> str:
     if code == 0:
         return "" if rows else "gave no results"
     if code == LOST:

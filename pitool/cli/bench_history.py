@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.bench.modes import MODES
+from pitool.cli.bench_options import OUTPUTS
+
 if TYPE_CHECKING:
     from pitool.bench.comparison import Comparison
-    from pitool.bench.formats import Row
-    from pitool.bench.modes import Document
+    from pitool.bench.history import Document
     from pitool.bench.printers import Printer
+    from pitool.bench.rows import BenchRow
 
 
 @click.command("compare")
@@ -74,13 +77,12 @@ def _show_comparison(found: Comparison) -> None:
         for name in names:
             click.echo(f"only in the {side} one: {name}", err=True)
     if found.differs:
-        click.echo(f"beware, these differ: {', '.join(found.differs)}", err=True)
+        click.echo(f"note that these differ: {', '.join(found.differs)}", err=True)
 
 
-OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 PLOT_WIDTH, PLOT_HEIGHT = 60, 6
 TESTS = "tests"
-KINDS = (TESTS, "sustained", "cold", "energy")
+KINDS = (TESTS, *MODES)
 
 
 @click.command("history")
@@ -115,7 +117,7 @@ def history(
         if kind != TESTS and not (exported and kind is None):
             others = kept.documents(kind=kind, run=name, bundle=bundle)
     if not (tests or others) and output != "json":
-        click.echo("nothing of that was measured yet: pitool bench", err=True)
+        click.echo("nothing of this kind was measured yet: run pitool bench", err=True)
     elif exported:
         _export(tests if kind in (None, TESTS) else others, output, kind)
     elif plot:
@@ -126,13 +128,13 @@ def history(
         _list_modes(others)
 
 
-def _export(found: Sequence[Row], output: str, kind: str | None) -> None:
+def _export(found: Sequence[BenchRow], output: str, kind: str | None) -> None:
     from pitool.bench.printers import PRINTERS, Sql
     from pitool.errors import UsageError
 
     tests = kind in (None, TESTS)
     if output == "md" and not tests:
-        raise UsageError("Markdown is for tests only", "take -o json, jsonl, csv or sql")
+        raise UsageError("Markdown is for tests only", "use -o json, jsonl, csv or sql")
     if output == "sql" and not tests:
         printer: Printer = Sql(click.echo, (), f"pitool_{kind}")
     else:
@@ -142,8 +144,8 @@ def _export(found: Sequence[Row], output: str, kind: str | None) -> None:
     printer.end()
 
 
-def _list(rows: Sequence[Row]) -> None:
-    from pitool.bench.formats import artifact_name, rate, test_name
+def _list(rows: Sequence[BenchRow]) -> None:
+    from pitool.bench.rows import artifact_name, rate, test_name
     from pitool.report.tables import Column, Section, to_terminal
 
     columns = [
@@ -163,30 +165,32 @@ def _list(rows: Sequence[Row]) -> None:
 
 def _list_modes(documents: Sequence[Document]) -> None:
     from pitool.bench import modes
+    from pitool.bench.modes.base import artifact_of
     from pitool.report.text import terminal_width, wrap
 
     for found in documents:
-        click.echo(f"{found['run']:<15}  {modes.name(found)}  {found['kind']}")
+        click.echo(f"{found['run']:<15}  {artifact_of(found)}  {found['kind']}")
         for line in wrap(modes.words(found), terminal_width() - 17):
             click.echo(f"{'':<17}{line}")
 
 
 def _curves(documents: Sequence[Document]) -> None:
     from pitool.bench import modes
+    from pitool.bench.modes.base import artifact_of
 
     for found in documents:
-        if lines := modes.curve(found):
-            click.echo(f"{modes.name(found)}  {found['run']}  {modes.words(found)}")
+        if lines := modes.chart(found):
+            click.echo(f"{artifact_of(found)}  {found['run']}  {modes.words(found)}")
             click.echo("\n".join([*lines, ""]))
 
 
-def _plot(rows: Sequence[Row]) -> None:
+def _plot(rows: Sequence[BenchRow]) -> None:
     """Draw tokens/s of each artifact and test, from zero, from its oldest run to its newest."""
-    from pitool.bench.formats import artifact_name, test_name
+    from pitool.bench.rows import artifact_name, test_name
     from pitool.report.blocks import chart
     from pitool.report.numbers import format_count, format_date, format_range
 
-    groups: dict[tuple[str, str, int], list[Row]] = {}
+    groups: dict[tuple[str, str, int], list[BenchRow]] = {}
     for row in rows:
         key = (artifact_name(row), test_name(row), row["n_threads"])
         groups.setdefault(key, []).append(row)

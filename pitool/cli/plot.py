@@ -34,7 +34,8 @@ def pareto(points: Sequence[PlannedSpeed]) -> list[PlannedSpeed]:
 def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> svg.Scatter:
     """Return the chart: a colour a board, hollow marks for what does not fit."""
     fastest = max(series, key=lambda name: max(p.speed for p in series[name]))
-    marks, fronts, legend = [], [], []
+    marks: list[svg.Mark] = []
+    fronts, legend = [], []
     for i, (name, found) in enumerate(series.items()):
         colour = svg.COLOURS[i % len(svg.COLOURS)]
         drawn = {p.label: _mark(name, p, colour, named=name == fastest) for p in found}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pitool.bench import comparison, statistics
-from pitool.bench.formats import Row, row
+from pitool.bench import comparison
+from pitool.bench.artifact import MeasuredArtifact
+from pitool.bench.rows import BenchRow, row
 from pitool.bench.run import Result, Workload, measure
-from pitool.bench.subject import Subject
 from pitool.engine.scripted import Scripted
 
 
@@ -29,20 +29,20 @@ from pitool.engine.scripted import Scripted
 def test_quantiles_are_those_of_printed_tables(
     freedom: int, two_sided_95: float, two_sided_99: float
 ) -> None:
-    assert statistics.student_quantile(0.975, freedom) == pytest.approx(two_sided_95, abs=6e-4)
-    assert statistics.student_quantile(0.995, freedom) == pytest.approx(two_sided_99, abs=6e-4)
+    assert comparison.student_quantile(0.975, freedom) == pytest.approx(two_sided_95, abs=6e-4)
+    assert comparison.student_quantile(0.995, freedom) == pytest.approx(two_sided_99, abs=6e-4)
 
 
 def test_two_degrees_of_freedom_have_a_closed_form() -> None:
     for t in (0.0, 0.3, 1.0, 5.0):
         expected = 0.5 - t / (2 * math.sqrt(2 + t * t))
-        assert statistics.student_tail(t, 2) == pytest.approx(expected, abs=1e-12)
+        assert comparison.student_tail(t, 2) == pytest.approx(expected, abs=1e-12)
 
 
 def test_welch_on_equal_variances_is_student_s_pooled_test() -> None:
     # Two sides of four samples with the same variance: 6 degrees of freedom, by hand.
     old, new = [1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0]
-    ratio = statistics.compare([math.exp(x) for x in old], [math.exp(x) for x in new], 0.95)
+    ratio = comparison.compare_rates([math.exp(x) for x in old], [math.exp(x) for x in new], 0.95)
     error = math.sqrt(2 * (5 / 3) / 4)
     assert math.log(ratio.value) == pytest.approx(1.0)
     assert math.log(ratio.high) == pytest.approx(1.0 + 2.4469 * error, abs=1e-3)
@@ -50,7 +50,7 @@ def test_welch_on_equal_variances_is_student_s_pooled_test() -> None:
 
 
 def test_one_sample_proves_nothing() -> None:
-    assert statistics.compare([100.0], [50.0]).p == 1.0
+    assert comparison.compare_rates([100.0], [50.0]).p == 1.0
 
 
 class Noisy(Scripted):
@@ -65,9 +65,9 @@ class Noisy(Scripted):
         return seconds * self._random.gauss(1.0, 0.02)
 
 
-def rows(rate: float, seed: int) -> list[Row]:
+def rows(rate: float, seed: int) -> list[BenchRow]:
     found: list[Result] = list(measure(Noisy(rate, seed), [Workload(generate=32)], 5))
-    return [row(found[-1], Subject(Path("toy.gguf"), "toy", "Q4_0", None, None))]
+    return [row(found[-1], MeasuredArtifact(Path("toy.gguf"), "toy", "Q4_0", None, None))]
 
 
 def verdicts(rate: float) -> list[str]:
@@ -95,7 +95,7 @@ def test_only_equal_tests_are_compared_and_surroundings_are_named() -> None:
 def test_a_setting_that_differs_between_the_sides_is_compared_one_that_varies_is_not_mixed() -> (
     None
 ):
-    def at(rate: float, seed: int, **changes: object) -> Row:
+    def at(rate: float, seed: int, **changes: object) -> BenchRow:
         return rows(rate, seed)[0] | changes
 
     found = comparison.compare([at(100, 1, flash_attn=0)], [at(150, 2, flash_attn=1)])

@@ -9,13 +9,20 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from pitool.bench.artifact import title_of
+from pitool.bench.events import Figures
+from pitool.bench.history import Document
+from pitool.bench.modes.base import Flag, Measure, Mode, OpenEngine
 from pitool.bench.run import random_tokens
+from pitool.catalog.bundles import Runnable
+from pitool.device import power
 from pitool.device.power import Meter
-from pitool.engine.base import Engine
-from pitool.errors import PitoolError
+from pitool.engine.base import Engine, Settings
+from pitool.errors import MissingPart, PitoolError
 
 IDLE_SECONDS = 5.0
 DECODE_SECONDS = 10.0
@@ -101,5 +108,61 @@ def _sampled(meter: Meter, interval: float, work: Callable[[], None]) -> float:
         ended.set()
         thread.join()
     if not samples:
-        raise PitoolError(f"{meter.source} gives no watts any more", "check the meter")
+        raise PitoolError(f"{meter.source} gives no watts", "check the meter")
     return statistics.median(samples)
+
+
+# -- the mode ------------------------------------------------------------------------------
+
+
+def _prepare(options: Mapping[str, Any]) -> Measure:
+    line = options["power_meter"]
+    meter = power.command(line) if line is not None else power.pmic()
+    if meter is None:
+        raise MissingPart(
+            "this machine has no power chip that can be read (a Raspberry Pi 5 has)",
+            "give --power-meter a command that prints watts",
+        )
+
+    def measure(
+        runnable: Runnable, settings: Settings, open_engine: OpenEngine, document: Document
+    ) -> Iterator[Figures]:
+        with open_engine(runnable, settings) as engine:
+            found = measure_energy(engine, meter)
+        document |= {
+            **asdict(found),
+            "joules_per_token": found.joules_per_token,
+            "added_joules_per_token": found.added_joules_per_token,
+        }
+        yield Figures(tuple(_lines(found, title_of(runnable))))
+
+    return measure
+
+
+def _lines(found: Energy, title: str) -> Iterator[str]:
+    yield (
+        f"{title}: idle {found.idle_watts:.2f} W,"
+        f" decode {found.decode_watts:.2f} W at {found.tokens_per_second:.2f} t/s"
+    )
+    yield (
+        f"{found.joules_per_token:.3g} J per token, {found.added_joules_per_token:.3g} J of it"
+        f" above idling; measured at: {found.source}"
+    )
+
+
+def _words(document: Document) -> str:
+    d = document
+    return (
+        f"idle {d['idle_watts']:.2f} W, decode {d['decode_watts']:.2f} W at"
+        f" {d['tokens_per_second']:.2f} t/s, {d['joules_per_token']:.3g} J per token"
+    )
+
+
+MODE = Mode(
+    flags=(
+        Flag("--energy", "Measure watts and joules per token instead (Pi 5's power chip)."),
+        Flag("--power-meter", "The same with a command that prints watts.", "CMD"),
+    ),
+    prepare=_prepare,
+    words=_words,
+)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pitool.bench import formats
+from pitool.bench import rows
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.run import Result, Workload, measure
-from pitool.bench.subject import Subject
 from tests.bench.conftest import Recorder
 
 # llama-bench's JSON fields of 0.3.36's llama.cpp, in its order (get_fields, then the samples).
@@ -76,7 +76,7 @@ OURS = [
     "pitool_version",
     "runtime_version",
 ]
-SUBJECT = Subject(
+SUBJECT = MeasuredArtifact(
     file=Path("toy.gguf"),
     bundle="toy",
     quantisation="Q4_0",
@@ -92,11 +92,11 @@ def result() -> Result:
 
 
 def test_fields_are_llama_bench_s_first(result: Result) -> None:
-    assert list(formats.row(result, SUBJECT)) == THEIRS + OURS
+    assert list(rows.row(result, SUBJECT)) == THEIRS + OURS
 
 
 def test_values_are_in_llama_bench_s_terms(result: Result) -> None:
-    row = formats.row(result, SUBJECT)
+    row = rows.row(result, SUBJECT)
     assert row["load_mode"] == "mmap"
     assert row["flash_attn"] == -1
     assert row["type_k"] == row["type_v"] == "f16"
@@ -120,25 +120,25 @@ def test_the_table_is_llama_bench_s(result: Result) -> None:
         "| script 250K F32                |   0.95 MiB |     0.25 M | CPU        |       4 |"
         "           pp512 |       192.00 ± 90.51 |"
     )
-    row = formats.row(result, SUBJECT)
-    assert formats.extra_columns(row, ()) == ()
-    assert formats.head() == head
-    assert formats.line(row) == line
+    row = rows.row(result, SUBJECT)
+    assert rows.extra_columns(row, ()) == ()
+    assert rows.head() == head
+    assert rows.line(row) == line
 
 
 def test_the_footer_shows_the_peak_beside_the_plan() -> None:
     said = "toy Q4_0: loaded in 1.23 s, peak memory 2.00 GiB, planned 3.00 MiB"
-    assert formats.footer(SUBJECT, 1.234) == said
+    assert rows.footer(SUBJECT, 1.234) == said
 
 
 def test_what_is_unknown_is_left_out_of_the_footer() -> None:
-    bare = Subject(Path("toy.gguf"), None, "Q4_0", None, None, {})
-    assert formats.footer(bare, 1.0) == "toy Q4_0: loaded in 1.00 s"
+    bare = MeasuredArtifact(Path("toy.gguf"), None, "Q4_0", None, None, {})
+    assert rows.footer(bare, 1.0) == "toy Q4_0: loaded in 1.00 s"
 
 
 def test_columns_are_added_as_llama_bench_does(result: Result) -> None:
-    row = formats.row(result, SUBJECT) | {"n_ubatch": 128, "flash_attn": 1}
-    extra = formats.extra_columns(row, {"type_k"})
+    row = rows.row(result, SUBJECT) | {"n_ubatch": 128, "flash_attn": 1}
+    extra = rows.extra_columns(row, {"type_k"})
     assert extra == ("n_ubatch", "type_k", "flash_attn")
-    assert "| threads | n_ubatch | type_k |  fa |            test |" in formats.head(extra)
-    assert "|       4 |      128 |    f16 |   1 |           pp512 |" in formats.line(row, extra)
+    assert "| threads | n_ubatch | type_k |  fa |            test |" in rows.head(extra)
+    assert "|       4 |      128 |    f16 |   1 |           pp512 |" in rows.line(row, extra)

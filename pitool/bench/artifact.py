@@ -25,7 +25,7 @@ HEAD, EMBEDDING = "output.weight", "token_embd.weight"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class MeasuredArtifact:
     """``planned_memory`` and ``peak_memory`` of the worker in bytes, None is unknown.
 
     ``bundle``: its name, None for a loose file; ``versions``: by package name; ``board``: what
@@ -59,18 +59,17 @@ class Subject:
         return self.speed.decode if workload.generate else self.speed.prefill
 
 
-def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Subject:
+def describe(runnable: Runnable, settings: Settings, pid: int | None) -> MeasuredArtifact:
     """Return what runs with ``settings``, in process ``pid``; a loose ONNX folder has no plan."""
     artifact = runnable.artifact
-    planned = artifact is not None or runnable.format == "gguf"
     machine = detect.detect()
     probed = probe.find(machine)
     packages = ("pitool", PACKAGES.get(runnable.format, ""))
-    return Subject(
+    return MeasuredArtifact(
         file=runnable.entry,
         bundle=runnable.name if artifact else None,
         quantisation=runnable.quantisation,
-        planned_memory=worker_bytes(runnable, settings) if planned else None,
+        planned_memory=planned_memory(runnable, settings),
         peak_memory=None if pid is None else memory.peak_rss(pid),
         versions={name: found for name in packages if name and (found := _version(name))},
         board=machine.board_name,
@@ -84,6 +83,12 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Subject
         read_gbs=probed.read_gbs if probed else None,
         cache_bytes=detect.cache_bytes(),
     )
+
+
+def planned_memory(runnable: Runnable, settings: Settings) -> int | None:
+    """Return the bytes that the worker is planned to hold; None of an ONNX folder on its own."""
+    planned = runnable.artifact is not None or runnable.format == "gguf"
+    return worker_bytes(runnable, settings) if planned else None
 
 
 def predicted_speed(runnable: Runnable, machine: Machine) -> Speed | None:
@@ -115,6 +120,18 @@ def streamed_bytes(runnable: Runnable) -> int | None:
         sizes = {n: round(b * share) if "_exps." in n else b for n, b in sizes.items()}
     rows = sizes.get(EMBEDDING, 0) if HEAD in sizes else 0
     return sum(sizes.values()) - rows
+
+
+def title(bundle: str | None, file: str, quantisation: str) -> str:
+    """Return a bundle's name, else a file's, and the quantisation where the name lacks it."""
+    name = bundle or file.rpartition("/")[2].removesuffix(".gguf")
+    return name if name.endswith(quantisation) else f"{name} {quantisation}"
+
+
+def title_of(runnable: Runnable) -> str:
+    """Return what people call an artifact."""
+    bundle = runnable.name if runnable.artifact else None
+    return title(bundle, str(runnable.entry), runnable.quantisation)
 
 
 def _version(package: str) -> str | None:

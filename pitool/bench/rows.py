@@ -1,4 +1,4 @@
-"""Results as a table or as JSON values, in llama-bench's names and order, then ours."""
+"""Results as rows: a table or JSON values, in llama-bench's names and order, then ours."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pitool.bench.artifact import MeasuredArtifact, title
 from pitool.bench.conditions import conditions, to_json
 from pitool.bench.plausibility import assess
 from pitool.bench.run import Result
-from pitool.bench.subject import Subject
 
 # Of llama-bench: load modes by llama.cpp's names, flash attention by llama.cpp's numbers.
 LOAD_MODES = {"mmap": "mmap", "read": "none", "mlock": "mmap+mlock"}
@@ -38,10 +38,10 @@ OUR_TYPES = {
     "predicted_ts": float,
 }
 
-Row = dict[str, Any]
+BenchRow = dict[str, Any]
 
 
-def row(result: Result, subject: Subject) -> Row:
+def row(result: Result, subject: MeasuredArtifact) -> BenchRow:
     """Return a result as JSON values: llama-bench's fields in its order, then ours.
 
     Fields of llama-bench that mean nothing on a CPU have the values that it gives them there.
@@ -96,7 +96,7 @@ def row(result: Result, subject: Subject) -> Row:
     }
 
 
-def _ours(result: Result, subject: Subject) -> dict[str, Any]:
+def _ours(result: Result, subject: MeasuredArtifact) -> dict[str, Any]:
     info = result.info
     verdict = assess(result, subject)
     return {
@@ -119,12 +119,12 @@ def _ours(result: Result, subject: Subject) -> dict[str, Any]:
     }
 
 
-def build(subject: Subject) -> str:
+def build(subject: MeasuredArtifact) -> str:
     """Return what llama-bench's build_commit is for: which program measured."""
     return " ".join(f"{name} {version}" for name, version in subject.versions.items())
 
 
-def runtime(subject: Subject) -> str | None:
+def runtime(subject: MeasuredArtifact) -> str | None:
     """Return what ran the model and its version, such as ``onnxruntime 1.32.0``."""
     found = [f"{name} {v}" for name, v in subject.versions.items() if name != "pitool"]
     return found[0] if found else None
@@ -136,29 +136,23 @@ def model_type(result: Result) -> str:
     return f"{info.architecture} {_rounded(info.parameters)} {info.quantisation}"
 
 
-def test_name(row: Row) -> str:
+def test_name(row: BenchRow) -> str:
     """Return the name of a row's test, as ``Workload.name`` writes it."""
     parts = [f"{kind}{row[key]}" for kind, key in (("pp", "n_prompt"), ("tg", "n_gen")) if row[key]]
     return "+".join(parts) + (f" @ d{row['n_depth']}" if row["n_depth"] else "")
 
 
-def artifact_name(row: Row) -> str:
+def artifact_name(row: BenchRow) -> str:
     """Return what people call a row's artifact: bundle or file, and quantisation."""
     return title(row["bundle"], row["model_filename"], row["quantisation"])
 
 
-def title(bundle: str | None, file: str, quantisation: str) -> str:
-    """Return a bundle's name, else a file's, and the quantisation where the name lacks it."""
-    name = bundle or file.rpartition("/")[2].removesuffix(".gguf")
-    return name if name.endswith(quantisation) else f"{name} {quantisation}"
-
-
-def rate(row: Row) -> str:
+def rate(row: BenchRow) -> str:
     """Return mean and deviation of the tokens/s, such as ``9.41 ± 0.02``."""
     return f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
 
 
-def extra_columns(row: Row, varied: Collection[str]) -> tuple[str, ...]:
+def extra_columns(row: BenchRow, varied: Collection[str]) -> tuple[str, ...]:
     """Return the fields that llama-bench would show: those that vary or are not its default."""
     return tuple(
         field
@@ -175,7 +169,7 @@ def head(extra: Sequence[str] = ()) -> str:
     return f"{_line(widths, widths)}\n{_line(widths, rule)}"
 
 
-def line(row: Row, extra: Sequence[str] = ()) -> str:
+def line(row: BenchRow, extra: Sequence[str] = ()) -> str:
     """Return a row as a line of the table."""
     cells = [
         row["model_type"],
@@ -194,7 +188,7 @@ def _widths(extra: Sequence[str]) -> dict[str, int]:
     return {**_ALWAYS, **{_EXTRA[f][0]: _EXTRA[f][1] for f in extra}, **_LAST}
 
 
-def footer(subject: Subject, load_seconds: float) -> str:
+def footer(subject: MeasuredArtifact, load_seconds: float) -> str:
     """Return a line on loading and memory, the peak beside the plan."""
     name = title(subject.bundle, str(subject.file), subject.quantisation)
     parts = [f"{name}: loaded in {load_seconds:.2f} s"]
