@@ -14,8 +14,8 @@ from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
+from pitool.convert.conversion import Conversion
 from pitool.convert.progress import Progress
-from pitool.convert.work import Work
 from pitool.errors import BadInput
 from pitool.planning.plan import ArtifactPlan
 from pitool.planning.plan_onnx import OnnxPlan
@@ -69,7 +69,7 @@ def _check_hash(path: Path, found: str) -> None:
     raise BadInput(f"the download of {path.name} was damaged", "run it again: it is fetched anew")
 
 
-def describe(work: Work, artifacts: Sequence[Artifact]) -> Manifest:
+def describe(work: Conversion, artifacts: Sequence[Artifact]) -> Manifest:
     """Return the manifest of the bundle that holds ``artifacts``."""
     source = work.checkpoint.source
     return Manifest(
@@ -86,14 +86,14 @@ def describe(work: Work, artifacts: Sequence[Artifact]) -> Manifest:
     )
 
 
-def _entries(work: Work, name: str) -> tuple[FileEntry, ...]:
+def _entries(work: Conversion, name: str) -> tuple[FileEntry, ...]:
     """Return the entry of a file that a maker may have written into the bundle."""
     path = work.folder / name
     return (manifest.file_entry(path, work.folder),) if path.is_file() else ()
 
 
 def artifact(
-    work: Work,
+    work: Conversion,
     plan: ArtifactPlan | OnnxPlan,
     files: Sequence[Path],
     certificate: Certificate | None,

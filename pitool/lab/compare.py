@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pitool.checkpoint.source import Source, open_checkpoint
-from pitool.convert import pipeline
 from pitool.convert.describe import hash_sources
+from pitool.convert.download import download
 from pitool.convert.techniques import BASELINE, find_technique
 from pitool.convert.techniques.base import Technique
 from pitool.device import detect
@@ -18,7 +18,7 @@ from pitool.lab.session import Session, Watch, Wish
 
 def compare(source: Source, wish: Wish, watch: Watch) -> Comparison:
     """Return every technique's row; what goes wrong with the baseline is raised."""
-    checkpoint = open_checkpoint(pipeline.download(source, watch))
+    checkpoint = open_checkpoint(download(source, watch, for_gguf=True))
     threads = max(detect.detect().physical_cores, 1)
     text = read_text(wish.text) if wish.text else ""
     hashed = hash_sources(checkpoint, watch)
