@@ -1,4 +1,4 @@
-"""``pitool convert``: from a checkpoint to a bundle."""
+"""``pitool convert``: converts a checkpoint to a bundle. Prints; the work is the library's."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
 @click.command("convert")
 @click.argument("model", required=False)
 @click.option("--ram", required=True, metavar="TIER", help="RAM of the board, such as 8gb.")
-@click.option("--board", metavar="BOARD", help="Plan for one board of that RAM, such as pi5.")
+@click.option("--board", metavar="BOARD", help="Plan for one board with that RAM, such as pi5.")
 @click.option("--profile", metavar="NAME", help="conservative, balanced (default), aggressive.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
 @click.option(
-    "--quant", metavar="NAMES", help="Q4_K_M or Q8_0,INT4 or a technique of the lab; auto picks."
+    "--quant", metavar="NAMES", help="Such as Q4_K_M, or Q8_0,INT4, or gptq-int4; or auto."
 )
-@click.option("--size", metavar="SIZE", help="A GGUF of at most so much, such as 1.9gb.")
-@click.option("--fit", is_flag=True, help="A GGUF as large as the board has room for.")
+@click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
+@click.option("--fit", is_flag=True, help="Make a GGUF as large as the board has room for.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Make only this format.")
 @click.option(
     "--calibration",
     default="self",
     show_default=True,
     metavar="FILE",
-    help="Text or importance matrix for GGUF; self: the model writes a text; none.",
+    help="Text or importance matrix; self: text written by the model; none.",
 )
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
-@click.option("--requantise", is_flag=True, help="Take a GGUF that is quantised already.")
-@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
+@click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
-@click.option("--lora-scale", type=float, multiple=True, help="Its factor, 1 if not given.")
-@click.option("--lora-separate", is_flag=True, help="Keep it a file that the engine adds.")
+@click.option("--lora-scale", type=float, multiple=True, help="Scale of the adapter (default 1).")
+@click.option("--lora-separate", is_flag=True, help="Keep the adapter in a separate file.")
 @click.option(
-    "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail if the mean KL is more."
+    "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail above this mean KL."
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(**options: Any) -> None:
-    """Turn a checkpoint into a bundle that fits a board.
+    """Convert a checkpoint to a bundle that fits a board.
 
-    MODEL is a folder, a hub id, a recipe, a GGUF, or 'sample'. Without it the recipe of the RAM
-    tier decides.
+    MODEL is a folder, a hub id, a recipe, a GGUF file, or 'sample'. Without it, the recipe for the
+    RAM tier is used.
 
     \b
     Example:
@@ -129,7 +129,7 @@ def _memory(plan: ConvertPlan) -> Section:
 def _convert(request: Request, plan: ConvertPlan) -> Bundle:
     from pitool.cli.convert_engines import engines
     from pitool.convert import pipeline
-    from pitool.convert.work import Job
+    from pitool.convert.conversion import Job
     from pitool.report.progress import Stages
 
     options = request.options

@@ -1,4 +1,4 @@
-"""``pitool doctor``: what slows a model down here, or stops it, and how to mend it."""
+"""``pitool doctor``: finds what slows models down on this machine, and how to fix it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ INDENT = " " * 9
 
 
 @click.command("doctor")
-@click.option("--board/--host", "as_board", default=None, help="Do not guess what this machine is.")
+@click.option(
+    "--board/--host", "as_board", default=None, help="Treat this machine as a board/host."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_board: bool | None, as_json: bool) -> None:
-    """Examine this machine: what a finding costs, and its exact fix.
+    """Check this machine: what slows models down, by how much, and how to fix it.
 
-    Exit code 0 when nothing is worse than a note, 1 otherwise.
+    Exits with 0 when nothing is worse than a note, with 1 otherwise.
 
     \b
     Example:
@@ -58,4 +60,4 @@ def _show(finding: Finding) -> None:
     for line in others:
         click.echo(f"{INDENT}{line}")
     if finding.fix:
-        click.echo(f"{INDENT}fix: {finding.fix}")  # whole, so that it can be copied
+        click.echo(f"{INDENT}fix: {finding.fix}")  # not wrapped, so that it can be copied

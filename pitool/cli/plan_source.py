@@ -58,9 +58,9 @@ def _bundle(path: Path) -> Subject:
 def _checkpoint(model: str | None, tier: str | None) -> Subject:
     from pitool.checkpoint import hub
     from pitool.checkpoint.source import find_source
+    from pitool.convert.download import read_settings
     from pitool.convert.gguf.families import find_family
     from pitool.convert.gguf.families.base import model_shape
-    from pitool.convert.settings import read_settings
     from pitool.report.progress import talk
 
     tier = tier or next(reversed(list(_default_tiers())))

@@ -18,7 +18,7 @@ from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
-from pitool.convert.work import Work
+from pitool.convert.conversion import Conversion
 from pitool.errors import BadInput
 from pitool.planning.memory import Load, MemoryPlan
 from pitool.planning.plan import ArtifactPlan
@@ -106,7 +106,7 @@ def _entries(folder: Path, name: str) -> tuple[FileEntry, ...]:
 
 
 def planned_artifact(
-    work: Work,
+    work: Conversion,
     plan: ArtifactPlan | OnnxPlan,
     files: Sequence[Path],
     certificate: Certificate | None,

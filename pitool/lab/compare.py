@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pitool.catalog import manifest
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
-from pitool.convert import pipeline
 from pitool.convert.describe import hash_sources
+from pitool.convert.download import download
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.reference import covers, reference_logits
@@ -58,7 +58,7 @@ class CompareOptions:
 
 def compare(source: Source, options: CompareOptions, progress: ItemProgress) -> Comparison:
     """Return every technique's result; what goes wrong with the baseline is raised."""
-    checkpoint = open_checkpoint(pipeline.download(source, progress))
+    checkpoint = open_checkpoint(download(source, progress, for_gguf=True))
     threads = max(detect.detect().physical_cores, 1)
     text = read_text(options.text) if options.text else ""
     hashed = hash_sources(checkpoint, progress)

@@ -171,7 +171,7 @@ def test_the_baseline_comes_first_and_once() -> None:
 WRONG: dict[str, tuple[list[str], int, str]] = {
     "no model": ([], 2, "no model is named"),
     "unknown technique": (["sample", "--techniques", "gptq-int5"], 2, "did you mean 'gptq-int4'"),
-    "no technique": (["sample", "--techniques", ","], 2, "names none"),
+    "no technique": (["sample", "--techniques", ","], 2, "--techniques is empty"),
     "two forms": (["sample", "--json", "--csv"], 2, "one of three"),
     "no prompts": (["sample", "--prompts", "nothing.txt"], 4, "nothing.txt does not exist"),
     "no text": (["sample", "--text", "nothing.txt"], 4, "nothing.txt does not exist"),

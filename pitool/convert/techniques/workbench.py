@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.gguf.importance import OpenCalibrator
+from pitool.convert.engines import OpenCalibrator
 from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
 from pitool.convert.techniques.rounding import Floats, QuantisedTensor
 from pitool.errors import BadInput

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pitool.catalog.gguf import padded, read_header
 from pitool.catalog.model_shape import TensorShape
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
-from pitool.convert.gguf import allocation, importance, losses
-from pitool.convert.gguf.allocation import Choice, allocate, hull
+from pitool.convert.gguf import importance, losses
+from pitool.convert.gguf.fitting import TypeOption, allocate, hull, options_of
 from pitool.convert.gguf.quantise import quantise
 from pitool.errors import DoesNotFit
 from tests.convert.helpers import write_float
@@ -26,10 +26,10 @@ KINDS = [TENSOR_TYPES[name] for name in ("Q2_K", "Q4_K", "Q6_K", "Q8_0")]
 rows = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4).map(lambda x: sorted(x, reverse=True))
 
 
-def choices(losses_: list[list[float]], weights: list[int]) -> dict[str, list[Choice]]:
+def choices(losses_: list[list[float]], weights: list[int]) -> dict[str, list[TypeOption]]:
     return {
         f"t{i}": [
-            Choice(kind, kind.block_bytes * (256 // kind.block) * weight, loss)
+            TypeOption(kind, kind.block_bytes * (256 // kind.block) * weight, loss)
             for kind, loss in zip(KINDS, row, strict=True)
         ]
         for i, (row, weight) in enumerate(zip(losses_, weights, strict=True))
@@ -70,16 +70,16 @@ def test_too_small_a_budget_is_refused_with_the_numbers() -> None:
 
 def test_the_hull_leaves_out_what_never_pays() -> None:
     steps = [
-        Choice(KINDS[0], size, loss) for size, loss in ((1, 9), (2, 8), (3, 2), (4, 3), (5, 1))
+        TypeOption(KINDS[0], size, loss) for size, loss in ((1, 9), (2, 8), (3, 2), (4, 3), (5, 1))
     ]
     assert [c.bytes for c in hull(steps)] == [1, 3, 5]
 
 
 def test_a_tensor_that_llama_cpp_keeps_is_not_chosen_for() -> None:
-    assert allocation.candidates(TensorShape("blk.0.attn_norm.weight", (256,))) == ()
-    assert allocation.candidates(TensorShape("blk.0.attn_q.weight", (8, 48))) == ()
-    names = {k.name for k in allocation.candidates(TensorShape("blk.0.attn_q.weight", (8, 576)))}
-    assert names == set(allocation.SMALL_BLOCKS)
+    assert losses.candidates(TensorShape("blk.0.attn_norm.weight", (256,))) == ()
+    assert losses.candidates(TensorShape("blk.0.attn_q.weight", (8, 48))) == ()
+    names = {k.name for k in losses.candidates(TensorShape("blk.0.attn_q.weight", (8, 576)))}
+    assert names == set(losses.SMALL_BLOCKS)
 
 
 def test_losses_are_the_weighted_error_of_ggufs_own_quantiser(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_losses_are_the_weighted_error_of_ggufs_own_quantiser(tmp_path: Path) ->
     rounded = dequantize(quantize(w.astype(np.float32), kind), kind)
     expected = ((w - rounded) ** 2 * columns).sum() / (w**2 * columns).sum()
     assert found[name]["Q8_0"] == pytest.approx(expected, rel=1e-3)
-    assert list(found[name]) == list(allocation.CANDIDATES)
+    assert list(found[name]) == list(losses.CANDIDATES)
     assert found[name]["Q2_K"] > found[name]["Q4_K"] > found[name]["Q6_K"] > found[name]["Q8_0"]
 
 
@@ -114,7 +114,7 @@ def test_llama_cpp_writes_the_chosen_types_and_the_predicted_size(
     header = read_header(exact)
     shapes = [TensorShape(t.name, t.shape) for t in header.tensors]
     measured = losses.measure_losses(exact, None, lambda _: None)
-    options = allocation.table(shapes, lambda t, k: measured[t.name][k.name])
+    options = options_of(shapes, lambda t, k: measured[t.name][k.name])
     budget = sum(row[len(row) // 2].bytes for row in options.values())
     types = allocate(options, budget)
     made = tmp_path / "made.gguf"
