@@ -162,14 +162,14 @@ def test_other_logits_than_the_checkpoints_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path / "m", "gpt2")
-    exact = exporter.export
+    exact = exporter._checkpoint_logits
 
     def other(checkpoint: Path) -> tuple[NDArray[np.float32], list[int]]:
         logits, ids = exact(checkpoint)
         logits[-1, 3] += 0.02 * np.abs(logits).max()
         return logits, ids
 
-    monkeypatch.setattr(exporter, "export", other)
+    monkeypatch.setattr(exporter, "_checkpoint_logits", other)
     with pytest.raises(SystemExit, match=r"run whole, .* differ from the checkpoint's by 0\.02"):
         exporter.export(tmp_path / "m", tmp_path / "x")
 
