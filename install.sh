@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs pitool into .venv beside this file: on a host (Linux, macOS) with the converter, on a
-# Raspberry Pi with what a board needs. It never touches the system's Python and never needs root.
+# Installs pitool into .venv next to this file: the converter and everything else on a host (Linux,
+# macOS), only what a board needs on a Raspberry Pi. Never touches the system's Python or needs root.
 # Written for bash 3.2, which macOS ships: no associative arrays, no mapfile, no ${x,,}.
 set -euo pipefail
 
@@ -9,17 +9,17 @@ VENV=$ROOT/.venv
 CACHE=${XDG_CACHE_HOME:-${HOME:-$ROOT}/.cache}/pitool
 LOG=$CACHE/install.log
 TMP=$CACHE/install.tmp
-UNFINISHED=$VENV/.pitool-unfinished # there while packages are being written
+UNFINISHED=$VENV/.pitool-unfinished # exists while packages are being written
 
-# MB that the steps need: measured on x86_64 in November 2026, rounded up. BUILD_MEMORY is for one job.
+# MB needed by each step: measured on x86_64 in November 2026, rounded up. BUILD_MEMORY is per job.
 BUILD_DISK=700 BUILD_MEMORY=700 BOARD_DISK=400 HOST_DISK=150 DEV_DISK=250 ORACLE_DISK=1800
 
-COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' SERVICE='' ORACLE='' # what is asked for
+COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' SERVICE='' ORACLE='' # the options
 PYTEST_ARGS=()
-SPREAD=(-n logical --maxprocesses 4 --dist loadfile) # tests on all cores, those of a file together
-EXTRAS='' VERSION='' CPU_KEY='' PYTHON='' WHEEL='' FIND_LINKS='' # what plan and install find out
+SPREAD=(-n logical --maxprocesses 4 --dist loadfile) # tests on all cores, one file per process
+EXTRAS='' VERSION='' CPU_KEY='' PYTHON='' WHEEL='' FIND_LINKS='' # set by plan and install
 PIP_SOURCE=()
-CHILD='' LOCKED='' # what is running
+CHILD='' LOCKED='' # the running step; whether the lock is held
 
 usage() {
     cat <<'USAGE'
@@ -27,22 +27,23 @@ usage: ./install.sh [COMMAND] [OPTIONS] [-- PYTEST ARGUMENTS]
 
 commands:
   install   install for this machine (the default)
-  demo      install, then convert, run and measure the embedded sample
+  demo      install, then convert, run and benchmark the sample model
   test      install, then run the tests:  ./install.sh test -- -k manifest
-  check     install, then run every check: scripts, lint, format, types, imports, tests
-  uninstall remove .venv, link and service; bundles and compiled wheels stay
+  check     install, then run all checks: scripts, lint, format, types, imports, tests
+  uninstall remove .venv, the link and the service; keep bundles and compiled wheels
 
 options:
-  --host, --board  do not guess what this machine is
-  --wheel PATH     do not compile: take llama-cpp-python from this wheel, or all packages from this
-                   folder of wheels (also: PITOOL_WHEEL, or a folder wheels/ beside install.sh)
-  --oracle         with test or check: add torch, transformers, peft and optimum for the oracle tests
-  --link           also link pitool into ~/.local/bin
-  --service        also start pitool serve with the session (systemd user service)
-  -h, --help       this text
+  --host, --board  install for a host or for a board, whatever this machine is
+  --wheel PATH     do not compile llama.cpp: install this llama-cpp-python wheel, or all packages
+                   from this folder of wheels (default: PITOOL_WHEEL, or wheels/ next to install.sh)
+  --oracle         with test or check: install torch, transformers, peft and optimum for the oracle
+                   tests
+  --link           link pitool into ~/.local/bin
+  --service        start pitool serve with the user's session (systemd user service)
+  -h, --help       show this help
 
-PITOOL_PYTHON names the Python to use (3.11 to 3.13).
-exit codes: 0 done, 1 fault, 2 usage, 5 something is missing on this machine, 130 interrupted
+PITOOL_PYTHON: the Python to use (3.11 to 3.13)
+exit codes: 0 done, 1 fault, 2 usage, 5 missing component, 130 interrupted
 USAGE
 }
 
@@ -68,18 +69,18 @@ die() { # die CODE WHAT_HAPPENED. WHAT_TO_DO.
 NINJA='^ *\[([0-9]+)/([0-9]+)\]'
 DOWNLOAD='^ *Downloading ([^ ]*/)?([^/ ]+) (\([0-9.]+ [MG]B\))'
 
-alive() { # install.sh itself is still there (a killed one may stay as a zombie)
+alive() { # install.sh itself is still running (a killed one may remain as a zombie)
     local state=''
     kill -0 $$ 2>/dev/null || return 1
     [ ! -r /proc/$$/stat ] || read -r _ _ state _ </proc/$$/stat || return 1
     [ "$state" != Z ]
 }
 
-progress() { # a step's output: all of it to the log, what says how far it is to the screen
+progress() { # a step's output: everything to the log, progress to the screen
     local line text percent tenth=0
     while IFS= read -r line; do
         printf '%s\n' "$line" >>"$LOG"
-        alive || kill -KILL 0 # the step's whole process group: pip on a closed pipe would spin for ever
+        alive || kill -KILL 0 # the step's whole process group: pip would spin forever on a closed pipe
         text=''
         if [[ $line =~ $NINJA ]]; then
             percent=$((100 * BASH_REMATCH[1] / BASH_REMATCH[2]))
@@ -101,13 +102,13 @@ progress() { # a step's output: all of it to the log, what says how far it is to
     if [ -t 1 ]; then printf '\r\033[K'; fi
 }
 
-step() { # step WHAT COMMAND...: in the background, so that Ctrl-C and kill act at once
+step() { # step WHAT COMMAND...: run in the background, so that Ctrl-C and kill take effect at once
     local code=0
     say "$1"
     shift
     : >"$LOG"
     SECONDS=0
-    set -m # a process group of its own: all of it can be stopped
+    set -m # its own process group, which can be stopped as a whole
     (
         set +me
         "$@" </dev/null 2>&1 | progress
@@ -120,28 +121,28 @@ step() { # step WHAT COMMAND...: in the background, so that Ctrl-C and kill act 
     return $code
 }
 
-step_failed() { # step_failed WHAT FIX: the lines of the log that matter, then the sentence
+step_failed() { # step_failed WHAT FIX: print the relevant lines of the log, then the error
     { grep -iE '(^|[^a-z])(error|fatal|killed|no space)' "$LOG" || true; } | tail -n 5 | cut -c 1-300 >&2
-    die 1 "$1." "$2 (the full log: $LOG)."
+    die 1 "$1." "$2 (full log: $LOG)."
 }
 
-stop() { # stop CODE: on Ctrl-C, kill and hang-up
+stop() { # stop CODE: on Ctrl-C, kill and hangup
     trap '' INT TERM HUP
     if [ -n "$CHILD" ] && kill -TERM -- "-$CHILD" 2>/dev/null; then wait "$CHILD" 2>/dev/null || true; fi
-    printf '\ninterrupted: run it again to finish.\n' >&2
+    printf '\ninterrupted: run install.sh again to finish.\n' >&2
     exit "$1"
 }
 
-lock() { # one install at a time; the lock goes with the process, however that ends
+lock() { # one install at a time; the lock is released when the process ends, however it ends
     mkdir -p "$CACHE" 2>/dev/null || true
     { exec 9>>"$CACHE/install.lock"; } 2>/dev/null ||
-        die 1 "The cache folder $CACHE cannot be written." "Make it yours, or name another in XDG_CACHE_HOME."
+        die 1 "Cannot write to the cache folder $CACHE." "Fix its permissions, or set XDG_CACHE_HOME to another folder."
     if ! "$PYTHON" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null; then
-        say "Another install is at work; waiting for it."
+        say "Another install is running; waiting for it to finish."
         "$PYTHON" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
     fi
     LOCKED=yes
-    rm -rf "$TMP" # of a run that was killed
+    rm -rf "$TMP" # left behind by a killed run
     mkdir "$TMP"
 }
 
@@ -152,9 +153,9 @@ unlock() {
     exec 9>&-
 }
 
-# ---- what is already there ----------------------------------------------------------------------
+# ---- what is already installed ------------------------------------------------------------------
 
-stamp_file() { # stamp_file [WHEEL]: its name says what .venv holds: Python, CPU, project, given wheel
+stamp_file() { # stamp_file [WHEEL]: its name identifies what .venv holds: Python, CPU, project, wheel
     local python
     python=$(sed -n 's/^version *= *//p' "$VENV/pyvenv.cfg" 2>/dev/null || true)
     printf '%s/.pitool-%s' "$VENV" "$({
@@ -165,40 +166,40 @@ stamp_file() { # stamp_file [WHEEL]: its name says what .venv holds: Python, CPU
 
 stamped() { grep -qsxF "$1" "$VENV"/.pitool-*; }
 
-whole() { # no install into .venv was cut short, and it is one of PITOOL_PYTHON where that is set
+complete() { # no install into .venv was interrupted, and it uses PITOOL_PYTHON if that is set
     [ ! -e "$UNFINISHED" ] && [ -x "$VENV/bin/python" ] || return 1
     [ -z "${PITOOL_PYTHON:-}" ] || [ "$(probe "$PITOOL_PYTHON")" = "$(probe "$VENV/bin/python")" ]
 }
 
 installed() { # nothing is left to do
     local stamp extra
-    whole || return 1
+    complete || return 1
     stamp=$(stamp_file "${GIVEN:+$WHEEL}")
     grep -qsxF "root $ROOT" "$stamp" || return 1
     for extra in $EXTRAS; do grep -qx "extra $extra" "$stamp" || return 1; done
 }
 
-usable() { # .venv is whole, was made for this place, and pitool runs on its Python
+usable() { # .venv is complete, was made in this folder, and has a supported Python
     local stamp
-    whole || return 1
+    complete || return 1
     for stamp in "$VENV"/.pitool-*; do
-        [ ! -f "$stamp" ] || grep -qxF "root $ROOT" "$stamp" || return 1 # moved or copied here
+        [ ! -f "$stamp" ] || grep -qxF "root $ROOT" "$stamp" || return 1 # the folder was moved or copied
     done
     supported "$(probe "$VENV/bin/python" | cut -d ' ' -f 1)" && "$VENV/bin/python" -m pip --version >/dev/null 2>&1
 }
 
-holds_llama() { # .venv has the pinned llama-cpp-python, and it was put there on this CPU
+holds_llama() { # .venv has the pinned llama-cpp-python, installed on this CPU
     stamped "cpu $CPU_KEY" && ls "$VENV"/lib/python3*/site-packages/llama_cpp_python-"$VERSION".dist-info >/dev/null 2>&1
 }
 
 # ---- installing ---------------------------------------------------------------------------------
 
-run_pip() { # with everything temporary in the cache: /tmp is in memory on many systems
+run_pip() { # with temporary files in the cache folder, because /tmp is in memory on many systems
     TMPDIR=$TMP PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
         "$VENV/bin/python" -m pip "$@" ${PIP_SOURCE[@]+"${PIP_SOURCE[@]}"}
 }
 
-disk_to_fill() { # MB that .venv still has to grow
+disk_to_fill() { # MB that .venv still needs
     local need=0
     stamped "root $ROOT" || need=$BOARD_DISK
     [[ " $EXTRAS " != *" host "* ]] || stamped 'extra host' || need=$((need + HOST_DISK))
@@ -209,17 +210,17 @@ disk_to_fill() { # MB that .venv still has to grow
 
 make_venv() {
     if [ -d "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ ! -e "$UNFINISHED" ] && [ -n "$(ls -A "$VENV")" ]; then
-        die 1 "$VENV is there and is no Python environment." "Move it away and run this again."
+        die 1 "$VENV exists and is not a Python environment." "Move it away and run install.sh again."
     fi
-    say "Making .venv with $("$PYTHON" --version)"
+    say "Creating .venv with $("$PYTHON" --version)"
     rm -rf "$VENV"
     mkdir "$VENV"
     : >"$UNFINISHED"
-    "$PYTHON" -m venv "$VENV" >"$LOG" 2>&1 || step_failed "$PYTHON could not make .venv" "Name another Python in PITOOL_PYTHON"
+    "$PYTHON" -m venv "$VENV" >"$LOG" 2>&1 || step_failed "$PYTHON could not create .venv" "Set PITOOL_PYTHON to another Python"
     rm "$UNFINISHED"
 }
 
-check_network() { # asks for one small package, through whatever index and proxy pip is set to
+check_network() { # resolves one small package through the index and proxy that pip is configured for
     local ask=(install --dry-run --no-deps --ignore-installed --quiet --timeout 10 --retries 1 textual)
     if run_pip "${ask[@]}" >"$LOG" 2>&1; then
         [ -z "$FIND_LINKS" ] || PIP_SOURCE=(--find-links "$FIND_LINKS")
@@ -227,10 +228,10 @@ check_network() { # asks for one small package, through whatever index and proxy
     fi
     if [ -n "$FIND_LINKS" ]; then
         PIP_SOURCE=(--no-index --find-links "$FIND_LINKS")
-        run_pip "${ask[@]}" >>"$LOG" 2>&1 && say "No network: all packages come from $FIND_LINKS" && return
+        run_pip "${ask[@]}" >>"$LOG" 2>&1 && say "No network: installing all packages from $FIND_LINKS" && return
     fi
-    die 5 "pip reaches no package index (its words are in $LOG)." \
-        "Connect this machine, or set pip's index or proxy, or give a folder with all wheels: ./install.sh --wheel FOLDER"
+    die 5 "pip cannot reach a package index (its output is in $LOG)." \
+        "Check the network and pip's index and proxy settings, or install from a folder with all wheels: ./install.sh --wheel FOLDER"
 }
 
 SMOKE='
@@ -241,14 +242,14 @@ for path in (pathlib.Path(llama_cpp.__file__).parent / "lib").glob("libggml-cpu.
     ctypes.CDLL(str(path)).ggml_vec_dot_q8_0_q8_0(320, ctypes.byref(out), size, blocks, size, blocks, size, 1)
 '
 
-smoke_test() { # in child processes: an engine made for another CPU dies of its first instruction
+smoke_test() { # in child processes, because a library built for another CPU crashes when it is used
     local said code=0
     said=$("$VENV/bin/python" -c "$SMOKE" 2>&1) || code=$?
     [ $code -ne 132 ] || die 1 "$(basename "${WHEEL:-.venv}") uses instructions that this CPU does not have." \
-        "Give a wheel for this CPU, or none to have one compiled."
-    [ $code -eq 0 ] || die 1 "llama.cpp does not start: ${said##*$'\n'}." "Give another wheel, or none to have one compiled."
+        "Use a wheel for this CPU, or drop --wheel to compile one."
+    [ $code -eq 0 ] || die 1 "llama.cpp does not start: ${said##*$'\n'}." "Use another wheel, or drop --wheel to compile one."
     "$VENV/bin/python" -c 'import onnxruntime' >/dev/null 2>&1 ||
-        warn "onnxruntime does not start on this machine: GGUF runs, ONNX does not."
+        warn "onnxruntime does not start on this machine: ONNX models will not run, GGUF models will."
 }
 
 install_packages() {
@@ -256,10 +257,10 @@ install_packages() {
     : >"$UNFINISHED"
     if [ -n "$WHEEL" ]; then
         run_pip install --no-deps --force-reinstall "$WHEEL" >"$LOG" 2>&1 ||
-            step_failed "$(basename "$WHEEL") could not be installed" "Give another wheel, or none to have one compiled"
+            step_failed "Could not install $(basename "$WHEEL")" "Use another wheel, or drop --wheel to compile one"
     fi
     step "Installing pitool${extras:+ with $extras}" run_pip install -e ".${extras:+[$extras]}" ||
-        step_failed "The packages could not be installed" "Mend what the lines above name and run it again"
+        step_failed "Could not install the packages" "Fix the errors above and run install.sh again"
     smoke_test
     had=$(sed -n 's/^extra //p' "$(stamp_file)" 2>/dev/null || true)
     rm -f "$VENV"/.pitool-[0-9]*
@@ -272,7 +273,7 @@ install_packages() {
     rm "$UNFINISHED"
 }
 
-install() { # all questions first, then what takes long
+install() { # all checks first, then everything that takes long
     local remake='' compile=''
     check_64_bit
     find_python
@@ -294,7 +295,7 @@ install() { # all questions first, then what takes long
 
 # ---- commands -----------------------------------------------------------------------------------
 
-show() { # show WHAT COMMAND...: says what a command does, then runs it
+show() { # show WHAT COMMAND...: print what a command does, then run it
     local word line
     line=$(basename "$2")
     for word in "${@:3}"; do
@@ -307,13 +308,13 @@ show() { # show WHAT COMMAND...: says what a command does, then runs it
 demo() {
     local pitool=$VENV/bin/pitool bundle=build/demo/sample
     mkdir -p build/demo
-    show "1. Convert the embedded sample for a 1 GB board" "$pitool" convert sample --ram 1gb --force --out "$bundle"
-    show "2. Ask it something" "$pitool" run "$bundle" "What is a Raspberry Pi 5?" --temp 0 --max-tokens 120
+    show "1. Convert the sample model for a 1 GB board" "$pitool" convert sample --ram 1gb --force --out "$bundle"
+    show "2. Ask it a question" "$pitool" run "$bundle" "What is a Raspberry Pi 5?" --temp 0 --max-tokens 120
     show "3. Measure prefill and decode on this machine" "$pitool" bench "$bundle" -p 128 -n 32 -r 3
-    printf '\nThe bundle is in %s. Talk with it: .venv/bin/pitool chat %s\n' "$bundle" "$bundle"
+    printf '\nThe bundle is %s. Chat with it: .venv/bin/pitool chat %s\n' "$bundle" "$bundle"
 }
 
-check() { # every check to its end; fails naming those that failed
+check() { # run every check to its end, then name those that failed
     local failed=''
     if has shellcheck; then show "Shell scripts" shellcheck -x install.sh .ci/run || failed=" shellcheck"; fi
     show "Lint" "$VENV/bin/ruff" check . || failed="$failed ruff-check"
@@ -321,7 +322,7 @@ check() { # every check to its end; fails naming those that failed
     show "Types" "$VENV/bin/mypy" || failed="$failed mypy"
     show "Imports" "$VENV/bin/lint-imports" || failed="$failed lint-imports"
     show "Tests" "$VENV/bin/python" -m pytest "${SPREAD[@]}" ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} || failed="$failed pytest"
-    [ -z "$failed" ] || die 1 "Failed:$failed." "What each of them said stands above."
+    [ -z "$failed" ] || die 1 "Failed:$failed." "See the output above."
     printf '\nAll checks passed.\n'
 }
 
@@ -330,7 +331,7 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             install | demo | test | check | uninstall)
-                [ -z "$seen" ] || die 2 "Two commands were given, $COMMAND and $1." "Give one: ./install.sh --help lists them."
+                [ -z "$seen" ] || die 2 "Two commands were given: $COMMAND and $1." "Give only one; see ./install.sh --help."
                 COMMAND=$1 seen=yes
                 ;;
             --host | --board) KIND=${1#--} ;;
@@ -339,26 +340,26 @@ parse() {
             --service) SERVICE=yes ;;
             --wheel=*) GIVEN=${1#*=} ;;
             --wheel)
-                [ $# -gt 1 ] || die 2 "--wheel came without a path." "Give it a wheel or a folder of wheels."
+                [ $# -gt 1 ] || die 2 "--wheel needs a path." "Name a wheel or a folder of wheels."
                 GIVEN=$2
                 shift
                 ;;
             -h | --help) usage && exit 0 ;;
             --) shift && PYTEST_ARGS=("$@") && break ;;
-            *) die 2 "Unknown argument: $1." "./install.sh --help lists what there is." ;;
+            *) die 2 "Unknown argument: $1." "See ./install.sh --help." ;;
         esac
         shift
     done
 }
 
-plan() { # what is wanted on this machine
+plan() { # what to install on this machine
     if [ -z "$KIND" ]; then
         if is_pi; then KIND=board; else KIND=host; fi
     fi
     if [ "$KIND" = host ] || [ "$COMMAND" != install ]; then EXTRAS=host; fi
     case $COMMAND in test | check) EXTRAS="$EXTRAS dev${ORACLE:+ oracle}" ;; esac
     VERSION=$(sed -n 's/.*"llama-cpp-python==\([0-9A-Za-z.+]*\).*/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1 || true)
-    [ -n "$VERSION" ] || die 1 "$ROOT/pyproject.toml pins no llama-cpp-python." "Run install.sh in a complete checkout."
+    [ -n "$VERSION" ] || die 1 "$ROOT/pyproject.toml does not pin llama-cpp-python." "Run install.sh in a complete clone."
     CPU_KEY=$(cpu_key)
     use_given
 }
@@ -375,10 +376,10 @@ main() {
     trap 'stop 143' TERM HUP
     trap unlock EXIT
     if installed; then
-        say "pitool is installed for this $KIND: nothing to do."
+        say "pitool is already installed for this $KIND."
     else
         install
-        say "Installed for this $KIND in .venv."
+        say "Installed pitool for this $KIND in .venv."
     fi
     unlock
     [ -z "$LINK" ] || link

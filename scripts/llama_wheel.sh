@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# The llama-cpp-python wheel: a given one, the cached one, or one compiled for exactly this CPU.
+# Finds the llama-cpp-python wheel: a given one, a cached one, or one compiled for this CPU.
 # Sourced by install.sh after scripts/machine.sh; sets WHEEL.
 
-misfit() { # misfit WHEEL: prints why it cannot be used here; nothing when it can
+misfit() { # misfit WHEEL: print why it cannot be used here, or nothing
     local dist version platform glibc name=${1##*/}
     IFS=- read -r dist version _ _ platform <<<"${name%.whl}"
     glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null || true)
     if [ "$dist" != llama_cpp_python ] || [ -z "$platform" ]; then
-        echo "is no llama-cpp-python wheel"
+        echo "is not a llama-cpp-python wheel"
     elif [ "$version" != "$VERSION" ]; then
-        echo "is version $version and pitool needs $VERSION"
+        echo "is version $version, but pitool needs $VERSION"
     elif ! fits_platform "$platform"; then
-        echo "is for $platform and this machine is $(uname -sm)"
+        echo "is for $platform, but this machine is $(uname -sm)"
     elif [[ $platform =~ manylinux_2_([0-9]+)_ ]] && [[ -n $glibc && ${glibc##*.} -lt ${BASH_REMATCH[1]} ]]; then
-        echo "needs glibc 2.${BASH_REMATCH[1]} and this system has $glibc"
+        echo "needs glibc 2.${BASH_REMATCH[1]}, but this system has $glibc"
     fi
 }
 
@@ -25,13 +25,13 @@ fits_platform() {
     esac
 }
 
-use_given() { # of --wheel, PITOOL_WHEEL or wheels/: sets WHEEL and, for a folder, FIND_LINKS
+use_given() { # from --wheel, PITOOL_WHEEL or wheels/: set WHEEL and, for a folder, FIND_LINKS
     local wheel reason='' asked=$GIVEN
     if [ -z "$asked" ]; then
         [ -d "$ROOT/wheels" ] || return 0
         GIVEN=$ROOT/wheels
     fi
-    [ -e "$GIVEN" ] || die 2 "$GIVEN does not exist." "Give --wheel a llama-cpp-python wheel or a folder with one."
+    [ -e "$GIVEN" ] || die 2 "$GIVEN does not exist." "Name a llama-cpp-python wheel, or a folder that contains one."
     GIVEN=$(cd "$(dirname "$GIVEN")" && pwd -P)/$(basename "$GIVEN")
     [ -f "$GIVEN" ] || FIND_LINKS=$GIVEN
     for wheel in "$GIVEN"/llama_cpp_python-*.whl "$GIVEN"; do
@@ -40,20 +40,20 @@ use_given() { # of --wheel, PITOOL_WHEEL or wheels/: sets WHEEL and, for a folde
         [ -n "$reason" ] || { WHEEL=$wheel && return; }
         reason="$(basename "$wheel") $reason"
     done
-    [ -z "$asked" ] || die 2 "${reason:-$GIVEN holds no llama-cpp-python wheel}." \
-        "Give one for this machine, or leave it out to have one compiled."
-    [ -z "$reason" ] || warn "not used: wheels/$reason"
+    [ -z "$asked" ] || die 2 "${reason:-$GIVEN contains no llama-cpp-python wheel}." \
+        "Use a wheel for this machine, or drop --wheel to compile one."
+    [ -z "$reason" ] || warn "ignored: wheels/$reason"
     GIVEN=''
 }
 
-cached_wheel() { # prints the path of the wheel compiled here earlier, if there is one
+cached_wheel() { # print the path of the wheel compiled here earlier, if there is one
     local wheel
     for wheel in "$CACHE/wheels/$VERSION-$CPU_KEY"/llama_cpp_python-*.whl; do
         if [ -f "$wheel" ]; then printf '%s' "$wheel" && return; fi
     done
 }
 
-build_jobs() { # as many compile jobs as there are cores, and as memory holds
+build_jobs() { # as many compile jobs as the cores and the memory allow
     local cores memory
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
     memory=$(free_memory)
@@ -63,11 +63,11 @@ build_jobs() { # as many compile jobs as there are cores, and as memory holds
     echo "$cores"
 }
 
-compile_wheel() { # compile_wheel JOBS: no common library, one copy of each .so; run in a subshell by step
+compile_wheel() { # compile_wheel JOBS: without llama.cpp's common library, one copy of each .so
     local origin="\$ORIGIN" flags=''
     if [ "$(uname -s)" = Darwin ]; then origin=@loader_path; fi
-    # GCC 12 drops most of ggml's AMX tile configuration as dead stores: the first product with a
-    # quantised matrix would end in SIGILL. AVX-512 VNNI serves instead.
+    # GCC 12 removes most of ggml's AMX tile configuration as dead stores, so the first product with
+    # a quantised matrix would end in SIGILL. AVX-512 VNNI is used instead.
     if [ "$(uname -m)" = x86_64 ]; then flags='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8'; fi
     echo 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)' >"$TMP/lean.cmake"
     export CMAKE_GENERATOR=Ninja CMAKE_BUILD_PARALLEL_LEVEL=$1 SKBUILD_BUILD_DIR=$TMP/build SKBUILD_CMAKE_VERBOSE=false
@@ -76,21 +76,21 @@ compile_wheel() { # compile_wheel JOBS: no common library, one copy of each .so;
         -DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON -DCMAKE_INSTALL_RPATH=$origin -DCMAKE_INSTALL_LIBDIR=llama_cpp/lib
         -DCMAKE_INSTALL_BINDIR=llama_cpp/lib -DCMAKE_INSTALL_INCLUDEDIR=llama_cpp/include
         '-DCMAKE_PROJECT_llama.cpp_INCLUDE=$TMP/lean.cmake'"
-    # Without pip's cache: it would keep the wheel and hand it out to another CPU.
+    # Without pip's cache, which would reuse the wheel on another CPU.
     run_pip wheel -v --no-deps --no-cache-dir --no-binary llama-cpp-python -w "$TMP/wheel" "llama-cpp-python==$VERSION"
 }
 
-build_wheel() { # compiles for exactly this CPU; the wheel goes into the cache in one move
+build_wheel() { # compile for this CPU; the wheel is moved into the cache in one step
     local kept=$CACHE/wheels/$VERSION-$CPU_KEY jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(build_jobs)}
     if is_pi; then
-        warn "compiling on a Raspberry Pi takes up to an hour; with a ready wheel it takes seconds: --wheel FILE"
+        warn "compiling on a Raspberry Pi takes up to an hour; installing a prebuilt wheel takes seconds (--wheel FILE)"
     fi
-    step "Compiling llama.cpp for this CPU, once, $jobs jobs (2 to 5 minutes on a laptop)" compile_wheel "$jobs" ||
-        step_failed "llama.cpp did not compile" "Free memory or disk if the lines above ask for it, or give a ready wheel with --wheel"
+    step "Compiling llama.cpp for this CPU, only once, with $jobs jobs (2 to 5 minutes on a laptop)" compile_wheel "$jobs" ||
+        step_failed "llama.cpp did not compile" "Fix the errors above, or use a prebuilt wheel with --wheel"
     sync
     mkdir -p "$CACHE/wheels"
     rm -rf "$kept"
     mv "$TMP/wheel" "$kept"
     WHEEL=$(cached_wheel)
-    say "  kept for every later install: $WHEEL"
+    say "  cached for later installs: $WHEEL"
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What this machine is and has: sourced by install.sh. Asks only, changes nothing; what is missing
-# ends the install with one sentence and its fix. PITOOL_SYSROOT puts another /proc and /sys here.
+# Detects what this machine is and has; sourced by install.sh. Never changes anything: when something
+# is missing, the install ends with an error and a fix. PITOOL_SYSROOT: where to find /proc and /sys.
 
 SYSROOT=${PITOOL_SYSROOT:-}
 PYTHONS="3.13 3.12 3.11"
@@ -14,7 +14,7 @@ board_model() {
 
 is_pi() { [[ "$(board_model)" == *"Raspberry Pi"* ]]; }
 
-cpu_key() { # names all that a natively compiled wheel depends on
+cpu_key() { # identifies everything that a natively compiled wheel depends on
     local features libc
     if [ -r "$SYSROOT/proc/cpuinfo" ]; then
         features=$(grep -E '^(flags|Features|CPU part)' "$SYSROOT/proc/cpuinfo" | sort -u || true)
@@ -26,20 +26,20 @@ cpu_key() { # names all that a natively compiled wheel depends on
     printf '%s-%s-%s-%s' "$(uname -m)" "$(uname -s)" "${libc// /}" "$features"
 }
 
-hint() { # hint DEBIAN_PACKAGES MAC_COMMAND: how something is installed here
+hint() { # hint DEBIAN_PACKAGES MAC_COMMAND: how to install something here
     if [ "$(uname -s)" = Darwin ]; then
         printf '%s' "$2"
     elif has apt-get; then
         printf 'sudo apt-get install %s' "$1"
     else
-        printf 'what Debian calls %s' "$1"
+        printf "your distribution's %s" "$1"
     fi
 }
 
 check_64_bit() {
     [ "$(getconf LONG_BIT 2>/dev/null || echo 64)" = 32 ] || return 0
-    die 5 "This system is 32-bit and the engines need a 64-bit one." \
-        "Install a 64-bit system (for a Raspberry Pi: Raspberry Pi Imager, \"Raspberry Pi OS (64-bit)\")."
+    die 5 "This is a 32-bit system, but pitool needs a 64-bit one." \
+        "Install a 64-bit system (on a Raspberry Pi: \"Raspberry Pi OS (64-bit)\" with Raspberry Pi Imager)."
 }
 
 PROBE='
@@ -66,8 +66,8 @@ candidates() {
     fi
 }
 
-find_python() { # sets PYTHON
-    local name path version bits can crippled='' seen=''
+find_python() { # set PYTHON
+    local name path version bits can without_venv='' seen=''
     while read -r name; do
         path=$(command -v "$name") || continue
         read -r version bits can < <(probe "$path") || continue
@@ -79,17 +79,17 @@ find_python() { # sets PYTHON
             PYTHON=$path
             return
         else
-            crippled=$version
+            without_venv=$version
         fi
     done < <(candidates)
-    if [ -n "$crippled" ]; then
-        die 5 "Python $crippled is here and cannot make virtual environments." \
-            "Add that part: $(hint "python3-venv python$crippled-venv" "brew install python@$crippled")"
+    if [ -n "$without_venv" ]; then
+        die 5 "Python $without_venv cannot create virtual environments." \
+            "Install the missing part: $(hint "python3-venv python$without_venv-venv" "brew install python@$without_venv")"
     fi
     seen=${seen#, }
-    die 5 "pitool needs a 64-bit Python 3.11, 3.12 or 3.13 and found ${seen:-none}${PITOOL_PYTHON:+ in PITOOL_PYTHON}." \
+    die 5 "pitool needs a 64-bit Python 3.11, 3.12 or 3.13, but found ${seen:-none}${PITOOL_PYTHON:+ in PITOOL_PYTHON}." \
         "Install one ($(hint 'python3.11 python3.11-venv' 'brew install python@3.13');" \
-        "the current Raspberry Pi OS brings one) or name it in PITOOL_PYTHON."
+        "the current Raspberry Pi OS includes one), or set PITOOL_PYTHON."
 }
 
 check_compiler() {
@@ -97,11 +97,11 @@ check_compiler() {
         echo '#include <stdlib.h>' | ${CC:-cc} -x c -c -o /dev/null - 2>/dev/null &&
             echo '#include <vector>' | ${CXX:-c++} -x c++ -c -o /dev/null - 2>/dev/null && return
     fi
-    die 5 "llama.cpp is to be compiled and no working C++ compiler was found." \
-        "Install one ($(hint g++ 'xcode-select --install')) or give a ready wheel with --wheel."
+    die 5 "Compiling llama.cpp needs a C++ compiler, and no working one was found." \
+        "Install one ($(hint g++ 'xcode-select --install')), or use a prebuilt wheel with --wheel."
 }
 
-free_memory() { # free_memory [swap]: MB that can be used, swap counted in; nothing where unknown
+free_memory() { # free_memory [swap]: available MB, with swap if asked; nothing if unknown
     [ -r "$SYSROOT/proc/meminfo" ] || return 0
     awk -v swap="${1:-}" '/^MemAvailable:/ || (swap && /^SwapFree:/) {kb += $2} END {print int(kb / 1024)}' \
         "$SYSROOT/proc/meminfo"
@@ -110,8 +110,8 @@ free_memory() { # free_memory [swap]: MB that can be used, swap counted in; noth
 check_memory() { # check_memory MB
     local have
     have=$(free_memory swap)
-    [ "${have:-$1}" -ge "$1" ] || die 1 "Compiling llama.cpp needs $1 MB of memory and $have MB are free." \
-        "Close programs or add swap, or give a ready wheel with --wheel."
+    [ "${have:-$1}" -ge "$1" ] || die 1 "Compiling llama.cpp needs $1 MB of memory, but only $have MB are free." \
+        "Close programs or add swap, or use a prebuilt wheel with --wheel."
 }
 
 free_disk() { # free_disk FOLDER: "MB mountpoint" of the folder or its nearest parent that exists
@@ -120,15 +120,15 @@ free_disk() { # free_disk FOLDER: "MB mountpoint" of the folder or its nearest p
     df -Pk "$folder" | awk 'NR == 2 {print int($4 / 1024), $6}'
 }
 
-check_disk() { # check_disk MB_IN_PROJECT MB_IN_CACHE: may be one disk or two
+check_disk() { # check_disk MB_IN_PROJECT MB_IN_CACHE: on one disk or two
     local need=$1 build=$2 have mount cache_have cache_mount
     read -r have mount < <(free_disk "$ROOT")
     read -r cache_have cache_mount < <(free_disk "$CACHE")
     if [ "$mount" = "$cache_mount" ]; then
         need=$((need + build)) build=0
     fi
-    [ "$have" -ge "$need" ] || die 1 "This needs $need MB of disk on $mount and $have MB are free." \
-        "Free some space and run it again."
-    [ "$cache_have" -ge "$build" ] || die 1 "Compiling needs $build MB of disk on $cache_mount and $cache_have MB are free." \
-        "Free some space there, or name a folder on another disk in XDG_CACHE_HOME."
+    [ "$have" -ge "$need" ] || die 1 "The install needs $need MB of disk space on $mount, but only $have MB are free." \
+        "Free some space and run install.sh again."
+    [ "$cache_have" -ge "$build" ] || die 1 "Compiling needs $build MB of disk space on $cache_mount, but only $cache_have MB are free." \
+        "Free some space there, or set XDG_CACHE_HOME to a folder on another disk."
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What --link and --service put beside .venv, and taking all of it away: sourced by install.sh.
+# The link, the service, and uninstalling; sourced by install.sh.
 
 unit_file() { printf '%s' "${XDG_CONFIG_HOME:-${HOME:?}/.config}/systemd/user/pitool.service"; }
 
@@ -11,28 +11,28 @@ link() {
     mkdir -p "$bin"
     ln -sf "$VENV/bin/pitool" "$bin/pitool"
     say "Linked: $bin/pitool"
-    [[ ":$PATH:" == *":$bin:"* ]] || warn "$bin is not on the PATH: log in again, or add it."
+    [[ ":$PATH:" == *":$bin:"* ]] || warn "$bin is not on the PATH: log in again, or add it to the PATH."
 }
 
-ours() { # ours UNIT: it starts the pitool of this folder
+ours() { # ours UNIT: whether it starts the pitool of this folder
     grep -qsF "\"$VENV/bin/pitool\"" "$1"
 }
 
 service() { # write the unit and start it
     local unit
     unit=$(unit_file)
-    has systemctl || die 5 "There is no systemd here." "Start .venv/bin/pitool serve by hand."
+    has systemctl || die 5 "--service needs systemd, which this machine does not have." "Run .venv/bin/pitool serve yourself."
     mkdir -p "$(dirname "$unit")"
     sed "s|@PITOOL@|$VENV/bin/pitool|" "$ROOT/pitool/deploy/pitool.service" >"$unit"
     if systemctl --user daemon-reload && systemctl --user enable pitool.service &&
         systemctl --user restart pitool.service; then
-        say "pitool serve runs: http://127.0.0.1:8080/v1. Without a login too: loginctl enable-linger"
+        say "pitool serve is running at http://127.0.0.1:8080/v1. To keep it running after logout: loginctl enable-linger"
     else
-        warn "systemd did not start the service; the unit is $unit"
+        warn "systemd could not start the service; its unit is $unit"
     fi
 }
 
-uninstall() { # takes away what install.sh made; models and compiled wheels stay
+uninstall() { # remove what install.sh created; bundles and compiled wheels stay
     local unit link
     unit=$(unit_file) link=$(link_file)
     if ours "$unit"; then
@@ -42,8 +42,8 @@ uninstall() { # takes away what install.sh made; models and compiled wheels stay
     fi
     if [ -L "$link" ] && [ "$(readlink "$link")" = "$VENV/bin/pitool" ]; then rm -f "$link"; fi
     if [ -d "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ ! -e "$UNFINISHED" ]; then
-        die 1 "$VENV is no Python environment of pitool." "Remove it by hand if you do not need it."
+        die 1 "$VENV is not a Python environment created by install.sh." "Remove it yourself if you do not need it."
     fi
     rm -rf "$VENV"
-    say "Removed. Bundles (pitool's folder in ~/.local/share) and wheels ($CACHE) are still there."
+    say "Uninstalled. Bundles (in ~/.local/share/pitool) and compiled wheels (in $CACHE) were kept."
 }

@@ -81,18 +81,18 @@ class Request:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""
         quant, format_ = self.options["quant"], self.options["format_"]
         sized = self.options["fit"] or self.size is not None
-        only = "--size and --fit are" if sized else self._only_gguf()
-        if only and format_ == "onnx":
-            raise UsageError(f"{only} for GGUF alone", "leave out --format onnx")
-        if not sized and only:
+        gguf_only = "--size and --fit can only make a GGUF" if sized else self._gguf_only()
+        if gguf_only and format_ == "onnx":
+            raise UsageError(gguf_only, "drop --format onnx")
+        if not sized and gguf_only:
             format_ = "gguf"
         if quant and quant.lower() != AUTO:
             names = split_names(f"{quant},{FIT.name}" if sized else quant)
             others = {"gguf": names.onnx or names.techniques, "onnx": names.gguf}
             if other := others.get(format_ or ""):
                 raise UsageError(
-                    f"--format {format_} has no quantisation {other}",
-                    "leave out --format or the name",
+                    f"{other} is not a quantisation of --format {format_}",
+                    "drop --format or the name",
                 )
             return names
         if sized:
@@ -113,11 +113,11 @@ class Request:
             named.techniques if "onnx" in formats else "",
         )
 
-    def _only_gguf(self) -> str:
-        """Return what stands against ONNX, to be followed by ``for GGUF``, or nothing."""
+    def _gguf_only(self) -> str:
+        """Return why ONNX is impossible, or nothing."""
         if self.source.apart:
-            return "--lora-separate is"
-        return "a GGUF is a source" if self.stored else ""
+            return "--lora-separate works only with GGUF"
+        return "a GGUF source can only become GGUF" if self.stored else ""
 
 
 def find_request(options: dict[str, Any]) -> Request:
@@ -127,13 +127,13 @@ def find_request(options: dict[str, Any]) -> Request:
     profile = find_profile(options["profile"] or BALANCED)
     calibrate.check(options["calibration"])
     if options["fit"] and options["size"]:
-        raise UsageError("--fit and --size were both given", "leave out one of them")
+        raise UsageError("--fit and --size cannot be combined", "drop one of them")
     size = parse_bytes(options["size"]) if options["size"] else None
     source = stored.find_gguf(options["model"]) or find_source(options["model"], tier_name)
     source = with_revision(source, options["revision"])
     adapters = find_adapters(options["lora"], options["lora_scale"])
     if options["lora_separate"] and not adapters:
-        raise UsageError("--lora-separate was given without --lora", "name the adapter's folder")
+        raise UsageError("--lora-separate needs --lora", "give the adapter's folder with --lora")
     merged, apart = ((), adapters) if options["lora_separate"] else (adapters, ())
     source = replace(source, adapters=merged, apart=apart)
     name = f"{source.id.rpartition('/')[2]}-{tier_name}"

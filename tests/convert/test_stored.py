@@ -108,13 +108,13 @@ def test_a_quantised_source_needs_the_flag_and_is_warned_of(
     assert not target.exists()
     done = convert(quantised, "--quant", "Q8_0,Q4_K_M", "--requantise", "--out", target)
     assert done.exit_code == 0, done.output
-    assert "warning: model.v1 is quantised (Q8_0) already" in done.stderr
+    assert "warning: model.v1 is already quantised (Q8_0)" in done.stderr
     assert (target / quantised.name).read_bytes() == quantised.read_bytes()
     assert [a.quantisation for a in manifest.read(target).artifacts] == ["Q8_0", "Q4_K_M"]
 
 
 REFUSED = {
-    "a format": (["--format", "onnx"], "a GGUF is a source for GGUF alone"),
+    "a format": (["--format", "onnx"], "a GGUF source can only become GGUF"),
     "a quantisation": (["--quant", "INT4"], "--format gguf has no quantisation INT4"),
     "a revision": (["--revision", "main"], "is on this machine and has no revisions"),
     "a size": (["--size", "2mb", "--requantise"], "and --size and --fit need float weights"),

@@ -164,7 +164,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 def test_a_fresh_host_compiles_once_and_installs_the_converter(machine: Machine) -> None:
     out = machine.works()
     assert "step 2 of 2, 100 %" in out
-    assert "Installed for this host" in out
+    assert "Installed pitool for this host" in out
     assert machine.called("pip install -e") == ["pip install -e .[host]"]
     assert [path.name for path in machine.wheels] == [WHEEL]
     assert not (machine.cache / "install.tmp").exists()
@@ -177,7 +177,7 @@ def test_a_raspberry_pi_is_told_by_its_model(machine: Machine, place: str) -> No
     model.write_bytes(b"Raspberry Pi 5 Model B Rev 1.1\0")
     code, out, err = machine.run()
     assert code == 0
-    assert "Installed for this board" in out
+    assert "Installed pitool for this board" in out
     assert machine.called("pip install -e") == ["pip install -e ."]
     assert re.fullmatch(
         r"warning: compiling on a Raspberry Pi takes up to an hour.*--wheel.*\n", err
@@ -193,17 +193,17 @@ def test_the_machine_can_be_named(machine: Machine) -> None:
 def test_running_again_does_nothing(machine: Machine) -> None:
     machine.works()
     calls = machine.called("")
-    assert "nothing to do" in machine.works()
+    assert "already installed" in machine.works()
     assert machine.called("") == calls
 
 
 def test_extras_add_up(machine: Machine) -> None:
     machine.works("test")
-    assert "nothing to do" in machine.works()
-    assert "nothing to do" in machine.works("--board")
+    assert "already installed" in machine.works()
+    assert "already installed" in machine.works("--board")
     machine.works("test", "--oracle")
     assert machine.called("pip install -e")[-1] == "pip install -e .[host,dev,oracle]"
-    assert "nothing to do" in machine.works("test")
+    assert "already installed" in machine.works("test")
 
 
 def test_every_checkout_uses_the_cached_wheel(machine: Machine) -> None:
@@ -264,19 +264,19 @@ def test_link(machine: Machine) -> None:
 
 def test_a_service_and_taking_all_of_it_away(machine: Machine) -> None:
     machine.tool("systemctl", 'echo "systemctl $*" >>"$FAKE_LOG"')
-    assert "pitool serve runs" in machine.run("--link", "--service")[1]
+    assert "pitool serve is running" in machine.run("--link", "--service")[1]
     unit = machine.home / ".config/systemd/user/pitool.service"
     venv = machine.project / ".venv"
     assert f'ExecStart="{venv}/bin/pitool" serve $PITOOL_SERVE\n' in unit.read_text()
     assert machine.called("systemctl --user restart pitool.service")
     wheels = machine.wheels
 
-    assert "Removed" in machine.works("uninstall")
+    assert "Uninstalled" in machine.works("uninstall")
     assert machine.called("systemctl --user disable --now pitool.service")
     link = machine.home / ".local/bin/pitool"
     assert not any(os.path.lexists(path) for path in (unit, venv, link))
     assert machine.wheels == wheels
-    assert "Removed" in machine.works("uninstall")
+    assert "Uninstalled" in machine.works("uninstall")
 
 
 def test_uninstall_leaves_alone_what_is_not_its_own(machine: Machine) -> None:
@@ -293,14 +293,14 @@ def test_uninstall_leaves_alone_what_is_not_its_own(machine: Machine) -> None:
     (machine.project / ".venv/mine").touch()
     code, _, err = machine.run("uninstall")
     assert code == 1
-    assert "no Python environment" in err
+    assert "not a Python environment created by install.sh" in err
     assert (machine.project / ".venv/mine").exists()
 
 
 def test_a_service_needs_systemd(machine: Machine) -> None:
     code, _, err = machine.run("--service")
     assert code == 5
-    assert "no systemd" in err
+    assert "needs systemd" in err
 
 
 @pytest.mark.parametrize(("megabytes", "jobs"), [(800, 1), (1500, 2), (8000, 4)])
@@ -319,8 +319,8 @@ def test_a_given_wheel_is_used_and_remembered(machine: Machine) -> None:
     machine.works("--wheel", str(wheel))
     assert not machine.called("pip wheel")
     assert machine.called("pip install --no-deps")[0].endswith(WHEEL)
-    assert "nothing to do" in machine.works()
-    assert "nothing to do" in machine.works(PITOOL_WHEEL=str(wheel))
+    assert "already installed" in machine.works()
+    assert "already installed" in machine.works(PITOOL_WHEEL=str(wheel))
     wheel.write_text("another build")
     assert "Installed" in machine.works(f"--wheel={wheel}")
     assert len(machine.called("pip install --no-deps")) == 2
@@ -344,7 +344,7 @@ def test_a_wheels_folder_for_another_machine_is_only_warned_of(machine: Machine)
     folder.rename(machine.project / "wheels")
     code, _, err = machine.run()
     assert code == 0
-    assert err.startswith("warning: not used: wheels/llama_cpp_python")
+    assert err.startswith("warning: ignored: wheels/llama_cpp_python")
     assert machine.wheels
 
 
@@ -355,8 +355,8 @@ def test_a_wheels_folder_for_another_machine_is_only_warned_of(machine: Machine)
         ("llama_cpp_python-0.0.9-py3-none-linux_riscv64.whl", "for linux_riscv64"),
         ("llama_cpp_python-0.0.9-py3-none-win_amd64.whl", "for win_amd64"),
         (f"llama_cpp_python-0.0.9-py3-none-manylinux_2_999_{MACHINE}.whl", "glibc 2.999"),
-        ("numpy-2.0-cp312-cp312-linux_x86_64.whl", "no llama-cpp-python wheel"),
-        ("notes.txt", "no llama-cpp-python wheel"),
+        ("numpy-2.0-cp312-cp312-linux_x86_64.whl", "not a llama-cpp-python wheel"),
+        ("notes.txt", "not a llama-cpp-python wheel"),
     ],
 )
 def test_a_wrong_wheel_is_refused(machine: Machine, name: str, reason: str) -> None:
@@ -371,7 +371,7 @@ def test_a_missing_wheel_is_refused(machine: Machine) -> None:
 
 
 def test_a_folder_without_a_wheel_is_refused(machine: Machine) -> None:
-    assert "holds no llama-cpp-python" in machine.refuses(2, "--wheel", str(machine.home))
+    assert "contains no llama-cpp-python" in machine.refuses(2, "--wheel", str(machine.home))
 
 
 def test_a_wheel_for_another_cpu_is_told(machine: Machine) -> None:
@@ -415,7 +415,7 @@ def test_a_named_python(machine: Machine) -> None:
     (machine.tools / "python3.12").rename(python)
     assert "none in PITOOL_PYTHON" in machine.refuses(5, PITOOL_PYTHON="/not/there")
     machine.works(PITOOL_PYTHON=str(python))
-    assert "nothing to do" in machine.works(PITOOL_PYTHON=str(python))
+    assert "already installed" in machine.works(PITOOL_PYTHON=str(python))
 
 
 @pytest.mark.parametrize("missing", ["cc", "c++"])
@@ -427,7 +427,9 @@ def test_no_compiler(machine: Machine, missing: str) -> None:
 
 def test_too_little_disk(machine: Machine) -> None:
     machine.tool("df", 'echo head; echo "/dev/sda 9000000 0 307200 1% /data"')
-    assert re.search(r"needs \d+ MB of disk on /data and 300 MB are free", machine.refuses(1))
+    assert re.search(
+        r"needs \d+ MB of disk space on /data, but only 300 MB are free", machine.refuses(1)
+    )
 
 
 def test_too_little_disk_for_the_compile_only(machine: Machine) -> None:
@@ -458,7 +460,7 @@ def test_a_cache_that_cannot_be_written(machine: Machine) -> None:
 
 def test_an_incomplete_checkout(machine: Machine) -> None:
     (machine.project / "pyproject.toml").unlink()
-    assert "complete checkout" in machine.refuses(1)
+    assert "complete clone" in machine.refuses(1)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +490,7 @@ def test_a_failed_compile_shows_its_error_and_the_log(machine: Machine) -> None:
 def test_a_failed_install_is_made_anew(machine: Machine) -> None:
     code, _, err = machine.run(FAKE_PIP="fail")
     assert code == 1
-    assert "could not be installed" in err
+    assert "Could not install" in err
     machine.works()
     assert len(machine.called("venv")) == 2
 
@@ -508,14 +510,14 @@ def test_an_interrupted_run(machine: Machine, where: str, kind: signal.Signals) 
     assert "Installed" in machine.works()
     assert not (machine.cache / "install.tmp").exists()
     assert len(machine.called("venv")) == (2 if where == "FAKE_PIP" else 1)
-    assert "nothing to do" in machine.works()
+    assert "already installed" in machine.works()
 
 
 def test_of_two_at_once_the_second_waits(machine: Machine) -> None:
     with machine.start(FAKE_BUILD="hang") as first:
         wait_for(first, "step 1 of 2")
         with machine.start() as second:
-            wait_for(second, "Another install is at work")
+            wait_for(second, "Another install is running")
             first.terminate()
             first.communicate(timeout=60)
             second.communicate(timeout=60)
@@ -560,7 +562,7 @@ def test_check_goes_to_the_end_and_names_what_failed(machine: Machine) -> None:
     assert "All checks passed." in machine.works("check")
     code, out, err = machine.run("check", FAKE_FAILS="mypy format")
     assert code == 1
-    assert err == "error: Failed: ruff-format mypy. What each of them said stands above.\n"
+    assert err == "error: Failed: ruff-format mypy. See the output above.\n"
     assert "pytest" in out
 
 
