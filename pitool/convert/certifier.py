@@ -11,7 +11,6 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.reference import covers
 from pitool.convert.verify import (
     Kind,
-    LogitsEngine,
     OpenEngine,
     Reference,
     certify,
@@ -19,7 +18,8 @@ from pitool.convert.verify import (
     tokens_to_compare,
 )
 from pitool.quality import compact
-from pitool.quality.windows import WINDOW
+from pitool.quality.divergence import WINDOW
+from pitool.quality.health import LogitsEngine
 from pitool.report.progress import Progress
 
 

@@ -6,26 +6,27 @@ Handed an engine; the reference is ``reference.reference_logits``. The result is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Certificate
-from pitool.catalog.tensor_types import Quantisation
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.config import GGUF
-from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
 from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.onnx_weights import OnnxQuantisation
-from pitool.quality import compact, windows
+from pitool.quality import compact
 from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import Divergence, score, summarise
+from pitool.quality.divergence import Divergence, score, summarise, unscored
+from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact, windows_of
 
 # Mean KL divergence that casts to 16 bits and another order of summation may cause.
 EXACT_KL = 2e-3
@@ -41,16 +42,6 @@ from 1 to 10, then to 1000, and asked how far the numbers would go. Their mother
 said that nobody had ever reached the end. Outside it was raining; the trees were green and the \
 river was high. After lunch they built a lamp that turned on when it got dark, and a bell that \
 rang when somebody came to the door."""
-
-
-class LogitsEngine(Protocol):
-    """The part of an engine that a verification uses."""
-
-    def tokenize(self, prompt: str) -> list[int]:
-        """Return token ids of a text."""
-
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits after each token, shape (tokens, vocabulary)."""
 
 
 Kind = Quantisation | OnnxQuantisation
@@ -103,7 +94,7 @@ def make_reference(
         )
     ids = ids[:tokens]
     name = held_out.name if held_out else "built-in"
-    cut = windows.cut(ids, engine.tokenize("") if len(ids) >= windows.WINDOW else ())
+    cut = windows_of(engine, ids)
     if covers(checkpoint.config):
         logits = [reference_logits(checkpoint, window, on_layer) for window in cut]
         return Reference(name, cut, logits, compact.make(cut, logits))
@@ -172,7 +163,7 @@ def diverge(reference: Reference, logits: Sequence[NDArray[np.float32]]) -> Dive
     """Return how far logits, one array (tokens, vocabulary) a window, are from the reference."""
     return summarise(
         [
-            score(base, other, ids, windows.unscored(ids))
+            score(base, other, ids, unscored(ids))
             for base, other, ids in zip(reference.logits, logits, reference.windows, strict=True)
         ]
     )
@@ -200,3 +191,47 @@ def certificate(
         p99_kl=result.p99_kl,
         compact_kl=compact.compare(small, shown).mean_kl,
     )
+
+
+def check_against_checkpoint(
+    runnables: Sequence[Runnable],
+    name: str,
+    text: Path | None,
+    open_artifact: OpenArtifact,
+    say: Callable[[str], object],
+) -> Iterator[AnswerCheck]:
+    """Yield how each artifact answers beside the checkpoint of that name itself."""
+    source = find_source(name, "8gb")
+    if source.folder is None:
+        raise BadInput(f"{name!r} is not on this machine", "name a checkpoint folder")
+    checkpoint = open_checkpoint(source)
+    if not covers(checkpoint.config):
+        raise BadInput(
+            f"{name!r} is of a family that has no forward pass in float32 here",
+            "verify without --reference: the bundle carries one",
+        )
+    reference: Reference | None = None
+    for runnable in runnables:
+        assert runnable.artifact  # it is one of a bundle
+        tokens = tokens_to_compare(runnable.artifact.parameters)
+        with open_artifact(runnable, tokens) as engine:
+            if reference is None:
+                say(f"computing the reference of {source.id}")
+                reference = make_reference(checkpoint, engine, tokens, lambda *_: None, text)
+            say(f"running {runnable.quantisation}")
+            unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
+            kind = QUANTISATIONS.get(runnable.quantisation, unknown)
+            found = certify(engine, reference, kind, source.id)
+        known = runnable.artifact.certificate
+        yield AnswerCheck(
+            quantisation=runnable.quantisation,
+            reference=found.reference,
+            tokens=found.tokens,
+            perplexity=found.perplexity,
+            mean_kl=found.mean_kl,
+            median_kl=found.median_kl,
+            p99_kl=found.p99_kl,
+            max_kl=found.max_kl,
+            top1=found.top1,
+            certified_kl=known.mean_kl if known else None,
+        )

@@ -24,10 +24,11 @@ from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
 from pitool.convert.reference import reference_logits
-from pitool.convert.verify import LogitsEngine, OpenEngine
+from pitool.convert.verify import OpenEngine
 from pitool.convert.work import Engines, Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.quality.health import LogitsEngine
 from pitool.report.progress import Silent
 
 

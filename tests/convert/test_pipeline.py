@@ -20,9 +20,10 @@ from pitool.catalog import bundles, gguf, manifest
 from pitool.convert import cache, pipeline, staging
 from pitool.convert.gguf import origins
 from pitool.convert.gguf.writer import write_gguf
-from pitool.convert.verify import LogitsEngine, OpenEngine
+from pitool.convert.verify import OpenEngine
 from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError, WorkerDied
+from pitool.quality.health import LogitsEngine
 from tests.convert.helpers import (
     Honest,
     always,

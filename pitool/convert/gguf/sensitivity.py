@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, Quantisation
 from pitool.convert.gguf.losses import Losses
 from pitool.convert.gguf.quantise import quantise
-from pitool.quality.divergence import score, summarise
-from pitool.quality.windows import unscored
+from pitool.quality.divergence import score, summarise, unscored
 
 # Up to so many tensors are measured one by one; of a larger model those of one role together.
 MOST_ALONE = 48
