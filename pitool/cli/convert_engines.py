@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pitool.convert.engines import Calibrator, Engines, LogitsEngine, OpenEngine
+from pitool.convert.engines import Calibrator, Engines, OpenEngine
 from pitool.device.detect import detect
 from pitool.engine import worker
 from pitool.engine.base import Settings
-from pitool.quality import calibrator, selftext
-from pitool.quality.windows import WINDOW
+from pitool.quality import calibration
+from pitool.quality.divergence import WINDOW
+from pitool.quality.health import LogitsEngine
 
 BATCH = 128
 
@@ -40,13 +41,13 @@ def open_with_adapters(adapters: Sequence[Path]) -> OpenEngine:
 
 def open_calibrator(path: Path) -> AbstractContextManager[Calibrator]:
     """Load a GGUF in a worker that sums squared inputs."""
-    return calibrator.open_calibrator(path, detect().physical_cores)
+    return calibration.open_calibrator(path, detect().physical_cores)
 
 
 def write_text(path: Path, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:
-    """Have the model of a GGUF write about ``tokens`` tokens; see ``quality.selftext``."""
+    """Have the model of a GGUF write about ``tokens`` tokens; see ``quality.calibration``."""
     with _start(path, _settings(2 * WINDOW)) as engine:
-        return selftext.write_text(engine, tokens, on_token)
+        return calibration.write_text(engine, tokens, on_token)
 
 
 def _start(path: Path, settings: Settings) -> worker.WorkerEngine:

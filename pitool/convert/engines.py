@@ -14,15 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-
-class LogitsEngine(Protocol):
-    """The part of an engine that measuring quality needs."""
-
-    def tokenize(self, prompt: str) -> list[int]:
-        """Return the token ids of a text."""
-
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits after each token, shape (tokens, vocabulary)."""
+from pitool.quality.health import LogitsEngine
 
 
 class InputSquares(Protocol):

@@ -8,7 +8,7 @@ no forward pass here; the certificate then says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -16,19 +16,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Certificate
 from pitool.catalog.model_shape import ModelShape
-from pitool.catalog.tensor_types import Quantisation
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.config import GGUF
-from pitool.checkpoint.source import Checkpoint
-from pitool.convert.engines import LogitsEngine, OpenEngine
+from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
+from pitool.convert.engines import OpenEngine
 from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.onnx_weights import OnnxQuantisation
-from pitool.quality import compact, windows
+from pitool.quality import compact
 from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import Divergence, score, summarise
-from pitool.quality.windows import WINDOW
+from pitool.quality.divergence import WINDOW, Divergence, score, summarise, unscored
+from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact, windows_of
 from pitool.report.progress import Progress
 
 # Mean KL divergence that casts to 16 bits and a different order of summation can cause.
@@ -95,7 +96,7 @@ def make_reference(
         )
     ids = ids[:tokens]
     name = held_out.name if held_out else "built-in"
-    cut = windows.cut(ids, engine.tokenize("") if len(ids) >= windows.WINDOW else ())
+    cut = windows_of(engine, ids)
     if covers(checkpoint.config):
         logits = [reference_logits(checkpoint, window, on_layer) for window in cut]
         return Reference(name, cut, logits, compact.make(cut, logits))
@@ -165,7 +166,7 @@ def diverge(reference: Reference, logits: Sequence[NDArray[np.float32]]) -> Dive
     """Return the divergence of logits, one array (tokens, vocabulary) per window."""
     return summarise(
         [
-            score(base, other, ids, windows.unscored(ids))
+            score(base, other, ids, unscored(ids))
             for base, other, ids in zip(reference.logits, logits, reference.windows, strict=True)
         ]
     )
@@ -240,3 +241,47 @@ class Certifier:
         compact.write(self._folder / compact.FILE_NAME, made.compact)
         self._reference = made
         return made
+
+
+def check_against_checkpoint(
+    runnables: Sequence[Runnable],
+    name: str,
+    text: Path | None,
+    open_artifact: OpenArtifact,
+    say: Callable[[str], object],
+) -> Iterator[AnswerCheck]:
+    """Yield how each artifact answers beside the checkpoint of that name itself."""
+    source = find_source(name, "8gb")
+    if source.folder is None:
+        raise BadInput(f"{name!r} is not on this machine", "name a checkpoint folder")
+    checkpoint = open_checkpoint(source)
+    if not covers(checkpoint.config):
+        raise BadInput(
+            f"{name!r} is of a family that has no forward pass in float32 here",
+            "verify without --reference: the bundle carries one",
+        )
+    reference: Reference | None = None
+    for runnable in runnables:
+        assert runnable.artifact  # it is one of a bundle
+        tokens = tokens_to_compare(runnable.artifact.parameters)
+        with open_artifact(runnable, tokens) as engine:
+            if reference is None:
+                say(f"computing the reference of {source.id}")
+                reference = make_reference(checkpoint, engine, tokens, lambda *_: None, text)
+            say(f"running {runnable.quantisation}")
+            unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
+            kind = QUANTISATIONS.get(runnable.quantisation, unknown)
+            found = certify(engine, reference, kind, source.id)
+        known = runnable.artifact.certificate
+        yield AnswerCheck(
+            quantisation=runnable.quantisation,
+            reference=found.reference,
+            tokens=found.tokens,
+            perplexity=found.perplexity,
+            mean_kl=found.mean_kl,
+            median_kl=found.median_kl,
+            p99_kl=found.p99_kl,
+            max_kl=found.max_kl,
+            top1=found.top1,
+            certified_kl=known.mean_kl if known else None,
+        )

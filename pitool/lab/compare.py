@@ -35,6 +35,7 @@ from pitool.lab.material import Material, gather, read_text
 from pitool.lab.result import Comparison, TechniqueResult
 from pitool.lab.store import MaterialNames, ResultStore, versions
 from pitool.quality import compact
+from pitool.quality.divergence import WINDOW
 from pitool.quality.similarity import mean_similarity
 from pitool.report.progress import ItemProgress
 
@@ -141,7 +142,7 @@ class ComparisonJob:
             self._checkpoint, self._folder, threads=self._threads, progress=self._progress
         )
         made = ArtifactFiles("gguf", exact(bench))
-        with measure.logits_engine(made, measure.WINDOW, self._threads) as engine:
+        with measure.logits_engine(made, WINDOW, self._threads) as engine:
             self._progress.stage("reading the text", 1)
             parameters = self.shape.parameters
             material = gather(self._checkpoint, engine, self._options.text, parameters)

@@ -21,7 +21,7 @@ from pitool.convert.techniques.assemble import Assembled, assemble
 from pitool.convert.techniques.workbench import Workbench
 from pitool.device import memory
 from pitool.process.service import Call, serve
-from pitool.quality.calibrator import open_calibrator
+from pitool.quality.calibration import open_calibrator
 
 
 class Reporter:

@@ -6,7 +6,7 @@ calibrates. Where there is no text to calibrate with, the model writes one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.verify import TEXT, tokens_to_compare
 from pitool.engine.base import Engine
 from pitool.errors import BadInput
-from pitool.quality import windows
-from pitool.quality.selftext import PROMPTS, write_text
+from pitool.quality.calibration import PROMPTS, write_text
+from pitool.quality.divergence import WINDOW, unscored
+from pitool.quality.health import windows_of
 
 CALIBRATION_WINDOWS = 16
 # A text with fewer tokens is not worth splitting.
@@ -36,7 +37,7 @@ class Material:
     @property
     def scored(self) -> int:
         """How many predictions count."""
-        return sum(len(w) - 1 - windows.unscored(w) for w in self.measured)
+        return sum(len(w) - 1 - unscored(w) for w in self.measured)
 
 
 def read_prompts(path: Path | None) -> tuple[str, ...]:
@@ -73,20 +74,14 @@ def gather(
     wanted = tokens_to_compare(parameters)
     path = text_file or checkpoint.source.text
     if path is None:
-        measured = cut(engine, engine.tokenize(TEXT)[:wanted])
+        measured = windows_of(engine, engine.tokenize(TEXT)[:wanted])
         written = write_text(engine, MOST_WRITTEN, on_token)
         return Material(measured, written, BUILT_IN, SELF)
-    ids = engine.tokenize(read_text(path)[: 8 * (wanted + CALIBRATION_WINDOWS * windows.WINDOW)])
+    ids = engine.tokenize(read_text(path)[: 8 * (wanted + CALIBRATION_WINDOWS * WINDOW)])
     if len(ids) < LEAST_TOKENS:
-        measured = cut(engine, engine.tokenize(TEXT)[:wanted])
+        measured = windows_of(engine, engine.tokenize(TEXT)[:wanted])
         short = f"{path.name}, which has {len(ids)} tokens"
         return Material(measured, [], f"{BUILT_IN} instead of {short}", short)
     first = min(wanted, len(ids) // 2)
-    rest = cut(engine, ids[first:])[:CALIBRATION_WINDOWS]
-    return Material(cut(engine, ids[:first]), rest, path.name, path.name)
-
-
-def cut(engine: Engine, ids: Sequence[int]) -> list[list[int]]:
-    """Return whole windows that begin as the tokenizer begins a text."""
-    begin = engine.tokenize("") if len(ids) >= windows.WINDOW else ()
-    return windows.cut(ids, begin)
+    rest = windows_of(engine, ids[first:])[:CALIBRATION_WINDOWS]
+    return Material(windows_of(engine, ids[:first]), rest, path.name, path.name)

@@ -18,11 +18,9 @@ from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings
 from pitool.errors import PitoolError
 from pitool.lab.result import EngineFigures
-from pitool.quality import windows
-from pitool.quality.selftext import ask
+from pitool.quality.calibration import ask
 
 CONTEXT = 1024
-WINDOW = windows.WINDOW
 ANSWER_TOKENS = 64
 PREFILL, DECODE = Workload(prompt=256), Workload(generate=64)
 REPETITIONS = 5

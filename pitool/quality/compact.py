@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from pitool.catalog.files import write_atomically
 from pitool.errors import BadInput
-from pitool.quality.divergence import Divergence, Scores, log_softmax, summarise
-from pitool.quality.windows import unscored
+from pitool.quality.divergence import Divergence, Scores, log_softmax, summarise, unscored
 
 FILE_NAME = "reference.npz"
 TOP = 32

@@ -1,5 +1,9 @@
 """Compares two sets of logits by llama-perplexity's definitions.
 
+A text is cut into windows of 512 tokens; only the second half of each is scored, so that every
+prediction sees context. Where the tokenizer puts a token at the beginning of a text, every window
+begins with it.
+
 KL divergence is of the base from the other, in nats per token: sum of p (ln p - ln q) over the
 vocabulary, where terms with ln p <= -16 are left out. Owns arithmetic only.
 """
@@ -12,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+WINDOW = 512
 NEGLIGIBLE = -16.0
 
 
@@ -41,6 +46,25 @@ class Scores:
     same: NDArray[np.bool_]
     surprise: NDArray[np.float64]
     base_surprise: NDArray[np.float64]
+
+
+def cut_windows(
+    ids: Sequence[int], begin: Sequence[int] = (), size: int = WINDOW
+) -> list[list[int]]:
+    """Return the whole windows of ``size`` tokens; a shorter text is one window.
+
+    ``begin``: what an empty text tokenizes to.
+    """
+    if len(ids) < size:
+        return [list(ids)]
+    starts = range(0, len(ids) - size + 1, size)
+    first = list(begin[:1])
+    return [first + list(ids[s + len(first) : s + size]) for s in starts]
+
+
+def unscored(window: Sequence[int]) -> int:
+    """Return how many rows at the beginning of a window do not count."""
+    return len(window) // 2
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

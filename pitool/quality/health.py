@@ -1,21 +1,26 @@
-"""Says whether a bundle is what was converted: its files, and its runtime's answers here.
+"""Says whether a runtime here answers as an artifact did when it was converted.
 
-Owns the verdicts; the engine is opened by whoever asks. Needs no host package, so that a board
-verifies its own runtime.
+Owns the figures and the judgement; engines are opened by whoever asks. Needs no host package, so
+that a board verifies its own runtime.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pitool.catalog import manifest
-from pitool.catalog.bundles import Bundle
+from pitool.catalog.bundles import Bundle, Runnable
+from pitool.catalog.manifest import Certificate
+from pitool.engine.base import Engine
 from pitool.errors import BadInput
-from pitool.quality import compact, windows
-from pitool.quality.divergence import Divergence, log_softmax
+from pitool.quality import compact
+from pitool.quality.compact import CompactReference
+from pitool.quality.divergence import WINDOW, Divergence, cut_windows, log_softmax, unscored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 # What another CPU's kernels and order of summation may add to the mean KL divergence.
 RUNTIME_SHARE = 1.5
 RUNTIME_KL = 5e-3
+# Of a text that the user gives, how many tokens are scored, and in what context.
+TEXT_TOKENS = 2048
+TEXT_CONTEXT = 512
 
 
 class LogitsEngine(Protocol):
@@ -35,7 +43,79 @@ class LogitsEngine(Protocol):
         """Return the logits after each token, shape (tokens, vocabulary)."""
 
 
-def read_reference(bundle: Bundle) -> compact.CompactReference:
+OpenArtifact = Callable[[Runnable, int], AbstractContextManager[Engine]]
+"""Loads an artifact with room for the logits of so many tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """How one artifact answers: ``reference`` names what it was compared with.
+
+    ``ok``: as it did when it was converted; ``certified_kl``: the figure of its certificate that
+    ``mean_kl`` stands beside. The others are those of a ``Divergence``, None without a reference.
+    """
+
+    quantisation: str
+    reference: str
+    tokens: int
+    perplexity: float
+    ok: bool = True
+    mean_kl: float | None = None
+    median_kl: float | None = None
+    p99_kl: float | None = None
+    max_kl: float | None = None
+    top1: float | None = None
+    certified_kl: float | None = None
+
+
+def check_against_compact(
+    bundle: Bundle,
+    runnables: Sequence[Runnable],
+    open_artifact: OpenArtifact,
+    say: Callable[[str], object],
+) -> Iterator[AnswerCheck]:
+    """Yield how each artifact answers beside the reference that travels in its bundle."""
+    reference = read_reference(bundle)
+    for runnable in runnables:
+        say(f"running {runnable.quantisation}")
+        with open_artifact(runnable, reference.ids.shape[1]) as engine:
+            _check_vocabulary(reference, engine)
+            found = measure(engine, reference)
+        certificate = runnable.artifact.certificate if runnable.artifact else None
+        yield AnswerCheck(
+            runnable.quantisation,
+            "compact",
+            found.tokens,
+            found.perplexity,
+            as_converted(found, certificate),
+            found.mean_kl,
+            found.median_kl,
+            found.p99_kl,
+            found.max_kl,
+            found.top1,
+            certificate.compact_kl if certificate else None,
+        )
+
+
+def check_on_text(
+    runnables: Sequence[Runnable], text: Path, open_artifact: OpenArtifact
+) -> Iterator[AnswerCheck]:
+    """Yield the perplexity of each artifact on a file's first tokens."""
+    content = text.read_text(encoding="utf-8", errors="replace")[: TEXT_TOKENS * 8]
+    for runnable in runnables:
+        with open_artifact(runnable, TEXT_CONTEXT) as engine:
+            value, tokens = perplexity(engine, content, TEXT_TOKENS)
+        yield AnswerCheck(runnable.quantisation, text.name, tokens, value)
+
+
+def _check_vocabulary(reference: CompactReference, engine: Engine) -> None:
+    """Raise BadInput when the reference's tokens are not of this model's vocabulary."""
+    most = int(max(reference.ids.max(), reference.top.max()))
+    if most >= engine.info.vocabulary:
+        raise BadInput("the reference is of another model", "convert or copy the bundle again")
+
+
+def read_reference(bundle: Bundle) -> CompactReference:
     """Return the compact reference of a bundle; BadInput when it has none."""
     entry = bundle.manifest.reference
     if entry is None:
@@ -46,7 +126,7 @@ def read_reference(bundle: Bundle) -> compact.CompactReference:
     return compact.read(bundle.path / entry.path)
 
 
-def measure(engine: LogitsEngine, reference: compact.CompactReference) -> Divergence:
+def measure(engine: LogitsEngine, reference: CompactReference) -> Divergence:
     """Return how far the runtime's answers are from the compact reference (a lower bound)."""
     return compact.compare(reference, [engine.logits(ids.tolist()) for ids in reference.ids])
 
@@ -57,15 +137,20 @@ def perplexity(engine: LogitsEngine, text: str, tokens: int) -> tuple[float, int
     if len(ids) < 4:
         raise BadInput(f"the text has {len(ids)} tokens", "give a longer one")
     surprise = []
-    for window in windows.cut(ids, engine.tokenize("") if len(ids) >= windows.WINDOW else ()):
-        skip = windows.unscored(window)
+    for window in windows_of(engine, ids):
+        skip = unscored(window)
         q = log_softmax(engine.logits(window)[skip : len(window) - 1])
         surprise.append(-q[np.arange(len(q)), window[skip + 1 :]])
     scores = np.concatenate(surprise)
     return float(np.exp(scores.mean())), len(scores)
 
 
-def as_converted(found: Divergence, certificate: manifest.Certificate | None) -> bool:
+def windows_of(engine: LogitsEngine, ids: Sequence[int]) -> list[list[int]]:
+    """Return the windows of a text's tokens, each begun as the engine begins a text."""
+    return cut_windows(ids, engine.tokenize("") if len(ids) >= WINDOW else ())
+
+
+def as_converted(found: Divergence, certificate: Certificate | None) -> bool:
     """Tell whether a runtime's divergence is that of the certificate but for rounding."""
     if certificate is None or certificate.compact_kl is None:
         return True

@@ -18,7 +18,7 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.cli import convert_engines
 from pitool.convert.conversion import Job
-from pitool.convert.engines import Engines, LogitsEngine, OpenEngine
+from pitool.convert.engines import Engines, OpenEngine
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
@@ -28,6 +28,7 @@ from pitool.convert.plan import make_plan
 from pitool.convert.reference import reference_logits
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.quality.health import LogitsEngine
 from pitool.report.progress import Silent
 
 

@@ -19,10 +19,11 @@ from safetensors.numpy import load_file, save_file
 from pitool.catalog import bundles, gguf, manifest
 from pitool.convert import cache, pipeline, staging
 from pitool.convert.conversion import Job
-from pitool.convert.engines import LogitsEngine, OpenEngine
+from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf import origins
 from pitool.convert.gguf.writer import write_gguf
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError, WorkerDied
+from pitool.quality.health import LogitsEngine
 from tests.convert.helpers import (
     Honest,
     always,

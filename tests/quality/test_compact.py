@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from pitool.errors import BadInput
 from pitool.quality import compact
-from pitool.quality.divergence import score, summarise
-from pitool.quality.windows import cut, unscored
+from pitool.quality.divergence import cut_windows, score, summarise, unscored
 
 
 def random_windows(
@@ -97,7 +96,7 @@ def test_a_large_vocabulary_shortens_the_windows() -> None:
 
 
 def test_windows_are_llama_perplexitys() -> None:
-    assert cut(range(1030)) == [list(range(512)), list(range(512, 1024))]
-    assert cut(range(1024), [7])[1] == [7, *range(513, 1024)]  # the first token gives way
-    assert cut([1, 2, 3], [7]) == [[1, 2, 3]]
+    assert cut_windows(range(1030)) == [list(range(512)), list(range(512, 1024))]
+    assert cut_windows(range(1024), [7])[1] == [7, *range(513, 1024)]  # the first token gives way
+    assert cut_windows([1, 2, 3], [7]) == [[1, 2, 3]]
     assert unscored(range(512)) == 256

@@ -22,8 +22,7 @@ from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.quantise import dequantise_rows, quantise, quantise_rows
 from pitool.planning.type_mixture import quantisable
-from pitool.quality.divergence import score, summarise
-from pitool.quality.windows import unscored
+from pitool.quality.divergence import score, summarise, unscored
 
 # Types that need no importance matrix and have fast kernels on a board's CPU; those with blocks of
 # 32 are for rows that are not a multiple of 256.

@@ -1,12 +1,18 @@
-"""Text that a model writes itself: what a calibration is made on where there is no corpus."""
+"""What a calibration is made with: an engine that collects, and text that a model writes itself.
+
+The text stands in where there is no corpus.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from pitool.engine.base import Engine, Message, Prompt, Sampling
-from pitool.quality.windows import WINDOW
+from pitool.engine import worker
+from pitool.engine.base import Engine, Message, Prompt, Sampling, Settings
+from pitool.quality.divergence import WINDOW
 
+BATCH = 128
 PROMPTS = (
     "What is a Raspberry Pi?",
     "How much RAM does the Pi 5 have?",
@@ -19,6 +25,14 @@ PROMPTS = (
 )
 # Each prompt is answered so often at most.
 ROUNDS = 4
+
+
+def open_calibrator(path: Path, threads: int) -> worker.WorkerEngine:
+    """Load a GGUF in a worker that sums squared activations, with room for a window."""
+    settings = Settings(
+        WINDOW, threads, threads, micro_batch=BATCH, outputs=BATCH, kv_type="f32", collect=True
+    )
+    return worker.start("gguf", path, settings)
 
 
 def write_text(engine: Engine, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:
