@@ -15,7 +15,14 @@ from typing import Literal
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Speed
 from pitool.engine.base import ModelInfo, Timings
-from pitool.report.numbers import NONE, format_bytes, format_count, format_rate, format_seconds
+from pitool.report.numbers import (
+    NONE,
+    format_bytes,
+    format_count,
+    format_part,
+    format_rate,
+    format_seconds,
+)
 
 WhenFull = Literal["drop", "stop"]
 """What happens when the context is full: the oldest turns are left out, or the answer ends."""
@@ -114,12 +121,9 @@ def speed_span(speeds: tuple[Speed, ...]) -> str:
 
 def memory_text(status: Status) -> str:
     """Return what the worker holds of what was planned: ``1.24 of 1.36 GB``."""
-    held = size_text(status.memory)
     if status.planned is None or status.memory is None:
-        return held
-    planned = size_text(status.planned)
-    number, _, unit = held.partition(" ")
-    return f"{number if planned.endswith(' ' + unit) else held} of {planned}"
+        return size_text(status.memory)
+    return format_part(status.memory, status.planned)
 
 
 def figures_table(status: Status) -> list[tuple[str, str]]:

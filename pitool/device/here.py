@@ -12,7 +12,7 @@ from pitool.device.detect import Machine
 from pitool.errors import PitoolError
 from pitool.planning.plan import Place, board_place
 from pitool.planning.speed import Correction
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes, format_bytes
 
 MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.
@@ -98,8 +98,8 @@ def _as_found(board: Board, machine: Machine) -> Board:
 def _facts(machine: Machine, root: Path) -> Iterator[str]:
     features = ", ".join(machine.features) or "none known"
     yield f"{machine.board_name}: {machine.cores} cores, features {features}"
-    available = format_bytes(machine.mem_available or 0)
-    yield f"memory: {available} available of {format_bytes(machine.mem_total or 0)}"
+    available, total = compare_bytes(machine.mem_available or 0, machine.mem_total or 0)
+    yield f"memory: {available} available of {total}"
     if machine.page_kib:
         yield f"pages of {machine.page_kib} KiB"
     if _limited(machine, root):

@@ -10,6 +10,7 @@ from pitool.catalog.bundles import default_folder
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.chat.status import size_text, speed_span
 from pitool.planning.plan import Verdict as Fit
+from pitool.report.numbers import compare_bytes
 from pitool.tui.widgets.gauge import gauge
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def memory_line(artifact: Artifact, verdict: Verdict | None) -> Content:
             f"{size_text(needed(artifact, verdict))} needed, what is free here is unknown"
         )
     _, style = sign(verdict)
-    text = f" {size_text(verdict.needed)} of {size_text(verdict.available)} free here: "
+    needs, free = compare_bytes(verdict.needed or 0, verdict.available or 0)
+    text = f" {needs} of {free} free here: "
     return gauge(verdict.share, _GAUGE_WIDTH, style) + text + Content.styled(verdict.words, style)
 
 
