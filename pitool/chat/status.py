@@ -20,6 +20,7 @@ from pitool.report.numbers import (
     format_bytes,
     format_count,
     format_part,
+    format_range,
     format_rate,
     format_seconds,
 )
@@ -113,10 +114,7 @@ def size_text(count: int | None) -> str:
 
 def speed_span(speeds: tuple[Speed, ...]) -> str:
     """Return the predicted decode speed over the boards: ``8.1`` or ``8.1–12.4``."""
-    if not speeds:
-        return NONE
-    low, high = min(s.decode for s in speeds), max(s.decode for s in speeds)
-    return f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f}–{high:.1f}"
+    return format_range(speed.decode for speed in speeds)
 
 
 def memory_text(status: Status) -> str:

@@ -29,6 +29,7 @@ from pitool.quality import compact, windows
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import Divergence, score, summarise
 from pitool.quality.windows import WINDOW
+from pitool.report.numbers import compare_fixed, format_significant
 from pitool.report.progress import Progress
 
 # Mean KL divergence that casts to 16 bits and a different order of summation can cause.
@@ -143,8 +144,9 @@ def certify(
     chance = math.log(logits[0].shape[-1])
     if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
         raise PitoolError(
-            f"{quantisation.name} has a mean KL divergence of {result.mean_kl:.3g} from the"
-            " checkpoint, which rounding does not explain",
+            f"{quantisation.name} has a mean KL divergence of"
+            f" {format_significant(result.mean_kl)} from the checkpoint, which rounding does not"
+            " explain",
             "report this model: it was not converted correctly",
         )
     return certificate(result, logits, reference, source)
@@ -154,9 +156,9 @@ def check_worst(certificates: Mapping[str, Certificate], worst: float | None) ->
     """Raise PitoolError when an artifact is worse than the mean KL divergence ``worst``."""
     for name, certificate in certificates.items():
         if worst is not None and certificate.mean_kl > worst:
+            found, most = compare_fixed(certificate.mean_kl, worst, digits=4)
             raise PitoolError(
-                f"{name} has a mean KL divergence of {certificate.mean_kl:.4g}, above"
-                f" --max-kld {worst:g}",
+                f"{name} has a mean KL divergence of {found}, above --max-kld {most}",
                 "choose a larger --quant or --size",
             )
 

@@ -12,7 +12,7 @@ from pitool.device.detect import Machine
 from pitool.errors import PitoolError
 from pitool.planning.plan import Place, board_place
 from pitool.planning.speed import Correction
-from pitool.report.numbers import compare_bytes, format_bytes
+from pitool.report.numbers import compare_bytes, format_bandwidth, format_bytes, format_fixed
 
 MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.
@@ -68,7 +68,9 @@ def _learnt_notes(machine: Machine) -> Iterator[str]:
     """Say by how much benches here were off the predictions."""
     for engine, name in RUNTIMES.items():
         learnt = residuals.factors(probe.key(machine), engine)
-        said = [f"{factor:.2f} x the predicted {phase}" for phase, factor in learnt.items()]
+        said = [
+            f"{format_fixed(factor, 2)} x the predicted {phase}" for phase, factor in learnt.items()
+        ]
         if said:
             yield (
                 f"benches here with {name} measured {' and '.join(said)}; predictions are"
@@ -153,7 +155,10 @@ def _speed_notes(found: probe.Probe | None, board: Board | None) -> Iterator[str
     if found is None:
         yield "memory bandwidth not measured here: pitool tune --probe takes 5 seconds"
         return
-    yield f"memory reads {found.read_gbs:.1f} GB/s (measured {found.date})"
+    yield f"memory reads {format_bandwidth(found.read_gbs)} (measured {found.date})"
     usual = board.read_gbs if board else None
     if usual and found.read_gbs < SHORT * usual:
-        yield f"below the table: {usual:.1f} GB/s are usual; check the power supply and the clock"
+        yield (
+            f"below the table: {format_bandwidth(usual)} are usual; check the power supply and the"
+            " clock"
+        )
