@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.report.numbers import format_share, format_significant
+
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle, Runnable
     from pitool.engine.worker import WorkerEngine
@@ -210,11 +212,13 @@ def _document(bundle: Bundle, findings: list[Finding]) -> dict[str, Any]:
 def _show(findings: list[Finding]) -> None:
     click.echo("files: whole, every sha256 is the manifest's")
     for f in findings:
-        parts = [f"perplexity {f.perplexity:.4g}"]
+        parts = [f"perplexity {format_significant(f.perplexity, 4)}"]
+        divergences = (f.mean_kl, f.median_kl, f.p99_kl)
         if f.mean_kl is not None:
-            parts.append(f"KL mean {f.mean_kl:.4g} median {f.median_kl:.4g} 99% {f.p99_kl:.4g}")
-            parts.append(f"top-1 {f.top1:.1%}")
+            mean, median, most = (format_significant(kl or 0, 4) for kl in divergences)
+            parts.append(f"KL mean {mean} median {median} 99% {most}")
+            parts.append(f"top-1 {format_share(f.top1 or 0, 1)}")
         if f.certified_kl is not None:
-            parts.append(f"certified {f.certified_kl:.4g}")
+            parts.append(f"certified {format_significant(f.certified_kl, 4)}")
         verdict = "ok" if f.ok else "DIFFERS"
         click.echo(f"{f.quantisation}: {verdict}, {', '.join(parts)}; {f.tokens} tokens")

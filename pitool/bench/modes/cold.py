@@ -172,8 +172,8 @@ def _words(document: Document) -> str:
         if name in document:
             ttft = document[name]["ttft_seconds"]
             first = min(ttft, key=int)
-            ready = f"{name} ready in {document[name]['load_seconds']:.2f} s"
-            found.append(f"{ready}, TTFT {first}: {ttft[first]:.2f} s")
+            ready = f"{name} ready in {format_seconds(document[name]['load_seconds'])}"
+            found.append(f"{ready}, TTFT {first}: {format_seconds(ttft[first])}")
     return "; ".join(found)
 
 
