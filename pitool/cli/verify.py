@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.report.numbers import format_share, format_significant
+from pitool.report.numbers import NONE, format_share, format_significant
 
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle, Runnable
     from pitool.engine.worker import WorkerEngine
     from pitool.quality.compact import CompactReference
+    from pitool.report.progress import Progress
+    from pitool.report.tables import Section
 
 TOKENS = 2048
 
@@ -65,21 +67,22 @@ def command(
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
     from pitool.errors import BadInput, PitoolError
-    from pitool.report.progress import talk
+    from pitool.report.progress import Stages, stage_of
 
     opened = open_bundle(bundle)
-    talk("checking the files")
-    if damage := damaged_files(opened):
-        listed = ", ".join(f"{d.path} {d.why}" for d in damage)
-        raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
-    kinds = [quant] if quant else [a.quantisation for a in opened.manifest.artifacts]
-    runnables = [choose(opened, kind) for kind in kinds]
-    if reference:
-        findings = _against_checkpoint(runnables, reference, text)
-    elif text:
-        findings = [_on_text(runnable, text) for runnable in runnables]
-    else:
-        findings = _against_compact(opened, runnables)
+    with Stages() as progress:
+        on_bytes = stage_of(progress, "checking the files", bytes_=True)
+        if damage := damaged_files(opened, on_bytes):
+            listed = ", ".join(f"{d.path} {d.why}" for d in damage)
+            raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
+        kinds = [quant] if quant else [a.quantisation for a in opened.manifest.artifacts]
+        runnables = [choose(opened, kind) for kind in kinds]
+        if reference:
+            findings = _against_checkpoint(runnables, reference, text, progress)
+        elif text:
+            findings = [_on_text(runnable, text) for runnable in runnables]
+        else:
+            findings = _against_compact(opened, runnables, progress)
     if as_json:
         click.echo(json.dumps(_document(opened, findings), indent=2))
     else:
@@ -91,14 +94,15 @@ def command(
         )
 
 
-def _against_compact(bundle: Bundle, runnables: list[Runnable]) -> list[Finding]:
+def _against_compact(
+    bundle: Bundle, runnables: list[Runnable], progress: Progress
+) -> list[Finding]:
     from pitool.quality.health import as_converted, measure, read_reference
-    from pitool.report.progress import talk
 
     reference = read_reference(bundle)
     findings = []
     for runnable in runnables:
-        talk(f"running {runnable.quantisation}")
+        progress.stage(f"running {runnable.quantisation}", 1)
         with _open(runnable, reference.ids.shape[1]) as engine:
             found = measure(engine, _known(reference, engine))
         certificate = runnable.artifact.certificate if runnable.artifact else None
@@ -131,14 +135,14 @@ def _known(reference: CompactReference, engine: WorkerEngine) -> CompactReferenc
 
 
 def _against_checkpoint(
-    runnables: list[Runnable], reference: str, text: Path | None
+    runnables: list[Runnable], reference: str, text: Path | None, progress: Progress
 ) -> list[Finding]:
     from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
     from pitool.checkpoint.source import find_source, open_checkpoint
     from pitool.convert.reference import covers
     from pitool.convert.verify import certify, make_reference, tokens_to_compare
     from pitool.errors import BadInput
-    from pitool.report.progress import talk
+    from pitool.report.progress import stage_of
 
     source = find_source(reference, "8gb")
     if source.folder is None:
@@ -155,9 +159,9 @@ def _against_checkpoint(
         tokens = tokens_to_compare(runnable.artifact.parameters)
         with _open(runnable, tokens) as engine:
             if made is None:
-                talk(f"computing the reference of {source.id}")
-                made = make_reference(checkpoint, engine, tokens, lambda *_: None, text)
-            talk(f"running {runnable.quantisation}")
+                on_layer = stage_of(progress, f"computing the reference of {source.id}")
+                made = make_reference(checkpoint, engine, tokens, on_layer, text)
+            progress.stage(f"running {runnable.quantisation}", 1)
             unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
             kind = QUANTISATIONS.get(runnable.quantisation, unknown)
             found = certify(engine, made, kind, source.id)
@@ -210,15 +214,41 @@ def _document(bundle: Bundle, findings: list[Finding]) -> dict[str, Any]:
 
 
 def _show(findings: list[Finding]) -> None:
+    from pitool.report.tables import to_terminal
+
     click.echo("files: whole, every sha256 is the manifest's")
-    for f in findings:
-        parts = [f"perplexity {format_significant(f.perplexity, 4)}"]
-        divergences = (f.mean_kl, f.median_kl, f.p99_kl)
-        if f.mean_kl is not None:
-            mean, median, most = (format_significant(kl or 0, 4) for kl in divergences)
-            parts.append(f"KL mean {mean} median {median} 99% {most}")
-            parts.append(f"top-1 {format_share(f.top1 or 0, 1)}")
-        if f.certified_kl is not None:
-            parts.append(f"certified {format_significant(f.certified_kl, 4)}")
-        verdict = "ok" if f.ok else "DIFFERS"
-        click.echo(f"{f.quantisation}: {verdict}, {', '.join(parts)}; {f.tokens} tokens")
+    click.echo(to_terminal([_table(findings)]))
+
+
+def _table(findings: list[Finding]) -> Section:
+    from pitool.report.tables import Column, Section
+
+    columns = [
+        Column("artifact", "left", "middle"),
+        Column("answers", "left"),
+        Column("perplexity"),
+        Column("mean KL"),
+        Column("certified", priority=1),
+        Column("median", priority=4),
+        Column("99%", priority=3),
+        Column("top-1", priority=2),
+        Column("tokens", priority=5),
+    ]
+    return Section("", columns, [_row(finding) for finding in findings])
+
+
+def _row(finding: Finding) -> list[str]:
+    def divergence(value: float | None) -> str:
+        return NONE if value is None else format_significant(value)
+
+    return [
+        finding.quantisation,
+        "ok" if finding.ok else "DIFFERS",
+        format_significant(finding.perplexity, 4),
+        divergence(finding.mean_kl),
+        divergence(finding.certified_kl),
+        divergence(finding.median_kl),
+        divergence(finding.p99_kl),
+        NONE if finding.top1 is None else format_share(finding.top1, 1),
+        str(finding.tokens),
+    ]
