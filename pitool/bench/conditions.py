@@ -17,6 +17,7 @@ from pitool.device import sensors
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading, Throttled
 from pitool.errors import MissingPart, PitoolError
+from pitool.report.numbers import format_celsius
 
 Number = TypeVar("Number", int, float)
 
@@ -132,7 +133,7 @@ def _board(every: Sequence[Condition], seen: Counter[str]) -> list[str]:
     lines = []
     hottest = max((c.temperature_after or 0.0 for c in every), default=0.0)
     if hottest:
-        lines.append(f"hottest {hottest:.0f} °C")
+        lines.append(f"hottest {format_celsius(hottest)}")
     before = [flag for flag in every[-1].throttled_since_boot or () if flag not in seen]
     if before:
         lines.append(f"since boot, but not in these repetitions: {', '.join(before)}")
@@ -186,9 +187,9 @@ def cooling(
     while (temperature := read().temperature_c) is not None and temperature > limit:
         if waited >= LONGEST_COOLING:
             raise PitoolError(
-                f"it is still {temperature:.0f} °C after {LONGEST_COOLING / 60:.0f} minutes",
+                f"it is still {format_celsius(temperature)} after {LONGEST_COOLING / 60:g} minutes",
                 "ask for a higher --cooldown or add a fan",
             )
-        yield f"{temperature:.0f} °C, waiting for {limit:g} °C"
+        yield f"{format_celsius(temperature)}, waiting for {format_celsius(limit)}"
         sleep(COOLING_INTERVAL)
         waited += COOLING_INTERVAL

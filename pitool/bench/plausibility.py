@@ -17,6 +17,7 @@ from pitool.device.detect import Machine
 from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
 from pitool.engine.base import ModelInfo
 from pitool.planning.speed_onnx import ASSUMED
+from pitool.report.numbers import format_bandwidth, format_megahertz, format_share
 
 LOW = 0.80
 # A figure above the ceiling by more than this is a fault of the measurement or of the table.
@@ -54,13 +55,13 @@ class Assessment:
     def _ceiling(self) -> list[str]:
         if self.read_gbs is None:
             return []
-        said = f"decode reads {self.read_gbs:.1f} GB/s of weights"
+        said = f"decode reads {format_bandwidth(self.read_gbs)} of weights"
         if self.cached:
             return [f"{said}, from the CPU's caches: the memory is no ceiling for so few"]
         if self.ceiling_share is None or self.bandwidth_gbs is None:
             return [f"{said}; the memory's bandwidth is unknown"]
-        said += f", {self.ceiling_share:.0%} of the {self.bandwidth_gbs:.1f} GB/s"
-        said += f" that the memory gives ({self.bandwidth_source})"
+        share, bandwidth = format_share(self.ceiling_share), format_bandwidth(self.bandwidth_gbs)
+        said += f", {share} of the {bandwidth} that the memory gives ({self.bandwidth_source})"
         if self.ceiling_share > IMPOSSIBLE:
             said += ": more than possible, so the board or its bandwidth is not what it says"
         return [said]
@@ -68,7 +69,7 @@ class Assessment:
     def _prediction(self) -> list[str]:
         if self.predicted_share is None:
             return []
-        said = [f"decode is at {self.predicted_share:.0%} of the prediction"]
+        said = [f"decode is at {format_share(self.predicted_share)} of the prediction"]
         if self.assumed:
             said.append(ASSUMED)
         if self.checked:
@@ -171,7 +172,8 @@ def _clock(around: Circumstances) -> str | None:
         return None
     if max(clocks) >= 0.95 * around.board.clock_mhz:
         return ""
-    return f"the clock was at {max(clocks):.0f} of {around.board.clock_mhz} MHz"
+    clock, able = format_megahertz(max(clocks)), format_megahertz(around.board.clock_mhz)
+    return f"the clock was at {clock} of {able}"
 
 
 def _bootloader(around: Circumstances) -> str | None:

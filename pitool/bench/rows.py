@@ -10,6 +10,7 @@ from pitool.bench.artifact import MeasuredArtifact, title
 from pitool.bench.conditions import conditions, to_json
 from pitool.bench.plausibility import assess
 from pitool.bench.run import Result
+from pitool.report.numbers import compare_bytes, format_seconds
 
 # Of llama-bench: load modes by llama.cpp's names, flash attention by llama.cpp's numbers.
 LOAD_MODES = {"mmap": "mmap", "read": "none", "mlock": "mmap+mlock"}
@@ -191,11 +192,17 @@ def _widths(extra: Sequence[str]) -> dict[str, int]:
 def footer(subject: MeasuredArtifact, load_seconds: float) -> str:
     """Return a line on loading and memory, the peak beside the plan."""
     name = title(subject.bundle, str(subject.file), subject.quantisation)
-    parts = [f"{name}: loaded in {load_seconds:.2f} s"]
-    if subject.peak_memory is not None:
-        parts.append(f"peak memory {_bytes(subject.peak_memory)}")
-    if subject.planned_memory is not None:
-        parts.append(f"planned {_bytes(subject.planned_memory)}")
+    parts = [f"{name}: loaded in {format_seconds(load_seconds)}"]
+    known = [
+        (words, size)
+        for words, size in (
+            ("peak memory", subject.peak_memory),
+            ("planned", subject.planned_memory),
+        )
+        if size is not None
+    ]
+    sizes = compare_bytes(*(size for _, size in known))
+    parts += [f"{words} {size}" for (words, _), size in zip(known, sizes, strict=True)]
     return ", ".join(parts)
 
 

@@ -182,7 +182,7 @@ class _Session:
         decodes = any(test.generate and not test.prompt for test in self._grid.workloads)
         streamed = decodes and any(runnable.format in STREAMED for runnable in runnables)
         if self._method.probe_memory and streamed and probe.find(self._machine) is None:
-            yield Doing(f"reading memory for {probe.SECONDS:.0f} s, once")
+            yield Doing(f"reading memory for {probe.SECONDS:g} s, once")
             probe.keep(probe.measure(self._machine))
 
     def _load(

@@ -13,7 +13,7 @@ from pitool.catalog.manifest import FileEntry
 
 CHUNK_BYTES = 1 << 22
 
-Progress = Callable[[int, int], None]
+OnBytes = Callable[[int, int], None]
 """Called with the bytes that are done and those there are; what it raises ends the check."""
 
 
@@ -25,7 +25,7 @@ class Damage:
     why: str
 
 
-def damaged_files(bundle: Bundle, progress: Progress = lambda *_: None) -> list[Damage]:
+def damaged_files(bundle: Bundle, on_bytes: OnBytes = lambda *_: None) -> list[Damage]:
     """Return every listed file that is missing, of another size, or of another sha256."""
     made = bundle.manifest
     listed = [file for artifact in made.artifacts for file in artifact.files]
@@ -34,19 +34,19 @@ def damaged_files(bundle: Bundle, progress: Progress = lambda *_: None) -> list[
     total, before = sum(file.bytes for file in files), 0
     found = []
     for file in files:
-        why = _damage(bundle.path / file.path, file, partial(_passed, progress, before, total))
+        why = _damage(bundle.path / file.path, file, partial(_passed, on_bytes, before, total))
         if why:
             found.append(Damage(file.path, why))
         before += file.bytes
-        progress(before, total)
+        on_bytes(before, total)
     return found
 
 
-def _passed(progress: Progress, before: int, total: int, done: int) -> None:
-    progress(before + done, total)
+def _passed(on_bytes: OnBytes, before: int, total: int, done: int) -> None:
+    on_bytes(before + done, total)
 
 
-def _damage(path: Path, file: FileEntry, progress: Callable[[int], None]) -> str:
+def _damage(path: Path, file: FileEntry, on_bytes: Callable[[int], None]) -> str:
     """Return what is wrong with a file, or an empty text."""
     if not path.is_file():
         return "is missing"
@@ -59,7 +59,7 @@ def _damage(path: Path, file: FileEntry, progress: Callable[[int], None]) -> str
             while chunk := opened.read(CHUNK_BYTES):
                 digest.update(chunk)
                 done += len(chunk)
-                progress(done)
+                on_bytes(done)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return "" if digest.hexdigest() == file.sha256 else "has another sha256"

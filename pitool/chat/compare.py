@@ -20,7 +20,7 @@ from pitool.chat.engine_slot import Load
 from pitool.chat.operations import Memory
 from pitool.engine.base import Engine, Prompt, Sampling, Timings
 from pitool.errors import Interrupted, PitoolError
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes
 
 if TYPE_CHECKING:
     from pitool.device.verdict import Verdict
@@ -71,7 +71,8 @@ def room_for(runnables: Sequence[Runnable], verdicts: Sequence[Verdict | None]) 
     if len(known) < len(runnables) or available is None:
         return Room(together=False, why="one after the other: what they need here is unknown")
     needed = sum(v.needed or 0 for v in known)
-    sizes = f"together they need {format_bytes(needed)}, {format_bytes(available)} are free"
+    both, free = compare_bytes(needed, available)
+    sizes = f"together they need {both}, {free} are free"
     if needed <= available:
         return Room(together=True, why=f"both stay loaded: {sizes}")
     return Room(together=False, why=f"one after the other, the first is unloaded: {sizes}")

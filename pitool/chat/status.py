@@ -15,7 +15,15 @@ from typing import Literal
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Speed
 from pitool.engine.base import ModelInfo, Timings
-from pitool.report.numbers import NONE, format_bytes, format_count, format_rate, format_seconds
+from pitool.report.numbers import (
+    NONE,
+    format_bytes,
+    format_count,
+    format_part,
+    format_range,
+    format_rate,
+    format_seconds,
+)
 
 WhenFull = Literal["drop", "stop"]
 """What happens when the context is full: the oldest turns are left out, or the answer ends."""
@@ -106,20 +114,14 @@ def size_text(count: int | None) -> str:
 
 def speed_span(speeds: tuple[Speed, ...]) -> str:
     """Return the predicted decode speed over the boards: ``8.1`` or ``8.1–12.4``."""
-    if not speeds:
-        return NONE
-    low, high = min(s.decode for s in speeds), max(s.decode for s in speeds)
-    return f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f}–{high:.1f}"
+    return format_range(speed.decode for speed in speeds)
 
 
 def memory_text(status: Status) -> str:
     """Return what the worker holds of what was planned: ``1.24 of 1.36 GB``."""
-    held = size_text(status.memory)
     if status.planned is None or status.memory is None:
-        return held
-    planned = size_text(status.planned)
-    number, _, unit = held.partition(" ")
-    return f"{number if planned.endswith(' ' + unit) else held} of {planned}"
+        return size_text(status.memory)
+    return format_part(status.memory, status.planned)
 
 
 def figures_table(status: Status) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from pitool.chat.tasks import TasksAtOnce
 from pitool.device.memory import peak_rss
 from pitool.engine.base import Sampling, Timings
 from pitool.errors import PitoolError
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import format_bytes, format_rate, format_seconds
 from pitool.store.conversation import Answer, Notice
 
 FLUSH_SECONDS = 0.02
@@ -161,10 +161,10 @@ class Dialogue(CommandHandlers):
         self._shown_timings = t
         load = status.info.load_seconds if status.info else 0.0
         parts = [
-            f"prefill {t.prompt_tokens - t.reused_tokens} tokens, {t.prefill_rate:.1f} t/s",
-            f"decode {t.decoded_tokens} tokens, {t.decode_rate:.1f} t/s",
-            f"TTFT {t.ttft_seconds:.2f} s",
-            f"load {load:.1f} s",
+            f"prefill {t.prompt_tokens - t.reused_tokens} tokens, {format_rate(t.prefill_rate)}",
+            f"decode {t.decoded_tokens} tokens, {format_rate(t.decode_rate)}",
+            f"TTFT {format_seconds(t.ttft_seconds)}",
+            f"load {format_seconds(load)}",
             f"memory {format_bytes(status.memory)}" if status.memory else "memory unknown",
         ]
         if answer.finish in ("length", "context"):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.report.numbers import format_bandwidth, format_fixed, format_share
+
 if TYPE_CHECKING:
     from pitool.bench.events import Doing
     from pitool.bench.tune import Trial, Tuning
@@ -84,8 +86,8 @@ def _show(event: Trial | Doing | Tuning, *, as_json: bool) -> None:
         _report(event.result, kept=event.kept)
     for problem, share in event.disturbed.items():
         click.echo(
-            f"{problem} during {share:.0%} of the tests: other settings may be faster without"
-            " that; tune again when the machine is cool and does nothing else",
+            f"{problem} during {format_share(share)} of the tests: other settings may be faster"
+            " without that; tune again when the machine is cool and does nothing else",
             err=True,
         )
     if event.stopped:
@@ -95,7 +97,8 @@ def _show(event: Trial | Doing | Tuning, *, as_json: bool) -> None:
 def _report(result: Tuned, *, kept: bool) -> None:
     click.echo(f"{result.words}{'' if kept else ' (not kept)'}")
     click.echo(
-        f"prefill {result.prefill_gain:.2f} times, decode {result.decode_gain:.2f} times as fast"
+        f"prefill {format_fixed(result.prefill_gain, 2)} times,"
+        f" decode {format_fixed(result.decode_gain, 2)} times as fast"
     )
     if "kv_type" in result.changes:
         click.echo("the KV cache's type changes answers a little; pitool tune --exact leaves it")
@@ -106,7 +109,7 @@ def _line(trial: Trial) -> str:
     name = f"{trial.axis.replace('_', ' ')} {trial.value}"
     if trial.failed:
         return f"  {name:<22}  not possible: {trial.failed}"
-    parts = [f"{phase} {ratio.value:.2f}" for phase, ratio in trial.ratios.items()]
+    parts = [f"{phase} {format_fixed(ratio.value, 2)}" for phase, ratio in trial.ratios.items()]
     found = ("kept" if trial.won else "no gain") if trial.in_turn else ""
     return f"  {name:<22}  {', '.join(parts)}{f'  measured in turn: {found}' * bool(found)}"
 
@@ -117,11 +120,11 @@ def _probe(dry_run: bool, as_json: bool) -> None:
     from pitool.device.detect import detect
 
     machine = detect()
-    click.echo(f"reading memory on {machine.board_name} for {probe.SECONDS:.0f} s", err=True)
+    click.echo(f"reading memory on {machine.board_name} for {probe.SECONDS:g} s", err=True)
     found = probe.measure(machine)
     if not dry_run:
         click.echo(f"kept in {probe.keep(found)}", err=True)
     if as_json:
         click.echo(json.dumps({**asdict(found), "kept": not dry_run}, indent=2))
     else:
-        click.echo(f"memory reads {found.read_gbs:.1f} GB/s with all cores")
+        click.echo(f"memory reads {format_bandwidth(found.read_gbs)} with all cores")

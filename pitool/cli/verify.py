@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.report.numbers import NONE, format_share, format_significant
+
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle, Runnable
     from pitool.engine.worker import WorkerEngine
     from pitool.quality.health import AnswerCheck
+    from pitool.report.progress import Progress
+    from pitool.report.tables import Section
 
 
 @click.command("verify")
@@ -45,16 +49,17 @@ def command(
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
     from pitool.errors import BadInput, PitoolError
-    from pitool.report.progress import talk
+    from pitool.report.progress import Stages, stage_of
 
     opened = open_bundle(bundle)
-    talk("checking the files")
-    if damage := damaged_files(opened):
-        listed = ", ".join(f"{d.path} {d.why}" for d in damage)
-        raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
-    kinds = [quant] if quant else [a.quantisation for a in opened.manifest.artifacts]
-    runnables = [choose(opened, kind) for kind in kinds]
-    checks = list(_check(opened, runnables, reference, text))
+    with Stages() as progress:
+        on_bytes = stage_of(progress, "checking the files", bytes_=True)
+        if damage := damaged_files(opened, on_bytes):
+            listed = ", ".join(f"{d.path} {d.why}" for d in damage)
+            raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
+        kinds = [quant] if quant else [a.quantisation for a in opened.manifest.artifacts]
+        runnables = [choose(opened, kind) for kind in kinds]
+        checks = list(_check(opened, runnables, reference, text, progress))
     if as_json:
         click.echo(json.dumps(_document(opened, checks), indent=2))
     else:
@@ -67,19 +72,22 @@ def command(
 
 
 def _check(
-    bundle: Bundle, runnables: Sequence[Runnable], reference: str | None, text: Path | None
+    bundle: Bundle,
+    runnables: Sequence[Runnable],
+    reference: str | None,
+    text: Path | None,
+    progress: Progress,
 ) -> Iterator[AnswerCheck]:
     """Return the checks that the flags ask for."""
     from pitool.quality.health import check_against_compact, check_on_text
-    from pitool.report.progress import talk
 
     if reference:
         from pitool.convert.verify import check_against_checkpoint
 
-        return check_against_checkpoint(runnables, reference, text, _open, talk)
+        return check_against_checkpoint(runnables, reference, text, _open, progress)
     if text:
         return check_on_text(runnables, text, _open)
-    return check_against_compact(bundle, runnables, _open, talk)
+    return check_against_compact(bundle, runnables, _open, progress)
 
 
 def _open(runnable: Runnable, tokens: int) -> WorkerEngine:
@@ -104,13 +112,41 @@ def _document(bundle: Bundle, checks: list[AnswerCheck]) -> dict[str, Any]:
 
 
 def _show(checks: list[AnswerCheck]) -> None:
+    from pitool.report.tables import to_terminal
+
     click.echo("files: all checksums match the manifest")
-    for f in checks:
-        parts = [f"perplexity {f.perplexity:.4g}"]
-        if f.mean_kl is not None:
-            parts.append(f"KL mean {f.mean_kl:.4g} median {f.median_kl:.4g} 99% {f.p99_kl:.4g}")
-            parts.append(f"top-1 {f.top1:.1%}")
-        if f.certified_kl is not None:
-            parts.append(f"certified {f.certified_kl:.4g}")
-        verdict = "ok" if f.ok else "DIFFERS"
-        click.echo(f"{f.quantisation}: {verdict}, {', '.join(parts)}; {f.tokens} tokens")
+    click.echo(to_terminal([_table(checks)]))
+
+
+def _table(checks: list[AnswerCheck]) -> Section:
+    from pitool.report.tables import Column, Section
+
+    columns = [
+        Column("artifact", "left", "middle"),
+        Column("answers", "left"),
+        Column("perplexity"),
+        Column("mean KL"),
+        Column("certified", priority=1),
+        Column("median", priority=4),
+        Column("99%", priority=3),
+        Column("top-1", priority=2),
+        Column("tokens", priority=5),
+    ]
+    return Section("", columns, [_row(check) for check in checks])
+
+
+def _row(check: AnswerCheck) -> list[str]:
+    def divergence(value: float | None) -> str:
+        return NONE if value is None else format_significant(value)
+
+    return [
+        check.quantisation,
+        "ok" if check.ok else "DIFFERS",
+        format_significant(check.perplexity, 4),
+        divergence(check.mean_kl),
+        divergence(check.certified_kl),
+        divergence(check.median_kl),
+        divergence(check.p99_kl),
+        NONE if check.top1 is None else format_share(check.top1, 1),
+        str(check.tokens),
+    ]

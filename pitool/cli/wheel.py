@@ -50,17 +50,8 @@ def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) 
 def _build(compiler: str | None, *, force: bool) -> Wheel:
     """Build, with a progress bar on a terminal and a line elsewhere."""
     from pitool.deploy.wheel import build
-    from pitool.report.progress import Stages
+    from pitool.report.progress import Stages, stage_of
 
     with Stages() as progress:
-        done = 0
-
-        def step(now: int, total: int) -> None:
-            nonlocal done
-            if not done:
-                progress.stage("compiling llama.cpp", total)
-            if now > done:
-                progress.advance(now - done)
-                done = now
-
+        step = stage_of(progress, "compiling llama.cpp")
         return build(compiler, force=force, progress=step)

@@ -14,7 +14,7 @@ from pathlib import Path
 from pitool.catalog.files import sync, what_is
 from pitool.catalog.manifest import FILE_NAME
 from pitool.errors import DoesNotFit, PitoolError, UsageError
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes
 
 SPARE_BYTES = 32 << 20
 
@@ -89,9 +89,9 @@ def check_disk(needs: Iterable[tuple[Path, int]]) -> None:
 def _check_free(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE_BYTES > free:
+        wanted, there = compare_bytes(needed + SPARE_BYTES, free)
         raise DoesNotFit(
-            f"the conversion needs {format_bytes(needed + SPARE_BYTES)} of disk space, and"
-            f" {folder} has {format_bytes(free)} free",
+            f"the conversion needs {wanted} of disk space, and {folder} has {there} free",
             "free some space, or choose another --out",
         )
 

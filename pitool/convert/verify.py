@@ -30,7 +30,8 @@ from pitool.quality import compact
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import WINDOW, Divergence, score, summarise, unscored
 from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact, windows_of
-from pitool.report.progress import Progress
+from pitool.report.numbers import compare_fixed, format_significant
+from pitool.report.progress import Progress, stage_of
 
 # Mean KL divergence that casts to 16 bits and a different order of summation can cause.
 EXACT_KL = 2e-3
@@ -144,8 +145,9 @@ def certify(
     chance = math.log(logits[0].shape[-1])
     if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
         raise PitoolError(
-            f"{quantisation.name} has a mean KL divergence of {result.mean_kl:.3g} from the"
-            " checkpoint, which rounding does not explain",
+            f"{quantisation.name} has a mean KL divergence of"
+            f" {format_significant(result.mean_kl)} from the checkpoint, which rounding does not"
+            " explain",
             "report this model: it was not converted correctly",
         )
     return certificate(result, logits, reference, source)
@@ -155,9 +157,9 @@ def check_worst(certificates: Mapping[str, Certificate], worst: float | None) ->
     """Raise PitoolError when an artifact is worse than the mean KL divergence ``worst``."""
     for name, certificate in certificates.items():
         if worst is not None and certificate.mean_kl > worst:
+            found, most = compare_fixed(certificate.mean_kl, worst, digits=4)
             raise PitoolError(
-                f"{name} has a mean KL divergence of {certificate.mean_kl:.4g}, above"
-                f" --max-kld {worst:g}",
+                f"{name} has a mean KL divergence of {found}, above --max-kld {most}",
                 "choose a larger --quant or --size",
             )
 
@@ -248,7 +250,7 @@ def check_against_checkpoint(
     name: str,
     text: Path | None,
     open_artifact: OpenArtifact,
-    say: Callable[[str], object],
+    progress: Progress,
 ) -> Iterator[AnswerCheck]:
     """Yield how each artifact answers beside the checkpoint of that name itself."""
     source = find_source(name, "8gb")
@@ -266,9 +268,9 @@ def check_against_checkpoint(
         tokens = tokens_to_compare(runnable.artifact.parameters)
         with open_artifact(runnable, tokens) as engine:
             if reference is None:
-                say(f"computing the reference of {source.id}")
-                reference = make_reference(checkpoint, engine, tokens, lambda *_: None, text)
-            say(f"running {runnable.quantisation}")
+                on_layer = stage_of(progress, f"computing the reference of {source.id}")
+                reference = make_reference(checkpoint, engine, tokens, on_layer, text)
+            progress.stage(f"running {runnable.quantisation}", 1)
             unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
             kind = QUANTISATIONS.get(runnable.quantisation, unknown)
             found = certify(engine, reference, kind, source.id)

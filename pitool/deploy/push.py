@@ -20,7 +20,7 @@ from pitool.device.verdict import WORDS
 from pitool.errors import DoesNotFit, MissingPart, PitoolError
 from pitool.planning.plan import Verdict, verdict_on
 from pitool.remote.ssh import Host
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes, format_bytes, format_share
 
 INCOMING = ".cache/pitool/incoming"
 INSTALLED_PER_WHEEL_BYTE = 4
@@ -164,7 +164,7 @@ def _push_one(job: _Job, host: Host) -> None:
         job.say(host.name, word)
     there = min(found.arrived or 0, size)
     if there < size:
-        rest = f", {there / size:.0%} is there" if there else ""
+        rest = f", {format_share(there / size)} is there" if there else ""
         job.say(host.name, f"copying {format_bytes(size)}{rest}")
         target = f"{INCOMING}/{contents.id}.pi"
 
@@ -209,10 +209,8 @@ def little_memory(found: Preflight, contents: archive.Contents) -> str | None:
     fit = verdict_on(contents.memory, found.available, margin)
     if fit is Verdict.FITS:
         return None
-    return (
-        f"{contents.name} needs {format_bytes(contents.memory)} of memory and"
-        f" {format_bytes(found.available)} are free there: {WORDS[fit]}"
-    )
+    needed, free = compare_bytes(contents.memory, found.available)
+    return f"{contents.name} needs {needed} of memory and {free} are free there: {WORDS[fit]}"
 
 
 def preflight(host: Host, contents: archive.Contents) -> Preflight:
@@ -258,13 +256,13 @@ def check(name: str, found: Preflight, contents: archive.Contents, size: int) ->
     wheels = sum(entry.bytes for entry in contents.files if entry.path.endswith(".whl"))
     need = size - (found.arrived or 0) + contents.bytes + INSTALLED_PER_WHEEL_BYTE * wheels
     if found.free is not None and found.free < need:
+        free, needed = compare_bytes(found.free, need)
         raise DoesNotFit(
-            f"{name} has {format_bytes(found.free)} of disk free and needs {format_bytes(need)}",
-            "free some space there",
+            f"{name} has {free} of disk free and needs {needed}", "free some space there"
         )
     if found.memory is not None and contents.memory > found.memory:
+        has, needed = compare_bytes(found.memory, contents.memory)
         raise DoesNotFit(
-            f"{name} has {format_bytes(found.memory)} of memory and {contents.name} needs"
-            f" {format_bytes(contents.memory)}",
+            f"{name} has {has} of memory and {contents.name} needs {needed}",
             "pack a smaller quantisation",
         )

@@ -51,7 +51,7 @@ EXCLUDE = ";".join(
 )  # fmt: skip
 NINJA = re.compile(r"\[(\d+)/(\d+)\]")
 
-Progress = Callable[[int, int], None]
+OnStep = Callable[[int, int], None]
 """Steps done and steps in all of the compilation."""
 
 
@@ -67,7 +67,7 @@ class Wheel:
 
 
 def build(
-    compiler: str | None = None, *, force: bool = False, progress: Progress | None = None
+    compiler: str | None = None, *, force: bool = False, progress: OnStep | None = None
 ) -> Wheel:
     """Return the wheel of the pinned llama-cpp-python, built if the cache has none.
 
@@ -140,7 +140,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
 
 
 def _compile(
-    archive: Path, tools: toolchain.Toolchain, scratch: Path, progress: Progress | None
+    archive: Path, tools: toolchain.Toolchain, scratch: Path, progress: OnStep | None
 ) -> Path:
     """Return the wheel as pip builds it."""
     source = _unpack(archive, scratch / "source")
@@ -176,7 +176,7 @@ def _compile(
 
 
 def _follow(
-    command: list[str], environment: dict[str, str], log: Path, progress: Progress | None
+    command: list[str], environment: dict[str, str], log: Path, progress: OnStep | None
 ) -> int:
     """Run a command with its output in ``log``, reporting ninja's steps; stops with us."""
     with (

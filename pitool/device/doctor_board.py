@@ -12,7 +12,7 @@ from pitool.catalog.bundles import home
 from pitool.device import doctor_memory, doctor_power
 from pitool.device.doctor import Check, Finding, Patient
 from pitool.device.settings import board_threads
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import format_bytes, format_seconds, format_share
 
 LEAST_FREE = 2_000_000_000
 # Bytes/s below which a disk is said to be slow: cards read 20 to 90 MB/s.
@@ -118,7 +118,7 @@ def threads(patient: Patient) -> Finding:
         "threads",
         "warning",
         f"{found} of {cores} cores",
-        f"prefill at {prefill / cores:.0%} of its speed",
+        f"prefill at {format_share(prefill / cores)} of its speed",
         "take isolcpus= and maxcpus= out of /boot/firmware/cmdline.txt, and CPU limits off"
         " the service or container",
     )
@@ -137,11 +137,11 @@ def storage(patient: Patient) -> Finding | None:
         return None
     kinds = {"mmcblk": "an SD card or eMMC", "nvme": "an NVMe disk", "sd": "a USB or SATA disk"}
     kind = next((text for start, text in kinds.items() if device.startswith(start)), device)
-    found = f"models lie on {kind}" + (f", read at {speed / 1e6:.0f} MB/s" if speed else "")
+    found = f"models lie on {kind}" + (f", read at {format_bytes(speed)}/s" if speed else "")
     slow = device.startswith("mmcblk") if speed is None else speed < SLOW_READ
     if not slow:
         return Finding("storage", "ok", found)
-    seconds = f"{LARGE_MODEL / speed:.0f} seconds" if speed else "about half a minute"
+    seconds = format_seconds(LARGE_MODEL / speed) if speed else "about half a minute"
     return Finding(
         "storage",
         "note",

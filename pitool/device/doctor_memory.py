@@ -12,7 +12,7 @@ from pitool.device.doctor import Check, Finding, Patient, Severity
 from pitool.device.here import fresh_boot
 from pitool.device.verdict import Judge
 from pitool.planning.plan import Verdict, verdict_on
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes, format_bytes, format_part
 
 PROGRAMS = (
     "close programs; sudo systemctl set-default multi-user.target leaves the desktop away after a"
@@ -35,10 +35,10 @@ def free_memory(patient: Patient) -> Finding | None:
     total, available = patient.machine.mem_total, memory.available(patient.root)
     if not total or available is None:
         return None
-    free = f"{format_bytes(available)} of {format_bytes(total)} free"
     worst = max(_short(patient), key=lambda s: s.needed, default=None)
     if worst is None:
-        return Finding("memory", "ok", free)
+        return Finding("memory", "ok", f"{format_part(available, total)} free")
+    free, all_, needed = compare_bytes(available, total, worst.needed)
     room = fresh_boot(patient.machine) or total
     mended = verdict_on(worst.needed, room, worst.margin) is Verdict.FITS
     no = worst.verdict is Verdict.NO
@@ -46,7 +46,7 @@ def free_memory(patient: Patient) -> Finding | None:
     return Finding(
         "memory",
         severity,
-        f"{free}, {worst.name} needs {format_bytes(worst.needed)}",
+        f"{free} of {all_} free, {worst.name} needs {needed}",
         "pitool refuses to load it" if no else "little is left for the page cache and spikes",
         PROGRAMS
         if mended

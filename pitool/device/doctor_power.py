@@ -5,6 +5,7 @@ from __future__ import annotations
 from pitool.device import files
 from pitool.device.detect import bootloader_date
 from pitool.device.doctor import Check, Finding, Patient
+from pitool.report.numbers import format_celsius, format_megahertz, format_share
 
 HOT_CELSIUS = 80.0
 FULL_SUPPLY_MILLIAMPERES = 5000
@@ -38,12 +39,12 @@ def clock(patient: Patient) -> Finding | None:
     if not allowed or not able:
         return None
     if allowed >= able:
-        return Finding("clock", "ok", f"up to {allowed // 1000} MHz")
+        return Finding("clock", "ok", f"up to {format_megahertz(allowed / 1000)}")
     return Finding(
         "clock",
         "warning",
-        f"held at {allowed // 1000} of {able // 1000} MHz",
-        f"prefill at {allowed / able:.0%} of its speed",
+        f"held at {format_megahertz(allowed / 1000)} of {format_megahertz(able / 1000)}",
+        f"prefill at {format_share(allowed / able)} of its speed",
         f"echo {able} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_max_freq",
     )
 
@@ -54,11 +55,11 @@ def temperature(patient: Patient) -> Finding | None:
     if degrees is None:
         return None
     if degrees < HOT_CELSIUS:
-        return Finding("temperature", "ok", f"{degrees:.0f} °C")
+        return Finding("temperature", "ok", format_celsius(degrees))
     return Finding(
         "temperature",
         "warning",
-        f"{degrees:.0f} °C",
+        format_celsius(degrees),
         "the firmware lowers the clock from 80 °C on",
         "add a heat sink with a fan (the Active Cooler on a Pi 5)",
     )

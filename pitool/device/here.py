@@ -12,7 +12,7 @@ from pitool.device.detect import Machine
 from pitool.errors import PitoolError
 from pitool.planning.plan import Place, board_place
 from pitool.planning.speed import Correction
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes, format_bandwidth, format_bytes, format_fixed
 
 MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.
@@ -68,7 +68,9 @@ def _learnt_notes(machine: Machine) -> Iterator[str]:
     """Say by how much benches here were off the predictions."""
     for engine, name in RUNTIMES.items():
         learnt = residuals.factors(probe.key(machine), engine)
-        said = [f"{factor:.2f} x the predicted {phase}" for phase, factor in learnt.items()]
+        said = [
+            f"{format_fixed(factor, 2)} x the predicted {phase}" for phase, factor in learnt.items()
+        ]
         if said:
             yield (
                 f"benches here with {name} measured {' and '.join(said)}; predictions are"
@@ -98,8 +100,8 @@ def _as_found(board: Board, machine: Machine) -> Board:
 def _facts(machine: Machine, root: Path) -> Iterator[str]:
     features = ", ".join(machine.features) or "none known"
     yield f"{machine.board_name}: {machine.cores} cores, features {features}"
-    available = format_bytes(machine.mem_available or 0)
-    yield f"memory: {available} available of {format_bytes(machine.mem_total or 0)}"
+    available, total = compare_bytes(machine.mem_available or 0, machine.mem_total or 0)
+    yield f"memory: {available} available of {total}"
     if machine.page_kib:
         yield f"pages of {machine.page_kib} KiB"
     if _limited(machine, root):
@@ -153,7 +155,10 @@ def _speed_notes(found: probe.Probe | None, board: Board | None) -> Iterator[str
     if found is None:
         yield "memory bandwidth not measured here: pitool tune --probe takes 5 seconds"
         return
-    yield f"memory reads {found.read_gbs:.1f} GB/s (measured {found.date})"
+    yield f"memory reads {format_bandwidth(found.read_gbs)} (measured {found.date})"
     usual = board.read_gbs if board else None
     if usual and found.read_gbs < SHORT * usual:
-        yield f"below the table: {usual:.1f} GB/s are usual; check the power supply and the clock"
+        yield (
+            f"below the table: {format_bandwidth(usual)} are usual; check the power supply and the"
+            " clock"
+        )

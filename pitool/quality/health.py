@@ -21,6 +21,7 @@ from pitool.errors import BadInput
 from pitool.quality import compact
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import WINDOW, Divergence, cut_windows, log_softmax, unscored
+from pitool.report.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,12 +73,12 @@ def check_against_compact(
     bundle: Bundle,
     runnables: Sequence[Runnable],
     open_artifact: OpenArtifact,
-    say: Callable[[str], object],
+    progress: Progress,
 ) -> Iterator[AnswerCheck]:
     """Yield how each artifact answers beside the reference that travels in its bundle."""
     reference = read_reference(bundle)
     for runnable in runnables:
-        say(f"running {runnable.quantisation}")
+        progress.stage(f"running {runnable.quantisation}", 1)
         with open_artifact(runnable, reference.ids.shape[1]) as engine:
             _check_vocabulary(reference, engine)
             found = measure(engine, reference)

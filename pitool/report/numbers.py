@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from math import floor, log10
 
 from pitool.errors import UsageError
 
@@ -20,9 +21,9 @@ _MOST_DIGITS = 15
 
 
 def format_bytes(count: float, digits: int = 3) -> str:
-    """Return a size in decimal units, as files are sold: ``2.02 GB``, ``491 MB``.
+    """Return a size in decimal units, as files are sold: ``2.02 GB``, ``15 GB``, ``491 MB``.
 
-    ``digits``: significant ones, of which those before the point are never dropped.
+    ``digits``: of a number below 10; a larger one has two decimals less.
     """
     for unit, size in _UNITS:
         value = count / size
@@ -88,11 +89,11 @@ def compare_fixed(*values: float, digits: int) -> tuple[str, ...]:
 
 
 def format_significant(value: float, digits: int = 3) -> str:
-    """Return a number of at least 0 with ``digits`` significant digits, but never an exponent.
+    """Return a number with ``digits`` significant digits, but never an exponent.
 
-    Below 1 as many decimals; digits before the point are never dropped.
+    Digits before the point are never dropped.
     """
-    whole = 0 if value < 1 else len(f"{value:.0f}")
+    whole = floor(log10(abs(value))) + 1 if value else 1
     return f"{value:,.{max(digits - whole, 0)}f}"
 
 

@@ -81,6 +81,21 @@ def counting(progress: Progress) -> Callable[[int, int], None]:
     return on_unit
 
 
+def stage_of(progress: Progress, title: str, *, bytes_: bool = False) -> Callable[[int, int], None]:
+    """Return the same, but it begins a stage when it first hears how many units there are."""
+    on_unit = counting(progress)
+    begun = False
+
+    def begin(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            progress.stage(title, total, bytes_=bytes_)
+            begun = True
+        on_unit(done, total)
+
+    return begin
+
+
 def talk(text: str) -> None:
     """Say something on stderr, on a line of its own."""
     sys.stderr.write(f"{text}\n")

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from pitool.engine.base import Token
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
+from pitool.report.numbers import format_rate
 from pitool.serve import requests
 from pitool.serve.model import BusyError, Model
 from pitool.serve.replies import Frame, failure
@@ -245,7 +246,8 @@ class Handler(BaseHTTPRequestHandler):
         t = last.timings
         self.server.log(
             f"{self.path}: prompt {t.prompt_tokens} tokens ({t.reused_tokens} reused),"
-            f" {t.prefill_rate:.1f} t/s, answer {t.decoded_tokens} tokens, {t.decode_rate:.1f} t/s"
+            f" {format_rate(t.prefill_rate)}, answer {t.decoded_tokens} tokens,"
+            f" {format_rate(t.decode_rate)}"
         )
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

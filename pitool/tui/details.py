@@ -10,6 +10,14 @@ from pitool.catalog.bundles import default_folder
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.chat.status import size_text, speed_span
 from pitool.planning.plan import Verdict as Fit
+from pitool.report.numbers import (
+    compare_bytes,
+    compare_fixed,
+    format_fixed,
+    format_rate,
+    format_share,
+    format_speed,
+)
 from pitool.tui.widgets.gauge import gauge
 
 if TYPE_CHECKING:
@@ -39,7 +47,7 @@ def needed(artifact: Artifact, verdict: Verdict | None) -> int | None:
 def decode_rate(artifact: Artifact, verdict: Verdict | None) -> str:
     """Return the predicted decode here, or the span over the boards it was made for."""
     here = verdict.speed if verdict else None
-    return f"{here.decode:.1f}" if here else speed_span(artifact.speed)
+    return format_speed(here.decode) if here else speed_span(artifact.speed)
 
 
 def details(artifact: Artifact, verdict: Verdict | None) -> Content:
@@ -63,7 +71,8 @@ def memory_line(artifact: Artifact, verdict: Verdict | None) -> Content:
             f"{size_text(needed(artifact, verdict))} needed, what is free here is unknown"
         )
     _, style = sign(verdict)
-    text = f" {size_text(verdict.needed)} of {size_text(verdict.available)} free here: "
+    needs, free = compare_bytes(verdict.needed or 0, verdict.available or 0)
+    text = f" {needs} of {free} free here: "
     return gauge(verdict.share, _GAUGE_WIDTH, style) + text + Content.styled(verdict.words, style)
 
 
@@ -71,7 +80,8 @@ def speed_line(artifact: Artifact, verdict: Verdict | None) -> str:
     """Return the speeds predicted here, or on the boards that it was made for."""
     here = verdict.speed if verdict else None
     return " · ".join(
-        f"{'here' if here else s.board} prefill {s.prefill:.0f}, decode {s.decode:.1f} t/s"
+        f"{'here' if here else s.board} prefill {format_speed(s.prefill)},"
+        f" decode {format_rate(s.decode)}"
         for s in ([here] if here else artifact.speed)
     )
 
@@ -80,9 +90,10 @@ def quality_line(measured: Certificate | None) -> str:
     """Return perplexity, KL divergence and top-1 agreement of a certificate."""
     if measured is None:
         return "not measured"
+    own, base = compare_fixed(measured.perplexity, measured.reference_perplexity, digits=2)
     return (
-        f"perplexity {measured.perplexity:.2f} (checkpoint {measured.reference_perplexity:.2f}) ·"
-        f" KL {measured.mean_kl:.4f} nats · top-1 {measured.top1:.1%}"
+        f"perplexity {own} (checkpoint {base}) · KL {format_fixed(measured.mean_kl, 4)} nats"
+        f" · top-1 {format_share(measured.top1, 1)}"
     )
 
 

@@ -76,7 +76,7 @@ async def test_verify_says_whole_or_what_is_damaged(tmp_path: Path) -> None:
 
 
 async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slowly(bundle: Bundle, progress: integrity.Progress) -> list[integrity.Damage]:
+    def slowly(bundle: Bundle, progress: integrity.OnBytes) -> list[integrity.Damage]:
         for done in range(1, 10_000):
             progress(min(done, 50), 100)
             time.sleep(0.001)

@@ -20,7 +20,7 @@ from pitool.bench.run import random_tokens
 from pitool.catalog.bundles import Runnable
 from pitool.device import memory
 from pitool.engine.base import Engine, Sampling, Settings
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes, format_seconds, format_share
 
 TTFT_PROMPTS = (128, 512, 2048)
 # Above this share of the files in the page cache a start is not a cold one.
@@ -150,13 +150,13 @@ def _measure(
 
 
 def _lines(name: str, start: Start, planned: int | None) -> Iterator[str]:
-    share = "an unknown share" if start.cached_before is None else f"{start.cached_before:.0%}"
-    yield f"{name}: {share} of it in the page cache, ready in {start.load_seconds:.2f} s"
-    ttft = ", ".join(f"{n}: {seconds:.2f} s" for n, seconds in start.ttft_seconds.items())
+    share = "an unknown share" if start.cached_before is None else format_share(start.cached_before)
+    yield f"{name}: {share} of it in the page cache, ready in {format_seconds(start.load_seconds)}"
+    ttft = ", ".join(f"{n}: {format_seconds(seconds)}" for n, seconds in start.ttft_seconds.items())
     yield f"  TTFT by prompt tokens  {ttft}"
     if start.peak_memory is not None:
-        beside = f", planned {format_bytes(planned)}" if planned else ""
-        yield f"  peak memory  {format_bytes(start.peak_memory)}{beside}"
+        peak, *rest = compare_bytes(start.peak_memory, *([planned] if planned else []))
+        yield f"  peak memory  {peak}{''.join(f', planned {size}' for size in rest)}"
 
 
 def _warnings(cold: Start) -> Iterator[str]:
@@ -172,8 +172,8 @@ def _words(document: Document) -> str:
         if name in document:
             ttft = document[name]["ttft_seconds"]
             first = min(ttft, key=int)
-            ready = f"{name} ready in {document[name]['load_seconds']:.2f} s"
-            found.append(f"{ready}, TTFT {first}: {ttft[first]:.2f} s")
+            ready = f"{name} ready in {format_seconds(document[name]['load_seconds'])}"
+            found.append(f"{ready}, TTFT {first}: {format_seconds(ttft[first])}")
     return "; ".join(found)
 
 

@@ -23,6 +23,7 @@ from pitool.device import power
 from pitool.device.power import Meter
 from pitool.engine.base import Engine, Settings
 from pitool.errors import MissingPart, PitoolError
+from pitool.report.numbers import format_rate, format_significant, format_watts
 
 IDLE_SECONDS = 5.0
 DECODE_SECONDS = 10.0
@@ -141,20 +142,19 @@ def _prepare(options: Mapping[str, Any]) -> Measure:
 
 def _lines(found: Energy, title: str) -> Iterator[str]:
     yield (
-        f"{title}: idle {found.idle_watts:.2f} W,"
-        f" decode {found.decode_watts:.2f} W at {found.tokens_per_second:.2f} t/s"
+        f"{title}: idle {format_watts(found.idle_watts)},"
+        f" decode {format_watts(found.decode_watts)} at {format_rate(found.tokens_per_second, 2)}"
     )
-    yield (
-        f"{found.joules_per_token:.3g} J per token, {found.added_joules_per_token:.3g} J of it"
-        f" above idling; measured at: {found.source}"
-    )
+    whole, added = map(format_significant, (found.joules_per_token, found.added_joules_per_token))
+    yield f"{whole} J per token, {added} J of it above idling; measured at: {found.source}"
 
 
 def _words(document: Document) -> str:
     d = document
     return (
-        f"idle {d['idle_watts']:.2f} W, decode {d['decode_watts']:.2f} W at"
-        f" {d['tokens_per_second']:.2f} t/s, {d['joules_per_token']:.3g} J per token"
+        f"idle {format_watts(d['idle_watts'])}, decode {format_watts(d['decode_watts'])} at"
+        f" {format_rate(d['tokens_per_second'], 2)},"
+        f" {format_significant(d['joules_per_token'])} J per token"
     )
 
 

@@ -19,6 +19,7 @@ from pitool.device.activity import Look
 from pitool.engine.base import Engine, Settings
 from pitool.errors import UsageError
 from pitool.report.blocks import chart
+from pitool.report.numbers import format_celsius, format_rate, format_seconds, format_share
 
 CHUNK_SECONDS = 2.0
 FIRST_CHUNK = 4
@@ -152,8 +153,8 @@ def _prepare(options: Mapping[str, Any]) -> Measure:
 
 def _line(point: Stretch) -> str:
     heat = point.look.reading.temperature_c
-    hot = f"  {heat:.0f} °C" if heat is not None else ""
-    return f"{point.seconds:6.0f} s  {point.rate:8.2f} t/s{hot}"
+    hot = f"  {format_celsius(heat)}" if heat is not None else ""
+    return f"{format_seconds(point.seconds):>8}  {format_rate(point.rate, 2):>12}{hot}"
 
 
 def _figures(points: list[Stretch], title: str, document: Document) -> Figures:
@@ -170,12 +171,12 @@ def _chart(document: Document) -> list[str]:
 
 def _words(document: Document) -> str:
     d = document
-    hot = f", hottest {d['hottest']:.0f} °C" if d["hottest"] is not None else ""
+    hot = f", hottest {format_celsius(d['hottest'])}" if d["hottest"] is not None else ""
     flags = f", {', '.join(d['throttled'])}" if d["throttled"] else ""
-    return (
-        f"{d['points'][-1]['seconds']:.0f} s: first {d['first']:.2f} t/s, last {d['last']:.2f} t/s"
-        f" ({d['kept']:.0%}), mean {d['overall']:.2f} t/s{hot}{flags}"
-    )
+    took = format_seconds(d["points"][-1]["seconds"])
+    first, last, mean = (format_rate(d[key], 2) for key in ("first", "last", "overall"))
+    kept = format_share(d["kept"])
+    return f"{took}: first {first}, last {last} ({kept}), mean {mean}{hot}{flags}"
 
 
 MODE = Mode(

@@ -27,7 +27,7 @@ from pitool.errors import DoesNotFit
 from pitool.planning.plan import Place, Planner, Row, Verdict
 from pitool.planning.refusal import require
 from pitool.planning.type_mixture import TypedTensor, assign_types
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes
 
 # general.file_type is that of Q4_K_M, since ggml has no number for a custom mixture.
 FIT = Quantisation("FIT", 15, "Q4_K")
@@ -111,9 +111,9 @@ def allocate(choices: Options, budget: int) -> dict[str, TensorType]:
     taken = {name: min(options, key=lambda c: c.bytes) for name, options in choices.items()}
     left = budget - sum(choice.bytes for choice in taken.values())
     if left < 0:
+        needed, available = compare_bytes(budget - left, budget)
         raise DoesNotFit(
-            f"even the smallest types need {format_bytes(budget - left)}, more than the"
-            f" {format_bytes(budget)} available",
+            f"even the smallest types need {needed}, more than the {available} available",
             "choose a larger --size or a smaller model",
         )
     left = _climb(choices, taken, left)

@@ -16,7 +16,7 @@ from pitool.planning.onnx_weights import (
 from pitool.planning.plan import AUTO, Place, Planner, Verdict
 from pitool.planning.plan_onnx import OnnxRow, onnx_remedies, onnx_row
 from pitool.planning.refusal import require
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import compare_bytes
 
 
 def plan_onnx(
@@ -42,13 +42,14 @@ def plan_onnx(
     fitting = [row for row in rows if row.verdict is Verdict.FITS]
     if alone and not fitting:
         return [_named(planner, place, config, tried[-1])], []
-    room = format_bytes(place.budget(planner.profile))
-    left_out = [
-        f"ONNX {row.artifact.quantisation.name} is left out: it needs {format_bytes(row.peak)},"
-        f" {place.name} has {room} for a model"
-        for row in rows
-        if row not in fitting
-    ]
+    left_out = []
+    for row in rows:
+        if row not in fitting:
+            needed, room = compare_bytes(row.peak, place.budget(planner.profile))
+            left_out.append(
+                f"ONNX {row.artifact.quantisation.name} is left out: it needs {needed},"
+                f" {place.name} has {room} for a model"
+            )
     return fitting, left_out
 
 

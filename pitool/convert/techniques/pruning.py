@@ -14,6 +14,7 @@ from pitool.convert.techniques.base import Technique
 from pitool.convert.techniques.blockwise import quantise
 from pitool.convert.techniques.rounding import Floats
 from pitool.convert.techniques.workbench import per_matrix
+from pitool.report.numbers import format_share
 
 SHARE = 0.3
 GROUP, KEPT = 4, 2
@@ -55,7 +56,7 @@ def _row(name: str, title: str, what: str, source: str, prune: Callable[..., Flo
 
 
 MAGNITUDE = _row(
-    "prune-int8", "Pruning + INT8", f"the smallest {SHARE:.0%} of a matrix",
+    "prune-int8", "Pruning + INT8", f"the smallest {format_share(SHARE)} of a matrix",
     "Han et al. 2015 (arXiv:1506.02626)", smallest,
 )  # fmt: skip
 STRUCTURED = _row(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput, MissingPart
+from pitool.report.numbers import format_millions
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ def load(bench: Workbench) -> Any:
     count = sum(tensor.bytes for tensor in names.values()) // 2
     if count > MOST_PARAMETERS:
         raise BadInput(
-            f"a model of {count / 1e6:,.0f} M parameters takes too long to train on a CPU",
+            f"a model of {format_millions(count)} parameters takes too long to train on a CPU",
             "use GPTQ or AWQ instead",
         )
     torch.manual_seed(SEED)

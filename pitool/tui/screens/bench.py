@@ -19,7 +19,7 @@ from pitool.bench.progress import LISTS, QUICK, BenchProgress, Stage, TestList
 from pitool.bench.rows import BenchRow, rate, test_name
 from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact
-from pitool.report.numbers import NONE, format_seconds
+from pitool.report.numbers import NONE, format_fixed, format_seconds, format_share, format_speed
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
@@ -200,7 +200,7 @@ def state_line(progress: BenchProgress) -> Content:
         return Content(f"loading {name} ") + gauge(progress.loaded, _GAUGE_WIDTH)
     if progress.stage is not Stage.MEASURING:
         return Content(f"{name}, {progress.tests.name}: {progress.stage.value}")
-    bar = gauge(progress.share, _GAUGE_WIDTH) + f" {progress.share:4.0%}  "
+    bar = gauge(progress.share, _GAUGE_WIDTH) + f" {format_share(progress.share):>4}  "
     return bar + _test(progress)
 
 
@@ -211,9 +211,9 @@ def _test(progress: BenchProgress) -> Content:
     done, of = len(result.samples_ns), progress.tests.repetitions
     if not done:
         return Content(f"{result.workload.name}: warm-up")
-    deviation = f" ± {result.stddev_ts:.2f}" if done > 1 else ""
+    deviation = f" ± {format_fixed(result.stddev_ts, 2)}" if done > 1 else ""
     left = format_seconds((of - done) * result.avg_ns / 1e9)
-    words = f"{result.workload.name} {done}/{of}: {result.avg_ts:.2f}{deviation} t/s"
+    words = f"{result.workload.name} {done}/{of}: {format_fixed(result.avg_ts, 2)}{deviation} t/s"
     return Content.assemble(words, (f"  left {left}" if done < of else "", _DIM))
 
 
@@ -222,7 +222,7 @@ def _cells(row: BenchRow, older: list[BenchRow], *, new: bool) -> list[Text]:
     when = datetime.fromisoformat(row["test_time"]).astimezone()
     predicted, held = row["predicted_ts"], marks(row)
     share = row["avg_ts"] / predicted if predicted else None
-    against = NONE if share is None else f"{predicted:.1f} ({share:.0%})"
+    against = NONE if share is None else f"{format_speed(predicted)} ({format_share(share)})"
     low = "bold yellow" if share is not None and share < LOW else ""
     return [
         Text(f"{when:%m-%d %H:%M}", "bold" if new else ""),

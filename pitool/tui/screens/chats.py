@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +14,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from pitool.chat.library import write_export
+from pitool.report.numbers import format_minute
 from pitool.store.export import file_name
 from pitool.tui.context import Context
 from pitool.tui.screens.base import BaseScreen
@@ -176,6 +176,6 @@ class ChatsScreen(BaseScreen[bool]):
 
 
 def _cells(summary: Summary) -> list[Text]:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.updated))
+    when = format_minute(summary.updated)
     name = Text(summary.name, no_wrap=True, overflow="ellipsis")
     return [name, Text(str(summary.questions), justify="right"), Text(when), Text(summary.excerpt)]

@@ -17,7 +17,14 @@ from pitool.catalog.manifest import Artifact
 from pitool.chat.compare import Side, SideState
 from pitool.chat.status import size_text
 from pitool.chat.tasks import Task
-from pitool.report.numbers import NONE, format_count, format_rate, format_seconds
+from pitool.report.numbers import (
+    NONE,
+    format_count,
+    format_fixed,
+    format_rate,
+    format_seconds,
+    format_share,
+)
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
@@ -230,9 +237,9 @@ def figures_of(side: Side | None, artifact: Artifact) -> list[Figure]:
         ("size", size_text(artifact.bytes), artifact.bytes),
         *(
             [
-                ("perplexity", f"{measured.perplexity:.2f}", measured.perplexity),
-                ("KL", f"{measured.mean_kl:.4f}", measured.mean_kl),
-                ("top-1", f"{measured.top1:.1%}", -measured.top1),
+                ("perplexity", format_fixed(measured.perplexity, 2), measured.perplexity),
+                ("KL", format_fixed(measured.mean_kl, 4), measured.mean_kl),
+                ("top-1", format_share(measured.top1, 1), -measured.top1),
             ]
             if measured
             else [(name, NONE, None) for name in ("perplexity", "KL", "top-1")]

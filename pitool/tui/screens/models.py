@@ -22,6 +22,7 @@ from pitool.catalog.integrity import Damage, damaged_files
 from pitool.catalog.manifest import Artifact
 from pitool.chat.status import Phase, size_text
 from pitool.errors import Interrupted, PitoolError, UsageError
+from pitool.report.numbers import format_bytes, format_share
 from pitool.store.conversation import Notice
 from pitool.tui import details
 from pitool.tui.context import Context
@@ -203,7 +204,9 @@ class ModelsScreen(BaseScreen[Runnable | None]):
                 rate = done / max(now - start, 1e-3)
                 bar = gauge(done / max(total, 1), 24)
                 text = Content(f"verifying {name} ") + bar
-                text += f" {done / max(total, 1):4.0%} · {size_text(int(rate))}/s · Esc stops"
+                text += (
+                    f" {format_share(done / max(total, 1)):>4} · {format_bytes(rate)}/s · Esc stops"
+                )
                 self.app.call_from_thread(self._show_work, text)
 
         return progress

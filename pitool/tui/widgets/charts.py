@@ -10,7 +10,13 @@ from textual.content import Content
 from textual.widget import Widget
 
 from pitool.report.blocks import bars, columns
-from pitool.report.numbers import format_bytes, format_rate
+from pitool.report.numbers import (
+    format_bytes,
+    format_celsius,
+    format_megahertz,
+    format_rate,
+    format_share,
+)
 
 if TYPE_CHECKING:
     from pitool.device.sensor_history import TimedSample
@@ -43,14 +49,14 @@ def _rate(value: float) -> str:
 
 
 SERIES = (
-    Series("temperature", lambda p: p.sample.temperature_c, "{:.0f} °C".format, 20, 90, held=True),
-    Series("clock", lambda p: p.sample.clock_mhz, "{:.0f} MHz".format, held=True),
-    Series("CPU", lambda p: p.sample.cpu, "{:.0%}".format, high=1.0),
-    Series("memory free", lambda p: p.sample.available_bytes, lambda v: format_bytes(int(v))),
+    Series("temperature", lambda p: p.sample.temperature_c, format_celsius, 20, 90, held=True),
+    Series("clock", lambda p: p.sample.clock_mhz, format_megahertz, held=True),
+    Series("CPU", lambda p: p.sample.cpu, format_share, high=1.0),
+    Series("memory free", lambda p: p.sample.available_bytes, format_bytes),
     Series(
         "model holds",
         lambda p: p.sample.worker_bytes,
-        lambda v: format_bytes(int(v)),
+        format_bytes,
         absent="not loaded",
     ),
     Series("decode", lambda p: p.rate, _rate),

@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase, Status
+from pitool.report.numbers import format_celsius, format_gigahertz
 
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample
@@ -85,9 +86,9 @@ def sensors_line(sample: Sample | None) -> Content:
         parts.append(Content.styled(f" {sample.throttled_now[0]} ", "$background on $warning"))
     if sample.temperature_c is not None:
         hot = "$warning" if sample.temperature_c >= HOT_CELSIUS else "$foreground 60%"
-        parts.append(Content.styled(f"{sample.temperature_c:.0f} °C", hot))
+        parts.append(Content.styled(format_celsius(sample.temperature_c), hot))
     if sample.clock_mhz is not None:
-        parts.append(Content.styled(f"{sample.clock_mhz / 1000:.1f} GHz", "$foreground 60%"))
+        parts.append(Content.styled(format_gigahertz(sample.clock_mhz), "$foreground 60%"))
     return Content(" ").join(parts)
 
 

@@ -7,7 +7,14 @@ from textual.widget import Widget
 
 from pitool.chat.status import Phase, Status, memory_text
 from pitool.engine.base import Timings
-from pitool.report.numbers import NONE, format_count, format_rate, format_seconds
+from pitool.report.numbers import (
+    NONE,
+    format_count,
+    format_rate,
+    format_seconds,
+    format_share,
+    format_speed,
+)
 from pitool.tui.widgets.gauge import gauge
 
 _LABEL = "$foreground 60%"
@@ -73,7 +80,7 @@ def room_line(status: Status, width: int) -> Content:
 def _loading(status: Status, width: int) -> Content:
     name = status.runnable.name if status.runnable else ""
     left = Content.assemble(("loading ", _LABEL), f"{name} ")
-    right = f" {status.progress:4.0%}"
+    right = f" {format_share(status.progress):>4}"
     room = width - left.cell_length - len(right)
     return left + gauge(status.progress, max(room, 1)) + right
 
@@ -103,7 +110,7 @@ def _answering(status: Status) -> list[Content]:
     decode = _part("decode", mean)
     if status.phase is Phase.ANSWERING and status.rate_now > 0:
         decode = _part("decode", format_rate(status.rate_now)) + Content.styled(
-            f" (mean {timings.decode_rate:.1f})", _LABEL
+            f" (mean {format_speed(timings.decode_rate)})", _LABEL
         )
     speeds = [decode, _part("TTFT", ttft), _part("prefill", format_rate(timings.prefill_rate))]
     return [_join(speeds + _reused(timings)), _join(speeds), _join(speeds[:2]), decode]
