@@ -14,7 +14,6 @@ from pitool.bench.run import Result
 from pitool.bench.subject import Subject
 from pitool.catalog.boards import Board, boards
 from pitool.device.detect import Machine
-from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
 from pitool.engine.base import ModelInfo
 from pitool.planning.speed_onnx import ASSUMED
 
@@ -175,11 +174,12 @@ def _clock(around: Circumstances) -> str | None:
 
 
 def _bootloader(around: Circumstances) -> str | None:
-    if not (around.machine.board_id or "").startswith(HAS_FAST_MEMORY):
+    wanted = around.board.bootloader if around.board else None
+    if wanted is None:
         return ""
     if around.firmware is None:
         return None
-    if around.firmware >= FAST_MEMORY_BOOTLOADER:
+    if around.firmware >= wanted.since:
         return ""
     return f"the EEPROM's bootloader is of {around.firmware}: sudo rpi-eeprom-update -a"
 

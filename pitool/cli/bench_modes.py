@@ -168,15 +168,9 @@ def energy(runnable: Runnable, settings: Settings, options: dict[str, Any]) -> I
     from pitool.bench.energy import measure_energy
     from pitool.device import power
     from pitool.engine import worker
-    from pitool.errors import MissingPart
 
     line = options["power_meter"]
-    meter = power.command(line) if line is not None else power.pmic()
-    if meter is None:
-        raise MissingPart(
-            "this machine has no power chip that can be read (a Raspberry Pi 5 has)",
-            "give --power-meter a command that prints watts",
-        )
+    meter = power.command(line) if line is not None else power.onboard()
     with worker.start(runnable.format, runnable.entry, settings) as engine:
         found = measure_energy(engine, meter)
     _talk(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pitool.catalog.bundles import Runnable
-    from pitool.device.doctor import Finding
+    from pitool.device.doctor.finding import Finding
     from pitool.engine.worker import WorkerEngine
     from pitool.tui.benching import Tools
 
@@ -111,7 +111,7 @@ def _collect_what_comes() -> None:
 
 def _examine() -> list[Finding]:
     """Have the doctor look; imported when he is asked, for the first screen does not need him."""
-    from pitool.device.doctor import examine
+    from pitool.device.doctor.examination import examine
 
     return examine()
 

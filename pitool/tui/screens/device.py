@@ -26,7 +26,7 @@ from pitool.tui.widgets.keys import EVERYWHERE, Keys
 
 if TYPE_CHECKING:
     from pitool.chat.session import Session
-    from pitool.device.doctor import Finding
+    from pitool.device.doctor.finding import Finding
     from pitool.tui.board import Board, Point
 
 _SIGNS = {
