@@ -14,7 +14,6 @@ from pitool.bench.conditions import Condition, conditions
 from pitool.bench.run import Result
 from pitool.catalog.boards import Board, boards
 from pitool.device.detect import Machine
-from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
 from pitool.engine.base import ModelInfo
 from pitool.planning.speed_onnx import ASSUMED
 from pitool.report.numbers import format_bandwidth, format_megahertz, format_share
@@ -177,11 +176,12 @@ def _clock(around: Circumstances) -> str | None:
 
 
 def _bootloader(around: Circumstances) -> str | None:
-    if not (around.machine.board_id or "").startswith(HAS_FAST_MEMORY):
+    wanted = around.board.bootloader if around.board else None
+    if wanted is None:
         return ""
     if around.firmware is None:
         return None
-    if around.firmware >= FAST_MEMORY_BOOTLOADER:
+    if around.firmware >= wanted.since:
         return ""
     return f"the EEPROM's bootloader is of {around.firmware}: sudo rpi-eeprom-update -a"
 

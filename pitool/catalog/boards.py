@@ -52,6 +52,36 @@ class Watts:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensors:
+    """Where a board's sensors are; paths are below the root, commands are lists of words.
+
+    ``temperature`` in thousandths of °C, ``clock`` in kHz; ``throttled`` prints the firmware's
+    flags, ``rails`` volts and amperes of each rail, empty where the board has no power chip.
+    """
+
+    temperature: str = "sys/class/thermal/thermal_zone0/temp"
+    clock: str = "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+    throttled: tuple[str, ...] = ("vcgencmd", "get_throttled")
+    rails: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """The power supply of a board: what it promises in amperes, and what it is called."""
+
+    amperes: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bootloader:
+    """The first bootloader (YYYY-MM-DD) that sets the memory up well, and what decode gains."""
+
+    since: str
+    decode_gain: float
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """A Raspberry Pi model.
 
@@ -60,8 +90,10 @@ class Board:
     ``features``: of ``neon crc fp16 dotprod``; ``bandwidth_gbs``: effective memory bandwidth of a
     decode at the best thread count, in 1e9 bytes/s, ``bandwidth_all_gbs`` on every core;
     ``prefill_error``, ``decode_error``: share by which predictions were seen to miss;
-    ``read_gbs``: what plain reading gives, as ``pitool tune --probe`` measures it; ``sources``:
-    where each figure is from.
+    ``read_gbs``: what plain reading gives, as ``pitool tune --probe`` measures it;
+    ``throttle_c``: °C from which the firmware lowers the clock; ``fan``: the cooler that it has a
+    connector for; ``supply``: the one it wants, where it can tell;
+    ``sources``: where each figure is from.
     """
 
     name: str
@@ -83,6 +115,11 @@ class Board:
     sources: dict[str, str]
     watts: Watts | None = None
     read_gbs: float | None = None
+    throttle_c: float = 80.0
+    fan: str | None = None
+    supply: Supply | None = None
+    bootloader: Bootloader | None = None
+    sensors: Sensors = Sensors()
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pitool.bench.progress import BenchRunner, MakeRunner
-    from pitool.device.doctor import Finding
+    from pitool.device.doctor.finding import Finding
 
 CHAT_FLUSH_SECONDS = 0.1
 """A screen shows tokens together anyway: messages that it need not read leave the cores alone."""
@@ -92,7 +92,7 @@ def _collect_what_comes() -> None:
 
 def _examine() -> list[Finding]:
     """Have the doctor look; imported when he is asked, for the first screen does not need him."""
-    from pitool.device.doctor import examine
+    from pitool.device.doctor.examination import examine
 
     return examine()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pitool.device.doctor import Finding
+    from pitool.device.doctor.finding import Finding
 
 SIGNS = {"ok": "ok", "note": "note", "warning": "WARNING", "fault": "FAULT"}
 COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
@@ -33,10 +33,10 @@ def command(as_board: bool | None, as_json: bool) -> None:
       pitool doctor
       pitool doctor --json | jq '.findings[] | select(.severity != "ok")'
     """
-    from pitool.device import doctor
+    from pitool.device.doctor import examination
 
-    found = doctor.examine(host=None if as_board is None else not as_board)
-    worst = doctor.worst(found)
+    found = examination.examine(host=None if as_board is None else not as_board)
+    worst = examination.worst(found)
     if as_json:
         document = {"worst": worst, "findings": [asdict(finding) for finding in found]}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pitool.catalog.boards import boards
 from pitool.deploy import archive
+from pitool.device.detect import board_named
 from pitool.device.here import MARGIN_SHARE
 from pitool.device.verdict import WORDS
 from pitool.errors import DoesNotFit, MissingPart, PitoolError
@@ -195,8 +196,7 @@ def _use(job: _Job, host: Host) -> bool:
 def other_board(found: Preflight, contents: archive.Contents) -> str | None:
     """Return a word about a host that is not the board that the archive was made for."""
     board = boards().get(contents.board)
-    model = found.model.replace(" Plus", "+") + " "
-    if board is None or model.startswith(f"{board.name} "):
+    if board is None or board_named(found.model) == contents.board:
         return None
     return f"packed for a {board.name}: it runs here, other artifacts may be faster"
 

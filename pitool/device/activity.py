@@ -34,29 +34,21 @@ class Look:
 
 def looker(pid: int, root: Path = files.HOST, run: sensors.Run | None = None) -> Callable[[], Look]:
     """Return a function that looks at the machine and at process ``pid``."""
-    tick = os.sysconf("SC_CLK_TCK")
+    tick, read_sensors = os.sysconf("SC_CLK_TCK"), sensors.reader(root, run)
 
     def look() -> Look:
         own, faults = _process(pid, root, tick)
+        ticks = files.cpu_ticks(root)
         return Look(
             time.monotonic(),
-            sensors.read(root, run),
-            _busy(root, tick),
+            read_sensors(),
+            ticks[0] / tick if ticks else None,
             own,
             faults,
             _swap_ins(root),
         )
 
     return look
-
-
-def _busy(root: Path, tick: int) -> float | None:
-    """Return user, nice, system, irq, softirq and steal of /proc/stat (man 5 proc), in seconds."""
-    words = (files.text(root / "proc/stat") or "").partition("\n")[0].split()
-    if len(words) < 9 or words[0] != "cpu" or not all(w.isdecimal() for w in words[1:9]):
-        return None
-    user, nice, system, _idle, _wait, irq, softirq, steal = (int(word) for word in words[1:9])
-    return (user + nice + system + irq + softirq + steal) / tick
 
 
 def _process(pid: int, root: Path, tick: int) -> tuple[float | None, int | None]:

@@ -155,7 +155,7 @@ def _board_id(
     known = boards()
     candidates = (
         [key for key, board in known.items() if _compatible(root).intersection(board.compatible)]
-        or _named(model, known)
+        or ([named] if (named := board_named(model or "")) else [])
         or [key for key, board in known.items() if code in board.revision_types]
     )
     if not candidates:
@@ -172,11 +172,11 @@ def _compatible(root: Path) -> set[str]:
     return set()
 
 
-def _named(model: str | None, known: dict[str, Board]) -> list[str]:
+def board_named(model: str) -> str | None:
     """Return the board that a model text such as ``Raspberry Pi 5 Model B Rev 1.0`` begins with."""
-    text = (model or "").replace(" Plus", "+") + " "
+    known, text = boards(), model.replace(" Plus", "+") + " "
     matches = [key for key, board in known.items() if text.startswith(board.name + " ")]
-    return sorted(matches, key=lambda key: len(known[key].name))[-1:]
+    return max(matches, key=lambda key: len(known[key].name), default=None)
 
 
 def _ram_mib(revision: int | None, mem_total: int | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Reads the small files of ``/proc`` and ``/sys``; one that is missing or not readable is None."""
+"""Reads the small files of ``/proc`` and ``/sys``; what is missing or not readable is None."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ def sizes(path: Path) -> dict[str, int]:
         if unit.strip() == "kB" and number.isdecimal():
             found[key] = int(number) * 1024
     return found
+
+
+def cpu_ticks(root: Path) -> tuple[int, int] | None:
+    """Return busy and all ticks of all cores since boot (man 5 proc, /proc/stat)."""
+    words = (text(root / "proc/stat") or "").partition("\n")[0].split()
+    if len(words) < 9 or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:9]):
+        return None
+    ticks = [int(word) for word in words[1:9]]
+    idle, waiting = ticks[3:5]
+    return sum(ticks) - idle - waiting, sum(ticks)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.device import files, memory, sensors
-from pitool.device.sensors import Run
+from pitool.device.sensors import Reading, Run
 
 SHORTEST_SECONDS = 0.5
 WORKER = b"pitool.engine.worker_main"
@@ -67,13 +67,13 @@ class Monitor:
     """Looks at a machine whenever it is asked; the busy share is of the time since the last."""
 
     def __init__(self, root: Path = files.HOST, run: Run | None = None) -> None:
-        self._root, self._run = root, run
-        self._before = _cpu_times(root)
+        self._root, self._read_sensors = root, sensors.reader(root, run)
+        self._before = files.cpu_ticks(root)
 
     def look(self) -> Sample:
         """Return what is there now."""
-        before, self._before = self._before, _cpu_times(self._root)
-        return _sample(self._root, self._run, _busy_share(before, self._before))
+        before, self._before = self._before, files.cpu_ticks(self._root)
+        return _sample(self._root, self._read_sensors(), _busy_share(before, self._before))
 
 
 def watch(
@@ -89,8 +89,7 @@ def watch(
         yield monitor.look()
 
 
-def _sample(root: Path, run: Run | None, cpu: float | None) -> Sample:
-    reading = sensors.read(root, run)
+def _sample(root: Path, reading: Reading, cpu: float | None) -> Sample:
     flags = reading.throttled
     meminfo = files.sizes(root / "proc/meminfo")
     total, free = meminfo.get("SwapTotal"), meminfo.get("SwapFree")
@@ -105,15 +104,6 @@ def _sample(root: Path, run: Run | None, cpu: float | None) -> Sample:
         throttled_now=flags.now if flags else None,
         throttled_since_boot=flags.since_boot if flags else None,
     )
-
-
-def _cpu_times(root: Path) -> tuple[int, int] | None:
-    """Return busy and all ticks since boot (man 5 proc, /proc/stat)."""
-    words = (files.text(root / "proc/stat") or "").partition("\n")[0].split()[1:9]
-    if len(words) < 8 or not all(word.isdecimal() for word in words):
-        return None
-    ticks = [int(word) for word in words]
-    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def _busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:

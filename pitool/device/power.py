@@ -1,7 +1,8 @@
-"""Watts: from the power chip of a Raspberry Pi 5, or from a command that asks another meter.
+"""Watts: from a board's own power chip, or from a command that asks another meter.
 
-The chip (``vcgencmd pmic_read_adc``) measures what flows into the rails of the SoC, memory and
-onboard parts. USB devices, the fan and the losses of the power supply are not in it.
+Which boards have a chip, and what prints its readings, stands in the boards' table. The chip
+measures what flows into the rails of the SoC, memory and onboard parts. USB devices, the fan and
+the losses of the power supply are not in it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from pitool.device.sensors import Run
-from pitool.errors import BadInput
+from pitool.catalog.boards import boards
+from pitool.device import files
+from pitool.device.detect import detect
+from pitool.device.sensors import Run, run_command
+from pitool.errors import BadInput, MissingPart
 
+SECONDS = 5  # that a meter may take to answer
 SOC_RAILS = "SoC rails (PMIC)"
 _LINE = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=([0-9.]+)[AV]")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -37,17 +43,31 @@ def rails(text: str) -> float | None:
     return sum(watts) if watts else None
 
 
-def pmic(run: Run | None = None) -> Meter | None:
-    """Return the meter of a Raspberry Pi 5; None on a machine that has none."""
-    ask = run or _run
+def onboard(root: Path = files.HOST, run: Run = run_command) -> Meter:
+    """Return the meter of this machine's power chip; MissingPart where it has none.
 
-    def read() -> float | None:
-        try:
-            return rails(ask(["vcgencmd", "pmic_read_adc"]))
-        except (OSError, subprocess.SubprocessError):
-            return None
+    A machine that the table does not know is asked as those are that have one.
+    """
+    board = boards().get(detect(root).board_id or "")
+    for words in [board.sensors.rails] if board else _known_commands():
 
-    return Meter(SOC_RAILS, read) if read() is not None else None
+        def read(command: tuple[str, ...] = words) -> float | None:
+            try:
+                return rails(run([*command]))
+            except (OSError, subprocess.SubprocessError):
+                return None
+
+        if words and read() is not None:
+            return Meter(SOC_RAILS, read)
+    known = ", ".join(each.name for each in boards().values() if each.sensors.rails)
+    raise MissingPart(
+        f"this machine has no power chip that can be read (these have one: {known})",
+        "give --power-meter a command that prints watts",
+    )
+
+
+def _known_commands() -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(b.sensors.rails for b in boards().values() if b.sensors.rails))
 
 
 def command(line: str) -> Meter:
@@ -62,7 +82,7 @@ def command(line: str) -> Meter:
 
     def read() -> float | None:
         try:
-            found = _NUMBER.search(_run(words))
+            found = _NUMBER.search(run_command(words, SECONDS))
         except (OSError, subprocess.SubprocessError):
             return None
         return float(found[0]) if found else None
@@ -72,9 +92,3 @@ def command(line: str) -> Meter:
             f"--power-meter {line!r} prints no number", "give a command that prints watts"
         )
     return Meter(line, read)
-
-
-def _run(words: list[str]) -> str:
-    return subprocess.run(
-        words, capture_output=True, text=True, timeout=5, check=True, stdin=subprocess.DEVNULL
-    ).stdout

@@ -18,7 +18,7 @@ from pitool.device.monitor import CSV_HEAD, Sample, csv_line
 from pitool.errors import PitoolError, UsageError
 
 if TYPE_CHECKING:
-    from pitool.device.doctor import Finding
+    from pitool.device.doctor.finding import Finding
 
 KEPT = 1000
 """Samples that are kept: more than an hour at one in five seconds."""

@@ -1,6 +1,6 @@
-"""Temperature, clock and throttling of a board.
+"""Temperature, clock and throttling of a board; where they are read stands in the boards' table.
 
-Reading is cheap (three small files, and one short process where ``vcgencmd`` is installed) and
+Reading is cheap (three small files, and one short process where the firmware has a command) and
 never raises. It must still stay out of timed regions: 50 readings a second slowed decoding six
 times on a Pi 5. Missing is None, which means unknown, never zero.
 """
@@ -8,11 +8,13 @@ times on a Pi 5. Missing is None, which means unknown, never zero.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.boards import Sensors, boards
 from pitool.device import files
+from pitool.device.detect import detect
 
 # Bits 0 to 3 of the firmware's get_throttled: now; 16 to 19: at some time since boot.
 FLAGS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
@@ -59,36 +61,50 @@ class Reading:
     throttled: Throttled | None
 
 
-def read(root: Path = files.HOST, run: Run | None = None) -> Reading:
-    """Return what the sensors say now.
+def reader(root: Path = files.HOST, run: Run | None = None) -> Callable[[], Reading]:
+    """Return a function that looks at the sensors, where this machine's board has them.
 
     ``run`` takes a command line and returns its standard output; without one, commands are run
     only when ``root`` is this machine.
     """
     if run is None and root == files.HOST:
         run = run_command
-    millidegrees = files.integer(root / "sys/class/thermal/thermal_zone0/temp")
-    kilohertz = files.integer(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-    return Reading(
-        temperature_c=None if millidegrees is None else millidegrees / 1000,
-        clock_mhz=None if kilohertz is None else kilohertz / 1000,
-        throttled=_from_command(run) or _from_firmware(root) or _from_hwmon(root),
-    )
+    board = boards().get(detect(root).board_id or "")
+    where = board.sensors if board else Sensors()
+
+    def look() -> Reading:
+        millidegrees = files.integer(root / where.temperature)
+        kilohertz = files.integer(root / where.clock)
+        return Reading(
+            temperature_c=None if millidegrees is None else millidegrees / 1000,
+            clock_mhz=None if kilohertz is None else kilohertz / 1000,
+            throttled=_from_command(run, where.throttled)
+            or _from_firmware(root)
+            or _from_hwmon(root),
+        )
+
+    return look
 
 
-def run_command(command: list[str]) -> str:
-    """Return what a command prints; OSError or SubprocessError when it fails or hangs."""
+def read(root: Path = files.HOST, run: Run | None = None) -> Reading:
+    """Return what the sensors say now; see ``reader``."""
+    return reader(root, run)()
+
+
+def run_command(command: Sequence[str], seconds: float = 1) -> str:
+    """Return what a command prints; OSError or SubprocessError when it fails or takes longer."""
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=1, check=True, stdin=subprocess.DEVNULL
-    ).stdout
+        command, capture_output=True, text=True, timeout=seconds, check=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout  # fmt: skip
 
 
-def _from_command(run: Run | None) -> Throttled | None:
+def _from_command(run: Run | None, command: Sequence[str]) -> Throttled | None:
     """Decode ``throttled=0x50005``."""
-    if run is None:
+    if run is None or not command:
         return None
     try:
-        name, _, value = run(["vcgencmd", "get_throttled"]).strip().partition("=")
+        name, _, value = run([*command]).strip().partition("=")
         return Throttled(int(value, 16)) if name == "throttled" else None
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pitool.device.doctor import Finding
+from pitool.device.doctor.finding import Finding
 from pitool.device.monitor import Sample
 from pitool.device.sensor_history import SensorHistory
 

@@ -36,6 +36,9 @@ PMIC = """\
 """
 
 
+TREES = Path(__file__).parents[1] / "device/fixtures"
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PITOOL_HOME", str(tmp_path))
@@ -51,15 +54,25 @@ def test_watts_are_volts_times_amperes_of_every_rail() -> None:
     assert power.rails("error=1 command not registered") is None
 
 
-def test_a_pi_without_the_chip_has_no_meter() -> None:
+def test_a_board_has_the_chip_that_the_table_gives_it() -> None:
     def missing(_: list[str]) -> str:
         raise FileNotFoundError
 
-    assert power.pmic(missing) is None
-    assert power.pmic(lambda _: "error") is None
-    meter = power.pmic(lambda _: PMIC)
-    assert meter
-    assert meter.source == power.SOC_RAILS
+    for root, run in ((TREES / "pi4", lambda _: PMIC), (TREES / "pi5", missing),
+                      (TREES / "pi5", lambda _: "error")):  # fmt: skip
+        with pytest.raises(MissingPart, match="these have one: Raspberry Pi 5,"):
+            power.onboard(root, run)
+    asked: list[list[str]] = []
+
+    def answers(command: list[str]) -> str:
+        asked.append(command)
+        return PMIC
+
+    for root in (TREES / "pi5", TREES / "unknown_arm"):
+        meter = power.onboard(root, answers)
+        assert meter.source == power.SOC_RAILS
+        assert meter.read() == power.rails(PMIC)
+    assert asked == [["vcgencmd", "pmic_read_adc"]] * 4
 
 
 @pytest.mark.parametrize("line", ["", "'", "false", "echo none", "/no/such/meter"])

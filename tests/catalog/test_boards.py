@@ -58,8 +58,12 @@ def test_each_figure_has_a_source_and_each_source_a_figure(key: str, board: Boar
     expected = set(FIGURES)
     if board.watts:
         expected.add("watts")
-    if board.read_gbs:
-        expected.add("read_gbs")
+    for name in ("read_gbs", "fan", "supply", "bootloader"):
+        if getattr(board, name):
+            expected.add(name)
+    for name in ("sensors", "throttle_c"):
+        if getattr(board, name) != Board.__dataclass_fields__[name].default:
+            expected.add(name)
     if any(ram.price_usd for ram in board.ram):
         expected.add("price_usd")
     assert set(board.sources) == expected

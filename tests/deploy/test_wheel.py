@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pitool.deploy import elf, wheel
+from pitool.deploy import wheel, wheelfile
 
 MOST_BYTES = 3_500_000
 
@@ -47,5 +47,6 @@ def test_two_builds_are_the_same_bytes(
         assert sum("libggml-cpu-armv8" in name for name in libraries) == len(wheel.VARIANTS)
         for name in libraries:
             data = archive.read(name)
-            assert elf.alignment(data) % elf.PAGE_BYTES == 0
+            wheelfile.check(name, data)
+            assert wheelfile.alignment(data) % (16 * 1024) == 0
             assert str(tmp_path).encode() not in data

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from pitool.deploy import elf, pack, wheelfile
+from pitool.deploy import pack, wheelfile
 from pitool.errors import PitoolError
 
 
-def library(machine: int = elf.AARCH64, alignment: int = 65536, glibc: str = "2.34") -> bytes:
+def library(machine: int = wheelfile.AARCH64, alignment: int = 65536, glibc: str = "2.34") -> bytes:
     """A shared object of one loaded segment, after the System V ABI."""
     header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header += struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0)
@@ -88,9 +88,9 @@ def test_a_real_library_is_read_as_readelf_reads_it() -> None:
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     aligned = [int(line.split()[-1], 16) for line in said.splitlines() if "  LOAD " in line]
     data = path.read_bytes()
-    assert elf.alignment(data) == min(aligned)
-    assert elf.machine(data) in (62, elf.AARCH64)
-    assert elf.glibc(data) == max(int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", said))
+    assert wheelfile.alignment(data) == min(aligned)
+    assert wheelfile.machine(data) in (62, wheelfile.AARCH64)
+    assert wheelfile.glibc(data) == max(int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", said))
 
 
 def test_pip_installs_the_wheel_that_is_made_of_this_pitool(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from pitool.catalog import manifest, versions
 from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.cli.main import cli
-from pitool.device import doctor, storage
-from pitool.device.doctor import Finding
+from pitool.device.doctor import disk, examination
+from pitool.device.doctor.finding import SEVERITIES, Finding
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TODAY = datetime.date(2026, 11, 24)
@@ -47,7 +47,7 @@ def examine(
     today: datetime.date = TODAY,
     speed: float | None = None,
 ) -> dict[str, Finding]:
-    found = doctor.examine(root, run, today, host=False, read_speed=lambda: speed)
+    found = examination.examine(root, run, today, host=False, read_speed=lambda: speed)
     return {f.check: f for f in found}
 
 
@@ -210,10 +210,10 @@ def test_the_disk_is_judged_by_its_speed(
 
 def test_reading_goes_past_the_page_cache_or_is_not_measured(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    path.write_bytes(bytes(storage.LEAST_BYTES - 1))
-    assert storage.read_speed(path) is None
-    path.write_bytes(bytes(3 * storage.LEAST_BYTES))
-    speed = storage.read_speed(path)  # None on a file system without O_DIRECT
+    path.write_bytes(bytes(disk.LEAST_BYTES - 1))
+    assert disk.read_speed(path) is None
+    path.write_bytes(bytes(3 * disk.LEAST_BYTES))
+    speed = disk.read_speed(path)  # None on a file system without O_DIRECT
     assert speed is None or speed > 0
 
 
@@ -260,8 +260,10 @@ def test_the_clock_of_a_board_that_woke_up_in_the_past(pi5: Path) -> None:
 
 def test_the_worst_comes_first(pi5: Path) -> None:
     write(pi5, f"{CPU}/scaling_governor", "powersave")
-    order = [f.severity for f in doctor.examine(pi5, lambda _: "throttled=0x4", TODAY, host=False)]
-    assert order == sorted(order, key=doctor.SEVERITIES.index, reverse=True)
+    order = [
+        f.severity for f in examination.examine(pi5, lambda _: "throttled=0x4", TODAY, host=False)
+    ]
+    assert order == sorted(order, key=SEVERITIES.index, reverse=True)
     assert order[0] == "fault"
 
 

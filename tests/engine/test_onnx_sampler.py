@@ -26,7 +26,7 @@ def by_llama_cpp(
     sampling: Sampling, ids: list[int], logits: NDArray[np.float32]
 ) -> dict[int, float]:
     """Return tokens and probabilities that llama.cpp's chain leaves for the draw."""
-    from pitool.engine.llamacpp.binding import llama_cpp
+    from pitool.engine.llamacpp.library import llama_cpp
     from pitool.engine.llamacpp.sampler import _stages
 
     data = (llama_cpp.llama_token_data * SIZE)()

@@ -74,7 +74,7 @@ def load(folder: Path) -> Onnx:
 
 def rows(loaded: Onnx, ids: list[int]) -> NDArray[np.float32]:
     """Append tokens; return the logits after each."""
-    made = loaded._session.run(ids, len(ids))
+    made = loaded._graph.run(ids, len(ids))
     assert made is not None
     return made
 
@@ -92,7 +92,7 @@ def test_a_bundle_of_an_exported_family(tmp_path: Path, kind: str) -> None:
     loaded = load(choose(made, "FP32").entry)
     scale = np.abs(wanted).max()
     assert np.abs(loaded.logits(IDS) - wanted).max() / scale < 1e-4
-    loaded._session.length = 7  # rewound, then in a chunk and one by one
+    loaded._graph.length = 7  # rewound, then in a chunk and one by one
     assert np.abs(rows(loaded, IDS[7:20]) - wanted[7:20]).max() / scale < 1e-4
     for i in range(20, 30):
         assert np.abs(rows(loaded, IDS[i : i + 1])[-1] - wanted[i]).max() / scale < 1e-4

@@ -87,8 +87,7 @@ class opened:  # noqa: N801 - used as a context manager
     def __enter__(self) -> Any:
         import os
 
-        from pitool.engine.llamacpp.binding import llama_cpp
-        from pitool.engine.llamacpp.library import Log
+        from pitool.engine.llamacpp.library import Log, llama_cpp
         from pitool.engine.llamacpp.vocabulary import Vocabulary
 
         self.llama_cpp, self.log = llama_cpp, Log()

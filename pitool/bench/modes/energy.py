@@ -22,7 +22,7 @@ from pitool.catalog.bundles import Runnable
 from pitool.device import power
 from pitool.device.power import Meter
 from pitool.engine.base import Engine, Settings
-from pitool.errors import MissingPart, PitoolError
+from pitool.errors import PitoolError
 from pitool.report.numbers import format_rate, format_significant, format_watts
 
 IDLE_SECONDS = 5.0
@@ -118,12 +118,7 @@ def _sampled(meter: Meter, interval: float, work: Callable[[], None]) -> float:
 
 def _prepare(options: Mapping[str, Any]) -> Measure:
     line = options["power_meter"]
-    meter = power.command(line) if line is not None else power.pmic()
-    if meter is None:
-        raise MissingPart(
-            "this machine has no power chip that can be read (a Raspberry Pi 5 has)",
-            "give --power-meter a command that prints watts",
-        )
+    meter = power.command(line) if line is not None else power.onboard()
 
     def measure(
         runnable: Runnable, settings: Settings, open_engine: OpenEngine, document: Document

@@ -17,9 +17,14 @@ import numpy as np
 from pitool.catalog.gguf import read_header
 from pitool.engine.base import KV_TYPES, ModelInfo, Prompt, Sampling, Settings, Squares, Token
 from pitool.engine.generate import generate, shared_prefix
-from pitool.engine.llamacpp.binding import llama_cpp
 from pitool.engine.llamacpp.importance import Collector
-from pitool.engine.llamacpp.library import CancelFlag, Log, describe_cpu, load_backends
+from pitool.engine.llamacpp.library import (
+    CancelFlag,
+    Log,
+    describe_cpu,
+    llama_cpp,
+    load_backends,
+)
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.errors import BadInput, DoesNotFit, PitoolError

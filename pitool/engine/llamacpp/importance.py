@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.engine.base import Squares
-from pitool.engine.llamacpp.binding import llama_cpp
+from pitool.engine.llamacpp.library import llama_cpp
 
 _F32 = 0
 

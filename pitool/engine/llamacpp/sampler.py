@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pitool.engine.base import Sampling
-from pitool.engine.llamacpp.binding import llama_cpp
+from pitool.engine.llamacpp.library import llama_cpp
 
 
 def is_greedy(sampling: Sampling) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
-from pitool.engine.llamacpp.binding import llama_cpp
+from pitool.engine.llamacpp.library import llama_cpp
 from pitool.errors import PitoolError
 
 

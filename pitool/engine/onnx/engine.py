@@ -18,10 +18,10 @@ import numpy as np
 from pitool.catalog.onnx import OnnxFolder, read_folder
 from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
 from pitool.engine.generate import generate, shared_prefix
-from pitool.engine.onnx import saved
-from pitool.engine.onnx.binding import onnxruntime
+from pitool.engine.onnx import kv_cache
+from pitool.engine.onnx.graph import Graph
+from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
-from pitool.engine.onnx.session import Session
 from pitool.engine.onnx.vocabulary import Vocabulary
 from pitool.errors import BadInput, DoesNotFit, PitoolError
 
@@ -52,19 +52,19 @@ class Onnx:
                 f"ask for a --context of at most {folder.context}",
             )
         self._vocabulary = Vocabulary(folder)
-        self._session = Session(folder, settings)
-        self._model = saved.fingerprint(folder)
+        self._graph = Graph(folder, settings)
+        self._model = kv_cache.fingerprint(folder)
         self._cache: list[int] = []
         self._logits: NDArray[np.float32] | None = None
         self._cancelled = threading.Event()
         self.context = settings.context
-        self.micro_batch = min(settings.micro_batch, settings.context, self._session.batch)
+        self.micro_batch = min(settings.micro_batch, settings.context, self._graph.batch)
         self.pid = os.getpid()
         self._settings = replace(
             settings,
             prefill_threads=settings.decode_threads,
             micro_batch=self.micro_batch,
-            kv_type="f32" if self._session.kv_type == np.float32 else "f16",
+            kv_type="f32" if self._graph.kv_type == np.float32 else "f16",
             value_type=None,
             load_mode="mlock" if settings.load_mode == "mlock" else "mmap",
         )
@@ -75,7 +75,7 @@ class Onnx:
             on_progress(1.0)
 
     def _describe(self, folder: OnnxFolder, seconds: float) -> ModelInfo:
-        said = self._session.metadata
+        said = self._graph.metadata
         count = said.get("parameters", "")
         return ModelInfo(
             engine="onnx",
@@ -85,7 +85,7 @@ class Onnx:
             bytes=folder.bytes,
             parameters=int(count) if count.isdecimal() else 0,
             layers=folder.layers,
-            vocabulary=self._session.vocabulary,
+            vocabulary=self._graph.vocabulary,
             trained_context=folder.context,
             chat_template=self._vocabulary.template is not None,
             backend=f"onnxruntime {onnxruntime.__version__}",
@@ -98,7 +98,7 @@ class Onnx:
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
         """Yield the answer token by token."""
         self._cancelled.clear()
-        self._session.terminate(False)
+        self._graph.terminate(False)
         ids = self.tokenize(prompt)
         if not ids:
             raise BadInput("the prompt is empty", "write something")
@@ -107,16 +107,16 @@ class Onnx:
 
     def _check(self, ids: Sequence[int]) -> None:
         """Raise BadInput for a token that the embedding has no row for."""
-        if ids and not 0 <= min(ids) <= max(ids) < self._session.vocabulary:
+        if ids and not 0 <= min(ids) <= max(ids) < self._graph.vocabulary:
             raise BadInput(
-                f"the model has token ids from 0 to {self._session.vocabulary - 1} only",
+                f"the model has token ids from 0 to {self._graph.vocabulary - 1} only",
                 "use the tokenizer that belongs to it",
             )
 
     def cancel(self) -> None:
         """End the running answer, in the middle of a prefill too."""
         self._cancelled.set()
-        self._session.terminate(True)
+        self._graph.terminate(True)
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return token ids of a text, of a conversation, or the ids themselves."""
@@ -129,15 +129,15 @@ class Onnx:
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token from an empty cache, shape (tokens, vocabulary)."""
         self._check(ids)
-        self._session.terminate(False)
+        self._graph.terminate(False)
         self.clear()
-        table = np.empty((len(ids), self._session.vocabulary), np.float32)
+        table = np.empty((len(ids), self._graph.vocabulary), np.float32)
         step = min(self._settings.outputs, self.micro_batch)
         done = 0
         while done < len(ids):
             rows = self._run(ids[done : done + step], rows=step)
             if len(rows) < len(ids[done : done + step]):  # the graph gives the last row only
-                self._session.length, step = done, 1
+                self._graph.length, step = done, 1
                 continue
             table[done : done + len(rows)] = rows
             done += len(rows)
@@ -147,7 +147,7 @@ class Onnx:
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""
         self._check(ids)
-        self._session.terminate(False)
+        self._graph.terminate(False)
         step = 1 if one_by_one else min(self._settings.batch, self.micro_batch)
         parts = [ids[i : i + step] for i in range(0, len(ids), step)]
         start = time.perf_counter()
@@ -158,7 +158,7 @@ class Onnx:
         return seconds
 
     def _run(self, ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
-        found = self._session.run(ids, rows)
+        found = self._graph.run(ids, rows)
         if found is None:
             raise PitoolError("the evaluation was cancelled", "ask again")
         return found
@@ -170,24 +170,24 @@ class Onnx:
     def rewind(self, count: int) -> int:
         """Keep the first ``count`` tokens of the KV cache."""
         del self._cache[count:]
-        self._session.length = len(self._cache)
+        self._graph.length = len(self._cache)
         return len(self._cache)
 
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
-        saved.write(path, self._model, self._cache, self._session.kv_cache)
+        kv_cache.write(path, self._model, self._cache, self._graph.kv_cache)
 
     def load_state(self, path: Path) -> int:
         """Read a KV cache; BadInput when it is not of this model and these settings."""
         self.clear()
-        self._cache = saved.read(path, self._model, self._session.kv_cache)
-        self._session.length = len(self._cache)
+        self._cache = kv_cache.read(path, self._model, self._graph.kv_cache)
+        self._graph.length = len(self._cache)
         return len(self._cache)
 
     def close(self) -> None:
         """Free the graph and the KV cache."""
         self.clear()
-        del self._session
+        del self._graph
 
     # -- the steps of a generation ---------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Onnx:
 
     def forward(self, ids: Sequence[int]) -> bool:
         """Append tokens to the cache and compute the logits of the last; False if cancelled."""
-        rows = self._session.run(ids)
+        rows = self._graph.run(ids)
         if rows is None:
             return False
         self._cache.extend(ids)

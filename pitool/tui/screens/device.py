@@ -26,7 +26,7 @@ from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
-    from pitool.device.doctor import Finding
+    from pitool.device.doctor.finding import Finding
     from pitool.device.sensor_history import TimedSample
 
 _SIGNS = {

@@ -7,8 +7,6 @@ never looked at and is overwritten by the next tokens.
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 
 from pitool.catalog.onnx import OnnxFolder
 from pitool.engine.base import Settings
-from pitool.engine.onnx.binding import FATAL, FAULTS, onnxruntime
-from pitool.engine.onnx.cache import Cache, GrownCache, SharedCache
+from pitool.engine.onnx.kv_cache import GrownCache, KvCache, SharedCache
+from pitool.engine.onnx.runtime import FATAL, FAULTS, onnxruntime, open_session, reason
 from pitool.errors import BadInput, DoesNotFit, PitoolError
 
 Ids = NDArray[np.int64]
@@ -27,12 +25,11 @@ _TYPES: dict[str, type[np.float32] | type[np.float16]] = {
     "tensor(float16)": np.float16,
 }
 _NUM_LOGITS = "num_logits"
-_MCL_CURRENT = 1
 # A graph that computes the logits of every token holds the vocabulary in float32 for each.
 _ALL_LOGITS_BATCH = 64
 
 
-class Session:
+class Graph:
     """One sequence on one graph. ``length`` tokens are in the cache of ``context``.
 
     ``kv_cache`` holds key and value of each layer, shape (1, kv heads, context, head dim).
@@ -48,7 +45,7 @@ class Session:
         # onnxruntime's Python asks for this before every run, and pays an exception where it is
         # not set: 60 microseconds a token. It means nothing on a CPU.
         self._options.add_run_config_entry("gpu_graph_id", "-1")
-        self._session = _open(folder, settings)
+        self._session = open_session(folder, settings)
         optional = {each.name for each in self._session.get_overridable_initializers()}
         inputs = {each.name: each for each in self._session.get_inputs()}
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
@@ -67,7 +64,7 @@ class Session:
         self.kv_cache = [self._buffer(folder, inputs[past]) for past, _ in pasts]
         self.kv_type = self.kv_cache[0].dtype
         kind = SharedCache if folder.shared_cache else GrownCache
-        self._cache: Cache = kind(self._binding, pasts, self.kv_cache)
+        self._cache: KvCache = kind(self._binding, pasts, self.kv_cache)
         self._bind_tokens()
 
     @property
@@ -182,43 +179,3 @@ class Session:
     def terminate(self, now: bool) -> None:
         """End the current run between two operators, and every later one; or take it back."""
         self._options.terminate = now
-
-
-def _open(folder: OnnxFolder, settings: Settings) -> Any:
-    """Return onnxruntime's session; BadInput when it refuses the graph."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL
-    options.intra_op_num_threads = settings.decode_threads
-    options.inter_op_num_threads = 1
-    # A pattern is kept for each shape, and the attention mask has another one for every token.
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    if not settings.repack:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    try:
-        session = onnxruntime.InferenceSession(
-            os.fspath(folder.graph), options, providers=["CPUExecutionProvider"]
-        )
-    except FAULTS as error:
-        raise BadInput(
-            f"onnxruntime cannot load {folder.graph} ({reason(error)})", "convert or copy it again"
-        ) from None
-    if settings.load_mode == "mlock":
-        _lock_memory()
-    return session
-
-
-def _lock_memory() -> None:
-    """Keep from swap what this process holds now."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(_MCL_CURRENT) != 0:
-        raise DoesNotFit(
-            f"the memory cannot be locked ({os.strerror(ctypes.get_errno())})",
-            "raise the limit with ulimit -l, or load without mlock",
-        )
-
-
-def reason(error: Exception) -> str:
-    """Return what onnxruntime says went wrong, without its prefix, in one line."""
-    text = str(error).strip().partition("\n")[0]
-    return text.rpartition("] : ")[2].split(" : ", 2)[-1][:300]

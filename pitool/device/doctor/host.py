@@ -1,4 +1,4 @@
-"""The checks of a machine that converts models; see ``doctor``."""
+"""Checks of a machine that converts models."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import importlib.util
 import shutil
 import sys
 
-from pitool.device.doctor import Check, Finding, Patient
-from pitool.device.doctor_board import (
-    backend,
-    free_space,
-    onnx_runtime,
-    software,
-    time_set,
-    userland,
-)
+from pitool.device.doctor.finding import Finding, System
 from pitool.report.numbers import format_bytes
 
 HOST_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "safetensors")
@@ -22,7 +14,7 @@ EXPORT_PACKAGES = ("optimum", "torch", "transformers")
 LITTLE_MEMORY = 4_000_000_000
 
 
-def converter(_patient: Patient) -> Finding:
+def converter(_system: System) -> Finding:
     """What the native writers need."""
     missing = _missing(HOST_PACKAGES)
     if not missing:
@@ -36,7 +28,7 @@ def converter(_patient: Patient) -> Finding:
     )
 
 
-def export(_patient: Patient) -> Finding:
+def export(_system: System) -> Finding:
     """What the architectures without a native writer need."""
     missing = _missing(EXPORT_PACKAGES)
     if not missing:
@@ -50,7 +42,7 @@ def export(_patient: Patient) -> Finding:
     )
 
 
-def ssh(_patient: Patient) -> Finding:
+def ssh(_system: System) -> Finding:
     """What the way to the board needs."""
     if shutil.which("ssh"):
         return Finding("ssh", "ok", "there")
@@ -63,7 +55,7 @@ def ssh(_patient: Patient) -> Finding:
     )
 
 
-def cross_compiler(_patient: Patient) -> Finding:
+def cross_compiler(_system: System) -> Finding:
     """What ``pitool wheel`` needs."""
     if shutil.which("aarch64-linux-gnu-g++") or not _missing(("ziglang",)):
         return Finding("cross compiler", "ok", "there")
@@ -77,9 +69,9 @@ def cross_compiler(_patient: Patient) -> Finding:
     )
 
 
-def memory(patient: Patient) -> Finding | None:
+def memory(system: System) -> Finding | None:
     """The writers stream; verifying holds the model once."""
-    total = patient.machine.mem_total
+    total = system.machine.mem_total
     if total is None:
         return None
     if total >= LITTLE_MEMORY:
@@ -95,18 +87,3 @@ def memory(patient: Patient) -> Finding | None:
 
 def _missing(packages: tuple[str, ...]) -> list[str]:
     return [name for name in packages if importlib.util.find_spec(name) is None]
-
-
-CHECKS: tuple[Check, ...] = (
-    userland,
-    converter,
-    export,
-    backend,
-    onnx_runtime,
-    software,
-    cross_compiler,
-    ssh,
-    memory,
-    free_space,
-    time_set,
-)

@@ -1,4 +1,4 @@
-"""The checks of memory, swap and locking of a board; see ``doctor``."""
+"""Checks of memory, swap and locking."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from pitool.catalog.bundles import list_bundles
 from pitool.device import memory
-from pitool.device.doctor import Check, Finding, Patient, Severity
+from pitool.device.doctor.finding import Finding, Severity, System
 from pitool.device.here import fresh_boot
 from pitool.device.verdict import Judge
 from pitool.planning.plan import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes, format_bytes, format_part
 
-PROGRAMS = (
+CLOSE_PROGRAMS = (
     "close programs; sudo systemctl set-default multi-user.target leaves the desktop away after a"
     " reboot"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Short:
+class _Shortage:
     """A bundle whose default artifact does not fit here without more ado; sizes in bytes."""
 
     name: str
@@ -30,16 +30,16 @@ class _Short:
     margin: int
 
 
-def free_memory(patient: Patient) -> Finding | None:
+def free_memory(system: System) -> Finding | None:
     """Whether the models that lie here fit beside what is running, by the plan's verdict."""
-    total, available = patient.machine.mem_total, memory.available(patient.root)
+    total, available = system.machine.mem_total, memory.available(system.root)
     if not total or available is None:
         return None
-    worst = max(_short(patient), key=lambda s: s.needed, default=None)
+    worst = max(_shortages(system), key=lambda s: s.needed, default=None)
     if worst is None:
         return Finding("memory", "ok", f"{format_part(available, total)} free")
     free, all_, needed = compare_bytes(available, total, worst.needed)
-    room = fresh_boot(patient.machine) or total
+    room = fresh_boot(system.machine) or total
     mended = verdict_on(worst.needed, room, worst.margin) is Verdict.FITS
     no = worst.verdict is Verdict.NO
     severity: Severity = "warning" if no else "note"
@@ -48,27 +48,27 @@ def free_memory(patient: Patient) -> Finding | None:
         severity,
         f"{free} of {all_} free, {worst.name} needs {needed}",
         "pitool refuses to load it" if no else "little is left for the page cache and spikes",
-        PROGRAMS
+        CLOSE_PROGRAMS
         if mended
         else "take a smaller one: pitool convert with a smaller --ram or --quant",
     )
 
 
-def _short(patient: Patient) -> Iterator[_Short]:
+def _shortages(system: System) -> Iterator[_Shortage]:
     """Yield the default artifacts that do not simply fit."""
-    judge = Judge(patient.root)
+    judge = Judge(system.root)
     for bundle in list_bundles()[0]:
         artifact = bundle.manifest.artifacts[0]
         found = judge(artifact)
         if found.needed and found.fit in (Verdict.TIGHT, Verdict.NO):
             name = f"{bundle.path.name} {artifact.quantisation}"
-            yield _Short(name, found.fit, found.needed, found.margin)
+            yield _Shortage(name, found.fit, found.needed, found.margin)
 
 
-def swap(patient: Patient) -> Finding:
+def swap(system: System) -> Finding:
     """A model that swaps takes seconds a token; zram at least spares the card."""
-    total = patient.machine.swap_total or 0
-    names = (patient.text("proc/swaps") or "").splitlines()[1:]
+    total = system.machine.swap_total or 0
+    names = (system.text("proc/swaps") or "").splitlines()[1:]
     devices = [line.split()[0] for line in names if line.split()]
     if not total:
         return Finding(
@@ -90,7 +90,7 @@ def swap(patient: Patient) -> Finding:
     )
 
 
-def locked_memory(_patient: Patient) -> Finding:
+def locked_memory(_system: System) -> Finding:
     """How much may be kept from swap by the load mode mlock."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft == resource.RLIM_INFINITY:
@@ -102,6 +102,3 @@ def locked_memory(_patient: Patient) -> Finding:
         "the load mode mlock cannot hold a model",
         "add '@users - memlock unlimited' to /etc/security/limits.conf and log in again",
     )
-
-
-CHECKS: tuple[Check, ...] = (free_memory, swap, locked_memory)

@@ -1,25 +1,34 @@
-"""Keys and values of a graph: bound once and shared by its inputs and outputs, or handed on.
+"""Keys and values of a graph: shared by its inputs and outputs or handed on, and in a file.
 
 ``buffers`` hold key and value of each layer, shape (1, kv heads, context, head dim), whichever way
-the graph takes them; what lies behind the tokens at hand is never looked at.
+the graph takes them; what lies behind the tokens at hand is never looked at. A file is numpy's own
+archive, uncompressed, never a pickle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.engine.onnx.binding import onnxruntime
+from pitool.catalog.onnx import OnnxFolder
+from pitool.engine.onnx.runtime import onnxruntime
+from pitool.errors import BadInput, PitoolError
+
+_HASHED = 1 << 20
 
 Pairs = Sequence[tuple[str, str]]
 """Name of an input, and of the output that follows it."""
 
 
-class Cache(Protocol):
-    """What a session does with its keys and values around a run."""
+class KvCache(Protocol):
+    """What a graph does with its keys and values around a run."""
 
     buffers: list[NDArray[Any]]
 
@@ -90,3 +99,47 @@ class GrownCache:
 
     def _bind(self, past: str, value: Any) -> None:
         self._binding.bind_ortvalue_input(past, value)
+
+
+def fingerprint(folder: OnnxFolder) -> str:
+    """Return what tells a model from others: a hash of its graph's beginning and all sizes."""
+    with folder.graph.open("rb") as file:
+        digest = hashlib.sha256(file.read(_HASHED))
+    for path in folder.files:
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[Any]]) -> None:
+    """Write the first ``len(ids)`` tokens of a cache, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    used = {str(i): part[:, :, : len(ids)] for i, part in enumerate(cache)}
+    tokens = np.asarray(ids, np.int64)
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, model=np.array(model), ids=tokens, **used)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise PitoolError(f"{path} cannot be written ({error})", "free disk space") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, model: str, cache: Sequence[NDArray[Any]]) -> list[int]:
+    """Fill a cache and return its tokens; BadInput when the file is of another model or none."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if str(archive["model"]) == model:
+                return _fill(archive, cache)
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
+        pass  # what numpy raises for each kind of damage
+    raise BadInput(f"{path} is no state of this model", "start the conversation again")
+
+
+def _fill(archive: Mapping[str, NDArray[Any]], cache: Sequence[NDArray[Any]]) -> list[int]:
+    ids = [int(token) for token in archive["ids"]]
+    for i, part in enumerate(cache):
+        part[:, :, : len(ids)] = archive[str(i)]
+    return ids

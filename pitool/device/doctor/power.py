@@ -1,24 +1,19 @@
-"""The checks of clock, heat and power of a board; see ``doctor``."""
+"""Checks of clock, heat, power and bootloader; what a board should have stands in its table."""
 
 from __future__ import annotations
 
 from pitool.device import files
 from pitool.device.detect import bootloader_date
-from pitool.device.doctor import Check, Finding, Patient
+from pitool.device.doctor.finding import Finding, System
 from pitool.report.numbers import format_celsius, format_megahertz, format_share
 
-HOT_CELSIUS = 80.0
-FULL_SUPPLY_MILLIAMPERES = 5000
-# The first bootloader with SDRAM_BANKLOW (raspberrypi/rpi-eeprom, firmware-2712 release notes).
-FAST_MEMORY_BOOTLOADER = "2024-12-01"
-# The boards, by the beginning of their id, that it is for.
-HAS_FAST_MEMORY = ("pi5", "cm5")
+DEFAULT_THROTTLE_C = 80.0
 CPU = "sys/devices/system/cpu/cpu0/cpufreq"
 
 
-def governor(patient: Patient) -> Finding | None:
+def governor(system: System) -> Finding | None:
     """Powersave holds the clock at its lowest."""
-    name = patient.text(f"{CPU}/scaling_governor")
+    name = system.text(f"{CPU}/scaling_governor")
     if name is None:
         return None
     if name != "powersave":
@@ -32,10 +27,10 @@ def governor(patient: Patient) -> Finding | None:
     )
 
 
-def clock(patient: Patient) -> Finding | None:
+def clock(system: System) -> Finding | None:
     """The highest clock that is allowed, against what the CPU can."""
-    allowed = patient.number(f"{CPU}/scaling_max_freq")
-    able = patient.number(f"{CPU}/cpuinfo_max_freq")
+    allowed = system.number(f"{CPU}/scaling_max_freq")
+    able = system.number(f"{CPU}/cpuinfo_max_freq")
     if not allowed or not able:
         return None
     if allowed >= able:
@@ -49,25 +44,27 @@ def clock(patient: Patient) -> Finding | None:
     )
 
 
-def temperature(patient: Patient) -> Finding | None:
-    """Throttling begins at 80 °C."""
-    degrees = patient.reading.temperature_c
+def temperature(system: System) -> Finding | None:
+    """The firmware lowers the clock of a hot board."""
+    degrees, board = system.reading.temperature_c, system.board
     if degrees is None:
         return None
-    if degrees < HOT_CELSIUS:
+    limit = board.throttle_c if board else DEFAULT_THROTTLE_C
+    if degrees < limit:
         return Finding("temperature", "ok", format_celsius(degrees))
+    named = f" ({board.fan})" if board and board.fan else ""
     return Finding(
         "temperature",
         "warning",
         format_celsius(degrees),
-        "the firmware lowers the clock from 80 °C on",
-        "add a heat sink with a fan (the Active Cooler on a Pi 5)",
+        f"the firmware lowers the clock from {format_celsius(limit)} on",
+        f"add a heat sink with a fan{named}",
     )
 
 
-def throttling(patient: Patient) -> Finding | None:
+def throttling(system: System) -> Finding | None:
     """What the firmware says of now and of the time since boot."""
-    flags = patient.reading.throttled
+    flags = system.reading.throttled
     if flags is None:
         return None
     if flags.now or flags.since_boot:
@@ -84,33 +81,40 @@ def throttling(patient: Patient) -> Finding | None:
     return Finding("throttling", "ok", "never since boot")
 
 
-def supply(patient: Patient) -> Finding | None:
-    """A Pi 5 knows what its supply promised."""
+def supply(system: System) -> Finding | None:
+    """Some boards know what their supply promised."""
+    amperes = _promised_amperes(system)
+    if amperes is None:
+        return None
+    wanted = system.board.supply if system.board else None
+    if wanted is None or amperes >= wanted.amperes:
+        return Finding("power supply", "ok", f"{amperes:g} A")
+    return Finding(
+        "power supply",
+        "warning",
+        f"promises {amperes:g} A, the board wants {wanted.amperes:g} A",
+        "USB devices get little power, and under load the voltage may fall",
+        f"take {wanted.name}",
+    )
+
+
+def _promised_amperes(system: System) -> float | None:
     for tree in ("proc/device-tree", "sys/firmware/devicetree/base"):
         try:
-            raw = (patient.root / tree / "chosen/power/max_current").read_bytes()
+            raw = (system.root / tree / "chosen/power/max_current").read_bytes()
         except OSError:
             continue
-        milliamperes = int.from_bytes(raw, "big")
-        if milliamperes >= FULL_SUPPLY_MILLIAMPERES:
-            return Finding("power supply", "ok", f"{milliamperes / 1000:g} A")
-        return Finding(
-            "power supply",
-            "warning",
-            f"promises {milliamperes / 1000:g} A, the board wants 5 A",
-            "USB devices get little power, and under load the voltage may fall",
-            "take the official 27 W supply",
-        )
+        return int.from_bytes(raw, "big") / 1000
     return None
 
 
-def cooling(patient: Patient) -> Finding | None:
-    """A Pi 5 without a fan throttles within minutes of decoding."""
-    if not (patient.machine.board_id or "").startswith(HAS_FAST_MEMORY):
+def cooling(system: System) -> Finding | None:
+    """A board with a connector for a fan throttles without one within minutes of decoding."""
+    if system.board is None or system.board.fan is None:
         return None
     kinds = [
         files.text(p)
-        for p in sorted((patient.root / "sys/class/thermal").glob("cooling_device*/type"))
+        for p in sorted((system.root / "sys/class/thermal").glob("cooling_device*/type"))
     ]
     if any(kind and "fan" in kind for kind in kinds):
         return Finding("cooling", "ok", "a fan is connected")
@@ -119,33 +123,23 @@ def cooling(patient: Patient) -> Finding | None:
         "note",
         "no fan is connected",
         "long answers may throttle the board",
-        "add the Active Cooler, then see pitool bench --sustained 10m",
+        f"add {system.board.fan}, then see pitool bench --sustained 10m",
     )
 
 
-def bootloader(patient: Patient) -> Finding | None:
+def bootloader(system: System) -> Finding | None:
     """Newer bootloaders set the memory up better."""
-    date = bootloader_date(patient.root)
+    date = bootloader_date(system.root)
     if date is None:
         return None
-    pi5 = (patient.machine.board_id or "").startswith(HAS_FAST_MEMORY)
-    if not pi5 or date >= FAST_MEMORY_BOOTLOADER:
+    wanted = system.board.bootloader if system.board else None
+    if wanted is None or date >= wanted.since:
         return Finding("bootloader", "ok", date)
     return Finding(
         "bootloader",
         "warning",
         f"of {date}",
-        "decode is about 8 % slower than with one of 2024-12 or later",
+        f"decode is about {wanted.decode_gain * 100:.0f} % slower than with one of"
+        f" {wanted.since[:7]} or later",
         "sudo apt update && sudo apt install rpi-eeprom && sudo rpi-eeprom-update -a, then reboot",
     )
-
-
-CHECKS: tuple[Check, ...] = (
-    governor,
-    clock,
-    temperature,
-    throttling,
-    supply,
-    cooling,
-    bootloader,
-)
