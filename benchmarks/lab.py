@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from pitool.lab.report.columns import COLUMNS
+from pitool.lab.output import METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "lab.md"
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
@@ -42,7 +42,7 @@ def main() -> None:
 
 def columns() -> str:
     """Return what each column says of itself, as a list."""
-    shown = (column for column in COLUMNS if column.key != "fits")
+    shown = (column for column in METRICS if column.key != "fits")
     lines = [f"- **{column.heading}**: {column.explained}" for column in shown]
     return "\n".join(["The columns:", "", *lines])
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks import models, peer
 from pitool.checkpoint.source import find_source, open_checkpoint
-from pitool.convert.progress import Silent
 from pitool.lab import making
+from pitool.report.progress import Silent
 
 WEIGHT_ONLY = "block-int8-64,percentile-int8,hqq-int4,nf4,kmeans-4bit,rtn-int4"
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pitool.bench.formats import LOAD_MODES
+from pitool.bench.rows import LOAD_MODES
 from pitool.bench.run import Workload
 from pitool.engine.base import Settings
 

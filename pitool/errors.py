@@ -1,23 +1,24 @@
-"""The one error tree: what happened, what to do next, and the exit code.
+"""The error tree, with the exit code of each: what happened, and what to do next.
 
     PitoolError        1  a fault: something that should have worked did not
-    ├─ UsageError      2  the command was called with something it cannot take
-    ├─ DoesNotFit      3  memory or disk is too small for what was asked
+    ├─ UsageError      2  the command was called with invalid arguments
+    ├─ DoesNotFit      3  not enough memory or disk space
     ├─ BadInput        4  a file is missing, damaged or of an unsupported kind
     ├─ MissingPart     5  an optional component is not installed
-    ├─ WorkerDied      1  the process that holds the model ended by itself
-    └─ Interrupted   130  the user stopped it
+    ├─ WorkerDied      1  the process that holds the model ended unexpectedly
+    └─ Interrupted   130  the user interrupted the command
 
-Raised anywhere, caught once, in ``cli.main``. Never prints, never exits.
+Exit code 0 is success; 141 a closed pipe on stdout, which is no error of pitool's. Errors are
+raised anywhere and caught once, in ``cli.main``. Never prints, never exits.
 """
 
 from __future__ import annotations
 
 
 class PitoolError(Exception):
-    """An error a user can act on.
+    """An error that a user can act on.
 
-    ``what`` says what happened, ``do`` what to do next; both without a final full stop.
+    ``what`` says what happened, ``do`` what to do next, both without a full stop at the end.
     """
 
     exit_code = 1
@@ -29,29 +30,29 @@ class PitoolError(Exception):
 
     @property
     def sentence(self) -> str:
-        """What happened and what to do next, without a final full stop."""
+        """What happened and what to do next, without a full stop at the end."""
         return f"{self.what}; {self.do}" if self.do else self.what
 
     @property
     def statement(self) -> str:
-        """The sentence on one line, with the mark that ends it."""
+        """The sentence on one line, with its full stop."""
         return ended(self.sentence)
 
 
 def ended(text: str) -> str:
-    """Return a text on one line, with a full stop unless it ends with a question."""
+    """Return a text on one line with a full stop, unless it is a question."""
     sentence = " ".join(text.split()).rstrip(".")
     return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 class UsageError(PitoolError):
-    """The command was called with something it cannot take."""
+    """The command was called with invalid arguments."""
 
     exit_code = 2
 
 
 class DoesNotFit(PitoolError):  # noqa: N818 - the name reads as the verdict
-    """Memory or disk is too small for what was asked."""
+    """Not enough memory or disk space."""
 
     exit_code = 3
 
@@ -69,10 +70,10 @@ class MissingPart(PitoolError):  # noqa: N818
 
 
 class WorkerDied(PitoolError):  # noqa: N818
-    """The process that holds the model ended by itself."""
+    """The process that holds the model ended unexpectedly."""
 
 
 class Interrupted(PitoolError):  # noqa: N818
-    """The user stopped it."""
+    """The user interrupted the command."""
 
     exit_code = 130

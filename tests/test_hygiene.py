@@ -71,8 +71,10 @@ def test_a_worker_loads_no_interface() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["tui", "serve", "bench", "store", "engine", "device", "spec", "errors"]
-)
+    "room",
+    ["tui", "serve", "chat", "bench", "store", "remote", "engine", "device", "planning", "catalog",
+     "report", "errors"],
+)  # fmt: skip
 def test_what_the_board_runs_needs_no_host_package(room: str) -> None:
     names = modules_of(room)
     imports = "\n".join(f"import {name}" for name in names)
@@ -82,7 +84,7 @@ def test_what_the_board_runs_needs_no_host_package(room: str) -> None:
     assert not {"pitool.convert", "pitool.checkpoint"} & found
 
 
-@pytest.mark.parametrize("room", ["spec", "errors"])
+@pytest.mark.parametrize("room", ["planning", "catalog", "errors"])
 def test_the_nouns_need_the_standard_library_only(room: str) -> None:
     imports = "\n".join(f"import {name}" for name in modules_of(room))
     before = tops(loaded(""))
@@ -91,11 +93,16 @@ def test_the_nouns_need_the_standard_library_only(room: str) -> None:
 
 
 def test_only_the_tui_loads_textual() -> None:
-    rooms = ["bench", "checkpoint", "convert", "device", "engine", "quality", "spec", "store"]
+    rooms = [
+        "architectures", "bench", "catalog", "chat", "checkpoint", "convert", "deploy", "device",
+        "engine", "planning", "quality", "remote", "report", "store",
+    ]  # fmt: skip
     imports = "\n".join(f"import {name}" for room in rooms for name in modules_of(room))
     assert "textual" not in tops(loaded(imports))
 
 
 def test_the_native_writer_loads_no_torch() -> None:
-    imports = "\n".join(f"import {n}" for r in ("checkpoint", "convert") for n in modules_of(r))
+    imports = "\n".join(
+        f"import {n}" for r in ("checkpoint", "architectures", "convert") for n in modules_of(r)
+    )
     assert not tops(loaded(imports)) & {"torch", "transformers", "llama_cpp"}

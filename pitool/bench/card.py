@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from textwrap import wrap
 
-from pitool.bench.formats import Row, artifact_name, rate, test_name
+from pitool.bench.rows import BenchRow, artifact_name, rate, test_name
 from pitool.catalog.files import write_atomically
 from pitool.device.sensors import FLAGS
 from pitool.errors import MissingPart, UsageError
-from pitool.report.numbers import format_bytes
+from pitool.report.numbers import format_bytes, format_celsius, format_date
+from pitool.report.svg import Canvas
+from pitool.report.tables import Column, Section, to_markdown
+from pitool.report.text import shorten, wrap
 
 WIDTH, LINE, MARGIN = 760, 24, 28
 TEST, THREADS = 400, 545
-NOTE_LETTERS = 104
+# What finds room on a line of the picture.
+NAME_LETTERS, TITLE_LETTERS, NOTE_LETTERS = 44, 64, 104
+HEADINGS = ("artifact", "test", "threads", "tokens/s")
 INK, PAPER, ACCENT, FAINT = "#1d1f21", "#fbfaf7", "#b3123f", "#6b6f76"
 
 
@@ -30,7 +33,7 @@ class Card:
     notes: tuple[str, ...]
 
 
-def card(rows: Sequence[Row]) -> Card:
+def card(rows: Sequence[BenchRow]) -> Card:
     """Return the card of the rows of one bench, of one board or several; there is at least one."""
     cells = []
     for row in rows:
@@ -41,11 +44,11 @@ def card(rows: Sequence[Row]) -> Card:
     return Card(title, tuple(cells), tuple(notes))
 
 
-def _distinct(rows: Sequence[Row], text: Callable[[Row], str]) -> list[str]:
+def _distinct(rows: Sequence[BenchRow], text: Callable[[BenchRow], str]) -> list[str]:
     return list(dict.fromkeys(text(row) for row in rows))
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[BenchRow]) -> list[str]:
     """Return what a number must be compared with: model, settings, board, conditions, versions."""
     notes = _distinct(rows, _model)
     notes += _distinct(rows, _settings)
@@ -55,16 +58,16 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     notes.append(_conditions([condition for row in rows for condition in row["conditions"]]))
     notes += _distinct(rows, _machine)
     builds = ", ".join(_distinct(rows, lambda row: str(row["build_commit"])))
-    return [*notes, f"{builds}; {rows[0]['test_time'][:10]}"]
+    return [*notes, f"{builds}; {format_date(rows[0]['test_time'])}"]
 
 
-def _model(row: Row) -> str:
+def _model(row: BenchRow) -> str:
     digest = row["artifact_sha256"]
     known = f", sha256 {digest[:12]}" if digest else ""
     return f"{row['model_type']}, {format_bytes(row['model_size'])}{known}"
 
 
-def _settings(row: Row) -> str:
+def _settings(row: BenchRow) -> str:
     times = f"{len(row['samples_ts'])} repetitions"
     if row["engine"] == "onnx":
         return f"{times}, onnxruntime"
@@ -76,11 +79,11 @@ def _settings(row: Row) -> str:
     )
 
 
-def _conditions(conditions: Sequence[Row]) -> str:
+def _conditions(conditions: Sequence[BenchRow]) -> str:
     heat = [c["temperature_after"] for c in conditions if c["temperature_after"] is not None]
     problems = dict.fromkeys(problem for c in conditions for problem in c["problems"])
     known = any("throttled" in c["throttled_told"] for c in conditions)
-    said = [f"hottest {max(heat):.0f} °C" if heat else "temperature unknown"]
+    said = [f"hottest {format_celsius(max(heat))}" if heat else "temperature unknown"]
     if problems:
         said.append(f"in some repetitions: {', '.join(problems)}")
     if not problems.keys() & set(FLAGS):
@@ -88,7 +91,7 @@ def _conditions(conditions: Sequence[Row]) -> str:
     return ", ".join(said)
 
 
-def _machine(row: Row) -> str:
+def _machine(row: BenchRow) -> str:
     firmware = f", bootloader of {row['firmware']}" if row["firmware"] else ""
     return f"{row['cpu_info']}, {row['kernel']}{firmware}"
 
@@ -101,7 +104,7 @@ def check(path: Path) -> None:
         raise UsageError(f"{path.parent} is no folder", "name one that is there")
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
+def write(path: Path, rows: Sequence[BenchRow]) -> None:
     """Write the card in the format of the file's suffix."""
     check(path)
     write_atomically(path, _RENDERERS[path.suffix.lower()](card(rows)))
@@ -109,29 +112,17 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 def markdown(made: Card) -> bytes:
     """Return the card as a Markdown table."""
-    lines = [f"**{made.title}**", "", "| artifact | test | threads | tokens/s |"]
-    lines.append("|---|---|---:|---:|")
-    lines += [f"| {' | '.join(row)} |" for row in made.rows]
-    lines += ["", " · ".join(made.notes), ""]
-    return "\n".join(lines).encode()
+    headings = [Column(heading, "left" if i < 2 else "right") for i, heading in enumerate(HEADINGS)]
+    section = Section(made.title, headings, made.rows, [" · ".join(made.notes)])
+    return f"{to_markdown([section])}\n".encode()
 
 
 def svg(made: Card) -> bytes:
     """Return the card as a picture that every browser shows."""
-    height = 2 * MARGIN + LINE * (len(made.rows) + len(made.notes) + 3)
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
-            f' viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="15">'
-        ),
-        f'<rect width="{WIDTH}" height="{height}" rx="10" fill="{PAPER}"/>',
-    ]
+    canvas = Canvas(WIDTH, _height(made), label=made.title, paper=PAPER)
     for x, y, text, colour, size, anchor in _texts(made):
-        parts.append(
-            f'<text x="{x}" y="{y}" fill="{colour}" font-size="{size}"'
-            f' text-anchor="{anchor}">{escape(text)}</text>'
-        )
-    return "\n".join([*parts, "</svg>", ""]).encode()
+        canvas.text(x, y, text, size, anchor=anchor, colour=colour)
+    return canvas.to_svg().encode()
 
 
 def png(made: Card) -> bytes:
@@ -143,8 +134,7 @@ def png(made: Card) -> bytes:
             "a PNG needs Pillow, which is not installed", "pip install pillow, or write an .svg"
         ) from None
     scale = 2
-    height = 2 * MARGIN + LINE * (len(made.rows) + len(made.notes) + 3)
-    image = Image.new("RGB", (WIDTH * scale, height * scale), PAPER)
+    image = Image.new("RGB", (WIDTH * scale, _height(made) * scale), PAPER)
     draw = ImageDraw.Draw(image)
     for x, y, text, colour, size, anchor in _texts(made):
         font = ImageFont.load_default(size * scale)
@@ -155,17 +145,19 @@ def png(made: Card) -> bytes:
     return target.getvalue()
 
 
+def _height(made: Card) -> int:
+    return 2 * MARGIN + LINE * (len(made.rows) + len(made.notes) + 3)
+
+
 def _texts(made: Card) -> list[tuple[int, int, str, str, int, str]]:
     """Return x, y, text, colour, size and anchor of everything on the picture."""
     y = MARGIN + LINE // 2
-    texts = [(MARGIN, y, made.title, INK, 20, "start")]
+    texts = [(MARGIN, y, shorten(made.title, TITLE_LETTERS), INK, 20, "start")]
     y += LINE + LINE // 2
-    for row, colour in [(("artifact", "test", "threads", "tokens/s"), FAINT)] + [
-        (row, INK) for row in made.rows
-    ]:
+    for row, colour in [(HEADINGS, FAINT)] + [(row, INK) for row in made.rows]:
         name, test, threads, rate = row
         texts += [
-            (MARGIN, y, name, colour, 15, "start"),
+            (MARGIN, y, shorten(name, NAME_LETTERS), colour, 15, "start"),
             (TEST, y, test, colour, 15, "start"),
             (THREADS, y, threads, colour, 15, "end"),
             (WIDTH - MARGIN, y, rate, ACCENT if colour == INK else FAINT, 15, "end"),

@@ -1,19 +1,22 @@
 """What the board was like during each repetition, and what is to be said of it.
 
-A number that was measured on a throttled, starved or swapping board is marked as such.
+A number that was measured on a throttled, starved or swapping board is marked as such; before a
+test one can wait until the board is cool.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
 from pitool.bench.run import Result
+from pitool.device import sensors
 from pitool.device.activity import Look
-from pitool.device.sensors import Throttled
+from pitool.device.sensors import Reading, Throttled
+from pitool.errors import MissingPart, PitoolError
 
 Number = TypeVar("Number", int, float)
 
@@ -22,6 +25,9 @@ OTHERS_SHARE = 0.10
 SWAPPED_PAGES = 16
 # The kernel counts CPU time in hundredths of a second: of less than this nothing can be said.
 SHORTEST_SECONDS = 0.2
+# How often the temperature is looked at while the board cools, and for how long at most.
+COOLING_INTERVAL = 5.0
+LONGEST_COOLING = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +165,30 @@ _MEANING = {
     "swapping": "the model does not fit into the memory that is free",
     "read from disk": "parts of the model were not in memory yet",
 }
+
+
+def check_thermometer(read: Callable[[], Reading] = sensors.read) -> None:
+    """Raise MissingPart where there is no sensor, before anything is measured."""
+    if read().temperature_c is None:
+        raise MissingPart("this machine shows no temperature", "leave --cooldown away")
+
+
+def cooling(
+    limit: float,
+    sleep: Callable[[float], object],
+    read: Callable[[], Reading] = sensors.read,
+) -> Iterator[str]:
+    """Wait until the temperature is ``limit`` °C or less; yield what is waited for.
+
+    PitoolError when it is still too hot after 15 minutes.
+    """
+    waited = 0.0
+    while (temperature := read().temperature_c) is not None and temperature > limit:
+        if waited >= LONGEST_COOLING:
+            raise PitoolError(
+                f"it is still {temperature:.0f} °C after {LONGEST_COOLING / 60:.0f} minutes",
+                "ask for a higher --cooldown or add a fan",
+            )
+        yield f"{temperature:.0f} °C, waiting for {limit:g} °C"
+        sleep(COOLING_INTERVAL)
+        waited += COOLING_INTERVAL

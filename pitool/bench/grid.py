@@ -82,8 +82,10 @@ class Grid:
         """Tokens that the KV cache must hold for the largest test."""
         return max((test.context for test in self.workloads), default=0)
 
-    def for_onnx(self) -> Grid:
-        """Return the grid without what onnxruntime does not have."""
+    def of_format(self, format_name: str) -> Grid:
+        """Return the grid without what the runtime of a format does not have."""
+        if format_name != "onnx":
+            return self
         return replace(self, key_types=(), value_types=(), flash=(), load_modes=(), repack=())
 
     def settings(self, base: Settings) -> Iterator[Settings]:

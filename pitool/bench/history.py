@@ -1,6 +1,6 @@
 """All that was ever measured here, in one SQLite file; and files that bench wrote.
 
-A row is kept as the JSON values of ``formats.row``, with what is searched for in columns.
+A row is kept as the JSON values of ``rows.row``, with what is searched for in columns.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pitool.bench import formats
-from pitool.bench.formats import Row, test_name
-from pitool.bench.modes import Document
-from pitool.bench.printers import Printer
-from pitool.bench.run import Result
-from pitool.bench.subject import Subject
+from pitool.bench.rows import BenchRow, test_name
 from pitool.catalog.bundles import home
 from pitool.errors import BadInput, PitoolError
+
+Document = dict[str, Any]
+"""What a mode measured, see ``modes``."""
 
 SCHEMA = 2
 FILE_NAME = "bench.sqlite"
@@ -75,8 +73,8 @@ class History:
     def _unusable(self, error: Exception) -> PitoolError:
         return BadInput(f"the history {self._path} cannot be used ({error})", "move it away")
 
-    def add(self, row: Row, run: str) -> None:
-        """Keep a row of ``formats.row``; ``run`` groups what one command measured."""
+    def add(self, row: BenchRow, run: str) -> None:
+        """Keep a row of ``rows.row``; ``run`` groups what one command measured."""
         self._insert(
             "INSERT INTO bench (run, test_time, bundle, quantisation, test, avg_ts, row)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -90,7 +88,7 @@ class History:
         )
 
     def keep(self, document: Document, run: str) -> None:
-        """Keep a document of ``modes``."""
+        """Keep a document of a mode."""
         self._insert(
             "INSERT INTO mode (run, kind, test_time, bundle, quantisation, document)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -109,7 +107,7 @@ class History:
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
-    def rows(self, run: str | None = None, bundle: str | None = None) -> list[Row]:
+    def rows(self, run: str | None = None, bundle: str | None = None) -> list[BenchRow]:
         """Return the rows, oldest first, each with its ``run``; of one run or bundle if named."""
         return self._found("SELECT run, row FROM bench", run=run, bundle=bundle)
 
@@ -134,33 +132,12 @@ class History:
         self._database.close()
 
 
-class Recorded:
-    """A printer that also keeps every result: in a list, and in the history."""
-
-    def __init__(self, printer: Printer, history: History, run: str) -> None:
-        self._printer, self._history, self._run = printer, history, run
-        self.results: list[Result] = []
-        self.rows: list[Row] = []
-
-    def add(self, result: Result, subject: Subject) -> None:
-        """Print a result and keep it."""
-        self.results.append(result)
-        self.rows.append(formats.row(result, subject))
-        self._printer.add(self.rows[-1])
-        self._history.add(self.rows[-1], self._run)
-
-    def end(self) -> None:
-        """End the printer and close the history."""
-        self._printer.end()
-        self._history.close()
-
-
 def open_history() -> History:
     """Return the history of this machine."""
     return History(home() / FILE_NAME)
 
 
-def read_rows(source: str) -> list[Row]:
+def read_rows(source: str) -> list[BenchRow]:
     """Return the rows of a JSON or JSON lines file, or of a run in the history.
 
     ``source``: a path, the name of a run, or ``latest`` and ``previous``. BadInput when it is none.
@@ -182,7 +159,7 @@ def read_rows(source: str) -> list[Row]:
     return found
 
 
-def _file_rows(path: Path) -> list[Row]:
+def _file_rows(path: Path) -> list[BenchRow]:
     try:
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
@@ -194,7 +171,7 @@ def _file_rows(path: Path) -> list[Row]:
         ) from None
 
 
-def _checked(rows: Iterable[Row]) -> Iterable[Row]:
+def _checked(rows: Iterable[BenchRow]) -> Iterable[BenchRow]:
     for row in rows:
         test_name(row)
         if not all(sample > 0 for sample in row["samples_ts"]):

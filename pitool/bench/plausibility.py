@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.conditions import Condition, conditions
 from pitool.bench.run import Result
-from pitool.bench.subject import Subject
 from pitool.catalog.boards import Board, boards
 from pitool.device.detect import Machine
 from pitool.device.doctor_power import FAST_MEMORY_BOOTLOADER, HAS_FAST_MEMORY
@@ -24,7 +24,7 @@ IMPOSSIBLE = 1.10
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """Of one decode test: GB/s of weights read, its share of the bandwidth, of the prediction.
 
     ``bandwidth_gbs``: measured on this machine, or else of the boards' table, as
@@ -90,7 +90,7 @@ class Circumstances:
     conditions: Sequence[Condition]
 
 
-def assess(result: Result, subject: Subject) -> Verdict | None:
+def assess(result: Result, subject: MeasuredArtifact) -> Assessment | None:
     """Return the verdict on a test; None on one that is not decode at an empty context."""
     workload = result.workload
     if not result.samples_ns or workload.prompt or workload.depth:
@@ -107,10 +107,10 @@ def assess(result: Result, subject: Subject) -> Verdict | None:
     assumed = result.info.engine == "onnx"
     known = (read, bandwidth, source, ceiling, share, cached, assumed)
     if machine is None or share is None or share >= LOW:
-        return Verdict(*known)
+        return Assessment(*known)
     around = Circumstances(result.info, machine, board, subject.firmware, conditions(result.looks))
     found = {name: check(around) for name, check in CHECKS.items()}
-    return Verdict(
+    return Assessment(
         *known,
         reasons=tuple(reason for reason in found.values() if reason),
         checked=tuple(name for name, reason in found.items() if reason is not None),

@@ -12,8 +12,8 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from pitool.bench import formats
-from pitool.bench.formats import Row
+from pitool.bench import rows
+from pitool.bench.rows import BenchRow
 from pitool.engine.base import Settings
 
 Write = Callable[[str], object]
@@ -33,7 +33,7 @@ _SHORT = {
 class Printer(Protocol):
     """Gets every finished test once; ``end`` is called also after an interruption."""
 
-    def add(self, row: Row, /) -> None:
+    def add(self, row: BenchRow, /) -> None:
         """Write a row, or keep it until the end."""
 
     def end(self) -> None:
@@ -47,7 +47,7 @@ class Table:
         self._write, self._begun = write, False
         self._settings: list[str] = []
 
-    def add(self, row: Row, /) -> None:
+    def add(self, row: BenchRow, /) -> None:
         """Write a line, the head before the first one, settings where they change."""
         widths = {"host": -18, **_TABLE} if "host" in row else _TABLE
         if not self._begun:
@@ -58,10 +58,10 @@ class Table:
             self._write(f"with {' '.join(settings) or 'default settings'}:")
         cells = {
             "host": str(row.get("host")),
-            "artifact": formats.artifact_name(row),
-            "test": formats.test_name(row),
+            "artifact": rows.artifact_name(row),
+            "test": rows.test_name(row),
             "thr": str(row["n_threads"]),
-            "t/s": formats.rate(row),
+            "t/s": rows.rate(row),
         }
         self._write(f"{_cells(widths, cells)}  {marks(row)}".rstrip())
 
@@ -77,13 +77,13 @@ class Markdown:
         self._extra: tuple[str, ...] = ()
         self._build = ""
 
-    def add(self, row: Row, /) -> None:
+    def add(self, row: BenchRow, /) -> None:
         """Write a line, the head before the first one."""
         if not self._build:
-            self._extra = formats.extra_columns(row, self._varied)
-            self._write(formats.head(self._extra))
+            self._extra = rows.extra_columns(row, self._varied)
+            self._write(rows.head(self._extra))
         self._build = row["build_commit"]
-        self._write(formats.line(row, self._extra))
+        self._write(rows.line(row, self._extra))
 
     def end(self) -> None:
         """Write which build measured, as llama-bench does."""
@@ -96,9 +96,9 @@ class Json:
 
     def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
         self._write = write
-        self._rows: list[Row] = []
+        self._rows: list[BenchRow] = []
 
-    def add(self, row: Row, /) -> None:
+    def add(self, row: BenchRow, /) -> None:
         """Keep a row."""
         self._rows.append(row)
 
@@ -113,7 +113,7 @@ class JsonLines:
     def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
         self._write = write
 
-    def add(self, row: Row, /) -> None:
+    def add(self, row: BenchRow, /) -> None:
         """Write a row."""
         self._write(json.dumps(row, ensure_ascii=False))
 
@@ -128,7 +128,7 @@ class _Named:
         self._write = write
         self._names: tuple[str, ...] = ()
 
-    def add(self, row: Row, /) -> None:
+    def add(self, row: BenchRow, /) -> None:
         """Write a row, what names the columns before the first one."""
         values = flat(row)
         if not self._names:
@@ -136,7 +136,7 @@ class _Named:
             self._begin(values)
         self._line([values.get(name) for name in self._names])
 
-    def _begin(self, values: Row) -> None:
+    def _begin(self, values: BenchRow) -> None:
         raise NotImplementedError
 
     def _line(self, values: list[Any]) -> None:
@@ -149,7 +149,7 @@ class _Named:
 class Csv(_Named):
     """Quoted values under a line of names; lists are JSON."""
 
-    def _begin(self, _values: Row) -> None:
+    def _begin(self, _values: BenchRow) -> None:
         self._write(",".join(self._names))
 
     def _line(self, values: list[Any]) -> None:
@@ -165,7 +165,7 @@ class Sql(_Named):
         super().__init__(write)
         self._table = table
 
-    def _begin(self, values: Row) -> None:
+    def _begin(self, values: BenchRow) -> None:
         columns = ",\n".join(f"  {name} {_sql_type(name, v)}" for name, v in values.items())
         self._write(f"CREATE TABLE IF NOT EXISTS {self._table} (\n{columns}\n);\n")
 
@@ -184,7 +184,7 @@ PRINTERS: dict[str, Callable[[Write, Collection[str]], Printer]] = {
 }
 
 
-def changed(row: Row) -> list[str]:
+def changed(row: BenchRow) -> list[str]:
     """Return what was set other than by default, by llama-bench's short flags.
 
     onnxruntime has none of these settings.
@@ -206,7 +206,7 @@ def changed(row: Row) -> list[str]:
     ]
 
 
-def marks(row: Row) -> str:
+def marks(row: BenchRow) -> str:
     """Return the problems of the repetitions, the most frequent first: ``throttled 2/5 +1``."""
     seen = [problem for condition in row["conditions"] for problem in condition["problems"]]
     names = sorted(dict.fromkeys(seen), key=seen.count, reverse=True)
@@ -216,7 +216,7 @@ def marks(row: Row) -> str:
     return f"{first} +{len(names) - 1}" if len(names) > 1 else first
 
 
-def flat(row: Row) -> dict[str, Any]:
+def flat(row: BenchRow) -> dict[str, Any]:
     """Return a row with its lists as JSON texts and its booleans as numbers."""
     texts = {k: json.dumps(v) for k, v in row.items() if isinstance(v, list | dict)}
     return {**row, **texts, **{k: int(v) for k, v in row.items() if isinstance(v, bool)}}
@@ -229,7 +229,7 @@ def _cells(widths: dict[str, int], cells: dict[str, str]) -> str:
 
 
 def _sql_type(name: str, value: object) -> str:
-    return {int: "INTEGER", float: "REAL"}.get(formats.OUR_TYPES.get(name, type(value)), "TEXT")
+    return {int: "INTEGER", float: "REAL"}.get(rows.OUR_TYPES.get(name, type(value)), "TEXT")
 
 
 def _sql_value(value: object) -> str:

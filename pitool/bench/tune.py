@@ -9,26 +9,35 @@ a board may have no room for two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+import datetime
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
-from pitool.bench import statistics
+from pitool.bench.comparison import Ratio, compare_rates
+from pitool.bench.conditions import conditions
+from pitool.bench.events import Doing
 from pitool.bench.run import Workload, measure
-from pitool.bench.statistics import Ratio
+from pitool.catalog.bundles import Runnable
+from pitool.device import activity, tuned
+from pitool.device.detect import Machine
+from pitool.device.settings import check_memory, untuned
+from pitool.device.tuned import Tuned
+from pitool.engine import worker
 from pitool.engine.base import Engine, Settings
 from pitool.errors import PitoolError
 
-Phase = Literal["prefill", "decode", "deep decode"]
+TunePhase = Literal["prefill", "decode", "deep decode"]
 Open = Callable[[Settings], AbstractContextManager[Engine]]
 """Loads the artifact with settings."""
 
-Rates = dict[Phase, list[float]]
+Rates = dict[TunePhase, list[float]]
 """Tokens/s of each repetition."""
 
-WORKLOADS: dict[Phase, Workload] = {
+WORKLOADS: dict[TunePhase, Workload] = {
     "prefill": Workload(prompt=256),
     "decode": Workload(generate=32),
     # Attention and the KV cache are what differs here: at an empty context they cost nothing.
@@ -39,6 +48,9 @@ REPETITIONS = 2
 LEAST_GAIN = 1.02
 # Several candidates are tried, and each has another chance to win by luck.
 CONFIDENCE = 0.98
+CONTEXT = 512
+# Share of all tests, from which on it is said under what circumstances they ran.
+DISTURBED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class Axis:
 
     name: str
     candidates: tuple[Any, ...]
-    phases: tuple[Phase, ...]
+    phases: tuple[TunePhase, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,7 @@ class Trial:
 
     axis: str
     value: Any
-    ratios: dict[Phase, Ratio]
+    ratios: dict[TunePhase, Ratio]
     in_turn: bool = False
     won: bool = False
     failed: str = ""
@@ -69,6 +81,20 @@ class Trial:
     def gain(self) -> float:
         """How much faster the candidate looks, over all phases; 0 if it could not be loaded."""
         return prod(ratio.value for ratio in self.ratios.values()) if self.ratios else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What all trials gave, whole or as far as they came, and whether it was kept.
+
+    ``disturbed``: the share of the tests with each problem that was not a passing one.
+    """
+
+    result: Tuned
+    trials: tuple[Trial, ...]
+    kept: bool
+    disturbed: dict[str, float]
+    stopped: bool
 
 
 KV_AXIS = Axis("kv_type", ("q8_0",), ("prefill", "deep decode"))
@@ -125,7 +151,7 @@ def _screen(axis: Axis, best: Settings, value: Any, known: Rates, open_engine: O
         once = _once(replace(best, **{axis.name: value}), axis.phases, open_engine)
     except PitoolError as error:
         return Trial(axis.name, value, {}, failed=error.what)
-    ratios = {phase: statistics.compare(known[phase], once[phase]) for phase in axis.phases}
+    ratios = {phase: compare_rates(known[phase], once[phase]) for phase in axis.phases}
     return Trial(axis.name, value, ratios)
 
 
@@ -144,11 +170,11 @@ def _challenge(axis: Axis, best: Settings, value: Any, open_engine: Open) -> Tri
 def in_turn(
     old: Settings,
     new: Settings,
-    phases: Sequence[Phase],
+    phases: Sequence[TunePhase],
     open_engine: Open,
     *,
     least: float = 0.0,
-) -> dict[Phase, Ratio]:
+) -> dict[TunePhase, Ratio]:
     """Return how much faster ``new`` is in each phase, measured A B, B A, A B.
 
     It ends after a turn that leaves every phase below ``least``: such a one will not win.
@@ -160,7 +186,7 @@ def in_turn(
             for phase in phases:
                 samples[side][phase] += found[phase]
         ratios = {
-            phase: statistics.compare(samples[0][phase], samples[1][phase], CONFIDENCE)
+            phase: compare_rates(samples[0][phase], samples[1][phase], CONFIDENCE)
             for phase in phases
         }
         if max(ratio.value for ratio in ratios.values()) < least:
@@ -168,7 +194,7 @@ def in_turn(
     return ratios
 
 
-def _once(settings: Settings, phases: Sequence[Phase], open_engine: Open) -> Rates:
+def _once(settings: Settings, phases: Sequence[TunePhase], open_engine: Open) -> Rates:
     """Load with settings and return the tokens/s of each repetition."""
     found: Rates = {}
     with open_engine(settings) as engine:
@@ -176,3 +202,72 @@ def _once(settings: Settings, phases: Sequence[Phase], open_engine: Open) -> Rat
             *_, last = measure(engine, [WORKLOADS[phase]], REPETITIONS)
             found[phase] = list(last.samples_ts)
     return found
+
+
+def tune_here(
+    runnable: Runnable,
+    machine: Machine,
+    *,
+    exact: bool = False,
+    keep: bool = True,
+    check: Callable[[Runnable, Settings], object] = check_memory,
+) -> Generator[Trial | Doing | Tuning]:
+    """Yield each trial of an artifact on this machine; the last one is the ``Tuning``.
+
+    The winner is measured against the defaults once more and kept for whoever loads it. Ctrl-C
+    ends the trials and keeps what has won so far.
+    """
+    base = untuned(runnable, CONTEXT, machine)
+    check(runnable, base)
+    watch = _Watch()
+
+    def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
+        return watch.over(worker.start(runnable.format, runnable.entry, settings))
+
+    best, trials, gains = base, list[Trial](), dict[TunePhase, float]()
+    stopped = False
+    plan = axes(base, machine.physical_cores, runnable.format, exact=exact)
+    try:
+        for trial, so_far in tune(base, plan, open_engine):
+            best = so_far
+            trials.append(trial)
+            yield trial
+        if best != base:
+            yield Doing("measuring the winner against the defaults once more")
+            ratios = in_turn(base, best, ("prefill", "decode"), open_engine)
+            gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
+    except KeyboardInterrupt:
+        stopped = True
+    changes = tuned.changes(base, best)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    result = Tuned(changes, today, gains.get("prefill", 1.0), gains.get("decode", 1.0))
+    # Where nothing has won yet, what an earlier tuning found is better than nothing.
+    kept = keep and bool(changes or not stopped)
+    if kept:
+        tuned.keep(result, runnable, machine)
+    yield Tuning(result, tuple(trials), kept, watch.shares, stopped)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Notes what else went on while engines worked."""
+
+    problems: Counter[str] = field(default_factory=Counter)
+    tests: int = 0
+
+    @contextmanager
+    def over(self, engine: worker.WorkerEngine) -> Iterator[Engine]:
+        """Give an engine, which is closed afterwards."""
+        with engine:
+            look = activity.looker(engine.pid)
+            before = look()
+            yield engine
+            (condition,) = conditions([before, look()])
+            self.problems.update(condition.problems)
+            self.tests += 1
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the tests with each problem, where it is not a passing one."""
+        shares = {name: count / self.tests for name, count in self.problems.items()}
+        return {name: share for name, share in shares.items() if share >= DISTURBED_SHARE}

@@ -1,4 +1,4 @@
-"""Reads checkpoints: where a model comes from, its settings and its tensors.
+"""Checkpoints: where a model comes from, its settings, its tensors, its adapters.
 
-On the host only. Never loads a whole model into memory and never unpickles.
+On the host only. Never loads a whole model into memory, and never unpickles anything.
 """

@@ -1,7 +1,7 @@
 """Downloads a checkpoint from the Hugging Face hub: settings, tensor headers, then the weights.
 
-Uses huggingface_hub, so that its cache, token (``hf auth login`` or ``HF_TOKEN``), endpoint
-(``HF_ENDPOINT``) and resuming are the usual ones. Only the files that a conversion reads.
+Uses huggingface_hub, so cache, token (``hf auth login`` or ``HF_TOKEN``), endpoint
+(``HF_ENDPOINT``) and resuming work as usual. Fetches only the files that a conversion reads.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ SMALL = (
     "chat_template.jinja", "additional_chat_templates/*", INDEX, "README.md", "LICENSE*",
 )  # fmt: skip
 POLL_SECONDS = 0.2
-FRUITLESS_TRIES = 3
+TRIES_WITHOUT_PROGRESS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """Every tensor of a source on the hub by the files' headers, and the bytes not here yet."""
+    """Every tensor of a source on the hub, and the bytes that are not on this machine yet."""
 
     tensors: dict[str, Tensor]
     missing_bytes: int
 
 
 def fetch_settings(source: Source) -> Source:
-    """Return the source with a folder that holds settings and tokenizer, without the weights."""
+    """Return the source with a folder that holds settings and tokenizer, but no weights."""
     return _fetch(source, SMALL, lambda _: None)
 
 
 def read_headers(source: Source) -> Headers:
-    """Return the tensors of a source: of files that are not here yet by range requests."""
+    """Return the tensors of a source, by range requests for files not on this machine yet."""
     source = source if source.folder else fetch_settings(source)
     assert source.folder
     tensors = {}
@@ -63,7 +63,7 @@ def read_headers(source: Source) -> Headers:
 
 
 def _read_remote(source: Source, path: Path) -> list[Tensor]:
-    with _sentences(source):
+    with _pitool_errors(source):
         from huggingface_hub import HfApi
 
         header = HfApi().parse_safetensors_file_metadata(
@@ -86,28 +86,28 @@ def fetch_weights(source: Source, on_bytes: Callable[[int], None] = lambda _: No
 
 def cache_folder() -> Path:
     """Return the folder that downloads go to."""
-    with _sentences(None):
+    with _pitool_errors(None):
         from huggingface_hub import constants
     return Path(constants.HF_HUB_CACHE)
 
 
 def expected_sha256(path: Path) -> str | None:
-    """Return the hash that the hub gave for a downloaded file, None for a file from elsewhere.
+    """Return the hash that the hub states for a downloaded file, None for any other file.
 
-    The hub's cache names the content of a large file by its sha256 and links to it.
+    The hub's cache names the content of a large file by its sha256, and links to it.
     """
     name = path.resolve().name
     return name if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def _fetch(source: Source, patterns: Sequence[str], on_bytes: Callable[[int], None]) -> Source:
-    """Download what is missing, again and again as long as tries bring some bytes."""
-    with _sentences(source):
+    """Download what is missing; retry as long as each attempt makes progress."""
+    with _pitool_errors(source):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
-        disable_progress_bars()  # ours are shown
+        disable_progress_bars()  # pitool shows its own
         blobs = cache_folder() / f"models--{source.id.replace('/', '--')}" / "blobs"
         with _watched(blobs, on_bytes):
             fruitless = 0
@@ -122,17 +122,17 @@ def _fetch(source: Source, patterns: Sequence[str], on_bytes: Callable[[int], No
                     )
                     break
                 except LocalEntryNotFoundError:
-                    raise  # nobody answers at all
+                    raise  # the hub cannot be reached at all
                 except _transport_errors():
                     fruitless = fruitless + 1 if _size(blobs) <= before else 0
-                    if fruitless == FRUITLESS_TRIES:
+                    if fruitless == TRIES_WITHOUT_PROGRESS:
                         raise
     # The hub's cache names a snapshot's folder by its commit.
     return replace(source, folder=Path(folder), revision=Path(folder).name)
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """Return what a dropped connection raises: hub clients below 1.0 use requests, then httpx."""
+    """Return what a dropped connection raises: hub clients before 1.0 use requests, later httpx."""
     with suppress(ImportError):
         import httpx
 
@@ -142,7 +142,7 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _watched(folder: Path, on_bytes: Callable[[int], None]) -> Iterator[None]:
-    """Tell how ``folder`` grows, whatever client and protocol fill it."""
+    """Report the growth of ``folder``, whatever client and protocol fill it."""
     ended = threading.Event()
     seen = _size(folder)
 
@@ -175,13 +175,13 @@ def _size(folder: Path) -> int:
 
 
 @contextmanager
-def _sentences(source: Source | None) -> Iterator[None]:
-    """Turn what the hub's client raises into one sentence."""
+def _pitool_errors(source: Source | None) -> Iterator[None]:
+    """Turn the hub client's exceptions into PitoolErrors."""
     try:
         import huggingface_hub.errors as hub_errors
     except ImportError:
         raise MissingPart(
-            "the hub client is not installed", "run ./install.sh --host, or name a local folder"
+            "huggingface_hub is not installed", "run ./install.sh --host, or name a local folder"
         ) from None
     try:
         yield
@@ -192,26 +192,29 @@ def _sentences(source: Source | None) -> Iterator[None]:
             error, (*_transport_errors(), hub_errors.HfHubHTTPError, ValueError)
         ):
             raise
-        raise _told(source, error, hub_errors) from None
+        raise _error_of(source, error, hub_errors) from None
 
 
-def _told(source: Source, error: Exception, errors: Any) -> PitoolError:
+def _error_of(source: Source, error: Exception, errors: Any) -> PitoolError:
     match error:
         case errors.GatedRepoError():
-            do = "accept its licence on the hub and run: hf auth login"
-            return BadInput(f"{source.id} is gated", do)
+            do = "accept its licence on the hub, then run: hf auth login"
+            return BadInput(f"{source.id} is a gated model", do)
         case errors.RevisionNotFoundError():
-            return BadInput(f"{source.id} has no revision {source.revision!r}", "check it")
+            return BadInput(
+                f"{source.id} has no revision {source.revision!r}",
+                "name a branch, tag or commit of the model",
+            )
         case errors.RepositoryNotFoundError():
             return BadInput(f"there is no model {source.id!r} on the hub", "check the id")
         case errors.LocalEntryNotFoundError():
-            reason = "the hub does not answer, and it is not in the cache"
+            reason = "the hub cannot be reached, and the model is not in the cache"
         case errors.EntryNotFoundError():
-            return BadInput(f"{source.id} has no {SINGLE}", "name a model that has safetensors")
+            return BadInput(f"{source.id} has no {SINGLE}", "choose a model with safetensors files")
         case _:
             reason = (str(error).strip().splitlines() or ["no connection"])[0][:120]
     return BadInput(
-        f"{source.id} cannot be downloaded ({reason})",
-        "try again online (it resumes), name a local folder, or use the embedded model: "
-        "pitool convert sample",
+        f"cannot download {source.id} ({reason})",
+        "try again when online (it resumes), name a local folder, or try the included model:"
+        " pitool convert sample",
     )

@@ -1,8 +1,8 @@
-"""LoRA adapters in PEFT's layout, merged into a checkpoint's tensors while these are read.
+"""LoRA adapters in PEFT's layout, merged into a checkpoint's tensors as these are read.
 
 Follows LoRA (Hu et al. 2021), rank-stabilised LoRA (Kalajdzievski 2023) and PEFT's
 ``adapter_config.json``. A merged tensor is the float32 sum of the base and each low-rank product,
-computed slab by slab; the files of base and adapter are never changed.
+computed slab by slab. The files of base and adapter are never changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pitool.errors import BadInput
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _LOW_RANK = re.compile(r"(.+)\.(lora_A|lora_B)\.weight|(.+)\.(lora_embedding_A|lora_embedding_B)")
-# Settings that change the formula to one that is not computed here.
+# Settings that select a formula which is not supported here, and its name.
 _OTHER_FORMULAS = {
     "use_dora": "DoRA",
     "lora_bias": "a LoRA with biases",
@@ -39,7 +39,7 @@ _OTHER_FORMULAS = {
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A folder in PEFT's layout, and the factor that its change is multiplied by."""
+    """A folder in PEFT's layout, and the scale of its change."""
 
     folder: Path
     scale: float = 1.0
@@ -51,27 +51,27 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A low-rank product: ``a`` (rank, in), ``b`` (out, rank); ``turned``: for (in, out)."""
+class LowRankProduct:
+    """A product of ``a`` (rank, in) and ``b`` (out, rank); ``transposed``: for (in, out)."""
 
     a: Tensor
     b: Tensor
     scale: float
-    turned: bool
+    transposed: bool
 
     def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the two matrices whose product is added, in the order of the stored tensor."""
         a, b = self.a.float32(), self.b.float32()
-        left, right = (a.T, b.T) if self.turned else (b, a)
+        left, right = (a.T, b.T) if self.transposed else (b, a)
         return left * np.float32(self.scale), right
 
 
 @dataclass(frozen=True, slots=True)
-class Merged(Tensor):
-    """A tensor that reads as float32 with all its changes added."""
+class MergedTensor(Tensor):
+    """A tensor that reads as float32 with all its low-rank products added."""
 
     base: Tensor
-    changes: tuple[Change, ...]
+    changes: tuple[LowRankProduct, ...]
 
     @property
     def bytes(self) -> int:
@@ -96,9 +96,9 @@ class Merged(Tensor):
 
 
 def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dict[str, Tensor]:
-    """Return the tensors with one adapter's changes; BadInput when it is not for this model.
+    """Return the tensors with one adapter merged; BadInput when it is not for this model.
 
-    ``tied``: embedding and head are one tensor, which an adapter of either alone cannot change.
+    ``tied``: embedding and head are one tensor, so an adapter cannot change only one of them.
     """
     settings = _settings(adapter)
     if not (adapter.folder / WEIGHTS).is_file():
@@ -113,7 +113,7 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
             target = _target(adapter, tensors, _saved_name(name), tied=tied)
             merged[target] = _replaced(adapter, tensors[target], tensor)
     if not pairs and len(merged) == len(tensors) and all(merged[n] is tensors[n] for n in merged):
-        raise BadInput(f"{adapter.folder} changes nothing", "name the folder of another adapter")
+        raise BadInput(f"{adapter.folder} changes no tensor", "name another adapter's folder")
     for module, pair in pairs.items():
         target = _target(adapter, tensors, f"{module}.weight", tied=tied)
         merged[target] = _added(adapter, settings, module, merged[target], pair)
@@ -130,11 +130,11 @@ def _settings(adapter: Adapter) -> dict[str, Any]:
             "name the folder that PEFT's save_pretrained wrote",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
+        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
     if not isinstance(settings, dict):
-        raise BadInput(f"{path} does not hold settings", "download it again")
+        raise BadInput(f"{path} is not a JSON object", "download it again")
     if settings.get("peft_type") != "LORA":
-        raise _unsupported(adapter, str(settings.get("peft_type") or "nothing PEFT knows"))
+        raise _unsupported(adapter, str(settings.get("peft_type") or "no PEFT adapter"))
     for key, what in _OTHER_FORMULAS.items():
         if settings.get(key):
             raise _unsupported(adapter, what)
@@ -143,22 +143,22 @@ def _settings(adapter: Adapter) -> dict[str, Any]:
 
 def _unsupported(adapter: Adapter, what: str) -> BadInput:
     return BadInput(
-        f"{adapter.folder} holds {what}, and only LoRA can be merged here",
-        "merge it with PEFT's merge_and_unload and convert the result",
+        f"{adapter.folder} holds {what}, and pitool can merge only LoRA",
+        "merge it with PEFT's merge_and_unload, then convert the result",
     )
 
 
 def _saved_name(name: str) -> str:
-    """Return the base's name of a tensor that was trained whole."""
+    """Return the base model's name of a fully trained tensor."""
     return name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
 
 
 def _target(adapter: Adapter, tensors: Mapping[str, Tensor], name: str, *, tied: bool) -> str:
-    """Return the checkpoint's name for an adapter's; a bare decoder lacks the first part."""
+    """Return the checkpoint's name for an adapter's name; a bare decoder lacks the first part."""
     if tied and re.search(r"(embed_tokens|lm_head|wte|embed_in|embed_out)\.weight$", name):
         raise BadInput(
-            f"{adapter.folder} changes {name!r}, which is embedding and head at once in this model",
-            "merge it with PEFT's merge_and_unload and convert the result",
+            f"{adapter.folder} changes {name!r}, which this model uses as both embedding and head",
+            "merge it with PEFT's merge_and_unload, then convert the result",
         )
     for known in (name, name.partition(".")[2]):
         if known in tensors:
@@ -177,25 +177,29 @@ def _replaced(adapter: Adapter, base: Tensor, tensor: Tensor) -> Tensor:
 
 def _added(
     adapter: Adapter, settings: dict[str, Any], module: str, base: Tensor, pair: dict[str, Tensor]
-) -> Merged:
+) -> MergedTensor:
     """Return ``base`` with one more low-rank product, its shapes checked."""
     try:
         a, b = (pair[key] for key in sorted(pair))
     except ValueError:
         raise BadInput(
-            f"{adapter.folder} has one half only of {module!r}", "download it again"
+            f"{adapter.folder} has only one of the two factors of {module!r}", "download it again"
         ) from None
     embedding = any(key.startswith("lora_embedding") for key in pair)
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
-        raise BadInput(f"{adapter.folder}: {module!r} has factors that do not multiply", _AGAIN)
+        raise BadInput(f"{adapter.folder}: the factors of {module!r} do not match", _AGAIN)
     outward, inward = b.shape[0], a.shape[1]
-    turned = embedding or bool(settings.get("fan_in_fan_out")) or base.shape != (outward, inward)
-    shape = (inward, outward) if turned else (outward, inward)
+    transposed = (
+        embedding or bool(settings.get("fan_in_fan_out")) or base.shape != (outward, inward)
+    )
+    shape = (inward, outward) if transposed else (outward, inward)
     if base.shape != shape:
         raise _other_model(adapter, base, (outward, inward))
-    change = Change(a, b, adapter.scale * _scaling(adapter, settings, module, a.shape[0]), turned)
-    root, earlier = (base.base, base.changes) if isinstance(base, Merged) else (base, ())
-    return Merged(
+    change = LowRankProduct(
+        a, b, adapter.scale * _scaling(adapter, settings, module, a.shape[0]), transposed
+    )
+    root, earlier = (base.base, base.changes) if isinstance(base, MergedTensor) else (base, ())
+    return MergedTensor(
         base.name, "F32", base.shape, root.path, root.start, root.end, root, (*earlier, change)
     )
 
@@ -204,20 +208,20 @@ _AGAIN = "download it again"
 
 
 def _scaling(adapter: Adapter, settings: dict[str, Any], module: str, rank: int) -> float:
-    """Return alpha / rank, or alpha / sqrt(rank), with the patterns of the module's name."""
+    """Return alpha / rank or alpha / sqrt(rank), with the values that match the module's name."""
     said = _by_pattern(settings, "rank_pattern", module, settings.get("r"))
     alpha = _by_pattern(settings, "alpha_pattern", module, settings.get("lora_alpha"))
     if said != rank or not isinstance(alpha, int | float) or isinstance(alpha, bool):
         raise BadInput(
-            f"{adapter.folder}: {module!r} has rank {rank}, its settings say rank {said!r} and"
+            f"{adapter.folder}: {module!r} has rank {rank}, but {CONFIG} says rank {said!r} and"
             f" alpha {alpha!r}",
-            "take both files from the same place",
+            "use both files from the same release",
         )
     return float(alpha) / (sqrt(rank) if settings.get("use_rslora") else rank)
 
 
 def _by_pattern(settings: dict[str, Any], key: str, module: str, default: Any) -> Any:
-    """Return the value of the first pattern that ends the module's name, as PEFT matches it."""
+    """Return the value of the first pattern that matches the end of the module's name, as PEFT."""
     patterns = settings.get(key) or {}
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         try:
@@ -230,6 +234,7 @@ def _by_pattern(settings: dict[str, Any], key: str, module: str, default: Any) -
 
 def _other_model(adapter: Adapter, base: Tensor, shape: tuple[int, ...]) -> BadInput:
     return BadInput(
-        f"{adapter.folder} changes {base.name!r} as {shape}, the checkpoint has it as {base.shape}",
+        f"{adapter.folder} changes {base.name!r} of shape {shape}, but the checkpoint's has shape"
+        f" {base.shape}",
         "name the base model that the adapter was trained on",
     )

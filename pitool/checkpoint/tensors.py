@@ -1,7 +1,7 @@
 """The tensors of a checkpoint: safetensors files, indexed by their headers, read in slabs.
 
-Follows the safetensors format (8 bytes of header length, a JSON header, the data), one file or
-sharded. A header is believed only as far as the file's size supports it.
+Follows the safetensors format (8 bytes of header length, a JSON header, the data), in one file or
+several. Every offset in a header is checked against the size of the file.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Tensor:
     def slabs(self, largest: int, multiple: int = 1) -> Iterator[NDArray[Any]]:
         """Yield runs of whole rows of at most ``largest`` bytes, a multiple of rows each.
 
-        Arrays have the shape (rows, *rest); BF16 comes as uint16. The file is read with plain
-        reads, so that memory is bounded by ``largest`` and not by the page cache.
+        Arrays have the shape (rows, *rest); BF16 comes as uint16. The file is read and not
+        mapped, so that memory is bounded by ``largest``.
         """
         kind = _TYPES[self.kind]
         rows = self.shape[0] if self.shape else 1
@@ -80,14 +80,14 @@ class Tensor:
 
 
 def to_float32(array: NDArray[Any], kind: str) -> NDArray[np.float32]:
-    """Return values of a stored ``kind`` as float32."""
+    """Return values stored as ``kind`` in float32."""
     if kind == "BF16":
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32, copy=False)
 
 
 def read_index(folder: Path) -> dict[str, Tensor]:
-    """Return every tensor of a checkpoint folder by name; BadInput when files are unfit."""
+    """Return every tensor of a checkpoint folder by name; BadInput for damaged or missing files."""
     tensors: dict[str, Tensor] = {}
     for path in _files(folder):
         for tensor in read_header(path):
@@ -101,17 +101,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Return the names of the weight files by the index of a folder; none where it has no index."""
+    """Return the names of the weight files in a folder's index, none if it has no index."""
     index = folder / INDEX
     if index.is_file():
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as e:
-            raise BadInput(f"{index} cannot be read ({e!r})", _AGAIN) from None
+            raise BadInput(f"cannot read {index} ({e!r})", _AGAIN) from None
         if not names:
-            raise BadInput(f"{index} names no files", _AGAIN)
+            raise BadInput(f"{index} lists no files", _AGAIN)
         if any(not isinstance(n, str) or Path(n).name != n for n in names):
-            raise BadInput(f"{index} names files outside of the folder", _AGAIN)
+            raise BadInput(f"{index} lists files outside the folder", _AGAIN)
         return sorted(names)
     return []
 
@@ -120,7 +120,7 @@ def _files(folder: Path) -> list[Path]:
     if paths := [folder / name for name in file_names(folder)]:
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
-            raise BadInput(f"{folder} lacks {', '.join(missing[:3])}", _AGAIN)
+            raise BadInput(f"{', '.join(missing[:3])} missing from {folder}", _AGAIN)
         return paths
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -129,7 +129,8 @@ def _files(folder: Path) -> list[Path]:
         return others
     if list(folder.glob("pytorch_model*.bin")):
         raise BadInput(
-            f"{folder} has its weights only as pytorch_model.bin, which may run code when opened",
+            f"{folder} has its weights only as pytorch_model.bin, a format that can run code when"
+            " it is opened",
             "save it as safetensors: model.save_pretrained(folder, safe_serialization=True)",
         )
     raise BadInput(f"{folder} has no model.safetensors", "name a folder with weights")
@@ -142,7 +143,7 @@ def read_header(path: Path) -> list[Tensor]:
         with path.open("rb") as file:
             return _parse(path, size, file.read(8), file.read)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({os.strerror(error.errno or 0)})", _AGAIN) from None
+        raise BadInput(f"cannot read {path} ({os.strerror(error.errno or 0)})", _AGAIN) from None
 
 
 def _parse(path: Path, size: int, prefix: bytes, read: Any) -> list[Tensor]:
@@ -151,7 +152,7 @@ def _parse(path: Path, size: int, prefix: bytes, read: Any) -> list[Tensor]:
     (length,) = struct.unpack("<Q", prefix)
     if length > LARGEST_HEADER or 8 + length > size:
         raise BadInput(
-            f"{path} is damaged: its header claims {length} bytes in a file of {size}", _AGAIN
+            f"{path} is damaged: its header claims {length} bytes, the file has {size}", _AGAIN
         )
     try:
         header = json.loads(read(length))
@@ -173,11 +174,11 @@ def _tensor(path: Path, size: int, base: int, name: str, entry: Any) -> Tensor:
 
 
 def check_kind(path: Path, name: str, kind: str) -> None:
-    """Raise BadInput when a tensor is stored in a type that cannot be read."""
+    """Raise BadInput when a tensor is stored in an unsupported type."""
     if kind not in _TYPES:
         raise BadInput(
-            f"{path}: tensor {name!r} is stored as {kind}; F32, F16 and BF16 can be read",
-            "take the checkpoint that is not quantised",
+            f"{path}: tensor {name!r} is stored as {kind}; only F32, F16 and BF16 are supported",
+            "use the checkpoint that is not quantised",
         )
 
 
@@ -188,4 +189,4 @@ def _whole(value: object) -> int:
 
 
 def _cut(path: Path) -> BadInput:
-    return BadInput(f"{path} is cut short", _AGAIN)
+    return BadInput(f"{path} is truncated", _AGAIN)

@@ -1,18 +1,28 @@
-"""``pitool bench``: tokens per second of prefill and decode, as llama-bench measures them."""
+"""``pitool bench``: tokens per second of prefill and decode, as llama-bench measures them.
+
+Reads flags and prints what ``bench.session`` tells; measures nothing.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.cli import bench_fleet, bench_history, bench_modes, bench_options
+from pitool.bench.modes import MODES
+from pitool.cli import bench_history, bench_options
+from pitool.cli.bench_options import OUTPUTS
+from pitool.report.progress import Hosts, StatusLine, talk
 
 if TYPE_CHECKING:
+    from pitool.bench.events import Event, Finished, Judged, Repetition
+    from pitool.bench.grid import Grid
+    from pitool.bench.rows import BenchRow
     from pitool.catalog.bundles import Runnable
 
-OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 ARGUMENTS = "pitool.bench.arguments"
 ALL, FIRST = "all", ""
 
@@ -36,10 +46,7 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
 @click.option("--quant", metavar="NAMES", help="Which artifacts: Q4_K_M,INT4; all if not given.")
 @bench_options.grid_options
 @click.option("--cooldown", type=click.FloatRange(0), metavar="°C", help="Wait until this cool.")
-@click.option("--sustained", metavar="TIME", help="Instead: decode for 10m, first minute to last.")
-@click.option("--cold", is_flag=True, help="Instead: load from a cold and a warm page cache, TTFT.")
-@click.option("--energy", is_flag=True, help="Instead: watts and joules per token (Pi 5's PMIC).")
-@click.option("--power-meter", metavar="CMD", help="The same with a command that prints watts.")
+@bench_options.mode_options
 @click.option("--card", type=click.Path(path_type=Path), help="Write a .svg, .png or .md to post.")
 @click.option("--hosts", metavar="LIST", help="Run it over ssh on pi@a,pi@b, one table for all.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
@@ -58,31 +65,31 @@ def run(**options: Any) -> None:
       pitool bench history
       pitool bench compare before.json after.json
     """
-    from pitool.bench import card, grid
-    from pitool.cli.bench_session import Session
+    from pitool.bench import card
+    from pitool.bench.session import Tools, bench, bench_mode, unchecked
     from pitool.errors import UsageError
 
     wanted = bench_options.grid(options)
-    if not wanted.workloads:
-        raise UsageError("-p 0 and -n 0 leave nothing to measure", "give one of them a number")
-    times = grid.number("-r", options["repetitions"])
+    method = bench_options.method(options)
     output = "json" if options["as_json"] else options["output"]
-    options["bundles"] += options["models"]
+    bundles, quant = options["bundles"] + options["models"], options["quant"]
     if options["card"]:
         card.check(options["card"])
-    mode = bench_modes.chosen(options, output)
+    kind = bench_options.mode(options, output)
+    tools = Tools(check=unchecked) if options["force"] else Tools()
     if options["hosts"] is not None:
-        if mode:
-            raise UsageError("--hosts measures tests alone", f"leave --{mode.__name__} away")
+        if kind:
+            raise UsageError("--hosts runs tests only", f"leave out --{kind}")
         given = click.get_current_context().meta[ARGUMENTS]
-        bench_fleet.run(options["hosts"], given, output, options["card"])
-        return
-    if mode:
-        bench_modes.run(mode, _find(options["bundles"], options["quant"] or FIRST), options)
-        return
-    Session(wanted, times, output, options).measure(
-        _find(options["bundles"], options["quant"] or ALL)
-    )
+        _bench_hosts(options["hosts"], given, output, options["card"])
+    elif kind:
+        measure = MODES[kind].prepare(options)
+        found = _find(bundles, quant or FIRST)
+        _ModePrinter(as_json=output == "json").show(bench_mode(kind, measure, found, tools))
+    else:
+        printer = _TestPrinter(wanted, method.repetitions, output, warm_up=method.warm_up)
+        events = bench(_find(bundles, quant or ALL), wanted, method, tools)
+        printer.show(events, options["card"])
 
 
 def _find(bundles: tuple[Path, ...], quant: str) -> list[Runnable]:
@@ -100,6 +107,157 @@ def _find(bundles: tuple[Path, ...], quant: str) -> list[Runnable]:
         for name in artifact_names(bundle) if quant == ALL else quant.split(","):
             found.append(find_runnable(bundle, name.strip() or None))
     return found
+
+
+class _TestPrinter:
+    """Prints tests as they end, and at the end what is to be said of them."""
+
+    def __init__(self, wanted: Grid, repetitions: int, output: str, *, warm_up: bool) -> None:
+        from pitool.bench.printers import PRINTERS
+
+        self._repetitions, self._warm_up = repetitions, warm_up
+        self._status = StatusLine()
+        self._printer = PRINTERS[output](self._status.out, wanted.varied)
+        self._rows: list[BenchRow] = []
+        self._said: list[str] = []
+        self._end: Finished | None = None
+
+    def show(self, events: Generator[Event], card: Path | None) -> None:
+        """Print everything; PitoolError at the end when an artifact could not be measured."""
+        from pitool.bench.events import handle
+
+        try:
+            handle(events, self._take)
+        finally:
+            self._printer.end()
+            self._status.clear()
+        assert self._end  # the last event
+        for line in (*self._said, *self._end.conditions):
+            self._status.say(line)
+        if card and self._rows:
+            _write_card(card, self._rows)
+        _raise(self._end, kept=bool(self._rows))
+
+    def _take(self, event: Event) -> None:
+        from pitool.bench import events
+        from pitool.bench.artifact import title_of
+
+        match event:
+            case events.Remark(text, runnable):
+                self._status.say(f"{title_of(runnable)}: {text}" if runnable else text)
+            case events.Doing(text):
+                self._status.show(text)
+            case events.Loading(runnable):
+                self._status.show(f"loading {title_of(runnable)}")
+            case events.Repetition():
+                self._status.show(self._state(event))
+            case events.Measured(row):
+                self._rows.append(row)
+                self._printer.add(row)
+            case events.Judged():
+                self._said += _indented(event)
+            case events.Failed(runnable, error):
+                self._status.say(f"{title_of(runnable)}: {error.sentence}")
+            case events.Finished():
+                self._end = event
+
+    def _state(self, event: Repetition) -> str:
+        from pitool.bench.artifact import title_of
+
+        done = len(event.result.samples_ns)
+        begun = "warm-up" if self._warm_up else "begins"
+        state = f"{done}/{self._repetitions}" if done else begun
+        test = f"{title_of(event.runnable)} {event.result.workload.name}"
+        return f"[{event.number}/{event.planned}] {test} {state}"
+
+
+def _indented(judged: Judged) -> list[str]:
+    return [judged.memory, *(f"  {line}" for line in judged.lines)]
+
+
+def _raise(end: Finished, *, kept: bool) -> None:
+    """Raise what is to be the command's exit code, if anything."""
+    from pitool.errors import Interrupted
+
+    if end.stopped:
+        after = f"stopped after {end.done} of {end.planned} tests"
+        raise Interrupted(after, "what is above is in the history" if kept else "run it again")
+    if end.failures:
+        raise end.failures[0]
+
+
+class _ModePrinter:
+    """Prints what a mode says as it measures, or one JSON document of everything at the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json, self._status = as_json, StatusLine()
+        self._end: Finished | None = None
+
+    def show(self, events: Generator[Event]) -> None:
+        """Print everything."""
+        from pitool.bench.events import handle
+        from pitool.errors import Interrupted
+
+        handle(events, self._take)
+        self._status.clear()
+        assert self._end  # the last event
+        documents = self._end.documents
+        if self._as_json:
+            click.echo(json.dumps(documents, indent=2))
+        if self._end.stopped:
+            left = "what was measured is above and in the history" if documents else "run it again"
+            raise Interrupted("stopped early", left)
+        if self._end.failures:
+            raise self._end.failures[0]
+
+    def _take(self, event: Event) -> None:
+        from pitool.bench import events
+        from pitool.bench.artifact import title_of
+
+        match event:
+            case events.Doing(text):
+                self._status.show(text)
+            case events.Figures(lines, warnings):
+                for line in () if self._as_json else lines:
+                    self._status.out(line)
+                for warning in warnings:
+                    self._status.say(warning)
+            case events.Failed(runnable, error):
+                self._status.say(f"{title_of(runnable)}: {error.sentence}")
+            case events.Finished():
+                self._end = event
+
+
+def _bench_hosts(hosts: str, arguments: Sequence[str], output: str, card: Path | None) -> None:
+    """Bench the hosts and print what they gave; PitoolError after that when one gave nothing."""
+    from pitool.bench import fleet
+    from pitool.bench.printers import PRINTERS
+    from pitool.errors import Interrupted, PitoolError
+
+    names = [name.strip() for name in hosts.split(",")]
+    with Hosts(names) as lines:
+        answers = fleet.bench(
+            names, fleet.without_output(arguments), lambda text: lines.say(*text.split(": ", 1))
+        )
+    rows = [row for answer in answers for row in answer.rows]
+    printer = PRINTERS[output](click.echo, ())
+    for row in rows:
+        printer.add(row)
+    printer.end()
+    if card and rows:
+        _write_card(card, rows)
+    if any(answer.interrupted for answer in answers):
+        raise Interrupted("stopped before every host was done", "the others are above")
+    failed = [f"{answer.host} ({answer.problem})" for answer in answers if answer.problem]
+    if failed:
+        raise PitoolError(f"not measured: {', '.join(failed)}", "the others are above")
+
+
+def _write_card(path: Path, rows: Sequence[BenchRow]) -> None:
+    from pitool.bench import card
+
+    card.write(path, rows)
+    talk(f"card: {path}")
 
 
 command.add_command(bench_history.compare)

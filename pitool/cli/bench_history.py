@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
+from pitool.bench.modes import MODES
+from pitool.cli.bench_options import OUTPUTS
+
 if TYPE_CHECKING:
     from pitool.bench.comparison import Comparison
-    from pitool.bench.formats import Row
-    from pitool.bench.modes import Document
+    from pitool.bench.history import Document
     from pitool.bench.printers import Printer
+    from pitool.bench.rows import BenchRow
 
 
 @click.command("compare")
@@ -52,32 +54,35 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
 
 
 def _show_comparison(found: Comparison) -> None:
-    from pitool.report.tables import Section, to_text
+    from pitool.report.numbers import compare_fixed, format_fixed
+    from pitool.report.tables import Column, Section, to_terminal
 
-    rows = [
-        [
-            line.model,
-            line.test,
-            f"{line.old:.2f}",
-            f"{line.new:.2f}",
-            f"{line.ratio.value:.3f} ({line.ratio.low:.3f}..{line.ratio.high:.3f})",
-            line.verdict,
-        ]
-        for line in found.lines
+    rows = []
+    for line in found.lines:
+        value, low, high = (
+            format_fixed(n, 3) for n in (line.ratio.value, line.ratio.low, line.ratio.high)
+        )
+        rates = compare_fixed(line.old, line.new, digits=2)
+        rows.append([line.model, line.test, *rates, f"{value} ({low}..{high})", line.verdict])
+    columns = [
+        Column("model", "left", "middle"),
+        Column("test", "left"),
+        Column("old"),
+        Column("new"),
+        Column("ratio (99 % interval)"),
+        Column("verdict", "left"),
     ]
-    headings = ["model", "test", "old", "new", "ratio (99 % interval)", "verdict"]
-    click.echo(to_text([Section("", headings, rows, left=2)]))
+    click.echo(to_terminal([Section("", columns, rows)]))
     for side, names in (("old", found.only_old), ("new", found.only_new)):
         for name in names:
             click.echo(f"only in the {side} one: {name}", err=True)
     if found.differs:
-        click.echo(f"beware, these differ: {', '.join(found.differs)}", err=True)
+        click.echo(f"note that these differ: {', '.join(found.differs)}", err=True)
 
 
-OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 PLOT_WIDTH, PLOT_HEIGHT = 60, 6
 TESTS = "tests"
-KINDS = (TESTS, "sustained", "cold", "energy")
+KINDS = (TESTS, *MODES)
 
 
 @click.command("history")
@@ -112,7 +117,7 @@ def history(
         if kind != TESTS and not (exported and kind is None):
             others = kept.documents(kind=kind, run=name, bundle=bundle)
     if not (tests or others) and output != "json":
-        click.echo("nothing of that was measured yet: pitool bench", err=True)
+        click.echo("nothing of this kind was measured yet: run pitool bench", err=True)
     elif exported:
         _export(tests if kind in (None, TESTS) else others, output, kind)
     elif plot:
@@ -123,13 +128,13 @@ def history(
         _list_modes(others)
 
 
-def _export(found: Sequence[Row], output: str, kind: str | None) -> None:
+def _export(found: Sequence[BenchRow], output: str, kind: str | None) -> None:
     from pitool.bench.printers import PRINTERS, Sql
     from pitool.errors import UsageError
 
     tests = kind in (None, TESTS)
     if output == "md" and not tests:
-        raise UsageError("Markdown is for tests only", "take -o json, jsonl, csv or sql")
+        raise UsageError("Markdown is for tests only", "use -o json, jsonl, csv or sql")
     if output == "sql" and not tests:
         printer: Printer = Sql(click.echo, (), f"pitool_{kind}")
     else:
@@ -139,54 +144,64 @@ def _export(found: Sequence[Row], output: str, kind: str | None) -> None:
     printer.end()
 
 
-def _list(rows: Sequence[Row]) -> None:
-    from pitool.bench.formats import artifact_name, rate, test_name
+def _list(rows: Sequence[BenchRow]) -> None:
+    from pitool.bench.rows import artifact_name, rate, test_name
+    from pitool.report.tables import Column, Section, to_terminal
 
-    if rows:
-        click.echo(f"{'run':<15}  {'artifact':<22}  {'test':<14}  {'thr':>3}  {'t/s':>17}")
-    for row in rows:
-        click.echo(
-            f"{row['run']:<15}  {artifact_name(row):<22}  {test_name(row):<14}"
-            f"  {row['n_threads']:>3}  {rate(row):>17}"
-        )
+    columns = [
+        Column("run", "left"),
+        Column("artifact", "left", "middle"),
+        Column("test", "left"),
+        Column("thr", priority=1),
+        Column("t/s"),
+    ]
+    cells = [
+        [row["run"], artifact_name(row), test_name(row), str(row["n_threads"]), rate(row)]
+        for row in rows
+    ]
+    if cells:
+        click.echo(to_terminal([Section("", columns, cells)]))
 
 
 def _list_modes(documents: Sequence[Document]) -> None:
     from pitool.bench import modes
+    from pitool.bench.modes.base import artifact_of
+    from pitool.report.text import terminal_width, wrap
 
     for found in documents:
-        click.echo(f"{found['run']:<15}  {modes.name(found)}  {found['kind']}")
-        for line in textwrap.wrap(modes.words(found), 61):
-            click.echo(f"{'':<15}  {line}")
+        click.echo(f"{found['run']:<15}  {artifact_of(found)}  {found['kind']}")
+        for line in wrap(modes.words(found), terminal_width() - 17):
+            click.echo(f"{'':<17}{line}")
 
 
 def _curves(documents: Sequence[Document]) -> None:
     from pitool.bench import modes
+    from pitool.bench.modes.base import artifact_of
 
     for found in documents:
-        if lines := modes.curve(found):
-            click.echo(f"{modes.name(found)}  {found['run']}  {modes.words(found)}")
+        if lines := modes.chart(found):
+            click.echo(f"{artifact_of(found)}  {found['run']}  {modes.words(found)}")
             click.echo("\n".join([*lines, ""]))
 
 
-def _plot(rows: Sequence[Row]) -> None:
+def _plot(rows: Sequence[BenchRow]) -> None:
     """Draw tokens/s of each artifact and test, from zero, from its oldest run to its newest."""
-    from pitool.bench.formats import artifact_name, test_name
-    from pitool.bench.plot import chart
+    from pitool.bench.rows import artifact_name, test_name
+    from pitool.report.blocks import chart
+    from pitool.report.numbers import format_count, format_date, format_range
 
-    groups: dict[tuple[str, str, int], list[Row]] = {}
+    groups: dict[tuple[str, str, int], list[BenchRow]] = {}
     for row in rows:
         key = (artifact_name(row), test_name(row), row["n_threads"])
         groups.setdefault(key, []).append(row)
     for (artifact, test, threads), found in groups.items():
         rates = [row["avg_ts"] for row in found]
-        runs = "1 run" if len(rates) == 1 else f"{len(rates)} runs"
-        span = f"{min(rates):.1f} to {max(rates):.1f} t/s in {runs}"
+        span = f"{format_range(rates)} t/s in {format_count(len(rates), 'run')}"
         click.echo(f"{artifact}  {test}  {threads} threads: {span}")
         # Every run is equally wide.
         wide = max(1, PLOT_WIDTH // len(rates))
         bars = [(i + j / wide, rate) for i, rate in enumerate(rates) for j in range(wide)]
         for line in chart(bars, width=min(PLOT_WIDTH, len(bars)), height=PLOT_HEIGHT):
             click.echo(line)
-        first, last = (row["test_time"][:10] for row in (found[0], found[-1]))
+        first, last = (format_date(row["test_time"]) for row in (found[0], found[-1]))
         click.echo(f"{'':>8} {first}{last:>{PLOT_WIDTH - len(first)}}\n")

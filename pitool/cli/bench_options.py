@@ -1,16 +1,20 @@
-"""llama-bench's flags, and what they ask for."""
+"""The flags of ``pitool bench``: llama-bench's and those of the modes, and what they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pitool.bench.modes import MODES
+
 if TYPE_CHECKING:
     from pitool.bench.grid import Grid
+    from pitool.bench.session import Method
 
+OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Each takes lists, ranges and repetition of the flag, as llama-bench's do.
@@ -46,14 +50,58 @@ def grid_options(function: F) -> F:
         click.option("--delay", type=click.IntRange(0, 86400), default=0, metavar="SECONDS",
                      help="Wait so long before each test."),
     ]  # fmt: skip
+    return _decorated(function, decorators)
+
+
+def mode_options(function: F) -> F:
+    """Give a command the flags of every mode."""
+    flags = [flag for mode in MODES.values() for flag in mode.flags]
+    return _decorated(
+        function,
+        [
+            click.option(flag.name, metavar=flag.metavar, is_flag=not flag.metavar, help=flag.help)
+            for flag in flags
+        ],
+    )
+
+
+def _decorated(function: F, decorators: Sequence[Callable[[F], F]]) -> F:
     for decorate in reversed(decorators):
         function = decorate(function)
     return function
 
 
+def mode(options: dict[str, Any], output: str) -> str | None:
+    """Return the mode that the flags ask for, None for tests; UsageError where flags clash."""
+    from pitool.errors import UsageError
+
+    wanted = [name for name, mode in MODES.items() if mode.asked_for(options)]
+    if len(wanted) > 1:
+        raise UsageError(
+            f"--{' and --'.join(wanted)} are measured one at a time", "ask for one of them"
+        )
+    if wanted and (output not in ("table", "json") or options["card"]):
+        flag = "--card" if options["card"] else f"-o {output}"
+        raise UsageError(f"{flag} is for tests only", "leave it out, or use --json")
+    return wanted[0] if wanted else None
+
+
+def method(options: dict[str, Any]) -> Method:
+    """Return how each test is to be measured."""
+    from pitool.bench import grid, session
+
+    return session.Method(
+        repetitions=grid.number("-r", options["repetitions"]),
+        warm_up=not options["no_warmup"],
+        delay=options["delay"],
+        cooldown=options["cooldown"],
+    )
+
+
 def grid(options: dict[str, Any]) -> Grid:
     """Return the tests and settings that the flags ask for; UsageError says what is wrong."""
     from pitool.bench import grid
+    from pitool.errors import UsageError
 
     def text(name: str, default: str = "") -> str:
         return ",".join(options[name]) if options[name] else default
@@ -62,7 +110,7 @@ def grid(options: dict[str, Any]) -> Grid:
         given = text(name, default)
         return grid.numbers(flag, given, least) if given or options[name] else ()
 
-    return grid.Grid(
+    wanted = grid.Grid(
         prompts=listed("-p", "prompts", "512", 0),
         generates=listed("-n", "generates", "128", 0),
         both=grid.pairs("-pg", options["both"]),
@@ -76,3 +124,6 @@ def grid(options: dict[str, Any]) -> Grid:
         load_modes=grid.load_modes("-lm", text("modes")) if options["modes"] else (),
         repack=grid.switches("--repack", text("repack")) if options["repack"] else (),
     )
+    if not wanted.workloads:
+        raise UsageError("-p 0 and -n 0 leave nothing to measure", "give one of them a number")
+    return wanted

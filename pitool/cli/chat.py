@@ -12,10 +12,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pitool.catalog.bundles import Runnable
+    from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.device.doctor import Finding
-    from pitool.engine.worker import WorkerEngine
-    from pitool.tui.benching import Tools
 
 CHAT_FLUSH_SECONDS = 0.1
 """A screen shows tokens together anyway: messages that it need not read leave the cores alone."""
@@ -76,7 +74,7 @@ def command(
         sensors=SensorHistory(Monitor().look, _examine),
         judge=Judge(),
         tuned=tuned_words,
-        bench=lambda: _bench_tools(threads, force=force),
+        bench=_bench(threads, force=force),
         settings=home(),
         shown=_collect_what_comes,
     )
@@ -99,14 +97,14 @@ def _examine() -> list[Finding]:
     return examine()
 
 
-def _bench_tools(threads: int | None, *, force: bool) -> Tools:
-    """Return what measures an artifact in a worker that has room for the tests only."""
-    from pitool.cli.loading import loader
-    from pitool.tui.benching import Tools
+def _bench(threads: int | None, *, force: bool) -> MakeRunner:
+    """Return what makes the bench of the screen; imported when it is opened."""
 
-    def load(
-        runnable: Runnable, context: int, on_progress: Callable[[float], None]
-    ) -> WorkerEngine:
-        return loader(context, threads, force=force)(runnable, on_progress)
+    def make(notify: Callable[[], None], seen: Callable[[float], object]) -> BenchRunner:
+        from pitool.bench.progress import BenchRunner
+        from pitool.bench.session import Tools, unchecked
 
-    return Tools(load)
+        tools = Tools(check=unchecked) if force else Tools()
+        return BenchRunner(tools, notify, seen, threads)
+
+    return make

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pitool.lab.row import Comparison
+    from pitool.lab.result import Comparison
 
 FORMS = ("as_json", "as_csv", "as_markdown")
 
@@ -55,9 +55,9 @@ def command(
       pitool compare ./model --techniques q4_k_m,q4_k_m-imatrix,gptq-int4 --text wiki.txt
     """
     from pitool.catalog.files import write_atomically
-    from pitool.cli import show
     from pitool.errors import UsageError
-    from pitool.lab.report.html import to_html
+    from pitool.lab.page import to_html
+    from pitool.report.progress import talk
 
     if sum((as_json, as_csv, as_markdown)) > 1:
         raise UsageError("--json, --csv and --markdown are one of three", "give one of them")
@@ -71,9 +71,9 @@ def command(
     comparison = _compare(model, revision, techniques, prompts, text, save, ram, resume=resume)
     if html:
         write_atomically(html, to_html(comparison).encode())
-        show.talk(f"report: {html}")
+        talk(f"report: {html}")
     if save:
-        show.talk(f"bundles: {save}")
+        talk(f"bundles: {save}")
     _print(comparison, as_json=as_json, as_csv=as_csv, as_markdown=as_markdown)
 
 
@@ -90,14 +90,13 @@ def _compare(
 ) -> Comparison:
     from pitool.catalog.tiers import find_tier
     from pitool.checkpoint.source import find_source, with_revision
-    from pitool.cli.compare_show import Watch
     from pitool.convert.techniques import find_techniques
-    from pitool.lab.compare import compare
+    from pitool.lab.compare import CompareOptions, compare
     from pitool.lab.material import read_prompts
-    from pitool.lab.session import Wish
+    from pitool.report.progress import Stages
 
     tier = find_tier(ram) if ram else None
-    wish = Wish(
+    options = CompareOptions(
         find_techniques(techniques),
         read_prompts(prompts),
         text,
@@ -106,22 +105,22 @@ def _compare(
         resume,
     )
     source = with_revision(find_source(model, tier[0] if tier else ""), revision)
-    with Watch() as watch:
-        return compare(source, wish, watch)
+    with Stages() as progress:
+        return compare(source, options, progress)
 
 
 def _print(comparison: Comparison, *, as_json: bool, as_csv: bool, as_markdown: bool) -> None:
-    from pitool.cli import compare_show
-    from pitool.lab.report import text
+    from pitool.lab import output
+    from pitool.report.tables import to_terminal
 
     if as_json:
-        click.echo(json.dumps(text.to_json(comparison), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(output.to_json(comparison), indent=2, ensure_ascii=False))
     elif as_csv:
-        click.echo(text.to_csv(comparison), nl=False)
+        click.echo(output.to_csv(comparison), nl=False)
     elif as_markdown:
-        click.echo(text.to_markdown(comparison), nl=False)
+        click.echo(output.to_markdown(comparison), nl=False)
     else:
-        compare_show.table(comparison)
+        click.echo(to_terminal(output.to_sections(comparison)))
 
 
 def _list(names: str | None, *, as_json: bool) -> None:

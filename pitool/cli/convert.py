@@ -1,9 +1,10 @@
-"""``pitool convert``: from a checkpoint to a bundle."""
+"""``pitool convert``: converts a checkpoint to a bundle. Prints; the work is the library's."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,44 +17,45 @@ if TYPE_CHECKING:
     from pitool.checkpoint.source import Source
     from pitool.cli.convert_request import Request
     from pitool.convert.plan import ConvertPlan
+    from pitool.report.tables import Section
 
 
 @click.command("convert")
 @click.argument("model", required=False)
 @click.option("--ram", required=True, metavar="TIER", help="RAM of the board, such as 8gb.")
-@click.option("--board", metavar="BOARD", help="Plan for one board of that RAM, such as pi5.")
+@click.option("--board", metavar="BOARD", help="Plan for one board with that RAM, such as pi5.")
 @click.option("--profile", metavar="NAME", help="conservative, balanced (default), aggressive.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
 @click.option(
-    "--quant", metavar="NAMES", help="Q4_K_M or Q8_0,INT4 or a technique of the lab; auto picks."
+    "--quant", metavar="NAMES", help="Such as Q4_K_M, or Q8_0,INT4, or gptq-int4; or auto."
 )
-@click.option("--size", metavar="SIZE", help="A GGUF of at most so much, such as 1.9gb.")
-@click.option("--fit", is_flag=True, help="A GGUF as large as the board has room for.")
+@click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
+@click.option("--fit", is_flag=True, help="Make a GGUF as large as the board has room for.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Make only this format.")
 @click.option(
     "--calibration",
     default="self",
     show_default=True,
     metavar="FILE",
-    help="Text or importance matrix for GGUF; self: the model writes a text; none.",
+    help="Text or importance matrix; self: text written by the model; none.",
 )
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
-@click.option("--requantise", is_flag=True, help="Take a GGUF that is quantised already.")
-@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
+@click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
-@click.option("--lora-scale", type=float, multiple=True, help="Its factor, 1 if not given.")
-@click.option("--lora-separate", is_flag=True, help="Keep it a file that the engine adds.")
+@click.option("--lora-scale", type=float, multiple=True, help="Scale of the adapter (default 1).")
+@click.option("--lora-separate", is_flag=True, help="Keep the adapter in a separate file.")
 @click.option(
-    "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail if the mean KL is more."
+    "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail above this mean KL."
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(**options: Any) -> None:
-    """Turn a checkpoint into a bundle that fits a board.
+    """Convert a checkpoint to a bundle that fits a board.
 
-    MODEL is a folder, a hub id, a recipe, a GGUF, or 'sample'. Without it the recipe of the RAM
-    tier decides.
+    MODEL is a folder, a hub id, a recipe, a GGUF file, or 'sample'. Without it, the recipe for the
+    RAM tier is used.
 
     \b
     Example:
@@ -65,18 +67,19 @@ def command(**options: Any) -> None:
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
-    from pitool.cli import show
     from pitool.cli.convert_request import find_request
+    from pitool.cli.show import show
     from pitool.convert.staging import check_target
+    from pitool.report.progress import talk
 
     request = find_request(options)
     if request.warning:
-        show.talk(request.warning)
+        talk(request.warning)
     if not options["dry_run"]:
         check_target(request.target, replace=options["force"])
-    request = request.with_settings(show.talk)
+    request = request.with_settings(talk)
     plan = request.plan()
-    show.convert_plan(request.source, plan, request.target)
+    _show_plan(request.source, plan, request.target)
     if options["dry_run"]:
         if options["as_json"]:
             click.echo(json.dumps(_plan_json(request.source, plan, request.target), indent=2))
@@ -85,14 +88,49 @@ def command(**options: Any) -> None:
     if options["as_json"]:
         click.echo(json.dumps(_bundle_json(bundle), indent=2))
     else:
-        show.bundle(bundle)
+        show(bundle)
+
+
+def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
+    """Say on stderr what will be made before it is made."""
+    from pitool.report.numbers import format_millions
+    from pitool.report.tables import to_terminal
+
+    weights = f"{format_millions(plan.model.parameters)} parameters"
+    click.echo(f"{source.id}: {plan.model.architecture}, {weights}", err=True)
+    if plan.reason:
+        click.echo(plan.reason, err=True)
+    click.echo(to_terminal([_memory(plan)], sys.stderr), err=True)
+    click.echo(f"bundle: {target}", err=True)
+
+
+def _memory(plan: ConvertPlan) -> Section:
+    """Return the table of what each artifact takes in memory, line by line, and on disk."""
+    from pitool.report.numbers import NONE, compare_bytes, format_bytes
+    from pitool.report.tables import Section
+
+    parts = [{line.name: line.bytes for line in a.memory.lines} for a in plan.artifacts]
+    rows = [
+        [name, *(format_bytes(part[name]) if name in part else NONE for part in parts)]
+        for name in dict.fromkeys(name for part in parts for name in part)
+    ]
+    totals = [artifact.memory.total for artifact in plan.artifacts]
+    budget, *sums = compare_bytes(plan.budget, *totals)
+    free = [format_bytes(plan.budget - total) for total in totals]
+    sizes = [plan.file_bytes(artifact) for artifact in plan.artifacts]
+    rows += [
+        ["sum", *sums],
+        [f"free of {plan.place}'s {budget}", *free],
+        ["file on disk", *(format_bytes(size) if size else NONE for size in sizes)],
+    ]
+    return Section("", ["memory", *(a.quantisation.name for a in plan.artifacts)], rows)
 
 
 def _convert(request: Request, plan: ConvertPlan) -> Bundle:
-    from pitool.cli import show
     from pitool.cli.convert_engines import engines
     from pitool.convert import pipeline
-    from pitool.convert.work import Job
+    from pitool.convert.conversion import Job
+    from pitool.report.progress import Stages
 
     options = request.options
     job = Job(
@@ -103,7 +141,7 @@ def _convert(request: Request, plan: ConvertPlan) -> Bundle:
         options["max_kld"],
         options["calibration"],
     )
-    with show.Progress() as progress:
+    with Stages() as progress:
         return pipeline.convert(request.source, job, engines(), progress)
 
 

@@ -1,4 +1,4 @@
-"""What ``pitool convert`` runs models with: workers for logits, importance matrix and text."""
+"""The engines of ``pitool convert``: workers for logits, importance matrices and texts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pitool.convert.gguf.importance import Calibrator
-from pitool.convert.verify import LogitsEngine, OpenEngine
-from pitool.convert.work import Engines
+from pitool.convert.engines import Calibrator, Engines, LogitsEngine, OpenEngine
 from pitool.device.detect import detect
 from pitool.engine import worker
 from pitool.engine.base import Settings
@@ -19,18 +17,18 @@ BATCH = 128
 
 
 def engines() -> Engines:
-    """Return what a conversion on this machine runs models with."""
-    return Engines(open_engine, open_calibrator, write_text, open_adapted)
+    """Return the engines of a conversion on this machine."""
+    return Engines(open_engine, open_calibrator, write_text, open_with_adapters)
 
 
 def open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
-    """Load a GGUF file or an ONNX folder in a worker, with room for so many tokens' logits."""
+    """Load a GGUF file or an ONNX folder in a worker, with room for ``tokens`` tokens."""
     batch = min(tokens, BATCH)
     return _start(path, _settings(tokens, micro_batch=batch, outputs=batch))
 
 
-def open_adapted(adapters: Sequence[Path]) -> OpenEngine:
-    """Return what loads a GGUF with LoRA files."""
+def open_with_adapters(adapters: Sequence[Path]) -> OpenEngine:
+    """Return a function that loads a GGUF together with LoRA files."""
     named = tuple(map(str, adapters))
 
     def open_(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
@@ -41,12 +39,12 @@ def open_adapted(adapters: Sequence[Path]) -> OpenEngine:
 
 
 def open_calibrator(path: Path) -> AbstractContextManager[Calibrator]:
-    """Load a GGUF in a worker that sums squared activations."""
+    """Load a GGUF in a worker that sums squared inputs."""
     return calibrator.open_calibrator(path, detect().physical_cores)
 
 
 def write_text(path: Path, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:
-    """Let the model of a GGUF write about so many tokens; see ``quality.selftext``."""
+    """Have the model of a GGUF write about ``tokens`` tokens; see ``quality.selftext``."""
     with _start(path, _settings(2 * WINDOW)) as engine:
         return selftext.write_text(engine, tokens, on_token)
 
@@ -56,6 +54,6 @@ def _start(path: Path, settings: Settings) -> worker.WorkerEngine:
 
 
 def _settings(tokens: int, **others: object) -> Settings:
-    """Return settings for all cores, with a context that has room for so many tokens."""
+    """Return settings for all cores, with a context for ``tokens`` tokens."""
     cores = detect().physical_cores
     return Settings(-(-tokens // 256) * 256, cores, cores, **others)  # type: ignore[arg-type]

@@ -15,12 +15,12 @@ from pitool.catalog.tiers import Tier, find_tier
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
 from pitool.cli.plan_request import find_places
+from pitool.convert.download import read_settings
 from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
-from pitool.convert.settings import read_settings
 from pitool.errors import UsageError
 from pitool.planning.plan import AUTO, Place
 from pitool.report.numbers import parse_bytes

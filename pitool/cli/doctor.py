@@ -1,9 +1,8 @@
-"""``pitool doctor``: what slows a model down here, or stops it, and how to mend it."""
+"""``pitool doctor``: finds what slows models down on this machine, and how to fix it."""
 
 from __future__ import annotations
 
 import json
-import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,20 @@ if TYPE_CHECKING:
 
 SIGNS = {"ok": "ok", "note": "note", "warning": "WARNING", "fault": "FAULT"}
 COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
-WIDTH = 78
+# Lines of text are not read well when they are longer.
+WIDEST = 80
 INDENT = " " * 9
 
 
 @click.command("doctor")
-@click.option("--board/--host", "as_board", default=None, help="Do not guess what this machine is.")
+@click.option(
+    "--board/--host", "as_board", default=None, help="Treat this machine as a board/host."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_board: bool | None, as_json: bool) -> None:
-    """Examine this machine: what a finding costs, and its exact fix.
+    """Check this machine: what slows models down, by how much, and how to fix it.
 
-    Exit code 0 when nothing is worse than a note, 1 otherwise.
+    Exits with 0 when nothing is worse than a note, with 1 otherwise.
 
     \b
     Example:
@@ -46,14 +48,16 @@ def command(as_board: bool | None, as_json: bool) -> None:
 
 
 def _show(finding: Finding) -> None:
+    from pitool.report.text import terminal_width, wrap
+
+    room = min(terminal_width(), WIDEST) - len(INDENT)
     sign = click.style(f"{SIGNS[finding.severity]:>7}", fg=COLOURS[finding.severity])
-    first, *others = _wrapped(f"{finding.check}: {finding.found}") + _wrapped(finding.cost)
+    first, *others = [
+        *wrap(f"{finding.check}: {finding.found}", room),
+        *wrap(finding.cost, room),
+    ]
     click.echo(f"{sign}  {first}")
     for line in others:
         click.echo(f"{INDENT}{line}")
     if finding.fix:
-        click.echo(f"{INDENT}fix: {finding.fix}")  # whole, so that it can be copied
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH - len(INDENT))
+        click.echo(f"{INDENT}fix: {finding.fix}")  # not wrapped, so that it can be copied

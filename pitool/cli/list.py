@@ -19,7 +19,8 @@ def command(as_json: bool) -> None:
     from pitool.catalog.bundles import default_folder, list_bundles
     from pitool.catalog.manifest import to_json
     from pitool.device.verdict import Judge
-    from pitool.report.numbers import format_bytes
+    from pitool.report.numbers import format_bytes, format_date
+    from pitool.report.tables import Column, Section, to_terminal
 
     bundles, broken = list_bundles()
     judge = Judge()
@@ -49,16 +50,17 @@ def command(as_json: bool) -> None:
             format_bytes(artifact.bytes),
             str(artifact.context),
             judge(artifact).words,
-            bundle.manifest.created[:10],
+            format_date(bundle.manifest.created),
         )
         for bundle in bundles
         for artifact in bundle.manifest.artifacts
     ]
-    lines = [("bundle", "artifact", "size", "context", "memory here", "made"), *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [
-            f"{cell:<{w}}" if i in (0, 1, 4, 5) else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+    columns = [
+        Column("bundle", "left", "middle"),
+        Column("artifact", "left", "middle"),
+        Column("size"),
+        Column("context", priority=2),
+        Column("memory here", "left"),
+        Column("made", "left", priority=1),
+    ]
+    click.echo(to_terminal([Section("", columns, rows)]))

@@ -1,6 +1,7 @@
-"""The program's entry and its only exit: finds the command, and turns errors into sentences.
+"""The program's entry point and its only exit: finds the command and reports errors.
 
-stdout is data, stderr is talk. What nobody foresaw goes to a log whose path is shown.
+Data goes to stdout, everything else to stderr. The traceback of an unexpected error goes to a log
+whose path is shown.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SECTIONS = {
         "pack": "pitool.cli.pack",
         "push": "pitool.cli.push",
     },
-    "With a model": {
+    "Use a model": {
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",
         "serve": "pitool.cli.serve",
@@ -37,9 +38,9 @@ SECTIONS = {
         "tune": "pitool.cli.tune",
         "verify": "pitool.cli.verify",
     },
-    "Bundles and the board": {
+    "Manage bundles and the board": {
         "list": "pitool.cli.list",
-        "show": "pitool.cli.show_bundle",
+        "show": "pitool.cli.show",
         "rm": "pitool.cli.rm",
         "doctor": "pitool.cli.doctor",
         "monitor": "pitool.cli.monitor",
@@ -48,15 +49,15 @@ SECTIONS = {
 COMMANDS = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
 
 
-class _ReaderGone(Exception):  # noqa: N818 - nothing is wrong
-    """Whoever read stdout has enough; click would exit with its own code."""
+class _ClosedPipe(Exception):  # noqa: N818 - not an error
+    """The reader of stdout closed the pipe; click would exit with a code of its own."""
 
 
 class Commands(click.Group):
     """A group that imports a command when it is called or listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which a person needs them."""
+        """Return the commands in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -69,13 +70,13 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named first; UsageError names the nearest one."""
+        """Find the command; UsageError suggests the nearest name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(f"there is no command {args[0]!r}", nearest(args[0], COMMANDS))
+            raise UsageError(f"unknown command {args[0]!r}", nearest(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each place where commands are used."""
+        """Write the commands in sections."""
         room = formatter.width - 6 - max(map(len, COMMANDS))
         for section, commands in SECTIONS.items():
             with formatter.section(section):
@@ -85,11 +86,11 @@ class Commands(click.Group):
                 )
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a reader of stdout that went away is no affair of click's."""
+        """Run the command; keep a closed pipe from click, which would handle it itself."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise _ReaderGone from error
+            raise _ClosedPipe from error
 
 
 @click.group(
@@ -100,9 +101,9 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="pitool")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Put a language model on a Raspberry Pi.
+    """Run language models on a Raspberry Pi.
 
-    Without a command, opens the chat.
+    Without a command, starts the chat.
 
     \b
     Example:
@@ -126,7 +127,7 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 def run(call: Callable[[], object]) -> int:
-    """Return the exit code of ``call``; errors become one sentence on stderr."""
+    """Return the exit code of ``call``; an error becomes one line on stderr."""
     try:
         call()
         sys.stdout.flush()
@@ -136,13 +137,13 @@ def run(call: Callable[[], object]) -> int:
         return _say(error.sentence, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", Interrupted.exit_code)
-    except (BrokenPipeError, _ReaderGone):
-        # The reader of stdout went away; python would complain again when it exits.
+    except (BrokenPipeError, _ClosedPipe):
+        # Python would report the closed pipe again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            full = DoesNotFit("the disk is full", "free some space or choose another --out")
+            full = DoesNotFit("the disk is full", "free some space, or choose another --out")
             return _say(full.sentence, full.exit_code)
         return _fault(error)
     except Exception as error:
@@ -151,21 +152,20 @@ def run(call: Callable[[], object]) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    """Say one sentence on one line, whatever is quoted in it."""
+    """Print one line to stderr and return the exit code."""
     click.echo(f"pitool: {ended(text)}", err=True)
     return code
 
 
 def _fault(error: Exception) -> int:
-    """Write the traceback to a log and say where it is."""
+    """Write the traceback to a log and print its path."""
     from pitool.catalog.bundles import home
 
     log = home() / "fault.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        where = f"the details are in {log}"
+        report = f"please report it with {log}"
     except OSError:
-        where = repr(error)
-    what = f"an unforeseen fault ({type(error).__name__}: {error})"
-    return _say(f"{what}; {where}, please report it", 1)
+        report = "please report it"
+    return _say(f"internal error ({type(error).__name__}: {error}); {report}", 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.command("monitor")
 @click.option("--interval", type=click.FloatRange(0.5), default=2.0, show_default=True, metavar="S")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after so many lines.")
+@click.option(
+    "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after so many lines."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values with a head.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> None:
@@ -48,20 +49,28 @@ def _json(sample: Sample) -> str:
     return json.dumps(dataclasses.asdict(sample))
 
 
+# What leaves first where a terminal is narrow: the clock, the load of the CPU, the temperature.
+PRIORITIES = (0, 0, 0, 2, 1, 3, 0)
+
+
 def _line(sample: Sample) -> str:
-    """Return what fits 80 columns; what is unknown is a dash."""
-    from pitool.report.numbers import format_bytes
+    """Return what fits the terminal; what is unknown is a dash."""
+    from pitool.report import numbers
+    from pitool.report.tables import fit_line
+    from pitool.report.text import terminal_width
 
     def shown(value: float | None, form: Callable[[float], str]) -> str:
-        return "-" if value is None else form(value)
+        return numbers.NONE if value is None else form(value)
 
-    clock = time.strftime("%H:%M:%S", time.localtime(sample.time))
     flags = sample.throttled_now
-    state = "-" if flags is None else (", ".join(flags) or "not throttled")
-    return (
-        f"{clock}  free {shown(sample.available_bytes, format_bytes):>8}"
-        f"  model {shown(sample.worker_bytes, format_bytes):>8}"
-        f"  CPU {shown(sample.cpu, '{:.0%}'.format):>4}"
-        f"  {shown(sample.temperature_c, '{:.0f} °C'.format):>6}"
-        f"  {shown(sample.clock_mhz, '{:.0f} MHz'.format):>8}  {state}"
+    state = numbers.NONE if flags is None else (", ".join(flags) or "not throttled")
+    cells = (
+        numbers.format_time_of_day(sample.time),
+        f"free {shown(sample.available_bytes, numbers.format_bytes):>7}",
+        f"model {shown(sample.worker_bytes, numbers.format_bytes):>7}",
+        f"CPU {shown(sample.cpu, numbers.format_share):>4}",
+        f"{shown(sample.temperature_c, numbers.format_celsius):>6}",
+        f"{shown(sample.clock_mhz, numbers.format_megahertz):>8}",
+        state,
     )
+    return fit_line(cells, PRIORITIES, terminal_width())

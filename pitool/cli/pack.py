@@ -1,4 +1,4 @@
-"""``pitool pack``: one file with a bundle and all that a board needs, for no network."""
+"""``pitool pack``: packs a bundle and everything a board needs into one file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import click
 
 @click.command("pack")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--board", "board_id", metavar="ID", help="Required: pi5, pi4b, zero2w, ...")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
-@click.option("--quant", multiple=True, metavar="NAME", help="Only this artifact; may be repeated.")
-@click.option("--runtime-only", is_flag=True, help="No model.")
-@click.option("--model-only", is_flag=True, help="For a board that has pitool.")
-@click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="For the wheel of llama.cpp.")
+@click.option("--board", "board_id", metavar="ID", help="Board, such as pi5. Required.")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="File to write (default: NAME.pi).",
+)  # fmt: skip
+@click.option("--quant", multiple=True, metavar="NAME", help="Pack only this artifact; repeatable.")
+@click.option("--runtime-only", is_flag=True, help="Pack pitool without a model.")
+@click.option("--model-only", is_flag=True, help="Pack the model without pitool.")
+@click.option(
+    "--compiler", type=click.Choice(["gcc", "zig"]), help="Compiler for the llama.cpp wheel."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     bundle: Path | None,
@@ -28,9 +33,10 @@ def command(
     compiler: str | None,
     as_json: bool,
 ) -> None:
-    """Pack a bundle, pitool, its wheels and an installer into a file.
+    """Pack a bundle, pitool, its wheels and an installer into one file.
 
-    On the board: mkdir sample && tar -xf sample.pi -C sample && sample/install.sh
+    It installs without a network. On the board, if you do not use 'pitool push':
+    mkdir sample && tar -xf sample.pi -C sample && sample/install.sh
 
     \b
     Example:
@@ -43,11 +49,12 @@ def command(
     from pitool.report.numbers import format_bytes
 
     if runtime_only and (model_only or bundle or quant):
-        raise UsageError("--runtime-only packs no model", "leave the bundle out, or the option")
-    if board_id is None:
         raise UsageError(
-            "there is no board", f"name one: --board pi5; known: {', '.join(boards())}"
+            "--runtime-only cannot be combined with a bundle, --quant or --model-only",
+            "drop one or the other",
         )
+    if board_id is None:
+        raise UsageError("--board is required", f"choose one of: {', '.join(boards())}")
     board = find_board(board_id)
     found = None if runtime_only else open_bundle(bundle) if bundle else newest()
     target = out or Path(f"{found.path.name if found else 'pitool'}.pi")

@@ -19,7 +19,7 @@ def write(report: Report, path: Path) -> None:
     place = report.places[-1]
     if not place.boards:
         raise UsageError(f"no board is known for {place.name}", "name one with --board")
-    drawing = plot.svg(f"{report.subject.name} at {place.name}", series(report))
+    drawing = plot.chart(f"{report.subject.name} at {place.name}", series(report)).to_svg()
     try:
         write_atomically(path, drawing.encode())
     except OSError as error:
@@ -28,7 +28,7 @@ def write(report: Report, path: Path) -> None:
         ) from None
 
 
-def series(report: Report) -> dict[str, Sequence[plot.Point]]:
+def series(report: Report) -> dict[str, Sequence[plot.PlannedSpeed]]:
     """Return the points of each group of boards that are equally fast."""
     place = report.places[-1]
     rows = [row for row in report.rows if row.place == place]
@@ -38,9 +38,9 @@ def series(report: Report) -> dict[str, Sequence[plot.Point]]:
         groups.setdefault(rates, []).append(board)
     return {
         ", ".join(boards): [
-            plot.Point(
+            plot.PlannedSpeed(
                 row.artifact.quantisation.name,
-                row.artifact.bytes / 1e9,
+                row.artifact.bytes,
                 rate,
                 row.artifact.bits_per_weight,
                 row.verdict is Verdict.FITS,

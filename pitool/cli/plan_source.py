@@ -58,15 +58,15 @@ def _bundle(path: Path) -> Subject:
 def _checkpoint(model: str | None, tier: str | None) -> Subject:
     from pitool.checkpoint import hub
     from pitool.checkpoint.source import find_source
-    from pitool.cli import show
+    from pitool.convert.download import read_settings
     from pitool.convert.gguf.families import find_family
     from pitool.convert.gguf.families.base import model_shape
-    from pitool.convert.settings import read_settings
+    from pitool.report.progress import talk
 
     tier = tier or next(reversed(list(_default_tiers())))
     source = find_source(model, tier)
     if source.folder is None:
-        show.talk(f"reading the settings of {source.id} from the hub")
+        talk(f"reading the settings of {source.id} from the hub")
         source = hub.fetch_settings(source)
     assert source.folder
     config = read_settings(source)

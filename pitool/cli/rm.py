@@ -1,4 +1,4 @@
-"""``pitool rm``: deletes bundles from this machine."""
+"""``pitool rm``: deletes bundles from this machine, after confirmation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import click
 
 @click.command("rm")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 def command(bundles: tuple[Path, ...], yes: bool) -> None:
-    """Delete bundles from this machine, after a question.
+    """Delete bundles from this machine.
 
     \b
     Example:
@@ -20,7 +20,7 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
     from pitool.catalog.bundles import check_deletable, delete, open_bundle
     from pitool.report.numbers import format_bytes
 
-    # All are looked up first: a typing error in the last must not cost the first.
+    # All names are checked first: a typo in the last one must not leave the first one deleted.
     found = [open_bundle(path) for path in bundles]
     for bundle in found:
         check_deletable(bundle)

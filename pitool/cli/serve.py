@@ -40,11 +40,11 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.catalog.bundles import find_runnable
-    from pitool.cli import show
     from pitool.cli.loading import tuned_words
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.errors import UsageError
+    from pitool.report.progress import talk
     from pitool.serve.model import Model
     from pitool.serve.server import Server
 
@@ -53,7 +53,7 @@ def command(
     settings = settings_for(runnable, context)
     if not force:
         check_memory(runnable, settings)
-    say = show.talk
+    say = talk
     say(f"loading {runnable.name} ({runnable.quantisation})")
     if tuned := tuned_words(runnable):
         say(tuned)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from pitool.bench.tune import Axis, Open, Trial
+    from pitool.bench.events import Doing
+    from pitool.bench.tune import Trial, Tuning
     from pitool.device.tuned import Tuned
-    from pitool.engine.base import Engine, Settings
-    from pitool.engine.worker import WorkerEngine
-
-CONTEXT = 512
-
-DISTURBED_SHARE = 0.1
-"""Of all tests, from which on it is said under what circumstances they ran."""
 
 
 @click.command("tune")
@@ -58,109 +48,48 @@ def command(
     if probe:
         _probe(dry_run, as_json)
         return
-    import datetime
-
     from pitool.bench import tune
+    from pitool.bench.events import handle
     from pitool.catalog.bundles import find_runnable
-    from pitool.device import tuned
     from pitool.device.detect import detect
-    from pitool.device.settings import check_memory, untuned
-    from pitool.engine import worker
-    from pitool.errors import Interrupted
+    from pitool.device.settings import check_memory
 
     machine = detect()
     runnable = find_runnable(bundle, quant)
-    base = untuned(runnable, CONTEXT, machine)
-    if not force:
-        check_memory(runnable, base, machine)
-
-    watch = _Watch()
-
-    def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
-        return watch.over(worker.start(runnable.format, runnable.entry, settings))
-
-    plan = tune.axes(base, machine.physical_cores, runnable.format, exact=exact)
     click.echo(
         f"tuning {runnable.name} ({runnable.quantisation}) on {machine.board_name}", err=True
     )
-    found = _try_all(base, plan, open_engine)
-    changes = tuned.changes(base, found.best)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    result = tuned.Tuned(changes, today, found.gains["prefill"], found.gains["decode"])
-    # Where nothing has won yet, what an earlier tuning found is better than nothing.
-    kept = not dry_run and bool(changes or not found.stopped)
-    if kept:
-        tuned.keep(result, runnable, machine)
+    check = (lambda *_: None) if force else check_memory
+    events = tune.tune_here(runnable, machine, exact=exact, keep=not dry_run, check=check)
+    handle(events, partial(_show, as_json=as_json))
+
+
+def _show(event: Trial | Doing | Tuning, *, as_json: bool) -> None:
+    """Print what tuning tells; Interrupted after the end of one that was stopped."""
+    from pitool.bench.events import Doing
+    from pitool.bench.tune import Trial
+    from pitool.errors import Interrupted
+
+    if isinstance(event, Doing):
+        click.echo(event.text, err=True)
+        return
+    if isinstance(event, Trial):
+        click.echo(_line(event), err=True)
+        return
     if as_json:
-        trials = [asdict(trial) for trial in found.trials]
-        document = {**asdict(result), "kept": kept, "disturbed": watch.shares, "trials": trials}
-        click.echo(json.dumps(document, indent=2))
+        trials = [asdict(trial) for trial in event.trials]
+        document = {"kept": event.kept, "disturbed": event.disturbed, "trials": trials}
+        click.echo(json.dumps({**asdict(event.result), **document}, indent=2))
     else:
-        _report(result, kept=kept)
-    for problem, share in watch.shares.items():
+        _report(event.result, kept=event.kept)
+    for problem, share in event.disturbed.items():
         click.echo(
             f"{problem} during {share:.0%} of the tests: other settings may be faster without"
             " that; tune again when the machine is cool and does nothing else",
             err=True,
         )
-    if found.stopped:
+    if event.stopped:
         raise Interrupted("stopped early", "what has won so far is above")
-
-
-@dataclass(slots=True)
-class _Watch:
-    """Notes what else went on while engines worked."""
-
-    problems: Counter[str] = field(default_factory=Counter)
-    tests: int = 0
-
-    @contextmanager
-    def over(self, engine: WorkerEngine) -> Iterator[Engine]:
-        """Give an engine, which is closed afterwards."""
-        from pitool.bench.conditions import conditions
-        from pitool.device.activity import looker
-
-        with engine:
-            look = looker(engine.pid)
-            before = look()
-            yield engine
-            (condition,) = conditions([before, look()])
-            self.problems.update(condition.problems)
-            self.tests += 1
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Return the share of the tests with each problem, where it is not a passing one."""
-        shares = {name: count / self.tests for name, count in self.problems.items()}
-        return {name: share for name, share in shares.items() if share >= DISTURBED_SHARE}
-
-
-@dataclass(slots=True)
-class _Found:
-    """What the trials gave, whole or as far as they came."""
-
-    best: Settings
-    trials: list[Trial] = field(default_factory=list)
-    gains: dict[str, float] = field(default_factory=lambda: {"prefill": 1.0, "decode": 1.0})
-    stopped: bool = False
-
-
-def _try_all(base: Settings, plan: Sequence[Axis], open_engine: Open) -> _Found:
-    """Run every trial, then the winner against the defaults; Ctrl-C ends it early."""
-    from pitool.bench import tune
-
-    found = _Found(base)
-    try:
-        for trial, found.best in tune.tune(base, plan, open_engine):
-            found.trials.append(trial)
-            click.echo(_line(trial), err=True)
-        if found.best != base:
-            click.echo("measuring the winner against the defaults once more", err=True)
-            ratios = tune.in_turn(base, found.best, ("prefill", "decode"), open_engine)
-            found.gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
-    except KeyboardInterrupt:
-        found.stopped = True
-    return found
 
 
 def _report(result: Tuned, *, kept: bool) -> None:

@@ -62,11 +62,11 @@ def command(
     """
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
-    from pitool.cli import show
     from pitool.errors import BadInput, PitoolError
+    from pitool.report.progress import talk
 
     opened = open_bundle(bundle)
-    show.talk("checking the files")
+    talk("checking the files")
     if damage := damaged_files(opened):
         listed = ", ".join(f"{d.path} {d.why}" for d in damage)
         raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
@@ -90,13 +90,13 @@ def command(
 
 
 def _against_compact(bundle: Bundle, runnables: list[Runnable]) -> list[Finding]:
-    from pitool.cli import show
     from pitool.quality.health import as_converted, measure, read_reference
+    from pitool.report.progress import talk
 
     reference = read_reference(bundle)
     findings = []
     for runnable in runnables:
-        show.talk(f"running {runnable.quantisation}")
+        talk(f"running {runnable.quantisation}")
         with _open(runnable, reference.ids.shape[1]) as engine:
             found = measure(engine, _known(reference, engine))
         certificate = runnable.artifact.certificate if runnable.artifact else None
@@ -133,10 +133,10 @@ def _against_checkpoint(
 ) -> list[Finding]:
     from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
     from pitool.checkpoint.source import find_source, open_checkpoint
-    from pitool.cli import show
     from pitool.convert.reference import covers
     from pitool.convert.verify import certify, make_reference, tokens_to_compare
     from pitool.errors import BadInput
+    from pitool.report.progress import talk
 
     source = find_source(reference, "8gb")
     if source.folder is None:
@@ -153,9 +153,9 @@ def _against_checkpoint(
         tokens = tokens_to_compare(runnable.artifact.parameters)
         with _open(runnable, tokens) as engine:
             if made is None:
-                show.talk(f"computing the reference of {source.id}")
+                talk(f"computing the reference of {source.id}")
                 made = make_reference(checkpoint, engine, tokens, lambda *_: None, text)
-            show.talk(f"running {runnable.quantisation}")
+            talk(f"running {runnable.quantisation}")
             unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
             kind = QUANTISATIONS.get(runnable.quantisation, unknown)
             found = certify(engine, made, kind, source.id)

@@ -1,4 +1,4 @@
-"""``pitool wheel``: llama.cpp for every 64-bit Raspberry Pi, built on this host."""
+"""``pitool wheel``: cross-compiles llama.cpp for every 64-bit Raspberry Pi."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 @click.command("wheel")
-@click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="The one found first if not.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Copy it there.")
-@click.option("--force", is_flag=True, help="Build even if the cache has it.")
+@click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="Default: the first one found.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to copy the wheel to."
+)
+@click.option("--force", is_flag=True, help="Build even if it is in the cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) -> None:
     """Build the llama-cpp-python wheel for every 64-bit Raspberry Pi.
 
-    The wheel holds kernels for CPUs with and without dotprod; the engine loads those that fit.
-    Takes two or three minutes once; then it comes from the cache.
+    The wheel has kernels for CPUs with and without dotprod; the engine picks the right ones. The
+    build takes two or three minutes; afterwards the wheel comes from the cache.
 
     \b
     Example:
@@ -46,11 +48,11 @@ def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) 
 
 
 def _build(compiler: str | None, *, force: bool) -> Wheel:
-    """Build with a bar on a terminal, a line elsewhere."""
-    from pitool.cli import show
+    """Build, with a progress bar on a terminal and a line elsewhere."""
     from pitool.deploy.wheel import build
+    from pitool.report.progress import Stages
 
-    with show.Progress() as progress:
+    with Stages() as progress:
         done = 0
 
         def step(now: int, total: int) -> None:

@@ -1,7 +1,7 @@
-"""Intermediates that outlive a conversion: a folder of files with a size limit.
+"""The cache of intermediate files between conversions: a folder with a size limit.
 
 ``PITOOL_CACHE`` names the folder (default ``$XDG_CACHE_HOME/pitool``), ``PITOOL_CACHE_GB`` the
-limit. The least recently used goes first. A file has its name only when it is whole.
+limit. The least recently used file is deleted first. A file gets its name only when complete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMIT_GB = 20.0
 
 
 def folder() -> Path:
-    """Return the folder of the intermediates, which need not be there yet."""
+    """Return the folder of the intermediate files, which may not exist yet."""
     root = os.environ.get("PITOOL_CACHE")
     if not root:
         root = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pitool")
@@ -33,25 +33,25 @@ def folder() -> Path:
 
 
 def limit() -> int:
-    """Return the most bytes that stay in the cache; UsageError when the limit is no number."""
+    """Return the size limit in bytes; UsageError when it is not a number."""
     text = os.environ.get("PITOOL_CACHE_GB") or str(LIMIT_GB)
     if not re.fullmatch(r"\d{1,9}(\.\d*)?", text):
         raise UsageError(
-            f"PITOOL_CACHE_GB is {text!r}", "set it to a number of gigabytes, such as 20"
+            f"PITOOL_CACHE_GB={text!r} is not a size", "set it to a number of gigabytes, such as 20"
         )
     return round(float(text) * 1e9)
 
 
 def key(source: Source, kind: str) -> str:
-    """Return the name of what is made of a source (by its files' hashes) as ``kind``."""
+    """Return the cache key of a source (by the hashes of its files) converted to ``kind``."""
     parts = [pitool.__version__, asdict(source), kind]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def get(name: str, make: Callable[[Path], object]) -> Path:
-    """Return the file of that name, made first where the cache has none.
+    """Return a cached file, which is made first if it does not exist.
 
-    What a killed conversion left half-written is removed, and others go until the limit is kept.
+    Removes what killed conversions left behind, then trims the cache.
     """
     path = folder() / f"{name}.gguf"
     _remove_stale()
@@ -72,7 +72,7 @@ def get(name: str, make: Callable[[Path], object]) -> Path:
 
 
 def trim(keep: Path | None = None) -> None:
-    """Delete the least recently used files above the limit; ``keep`` is in use and stays."""
+    """Delete the least recently used files above the limit, but never ``keep``, which is in use."""
     if not folder().is_dir():
         return
     found = []

@@ -1,4 +1,7 @@
-"""What the manifest says: the checkpoint's files, each artifact, and what made them."""
+"""What a manifest says: the checkpoint's files, each artifact, and what made them.
+
+The one place that builds a manifest and its entries, for ``convert`` and for the lab's bundles.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,18 @@ from pathlib import Path
 
 import pitool
 from pitool.catalog import manifest
-from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest
+from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, Speed
+from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
-from pitool.convert.progress import Progress
-from pitool.convert.work import Work
+from pitool.convert.conversion import Conversion
 from pitool.errors import BadInput
+from pitool.planning.memory import Load, MemoryPlan
 from pitool.planning.plan import ArtifactPlan
 from pitool.planning.plan_onnx import OnnxPlan
 from pitool.quality import compact
+from pitool.report.progress import Progress
 
 IMPORTANCE = "importance.gguf"
 
@@ -69,50 +74,93 @@ def _check_hash(path: Path, found: str) -> None:
     raise BadInput(f"the download of {path.name} was damaged", "run it again: it is fetched anew")
 
 
-def describe(work: Work, artifacts: Sequence[Artifact]) -> Manifest:
-    """Return the manifest of the bundle that holds ``artifacts``."""
-    source = work.checkpoint.source
+def describe(
+    folder: Path,
+    checkpoint: Checkpoint,
+    source: manifest.Source,
+    artifacts: Sequence[Artifact],
+    *,
+    tier: str,
+    board: str | None = None,
+) -> Manifest:
+    """Return the manifest of the bundle in ``folder`` that holds ``artifacts``."""
+    recipe = checkpoint.source.recipe
     return Manifest(
         name=source.id.rpartition("/")[2],
-        source=work.source,
-        tier=work.plan.tier_name,
-        board=work.plan.board,
+        source=source,
+        tier=tier,
+        board=board,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(),
         artifacts=tuple(artifacts),
-        licence=source.recipe.licence if source.recipe else None,
-        reference=next(iter(_entries(work, compact.FILE_NAME)), None),
-        extras=_entries(work, IMPORTANCE),
+        licence=recipe.licence if recipe else None,
+        reference=next(iter(_entries(folder, compact.FILE_NAME)), None),
+        extras=_entries(folder, IMPORTANCE),
     )
 
 
-def _entries(work: Work, name: str) -> tuple[FileEntry, ...]:
+def _entries(folder: Path, name: str) -> tuple[FileEntry, ...]:
     """Return the entry of a file that a maker may have written into the bundle."""
-    path = work.folder / name
-    return (manifest.file_entry(path, work.folder),) if path.is_file() else ()
+    path = folder / name
+    return (manifest.file_entry(path, folder),) if path.is_file() else ()
 
 
-def artifact(
-    work: Work,
+def planned_artifact(
+    work: Conversion,
     plan: ArtifactPlan | OnnxPlan,
     files: Sequence[Path],
     certificate: Certificate | None,
     adapters: Sequence[Path] = (),
 ) -> Artifact:
-    """Return the entry of an artifact; the hashes are read back from the disk."""
-    return Artifact(
-        format=plan.format,
+    """Return the entry of an artifact that is what was planned."""
+    return artifact(
+        work.folder,
+        files,
+        work.plan.model,
+        certificate,
+        format_name=plan.format,
         quantisation=plan.quantisation.name,
-        files=tuple(manifest.file_entry(path, work.folder) for path in (*files, *adapters)),
-        architecture=work.plan.model.architecture,
-        parameters=work.plan.model.parameters,
         context=plan.context,
-        bits_per_weight=round(plan.bits_per_weight, 3),
-        memory=plan.memory.lines,
+        bits_per_weight=plan.bits_per_weight,
+        memory=plan.memory,
+        load=plan.load,
         speed=plan.speeds,
+        adapters=adapters,
+    )
+
+
+def artifact(
+    folder: Path,
+    files: Sequence[Path],
+    model: ModelShape,
+    certificate: Certificate | None,
+    *,
+    format_name: str,
+    quantisation: str,
+    context: int,
+    bits_per_weight: float,
+    memory: MemoryPlan,
+    load: Load,
+    speed: tuple[Speed, ...] = (),
+    adapters: Sequence[Path] = (),
+) -> Artifact:
+    """Return the entry of an artifact in the bundle ``folder``; hashes are read from the disk.
+
+    ``load``: what its ``memory`` is planned with.
+    """
+    return Artifact(
+        format=format_name,
+        quantisation=quantisation,
+        files=tuple(manifest.file_entry(path, folder) for path in (*files, *adapters)),
+        architecture=model.architecture,
+        parameters=model.parameters,
+        context=context,
+        bits_per_weight=round(bits_per_weight, 3),
+        memory=memory.lines,
+        speed=speed,
         certificate=certificate,
-        kv_type=plan.load.kv_type,
-        micro_batch=plan.load.micro_batch,
+        kv_type=load.kv_type,
+        micro_batch=load.micro_batch,
         adapters=tuple(path.name for path in adapters),
     )
 

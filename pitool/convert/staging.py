@@ -1,6 +1,6 @@
-"""A folder that becomes a bundle at once, or never existed.
+"""A folder that becomes a bundle in one step, or leaves no trace.
 
-Owns the staging folder beside the target, its removal on failure, and the switch.
+Owns the staging folder next to the target, its removal on failure, and the switch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Staging:
             self.folder.mkdir()
         except OSError as error:
             raise PitoolError(
-                f"{self._target.parent} cannot be written ({error.strerror})",
+                f"cannot write to {self._target.parent} ({error.strerror})",
                 "choose another --out",
             ) from None
         return self
@@ -43,11 +43,11 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self) -> None:
-        """Flush everything to the disk and switch to it; a replaced bundle goes last."""
+        """Flush everything to disk and switch to it; a replaced bundle is removed last."""
         for path in self.folder.rglob("*"):
             sync(path)
         sync(self.folder)
-        check_target(self._target, replace=self._replace)  # it may be there by now
+        check_target(self._target, replace=self._replace)  # it may have appeared meanwhile
         old = self._target.with_name(f".{self._target.name}.{os.getpid()}.old")
         if self._target.exists():
             self._target.rename(old)
@@ -62,18 +62,18 @@ class Staging:
 
 
 def check_target(target: Path, *, replace: bool) -> None:
-    """Raise UsageError when the target is there and may not be replaced."""
+    """Raise UsageError when the target exists and must not be replaced."""
     kind = what_is(target)
     if kind is None or (kind == "folder" and not any(target.iterdir())):
         return
     if not (target / FILE_NAME).is_file():
         raise UsageError(f"{target} exists and is not a bundle", "choose another --out")
     if not replace:
-        raise UsageError(f"{target} exists", "replace it with --force, or choose another --out")
+        raise UsageError(f"{target} already exists", "use --force to replace it, or another --out")
 
 
 def check_disk(needs: Iterable[tuple[Path, int]]) -> None:
-    """Raise DoesNotFit when a disk has less free than is needed in its folders, in bytes."""
+    """Raise DoesNotFit when a disk has too little free space; ``needs``: folders and bytes."""
     disks: dict[int, tuple[Path, int]] = {}
     for wanted, count in needs:
         folder = wanted
@@ -90,14 +90,14 @@ def _check_free(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE_BYTES > free:
         raise DoesNotFit(
-            f"the conversion needs {format_bytes(needed + SPARE_BYTES)} of disk,"
+            f"the conversion needs {format_bytes(needed + SPARE_BYTES)} of disk space, and"
             f" {folder} has {format_bytes(free)} free",
-            "free some space or choose another --out",
+            "free some space, or choose another --out",
         )
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove what killed conversions left, and bring back a bundle they had moved aside."""
+    """Remove what killed conversions left behind, and restore a bundle they had moved aside."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.([1-9]\d*)\.(partial|old)")
     for path in list(target.parent.iterdir()):
         match = ours.fullmatch(path.name)
@@ -110,7 +110,7 @@ def _remove_stale(target: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs, someone else's too."""
+    """Tell whether a process is running, whoever owns it."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,35 +1,39 @@
-"""Verifies an artifact: loads what was written and compares logits with the checkpoint's own.
+"""Verifies artifacts: loads what was written and compares its logits with the checkpoint's.
 
-Handed an engine; the reference is ``reference.reference_logits``. The result is the certificate.
+Owns the certificates of a conversion and the reference that they share, made when the first
+artifact is loaded. Never computes a reference with the code it judges, except where a family has
+no forward pass here; the certificate then says so.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog.manifest import Certificate
+from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint
+from pitool.convert.engines import LogitsEngine, OpenEngine
 from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact, windows
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import Divergence, score, summarise
+from pitool.quality.windows import WINDOW
+from pitool.report.progress import Progress
 
-# Mean KL divergence that casts to 16 bits and another order of summation may cause.
+# Mean KL divergence that casts to 16 bits and a different order of summation can cause.
 EXACT_KL = 2e-3
-# Models up to so many weights, and how many tokens their reference is computed for.
+# Models with fewer weights, and the number of tokens that their reference covers.
 TOKENS = ((50_000_000, 2048), (500_000_000, 1024))
 TOKENS_OF_LARGE = 128
 
@@ -43,27 +47,15 @@ river was high. After lunch they built a lamp that turned on when it got dark, a
 rang when somebody came to the door."""
 
 
-class LogitsEngine(Protocol):
-    """The part of an engine that a verification uses."""
-
-    def tokenize(self, prompt: str) -> list[int]:
-        """Return token ids of a text."""
-
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits after each token, shape (tokens, vocabulary)."""
-
-
-Kind = Quantisation | OnnxQuantisation
-OpenEngine = Callable[[Path, int], AbstractContextManager[LogitsEngine]]
-"""Loads a GGUF file or an ONNX folder with room for so many tokens."""
+AnyQuantisation = Quantisation | OnnxQuantisation
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A text in windows of token ids, the logits for each, and the name of the text.
+    """A text in windows of token ids, the logits of each window, and the name of the text.
 
-    ``of``: whose logits they are: the checkpoint's by our own forward pass, or, for a family
-    that it does not cover, those of the first float artifact. ``compact``: what of it travels in
+    ``of``: whose logits these are: the checkpoint's, by our forward pass, or those of the first
+    float artifact for a family that it does not cover. ``compact``: the part that is stored in
     the bundle.
     """
 
@@ -75,7 +67,7 @@ class Reference:
 
 
 def tokens_to_compare(parameters: int) -> int:
-    """Return how many tokens a reference is computed for: fewer for a large model."""
+    """Return the number of tokens that a reference covers: fewer for a large model."""
     return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
 
 
@@ -86,9 +78,9 @@ def make_reference(
     on_layer: Callable[[int, int], None],
     text_file: Path | None = None,
 ) -> Reference:
-    """Return the reference for a text: a file's, the checkpoint's held-out one, or ``TEXT``.
+    """Return the reference for a text: a file, the checkpoint's held-out text, or ``TEXT``.
 
-    PitoolError when the artifact splits the text into other tokens than tokenizer.json does.
+    PitoolError when the artifact tokenizes the text differently from tokenizer.json.
     """
     held_out = text_file or checkpoint.source.text
     text = held_out.read_text(encoding="utf-8") if held_out else TEXT
@@ -98,8 +90,8 @@ def make_reference(
         pairs = zip_longest(expected, ids)
         at = next(i for i, (want, got) in enumerate(pairs) if want != got)
         raise PitoolError(
-            f"the artifact splits text into other tokens than tokenizer.json, from token {at} on",
-            "report this model: its tokenizer is not converted rightly",
+            f"the artifact tokenizes text differently from tokenizer.json, from token {at} on",
+            "report this model: its tokenizer was not converted correctly",
         )
     ids = ids[:tokens]
     name = held_out.name if held_out else "built-in"
@@ -113,9 +105,9 @@ def make_reference(
 
 
 def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
-    """Return the text and its tokens by tokenizer.json, None where there is no such file.
+    """Return the text and its tokens by tokenizer.json, None if there is no such file.
 
-    Words that the tokenizer cannot spell are left out: their tokens are a matter of taste.
+    Words with unknown tokens are left out, because runtimes legitimately differ on them.
     """
     path = checkpoint.folder / "tokenizer.json"
     if not path.is_file():
@@ -125,7 +117,7 @@ def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | No
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
-        raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
+        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
     unknown = getattr(tokenizer.model, "unk_token", None)
     if unknown and unknown in tokenizer.encode(text).tokens:
         spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
@@ -134,25 +126,26 @@ def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | No
 
 
 def certify(
-    engine: LogitsEngine, reference: Reference, quantisation: Kind, source: str
+    engine: LogitsEngine, reference: Reference, quantisation: AnyQuantisation, source: str
 ) -> Certificate:
-    """Return the measured quality; PitoolError when it can only be a fault.
+    """Return the measured quality; PitoolError when only a fault explains it.
 
-    A float artifact must equal the checkpoint but for rounding; a quantised one must still know
-    more than chance.
+    A float artifact must equal the checkpoint except for rounding; a quantised one must still be
+    clearly better than chance.
     """
     logits = [engine.logits(ids) for ids in reference.windows]
     if not all(np.isfinite(window).all() for window in logits):
         raise PitoolError(
-            f"{quantisation.name} gives logits that are not finite", "use another quantisation"
+            f"{quantisation.name} produces logits that are not finite",
+            "choose another quantisation",
         )
     result = diverge(reference, logits)
     chance = math.log(logits[0].shape[-1])
     if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
         raise PitoolError(
-            f"{quantisation.name} differs from the checkpoint by a mean KL divergence of"
-            f" {result.mean_kl:.3g}",
-            "report this model: its conversion is wrong",
+            f"{quantisation.name} has a mean KL divergence of {result.mean_kl:.3g} from the"
+            " checkpoint, which rounding does not explain",
+            "report this model: it was not converted correctly",
         )
     return certificate(result, logits, reference, source)
 
@@ -162,14 +155,14 @@ def check_worst(certificates: Mapping[str, Certificate], worst: float | None) ->
     for name, certificate in certificates.items():
         if worst is not None and certificate.mean_kl > worst:
             raise PitoolError(
-                f"{name} has a mean KL divergence of {certificate.mean_kl:.4g}, more than"
-                f" the {worst:g} of --max-kld",
-                "take a larger --quant or --size",
+                f"{name} has a mean KL divergence of {certificate.mean_kl:.4g}, above"
+                f" --max-kld {worst:g}",
+                "choose a larger --quant or --size",
             )
 
 
 def diverge(reference: Reference, logits: Sequence[NDArray[np.float32]]) -> Divergence:
-    """Return how far logits, one array (tokens, vocabulary) a window, are from the reference."""
+    """Return the divergence of logits, one array (tokens, vocabulary) per window."""
     return summarise(
         [
             score(base, other, ids, windows.unscored(ids))
@@ -184,7 +177,7 @@ def certificate(
     reference: Reference,
     source: str,
 ) -> Certificate:
-    """Return the certificate of an artifact with these logits, one array a window."""
+    """Return the certificate of an artifact from its logits, one array per window."""
     small = reference.compact
     shown = [rows[: small.ids.shape[1]] for rows in logits[: len(small.ids)]]
     return Certificate(
@@ -200,3 +193,50 @@ def certificate(
         p99_kl=result.p99_kl,
         compact_kl=compact.compare(small, shown).mean_kl,
     )
+
+
+class Certifier:
+    """Certifies the artifacts of a bundle; writes the compact reference into its ``folder``."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: ModelShape,
+        folder: Path,
+        open_engine: OpenEngine,
+        progress: Progress,
+    ) -> None:
+        self._checkpoint, self._layers, self._folder = checkpoint, model.layers, folder
+        self._open_engine, self._progress = open_engine, progress
+        self._tokens = tokens_to_compare(model.parameters)
+        self._reference: Reference | None = None
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the reference was made."""
+        return self._reference is not None
+
+    def certify(self, entry: Path, kind: AnyQuantisation) -> Certificate:
+        """Return the measured quality of an artifact.
+
+        For a family without a forward pass here the first artifact must be a float one: its
+        logits become the reference.
+        """
+        with self._open_engine(entry, min(self._tokens, WINDOW)) as engine:
+            reference = self._reference or self._make_reference(engine, entry)
+            self._progress.stage(f"verifying {kind.name}", 1)
+            found = certify(engine, reference, kind, self._checkpoint.source.id)
+            self._progress.advance(1)
+        return found
+
+    def _make_reference(self, engine: LogitsEngine, entry: Path) -> Reference:
+        progress = self._progress
+        progress.stage("computing the reference", self._layers)
+        made = make_reference(
+            self._checkpoint, engine, self._tokens, lambda _done, _all: progress.advance(1)
+        )
+        if entry.is_dir() and not covers(self._checkpoint.config):
+            made = replace(made, of="the float ONNX graph of {}")
+        compact.write(self._folder / compact.FILE_NAME, made.compact)
+        self._reference = made
+        return made

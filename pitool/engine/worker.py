@@ -1,26 +1,21 @@
 """The parent's side of a worker: an engine whose model lives in a child process.
 
 A crash, an abort or the OOM killer ends the child; here it becomes one ``WorkerDied`` with the
-reason, and the program goes on. Owns the process and nothing of the model.
+reason, and the program goes on. Owns nothing of the model; the process is ``process.child``'s.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from pitool.engine import wire
+from pitool.engine import serialisation
 from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Squares, Token
-from pitool.errors import PitoolError, WorkerDied
+from pitool.process.child import Child
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,18 +25,7 @@ CLOSE_SECONDS = 5
 FLUSH_SECONDS = 0.05
 """Tokens that come faster are sent together: each message wakes this process on a core that the
 model could use."""
-_SIGNALS = {
-    signal.SIGKILL: "killed, most likely because memory ran out",
-    signal.SIGILL: "stopped by an instruction that this CPU does not have",
-    signal.SIGABRT: "aborted by the runtime",
-    signal.SIGSEGV: "stopped by a memory fault in the runtime",
-    signal.SIGBUS: "stopped because the model file changed or the disk failed",
-    signal.SIGTERM: "ended from outside",
-}
-_REMEDIES = {
-    signal.SIGKILL: "load with a smaller --context or a smaller quantisation",
-    signal.SIGILL: "install a wheel that is built for this board",
-}
+_REMEDIES = {signal.SIGKILL: "load with a smaller --context or a smaller quantisation"}
 
 
 def start(
@@ -55,110 +39,58 @@ def start(
 
     ``flush_seconds``: least time between two messages of one answer, but for its first and last.
     """
-    return WorkerEngine(format_name, entry, settings, on_progress, flush_seconds)
+    child = Child(
+        "pitool.engine.worker_main",
+        name="the model process",
+        advice="load the model again",
+        remedies=_REMEDIES,
+        close_seconds=CLOSE_SECONDS,
+    )
+
+    def progress(event: dict[str, Any]) -> None:
+        if on_progress:
+            on_progress(event["progress"])
+
+    try:
+        loaded = child.call(
+            "load",
+            progress,
+            format=format_name,
+            entry=str(entry),
+            settings=dataclasses.asdict(settings),
+        )
+        return WorkerEngine(child, serialisation.info_from_json(loaded.value), flush_seconds)
+    except BaseException:
+        child.close()
+        raise
 
 
 class WorkerEngine:
     """An ``Engine`` by messages to a child; dead for good after a ``WorkerDied``."""
 
-    info: ModelInfo
-
-    def __init__(
-        self,
-        format_name: str,
-        entry: Path,
-        settings: Settings,
-        on_progress: Callable[[float], None] | None,
-        flush_seconds: float,
-    ) -> None:
-        self._turn, self._flush_seconds = threading.Lock(), flush_seconds
-        # Native libraries write what they like to stderr; it explains a crash.
-        self._stderr = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed in close
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pitool.engine.worker_main"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            # Ctrl-C belongs to the parent, which then says what to do.
-            start_new_session=True,
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        )
-        self.pid = self._process.pid
-        assert self._process.stdin and self._process.stdout
-        self._wire = wire.Wire(
-            cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin)
-        )
-        try:
-            self.info = self._load(format_name, entry, settings, on_progress)
-        except BaseException:
-            self.close()
-            raise
-
-    def _load(
-        self,
-        format_name: str,
-        entry: Path,
-        settings: Settings,
-        on_progress: Callable[[float], None] | None,
-    ) -> ModelInfo:
-        self._send(
-            {
-                "do": "load",
-                "format": format_name,
-                "entry": str(entry),
-                "settings": dataclasses.asdict(settings),
-            }
-        )
-        while True:
-            message, _ = self._receive()
-            if "progress" in message:
-                if on_progress:
-                    on_progress(message["progress"])
-            else:
-                return wire.info_from_json(message["result"])
-
-    # -- requests --------------------------------------------------------------------------
+    def __init__(self, child: Child, info: ModelInfo, flush_seconds: float) -> None:
+        self._child, self._flush_seconds = child, flush_seconds
+        self.info, self.pid = info, child.pid
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
         """Yield the answer; leaving the loop early cancels the rest."""
-        with self._turn:
-            self._send(
-                {
-                    "do": "stream",
-                    "prompt": wire.prompt_to_json(prompt),
-                    "sampling": dataclasses.asdict(sampling),
-                    "flush": self._flush_seconds,
-                }
-            )
-            finished = False
-            try:
-                while not finished:
-                    message, _ = self._receive()
-                    tokens = [wire.token_from_json(value) for value in message["tokens"]]
-                    finished = tokens[-1].finish is not None
-                    yield from tokens
-            except GeneratorExit:
-                if not finished:
-                    self.cancel()
-                    self._drain()
-                raise
-
-    def _drain(self) -> None:
-        """Read the rest of an answer that nobody wants."""
-        with suppress(PitoolError):
-            while True:
-                message, _ = self._receive()
-                if any(wire.token_from_json(value).finish for value in message["tokens"]):
-                    return
+        events = self._child.stream(
+            "stream",
+            prompt=serialisation.prompt_to_json(prompt),
+            sampling=dataclasses.asdict(sampling),
+            flush=self._flush_seconds,
+        )
+        with closing(events):
+            for event in events:
+                yield from map(serialisation.token_from_json, event["tokens"])
 
     def cancel(self) -> None:
         """End the running answer within one token."""
-        with suppress(WorkerDied):
-            self._send({"do": "cancel"})
+        self._child.cancel()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return token ids of a text or a conversation."""
-        return list(self._ask("tokenize", prompt=wire.prompt_to_json(prompt)))
+        return list(self._ask("tokenize", prompt=serialisation.prompt_to_json(prompt)))
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens included."""
@@ -168,17 +100,12 @@ class WorkerEngine:
         """Return the logits after each token, shape (tokens, vocabulary)."""
         import numpy as np
 
-        with self._turn:
-            self._send({"do": "logits", "ids": list(ids)})
-            message, payload = self._receive()
-            return np.frombuffer(payload, np.float32).reshape(message["result"])
+        shape, payload = self._child.call("logits", ids=list(ids))
+        return np.frombuffer(payload, np.float32).reshape(shape)
 
     def squares(self) -> dict[str, Squares]:
         """Return the sums of squared activations since the load, by tensor name."""
-        with self._turn:
-            self._send({"do": "squares"})
-            message, payload = self._receive()
-            return wire.squares_from_payload(message["result"], payload)
+        return serialisation.squares_from_payload(*self._child.call("squares"))
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of an evaluation, measured inside the child."""
@@ -201,19 +128,12 @@ class WorkerEngine:
         return int(self._ask("load_state", path=str(path)))
 
     def close(self) -> None:
-        """End the child and wait for it, so that its memory is back when this returns."""
-        try:
-            self._wire.close()
-            self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        finally:
-            self._stderr.close()
+        """End the child, so that its memory is back; from any thread, never blocks."""
+        self._child.close()
 
     def kill(self) -> None:
         """End the child at once, from any thread; who waits for it gets a ``WorkerDied``."""
-        self._process.kill()
+        self._child.kill()
 
     def __enter__(self) -> WorkerEngine:
         return self
@@ -221,51 +141,5 @@ class WorkerEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- messages --------------------------------------------------------------------------
-
-    def _ask(self, what: str, **arguments: Any) -> Any:
-        with self._turn:
-            self._send({"do": what, **arguments})
-            return self._receive()[0]["result"]
-
-    def _send(self, message: dict[str, Any]) -> None:
-        try:
-            self._wire.send(message)
-        except (OSError, ValueError):
-            raise self._death() from None
-
-    def _receive(self) -> tuple[dict[str, Any], bytes]:
-        try:
-            received = self._wire.receive()
-        except (OSError, ValueError):
-            received = None
-        if received is None:
-            raise self._death()
-        if "error" in received[0]:
-            raise wire.error_from_json(received[0]["error"])
-        return received
-
-    def _death(self) -> WorkerDied:
-        """Return why the child is gone, in a sentence."""
-        try:
-            code = self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return WorkerDied("the model process does not answer", "load the model again")
-        if code >= 0:
-            last = self._last_words()
-            return WorkerDied(f"the model process ended with code {code}{last}", "load it again")
-        number = signal.Signals(-code)
-        how = _SIGNALS.get(number, f"ended by {number.name}")
-        last = self._last_words() if number == signal.SIGABRT else ""
-        return WorkerDied(
-            f"the model process was {how} ({number.name}){last}",
-            _REMEDIES.get(number, "load the model again"),
-        )
-
-    def _last_words(self) -> str:
-        """Return the last line that the child wrote to stderr."""
-        if self._stderr.closed:
-            return ""
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return f" after saying: {lines[-1].strip()[:200]}" if lines else ""
+    def _ask(self, method: str, **arguments: Any) -> Any:
+        return self._child.call(method, **arguments).value

@@ -1,50 +1,24 @@
-"""The child's side of a worker: holds one engine and serves one parent over stdin and stdout.
-
-Ends when the parent's end of the pipe closes, so that no model outlives the program.
-"""
+"""The child's side of a worker: holds one engine and does what its parent asks."""
 
 from __future__ import annotations
 
-import os
-import queue
-import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pitool.engine import registry, wire
-from pitool.engine.base import Engine, Sampling
+from pitool.engine import registry, serialisation
+from pitool.engine.base import Engine, Squares
 from pitool.errors import PitoolError
+from pitool.process.service import Call, serve
 
 PROGRESS_STEP = 0.01
 
 
-class Server:
-    """Answers requests in order; ``cancel`` overtakes them."""
+class Worker:
+    """The methods of a worker, each with the name that it is called by."""
 
-    def __init__(self, connection: wire.Wire) -> None:
-        self._wire = connection
-        self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._do: dict[str, Callable[[dict[str, Any]], None]] = {
-            "load": self._load,
-            "stream": self._stream,
-            "logits": self._logits,
-            "squares": self._squares,
-            "tokenize": lambda m: self._reply(
-                self._loaded.tokenize(wire.prompt_from_json(m["prompt"]))
-            ),
-            "detokenize": lambda m: self._reply(self._loaded.detokenize(m["ids"])),
-            "time_forward": lambda m: self._reply(
-                self._loaded.time_forward(m["ids"], one_by_one=m["one_by_one"])
-            ),
-            "clear": self._clear,
-            "rewind": lambda m: self._reply(self._loaded.rewind(m["count"])),
-            "save_state": self._save_state,
-            "load_state": lambda m: self._reply(self._loaded.load_state(Path(m["path"]))),
-        }
 
     @property
     def _loaded(self) -> Engine:
@@ -52,91 +26,117 @@ class Server:
             raise PitoolError("no model is loaded", "load one first")
         return self._engine
 
-    def run(self) -> None:
-        """Serve until the parent is gone."""
-        threading.Thread(target=self._read, daemon=True).start()
-        while (message := self._requests.get()) is not None:
-            try:
-                self._do[message["do"]](message)
-            except PitoolError as error:
-                self._wire.send({"error": wire.error_to_json(error)})
+    def cancel(self) -> None:
+        """End the running answer; from another thread."""
+        if self._engine is not None:
+            self._engine.cancel()
 
-    def _read(self) -> None:
-        """Take messages off the pipe at once, so that a cancel is never behind a request."""
-        while (received := self._wire.receive()) is not None:
-            message, _ = received
-            if message["do"] != "cancel":
-                self._requests.put(message)
-            elif self._engine is not None:
-                self._engine.cancel()
-        # The parent is gone: nothing is worth finishing, and a decode may take a while.
-        os._exit(0)
-
-    def _reply(self, result: Any) -> None:
-        self._wire.send({"result": result})
-
-    def _clear(self, _: dict[str, Any]) -> None:
-        self._loaded.clear()
-        self._reply(None)
-
-    def _save_state(self, message: dict[str, Any]) -> None:
-        self._loaded.save_state(Path(message["path"]))
-        self._reply(None)
-
-    def _load(self, message: dict[str, Any]) -> None:
+    def load(self, call: Call) -> None:
+        """Load an artifact, with its share that is loaded as events."""
         shown = 0.0
 
         def progress(share: float) -> None:
             nonlocal shown
             if share - shown >= PROGRESS_STEP or share >= 1:
                 shown = share
-                self._wire.send({"progress": share})
+                call.event(progress=share)
 
-        self._engine = registry.load(
-            message["format"],
-            Path(message["entry"]),
-            wire.settings_from_json(message["settings"]),
-            progress,
-        )
-        self._reply(wire.info_to_json(self._engine.info))
+        asked = call.arguments
+        settings = serialisation.settings_from_json(asked["settings"])
+        self._engine = registry.load(asked["format"], Path(asked["entry"]), settings, progress)
+        call.result(serialisation.info_to_json(self._engine.info))
 
-    def _stream(self, message: dict[str, Any]) -> None:
-        sampling = message["sampling"]
-        sampling["stop"] = tuple(sampling["stop"])
-        prompt = wire.prompt_from_json(message["prompt"])
+    def stream(self, call: Call) -> None:
+        """Answer a prompt, with its tokens as events; those that come fast go together."""
+        asked, engine = call.arguments, self._loaded
+        prompt = serialisation.prompt_from_json(asked["prompt"])
         held: list[Any] = []
-        sent = 0.0
+        sent, flush = 0.0, asked["flush"]
         try:
-            for token in self._loaded.stream(prompt, Sampling(**sampling)):
-                held.append(wire.token_to_json(token))
+            for token in engine.stream(prompt, serialisation.sampling_from_json(asked["sampling"])):
+                if call.cancelled:  # perhaps before the stream began, which forgot it then
+                    engine.cancel()
+                held.append(serialisation.token_to_json(token))
                 now = time.perf_counter()
                 first = token.timings.decoded_tokens == 1
-                if first or token.finish or now - sent >= message["flush"]:
-                    self._wire.send({"tokens": held})
+                if first or token.finish or now - sent >= flush:
+                    call.event(tokens=held)
                     held, sent = [], now
         except PitoolError:
             if held:  # what came before the fault is the user's
-                self._wire.send({"tokens": held})
+                call.event(tokens=held)
             raise
+        call.result()
 
-    def _logits(self, message: dict[str, Any]) -> None:
-        table = self._loaded.logits(message["ids"])
-        self._wire.send({"result": table.shape}, table.tobytes())
+    def logits(self, call: Call) -> None:
+        """Return the table of logits as raw float32."""
+        table = self._loaded.logits(call.arguments["ids"])
+        call.result(table.shape, table.tobytes())
 
-    def _squares(self, _: dict[str, Any]) -> None:
-        found = wire.squares_of(self._loaded)
+    def squares(self, call: Call) -> None:
+        """Return the sums and counts of each tensor as raw numbers."""
+        collect = getattr(self._loaded, "squares", None)
+        if collect is None:
+            raise PitoolError(
+                f"{self._loaded.info.engine} collects no importance matrix",
+                "use --calibration none",
+            )
+        found: dict[str, Squares] = collect()
         shapes = {name: entry.sums.shape for name, entry in found.items()}
-        parts = [a.tobytes() for entry in found.values() for a in entry]
-        self._wire.send({"result": shapes}, b"".join(parts))
+        call.result(shapes, b"".join(a.tobytes() for entry in found.values() for a in entry))
+
+    def tokenize(self, call: Call) -> None:
+        """Return the token ids of a prompt."""
+        prompt = serialisation.prompt_from_json(call.arguments["prompt"])
+        call.result(self._loaded.tokenize(prompt))
+
+    def detokenize(self, call: Call) -> None:
+        """Return the text of token ids."""
+        call.result(self._loaded.detokenize(call.arguments["ids"]))
+
+    def time_forward(self, call: Call) -> None:
+        """Return the seconds of an evaluation."""
+        asked = call.arguments
+        call.result(self._loaded.time_forward(asked["ids"], one_by_one=asked["one_by_one"]))
+
+    def clear(self, call: Call) -> None:
+        """Empty the KV cache."""
+        self._loaded.clear()
+        call.result()
+
+    def rewind(self, call: Call) -> None:
+        """Shorten the KV cache and return what is left."""
+        call.result(self._loaded.rewind(call.arguments["count"]))
+
+    def save_state(self, call: Call) -> None:
+        """Write the KV cache to a file."""
+        self._loaded.save_state(Path(call.arguments["path"]))
+        call.result()
+
+    def load_state(self, call: Call) -> None:
+        """Read the KV cache from a file and return its tokens."""
+        call.result(self._loaded.load_state(Path(call.arguments["path"])))
+
+
+METHODS = (
+    "load",
+    "stream",
+    "logits",
+    "squares",
+    "tokenize",
+    "detokenize",
+    "time_forward",
+    "clear",
+    "rewind",
+    "save_state",
+    "load_state",
+)
 
 
 def main() -> None:
-    """Serve the parent; anything that native code prints goes to stderr."""
-    incoming = os.fdopen(os.dup(0), "rb")
-    outgoing = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    Server(wire.Wire(incoming, outgoing)).run()
+    """Serve the parent."""
+    worker = Worker()
+    serve({name: getattr(worker, name) for name in METHODS}, cancel=worker.cancel)
 
 
 if __name__ == "__main__":

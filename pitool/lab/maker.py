@@ -1,12 +1,10 @@
 """The child's side of making an artifact: one technique in a process of its own.
 
-So that its peak memory is its own, and a crash ends only its row. Speaks ``wire`` messages over
-stdin and stdout: one order in, progress and one result out.
+So that its peak memory is its own, and a crash ends only its row.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -22,24 +20,23 @@ from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.assemble import Assembled, assemble
 from pitool.convert.techniques.workbench import Workbench
 from pitool.device import memory
-from pitool.engine import wire
-from pitool.errors import PitoolError
+from pitool.process.service import Call, serve
 from pitool.quality.calibrator import open_calibrator
 
 
 class Reporter:
-    """Progress as messages; see ``convert.progress``."""
+    """Progress as events of a call; see ``report.progress``."""
 
-    def __init__(self, connection: wire.Wire) -> None:
-        self._wire = connection
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
     def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:
         """Begin a stage."""
-        self._wire.send({"stage": title, "total": total, "bytes": bytes_})
+        self._call.event(stage=title, total=total, bytes=bytes_)
 
     def advance(self, count: int) -> None:
         """Report units done."""
-        self._wire.send({"advance": count})
+        self._call.event(advance=count)
 
     def close(self) -> None:
         """End the last stage."""
@@ -83,19 +80,12 @@ def to_json(assembled: Assembled) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve one order; anything that native code prints goes to stderr."""
-    connection = wire.Wire(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it started ends with it
-    received = connection.receive()
-    if received is None:
-        return
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            connection.send({"result": make(received[0], Reporter(connection))})
-        except PitoolError as error:
-            connection.send({"error": wire.error_to_json(error)})
+    """Serve the lab; what a technique started ends with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    serve(
+        {"make": lambda call: call.result(make(call.arguments, Reporter(call)))},
+        abandon=lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
 
 
 if __name__ == "__main__":

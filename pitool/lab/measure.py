@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from pitool.bench import run as bench
 from pitool.bench.run import Workload
-from pitool.convert.techniques.base import Made
+from pitool.convert.techniques.base import ArtifactFiles
 from pitool.convert.verify import Reference
 from pitool.device import memory
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings
 from pitool.errors import PitoolError
-from pitool.lab.row import Running
+from pitool.lab.result import EngineFigures
 from pitool.quality import windows
 from pitool.quality.selftext import ask
 
@@ -29,7 +29,9 @@ REPETITIONS = 5
 LOGITS_ROWS = 128
 
 
-def open_engine(made: Made, context: int, threads: int, outputs: int) -> worker.WorkerEngine:
+def open_engine(
+    made: ArtifactFiles, context: int, threads: int, outputs: int
+) -> worker.WorkerEngine:
     """Load an artifact in a worker; ``outputs``: most rows of logits at once."""
     settings = Settings(
         context, threads, threads, micro_batch=max(outputs, LOGITS_ROWS), outputs=outputs
@@ -37,12 +39,12 @@ def open_engine(made: Made, context: int, threads: int, outputs: int) -> worker.
     return worker.start(made.format, made.entry, settings)
 
 
-def logits_engine(made: Made, tokens: int, threads: int) -> AbstractContextManager[Engine]:
+def logits_engine(made: ArtifactFiles, tokens: int, threads: int) -> AbstractContextManager[Engine]:
     """Load an artifact with room for a window and its logits."""
     return open_engine(made, -(-tokens // 256) * 256, threads, min(tokens, LOGITS_ROWS))
 
 
-def logits(made: Made, reference: Reference, threads: int) -> list[NDArray[np.float32]]:
+def logits(made: ArtifactFiles, reference: Reference, threads: int) -> list[NDArray[np.float32]]:
     """Return the artifact's logits for each window of the reference; they are finite."""
     longest = max(map(len, reference.windows))
     with logits_engine(made, longest, threads) as engine:
@@ -53,8 +55,8 @@ def logits(made: Made, reference: Reference, threads: int) -> list[NDArray[np.fl
 
 
 def run(
-    made: Made, prompts: Sequence[str], context: int, threads: int, *, timed: bool
-) -> tuple[tuple[str, ...], Running | None]:
+    made: ArtifactFiles, prompts: Sequence[str], context: int, threads: int, *, timed: bool
+) -> tuple[tuple[str, ...], EngineFigures | None]:
     """Return the greedy answers, and how the artifact runs where it is ``timed``.
 
     Peak memory is that of speeds and answers; logits of whole windows are measured elsewhere.
@@ -66,7 +68,7 @@ def run(
             return answers, None
         peak = memory.peak_rss(engine.pid)
         latency = statistics.fmean(seconds)
-        return answers, Running(engine.info.load_seconds, peak, *speeds, latency)
+        return answers, EngineFigures(engine.info.load_seconds, peak, *speeds, latency)
 
 
 def _speeds(engine: Engine) -> tuple[float, float]:

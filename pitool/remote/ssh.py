@@ -1,5 +1,8 @@
-"""OpenSSH underneath: commands and files to one host. Keys, agents, jump hosts and ~/.ssh/config
-work as in the shell; nothing here asks for a password or stores one."""
+"""OpenSSH underneath: scripts, files and running commands on one host.
+
+Keys, agents, jump hosts and ``~/.ssh/config`` work as in the shell; nothing here asks for a
+password or stores one.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,20 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from pitool.errors import DoesNotFit, MissingPart, PitoolError
+from pitool.errors import DoesNotFit, MissingPart, PitoolError, UsageError
 
-ALIVE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
+# A host that does not answer for a minute is lost.
+OPTIONS = (
+    "BatchMode=yes",
+    "ConnectTimeout=15",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=4",
+)
 RSYNC = "rsync"
 WATCH = 'while sleep 1; do stat -c %s "$HOME/{target}" 2>/dev/null || echo 0; done'
 LOST = 255  # what ssh ends with when the connection is the trouble
@@ -43,27 +53,100 @@ REFUSALS = {
 FORGET = re.compile(r"ssh-keygen -f .* -R .*\S")
 
 
+class RemoteCommand:
+    """A command that runs on a host: what it writes, line by line, and its end."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for this process, which says when it ends
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._output, self._talk = self._process.stdout, self._process.stderr
+
+    def run(self, output: Callable[[str], object], talk: Callable[[str], object]) -> int:
+        """Hand on each line of stdout and, from another thread, of stderr; return the exit code.
+
+        255 is ssh's own, below 0 is a signal that ended ssh here.
+        """
+        listener = threading.Thread(target=_hand_on, args=(self._talk, talk), daemon=True)
+        listener.start()
+        try:
+            _hand_on(self._output, output)
+            return self._process.wait()
+        finally:
+            self.end()
+            listener.join()
+            for stream in (self._output, self._talk):
+                stream.close()
+
+    def end(self) -> None:
+        """End it from any thread; ``run`` returns then."""
+        self._process.terminate()
+
+
+def _hand_on(lines: IO[str], take: Callable[[str], object]) -> None:
+    for line in lines:
+        take(line)
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host as ssh names it (``pi@raspberrypi.local``); ``config`` as for ``ssh -F``."""
+    """A host as ssh names it (``pi@raspberrypi.local``); ``config`` as for ``ssh -F``.
+
+    An IPv6 address may stand in brackets or not, for whatever is done there.
+    """
 
     name: str
     config: Path | None = None
 
+    def __post_init__(self) -> None:
+        if not self.name or self.name.startswith("-"):  # ssh would take it for an option
+            raise UsageError(f"{self.name!r} is not a host", "write it as pi@raspberrypi.local")
+
+    @property
+    def _address(self) -> str:
+        """The host's name alone, an address without brackets."""
+        return self.name.rpartition("@")[2].removeprefix("[").removesuffix("]")
+
+    def _named(self, address: str) -> str:
+        user, at, _ = self.name.rpartition("@")
+        return f"{user}{at}{address}"
+
+    @property
+    def _for_files(self) -> str:
+        """The host as rsync and sftp name it: a colon in it would begin the path."""
+        return self._named(f"[{self._address}]" if ":" in self._address else self._address)
+
     @property
     def _options(self) -> list[str]:
-        return [*ALIVE, *(["-F", str(self.config)] if self.config else [])]
+        words = [word for option in OPTIONS for word in ("-o", option)]
+        return [*words, *(["-F", str(self.config)] if self.config else [])]
+
+    def _ssh(self, command: str) -> list[str]:
+        return [_program("ssh"), *self._options, "--", self._named(self._address), command]
 
     def run(self, script: str) -> str:
         """Run a shell script there and return its output.
 
         Raises PitoolError with its last words; its exit codes 3 and 5 are pitool's.
         """
-        command = [_program("ssh"), *self._options, "--", self.name, "sh -s"]
-        done = subprocess.run(command, input=script.encode(), capture_output=True, check=False)
+        done = subprocess.run(
+            self._ssh("sh -s"), input=script.encode(), capture_output=True, check=False
+        )
         if done.returncode:
             raise self._failure(done.returncode, done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")
+
+    def start(self, command: str) -> RemoteCommand:
+        """Start a command of the shell there."""
+        return RemoteCommand(self._ssh(command))
 
     def send(
         self,
@@ -80,10 +163,10 @@ class Host:
         """
         if rsync and shutil.which(RSYNC):
             shell = shlex.join([_program("ssh"), *self._options])
-            words = [RSYNC, "--append-verify", "--inplace", "--timeout=60", "-e", shell]
-            command, batch = [*words, str(source), f"{self.name}:{target}"], ""
+            words = [RSYNC, "--append-verify", "--inplace", "--timeout=60", "-e", shell, "--"]
+            command, batch = [*words, str(source), f"{self._for_files}:{target}"], ""
         else:
-            command = [_program("sftp"), *self._options, "-b", "-", "--", self.name]
+            command = [_program("sftp"), *self._options, "-b", "-", "--", self._for_files]
             verb = "reput" if there else "put"
             batch = f'{verb} "{source}" "{target}"\n'
         with self._watching(target, arrived):
@@ -94,27 +177,19 @@ class Host:
     @contextmanager
     def _watching(self, target: str, arrived: Callable[[int], None]) -> Iterator[None]:
         """Ask the host for the size of a file each second: sftp tells nobody but a terminal."""
-        command = [_program("ssh"), *self._options, "--", self.name, WATCH.format(target=target)]
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert child.stdout
-        lines = child.stdout
 
-        def hear() -> None:
-            for line in lines:
-                if line.strip().isdigit():
-                    arrived(int(line))
+        def hear(line: str) -> None:
+            with suppress(ValueError):
+                arrived(int(line))
 
-        listener = threading.Thread(target=hear, daemon=True)
+        watch = self.start(WATCH.format(target=target))
+        listener = threading.Thread(target=watch.run, args=(hear, lambda _: None), daemon=True)
         listener.start()
         try:
             yield
         finally:
-            child.terminate()
-            child.wait()
+            watch.end()
             listener.join()
-            lines.close()
 
     def _failure(self, code: int, said: str) -> PitoolError:
         words = (said.strip().splitlines() or [f"exit code {code}"])[-1].rstrip(".")
@@ -126,7 +201,7 @@ class Host:
         for mark, (what, do) in REFUSALS.items():
             if mark in said:
                 found = FORGET.search(said)
-                forget = found[0] if found else f"ssh-keygen -R {self.name.rpartition('@')[2]}"
+                forget = found[0] if found else f"ssh-keygen -R {self._address}"
                 advice = do.format(name=self.name, forget=forget)
                 return PitoolError(f"{self.name}: {what}", advice)
         return PitoolError(

@@ -1,19 +1,22 @@
-"""Numbers as text, one way for each kind: bytes, rates, seconds, counts.
+"""Numbers as text, one way for each kind: bytes, rates, seconds, shares, dates.
 
-Two sizes that are set against each other go through ``compare_bytes``, which never prints two
-different ones alike.
+Two figures that are set against each other go through ``compare_bytes`` or ``compare_fixed``,
+which never print two different ones alike.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import count as counting
+import time
+from collections.abc import Iterable
 
 from pitool.errors import UsageError
 
 NONE = "–"
 
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+# Digits that a float has for sure.
+_MOST_DIGITS = 15
 
 
 def format_bytes(count: float, digits: int = 3) -> str:
@@ -31,11 +34,23 @@ def format_bytes(count: float, digits: int = 3) -> str:
 
 def compare_bytes(*counts: int) -> tuple[str, ...]:
     """Return sizes that stand side by side in a sentence, with digits enough to tell them apart."""
-    for digits in counting(3):
+    for digits in range(3, _MOST_DIGITS):
         texts = tuple(format_bytes(count, digits) for count in counts)
         if len(set(texts)) == len(set(counts)):
             return texts
-    raise AssertionError  # different whole numbers differ in some digit
+    return tuple(f"{count:,} B" for count in counts)
+
+
+def format_part(part: int, whole: int) -> str:
+    """Return ``1.24 of 1.36 GB``, or ``812 MB of 1.36 GB``."""
+    first, second = compare_bytes(part, whole)
+    number, _, unit = first.partition(" ")
+    return f"{number if second.endswith(f' {unit}') else first} of {second}"
+
+
+def format_gigabytes(count: float) -> str:
+    """Return bytes as a number below a heading in GB: two decimals, three below 0.1."""
+    return f"{count / 1e9:.{2 if abs(count) >= 1e8 else 3}f}"
 
 
 def parse_bytes(text: str) -> int:
@@ -53,9 +68,56 @@ def format_count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def format_rate(tokens_per_second: float) -> str:
+def format_millions(count: float) -> str:
+    """Return a large number in millions: ``1,543.7 M``, ``0.26 M``."""
+    return f"{count / 1e6:,.{2 if count < 1e7 else 1}f} M"
+
+
+def format_fixed(value: float, digits: int) -> str:
+    """Return a number with ``digits`` decimals and commas between thousands."""
+    return f"{value:,.{digits}f}"
+
+
+def compare_fixed(*values: float, digits: int) -> tuple[str, ...]:
+    """Return numbers that stand side by side, with decimals enough to tell them apart."""
+    for more in range(digits, _MOST_DIGITS):
+        texts = tuple(format_fixed(value, more) for value in values)
+        if len(set(texts)) == len(set(values)):
+            return texts
+    return tuple(map(repr, values))
+
+
+def format_significant(value: float, digits: int = 3) -> str:
+    """Return a number of at least 0 with ``digits`` significant digits, but never an exponent.
+
+    Below 1 as many decimals; digits before the point are never dropped.
+    """
+    whole = 0 if value < 1 else len(f"{value:.0f}")
+    return f"{value:,.{max(digits - whole, 0)}f}"
+
+
+def format_share(share: float, digits: int = 0) -> str:
+    """Return a share of 1 in per cent: ``97%``."""
+    return f"{share:.{digits}%}"
+
+
+def format_rate(tokens_per_second: float, digits: int = 1) -> str:
     """Return ``45.6 t/s``, or a dash for none yet."""
-    return f"{tokens_per_second:.1f} t/s" if tokens_per_second > 0 else f"{NONE} t/s"
+    return f"{tokens_per_second:.{digits}f} t/s" if tokens_per_second > 0 else f"{NONE} t/s"
+
+
+def format_speed(value: float) -> str:
+    """Return a rate below a heading that names its unit: one decimal, none from 100 on."""
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def format_range(values: Iterable[float]) -> str:
+    """Return the least and the largest rate: ``4.1–9.8``; one where they read alike."""
+    sorted_ = sorted(values)
+    if not sorted_:
+        return NONE
+    low, high = format_speed(sorted_[0]), format_speed(sorted_[-1])
+    return low if low == high else f"{low}–{high}"
 
 
 def format_seconds(value: float) -> str:
@@ -63,3 +125,43 @@ def format_seconds(value: float) -> str:
     if value >= 100:
         return f"{int(value) // 60}:{int(value) % 60:02d}"
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def format_bandwidth(gigabytes_per_second: float) -> str:
+    """Return ``8.5 GB/s``."""
+    return f"{gigabytes_per_second:.1f} GB/s"
+
+
+def format_celsius(degrees: float) -> str:
+    """Return ``61 °C``."""
+    return f"{degrees:.0f} °C"
+
+
+def format_megahertz(clock: float) -> str:
+    """Return ``2400 MHz``."""
+    return f"{clock:.0f} MHz"
+
+
+def format_gigahertz(megahertz: float) -> str:
+    """Return ``2.4 GHz``, where room is scarce."""
+    return f"{megahertz / 1000:.1f} GHz"
+
+
+def format_watts(watts: float) -> str:
+    """Return ``5.12 W``."""
+    return f"{watts:.2f} W"
+
+
+def format_date(iso: str) -> str:
+    """Return the date of a time in ISO 8601: ``2026-11-12``."""
+    return iso[:10]
+
+
+def format_minute(seconds: float) -> str:
+    """Return date and minute of a time in seconds since 1970, here: ``2026-11-12 14:05``."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def format_time_of_day(seconds: float) -> str:
+    """Return the time of day of seconds since 1970, here: ``14:05:09``."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

@@ -1,83 +1,238 @@
-"""A report as sections, each a table with a title and notes: for a terminal or as Markdown."""
+"""The one renderer of tables: for a terminal of any width, as Markdown, or as CSV.
+
+In a terminal a table is as wide as its cells, and fits where they are too wide for it: names are
+shortened in the middle and words wrapped, then columns leave by their priority, which is said
+below the table; what must stay and still finds no room stands in a second table below the first,
+beside the first column. A verdict or a figure is never cut.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TextIO
 
-WIDTH = 80
-# A first column is not wrapped to fewer letters.
+from pitool.report import text
+
+GAP = "  "
+# Cells that may be narrowed are not narrowed below so many columns.
 NARROWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A heading, and how the cells below it behave where there is little room.
+
+    ``fold``: ``never`` for verdicts and figures, ``middle`` for names, ``wrap`` for words.
+    ``priority``: 0 always stays; of the others the highest leaves first, of equals the last.
+    ``colours``: the style of a cell, by its first word.
+    """
+
+    heading: str
+    align: Literal["left", "right"] = "right"
+    fold: Literal["never", "middle", "wrap"] = "never"
+    priority: int = 0
+    colours: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """One table; the first column is aligned to the left, ``left`` names how many are."""
+    """A table with a title above and notes below it, each of which may be missing.
+
+    A heading that is a string is a column that always stays: the first ``left`` of them are aligned
+    to the left, the first is wrapped where it is too wide. ``bold``: the rows that stand out.
+    """
 
     title: str
-    headings: Sequence[str] = ()
+    headings: Sequence[str | Column] = ()
     rows: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     left: int = 1
+    bold: Collection[int] = ()
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns, those that were given as strings among them."""
+        return [
+            heading
+            if isinstance(heading, Column)
+            else Column(heading, "left" if i < self.left else "right", "never" if i else "wrap")
+            for i, heading in enumerate(self.headings)
+        ]
 
 
-def to_text(sections: Iterable[Section]) -> str:
-    """Return the sections as plain text of at most 80 columns, wherever cells allow it."""
-    return "\n\n".join("\n".join(_text(section)) for section in sections)
+def to_text(sections: Iterable[Section], width: int = text.WIDTH, *, colour: bool = False) -> str:
+    """Return the sections as plain text of at most ``width`` columns."""
+    return "\n\n".join("\n".join(_section(section, width, colour)) for section in sections)
 
 
-def _text(section: Section) -> list[str]:
-    lines = textwrap.wrap(section.title, WIDTH)
-    if section.rows:
-        rows = _narrowed(section.headings, section.rows)
-        widths = _widths([section.headings, *rows])
-        lines.append(_line(section.headings, widths, section.left))
-        lines.append("-" * min(sum(widths) + 2 * len(widths) - 2, WIDTH))
-        lines += [_line(row, widths, section.left) for row in rows]
-    for note in section.notes:
-        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ")
-    return lines
+def to_terminal(sections: Iterable[Section], stream: TextIO | None = None) -> str:
+    """Return the sections as the terminal behind ``stream`` (stdout) shows them best."""
+    width, colour = text.terminal_width(stream), text.shows_colour(stream)
+    return to_text(sections, width, colour=colour)
 
 
-def _narrowed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    """Return the rows, the first column wrapped where they would be too wide for a terminal."""
-    widths = _widths([headings, *rows])
-    room = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
-    if widths[0] <= room or room < max(NARROWEST, len(headings[0])):
-        return [*rows]
-    wrapped: list[Sequence[str]] = []
-    for first, *others in rows:
-        lines = textwrap.wrap(first, room)
-        wrapped.append([lines[0], *others])
-        wrapped += ([line, *([""] * len(others))] for line in lines[1:])
-    return wrapped
+def fit_line(cells: Sequence[str], priorities: Sequence[int], width: int) -> str:
+    """Return a line of a table that goes on: cells of the highest priority leave where it is wide.
 
-
-def _widths(table: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*table, strict=True)]
-
-
-def _line(row: Sequence[str], widths: Sequence[int], left: int) -> str:
-    cells = (
-        cell.ljust(width) if i < left else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join(cells).rstrip()
+    ``priorities``: those of ``Column``; cells are padded already.
+    """
+    shown = list(range(len(cells)))
+    while sum(text.columns(cells[i]) + len(GAP) for i in shown) - len(GAP) > width:
+        leaving = max(shown, key=lambda i: (priorities[i], i))
+        if not priorities[leaving]:
+            break
+        shown.remove(leaving)
+    return GAP.join(cells[i] for i in shown).rstrip()
 
 
 def to_markdown(sections: Iterable[Section]) -> str:
-    """Return the sections as GitHub's Markdown."""
+    """Return the sections as GitHub's Markdown, with all columns."""
     return "\n\n".join("\n".join(_markdown(section)) for section in sections)
 
 
-def _markdown(section: Section) -> list[str]:
-    lines = [f"**{section.title}**"]
+def to_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return comma-separated values under a line of headings; empty for None."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
+    return lines.getvalue()
+
+
+def _section(section: Section, width: int, colour: bool) -> list[str]:
+    lines = text.wrap(section.title, width)
+    notes = list(section.notes)
     if section.rows:
-        rules = ("---" if i < section.left else "--:" for i in range(len(section.headings)))
-        lines += ["", *map(_cells, [section.headings, list(rules), *section.rows])]
+        table = _Table(section, colour)
+        lines += table.lines(width)
+        if table.dropped:
+            notes.append(f"not shown in {width} columns: {', '.join(table.dropped)}")
+    for note in notes:
+        lines += text.wrap(note, width, indent="  ")
+    return lines
+
+
+class _Table:
+    """The cells of a section; ``dropped``: headings of the columns that found no room."""
+
+    def __init__(self, section: Section, colour: bool) -> None:
+        self._columns = section.columns
+        cells = [[text.printable(cell) for cell in row] for row in section.rows]
+        self._cells = [list(column) for column in zip(*cells, strict=True)]
+        self._bold = section.bold if colour else ()
+        self._colour = colour
+        self.dropped: list[str] = []
+
+    def lines(self, width: int) -> list[str]:
+        """Return the table in ``width`` columns."""
+        shown = self._fitting(width)
+        self.dropped = [c.heading for i, c in enumerate(self._columns) if i not in shown]
+        lines: list[str] = []
+        for block in self._blocks(shown, width):
+            lines += [""] * bool(lines)
+            lines += self._block(block, width)
+        return lines
+
+    def _fitting(self, width: int) -> list[int]:
+        """Return the columns that are shown, if need be only those that must be."""
+        shown = list(range(len(self._columns)))
+        while self._least(shown) > width:
+            leaving = max(shown, key=lambda i: (self._columns[i].priority, i))
+            if not self._columns[leaving].priority:
+                break
+            shown.remove(leaving)
+        return shown
+
+    def _blocks(self, shown: Sequence[int], width: int) -> list[list[int]]:
+        """Return the columns of each table, one where that finds room; the first begins each."""
+        first, *others = shown
+        blocks = [[first]]
+        for i in others:
+            if len(blocks[-1]) > 1 and self._least([*blocks[-1], i]) > width:
+                blocks.append([first])
+            blocks[-1].append(i)
+        return blocks
+
+    def _least(self, shown: Sequence[int]) -> int:
+        return sum(map(self._narrowest, shown)) + len(GAP) * (len(shown) - 1)
+
+    def _widest(self, i: int) -> int:
+        return max(map(text.columns, [self._columns[i].heading, *self._cells[i]]))
+
+    def _narrowest(self, i: int) -> int:
+        if self._columns[i].fold == "never":
+            return self._widest(i)
+        return min(self._widest(i), max(NARROWEST, text.columns(self._columns[i].heading)))
+
+    def _widths(self, shown: Sequence[int], width: int) -> list[int]:
+        """Return the width of each column: the widest that can be narrowed give way first."""
+        widths = [self._widest(i) for i in shown]
+        least = [self._narrowest(i) for i in shown]
+        over = sum(widths) + len(GAP) * (len(widths) - 1) - width
+        while over > 0:
+            k = max(range(len(widths)), key=lambda k: (widths[k] > least[k], widths[k]))
+            if widths[k] == least[k]:
+                break
+            widths[k] -= 1
+            over -= 1
+        return widths
+
+    def _block(self, shown: Sequence[int], width: int) -> list[str]:
+        widths = self._widths(shown, width)
+        heads = [[self._columns[i].heading] for i in shown]
+        folded = [self._folded(i, w) for i, w in zip(shown, widths, strict=True)]
+        rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
+        lines = [*self._row(shown, widths, heads), rule]
+        for number, cells in enumerate(zip(*folded, strict=True)):
+            row = self._row(shown, widths, cells, styled=self._colour)
+            bold = number in self._bold
+            lines += [text.paint(line, "bold") for line in row] if bold else row
+        return lines
+
+    def _folded(self, i: int, width: int) -> list[list[str]]:
+        """Return the lines of each cell of a column; names that would look alike are wrapped."""
+        cells, fold = self._cells[i], self._columns[i].fold
+        if fold == "middle":
+            short = [text.shorten(cell, width) for cell in cells]
+            if len(set(short)) == len(set(cells)):
+                return [[cell] for cell in short]
+        if fold == "never":
+            return [[cell] for cell in cells]
+        return [text.wrap(cell, width) or [""] for cell in cells]
+
+    def _row(
+        self,
+        shown: Sequence[int],
+        widths: Sequence[int],
+        cells: Sequence[Sequence[str]],
+        *,
+        styled: bool = False,
+    ) -> list[str]:
+        lines = []
+        for n in range(max(map(len, cells))):
+            parts = []
+            for i, width, cell in zip(shown, widths, cells, strict=True):
+                column, line = self._columns[i], cell[n] if n < len(cell) else ""
+                part = text.pad(line, width, right=column.align == "right")
+                style = column.colours.get(line.partition(" ")[0]) if styled else None
+                parts.append(text.paint(part, style) if style else part)
+            lines.append(GAP.join(parts).rstrip())
+        return lines
+
+
+def _markdown(section: Section) -> list[str]:
+    lines = [f"**{section.title}**", ""] if section.title else []
+    if section.rows:
+        columns = section.columns
+        rules = ["---" if column.align == "left" else "--:" for column in columns]
+        lines += map(_cells, [[column.heading for column in columns], rules, *section.rows])
+    elif lines:
+        lines.pop()
     return lines + [part for note in section.notes for part in ("", note)]
 
 
 def _cells(row: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+    return f"| {' | '.join(text.printable(cell).replace('|', '/') for cell in row)} |"

@@ -1,4 +1,4 @@
-"""Conversations: the nouns, the database they are kept in, their exports, and saved prefills.
+"""Conversations, the database that keeps them, their exports, and saved prefills.
 
-Knows no screen and runs no engine; a chat, a server or a script may use it.
+Owns what the chat stores on disk. Never draws anything and never runs an engine.
 """

@@ -1,6 +1,6 @@
-"""A conversation: the rows that are shown, and the messages that the engine gets of them.
+"""A conversation: the rows that are shown, and the messages that the engine gets from them.
 
-Owns text only. Rows are appended and the last answer grows; ``cut`` is all that removes some.
+Owns text only. Rows are appended and the last answer grows; only ``cut`` removes rows.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Question:
 
 @dataclass(slots=True)
 class Answer:
-    """What the model wrote so far; ``finish`` is None while it is being written.
+    """What the model has written so far; ``finish`` is None while it is still writing.
 
-    ``reused``: tokens of the prompt that a saved prefill gave.
+    ``reused``: prompt tokens that came from a saved prefill.
     """
 
     model: str
@@ -41,14 +41,14 @@ class Answer:
     key: str = field(default_factory=_new_key, compare=False, kw_only=True)
 
     def add(self, token: Token) -> None:
-        """Take the next token."""
+        """Append the next token."""
         self.text += token.text
         self.timings = token.timings
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What pitool has to say: what happened and what to do; never sent to the model."""
+    """A message from pitool: what happened and what to do. Never sent to the model."""
 
     what: str
     do: str = ""
@@ -65,10 +65,10 @@ Row = Question | Answer | Notice
 
 @dataclass(slots=True)
 class Conversation:
-    """A system prompt, sampling, and rows in the order of time.
+    """A system prompt, sampling settings, and rows in chronological order.
 
-    ``title`` is empty until the user gives one; ``dropped`` of the oldest rows are not sent to
-    the model any more, because its context was full.
+    ``title`` is empty until the user sets one. The ``dropped`` oldest rows are no longer sent to
+    the model, because its context was full.
     """
 
     system: str = ""
@@ -80,7 +80,7 @@ class Conversation:
 
     @property
     def name(self) -> str:
-        """The title, or the beginning of the first question."""
+        """The title, or the start of the first question."""
         if self.title:
             return self.title
         first = next((row.text for row in self.rows if isinstance(row, Question)), "")
@@ -88,14 +88,14 @@ class Conversation:
 
     @property
     def turns_dropped(self) -> int:
-        """Questions that the model does not see any more."""
+        """The number of questions that the model no longer sees."""
         return sum(isinstance(row, Question) for row in self.rows[: self.dropped])
 
     def messages(self, before: Row | None = None, dropped: int | None = None) -> list[Message]:
-        """Return the turns up to the row ``before``, users and assistants strictly in turn.
+        """Return the turns up to the row ``before``, alternating strictly between the roles.
 
-        A question whose answer never began is joined to the next one: many chat templates refuse
-        two turns of one role.
+        A question whose answer never began is joined to the next one, because many chat templates
+        reject two consecutive turns of one role.
         """
         turns = [Message("system", self.system)] if self.system else []
         for row in self.rows[self.dropped if dropped is None else dropped :]:

@@ -1,7 +1,7 @@
-"""Conversations in SQLite: list, open, save, search, delete; several programs at once.
+"""Conversations in SQLite: list, open, save, search and delete, from several programs at once.
 
-Rows are found by keys that whoever makes them draws, so writing one twice changes nothing and two
-programs never take each other's. Each commit is synced: what was saved survives a power cut.
+Rows have random keys, so writing one twice changes nothing and two programs never overwrite each
+other's. Every commit is synced: what was saved survives a power cut.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXCERPT_LENGTH = 60
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A conversation in a list; ``updated`` in seconds since 1970, ``excerpt``: what was found."""
+    """A conversation in a list; ``updated``: seconds since 1970; ``excerpt``: the search match."""
 
     key: str
     name: str
@@ -43,21 +43,21 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        with _said(path):
+        with _pitool_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
-            # SQLite's own comparison knows upper and lower case of ASCII only.
+            # SQLite's own comparison folds the case of ASCII only.
             self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
             schema.migrate(self._connection)
 
     def save(self, conversation: Conversation, rows: Iterable[Row], gone: Iterable[str]) -> None:
-        """Write what is new or changed of a conversation; ``gone`` are keys of removed rows.
+        """Write the new and changed rows of a conversation; ``gone``: keys of removed rows.
 
-        One that another program deleted meanwhile is written again as a whole.
+        A conversation that another program has deleted meanwhile is written again in full.
         """
         head = (
             conversation.key,
@@ -83,7 +83,7 @@ class Database:
             )
 
     def open(self, key: str) -> Conversation:
-        """Return a conversation; an answer that was never finished counts as broken off.
+        """Return a conversation; an answer that was never finished counts as failed.
 
         Of a row that is damaged the text stays; that it is, the last row says.
         """
@@ -95,7 +95,9 @@ class Database:
                 "SELECT key, kind, text, data FROM row WHERE conversation = ? ORDER BY id", (key,)
             ).fetchall()
         if head is None:
-            raise BadInput("the conversation is gone", "another pitool deleted it")
+            raise BadInput(
+                "the conversation no longer exists: another pitool deleted it", "choose another"
+            )
         title, system, data = head
         sampling, dropped, damaged = _head(data)
         rows = []
@@ -108,7 +110,7 @@ class Database:
         return Conversation(system, rows, title, sampling, min(dropped, len(rows)), key=key)
 
     def list(self, words: str = "") -> list[Summary]:
-        """Return the conversations, the newest first; of ``words`` those that contain them."""
+        """Return the conversations, newest first; with ``words`` only those that contain them."""
         with self._reading() as connection:
             found = connection.execute(_LIST, {"words": words.casefold()}).fetchall()
         return [
@@ -117,7 +119,7 @@ class Database:
         ]
 
     def rename(self, key: str, title: str) -> None:
-        """Give a conversation a title; an empty one brings the first question back."""
+        """Set a conversation's title; an empty one falls back to the first question."""
         with self._transaction() as connection:
             connection.execute("UPDATE conversation SET title = ? WHERE key = ?", (title, key))
 
@@ -133,8 +135,8 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _said(self._path):
-            # Immediate: a transaction that began reading could not wait for another writer.
+        with self._lock, _pitool_errors(self._path):
+            # A transaction that starts as a reader cannot wait for another writer.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -146,13 +148,13 @@ class Database:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _said(self._path):
+        with self._lock, _pitool_errors(self._path):
             yield self._connection
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Turn whatever SQLite or the disk refuse into a sentence."""
+def _pitool_errors(path: Path) -> Iterator[None]:
+    """Turn all errors of SQLite and the disk into PitoolErrors."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -165,12 +167,12 @@ def _said(path: Path) -> Iterator[None]:
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OSError) as error:
         raise _cannot(path, error) from None
     except sqlite3.Error as error:
-        raise BadInput(f"{path} is damaged ({error})", "move it away to begin a new one") from None
+        raise BadInput(f"{path} is damaged ({error})", "move it away to start a new one") from None
 
 
 def _cannot(path: Path, error: Exception) -> PitoolError:
     return PitoolError(
-        f"{path} cannot be used ({error})", "free disk space and check who may write there"
+        f"cannot access {path} ({error})", "check the free disk space and the file permissions"
     )
 
 
@@ -213,7 +215,8 @@ def _parts(row: Row) -> tuple[str, str, dict[str, Any]]:
         case Notice():
             return "notice", row.what, {"do": row.do}
         case Answer():
-            # In this order: an answer that is finished has all its text.
+            # The chat appends text while this runs, so ``finish`` is read before the text: an
+            # answer that is finished has all of it.
             data: dict[str, Any] = {"finish": row.finish, "model": row.model}
             data["reused"] = row.reused
             data["timings"] = asdict(row.timings) if row.timings else None
@@ -259,7 +262,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
 
 
 def _excerpt(text: str, words: str) -> str:
-    """Return the line around the words that were searched for."""
+    """Return the text around the search words, on one line."""
     if not words:
         return ""
     place = max(text.casefold().find(words.casefold()), 0)

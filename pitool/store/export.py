@@ -1,4 +1,4 @@
-"""A conversation as a Markdown document or as JSON."""
+"""Exports a conversation as Markdown or JSON. Never writes a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA = "pitool.conversation/1"
 
 
 def to_markdown(conversation: Conversation) -> str:
-    """Return headings for who speaks, and the texts as they were written."""
+    """Return a Markdown document: a heading per turn, then its text as it was written."""
     parts = [f"# {conversation.name or 'Conversation'}"]
     if conversation.system:
         parts += ["## System prompt", conversation.system]
@@ -33,7 +33,7 @@ def _markdown(row: Row) -> list[str]:
 
 
 def to_json(conversation: Conversation) -> str:
-    """Return one JSON document with everything but keys."""
+    """Return a JSON document with everything except the keys."""
     rows = [
         {"kind": type(row).__name__.lower()}
         | {name: value for name, value in asdict(row).items() if name != "key"}
@@ -55,7 +55,7 @@ def export(conversation: Conversation, path: Path) -> str:
 
 
 def file_name(conversation: Conversation) -> str:
-    """Return a name for the file of a conversation, without letters that a disk may refuse."""
+    """Return a file name for a conversation, without characters that a file system may reject."""
     words = re.sub(r"[^\w-]+", "-", conversation.name.lower()).strip("-")
     return f"{words[:40] or 'conversation'}.md"
 

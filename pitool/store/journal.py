@@ -1,7 +1,7 @@
-"""Writes conversations as they grow, from a thread of its own, at most once a second.
+"""Writes conversations as they grow, from its own thread, at most once a second.
 
-Nobody waits for the disk: an SD card may take as long for a commit as a model for a token. What
-cannot be written stays in memory and is tried again.
+Callers never wait for the disk: on an SD card a commit can take as long as a token. What cannot be
+written stays in memory and is tried again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Pending:
 
 
 class Journal:
-    """Takes changes from any thread; ``failed`` is told the first of a row of failures."""
+    """Takes changes from any thread; ``failed`` is called with the first of repeated errors."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Journal:
         self._thread.start()
 
     def put(self, conversation: Conversation, *rows: Row) -> None:
-        """Have the rows written, and the system prompt and sampling with them."""
+        """Queue rows for writing, together with the system prompt and the sampling settings."""
         with self._lock:
             if conversation.key in self._forgotten:
                 return
@@ -54,7 +54,7 @@ class Journal:
         self._wake.set()
 
     def remove(self, conversation: Conversation, rows: list[Row]) -> None:
-        """Have rows deleted."""
+        """Queue rows for deletion."""
         with self._lock:
             pending = self._of(conversation)
             for row in rows:
@@ -81,7 +81,7 @@ class Journal:
             raise
 
     def flush(self) -> None:
-        """Write now what is waiting; return when it is on the disk or cannot be written."""
+        """Write what is queued now; return when it is on disk or has failed."""
         with self._writing:
             with self._lock:
                 taken, self._pending = self._pending, {}
@@ -113,14 +113,14 @@ class Journal:
         return self._pending.setdefault(conversation.key, _Pending(conversation))
 
     def _keep(self, key: str, old: _Pending) -> None:
-        """Put back what could not be written, under what came since."""
+        """Put back what could not be written, beneath what was queued since."""
         with self._lock:
             new = self._pending.get(key, _Pending(old.conversation))
             rows = {k: row for k, row in old.rows.items() if k not in new.gone}
             new.rows = {**rows, **new.rows}
             new.gone |= old.gone
             self._pending[key] = new
-        # Tried again with the next change, or at the end: a full disk is not asked every second.
+        # Tried again with the next change or on close, since a full disk would fail every second.
 
     def _fail(self, error: PitoolError) -> None:
         if not self._failing:

@@ -1,7 +1,7 @@
-"""Saved prefills: the KV cache of a conversation as a file, so that nobody reads it twice.
+"""Saved prefills: KV caches as files, so that a conversation is not processed twice.
 
-Owns names, age and total size of the files; what is in them is the engine's. A file belongs to
-one artifact with one set of settings; the least recently used ones go when the limit is reached.
+Owns the files' names, age and total size; their content is the engine's. A file belongs to one
+artifact with one set of settings. The least recently used files are deleted at the limit.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pitool.engine.base import Settings
 FOLDER_NAME = "prefills"
 LIMIT_BYTES = 512 * 1024**2
 LEAST_TOKENS = 256
-"""Fewer are read again sooner than a file is worth its wear of an SD card."""
+"""A shorter prompt is processed again too quickly to be worth wearing out an SD card."""
 
-# What changes neither the cache's numbers nor its layout.
+# Settings that change neither the cache's values nor its layout.
 _IRRELEVANT = {"decode_threads", "prefill_threads", "batch", "outputs", "load_mode"}
 
 
 class Prefills:
-    """A folder of states, at most ``limit`` bytes of them."""
+    """A folder of saved prefills, at most ``limit`` bytes in total."""
 
     def __init__(self, folder: Path, limit: int = LIMIT_BYTES) -> None:
         self._folder, self._limit = folder, limit
 
     def find(self, key: str) -> Path | None:
-        """Return the file of a key, which makes it the youngest; None when there is none."""
+        """Return the file of a key and mark it as used; None when there is none."""
         path = self._folder / key
         try:
             os.utime(path)
@@ -41,7 +41,7 @@ class Prefills:
         return path
 
     def save(self, key: str, write: Callable[[Path], object]) -> None:
-        """Have ``write`` make the file of a key; whatever it raises leaves the old one."""
+        """Have ``write`` create the file of a key; if it raises, the old file stays."""
         self._folder.mkdir(parents=True, exist_ok=True)
         staged = self._folder / f".{key}.{os.getpid()}"
         try:
@@ -56,7 +56,7 @@ class Prefills:
         (self._folder / key).unlink(missing_ok=True)
 
     def drop_conversation(self, conversation: str) -> None:
-        """Delete every file of a conversation, whatever model made it."""
+        """Delete every file of a conversation, whichever model wrote it."""
         for path in self._folder.glob(f"{conversation}-*"):
             path.unlink(missing_ok=True)
 
@@ -72,8 +72,8 @@ class Prefills:
 def key_of(name: str, runnable: Runnable, settings: Settings) -> str:
     """Return the key for a conversation or a system prompt with one artifact and its settings.
 
-    The weights count by the hashes of the manifest, and by size and time of the file, so that one
-    that was replaced does not answer for another.
+    It depends on the hashes in the manifest and on the file's size and time, so that a prefill is
+    never used with other weights.
     """
     stat = runnable.entry.stat()
     hashes = [file.sha256 for file in runnable.artifact.files] if runnable.artifact else []
@@ -84,5 +84,5 @@ def key_of(name: str, runnable: Runnable, settings: Settings) -> str:
 
 
 def system_name(system: str) -> str:
-    """Return the name under which the prefill of a system prompt is kept."""
+    """Return the name of a system prompt's prefill."""
     return "system." + hashlib.sha256(system.encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""The tables of the conversations' database and how an older one becomes a newer one.
+"""The tables of the conversation database, and its migrations.
 
-``PRAGMA user_version`` counts the migrations that a database has had. A new one is appended;
-those that were released are never changed.
+``PRAGMA user_version`` counts the migrations that a database has had. New ones are appended;
+released ones are never changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIGRATIONS: tuple[str, ...] = (
         conversation TEXT NOT NULL REFERENCES conversation(key) ON DELETE CASCADE,
         kind TEXT NOT NULL CHECK (kind IN ('question', 'answer', 'notice')),
         text TEXT NOT NULL,
-        data TEXT NOT NULL      -- JSON: what else the kind has
+        data TEXT NOT NULL      -- JSON: the other fields of the kind
     );
     CREATE INDEX row_conversation ON row(conversation, id);
     CREATE INDEX conversation_updated ON conversation(updated);
@@ -36,17 +36,17 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
-    """Bring a database up to date, each step whole or not at all.
+    """Bring a database up to date, all migrations or none.
 
-    BadInput when it is of a newer pitool: writing to it could lose what that one knows.
+    BadInput for the database of a newer pitool, since writing to it could lose data.
     """
     if _version(connection) == len(migrations):
         return
-    # Of two programs that start at once, the second waits here and then finds it done.
+    # If two programs start at once, the second waits here and then finds the work done.
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(connection)
-        _refuse_newer(version, len(migrations))
+        _check_version(version, len(migrations))
         for number in range(version, len(migrations)):
             for statement in migrations[number].split(";"):
                 connection.execute(statement)
@@ -57,10 +57,11 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
         raise
 
 
-def _refuse_newer(version: int, known: int) -> None:
+def _check_version(version: int, known: int) -> None:
     if version > known:
         raise BadInput(
-            f"the conversations are of schema {version}, this pitool knows {known}",
+            f"the conversations have schema version {version}, and this pitool supports up to"
+            f" {known}",
             "update pitool",
         )
 

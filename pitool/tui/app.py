@@ -33,6 +33,7 @@ from pitool.tui.screens import SCREENS, ScreenEntry
 from pitool.tui.screens.base import told
 
 if TYPE_CHECKING:
+    from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.chat.compare import Comparison
     from pitool.chat.library import Library
     from pitool.device.sensor_history import SensorHistory
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
-    from pitool.tui.benching import Benching, Tools
 
 
 TICK_SECONDS = 2.0
@@ -76,7 +76,7 @@ class PitoolApp(App[None]):
         database: Database | None = None,
         prefills: Prefills | None = None,
         sensors: SensorHistory | None = None,
-        bench: Callable[[], Tools] | None = None,
+        bench: MakeRunner | None = None,
         judge: Judge | None = None,
         tuned: Callable[[Runnable], str] = lambda _: "",
         settings: Path | None = None,
@@ -88,8 +88,8 @@ class PitoolApp(App[None]):
         self._load, self._memory, self._runnable = load, memory, runnable
         self._sensors, self._sensed = sensors, 0.0
         self._sensed_timings: Timings | None = None
-        self._bench_tools = bench
-        self._benching: Benching | None = None
+        self._make_bench = bench
+        self._benching: BenchRunner | None = None
         self.database, self.prefills = database, prefills
         self.journal = self._open_journal(database)
         self.session = Session(
@@ -316,16 +316,14 @@ class PitoolApp(App[None]):
         judge = self.context.judge
         return judge(runnable.artifact) if judge and runnable.artifact else None
 
-    def _bench(self) -> Benching:
+    def _bench(self) -> BenchRunner:
         """Return what measures, made at the first use."""
-        from pitool.tui.benching import Benching
-
-        if self._bench_tools is None:
+        if self._make_bench is None:
             raise MissingPart("nothing is measured here", "pitool bench does it")
         if self._benching is None:
             sensors = self._sensors
             seen = sensors.take if sensors else lambda _: None
-            self._benching = Benching(self._bench_tools(), self._session_changed, seen)
+            self._benching = self._make_bench(self._session_changed, seen)
         return self._benching
 
     async def on_unmount(self) -> None:

@@ -13,11 +13,11 @@ from pitool.chat.session import Session
 from pitool.tui.screens import ScreenEntry
 
 if TYPE_CHECKING:
+    from pitool.bench.progress import BenchRunner
     from pitool.chat.compare import Comparison
     from pitool.chat.library import Library
     from pitool.device.sensor_history import SensorHistory
     from pitool.device.verdict import Verdict
-    from pitool.tui.benching import Benching
 
 Judge = Callable[[Artifact], "Verdict"]
 """Says within a moment what an artifact needs here; see ``pitool.device.verdict``."""
@@ -39,4 +39,4 @@ class Context:
     tuned: Callable[[Runnable], str]
     library: Callable[[], Library]
     comparison: Callable[[], Comparison]
-    bench: Callable[[], Benching]
+    bench: Callable[[], BenchRunner]

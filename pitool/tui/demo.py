@@ -10,8 +10,10 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from pitool.bench.progress import BenchRunner
 from pitool.catalog import manifest
 from pitool.catalog.bundles import Bundle, Runnable
 from pitool.catalog.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
@@ -123,7 +125,7 @@ def demo_app(folder: Path, *, real_time: bool = False, load: Load | None = None)
         memory=lambda _: MEMORY,
         database=Database(folder / FILE_NAME),
         sensors=demo_board.sensors(),
-        bench=lambda: demo_bench.tools(folder, real_time=real_time),
+        bench=partial(BenchRunner, demo_bench.tools(folder, real_time=real_time)),
         judge=judge,
     )
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.history import FILE_NAME, History
-from pitool.bench.subject import Subject
+from pitool.bench.session import Tools, unchecked
 from pitool.catalog.bundles import Runnable
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading, Throttled
 from pitool.engine.base import Settings
 from pitool.engine.scripted import Scripted
-from pitool.tui.benching import Tools
 
 PEAK = 1_198_000_000
 HOT = Throttled(0b0100 | 0b0100 << 16)
@@ -22,19 +22,23 @@ HOT = Throttled(0b0100 | 0b0100 << 16)
 def tools(folder: Path, *, real_time: bool = False) -> Tools:
     """Return tools that keep their history below ``folder``."""
 
-    def load(runnable: Runnable, context: int, on_progress: Callable[[float], None]) -> Scripted:
-        on_progress(1.0)
+    def load(
+        runnable: Runnable, settings: Settings, on_fraction: Callable[[float], None]
+    ) -> Scripted:
+        on_fraction(1.0)
         return Scripted(
             prefill_rate=84.3,
             decode_rate=7.9,
             real_time=real_time,
             name=runnable.name,
-            settings=Settings(context, decode_threads=4, prefill_threads=4),
+            settings=settings,
         )
 
     runs = count(1)
     return Tools(
         load,
+        check=unchecked,
+        settings=lambda _, context: Settings(context, decode_threads=4, prefill_threads=4),
         look=lambda _: _looker(count()),
         describe=_describe,
         learn=lambda *_: None,
@@ -61,9 +65,9 @@ def _looker(numbers: Iterator[int]) -> Callable[[], Look]:
     return look
 
 
-def _describe(runnable: Runnable, _settings: Settings, _pid: int) -> Subject:
+def _describe(runnable: Runnable, _settings: Settings, _pid: int) -> MeasuredArtifact:
     artifact = runnable.artifact
-    return Subject(
+    return MeasuredArtifact(
         file=runnable.entry,
         bundle=runnable.name,
         quantisation=runnable.quantisation,

@@ -77,4 +77,6 @@ def test_load_modes_and_repacking_take_lists() -> None:
         ("read", False),
     ]
     assert Grid(repack=(True, False), batches=(64,)).varied == {"repack"}
-    assert len(list(Grid(repack=(True, False), threads=(1, 2)).for_onnx().settings(BASE))) == 2
+    assert (
+        len(list(Grid(repack=(True, False), threads=(1, 2)).of_format("onnx").settings(BASE))) == 2
+    )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pitool.bench import learn
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.run import Workload, measure
-from pitool.bench.subject import Subject
 from pitool.catalog.manifest import Speed
 from pitool.device import probe, residuals
 from pitool.device.detect import detect
@@ -18,7 +18,7 @@ PI5 = detect(Path(__file__).parents[1] / "device" / "fixtures" / "pi5")
 
 
 def test_tests_with_a_prediction_are_kept(private_home: Path) -> None:
-    subject = Subject(
+    subject = MeasuredArtifact(
         Path("m.gguf"), "m", "Q4_0", None, None, speed=Speed("pi5", 100.0, 10.0), machine=PI5
     )
     tests = [Workload(prompt=64), Workload(generate=16), Workload(generate=16, depth=64)]
@@ -33,7 +33,7 @@ def test_tests_with_a_prediction_are_kept(private_home: Path) -> None:
 
 
 def test_nothing_is_kept_without_a_prediction(private_home: Path) -> None:
-    subject = Subject(Path("m.gguf"), None, "Q4_0", None, None, machine=PI5)
+    subject = MeasuredArtifact(Path("m.gguf"), None, "Q4_0", None, None, machine=PI5)
     results = list(measure(Recorder(), [Workload(generate=4)], 1))
     assert learn.keep(results, subject) == 0
     assert residuals.read() == []

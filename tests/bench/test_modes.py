@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pitool import __version__
-from pitool.bench import cold, energy, page_cache, sustained
+from pitool.bench.modes import cold, energy, sustained
 from pitool.cli.main import cli
 from pitool.device import power
 from pitool.device.activity import Look
@@ -182,7 +182,7 @@ def test_a_history_of_before_is_taken_over(bundle: Callable[..., Path], home: Pa
 def test_an_interruption_keeps_what_is_measured(
     bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*given: object) -> Iterator[sustained.Point]:
+    def stopped(*given: object) -> Iterator[sustained.Stretch]:
         points = real(*given)  # type: ignore[arg-type]
         yield next(points)
         raise KeyboardInterrupt
@@ -199,34 +199,34 @@ def test_an_interruption_keeps_what_is_measured(
 def test_a_file_is_put_out_of_the_page_cache_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"x" * (4 << 20))
-    if page_cache.cached_share([path]) is None:
+    if cold.cached_share([path]) is None:
         pytest.skip("this file system cannot tell what is in the page cache")
-    page_cache.evict(path)
-    assert page_cache.cached_share([path]) == 0.0
-    assert page_cache.cached_share([path]) == 0.0  # asking has read nothing
+    cold.evict(path)
+    assert cold.cached_share([path]) == 0.0
+    assert cold.cached_share([path]) == 0.0  # asking has read nothing
     with path.open("rb") as file:
         file.read(1)
-    assert page_cache.cached_share([path])
+    assert cold.cached_share([path])
     path.read_bytes()
-    assert page_cache.cached_share([path]) == 1.0
+    assert cold.cached_share([path]) == 1.0
 
 
 def test_pages_that_are_not_written_yet_are_put_out_too(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"x" * (4 << 20))
-    if page_cache.cached_share([path]) is None:
+    if cold.cached_share([path]) is None:
         pytest.skip("this file system cannot tell what is in the page cache")
     for i in range(20):
         with path.open("r+b") as file:
             file.seek(i * mmap.PAGESIZE)
             file.write(b"y" * mmap.PAGESIZE)
-        page_cache.evict(path)
-        assert page_cache.cached_share([path]) == 0.0
+        cold.evict(path)
+        assert cold.cached_share([path]) == 0.0
 
 
 def test_empty_files_have_no_share(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    assert page_cache.cached_share([tmp_path / "empty"]) is None
+    assert cold.cached_share([tmp_path / "empty"]) is None
 
 
 def test_both_starts_measure_every_prompt(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pitool.bench.artifact import MeasuredArtifact, streamed_bytes
 from pitool.bench.plausibility import assess
 from pitool.bench.run import Result, Workload, measure
-from pitool.bench.subject import Subject, streamed_bytes
 from pitool.catalog.boards import boards
 from pitool.catalog.bundles import find_runnable
 from pitool.catalog.manifest import Speed
@@ -27,9 +27,9 @@ QUIET = Look(0.0, Reading(50.0, 2400.0, Throttled(0)))
 MODEL_BYTES = 1_000_000_000
 
 
-def subject(predicted: float = 10.0) -> Subject:
+def subject(predicted: float = 10.0) -> MeasuredArtifact:
     speed = Speed("pi5", 100.0, predicted)
-    return Subject(
+    return MeasuredArtifact(
         Path("toy.gguf"),
         "toy",
         "Q4_0",
@@ -159,7 +159,7 @@ def test_an_embedding_beside_a_head_is_not_streamed(tied: bool, tmp_path: Path) 
 
 
 def test_nothing_known_is_nothing_said(bundle: Callable[..., Path]) -> None:
-    unknown = Subject(Path("toy"), None, "Q4_0", None, None)
+    unknown = MeasuredArtifact(Path("toy"), None, "Q4_0", None, None)
     verdict = assess(decoding(1.0), unknown)
     assert verdict
     assert verdict.lines == []

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pitool.bench import formats
+from pitool.bench import rows
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.printers import PRINTERS, SQL_TABLE, marks
 from pitool.bench.run import Result, Workload, measure
-from pitool.bench.subject import Subject
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading, Throttled
 from tests.bench.conftest import Recorder
 
-SUBJECT = Subject(
+SUBJECT = MeasuredArtifact(
     Path("it's.gguf"), "toy", "Q4_0", 3 << 20, None, {"pitool": "0.1.0"}, board='a, "b"'
 )
 
@@ -46,7 +46,7 @@ def printed(name: str) -> str:
         (Workload(prompt=512), SUBJECT),
         (Workload(generate=128, depth=64), OTHER),
     ):
-        printer.add(formats.row(result(workload), subject))
+        printer.add(rows.row(result(workload), subject))
     printer.end()
     return "\n".join(lines)
 
@@ -91,7 +91,7 @@ def test_the_table_fits_80_columns(name: str) -> None:
 
 def test_throttled_repetitions_are_marked() -> None:
     def marked(bits: int) -> str:
-        return marks(formats.row(result(Workload(prompt=512), bits), SUBJECT))
+        return marks(rows.row(result(Workload(prompt=512), bits), SUBJECT))
 
     assert marked(0x4) == "throttled 2/2"
     assert marked(0x5) == "low voltage 2/2 +1"

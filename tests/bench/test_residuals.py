@@ -26,7 +26,7 @@ FIXTURE = Path(__file__).parents[1] / "device" / "fixtures" / "pi5"
 def pi5(monkeypatch: pytest.MonkeyPatch, private_home: Path) -> Machine:
     """A Raspberry Pi 5 whose memory was measured at what is usual."""
     machine = detect_module.detect(FIXTURE)
-    for room in ("pitool.cli.bench_session.detect", "pitool.device.settings.detect"):
+    for room in ("pitool.bench.session.detect", "pitool.device.settings.detect"):
         monkeypatch.setattr(room, lambda *_: machine)
     monkeypatch.setattr(detect_module, "detect", lambda *_: machine)
     probe.keep(Probe(probe.key(machine), 14.0, 3, 1, "2026-11-01"))

@@ -161,7 +161,7 @@ def test_the_time_is_iso_8601_in_utc() -> None:
 
 def test_the_command_and_the_library_load_no_engine() -> None:
     code = (
-        "import sys, pitool.cli.bench, pitool.bench.run, pitool.bench.formats;"
+        "import sys, pitool.cli.bench, pitool.bench.run, pitool.bench.rows;"
         "print(*({'numpy', 'llama_cpp', 'textual', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

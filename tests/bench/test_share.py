@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from pitool.bench import card, fleet
 from pitool.cli.main import cli
 from pitool.errors import PitoolError, UsageError
+from pitool.remote import ssh
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_a_card_that_cannot_be_written_is_said_before_measuring(
 SSH = """#!{python}
 import os, subprocess, sys
 assert "BatchMode=yes" in sys.argv
-host, command = sys.argv[-3], sys.argv[-1]
+host, command = sys.argv[-2:]
 if host == "pi@down":
     print("ssh: connect to host down port 22: No route to host", file=sys.stderr)
     sys.exit(255)
@@ -88,13 +89,13 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for program in programs.iterdir():
         program.chmod(0o755)
     # A login shell would read the profile, which sets another PATH.
-    real = fleet.subprocess.Popen  # type: ignore[attr-defined]
+    real = ssh.subprocess.Popen  # type: ignore[attr-defined]
 
     def start(command: list[str], **rest: object) -> object:
         command = [*command[:-1], command[-1].replace("bash -lc", "bash -c")]
         return real(command, **rest)
 
-    monkeypatch.setattr("pitool.bench.fleet.subprocess.Popen", start)
+    monkeypatch.setattr("pitool.remote.ssh.subprocess.Popen", start)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
 
@@ -125,7 +126,7 @@ def test_what_a_lost_host_measured_before_is_kept(bundle: Callable[..., Path]) -
 def test_hosts_measure_tests_alone(bundle: Callable[..., Path]) -> None:
     done = bench("--hosts", "pi@one", "--sustained", "5s", bundle())
     assert isinstance(done.exception, UsageError)
-    assert "leave --sustained away" in done.exception.sentence
+    assert "leave out --sustained" in done.exception.sentence
 
 
 def test_only_arguments_for_the_boards_are_sent() -> None:

@@ -73,35 +73,35 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "adapter_config.json").unlink(), "is not an adapter: it has no adapter_con",
     ),
     "settings that are no JSON": (
-        lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read",
+        lambda f: (f / "adapter_config.json").write_text("{"), "cannot read",
     ),
     "settings that are a list": (
-        lambda f: (f / "adapter_config.json").write_text("[]"), "does not hold settings",
+        lambda f: (f / "adapter_config.json").write_text("[]"), "is not a JSON object",
     ),
     "weights as a pickle": (
         lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
         "has no adapter_model.safetensors: save the adapter as safetensors",
     ),
-    "IA3": (settings(peft_type="IA3"), "holds IA3, and only LoRA can be merged here"),
-    "no type": (settings(peft_type=None), "nothing PEFT knows"),
-    "DoRA": (settings(use_dora=True), "holds DoRA, and only LoRA"),
-    "another rank": (settings(r=4), "has rank 2, its settings say rank 4"),
+    "IA3": (settings(peft_type="IA3"), "holds IA3, and pitool can merge only LoRA"),
+    "no type": (settings(peft_type=None), "holds no PEFT adapter"),
+    "DoRA": (settings(use_dora=True), "holds DoRA, and pitool can merge only LoRA"),
+    "another rank": (settings(r=4), "has rank 2, but adapter_config.json says rank 4"),
     "alpha that is no number": (settings(lora_alpha="x"), "alpha 'x'"),
     "another model's module": (
         tensors(lambda k: k.replace("layers.0", "layers.7")), "which the checkpoint does not have",
     ),
-    "another model's shape": (tensors(lambda k: k, cut=True), "the checkpoint has it as|multiply"),
-    "one half": (tensors(lambda k: None if "lora_B" in k else k), "has one half only of"),
+    "another model's shape": (tensors(lambda k: k, cut=True), "but the checkpoint|do not match"),
+    "one half": (tensors(lambda k: None if "lora_B" in k else k), "only one of the two factors of"),
     "a key of another method": (
         tensors(lambda k: k.replace("lora_A.weight", "lora_magnitude_vector")),
         "which the checkpoint does not have",
     ),
-    "nothing": (tensors(lambda k: None), "changes nothing"),
+    "nothing": (tensors(lambda k: None), "changes no tensor"),
     "a tied head": (
-        tensors(lambda k: k.replace(MODULE, "lm_head")), "embedding and head at once",
+        tensors(lambda k: k.replace(MODULE, "lm_head")), "as both embedding and head",
     ),
     "cut short": (
-        lambda f: (f / "adapter_model.safetensors").write_bytes(b"123"), "is cut short",
+        lambda f: (f / "adapter_model.safetensors").write_bytes(b"123"), "is truncated",
     ),
 }  # fmt: skip
 

@@ -156,6 +156,6 @@ def test_a_checkpoint_without_one_of_its_files(tmp_path: Path, gone: str, messag
 @pytest.mark.parametrize("fetch", [hub.fetch_settings, hub.fetch_weights])
 def test_the_hub_offline_names_the_sample(fetch: object) -> None:
     assert callable(fetch)
-    with pytest.raises(BadInput, match="cannot be downloaded") as caught:
+    with pytest.raises(BadInput, match="cannot download") as caught:
         fetch(Source("someone/model", "main", None))
     assert "pitool convert sample" in caught.value.do

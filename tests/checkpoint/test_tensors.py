@@ -174,8 +174,8 @@ DAMAGED: dict[str, tuple[object, str]] = {
     "negative start": (entry(offsets=[-8, 0]), "do not match its shape"),
     "offsets too far apart": (entry(offsets=[0, 12]), "do not match its shape"),
     "offsets turned round": (entry(offsets=[8, 0]), "do not match its shape"),
-    "past the end": (entry(shape=[3], offsets=[0, 12]), "cut short"),
-    "far past the end": (entry(shape=[1 << 60], offsets=[0, 1 << 62]), "cut short"),
+    "past the end": (entry(shape=[3], offsets=[0, 12]), "truncated"),
+    "far past the end": (entry(shape=[1 << 60], offsets=[0, 1 << 62]), "truncated"),
     "8-bit weights": (entry(shape=[8], kind="F8_E4M3"), "stored as F8_E4M3"),
     "deeply nested": (b"[" * 200_000, "damaged header"),
 }
@@ -194,7 +194,7 @@ def test_a_damaged_header_is_refused(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize("length", [100, 1 << 27, (1 << 63) + 5, (1 << 64) - 1])
 def test_a_header_length_beyond_the_file(tmp_path: Path, length: int) -> None:
     path = header_file(tmp_path / "model.safetensors", {}, length=length)
-    with pytest.raises(BadInput, match=f"its header claims {length} bytes in a file of 10"):
+    with pytest.raises(BadInput, match=f"its header claims {length} bytes, the file has 10"):
         read_header(path)
 
 
@@ -202,7 +202,7 @@ def test_a_header_length_beyond_the_file(tmp_path: Path, length: int) -> None:
 def test_a_file_shorter_than_its_prefix(tmp_path: Path, size: int) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\0" * size)
-    with pytest.raises(BadInput, match="is cut short"):
+    with pytest.raises(BadInput, match="is truncated"):
         read_header(path)
 
 
@@ -220,27 +220,27 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     save_file({"t": np.ones((64, 64), np.float32)}, path)
     tensor = read_index(tmp_path)["t"]
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(BadInput, match="is cut short"):
+    with pytest.raises(BadInput, match="is truncated"):
         tensor.float32()
 
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").mkdir()
-    with pytest.raises(BadInput, match=r"x\.safetensors cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot read .*x\.safetensors"):
         read_header(tmp_path / "x.safetensors")
 
 
 INDEXES: dict[str, tuple[str, str]] = {
-    "not JSON": ("{", "cannot be read"),
-    "a list": ("[]", "cannot be read"),
-    "no map": ("{}", "cannot be read"),
-    "map is a list": ('{"weight_map": []}', "cannot be read"),
-    "name is a list": ('{"weight_map": {"t": ["x"]}}', "cannot be read"),
-    "name is a number": ('{"weight_map": {"t": 3}}', "outside of the folder"),
-    "path upwards": ('{"weight_map": {"t": "../x.safetensors"}}', "outside of the folder"),
-    "absolute path": ('{"weight_map": {"t": "/etc/passwd"}}', "outside of the folder"),
-    "missing shard": ('{"weight_map": {"t": "gone.safetensors"}}', "lacks gone.safetensors"),
-    "no shards": ('{"weight_map": {}}', "names no files"),
+    "not JSON": ("{", "cannot read"),
+    "a list": ("[]", "cannot read"),
+    "no map": ("{}", "cannot read"),
+    "map is a list": ('{"weight_map": []}', "cannot read"),
+    "name is a list": ('{"weight_map": {"t": ["x"]}}', "cannot read"),
+    "name is a number": ('{"weight_map": {"t": 3}}', "outside the folder"),
+    "path upwards": ('{"weight_map": {"t": "../x.safetensors"}}', "outside the folder"),
+    "absolute path": ('{"weight_map": {"t": "/etc/passwd"}}', "outside the folder"),
+    "missing shard": ('{"weight_map": {"t": "gone.safetensors"}}', "gone.safetensors missing from"),
+    "no shards": ('{"weight_map": {}}', "lists no files"),
 }
 
 
@@ -254,7 +254,9 @@ def test_a_damaged_index_is_refused(tmp_path: Path, case: str) -> None:
 
 def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
-    with pytest.raises(BadInput, match=r"only as pytorch_model\.bin, which may run code") as caught:
+    with pytest.raises(
+        BadInput, match=r"only as pytorch_model\.bin, a format that can run code"
+    ) as caught:
         read_index(tmp_path)
     assert "safe_serialization" in caught.value.do
 

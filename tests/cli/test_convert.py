@@ -75,12 +75,12 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "missing folder": (shutil.rmtree, 4, "there is no folder or file '.*'; check the path"),
     "no config": (lambda f: (f / "config.json").unlink(), 4, r"it has no config\.json"),
     "config that is no JSON": (lambda f: (f / "config.json").write_text("{"), 4, "cannot be read"),
-    "truncated safetensors": (truncate, 4, r"model\.safetensors is cut short"),
+    "truncated safetensors": (truncate, 4, r"model\.safetensors is truncated"),
     "header beyond the file": (long_header, 4, r"its header claims 1099511627776 bytes in a file"),
     "empty safetensors": (
-        lambda f: (f / "model.safetensors").write_bytes(b""), 4, r"model\.safetensors is cut short",
+        lambda f: (f / "model.safetensors").write_bytes(b""), 4, r"model\.safetensors is truncated",
     ),
-    "pytorch_model.bin only": (pickled, 4, r"only as pytorch_model\.bin, which may run code"),
+    "pytorch_model.bin only": (pickled, 4, r"pytorch_model\.bin, a format that can run code"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), 4, r"has no model\.safetensors"),
     "unsupported architecture": (
         lambda f: edit_config(f, model_type="rwkv", architectures=["RwkvForCausalLM"]), 5,
@@ -96,7 +96,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), 4, "has no tokenizer"),
     "damaged tokenizer": (damage_tokenizer, 4, r"tokenizer\.json is damaged"),
     "tokenizer that is no JSON": (
-        lambda f: (f / "tokenizer.json").write_bytes(b"\xff"), 4, r"tokenizer\.json cannot be read",
+        lambda f: (f / "tokenizer.json").write_bytes(b"\xff"), 4, r"cannot read .*tokenizer\.json",
     ),
     "tokenizer of another model": (
         lambda f: (f / "tokenizer.json").write_text(
@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
         "the tokenizer has a token 5000, the model only 512 rows",
     ),
     "tokenizer_config that is no table": (
-        lambda f: (f / "tokenizer_config.json").write_text("[]"), 4, "does not hold a table",
+        lambda f: (f / "tokenizer_config.json").write_text("[]"), 4, "is not a JSON object",
     ),
 }  # fmt: skip
 
@@ -177,7 +177,7 @@ def test_offline_names_the_sample(call: Pitool, private_home: Path, model: str |
     words = [] if model is None else [model]
     result = call("convert", *words, "--ram", "4gb")
     sentence = check_failure(result, 4)
-    assert "cannot be downloaded" in sentence
+    assert "cannot download" in sentence
     assert "pitool convert sample" in sentence
     assert names(private_home / "bundles") == set()
 
@@ -229,7 +229,9 @@ def test_a_file_system_that_is_too_small(
         "convert", checkpoint, "--ram", "1gb", "--quant", "F32", "--out", small_disk / "b"
     )
     sentence = check_failure(result, 3)
-    assert re.search(r"of disk, .* has 1\.05 MB free" if checked else "disk is full", sentence)
+    assert re.search(
+        r"of disk space, and .* has 1\.05 MB free" if checked else "disk is full", sentence
+    )
     assert names(small_disk) == set()
 
 
@@ -308,7 +310,7 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
     for stage in ("writing F16", "computing the reference", "verifying F16", "hashing"):
         assert re.search(rf"^{stage} \.\.\.\n{stage}: \d+\.\d s$", result.err, re.MULTILINE)
     again = pitool("convert", one_layer, "--ram", "1gb", "--quant", "F16")
-    assert "exists; replace it with --force" in check_failure(again, 2)
+    assert "already exists; use --force to replace it" in check_failure(again, 2)
     forced = pitool("convert", one_layer, "--ram", "1gb", "--quant", "BF16", "--force", "--json")
     made = json.loads(forced.out)
     assert made["bundle"] == str(target)

@@ -179,7 +179,7 @@ def test_shards_that_are_here_already_are_not_fetched_again(
     (hub.folder / "model.safetensors").unlink()
     write_checkpoint(hub.folder, shards=3, num_hidden_layers=2)
     first, hub.withheld, third = (f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3))
-    assert "cannot be downloaded" in check_failure(pitool(*ORDER), 4)
+    assert "cannot download" in check_failure(pitool(*ORDER), 4)
     hub.withheld = ""
     hub.asked.clear()
     result = pitool(*ORDER)
@@ -256,5 +256,5 @@ def test_the_token_of_the_environment(
 
 def test_a_server_that_is_gone(pitool: Pitool, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be downloaded" in check_failure(pitool(*ORDER), 4)
+    assert "cannot download" in check_failure(pitool(*ORDER), 4)
     assert os.environ["HF_ENDPOINT"].endswith(":9")

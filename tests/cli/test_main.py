@@ -64,7 +64,7 @@ EXITS: list[tuple[BaseException, int, str]] = [
     (click.UsageError("Wrong."), 2, "pitool: Wrong.\n"),
     (
         OSError(errno.ENOSPC, "No space left on device"), 3,
-        "pitool: the disk is full; free some space or choose another --out.\n",
+        "pitool: the disk is full; free some space, or choose another --out.\n",
     ),
 ]  # fmt: skip
 
@@ -99,4 +99,4 @@ def test_help_lists_every_command_in_whole_sentences(pitool: Pitool) -> None:
 def test_an_unknown_command(pitool: Pitool, word: str, hint: str) -> None:
     result = pitool(word, "sample")
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"pitool: there is no command '{word}'; {hint}")
+    assert result.err.startswith(f"pitool: unknown command '{word}'; {hint}")

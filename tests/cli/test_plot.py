@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitool.cli import plot
-from pitool.cli.plot import Point
+from pitool.cli.plot import PlannedSpeed
+from pitool.report import svg
 from tests.cli.conftest import Pitool, check_failure
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def point(label: str, bits: float, speed: float) -> Point:
-    return Point(label, bits / 8, speed, bits, fits=True)
+def point(label: str, bits: float, speed: float) -> PlannedSpeed:
+    return PlannedSpeed(label, round(bits * 1e9 / 8), speed, bits, fits=True)
 
 
 def test_the_front_by_hand() -> None:
@@ -43,8 +44,8 @@ def test_every_quantisation_is_drawn_inside(pitool: Pitool, tmp_path: Path) -> N
     marks = [c for c in root.iter(f"{SVG}circle") if c.find(f"{SVG}title") is not None]
     assert len(marks) == 2 * 8  # two groups of boards, eight quantisations
     for mark in marks:
-        assert plot.LEFT <= float(mark.get("cx", -1)) <= plot.WIDTH - plot.RIGHT
-        assert plot.TOP <= float(mark.get("cy", -1)) <= plot.HEIGHT - plot.BOTTOM
+        assert svg.LEFT <= float(mark.get("cx", -1)) <= svg.WIDTH - svg.RIGHT
+        assert svg.TOP <= float(mark.get("cy", -1)) <= svg.HEIGHT - svg.BOTTOM
     hollow = [m for m in marks if m.get("fill") == "white"]
     rows = json.loads(pitool("plan", "3B", "--ram", "4gb", "--json").out)["rows"]
     assert len(hollow) == 2 * sum(row["verdict"] != "fits" for row in rows)

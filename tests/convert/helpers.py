@@ -17,18 +17,18 @@ from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.cli import convert_engines
+from pitool.convert.conversion import Job
+from pitool.convert.engines import Engines, LogitsEngine, OpenEngine
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.convert.progress import Silent
 from pitool.convert.reference import reference_logits
-from pitool.convert.verify import LogitsEngine, OpenEngine
-from pitool.convert.work import Engines, Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.report.progress import Silent
 
 
 def source_of(folder: Path, text: Path | None = None) -> Source:
@@ -95,7 +95,7 @@ def engines_of(engine: OpenEngine) -> Engines:
         engine,
         convert_engines.open_calibrator,
         convert_engines.write_text,
-        convert_engines.open_adapted,
+        convert_engines.open_with_adapters,
     )
 
 

@@ -14,14 +14,14 @@ from pitool.catalog.bundles import choose, open_bundle
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
+from pitool.convert.conversion import Job
 from pitool.convert.gguf.adapter import paths, write_adapter
 from pitool.convert.gguf.families import find_family
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.convert.progress import Silent
-from pitool.convert.work import Job
 from pitool.device.settings import settings_for
 from pitool.errors import BadInput
+from pitool.report.progress import Silent
 from tests.convert.helpers import checkpoint_of, engines_of, real_engine, source_of
 
 
@@ -68,5 +68,5 @@ def test_adapters_of_the_same_name_are_numbered(tmp_path: Path) -> None:
 def test_a_scale_of_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
     opened = checkpoint_of(tiny_checkpoint)
     lora = Adapter(write_lora(tmp_path / "style"), 0.0)
-    with pytest.raises(BadInput, match="the scale 0 changes nothing"):
+    with pytest.raises(BadInput, match="has no effect at scale 0"):
         write_adapter(tmp_path / "x", opened, find_family(opened.config), lora)

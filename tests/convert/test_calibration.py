@@ -15,17 +15,17 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import find_source
 from pitool.cli import convert_engines
 from pitool.convert import cache
+from pitool.convert.conversion import Job
 from pitool.convert.describe import IMPORTANCE
-from pitool.convert.gguf import allocation, calibrate, importance
+from pitool.convert.gguf import calibrate, importance, losses
 from pitool.convert.gguf.fitting import Fitting
 from pitool.convert.gguf.llama_quantise import quantise
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import ConvertPlan, make_plan
-from pitool.convert.progress import Silent
-from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, UsageError
 from pitool.planning.plan import Verdict
 from pitool.report.numbers import parse_bytes
+from pitool.report.progress import Silent
 from tests.convert.helpers import engines_of, names, real_engine, source_of, tensors
 from tests.tiny import write_checkpoint
 
@@ -108,7 +108,7 @@ def test_fit_takes_what_there_is_room_for(tmp_path: Path) -> None:
     assert isinstance(plan.fitting, Fitting)
     row = plan.fitting.planned()
     assert row.verdict is Verdict.FITS
-    matrices = [t for t in row.artifact.tensors if allocation.candidates(t.tensor)]
+    matrices = [t for t in row.artifact.tensors if losses.candidates(t.tensor)]
     assert {t.type.name for t in matrices} == {"Q8_0"}  # a small model: the best of all types
 
 
@@ -139,7 +139,11 @@ def test_a_calibration_that_is_not_there() -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"\xff\xfe\xff", "cannot be read"), (b"GGUFxx", "is no importance matrix"), (b"", "no text")],
+    [
+        (b"\xff\xfe\xff", "cannot read"),
+        (b"GGUFxx", "is not an importance matrix"),
+        (b"", "too short"),
+    ],
 )
 def test_a_calibration_that_is_damaged(tmp_path: Path, content: bytes, said: str) -> None:
     folder = write_checkpoint(tmp_path / "m", num_hidden_layers=1)

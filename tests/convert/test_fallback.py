@@ -56,14 +56,16 @@ def test_another_architecture_is_planned_by_its_tensors(foreign: Path, sdist: Pa
 
 def test_the_script_gets_folder_target_and_type(foreign: Path, sdist: Path) -> None:
     target = foreign / "m.gguf"
-    fallback.convert(foreign, target, QUANTISATIONS["BF16"])
+    fallback.run_converter(foreign, target, QUANTISATIONS["BF16"])
     assert target.read_text() == f"{foreign} --outfile {target} --outtype bf16"
 
 
 def test_a_failure_gives_its_last_line(foreign: Path, sdist: Path) -> None:
     (sdist / fallback.SCRIPT).write_text(FAILS)
-    with pytest.raises(PitoolError, match=r"could not convert .*\(ValueError: no such thing\)"):
-        fallback.convert(foreign, foreign / "m.gguf", QUANTISATIONS["F16"])
+    with pytest.raises(
+        PitoolError, match=r"own converter failed on .*\(ValueError: no such thing\)"
+    ):
+        fallback.run_converter(foreign, foreign / "m.gguf", QUANTISATIONS["F16"])
 
 
 def test_what_llama_cpp_does_not_know_either(foreign: Path, sdist: Path) -> None:

@@ -18,10 +18,10 @@ from safetensors.numpy import load_file, save_file
 
 from pitool.catalog import bundles, gguf, manifest
 from pitool.convert import cache, pipeline, staging
+from pitool.convert.conversion import Job
+from pitool.convert.engines import LogitsEngine, OpenEngine
 from pitool.convert.gguf import origins
 from pitool.convert.gguf.writer import write_gguf
-from pitool.convert.verify import LogitsEngine, OpenEngine
-from pitool.convert.work import Job
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError, WorkerDied
 from tests.convert.helpers import (
     Honest,
@@ -183,7 +183,7 @@ def test_heads_in_the_order_of_transformers_are_noticed(
 
     monkeypatch.setattr(llama, "interleave", lambda _: lambda rows: rows)
     folder = write_checkpoint(tmp_path / "c")
-    with pytest.raises(PitoolError, match="differs from the checkpoint"):
+    with pytest.raises(PitoolError, match="from the checkpoint, which rounding does not explain"):
         convert_folder(folder, target, "BF16")
     assert names(target.parent) == set()
 
@@ -231,7 +231,7 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "other tokens": (
         {"retoken": lambda ids: [*ids[:7], 3, *ids[8:]]}, "from token 7 on: report this model",
     ),
-    "a token more": ({"retoken": lambda ids: [*ids, 3]}, "other tokens than tokenizer.json"),
+    "a token more": ({"retoken": lambda ids: [*ids, 3]}, "differently from tokenizer.json"),
     "a token fewer": ({"retoken": lambda ids: ids[1:]}, "from token 0 on"),
     "no tokens": ({"retoken": lambda ids: []}, "from token 0 on"),
 }  # fmt: skip
@@ -284,7 +284,7 @@ def test_an_engine_that_fails_leaves_what_was(
 def test_replacing_a_bundle(small: Path, target: Path) -> None:
     honest = always(Honest(checkpoint_of(small)))
     convert_folder(small, target, "F16", engine=honest)
-    with pytest.raises(UsageError, match="exists: replace it with --force"):
+    with pytest.raises(UsageError, match="already exists: use --force to replace it"):
         convert_folder(small, target, "BF16", engine=honest)
     convert_folder(small, target, "BF16", engine=honest, replace=True)
     assert names(target) == {"manifest.json", "reference.npz", "c-BF16.gguf", "c-BF16.Modelfile"}

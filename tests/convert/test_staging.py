@@ -145,7 +145,7 @@ def test_a_file_is_never_replaced(target: Path, replace: bool) -> None:
 def test_a_bundle_is_replaced_only_when_told(target: Path) -> None:
     bundle(target)
     check_target(target, replace=True)
-    with pytest.raises(UsageError, match="exists: replace it with --force"):
+    with pytest.raises(UsageError, match="already exists: use --force to replace it"):
         check_target(target, replace=False)
 
 
@@ -159,7 +159,7 @@ def test_an_empty_folder_is_taken(target: Path) -> None:
 
 
 def test_what_appears_meanwhile_is_not_replaced(target: Path) -> None:
-    with pytest.raises(UsageError, match="exists"), Staging(target, replace=False) as stage:
+    with pytest.raises(UsageError, match="already exists"), Staging(target, replace=False) as stage:
         fill(stage.folder)
         bundle(target, "other")
         stage.publish()

@@ -17,7 +17,7 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source
 from pitool.cli.main import cli
 from pitool.convert.gguf import llama_quantise, quantise, stored
-from pitool.convert.gguf.origins import StoredFile
+from pitool.convert.gguf.origins import GgufFile
 from pitool.convert.gguf.stored import Stored, kind_of, name_of
 from pitool.errors import BadInput, UsageError
 from tests.convert.helpers import convert_folder, names, tensors, write_float
@@ -101,7 +101,9 @@ def test_a_quantised_source_needs_the_flag_and_is_warned_of(
     quantised: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "b"
-    with pytest.raises(UsageError, match=r"is quantised \(Q8_0\).*: convert the checkpoint"):
+    with pytest.raises(
+        UsageError, match=r"is already quantised \(Q8_0\).*: convert the checkpoint"
+    ):
         raise convert(quantised, "--out", target).exception or AssertionError
     assert not target.exists()
     done = convert(quantised, "--quant", "Q8_0,Q4_K_M", "--requantise", "--out", target)
@@ -115,7 +117,7 @@ REFUSED = {
     "a format": (["--format", "onnx"], "a GGUF is a source for GGUF alone"),
     "a quantisation": (["--quant", "INT4"], "--format gguf has no quantisation INT4"),
     "a revision": (["--revision", "main"], "is on this machine and has no revisions"),
-    "a size": (["--size", "2mb", "--requantise"], "a size is solved on float weights"),
+    "a size": (["--size", "2mb", "--requantise"], "and --size and --fit need float weights"),
 }
 
 
@@ -157,7 +159,7 @@ SIZES = {
 ODD: dict[str, tuple[dict[str, int], str]] = {
     "an adapter": ({}, "does not hold a language model"),
     "a part": ({**SIZES, "split.count": 3}, "is one part of a split GGUF"),
-    "an alignment": ({**SIZES, ALIGNMENT: 64}, "aligns its tensors otherwise"),
+    "an alignment": ({**SIZES, ALIGNMENT: 64}, "are not aligned to 32 bytes"),
 }
 
 
@@ -173,7 +175,7 @@ def test_a_lora_is_merged_into_a_checkpoint(exact: Path, tmp_path: Path) -> None
     from pitool.checkpoint.lora import Adapter
 
     source = Source("m", None, exact, adapters=(Adapter(tmp_path, 1.0),))
-    with pytest.raises(UsageError, match="not into a GGUF"):
+    with pytest.raises(UsageError, match="cannot be merged into a GGUF"):
         stored.check(source, requantise=False, sized=False)
 
 
@@ -185,7 +187,7 @@ def test_llama_cpp_quantises_what_no_family_knows(
 ) -> None:
     source = other(tmp_path / "m.gguf", {}, architecture)
     assert source.folder
-    assert StoredFile(Stored(source.folder)).quantise is module.quantise
+    assert GgufFile(Stored(source.folder)).quantise is module.quantise
 
 
 def test_the_type_of_a_file(exact: Path, quantised: Path) -> None:

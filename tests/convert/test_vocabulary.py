@@ -69,7 +69,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: d["model"].update(type="WordPiece"), "WordPiece tokenizer, which is not",
     ),
     "no vocabulary": (lambda d: d["model"].pop("vocab"), "is damaged"),
-    "an empty vocabulary": (lambda d: d["model"].update(vocab={}), "tokenizer without tokens"),
+    "an empty vocabulary": (lambda d: d["model"].update(vocab={}), "has no tokens"),
     "a vocabulary that is a list": (lambda d: d["model"].update(vocab=[1]), "is damaged"),
     "ids that are texts": (lambda d: d["model"]["vocab"].update(a="1"), "is damaged"),
     "negative ids": (lambda d: d["model"]["vocab"].update(a=-1), "has a token -1"),
@@ -78,7 +78,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "no merges": (lambda d: d["model"].update(merges=[]), "has no merges"),
     "rules that nobody knows": (
-        lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "llama.cpp does not name",
+        lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "no pre-tokenizer with the rules",
     ),
     "added tokens that are texts": (lambda d: d.update(added_tokens=["x"]), "is damaged"),
 }  # fmt: skip
@@ -94,5 +94,5 @@ def test_a_broken_tokenizer_is_refused(folder: Path, case: str) -> None:
 
 def test_a_sentencepiece_file_that_is_none(folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(b"nothing of the kind")
-    with pytest.raises(BadInput, match="is no SentencePiece model"):
+    with pytest.raises(BadInput, match="is not a SentencePiece model"):
         read_vocabulary(folder, 512)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pitool.bench.subject import predicted_speed
+from pitool.bench.artifact import predicted_speed
 from pitool.catalog.bundles import find_runnable
 from pitool.catalog.gguf import read_header
 from pitool.device.detect import detect

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pitool.engine import wire, worker
+from pitool.engine import serialisation, worker
 from pitool.engine.base import Message, Sampling, Settings, Timings, Token
 from pitool.engine.scripted import Scripted
 from pitool.engine.worker import WorkerEngine
@@ -167,10 +167,28 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_tokens_and_errors_survive_the_wire() -> None:
+def test_tokens_survive_the_wire() -> None:
     token = Token("é", 7, Timings(1, 2, 3, 4.5, 5.5, 6, 7.5), "stop")
-    assert wire.token_from_json(json.loads(json.dumps(wire.token_to_json(token)))) == token
-    error = wire.error_from_json(wire.error_to_json(BadInput("what", "do")))
-    assert (type(error), error.what, error.do) == (BadInput, "what", "do")
-    unknown = wire.error_from_json({"kind": "NewerError", "what": "w", "do": "d"})
-    assert type(unknown) is PitoolError
+    sent = json.loads(json.dumps(serialisation.token_to_json(token)))
+    assert serialisation.token_from_json(sent) == token
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_was_stopped_is_closed_from_another_thread(slow: WorkerEngine) -> None:
+    stream = slow.stream("go", Sampling())
+    next(t for t in stream if t.text)
+    os.kill(slow.pid, signal.SIGSTOP)
+    said: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(WorkerDied) as caught:
+            list(stream)
+        said.append(caught.value.sentence)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    slow.close()
+    waiting.join()
+    assert said == ["the model process was closed; load the model again"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(slow.pid, 0)

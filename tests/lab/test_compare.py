@@ -14,16 +14,14 @@ import pytest
 
 from pitool.catalog import bundles
 from pitool.checkpoint.source import Source
-from pitool.cli.compare_show import Watch
 from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.base import Technique
 from pitool.errors import PitoolError, UsageError
-from pitool.lab import making
-from pitool.lab.compare import compare, with_baseline
-from pitool.lab.report import text
-from pitool.lab.report.html import to_html
-from pitool.lab.row import Comparison
-from pitool.lab.session import Wish
+from pitool.lab import making, output
+from pitool.lab.compare import CompareOptions, compare, with_baseline
+from pitool.lab.page import to_html
+from pitool.lab.result import Comparison
+from pitool.report.progress import Stages
 from tests.cli.conftest import Pitool
 from tests.cli.conftest import pitool as pitool
 from tests.tiny import write_checkpoint
@@ -34,10 +32,10 @@ TEXT = "A Raspberry Pi has 4 cores and 8 GB of memory; it costs less than 100 do
 NAMES = ("fp32", "q8_0", "block-int8-64", "kmeans-4bit", "gptq-int4")
 
 
-def wish(tmp_path: Path, *names: str, **changes: Any) -> Wish:
+def options(tmp_path: Path, *names: str, **changes: Any) -> CompareOptions:
     path = tmp_path / "notes.txt"
     path.write_text(TEXT)
-    plain = Wish(tuple(map(find_technique, names)), ("Hello", "What is a Pi?"), path)
+    plain = CompareOptions(tuple(map(find_technique, names)), ("Hello", "What is a Pi?"), path)
     return replace(plain, **changes)
 
 
@@ -47,9 +45,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return Source("tiny", None, folder)
 
 
-def run(source: Source, asked: Wish) -> Comparison:
-    with Watch() as watch:
-        return compare(source, asked, watch)
+def run(source: Source, asked: CompareOptions) -> Comparison:
+    with Stages() as progress:
+        return compare(source, asked, progress)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +57,7 @@ def comparison(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Comp
         patch.setenv("PITOOL_HOME", str(folder / "home"))
         patch.setenv("PITOOL_CACHE", str(folder / "cache"))
         saved = folder / "saved"
-        return run(source, wish(folder, *NAMES, save=saved, tier=("1gb", 10**9)))
+        return run(source, options(folder, *NAMES, save=saved, tier=("1gb", 10**9)))
 
 
 def test_rows_have_figures_and_only_what_runs_has_speeds(comparison: Comparison) -> None:
@@ -84,14 +82,14 @@ def test_rows_have_figures_and_only_what_runs_has_speeds(comparison: Comparison)
 
 
 def test_every_form_has_every_row(comparison: Comparison) -> None:
-    document = json.loads(json.dumps(text.to_json(comparison)))
+    document = json.loads(json.dumps(output.to_json(comparison)))
     assert [row["technique"] for row in document["rows"]] == list(NAMES)
     assert {each["use"] for each in document["recommendations"]} == {
         "quick deployment", "edge device", "efficient fine-tuning", "best 4-bit quality",
     }  # fmt: skip
-    table = list(csv.DictReader(io.StringIO(text.to_csv(comparison))))
+    table = list(csv.DictReader(io.StringIO(output.to_csv(comparison))))
     assert [row["technique"] for row in table] == list(NAMES)
-    markdown = text.to_markdown(comparison)
+    markdown = output.to_markdown(comparison)
     assert all(f"| {name} |" in markdown or f"`{name}`" in markdown for name in NAMES)
     page = to_html(comparison)
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -103,16 +101,16 @@ def test_every_form_has_every_row(comparison: Comparison) -> None:
 def test_what_is_done_is_not_done_again(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(source, wish(tmp_path, "q8_0"))
+    first = run(source, options(tmp_path, "q8_0"))
 
     def fail(*_: object) -> None:
         raise AssertionError("made again")
 
     monkeypatch.setattr(making, "make", fail)
-    assert run(source, wish(tmp_path, "q8_0")) == first
+    assert run(source, options(tmp_path, "q8_0")) == first
     with pytest.raises(AssertionError, match="made again"):  # another text is another comparison
         (tmp_path / "other").mkdir()
-        changed = wish(tmp_path / "other", "q8_0")
+        changed = options(tmp_path / "other", "q8_0")
         assert changed.text
         changed.text.write_text(TEXT + "More.")
         run(source, changed)
@@ -131,32 +129,32 @@ def test_one_that_fails_has_its_reason_and_the_rest_goes_on(
         return make(order, progress)
 
     monkeypatch.setattr(making, "make", fail)
-    found = run(source, wish(tmp_path, "q8_0", "q4_0", "fp16"))
+    found = run(source, options(tmp_path, "q8_0", "q4_0", "fp16"))
     errors = {row.technique: row.error for row in found.rows}
     assert errors == {
         "fp32": None, "q8_0": "it broke; mend it", "q4_0": "the disk: No space left on device",
         "fp16": None,
     }  # fmt: skip
-    assert "- `q8_0`: it broke; mend it." in text.to_markdown(found)
+    assert "- `q8_0`: it broke; mend it." in output.to_markdown(found)
     monkeypatch.setattr(making, "make", make)
-    again = run(source, wish(tmp_path, "q8_0"))  # a failure is no result that is kept
+    again = run(source, options(tmp_path, "q8_0"))  # a failure is no result that is kept
     assert again.rows[1].done
 
 
 def test_an_empty_text_leaves_out_what_calibrates_only(source: Source, tmp_path: Path) -> None:
-    asked = wish(tmp_path, "gptq-int4", "q8_0")
+    asked = options(tmp_path, "gptq-int4", "q8_0")
     assert asked.text
     asked.text.write_text("")
     found = run(source, asked)
     rows = {row.technique: row for row in found.rows}
     assert found.text == f"the built-in text instead of {asked.text.name}, which has 0 tokens"
-    assert "no calibration text" in (rows["gptq-int4"].error or "")
+    assert "needs a calibration text" in (rows["gptq-int4"].error or "")
     assert rows["q8_0"].done
 
 
 def test_saved_bundles_run(pitool: Pitool, source: Source, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
-    run(source, wish(tmp_path, "gptq-int4", "kmeans-4bit", save=saved))
+    run(source, options(tmp_path, "gptq-int4", "kmeans-4bit", save=saved))
     assert sorted(path.name for path in saved.iterdir()) == ["tiny-fp32", "tiny-gptq-int4"]
     made = bundles.open_bundle(saved / "tiny-gptq-int4")
     assert made.manifest.artifacts[0].certificate
@@ -173,7 +171,7 @@ def test_the_baseline_comes_first_and_once() -> None:
 WRONG: dict[str, tuple[list[str], int, str]] = {
     "no model": ([], 2, "no model is named"),
     "unknown technique": (["sample", "--techniques", "gptq-int5"], 2, "did you mean 'gptq-int4'"),
-    "no technique": (["sample", "--techniques", ","], 2, "names none"),
+    "no technique": (["sample", "--techniques", ","], 2, "--techniques is empty"),
     "two forms": (["sample", "--json", "--csv"], 2, "one of three"),
     "no prompts": (["sample", "--prompts", "nothing.txt"], 4, "nothing.txt does not exist"),
     "no text": (["sample", "--text", "nothing.txt"], 4, "nothing.txt does not exist"),

@@ -210,7 +210,7 @@ def test_logits_with_separate_adapters(folder: Path, tmp_path: Path, case: str) 
 def test_what_can_only_be_merged(folder: Path, tmp_path: Path, case: str) -> None:
     train(folder, tmp_path / "a", 1, **CASES[case])
     checkpoint = opened(folder)
-    with pytest.raises(BadInput, match="leave out --lora-separate"):
+    with pytest.raises(BadInput, match="drop --lora-separate"):
         write_adapter(
             tmp_path / "x", checkpoint, find_family(checkpoint.config), Adapter(tmp_path / "a")
         )

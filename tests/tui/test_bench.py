@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Select
 
-from pitool.bench.formats import test_name as name_of
 from pitool.bench.history import FILE_NAME, History
-from pitool.bench.run import Result
-from pitool.bench.subject import Subject
-from pitool.catalog.bundles import Runnable, choose
+from pitool.bench.progress import BenchRunner
+from pitool.bench.rows import test_name as name_of
+from pitool.bench.session import Tools
+from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase
-from pitool.engine.base import Engine
+from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
-from pitool.errors import DoesNotFit, WorkerDied
 from pitool.tui import demo, demo_bench
 from pitool.tui.app import PitoolApp
-from pitool.tui.benching import DEEP, LISTS, QUICK, STANDARD, Benching, Stage, Tools
 from pitool.tui.screens.bench import BenchScreen
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
@@ -52,19 +50,14 @@ class Slow(Scripted):
         self.closed = True
 
 
-class Dying(Scripted):
-    """Its process is killed by the system in the first timed call."""
-
-    def time_forward(self, ids: Any, *, one_by_one: bool) -> float:
-        raise WorkerDied("the model process was killed", "load a smaller one")
-
-
 def tools(folder: Path, engine: Scripted | Exception | None = None) -> Tools:
     made = demo_bench.tools(folder)
     if engine is None:
         return made
 
-    def load(runnable: Runnable, context: int, on_progress: Callable[[float], None]) -> Scripted:
+    def load(
+        runnable: Runnable, settings: Settings, on_progress: Callable[[float], None]
+    ) -> Scripted:
         if isinstance(engine, Exception):
             raise engine
         return engine
@@ -77,69 +70,6 @@ def history(folder: Path) -> list[dict[str, Any]]:
         return kept.rows()
 
 
-def measured(runnable: Runnable, made: Tools, rates: list[float] | None = None) -> Benching:
-    rates = [] if rates is None else rates
-    benching = Benching(made, lambda: None, rates.append)
-    benching.run(runnable, QUICK, threading.Event())
-    return benching
-
-
-def test_the_lists_are_llama_benchs_standard_and_a_quick_one() -> None:
-    assert [test.name for test in STANDARD.workloads] == ["pp512", "tg128"]
-    assert STANDARD.repetitions == 5
-    assert [test.name for test in QUICK.workloads] == ["pp128", "tg32"]
-    assert DEEP.context == 1024 + 512
-    assert len({tests.name for tests in LISTS}) == len(LISTS)
-
-
-def test_rows_are_kept_and_judged(runnable: Runnable, tmp_path: Path) -> None:
-    rates: list[float] = []
-    learnt: list[str] = []
-
-    def learn(results: Iterable[Result], about: Subject) -> None:
-        learnt.extend(result.workload.name for result in results)
-
-    made = replace(tools(tmp_path), learn=learn)
-    progress = measured(runnable, made, rates).progress
-    assert progress.stage is Stage.DONE
-    assert progress.share == 1.0
-    rows = history(tmp_path)
-    assert [name_of(row) for row in rows] == ["pp128", "tg32"] == learnt
-    assert [round(row["avg_ts"], 1) for row in rows] == [84.3, 7.9]
-    assert rows[1]["predicted_ts"] == pytest.approx(8.83, abs=0.01)
-    assert {name_of(row) for row in progress.rows} == {"pp128", "tg32"}
-    assert any("89% of the prediction" in line for line in progress.said)
-    assert any("throttled in 2 of 4 repetitions" in line for line in progress.said)
-    # The sensors are asked between repetitions; only a decode has tokens/s.
-    assert rates == [0.0, 0.0, 0.0, 0.0, pytest.approx(7.9), pytest.approx(7.9)]
-
-
-def test_earlier_runs_are_of_this_artifact_and_not_of_this_run(tmp_path: Path) -> None:
-    bundle = demo.write_bundles(tmp_path)[0]
-    one, other = choose(bundle, "Q4_K_M"), choose(bundle, "Q8_0")
-    made = tools(tmp_path)
-    benching = measured(one, made)
-    assert benching.earlier(one) == []
-    benching.run(other, QUICK, threading.Event())
-    assert [name_of(row) for row in benching.earlier(one)] == ["tg32", "pp128"]
-    benching.run(one, QUICK, threading.Event())
-    assert len(benching.earlier(one)) == 2
-    assert len(benching.earlier(other)) == 2
-
-
-def test_what_does_not_fit_is_a_sentence(runnable: Runnable, tmp_path: Path) -> None:
-    made = tools(tmp_path, DoesNotFit("2 GB are needed", "take Q4_0"))
-    progress = measured(runnable, made).progress
-    assert (progress.stage, progress.said) == (Stage.FAILED, ("2 GB are needed; take Q4_0.",))
-    assert history(tmp_path) == []
-
-
-def test_a_worker_that_dies_is_a_sentence(runnable: Runnable, tmp_path: Path) -> None:
-    progress = measured(runnable, tools(tmp_path, Dying())).progress
-    assert progress.stage is Stage.FAILED
-    assert progress.said == ("the model process was killed; load a smaller one.",)
-
-
 @asynccontextmanager
 async def screen(
     folder: Path,
@@ -148,7 +78,7 @@ async def screen(
 ) -> AsyncIterator[tuple[PitoolApp, Pilot[Any]]]:
     app = demo.demo_app(folder, load=load)
     if made is not None:
-        app._bench_tools = lambda: made
+        app._make_bench = partial(BenchRunner, made)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(lambda: "Leaf-360M" in shown(app))
         yield app, pilot
@@ -315,7 +245,7 @@ async def test_nothing_to_measure(tmp_path: Path) -> None:
         load=Loader(Tracked()),
         bundles=lambda: ([], []),
         memory=lambda _: None,
-        bench=lambda: demo_bench.tools(tmp_path),
+        bench=partial(BenchRunner, demo_bench.tools(tmp_path)),
     )
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f5")

@@ -125,11 +125,11 @@ async def test_what_another_program_deleted_can_be_neither_exported_nor_opened(
         other.delete(key)
         other.close()
         await pilot.press("e")
-        await is_told(app, "the conversation is gone; another pitool deleted it.")
+        await is_told(app, "the conversation no longer exists: another pitool deleted it")
         assert isinstance(app.screen, ChatsScreen)
         app._notifications.clear()
         await pilot.press("enter")
-        await is_told(app, "the conversation is gone; another pitool deleted it.")
+        await is_told(app, "the conversation no longer exists: another pitool deleted it")
         assert isinstance(app.screen, ChatsScreen)
 
 

@@ -1,8 +1,8 @@
-"""Writes a LoRA as a GGUF of its own, which llama.cpp adds to the model while it runs.
+"""Writes a LoRA as a separate GGUF, which llama.cpp adds to the model at run time.
 
-The layout is that of llama.cpp's convert_lora_to_gguf.py: two matrices in float32 for each changed
-one, and one alpha for all, by which the runtime multiplies after dividing by the rank. The user's
-factor is part of that alpha; other scales of single matrices are part of the second factor.
+The layout is that of llama.cpp's convert_lora_to_gguf.py: two float32 matrices per changed weight,
+and one alpha for all; the runtime multiplies by alpha / rank. The user's scale goes into alpha;
+scales that differ between matrices go into the second matrix.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from gguf import GGUFWriter, Keys
 from numpy.typing import NDArray
 
-from pitool.checkpoint.lora import Adapter, Change, Merged, merge
+from pitool.checkpoint.lora import Adapter, LowRankProduct, MergedTensor, merge
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor
 from pitool.convert.gguf.families.base import Family, Wanted
@@ -29,7 +29,7 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """What is added to a tensor of the GGUF: ``b`` (out, rank) times ``a`` (rank, in)."""
+    """The product added to a tensor of the GGUF: ``b`` (out, rank) times ``a`` (rank, in)."""
 
     tensor: str
     a: Matrix
@@ -37,7 +37,7 @@ class Factors:
 
 
 def paths(adapters: Sequence[Adapter], folder: Path) -> list[Path]:
-    """Return where the adapters are written, in order; folders of the same name are numbered."""
+    """Return the adapters' paths, in order; equal folder names are numbered."""
     names = [adapter.folder.resolve().name for adapter in adapters]
     return [
         folder / f"{name}{f'-{i}' if names.count(name) > 1 else ''}{SUFFIX}"
@@ -46,13 +46,13 @@ def paths(adapters: Sequence[Adapter], folder: Path) -> list[Path]:
 
 
 def write_adapter(path: Path, checkpoint: Checkpoint, family: Family, adapter: Adapter) -> None:
-    """Write an adapter of the checkpoint; BadInput where it can only be merged."""
+    """Write an adapter of the checkpoint; BadInput when it can only be merged."""
     tied = checkpoint.config.flag("tie_word_embeddings", default=False)
     merged = merge(checkpoint.tensors, adapter, tied=tied)
     changes = _changes(checkpoint, family, adapter, merged)
     alpha = Counter(change.scale * _rank(change) for _, change in changes).most_common(1)[0][0]
     if alpha == 0:
-        raise BadInput(f"{adapter.folder} with the scale 0 changes nothing", "leave it out")
+        raise BadInput(f"{adapter.folder} has no effect at scale 0", "drop this --lora")
     writer = GGUFWriter(path, family.architecture)
     writer.add_type("adapter")
     writer.add_name(adapter.folder.resolve().name)
@@ -69,7 +69,7 @@ def write_adapter(path: Path, checkpoint: Checkpoint, family: Family, adapter: A
 
 def _changes(
     checkpoint: Checkpoint, family: Family, adapter: Adapter, merged: dict[str, Tensor]
-) -> list[tuple[Wanted, Change]]:
+) -> list[tuple[Wanted, LowRankProduct]]:
     """Return the changed tensors of the GGUF with their low-rank products."""
     wanted = family.wanted(checkpoint.config)
     known = match_tensors(replace(checkpoint, tensors=merged), wanted)
@@ -82,24 +82,23 @@ def _changes(
     ]
 
 
-def _apart(adapter: Adapter, tensor: Tensor, want: Wanted | None) -> Iterator[Change]:
-    """Yield the change of a tensor; BadInput where llama.cpp cannot add it at run time."""
+def _apart(adapter: Adapter, tensor: Tensor, want: Wanted | None) -> Iterator[LowRankProduct]:
+    """Yield the products of a tensor; BadInput when llama.cpp cannot add them at run time."""
     embedding = want is not None and want.target.name.startswith(("token_embd", "position_embd"))
-    if not isinstance(tensor, Merged) or want is None or want.parts or embedding:
+    if not isinstance(tensor, MergedTensor) or want is None or want.parts or embedding:
         raise BadInput(
-            f"{adapter.folder} changes {tensor.name!r} in a way that llama.cpp cannot add at run"
-            " time",
-            "leave out --lora-separate, so that it is merged",
+            f"llama.cpp cannot apply the change of {tensor.name!r} in {adapter.folder} at run time",
+            "drop --lora-separate to merge the adapter",
         )
     yield from tensor.changes
 
 
-def _rank(change: Change) -> int:
+def _rank(change: LowRankProduct) -> int:
     return change.a.shape[0]
 
 
-def _factors(want: Wanted, change: Change, alpha: float) -> Factors:
-    """Return the factors in the GGUF's order of rows, for a runtime that applies alpha / rank."""
+def _factors(want: Wanted, change: LowRankProduct, alpha: float) -> Factors:
+    """Return the factors in the GGUF's row order, for a runtime that multiplies by alpha / rank."""
     left, right = replace(change, scale=change.scale * _rank(change) / alpha).factors()
     if want.transform is np.transpose:
         left, right = right.T, left.T

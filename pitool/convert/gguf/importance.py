@@ -1,71 +1,38 @@
-"""The importance matrix: how much each column of a weight matrix is used.
+"""The importance matrix: the mean squared input of each column of a weight matrix.
 
-Collected by an engine that convert is handed, over a text that the model itself wrote; kept as
-llama.cpp's imatrix file, of which the GGUF and the older binary kind are read.
+Owns how it is collected and llama.cpp's imatrix file: writes the GGUF format, reads that and the
+older binary format. Never chooses the text.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.convert.engines import Calibrator
 from pitool.errors import BadInput
 
 WINDOW = 512
 SELF, NONE = "self", "none"
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_AGAIN = "make it again with llama-imatrix, or use --calibration self"
-
-
-class Entry(Protocol):
-    """Sums of squared inputs by expert (experts, columns), and the tokens of each (experts,)."""
-
-    @property
-    def sums(self) -> NDArray[np.float64]:
-        """The sums."""
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """The tokens."""
-
-
-class Calibrator(Protocol):
-    """What of an engine the collection uses."""
-
-    def tokenize(self, prompt: str) -> list[int]:
-        """Return token ids of a text."""
-
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Evaluate tokens."""
-
-    def squares(self) -> Mapping[str, Entry]:
-        """Return the sums of squared activations so far."""
-
-
-OpenCalibrator = Callable[[Path], AbstractContextManager[Calibrator]]
-"""Loads a GGUF in an engine that sums squared activations, with room for ``WINDOW`` tokens."""
-
-WriteText = Callable[[Path, int, Callable[[int], None]], list[list[int]]]
-"""Lets the model of a GGUF write about so many tokens; returns its texts as token ids."""
+_AGAIN = "create it again with llama-imatrix, or use --calibration self"
 
 
 @dataclass(frozen=True, slots=True)
 class ImportanceMatrix:
-    """Mean squared activations by tensor, shape (experts, columns) float32; ``text``: of what."""
+    """Mean squared inputs by tensor, (experts, columns) float32; ``text``: name of the text."""
 
     means: Mapping[str, NDArray[np.float32]]
     tokens: int
     text: str
 
     def weights(self, tensor: str) -> NDArray[np.float32] | None:
-        """Return the importance of a tensor's columns, None where nothing is known of it."""
+        """Return the importance of a tensor's columns, None for a tensor that was not measured."""
         return self.means.get(tensor)
 
 
@@ -75,27 +42,27 @@ def collect(
     text: str,
     on_window: Callable[[int], None],
 ) -> ImportanceMatrix:
-    """Return the importance matrix of token windows."""
+    """Return the importance matrix of the model over token windows."""
     for window in windows:
         engine.logits(window)
         on_window(1)
     means = {}
     for name, entry in engine.squares().items():
         counts = entry.counts.reshape(-1, 1)
-        # An expert that no token came to: nothing is known, so all columns count alike.
+        # Nothing is known of an expert that no token was routed to: its columns count alike.
         mean = np.where(counts > 0, entry.sums / np.maximum(counts, 1), 1.0)
         means[name] = mean.astype(np.float32)
     return ImportanceMatrix(means, sum(map(len, windows)), text)
 
 
 def join(texts: Sequence[Sequence[int]], size: int = WINDOW) -> list[list[int]]:
-    """Return texts one after the other, cut into windows; the last may be shorter."""
+    """Return the concatenated texts cut into windows; the last may be shorter."""
     ids = [i for text in texts for i in text]
     return [ids[s : s + size] for s in range(0, len(ids), size)]
 
 
 def write(path: Path, matrix: ImportanceMatrix) -> None:
-    """Write llama.cpp's GGUF kind of imatrix file."""
+    """Write an imatrix file in llama.cpp's GGUF format."""
     from gguf import GGUFWriter
 
     writer = GGUFWriter(path, "imatrix")
@@ -114,7 +81,7 @@ def write(path: Path, matrix: ImportanceMatrix) -> None:
 
 
 def read(path: Path) -> ImportanceMatrix:
-    """Return an importance matrix of either kind; BadInput when it is damaged or another file."""
+    """Return an importance matrix in either format; BadInput when the file is not a sound one."""
     try:
         with path.open("rb") as file:
             kind = file.read(4)
@@ -122,9 +89,9 @@ def read(path: Path) -> ImportanceMatrix:
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist", "check the path") from None
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise BadInput(f"{path} is no importance matrix ({error})", _AGAIN) from None
+        raise BadInput(f"{path} is not an importance matrix ({error})", _AGAIN) from None
     if not matrix.means or not all(np.isfinite(m).all() for m in matrix.means.values()):
-        raise BadInput(f"{path} holds no finite importance matrix", _AGAIN)
+        raise BadInput(f"{path} is empty, or has values that are not finite", _AGAIN)
     return matrix
 
 
@@ -148,7 +115,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
 
 
 def _read_binary(data: bytes) -> ImportanceMatrix:
-    """Read the older kind: counted entries of name, calls, values (sums over calls)."""
+    """Read the older format: counted entries of name, calls, and values (sums over the calls)."""
     at = 0
 
     def number() -> int:

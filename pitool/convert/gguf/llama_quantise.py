@@ -8,10 +8,8 @@ interrupted and a bad file may abort it: Ctrl-C ends it at once, a crash becomes
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +20,8 @@ import numpy as np
 from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
+from pitool.process.child import Child
+from pitool.process.service import Call, serve
 
 _PROGRESS = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
 
@@ -44,39 +44,18 @@ def quantise(
     order = {
         "source": str(source),
         "target": str(target),
+        "name": quantisation.name,
         "type": quantisation.number,
         "threads": threads,
         "types": _patterns(types or {}),
         "importance": str(importance) if importance else None,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pitool.convert.gguf.llama_quantise", json.dumps(order)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-    )
-    assert process.stdout
-    last = ""
-    try:
-        for line in process.stdout:
-            if match := _PROGRESS.search(line):
-                on_tensor(int(match[1]), int(match[2]))
-            elif "error" in line.lower() or "fail" in line.lower():
-                last = last or line.strip()
-        code = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    if code != 0:
-        raise PitoolError(
-            f"llama.cpp could not quantise to {quantisation.name} ({last or f'code {code}'})",
-            "check free disk space and memory, then try again",
-        )
+    with Child(
+        "pitool.convert.gguf.llama_quantise",
+        name=f"llama.cpp's quantiser to {quantisation.name}",
+        advice="check free disk space and memory, then try again",
+    ) as child:
+        child.call("quantise", lambda event: on_tensor(event["begun"], event["all"]), **order)
 
 
 def _patterns(types: Mapping[str, TensorType]) -> list[tuple[str, int]]:
@@ -103,16 +82,19 @@ def _importance(path: Path) -> Any:
     return table
 
 
-def main(order: dict[str, Any]) -> int:
-    """Do one order; llama.cpp's log goes to stdout line by line."""
+def _quantise(call: Call) -> None:
+    """The child's side: do one order, with the tensors that are begun as events."""
     import llama_cpp
 
+    order, complaints = call.arguments, list[str]()
+
     def log(_level: int, text: bytes, _: Any) -> None:
-        try:
-            sys.stdout.write(text.decode(errors="replace"))
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os._exit(1)  # the conversion was killed: nobody wants the rest
+        line = text.decode(errors="replace")
+        sys.stderr.write(line)
+        if match := _PROGRESS.search(line):
+            call.event(begun=int(match[1]), all=int(match[2]))
+        elif "error" in line.lower() or "fail" in line.lower():
+            complaints.append(line.strip())
 
     callback = llama_cpp.llama_log_callback(log)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
@@ -126,12 +108,17 @@ def main(order: dict[str, Any]) -> int:
     params.tt_overrides = overrides
     if order["importance"]:
         params.imatrix = _importance(Path(order["importance"]))
-    return int(
-        llama_cpp.llama_model_quantize(
-            os.fsencode(order["source"]), os.fsencode(order["target"]), ctypes.byref(params)
-        )
+    code = llama_cpp.llama_model_quantize(
+        os.fsencode(order["source"]), os.fsencode(order["target"]), ctypes.byref(params)
     )
+    if code != 0:
+        reason = next(iter(complaints), f"code {code}")
+        raise PitoolError(
+            f"llama.cpp could not quantise to {order['name']} ({reason})",
+            "check free disk space and memory, then try again",
+        )
+    call.result()
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    serve({"quantise": _quantise})

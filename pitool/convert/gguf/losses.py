@@ -1,12 +1,15 @@
-"""What a type costs a tensor: the importance-weighted squared error of rounding its weights.
+"""The loss of a tensor at a type: its rounding error, and how sensitive the model is to it.
 
-Measured with ggml's own quantiser on evenly spaced rows, so that memory is bounded by the sample,
-not by the tensor or the model.
+The error is the importance-weighted squared error of ggml's own quantiser on evenly spaced rows,
+so memory is bounded by the sample, not by the tensor. The sensitivity is measured by quantising a
+group of tensors coarsely while all others stay exact: the divergence of the predictions per unit
+of relative error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog.model_shape import TensorShape
-from pitool.catalog.tensor_types import TensorType
-from pitool.convert.gguf.allocation import candidates
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, Quantisation, TensorType
+from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf.importance import ImportanceMatrix
-from pitool.convert.gguf.quantise import quantise_rows, to_float32
+from pitool.convert.gguf.quantise import dequantise_rows, quantise, quantise_rows
+from pitool.planning.type_mixture import quantisable
+from pitool.quality.divergence import score, summarise
+from pitool.quality.windows import unscored
+
+# Types that need no importance matrix and have fast kernels on a board's CPU; those with blocks of
+# 32 are for rows that are not a multiple of 256.
+CANDIDATES = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
+SMALL_BLOCKS = ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 
 SAMPLE_ROWS = 512
+# Models with more tensors than this are measured by role, all layers together.
+MOST_ALONE = 48
+PROBES = ("Q3_K", "Q4_0")
+FLOOR = 1e-9
+# Calibration windows that are evaluated for each group.
+WINDOWS = 4
+
 Losses = dict[str, dict[str, float]]
+"""By tensor and type: the relative rounding error, times the sensitivity once it is known."""
+
+
+def candidates(tensor: TensorShape) -> tuple[TensorType, ...]:
+    """Return the types whose blocks divide a tensor's rows, none for one that stays a float."""
+    if not quantisable(tensor):
+        return ()
+    for names in (CANDIDATES, SMALL_BLOCKS):
+        types = tuple(TENSOR_TYPES[name] for name in names)
+        if all(tensor.shape[-1] % kind.block == 0 for kind in types):
+            return types
+    return ()
 
 
 def measure_losses(
@@ -28,7 +58,7 @@ def measure_losses(
 ) -> Losses:
     """Return the relative error of each tensor of a float GGUF at each type it may have.
 
-    Relative: sum of importance x (w - rounded w)^2 over sum of importance x w^2.
+    That is the sum of importance x (w - rounded w)^2 over the sum of importance x w^2.
     """
     from gguf import GGUFReader
 
@@ -46,7 +76,7 @@ def measure_losses(
 
 
 def _sample(tensor: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return evenly spaced rows as float32, as many of every expert."""
+    """Return evenly spaced rows as float32, equally many of each expert."""
     from gguf import dequantize
 
     stored = tensor.data.reshape(-1, tensor.data.shape[-1])
@@ -86,11 +116,66 @@ def round_rows(
     rows: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return rows as they are after quantising by ggml and back; (rows, columns)."""
-    return to_float32(quantise_rows(rows, kind, importance), kind)
+    return dequantise_rows(quantise_rows(rows, kind, importance), kind)
+
+
+def groups(names: Sequence[str]) -> list[list[str]]:
+    """Return the groups of tensors whose sensitivity is measured together."""
+    if len(names) <= MOST_ALONE:
+        return [[name] for name in names]
+    by_role: dict[str, list[str]] = {}
+    for name in names:
+        by_role.setdefault(re.sub(r"^blk\.\d+\.", "", name), []).append(name)
+    return list(by_role.values())
+
+
+def measure_sensitivity(
+    exact: Path,
+    kind: Quantisation,
+    losses: Losses,
+    windows: Sequence[Sequence[int]],
+    open_engine: OpenEngine,
+    folder: Path,
+    threads: int,
+    on_group: Callable[[int], None],
+) -> dict[str, float]:
+    """Return the sensitivity of each tensor: KL divergence per unit of relative error.
+
+    ``exact``: the GGUF in the float type ``kind``; ``folder``: where the degraded copies are
+    written, one at a time.
+    """
+    base = _logits(open_engine, exact, windows)
+    found: dict[str, float] = {}
+    scratch = folder / "degraded.gguf"
+    for group in groups(list(losses)):
+        probes = {name: next(p for p in PROBES if p in losses[name]) for name in group}
+        types = {name: TENSOR_TYPES[probes.get(name, kind.name)] for name in losses}
+        try:
+            quantise(exact, scratch, QUANTISATIONS["Q4_0"], threads, types=types)
+            other = _logits(open_engine, scratch, windows)
+        finally:
+            scratch.unlink(missing_ok=True)
+        kl = summarise(
+            [
+                score(b, o, ids, unscored(ids))
+                for b, o, ids in zip(base, other, windows, strict=True)
+            ]
+        ).mean_kl
+        error = sum(losses[name][probes[name]] for name in group)
+        found |= dict.fromkeys(group, max(kl, FLOOR) / max(error, FLOOR))
+        on_group(1)
+    return found
+
+
+def _logits(
+    open_engine: OpenEngine, path: Path, windows: Sequence[Sequence[int]]
+) -> list[NDArray[np.float32]]:
+    with open_engine(path, max(map(len, windows))) as engine:
+        return [engine.logits(window) for window in windows]
 
 
 def weigh(losses: Losses, weights: Mapping[str, float]) -> Losses:
-    """Return the losses times each tensor's sensitivity."""
+    """Return the losses multiplied by each tensor's sensitivity."""
     return {
         name: {kind: loss * weights[name] for kind, loss in row.items()}
         for name, row in losses.items()

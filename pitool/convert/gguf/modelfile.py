@@ -1,8 +1,8 @@
-"""The Modelfile beside a GGUF, so that ``ollama create NAME -f FILE`` takes it as it is.
+"""The Modelfile of a GGUF, for ``ollama create NAME -f FILE``.
 
-Follows Ollama's Modelfile reference. Ollama renders Go templates: the model's Jinja template is
-taken apart by rendering it with marks, and the parts are kept only if they put together what it
-puts together. Otherwise no TEMPLATE is written and Ollama looks for a known one by itself.
+Follows Ollama's Modelfile reference. Ollama uses Go templates, so the model's Jinja template is
+rendered with markers and split at them; the parts are used only if they reproduce what the Jinja
+template renders. Otherwise no TEMPLATE is written, and Ollama looks for one that it knows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TALK = [
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """What stands before and after each role's text; ``default`` where no system text is given."""
+    """The text before and after each role's message; ``default``: the default system message."""
 
     system: tuple[str, str]
     user: tuple[str, str]
@@ -34,7 +34,7 @@ class Turns:
     default: str
 
     def render(self, messages: list[Message]) -> str:
-        """Return a conversation up to where the answer begins."""
+        """Return a conversation up to the start of the answer."""
         if self.default and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.default}, *messages]
         sides = {"system": self.system, "user": self.user, "assistant": self.assistant}
@@ -42,7 +42,7 @@ class Turns:
         return "".join(turns) + self.assistant[0]
 
     def go_template(self) -> str:
-        """Return the same as a Go template, in one line but for what the parts hold."""
+        """Return the same as a Go template, on one line except for line breaks in the parts."""
         one = "{{ .Content }}".join
         return (
             f'{{{{ range .Messages }}}}{{{{ if eq .Role "system" }}}}{one(self.system)}'
@@ -54,9 +54,9 @@ class Turns:
 def modelfile(
     file: str, context: int, template: str | None, end: str, adapters: Sequence[str] = ()
 ) -> str:
-    """Return the Modelfile of a GGUF; ``end`` is the text of its end-of-sequence token.
+    """Return the Modelfile of a GGUF; ``end``: its end-of-sequence token as text.
 
-    ``adapters``: the names of the LoRA files beside it.
+    ``adapters``: the names of the LoRA files next to it.
     """
     lines = [f"FROM ./{file}", *(f"ADAPTER ./{name}" for name in adapters)]
     lines.append(f"PARAMETER num_ctx {context}")
@@ -72,14 +72,14 @@ def modelfile(
 
 
 def take_apart(template: str, end: str) -> Turns | None:
-    """Return the parts of a Jinja chat template, None when it does more than put parts together."""
+    """Return the parts of a Jinja chat template, None when it does more than join parts."""
     try:
         compiled = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
             template
         )
 
         def render(messages: list[Message], *, answer: bool = True) -> str:
-            # Ollama puts the beginning-of-sequence token itself.
+            # Ollama adds the beginning-of-sequence token itself.
             values: dict[str, Any] = {"bos_token": "", "eos_token": end}
             return compiled.render(messages=messages, add_generation_prompt=answer, **values)
 
@@ -94,7 +94,7 @@ def take_apart(template: str, end: str) -> Turns | None:
 
 
 def _parts(render: Callable[..., str]) -> Turns:
-    """Return the parts by what each turn adds to the text; ValueError where it changes the rest."""
+    """Return the parts, from what each turn appends; ValueError if one changes earlier text."""
     text, sides = "", []
     for i, message in enumerate(_TALK[:3]):
         longer = render(_TALK[: i + 1], answer=False)

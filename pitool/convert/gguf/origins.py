@@ -1,6 +1,7 @@
-"""What the GGUFs of a bundle begin with, in the type that holds the weights without loss.
+"""Where the first, lossless GGUF of a bundle comes from.
 
-Three origins: a checkpoint of a native family, one for llama.cpp's own converter, and a GGUF.
+Three origins: a checkpoint of a native family, a checkpoint for llama.cpp's own converter, and an
+existing GGUF. Owns what differs between them; never quantises by itself.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from pitool.convert.gguf.families.base import Family, model_shape
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
-from pitool.convert.progress import Progress, counting
 from pitool.errors import BadInput
+from pitool.report.progress import Progress, counting
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The model's Jinja chat template, if any, and the text of its end-of-sequence token."""
+    """The model's Jinja chat template, if any, and its end-of-sequence token as text."""
 
     template: str | None
     end: str
 
 
 class Origin(Protocol):
-    """See the module."""
+    """What the lossless GGUF is written from."""
 
     @property
     def file(self) -> Path | None:
-        """The GGUF of type ``kind`` where there is one already."""
+        """The GGUF of type ``kind``, if it exists already."""
 
     @property
     def kind(self) -> Quantisation:
@@ -47,35 +48,35 @@ class Origin(Protocol):
 
     @property
     def chat(self) -> Chat:
-        """What a conversation is written with."""
+        """What the Modelfile needs to format a conversation."""
 
     @property
     def quantise(self) -> Callable[..., None]:
-        """What quantises a GGUF of this origin; see ``quantise.quantise``."""
+        """The function that quantises a GGUF of this origin; see ``quantise.quantise``."""
 
     def header_bytes(self) -> int:
-        """Return the bytes of a GGUF before its tensors; the weights are not read."""
+        """Return the size of a GGUF before its tensors; the weights are not read."""
 
     def check(self) -> None:
-        """Raise BadInput when a tensor that a GGUF needs is missing or odd, or for a LoRA."""
+        """Raise BadInput for a missing or malformed tensor, or a LoRA that cannot be merged."""
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
-        """Write a GGUF in a float type, or in the origin's own."""
+        """Write a GGUF in a float type, or in the origin's own type."""
 
 
 def find_origin(checkpoint: Checkpoint) -> Origin:
-    """Return the origin of a checkpoint, of which the settings alone may be there."""
+    """Return the origin of a checkpoint, whose weights may not be on this machine yet."""
     family = find_family(checkpoint.config)
     if isinstance(family, Stored):
-        return StoredFile(family)
+        return GgufFile(family)
     shape = model_shape(family, checkpoint.config)
     if isinstance(family, fallback.Foreign):
-        return Foreign(checkpoint, family, shape)
-    return Native(checkpoint, family, shape)
+        return ForeignCheckpoint(checkpoint, family, shape)
+    return NativeCheckpoint(checkpoint, family, shape)
 
 
-class Native:
-    """A checkpoint that our writer knows."""
+class NativeCheckpoint:
+    """A checkpoint of a family that our writer supports."""
 
     file: Path | None = None
     quantise: Callable[..., None] = staticmethod(quantise.quantise)
@@ -95,7 +96,7 @@ class Native:
 
     @property
     def chat(self) -> Chat:
-        """Of the tokenizer's files."""
+        """Template and token from the tokenizer's files."""
         special = self._vocabulary.special
         end = special.special_token_ids.get("eos")
         return Chat(
@@ -104,7 +105,7 @@ class Native:
         )
 
     def header_bytes(self) -> int:
-        """Return the bytes of what the writer writes before the tensors."""
+        """Return the size of the header that the writer writes."""
         return header_bytes(self._checkpoint, self._family, self._shape, self._vocabulary)
 
     def check(self) -> None:
@@ -121,8 +122,8 @@ class Native:
         )  # fmt: skip
 
 
-class Foreign(Native):
-    """A checkpoint for llama.cpp's own converter; only llama.cpp knows its mixtures of types."""
+class ForeignCheckpoint(NativeCheckpoint):
+    """A checkpoint for llama.cpp's own converter, quantised by llama.cpp as well."""
 
     quantise = staticmethod(llama_quantise.quantise)
 
@@ -131,24 +132,24 @@ class Foreign(Native):
         return fallback.vocabulary(self._checkpoint.folder, self._shape.vocabulary)
 
     def check(self) -> None:
-        """Match the tensors, and refuse a LoRA."""
+        """Match the tensors, and reject LoRAs."""
         source = self._checkpoint.source
         if source.adapters or source.apart:
             raise BadInput(
-                f"llama.cpp's own converter, which a {self._family.architecture!r} model needs,"
-                " merges no LoRA",
-                "merge it with PEFT first, and convert the merged model",
+                f"a {self._family.architecture!r} model is converted by llama.cpp's own converter,"
+                " which cannot merge a LoRA",
+                "merge it with PEFT, then convert the merged model",
             )
         super().check()
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Run the converter."""
         progress.stage(f"writing {kind.name} with llama.cpp's own converter", 1)
-        fallback.convert(self._checkpoint.folder, path, kind)
+        fallback.run_converter(self._checkpoint.folder, path, kind)
 
 
-class StoredFile:
-    """A GGUF; llama.cpp quantises those of architectures that no native family has."""
+class GgufFile:
+    """An existing GGUF; llama.cpp quantises the architectures that no native family covers."""
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
@@ -161,13 +162,13 @@ class StoredFile:
 
     @property
     def quantise(self) -> Callable[..., None]:
-        """Ours, where the mixtures of types are known."""
+        """Ours for the architectures whose mixtures of types are known here."""
         known = self._stored.architecture in architectures()
         return quantise.quantise if known else llama_quantise.quantise
 
     @property
     def chat(self) -> Chat:
-        """Of the file's metadata."""
+        """Template and token from the file's metadata."""
         from gguf import GGUFReader
 
         fields = GGUFReader(self._stored.path).fields
@@ -179,11 +180,11 @@ class StoredFile:
         )
 
     def header_bytes(self) -> int:
-        """Return the bytes of the file's own header with its type replaced."""
+        """Return the size of the file's own header with another type."""
         return quantise.header_bytes(self._stored.header)
 
     def check(self) -> None:
-        """Do nothing: the tensors are those of the file."""
+        """Do nothing: a GGUF has its own tensors."""
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Copy the file, or cast its matrices to another float type."""

@@ -1,8 +1,8 @@
-"""Names the pre-tokenizer of a byte-level BPE in llama.cpp's terms.
+"""Finds llama.cpp's name for the pre-tokenizer of a byte-level BPE.
 
-llama.cpp has the splitting rules of each name built in, so a wrong name gives wrong tokens
-without an error. Released tokenizers are known by what they make of a text, as llama.cpp's
-converter knows them (``pretokenizers.toml``); others by their rules, as tokenizer.json has them.
+llama.cpp has the splitting rules of each name built in, so a wrong name produces wrong tokens
+without an error. Released tokenizers are recognised by the tokens they make of a test text, as
+llama.cpp's converter does (``pretokenizers.toml``), others by the rules in tokenizer.json.
 """
 
 from __future__ import annotations
@@ -36,30 +36,31 @@ def find_pretokenizer(data: dict[str, Any], folder: Path) -> str:
     rules = _rules(data.get("pre_tokenizer") or {})
     if rules not in PRETOKENIZERS:
         raise BadInput(
-            f"{folder / 'tokenizer.json'} splits text by rules that llama.cpp does not name",
-            f"known are those of {', '.join(sorted(PRETOKENIZERS.values()))}",
+            f"llama.cpp has no pre-tokenizer with the rules of {folder / 'tokenizer.json'}",
+            f"choose a model with one of these: {', '.join(sorted(PRETOKENIZERS.values()))}",
         )
     name = PRETOKENIZERS[rules]
-    # llama-bpe takes words of the vocabulary whole, before any merge; DBRX's rules are the same.
+    # llama-bpe skips the merges for a word that is in the vocabulary; dbrx has the same rules but
+    # does not skip them.
     whole = (data.get("model") or {}).get("ignore_merges", False)
     return "dbrx" if name == "llama-bpe" and not whole else name
 
 
 def _known(path: Path) -> str | None:
-    """Return the name of a released tokenizer; None for one that llama.cpp has not listed."""
+    """Return the name of a released tokenizer, None for one that llama.cpp does not list."""
     from tokenizers import Tokenizer
 
     text, names = _table()
     try:
         ids = Tokenizer.from_file(str(path)).encode(text).ids
-    except Exception:  # the library raises nothing narrower; what is wrong shows on reading
+    except Exception:  # the library raises nothing narrower; reading the file reports the error
         return None
     return names.get(hashlib.sha256(str(ids).encode()).hexdigest())
 
 
 @cache
 def _table() -> tuple[str, dict[str, str]]:
-    """Return the text and, by hash of its token ids, the names."""
+    """Return the test text, and the names by the hash of its token ids."""
     path = Path(__file__).with_suffix(".toml")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     return table["text"], {h: name for name, hashes in table["names"].items() for h in hashes}

@@ -1,8 +1,8 @@
-"""Quantises a GGUF by ggml's own kernels, a slab of rows at a time.
+"""Quantises a GGUF with ggml's own kernels, a slab of rows at a time.
 
-The same bytes as ``llama_model_quantize`` writes, since rows are quantised one by one there too;
-but memory is that of some slabs, where llama.cpp holds the largest tensor in float32, and Ctrl-C
-acts within one.
+Writes the same bytes as ``llama_model_quantize``, because that quantises row by row as well. But
+it holds only a few slabs in memory, where llama.cpp holds the largest tensor in float32, and
+Ctrl-C takes effect within a slab.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pitool.planning.shapes import header_shape
 from pitool.planning.type_mixture import TypedTensor, assign_types
 
 SLAB_BYTES = 2 << 20
-# So many slabs of each thread are in memory.
+# Slabs in memory per thread.
 AHEAD = 4
 FILE_TYPE, VERSION_KEY, VERSION = "general.file_type", "general.quantization_version", 2
 _UINT32 = 4
@@ -48,10 +48,10 @@ def quantise(
     types: Mapping[str, TensorType] | None = None,
     importance: Path | None = None,
 ) -> None:
-    """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets tensors begun and all.
+    """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets the tensors begun and all.
 
-    ``types``: of single tensors, instead of those of llama.cpp's mixture; ``importance``: the
-    file of an importance matrix. PitoolError for weights that are not finite.
+    ``types`` overrides the types of llama.cpp's mixture by tensor name; ``importance``: the file
+    of an importance matrix. PitoolError for weights that are not finite.
     """
     header = gguf.read_header(source)
     matrix = read_importance(importance) if importance else None
@@ -77,7 +77,7 @@ def quantise(
 
 
 def header_bytes(header: Header) -> int:
-    """Return the bytes before the tensors of what is made of a GGUF, the same for every type."""
+    """Return the header size of what a GGUF is converted to, the same for every type."""
     file, kind = io.BytesIO(), QUANTISATIONS["F16"]
     _write_header(file, header, kind, list(assign_types(header_shape(header), kind)))
     return file.tell()
@@ -86,7 +86,7 @@ def header_bytes(header: Header) -> int:
 def _write_header(
     file: BinaryIO, header: Header, quantisation: Quantisation, typed: list[TypedTensor]
 ) -> None:
-    """Write everything before the data: the source's metadata, but for the file's type."""
+    """Write everything before the data: the source's metadata with another file type."""
     first, end = header.keys
     with header.path.open("rb") as source:
         source.seek(first)
@@ -116,7 +116,7 @@ Task = Callable[[], bytes]
 def _tasks(
     source: Path, stored: StoredTensor, wanted: TensorType, matrix: ImportanceMatrix | None
 ) -> Iterator[Task]:
-    """Yield what makes the bytes of each slab of a tensor, in order."""
+    """Yield the tasks that return the bytes of a tensor's slabs, in order."""
     columns = stored.shape[-1]
     total = prod(stored.shape[:-1])
     experts = stored.shape[0] if len(stored.shape) > 2 else 1
@@ -142,27 +142,27 @@ def _slab(
     count: int,
     importance: NDArray[np.float32] | None,
 ) -> bytes:
-    """Return rows as they are stored at the wanted type."""
+    """Return rows as stored in the wanted type."""
     width = stored.type.size((stored.shape[-1],))
     raw = np.fromfile(source, np.uint8, count * width, offset=stored.start + row * width)
     if stored.type is wanted:
         return raw.tobytes()
-    values = to_float32(raw.reshape(count, width), stored.type)
+    values = dequantise_rows(raw.reshape(count, width), stored.type)
     if wanted.name == "F32":
         return values.tobytes()
     packed = quantise_rows(values, wanted, importance)
     sound = _ggml().ggml_validate_row_data(wanted.number, packed.ctypes.data, packed.nbytes)
-    # A sum is finite where all are, and quicker to tell; one that is not may have overflowed.
+    # A finite sum proves all values finite, and is faster; otherwise the sum may have overflowed.
     if not sound or not (np.isfinite(values.sum()) or np.isfinite(values).all()):
         raise PitoolError(
-            f"{stored.name} cannot be quantised to {wanted.name}: its values are not finite",
+            f"cannot quantise {stored.name} to {wanted.name}: it has values that are not finite",
             "look for a repaired checkpoint",
         )
     return packed.tobytes()
 
 
-def to_float32(raw: NDArray[np.uint8], kind: TensorType) -> NDArray[np.float32]:
-    """Return rows of stored bytes as numbers, (rows, columns)."""
+def dequantise_rows(raw: NDArray[np.uint8], kind: TensorType) -> NDArray[np.float32]:
+    """Return rows of stored bytes in float32, (rows, columns)."""
     if kind.name == "F32":
         return raw.view("<f4")
     if kind.name == "F16":
@@ -181,9 +181,9 @@ def to_float32(raw: NDArray[np.uint8], kind: TensorType) -> NDArray[np.float32]:
 def quantise_rows(
     rows: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32] | None
 ) -> NDArray[np.uint8]:
-    """Return rows (rows, columns) as ggml stores them at a type, (rows, bytes).
+    """Return rows (rows, columns) as ggml stores them in a type, (rows, bytes).
 
-    ``importance`` (columns,): how much each column counts.
+    ``importance`` (columns,): the weight of each column's error.
     """
     rows = np.ascontiguousarray(rows)
     count, columns = rows.shape
@@ -199,7 +199,7 @@ def quantise_rows(
 def _ahead(
     pool: ThreadPoolExecutor, most: int, tasks: Iterator[tuple[int, Task]]
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the results in order with their numbers, with at most so many tasks ahead."""
+    """Yield the results in order with their numbers, with at most ``most`` tasks in flight."""
     waiting: deque[tuple[int, Future[bytes]]] = deque()
     for number, task in tasks:
         waiting.append((number, pool.submit(task)))

@@ -1,6 +1,6 @@
-"""A GGUF as the source of a conversion: the family of its tensors, and what cannot be begun with.
+"""A GGUF as the source of a conversion: how it is found, checked and described.
 
-Its tensors have their names, order and metadata already; they are only quantised, or cast.
+Its tensors already have their names, order and metadata; they are only quantised or cast.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Stored:
 
     @cached_property
     def shape(self) -> ModelShape:
-        """What the header tells."""
+        """The model's shape, from the header."""
         return header_shape(self.header)
 
     @property
     def kind(self) -> Quantisation:
-        """The file's own type: the widest of its matrices where these are floats."""
+        """The file's own type: the widest of its matrices if all are floats."""
         return kind_of(self.header)
 
     def sizes(self, _config: Config) -> Sizes:
@@ -68,15 +68,15 @@ class Stored:
         return [Wanted(tensor, tensor.name) for tensor in self.shape.tensors]
 
     def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:
-        """Yield nothing: the file's own is kept."""
+        """Yield nothing: the file's own metadata is kept."""
         yield from ()
 
 
 def kind_of(header: Header) -> Quantisation:
-    """Return the type of a GGUF: of a float one the widest of its matrices."""
+    """Return the type of a GGUF: the widest of its matrices if all are floats."""
     kinds = {t.type.name for t in header.tensors if len(t.shape) > 1}
     if kinds <= set(FLOATS):
-        # Only F32 holds the values of F16 and BF16 alike.
+        # Only F32 holds the values of both F16 and BF16.
         return QUANTISATIONS[kinds.pop() if len(kinds) == 1 else "F32"]
     name = header.quantisation
     if name in QUANTISATIONS and QUANTISATIONS[name].quantised:
@@ -87,7 +87,7 @@ def kind_of(header: Header) -> Quantisation:
 
 
 def find_gguf(model: str | None) -> Source | None:
-    """Return the source for a GGUF file that the user named; None for another thing."""
+    """Return the source for a GGUF file that the user named; None for anything else."""
     path = Path(model or "").expanduser()
     if what_is(path) != "file" or (path.suffix.lower() != SUFFIX and not _begins_as_gguf(path)):
         return None
@@ -103,50 +103,51 @@ def _begins_as_gguf(path: Path) -> bool:
 
 
 def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
-    """Raise where a GGUF cannot be converted: a part of one, a quantised one unless wished.
+    """Raise when a GGUF cannot be converted; return a warning for a quantised one.
 
-    Returns what must be said of a quantised source, None of a float one. ``sized``: a size is
-    asked for, which is solved with the errors of rounding float weights.
+    ``requantise``: a quantised source is allowed; ``sized``: a file size is asked for, which needs
+    the rounding errors of float weights.
     """
     assert source.folder
     header = gguf.read_header(source.folder)
     header_shape(header)
     if source.adapters or source.apart:
         raise UsageError(
-            "a LoRA is merged into a checkpoint, not into a GGUF",
-            "name the checkpoint, or leave out --lora",
+            "a LoRA cannot be merged into a GGUF",
+            "convert the checkpoint instead, or drop --lora",
         )
     if header.metadata.get("split.count", 1) not in (0, 1):
         raise BadInput(
             f"{source.folder} is one part of a split GGUF",
-            "join the parts with llama-gguf-split --merge",
+            "merge the parts with: llama-gguf-split --merge",
         )
     if header.metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
         raise BadInput(
-            f"{source.folder} aligns its tensors otherwise than to {ALIGNMENT} bytes",
-            "convert the checkpoint that it was made of",
+            f"the tensors in {source.folder} are not aligned to {ALIGNMENT} bytes",
+            "convert the checkpoint that it was made from",
         )
     kind = kind_of(header)
     if kind.quantised and sized:
         raise UsageError(
-            f"{source.folder.name} is quantised ({kind.name}): a size is solved on float weights",
+            f"{source.folder.name} is already quantised ({kind.name}), and --size and --fit need"
+            " float weights",
             "convert the checkpoint or a float GGUF",
         )
     if kind.quantised and not requantise:
         raise UsageError(
-            f"{source.folder.name} is quantised ({kind.name}), and quantising again adds to the"
-            " loss",
-            "convert the checkpoint or a float GGUF, or give --requantise",
+            f"{source.folder.name} is already quantised ({kind.name}), and quantising it again"
+            " loses more quality",
+            "convert the checkpoint or a float GGUF, or allow it with --requantise",
         )
     if not kind.quantised:
         return None
     return (
-        f"warning: {source.id} is quantised ({kind.name}) already: what it has lost stays lost,"
-        " and the certificates compare with it, not with the checkpoint"
+        f"warning: {source.id} is already quantised ({kind.name}): the quality it has lost cannot"
+        " be restored, and the certificates compare with this GGUF, not with the checkpoint"
     )
 
 
 def name_of(path: Path) -> str:
-    """Return the model's name by its file's: without the quantisation at the end."""
+    """Return the model's name: the file's without the quantisation at its end."""
     names = "|".join(map(re.escape, QUANTISATIONS))
     return re.sub(rf"[-._]({names})$", "", path.stem, flags=re.IGNORECASE) or path.stem

@@ -1,8 +1,8 @@
 """The vocabulary of a GGUF, from the tokenizer files of a checkpoint.
 
-Three kinds, in llama.cpp's terms: ``llama`` (SentencePiece, from tokenizer.model or from the
-tokenizer.json that was made of one) and ``gpt2`` (byte-level BPE). Special tokens, merges and
-chat templates are read by gguf's own SpecialVocab.
+Two kinds, in llama.cpp's terms: ``llama`` (SentencePiece, from tokenizer.model or from a
+tokenizer.json converted from one) and ``gpt2`` (byte-level BPE). Special tokens, merges and chat
+templates are read by gguf's own SpecialVocab.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pitool.errors import BadInput
 
 _UNUSED_SCORE = -10000.0
 _ADDED_SCORE = -1000.0
-_SPACE = "\u2581"  # SentencePiece's mark for a space
+_SPACE = "\u2581"  # SentencePiece's symbol for a space
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """Tokens by id, with score and type; ``model`` is ``llama`` or ``gpt2``.
 
-    ``add_space_prefix`` None leaves llama.cpp's default.
+    ``add_space_prefix``: None for llama.cpp's default.
     """
 
     model: str
@@ -66,10 +66,10 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
         if data["model"]["type"] != "BPE":
             raise BadInput(
                 f"{folder} has a {data['model']['type']} tokenizer, which is not supported",
-                "supported are SentencePiece and byte-level BPE",
+                "choose a model with a SentencePiece or byte-level BPE tokenizer",
             )
         if not data["model"]["vocab"]:
-            raise BadInput(f"{folder} has a tokenizer without tokens", "download it again")
+            raise BadInput(f"the tokenizer in {folder} has no tokens", "download it again")
         if data["model"].get("byte_fallback"):
             return _byte_fallback(folder, size, data, settings)
         return _byte_level(folder, size, data)
@@ -85,30 +85,30 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
+        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
     if not isinstance(data, dict):
-        raise BadInput(f"{path} does not hold a table", "download it again")
+        raise BadInput(f"{path} is not a JSON object", "download it again")
     return data
 
 
 def _check_ids(ids: Iterable[int], size: int, folder: Path) -> None:
-    """Refuse ids for which the model has no row."""
+    """Raise BadInput for ids that the model has no row for."""
     odd = [i for i in ids if not 0 <= i < size]
     if odd:
         raise BadInput(
-            f"{folder}: the tokenizer has a token {max(odd)}, the model only {size} rows",
-            "take tokenizer and model from the same place",
+            f"{folder}: the tokenizer has a token {max(odd)}, but the model has only {size} rows",
+            "use the tokenizer and the model from the same release",
         )
 
 
 def _blank(size: int) -> tuple[list[bytes], list[float], list[int]]:
-    """Return tokens that nothing uses, to be overwritten."""
+    """Return unused placeholder tokens, to be overwritten."""
     tokens = [f"[PAD{i}]".encode() for i in range(size)]
     return tokens, [_UNUSED_SCORE] * size, [int(TokenType.UNUSED)] * size
 
 
 def _added_type(content: str, *, special: bool) -> tuple[str, int]:
-    """Return text and type of an added token; some models forget to mark control tokens."""
+    """Return text and type of an added token; some models do not mark control tokens."""
     control = special or re.fullmatch(
         r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>|<unused.*>", content, re.DOTALL
     )
@@ -136,10 +136,10 @@ def _byte_level(folder: Path, size: int, data: dict[str, Any]) -> Vocabulary:
 def _byte_fallback(
     folder: Path, size: int, data: dict[str, Any], settings: dict[str, Any]
 ) -> Vocabulary:
-    """SentencePiece in tokenizer.json's clothes: the order of the merges stands for the scores.
+    """Return a SentencePiece vocabulary from tokenizer.json, with scores from the merge order.
 
-    llama.cpp merges by the score of the result; minus the rank of the merge that makes a token
-    gives the same order.
+    llama.cpp merges by the score of the result; the negative rank of the merge that produces a
+    token gives the same order.
     """
     tokens, scores, types = _blank(size)
     vocabulary = data["model"]["vocab"]
@@ -192,7 +192,7 @@ def _sentencepiece(folder: Path, size: int, settings: dict[str, Any]) -> Vocabul
         processor.LoadFromFile(str(folder / "tokenizer.model"))
     except (OSError, RuntimeError):
         raise BadInput(
-            f"{folder / 'tokenizer.model'} is no SentencePiece model", "download it again"
+            f"{folder / 'tokenizer.model'} is not a SentencePiece model", "download it again"
         ) from None
     _check_ids([processor.vocab_size() - 1], size, folder)
     tokens, scores, types = _blank(size)
@@ -209,7 +209,7 @@ def _sentencepiece(folder: Path, size: int, settings: dict[str, Any]) -> Vocabul
         tokens[i], scores[i] = text.encode(), _ADDED_SCORE
     prefix = settings.get("add_prefix_space")
     if prefix is None and not processor.EncodeAsPieces("a")[0].startswith(_SPACE):
-        prefix = False  # Gemma's; llama.cpp puts a space where nothing is said
+        prefix = False  # as in Gemma; llama.cpp's default is to add the space
     return Vocabulary(
         model="llama",
         pre="default",

@@ -1,7 +1,7 @@
-"""Writes the GGUF of a checkpoint in its full precision, slab by slab.
+"""Writes a checkpoint as a GGUF in a float type, slab by slab.
 
 Owns the file's layout and the casts; memory is bounded by the slab, not by the model. The bytes
-equal those of llama.cpp's own converter at the same type.
+equal those of llama.cpp's own converter for the same type. Never quantises.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ SLAB_BYTES = 16 << 20
 
 
 def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[tuple[Tensor, ...]]:
-    """Return the checkpoint's tensors for each wanted one; BadInput when one is missing or odd.
+    """Return the checkpoint's tensors for each wanted one; BadInput if one is missing or misshapen.
 
-    One tensor, its parts in order, or none for one that is computed.
+    That is one tensor, its parts in order, or none for a tensor that is computed.
     """
     return [
         tuple(
@@ -49,15 +49,15 @@ def _match(checkpoint: Checkpoint, name: str, want: Wanted) -> Tensor:
         raise BadInput(f"{checkpoint.folder} has no tensor {name!r}", "download it again")
     if tensor.shape != want.source_shape:
         raise BadInput(
-            f"{checkpoint.folder}: {tensor.name!r} has the shape {tensor.shape},"
-            f" its config.json says {want.source_shape}",
-            "take both from the same place",
+            f"{checkpoint.folder}: {tensor.name!r} has shape {tensor.shape}, but config.json"
+            f" implies {want.source_shape}",
+            "use weights and config.json from the same release",
         )
     return tensor
 
 
 def _aliases(name: str, fallback: str) -> Iterator[str]:
-    """Yield the names under which transformers' versions and wrappers store a tensor."""
+    """Yield the names that transformers' versions and wrappers give a tensor."""
     yield name
     if fallback:
         yield fallback
@@ -75,7 +75,7 @@ def write_gguf(
     kind: Quantisation,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write the model at ``kind``: F32, F16 or BF16; ``on_bytes`` hears of written bytes."""
+    """Write the model as ``kind``: F32, F16 or BF16; ``on_bytes`` gets the bytes just written."""
     wanted = family.wanted(checkpoint.config)
     sources = match_tensors(checkpoint, wanted)
     typed = assign_types(shape, kind)
@@ -92,7 +92,7 @@ def write_gguf(
 def header_bytes(
     checkpoint: Checkpoint, family: Family, shape: ModelShape, vocabulary: Vocabulary
 ) -> int:
-    """Return the bytes of a GGUF before its tensors, the same for every type of these."""
+    """Return the size of a GGUF before its tensors, which is the same for every type."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "header"
         write_header(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
@@ -108,7 +108,7 @@ def write_header(
     vocabulary: Vocabulary,
     kind: Quantisation,
 ) -> None:
-    """Write what stands before the tensors; the checkpoint's own tensors are not read."""
+    """Write everything before the tensors; the checkpoint's tensors are not read."""
     typed = assign_types(shape, kind)
     writer = GGUFWriter(None, family.architecture)
     for tensor in typed:
@@ -132,7 +132,7 @@ def write_header(
 
 
 def _describe(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
-    """Write the general keys: name, licence, authors and so on, from the model card."""
+    """Write the general keys from the model card: name, licence, authors and so on."""
     counts = writer.get_total_parameter_count()
     metadata = Metadata.load(None, checkpoint.folder, None, counts[0])
     metadata.name = metadata.name or checkpoint.source.id.rpartition("/")[2]
@@ -158,7 +158,7 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
 
 
 def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[bytes]:
-    """Yield a tensor's bytes as they are stored at ``kind``."""
+    """Yield a tensor's bytes as stored in ``kind``."""
     if want.value is not None:
         yield want.value.astype("<f4").tobytes()
     for source in sources:
@@ -171,7 +171,7 @@ def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[by
 
 
 def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:
-    """Return the values of stored type ``source`` in stored type ``target``."""
+    """Return values of the stored type ``source`` in the stored type ``target``."""
     if source == target:
         return array
     values = to_float32(array, source)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.describe import artifact, graph_first
+from pitool.convert.conversion import Conversion, Maker
+from pitool.convert.describe import graph_first, planned_artifact
 from pitool.convert.onnx.export import export, write_exported
 from pitool.convert.onnx.families import supported
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers
 from pitool.convert.verify import check_worst
-from pitool.convert.work import Maker, Work
 from pitool.planning.memory import Load
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from pitool.planning.plan_onnx import OnnxPlan, onnx_artifact
@@ -26,7 +26,7 @@ EXACT = ONNX_QUANTISATIONS["FP32"]
 class Folders:
     """Writes the folders of a conversion; what optimum exported is there while they are made."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Conversion) -> None:
         self._work = work
         self._exported: Path | None = None
 
@@ -58,12 +58,12 @@ class Folders:
             shutil.rmtree(self._exported)
 
 
-def make(work: Work) -> list[Artifact]:
+def make(work: Conversion) -> list[Artifact]:
     """Write all ONNX folders of the plan into the bundle, verify them, return their entries."""
     planned = work.plan.of(OnnxPlan)
     with closing(Folders(work)) as folders:
         paths = {plan.quantisation: folders.write(plan) for plan in planned}
-        if not (covers(work.checkpoint.config) or work.certifier.begun):
+        if not (covers(work.checkpoint.config) or work.certifier.has_reference):
             _refer(work, folders, planned[0].load)
     certificates = {kind: work.certifier.certify(path, kind) for kind, path in paths.items()}
     check_worst({kind.name: found for kind, found in certificates.items()}, work.job.worst_kl)
@@ -73,7 +73,7 @@ def make(work: Work) -> list[Artifact]:
     ]
 
 
-def _refer(work: Work, folders: Folders, load: Load) -> None:
+def _refer(work: Conversion, folders: Folders, load: Load) -> None:
     """Let a float graph be the reference of a family whose forward pass is not known here."""
     exported = not supported(work.checkpoint.config)
     plan = onnx_artifact(work.plan.model, EXACT, load, exported=exported)
@@ -82,10 +82,10 @@ def _refer(work: Work, folders: Folders, load: Load) -> None:
     shutil.rmtree(folder)
 
 
-def _entry(work: Work, plan: OnnxPlan, folder: Path, certificate: Certificate) -> Artifact:
+def _entry(work: Conversion, plan: OnnxPlan, folder: Path, certificate: Certificate) -> Artifact:
     """Return the manifest's entry of a folder."""
     work.progress.stage(f"hashing ONNX {plan.quantisation.name}", 1)
-    made = artifact(work, plan, graph_first(folder), certificate)
+    made = planned_artifact(work, plan, graph_first(folder), certificate)
     work.progress.advance(1)
     return made
 

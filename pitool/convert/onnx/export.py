@@ -1,7 +1,7 @@
-"""ONNX folders of architectures that the writer does not know: exported by optimum.
+"""ONNX folders of architectures that the writer does not support: exported by optimum.
 
-Export and comparison run in a child process (``exporter``). What results is quantised by
-onnxruntime's own quantizers; onnxruntime fuses norms and activations of it when it loads.
+Export and comparison run in a child process (``exporter``). The graph is then quantised by
+onnxruntime's own quantizers; onnxruntime fuses norms and activations when it loads it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PACKAGES = ("optimum", "torch", "transformers", "onnx_ir")
 
 
 def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
-    """Return why a checkpoint cannot be exported at a quantisation; None when it may."""
+    """Return why a checkpoint cannot be exported in a quantisation, None when it can."""
     folder = config.path.parent
-    what = f"{folder} is a {config.model_type!r} model, which the ONNX writer does not know"
+    what = f"{folder} is a {config.model_type!r} model, which the ONNX writer does not support"
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             return MissingPart(
@@ -46,16 +46,16 @@ def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     if wrong := without_tokenizer(folder):
         return wrong
     if kind.bits == 16:
-        return BadInput(f"{what}, and its export is in float32", "take FP32, INT8 or INT4")
+        return BadInput(f"{what}, and exports are in float32", "choose FP32, INT8 or INT4")
     return None
 
 
 def export(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write the float32 graph of a checkpoint into ``folder``; PitoolError with its reason."""
+    """Write the float32 graph of a checkpoint into ``folder``; PitoolError with the reason."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as scratch:
         source = Path(scratch)
         merged = bool(checkpoint.source.adapters)
-        legacy.lay_out(checkpoint.folder, source, weights=not merged)
+        legacy.link_checkpoint(checkpoint.folder, source, weights=not merged)
         if merged:
             _write_merged(checkpoint, source / "model.safetensors")
         done = subprocess.run(
@@ -67,7 +67,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
     if done.returncode or not (folder / GRAPH).is_file():
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise PitoolError(
-            f"{checkpoint.folder} could not be exported to ONNX ({reason[:300]})",
+            f"cannot export {checkpoint.folder} to ONNX ({reason[:300]})",
             "convert it with --format gguf, or report this model",
         )
     return folder
@@ -88,7 +88,7 @@ def write_exported(
     kind: OnnxQuantisation,
     model: ModelShape,
 ) -> Path:
-    """Write the artifact of an exported graph at a quantisation; return its folder."""
+    """Write the artifact of an exported graph in a quantisation; return its folder."""
     folder.mkdir(parents=True)
     sizes = _sizes(exported / GRAPH, model)
     if kind.quantised:
@@ -101,17 +101,17 @@ def write_exported(
 
 
 def _sizes(graph: Path, model: ModelShape) -> GraphSizes:
-    """Return the sizes of a graph's KV cache; PitoolError where the engine has no such cache."""
+    """Return the sizes of a graph's KV cache; PitoolError if the engine does not support it."""
     made = onnx.load(graph, load_external_data=False).graph
     pasts = [_shape(each) for each in made.input if each.name.startswith("past")]
     if not pasts or len(pasts[0]) != 4 or not pasts[0][1] or any(p != pasts[0] for p in pasts):
         raise PitoolError(
-            "the exported graph has a KV cache of a kind that the ONNX engine does not know",
+            "the exported graph has a KV cache that the ONNX engine does not support",
             "convert the model with --format gguf",
         )
     vocabulary = next(_shape(each)[-1] for each in made.output if each.name == "logits")
     _, kv_heads, _, head_dim = pasts[0]
-    # Heads of queries are for onnxruntime-genai alone.
+    # Only onnxruntime-genai needs the number of query heads.
     return GraphSizes(len(pasts) // 2, kv_heads, head_dim, vocabulary, kv_heads, model.hidden)
 
 
@@ -120,7 +120,7 @@ def _shape(value: Any) -> list[int]:
 
 
 def _quantise(source: Path, target: Path, kind: OnnxQuantisation) -> None:
-    """Quantise the matrices of a graph with onnxruntime's quantizers."""
+    """Quantise the matrices of a graph with onnxruntime's own quantizers."""
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     wrapped = ONNXModel(onnx.load(source))
@@ -136,7 +136,7 @@ def _quantise(source: Path, target: Path, kind: OnnxQuantisation) -> None:
             model = _blocks(model, kind, kind.head_bits, [])
     if not any(node.op_type in QUANTISED for node in model.graph.node):
         raise PitoolError(
-            "the exported graph has no matrix that onnxruntime's quantizer knows",
+            "the exported graph has no matrix that onnxruntime can quantise",
             "convert the model with --format gguf",
         )
     _save(model, target)
@@ -152,7 +152,7 @@ def _blocks(model: Any, kind: OnnxQuantisation, bits: int, excluded: list[str]) 
     )
 
     logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.ERROR)
-    # The library gathers from blocks of 4 bits only.
+    # The library can gather only from blocks of 4 bits.
     operators = ("MatMul", "Gather") if bits == kind.head_bits == 4 else ("MatMul",)
     config = DefaultWeightOnlyQuantConfig(
         block_size=kind.block,
@@ -170,7 +170,7 @@ def _blocks(model: Any, kind: OnnxQuantisation, bits: int, excluded: list[str]) 
 def _dynamic(model: Any, target: Path) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a step that is for other graphs
+    logging.getLogger().setLevel(logging.ERROR)  # its advice is for other kinds of graphs
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantised-") as scratch:
         path = Path(scratch) / GRAPH
         quantize_dynamic(
@@ -186,5 +186,5 @@ def _dynamic(model: Any, target: Path) -> Any:
 
 
 def _save(model: Any, target: Path) -> None:
-    """Write a graph with all larger tensors in one data file."""
+    """Write a graph with its larger tensors in one data file."""
     onnx.save_model(model, target, save_as_external_data=True, location=DATA, size_threshold=1024)

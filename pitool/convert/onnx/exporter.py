@@ -1,7 +1,7 @@
-"""The child process of an export: optimum's graph of a checkpoint, held against its logits.
+"""The child process of an export: exports a checkpoint with optimum and compares the logits.
 
-``python -m pitool.convert.onnx.exporter CHECKPOINT FOLDER``; it alone imports torch. The last line
-of stderr says why it failed.
+``python -m pitool.convert.onnx.exporter CHECKPOINT FOLDER``; only this process imports torch. The
+last line of stderr says why it failed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 GRAPH = "model.onnx"
 TOKENS = 24
-# Largest difference of a logit, over the largest logit or 1. Sums in another order give 1e-5, a
-# wrong rotation 1e-2.
+# Largest difference of a logit, relative to the largest logit or 1. A different order of summation
+# gives 1e-5, a wrong rotation 1e-2.
 BOUND = 1e-3
 
 
 def export(checkpoint: Path, folder: Path) -> None:
-    """Export with a KV cache, in float32; exits with a sentence where logits differ."""
+    """Export with a KV cache, in float32; exits with an error message if the logits differ."""
     from optimum.exporters.onnx import main_export
 
     main_export(
@@ -33,19 +33,19 @@ def export(checkpoint: Path, folder: Path) -> None:
         do_validation=False,
         local_files_only=True,
     )
-    wanted, ids = _of_checkpoint(checkpoint)
+    wanted, ids = _checkpoint_logits(checkpoint)
     for how, first in (("whole", len(ids)), ("token by token", len(ids) // 2)):
-        made = _of_graph(folder, ids, first)
+        made = _graph_logits(folder, ids, first)
         apart = float(np.abs(wanted - made).max() / max(1.0, np.abs(wanted).max()))
         if not apart <= BOUND:
             sys.exit(
-                f"the exported graph, run {how}, gives logits that differ from the checkpoint's by"
-                f" {apart:.2g} of the largest, more than {BOUND:g}"
+                f"the logits of the exported graph, run {how}, differ from the checkpoint's by"
+                f" {apart:.2g} of the largest logit, more than the limit of {BOUND:g}"
             )
 
 
-def _of_checkpoint(checkpoint: Path) -> tuple[NDArray[np.float32], list[int]]:
-    """Return the logits of the checkpoint in transformers, (tokens, vocabulary), and the ids."""
+def _checkpoint_logits(checkpoint: Path) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the checkpoint's logits in transformers, (tokens, vocabulary), and the token ids."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -57,8 +57,8 @@ def _of_checkpoint(checkpoint: Path) -> tuple[NDArray[np.float32], list[int]]:
         return model(torch.tensor([ids])).logits[0].numpy(), ids
 
 
-def _of_graph(folder: Path, ids: list[int], first: int) -> NDArray[np.float32]:
-    """Return the graph's logits: the first tokens at once, each other one by itself."""
+def _graph_logits(folder: Path, ids: list[int], first: int) -> NDArray[np.float32]:
+    """Return the graph's logits; the ``first`` tokens run at once, the others one by one."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

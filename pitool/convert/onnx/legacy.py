@@ -1,7 +1,7 @@
-"""Settings of checkpoints saved by transformers 5, as transformers 4 reads them.
+"""Rewrites the settings of checkpoints saved by transformers 5 for transformers 4.
 
-transformers 4 knows nothing of ``rope_parameters`` and silently takes its default rotation, and
-has no tokenizer class ``TokenizersBackend``.
+transformers 4 ignores ``rope_parameters`` and silently uses its default rotation, and it has no
+tokenizer class ``TokenizersBackend``. The checkpoint itself is never changed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 Settings = dict[str, Any]
-# Where a family of transformers 4 has another name for a part of the rotation.
+# Families for which transformers 4 has other names for the rotation's settings.
 OLD_NAMES = {
     "gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
 }
@@ -19,7 +19,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def old_config(values: Settings) -> Settings:
-    """Return ``config.json`` with the rotation where transformers 4 looks for it."""
+    """Return ``config.json`` with the rotation in the keys that transformers 4 reads."""
     made = {name: value for name, value in values.items() if name != "rope_parameters"}
     if isinstance(made.get("dtype"), str):
         made.setdefault("torch_dtype", made["dtype"])
@@ -42,7 +42,7 @@ def old_config(values: Settings) -> Settings:
 
 
 def old_tokenizer(values: Settings) -> Settings:
-    """Return ``tokenizer_config.json`` with a class that transformers 4 has."""
+    """Return ``tokenizer_config.json`` with a tokenizer class that transformers 4 has."""
     if values.get("tokenizer_class") != "TokenizersBackend":
         return values
     return {**values, "tokenizer_class": "PreTrainedTokenizerFast"}
@@ -51,10 +51,10 @@ def old_tokenizer(values: Settings) -> Settings:
 REWRITTEN = {"config.json": old_config, "tokenizer_config.json": old_tokenizer}
 
 
-def lay_out(source: Path, folder: Path, *, weights: bool = True) -> None:
-    """Fill a folder with links to a checkpoint's files and its rewritten settings.
+def link_checkpoint(source: Path, folder: Path, *, weights: bool = True) -> None:
+    """Fill a folder with links to a checkpoint's files, and with its rewritten settings.
 
-    ``weights``: whether those are linked too.
+    ``weights``: link the weights as well.
     """
     for path in source.iterdir():
         if not path.is_file() or (not weights and ".safetensors" in path.name):

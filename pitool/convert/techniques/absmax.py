@@ -1,14 +1,14 @@
-"""AbsMax INT8: each row is scaled by its largest magnitude, as LLM.int8() does (vector-wise)."""
+"""AbsMax INT8: each row is scaled by its largest magnitude (vector-wise, as in LLM.int8())."""
 
 from __future__ import annotations
 
-from pitool.convert.techniques.base import Floats, Grid, Technique
-from pitool.convert.techniques.grids import largest, row_block, symmetric
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.base import Technique
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix, largest, row_block, symmetric
+from pitool.convert.techniques.workbench import per_matrix
 
 
-def quantise(name: str, rows: Floats) -> Grid:
-    """Return each row in levels from -127 to 127 of its own scale."""
+def quantise(name: str, rows: Floats) -> IntegerMatrix:
+    """Return a matrix with levels from -127 to 127 and one scale per row."""
     block = row_block(rows.shape[1])
     return symmetric(name, rows, largest(rows, block), 8, block)
 
@@ -18,7 +18,7 @@ TECHNIQUE = Technique(
     title="AbsMax INT8",
     effect="Scales each row by its largest magnitude and rounds it to 255 levels around zero.",
     source="Dettmers et al. 2022, LLM.int8() (arXiv:2208.07339), without its outlier columns",
-    make=each(quantise),
+    make=per_matrix(quantise),
     bits=8,
     kernel="onnxruntime",
 )

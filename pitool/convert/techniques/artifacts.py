@@ -9,32 +9,31 @@ from pathlib import Path
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.source import Checkpoint
+from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import artifact, graph_first
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers
-from pitool.convert.techniques.assemble import Assembled, assemble
-from pitool.convert.techniques.footprint import footprint
+from pitool.convert.techniques.assemble import Assembled, assemble, footprint
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.planned import TechniquePlan, calibrates
-from pitool.convert.techniques.spool import BYTES_A_WEIGHT
+from pitool.convert.techniques.spool import BYTES_PER_WEIGHT
 from pitool.convert.techniques.workbench import Workbench
 from pitool.convert.verify import check_worst
-from pitool.convert.work import Maker, Work
 from pitool.errors import BadInput, UsageError
 
 SCRATCH = ".techniques"
 
 
-def make(work: Work) -> list[Artifact]:
+def make(work: Conversion) -> list[Artifact]:
     """Make what the plan's techniques make, verify it, and return the manifest's entries."""
     planned = work.plan.of(TechniquePlan)
     scratch = work.folder / SCRATCH
     scratch.mkdir()
     try:
         bench = _workbench(work, scratch)
-        if not (covers(work.checkpoint.config) or work.certifier.begun):
+        if not (covers(work.checkpoint.config) or work.certifier.has_reference):
             work.certifier.certify(exact(bench), QUANTISATIONS["F32"])
         made = [_make(work, plan, bench) for plan in planned]
     finally:
@@ -48,13 +47,13 @@ def make(work: Work) -> list[Artifact]:
     return [_entry(work, *each) for each in zip(planned, made, certificates, strict=True)]
 
 
-def _workbench(work: Work, scratch: Path) -> Workbench:
+def _workbench(work: Conversion, scratch: Path) -> Workbench:
     bench = Workbench(
         work.checkpoint,
         scratch,
         threads=work.job.threads,
         progress=work.progress,
-        open_calibrator=work.engines.calibrator,
+        open_calibrator=work.engines.open_calibrator,
         shared=scratch,
     )
     if not any(map(calibrates, work.plan.of(TechniquePlan))):
@@ -68,7 +67,7 @@ def _workbench(work: Work, scratch: Path) -> Workbench:
     return replace(bench, calibration=tuple(map(tuple, text)))
 
 
-def _make(work: Work, plan: TechniquePlan, bench: Workbench) -> Assembled:
+def _make(work: Conversion, plan: TechniquePlan, bench: Workbench) -> Assembled:
     """Run a technique and put its folder into the bundle."""
     folder = bench.folder / plan.technique.name
     folder.mkdir()
@@ -82,24 +81,32 @@ def _make(work: Work, plan: TechniquePlan, bench: Workbench) -> Assembled:
 
 
 def _entry(
-    work: Work, plan: TechniquePlan, assembled: Assembled, certificate: Certificate
+    work: Conversion, plan: TechniquePlan, assembled: Assembled, certificate: Certificate
 ) -> Artifact:
     """Return the manifest's entry, with the memory of what was made."""
     made = assembled.made
     work.progress.stage(f"hashing ONNX {plan.quantisation.name}", 1)
-    entry = artifact(work, plan, graph_first(made.entry), certificate)
-    work.progress.advance(1)
-    return replace(
-        entry,
-        memory=footprint(made, work.plan.model, plan.context).memory.lines,
-        bits_per_weight=round(assembled.bits_per_weight, 3),
+    entry = artifact(
+        work.folder,
+        graph_first(made.entry),
+        work.plan.model,
+        certificate,
+        format_name=made.format,
+        quantisation=plan.quantisation.name,
+        context=plan.context,
+        bits_per_weight=assembled.bits_per_weight,
+        memory=footprint(made, work.plan.model, plan.context).memory,
+        load=plan.load,
+        speed=plan.speeds,
     )
+    work.progress.advance(1)
+    return entry
 
 
 def disk_bytes(_checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     """Return the bytes that are needed while the artifacts are made; none in the cache."""
     planned = plan.of(TechniquePlan)
-    scratch = plan.model.parameters * BYTES_A_WEIGHT if planned else 0
+    scratch = plan.model.parameters * BYTES_PER_WEIGHT if planned else 0
     return sum(each.bytes for each in planned) + scratch, 0
 
 

@@ -1,39 +1,54 @@
-"""From a technique to something that an engine opens, with its bytes counted."""
+"""Turns a technique's output into an artifact that an engine opens, and measures its size.
+
+Sizes are those on disk, per weight, and in memory by the plan. Never measures quality or speed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import onnx
+
+from pitool.catalog import gguf
 from pitool.catalog.model_shape import ModelShape
-from pitool.catalog.tensor_types import find_quantisation
+from pitool.catalog.onnx import read_folder
+from pitool.catalog.tensor_types import find_quantisation, repacked_types
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.staging import check_disk
-from pitool.convert.techniques.base import Kernel, Made, Technique
-from pitool.convert.techniques.footprint import footprint
+from pitool.convert.techniques.base import ArtifactFiles, Kernel, Technique
 from pitool.convert.techniques.packed import PackedWeights, unpackable
-from pitool.convert.techniques.spool import BYTES_A_WEIGHT, Spool
+from pitool.convert.techniques.spool import BYTES_PER_WEIGHT, Spool
 from pitool.convert.techniques.workbench import Workbench
+from pitool.planning.memory import Load, MemoryPlan, plan_memory
+from pitool.planning.memory_onnx import FAULT_AROUND_BYTES, plan_stored
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
+from pitool.planning.shapes import header_tensors
+
+# Memory is planned for this context, unless the model was trained for a shorter one.
+CONTEXT = 2048
+ROTATIONS = "rotary."
+_GATHERS = ("Gather", "GatherBlockQuantized")
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """What came of a technique.
+    """The result of a technique.
 
-    ``bytes``: of what the runtime opens, or, where ``kernel`` is None and the weights are
-    dequantized for the evaluation, of the tensors in the technique's own format;
-    ``weight_bytes``: of the tensors alone; ``parameters``: count of weights; ``planned``: bytes
-    that the artifact needs in memory, None where it is not what would run. ``note``: what else a
-    reader of the table must know.
+    ``bytes``: size of the files that the runtime opens, or, where ``kernel`` is None and the
+    weights are dequantised for the evaluation, of the tensors in the technique's own format;
+    ``weight_bytes``: of the tensors alone; ``parameters``: number of weights; ``planned``: bytes
+    that the artifact needs in memory, None without a kernel; ``note``: anything else that a
+    reader of the results must know.
     """
 
-    made: Made
+    made: ArtifactFiles
     bytes: int
     weight_bytes: int
     parameters: int
@@ -48,20 +63,22 @@ class Assembled:
 
 
 def assemble(technique: Technique, bench: Workbench) -> Assembled:
-    """Run a technique and return the artifact, which lies in the workbench's folder."""
+    """Run a technique and return the artifact, in the workbench's folder."""
     config = bench.checkpoint.config
     shape = model_shape(find_family(config), config)
-    check_disk([(bench.folder, shape.parameters * BYTES_A_WEIGHT)])
+    check_disk([(bench.folder, shape.parameters * BYTES_PER_WEIGHT)])
     result = technique.make(bench)
-    if isinstance(result, Made):
-        return _runs(technique, shape, result)
+    if isinstance(result, ArtifactFiles):
+        return _with_kernel(technique, shape, result)
     spool = Spool(bench.checkpoint, bench.folder / "spool")
-    spool.take(result)
+    spool.store(result)
     spool.finish()
     bench.progress.stage("writing the artifact", 1)
     why_not = unpackable(config)
     if technique.kernel == "onnxruntime" and why_not is None:
-        assembled = _runs(technique, shape, write_grids(spool, bench.folder / technique.name))
+        assembled = _with_kernel(
+            technique, shape, write_matrices(spool, bench.folder / technique.name)
+        )
     else:
         made = write_values(spool, bench.folder / f"{technique.name}.gguf")
         reason = f"not packed: {why_not}" if technique.kernel else ""
@@ -72,8 +89,8 @@ def assemble(technique: Technique, bench: Workbench) -> Assembled:
     return assembled
 
 
-def _runs(technique: Technique, shape: ModelShape, made: Made) -> Assembled:
-    """Return an artifact that a kernel runs."""
+def _with_kernel(technique: Technique, shape: ModelShape, made: ArtifactFiles) -> Assembled:
+    """Return an artifact that a runtime has a kernel for."""
     found = footprint(made, shape)
     return Assembled(
         made,
@@ -86,19 +103,87 @@ def _runs(technique: Technique, shape: ModelShape, made: Made) -> Assembled:
     )
 
 
-def write_grids(spool: Spool, folder: Path) -> Made:
-    """Write an ONNX folder whose matrices are the spooled grids."""
-    make = partial(PackedWeights, find=spool.grid)
+def write_matrices(spool: Spool, folder: Path) -> ArtifactFiles:
+    """Write an ONNX folder with the stored integer matrices."""
+    make = partial(PackedWeights, find=spool.matrix)
     kind = ONNX_QUANTISATIONS["INT8"]
     write_onnx(folder, spool.with_original_tables, kind, make_weights=make)
-    return Made("onnx", folder)
+    return ArtifactFiles("onnx", folder)
 
 
-def write_values(spool: Spool, path: Path) -> Made:
-    """Write a float32 GGUF of the spooled values."""
+def write_values(spool: Spool, path: Path) -> ArtifactFiles:
+    """Write a float32 GGUF of the stored values."""
     checkpoint = spool.checkpoint
     family = find_family(checkpoint.config)
     shape = model_shape(family, checkpoint.config)
     vocabulary = read_vocabulary(checkpoint.folder, shape.vocabulary)
     write_gguf(path, checkpoint, family, shape, vocabulary, find_quantisation("F32"))
-    return Made("gguf", path)
+    return ArtifactFiles("gguf", path)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of the ``files`` that a runtime opens and of their ``weights``; planned ``memory``."""
+
+    files: int
+    weights: int
+    memory: MemoryPlan
+
+
+def footprint(made: ArtifactFiles, shape: ModelShape, context: int = CONTEXT) -> Footprint:
+    """Return the size of an artifact; ``context`` in tokens."""
+    load = Load(min(context, shape.context))
+    if made.format == "gguf":
+        header = gguf.read_header(made.entry)
+        # The types that any board interleaves today, so that the plan is the largest.
+        repacked = repacked_types(("dotprod",))
+        plan = plan_memory(shape, header_tensors(header), load, repacked=repacked)
+        weights = sum(tensor.bytes for tensor in header.tensors)
+        return Footprint(made.entry.stat().st_size, weights, plan)
+    folder = read_folder(made.entry)
+    graph = onnx.load(folder.graph, load_external_data=False).graph
+    half = graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    mapped, copied = _graph_bytes(graph, load.context, half=half)
+    plan = plan_stored(shape, mapped, copied, 2 if half else 4, load)
+    return Footprint(folder.bytes, _weight_bytes(graph), plan)
+
+
+def _places(graph: Any) -> dict[str, tuple[str, int]]:
+    """Return offset and bytes of each tensor in the data file; two may share an offset."""
+    places = {}
+    for tensor in graph.initializer:
+        entry = {each.key: each.value for each in tensor.external_data}
+        if entry:
+            places[tensor.name] = entry["offset"], int(entry["length"])
+    return places
+
+
+def _weight_bytes(graph: Any) -> int:
+    """Return the bytes of the weights, which rotary tables are not."""
+    found = _places(graph).items()
+    return sum(dict(where for name, where in found if not name.startswith(ROTATIONS)).values())
+
+
+def _graph_bytes(graph: Any, context: int, *, half: bool) -> tuple[int, int]:
+    """Return the bytes that are mapped and those repacked, by ``planning.memory_onnx``."""
+    places = _places(graph)
+    looked_up, multiplied, scales = set(), set(), set()
+    for node in graph.node:
+        inputs = [places.get(name, ("", 0))[0] for name in node.input]
+        if node.op_type in _GATHERS:
+            looked_up |= set(inputs)
+        elif "MatMul" in node.op_type:
+            multiplied |= set(inputs)
+            if node.op_type == "MatMulNBits":
+                scales.add(inputs[2])
+    sizes = dict(places.values())
+    only_looked_up = sum(sizes[place] for place in sizes.keys() & (looked_up - multiplied))
+    mapped = min(only_looked_up, context * FAULT_AROUND_BYTES)
+    copied = 0
+    for place, size in sizes.items():
+        twice = half or place in scales
+        if place in multiplied:
+            copied += 2 * size if twice else size
+        if (place in multiplied) == (place in looked_up) or (place in multiplied and twice):
+            mapped += size
+    return mapped, copied

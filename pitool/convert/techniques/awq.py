@@ -1,8 +1,8 @@
-"""AWQ: columns whose inputs are large are scaled up before rounding, and the inputs down.
+"""AWQ: columns with large inputs are scaled up before rounding, and their inputs down.
 
-The scales of a column are its mean input magnitude to a power that is searched for, so that the
-layer's outputs change least. They go into what comes before: the norm, or the rows of the matrix
-whose output the input is. Lin et al. 2023 (arXiv:2306.00978).
+The scale of a column is its mean input magnitude raised to a power, which is searched for so that
+the layer's outputs change least. The inverse scales are folded into what produces the input: a
+norm, or the rows of a matrix. Lin et al. 2023 (arXiv:2306.00978).
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from pitool.convert.reference import AFTER
-from pitool.convert.techniques.base import Dense, Floats, Grid, Need, Stored, Technique
+from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.gptq import BITS, BLOCK, scales_of
-from pitool.convert.techniques.grids import spread
-from pitool.convert.techniques.workbench import Layer, Workbench, each
+from pitool.convert.techniques.rounding import (
+    Floats,
+    FloatTensor,
+    IntegerMatrix,
+    QuantisedTensor,
+    spread,
+)
+from pitool.convert.techniques.workbench import Layer, Workbench, per_matrix
 
 POWERS = np.linspace(0, 1, 21)
 SMALLEST = 1e-4
@@ -24,7 +30,7 @@ SMALLEST = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Matrices that share an input, and the tensor whose rows (or values) give that input."""
+    """Matrices that share an input, and the tensor whose rows (or values) produce that input."""
 
     before: str
     matrices: tuple[str, ...]
@@ -38,13 +44,18 @@ GROUPS = (
 )
 
 
-def round_to_nearest(name: str, rows: Floats, importance: Floats) -> Grid:
-    """Return a matrix on the grid that GPTQ uses too, each weight to its nearest level."""
+def round_to_nearest(name: str, rows: Floats, importance: Floats) -> IntegerMatrix:
+    """Return a matrix with each weight rounded to its nearest level, at the scales GPTQ uses."""
     half = 1 << (BITS - 1)
     scales = scales_of(rows, importance)
     levels = np.rint(rows / spread(scales, BLOCK, rows.shape[1]))
     stored = (np.clip(levels, -half, half - 1) + half).astype(np.uint8)
-    return Grid(name, stored, scales, None, BITS, BLOCK)
+    return IntegerMatrix(name, stored, scales, None, BITS, BLOCK)
+
+
+def quantise_evenly(name: str, rows: Floats) -> IntegerMatrix:
+    """Return a matrix rounded to nearest, every column equally important."""
+    return round_to_nearest(name, rows, np.ones(rows.shape[1], np.float32))
 
 
 def error(rows: Floats, back: Floats, hessian: Floats) -> float:
@@ -68,13 +79,13 @@ def search(weights: Sequence[Floats], magnitudes: Floats, hessian: Floats) -> Fl
     return best
 
 
-def make(bench: Workbench) -> Iterator[Stored]:
-    """Yield matrices and norms, layer by layer; later layers see what earlier ones became."""
+def make(bench: Workbench) -> Iterator[QuantisedTensor]:
+    """Yield matrices and norms layer by layer; later layers see the quantised earlier ones."""
     for layer in bench.walk():
         yield from _layer(layer)
 
 
-def _layer(layer: Layer) -> Iterator[Stored]:
+def _layer(layer: Layer) -> Iterator[QuantisedTensor]:
     hessians, magnitudes = layer.hessians(), layer.magnitudes()
     scales: dict[str, Floats] = {}
     for group in GROUPS:
@@ -82,9 +93,9 @@ def _layer(layer: Layer) -> Iterator[Stored]:
         before = layer.weights.get(f"{group.before}.weight")
         columns = layer.weights[names[0]].shape[1]
         if before is None or len(before) != columns:
-            continue  # no such norm, or heads that groups share: a row would need several scales
+            continue  # no such norm, or grouped heads: one row would need several scales
         if before.ndim == 1 and AFTER in layer.weights:
-            continue  # OLMo 2 has its norms after attention and MLP: they give no input of these
+            continue  # OLMo 2 has its norms after attention and MLP: they scale no input
         first = group.matrices[0]
         found = search([layer.weights[n] for n in names], magnitudes[first], hessians[first])
         for name in names:
@@ -98,7 +109,7 @@ def _layer(layer: Layer) -> Iterator[Stored]:
     for name in ("input_layernorm.weight", "post_attention_layernorm.weight"):
         if name in layer.weights:
             values = layer.weights[name]
-            yield Dense(layer.full(name), values, 4 * values.size)
+            yield FloatTensor(layer.full(name), values, 4 * values.size)
     for short in layer.matrices:
         module = short.removesuffix(".weight")
         column = scales.get(module, np.float32(1))
@@ -111,7 +122,7 @@ def _layer(layer: Layer) -> Iterator[Stored]:
 TECHNIQUE = Technique(
     name="awq-int4",
     title="AWQ 4 bits, blocks of 32",
-    effect="Scales columns with large inputs up before rounding, the inputs down by the same.",
+    effect="Scales columns with large inputs up before rounding, and their inputs down to match.",
     source="Lin et al. 2023 (arXiv:2306.00978)",
     make=make,
     bits=BITS + 32 / BLOCK,
@@ -121,9 +132,9 @@ TECHNIQUE = Technique(
 RTN = Technique(
     name="rtn-int4",
     title="Round to nearest 4 bits",
-    effect="Rounds to the nearest of the levels that GPTQ and AWQ use too: what these begin with.",
+    effect="Rounds to the nearest level, at the scales that GPTQ and AWQ start from.",
     source="the baseline of arXiv:2210.17323 and arXiv:2306.00978",
-    make=each(lambda name, rows: round_to_nearest(name, rows, np.ones(rows.shape[1], np.float32))),
+    make=per_matrix(quantise_evenly),
     bits=BITS + 32 / BLOCK,
     kernel="onnxruntime",
 )

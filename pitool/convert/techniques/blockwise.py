@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from pitool.convert.techniques.base import Floats, Grid, Technique
-from pitool.convert.techniques.grids import largest, symmetric
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.base import Technique
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix, largest, symmetric
+from pitool.convert.techniques.workbench import per_matrix
 
 
-def quantise(name: str, rows: Floats, block: int, bits: int = 8) -> Grid:
-    """Return a matrix in blocks with a scale each."""
+def quantise(name: str, rows: Floats, block: int, bits: int = 8) -> IntegerMatrix:
+    """Return a matrix with one scale per block."""
     return symmetric(name, rows, largest(rows, block), bits, block)
 
 
@@ -18,9 +18,9 @@ def _row(block: int) -> Technique:
     return Technique(
         name=f"block-int8-{block}",
         title=f"Block-wise INT8, {block}",
-        effect=f"Rounds blocks of {block} weights to 255 levels around zero, a scale each.",
+        effect=f"Rounds to 255 levels around zero, with one scale per block of {block} weights.",
         source="Dettmers et al. 2022, 8-bit optimizers (arXiv:2110.02861)",
-        make=each(partial(quantise, block=block)),
+        make=per_matrix(partial(quantise, block=block)),
         bits=8 + 32 / block,
         kernel="onnxruntime",
     )

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog import manifest
 from pitool.catalog.bundles import Bundle
-from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, Source
+from pitool.catalog.manifest import Artifact, Certificate, Source
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.describe import graph_first, versions
+from pitool.convert.describe import artifact, describe, graph_first
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.staging import Staging
-from pitool.convert.techniques.assemble import Assembled
+from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
-from pitool.convert.techniques.footprint import CONTEXT, footprint
 from pitool.convert.verify import Reference
 from pitool.errors import BadInput
+from pitool.planning.memory import Load
 from pitool.quality import compact
 
 
@@ -53,21 +53,9 @@ def write_bundle(
     with Staging(target, replace=replace) as staging:
         files = _place(assembled.made.entry, staging.folder / _name(technique, assembled))
         compact.write(staging.folder / compact.FILE_NAME, origin.reference.compact)
-        entries = tuple(manifest.file_entry(path, staging.folder) for path in files)
-        artifact = _artifact(technique, assembled, entries, checkpoint, certificate)
-        needed = sum(line.bytes for line in artifact.memory)
-        recipe = checkpoint.source.recipe
-        made = Manifest(
-            name=checkpoint.source.id.rpartition("/")[2],
-            source=origin.source,
-            tier=origin.tier or smallest_tier(needed),
-            board=None,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            versions=versions(),
-            artifacts=(artifact,),
-            licence=recipe.licence if recipe else None,
-            reference=manifest.file_entry(staging.folder / compact.FILE_NAME, staging.folder),
-        )
+        entry = _artifact(technique, assembled, staging.folder, files, checkpoint, certificate)
+        tier = origin.tier or smallest_tier(sum(line.bytes for line in entry.memory))
+        made = describe(staging.folder, checkpoint, origin.source, [entry], tier=tier)
         manifest.write(staging.folder, made)
         staging.publish()
     return Bundle(target, made)
@@ -105,20 +93,22 @@ def _link(source: str, target: str) -> str:
 def _artifact(
     technique: Technique,
     assembled: Assembled,
-    files: tuple[FileEntry, ...],
+    folder: Path,
+    files: Sequence[Path],
     checkpoint: Checkpoint,
     certificate: Certificate,
 ) -> Artifact:
-    shape = model_shape(find_family(checkpoint.config), checkpoint.config)
-    return Artifact(
-        format=assembled.made.format,
+    model = model_shape(find_family(checkpoint.config), checkpoint.config)
+    load = Load(min(CONTEXT, model.context))
+    return artifact(
+        folder,
+        files,
+        model,
+        certificate,
+        format_name=assembled.made.format,
         quantisation=technique.name.upper(),
-        files=files,
-        architecture=shape.architecture,
-        parameters=assembled.parameters,
-        context=min(CONTEXT, shape.context),
-        bits_per_weight=round(assembled.bits_per_weight, 3),
-        memory=footprint(assembled.made, shape).memory.lines,
-        speed=(),
-        certificate=certificate,
+        context=load.context,
+        bits_per_weight=assembled.bits_per_weight,
+        memory=footprint(assembled.made, model, load.context).memory,
+        load=load,
     )

@@ -1,9 +1,9 @@
-"""NF4 and FP4: 4-bit floats of bitsandbytes in blocks of 64, their scales quantised once more.
+"""NF4 and FP4: bitsandbytes' 4-bit floats in blocks of 64, with quantised scales.
 
-NF4's values are the quantiles of a normal distribution (QLoRA, appendix E); FP4 is a float of
-sign, two bits of exponent and one of mantissa. Double quantization stores the blocks' scales, less
-their mean, in 8 bits of a dynamic code with a float32 for every 256. onnxruntime's CPU has no
-kernel for either.
+NF4's values are quantiles of a normal distribution (QLoRA, appendix E); FP4 has a sign, two bits
+of exponent and one of mantissa. Double quantisation subtracts the mean from the blocks' scales and
+stores them in an 8-bit dynamic code, with a float32 for every 256. No CPU runtime has a kernel for
+either.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from pitool.convert.techniques.base import Dense, Floats, Technique
-from pitool.convert.techniques.grids import blocks_of
+from pitool.convert.techniques.base import Technique
 from pitool.convert.techniques.kmeans import assign
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.rounding import Floats, FloatTensor, blocks_of
+from pitool.convert.techniques.workbench import per_matrix
 
 BLOCK, SCALES_BLOCK = 64, 256
 NF4 = np.array(
@@ -46,7 +46,7 @@ def dynamic_code() -> Floats:
 
 
 def quantise_scales(scales: Floats) -> Floats:
-    """Return the scales as they are after double quantization, in the same shape."""
+    """Return the scales as double quantisation stores them, in the same shape."""
     mean = scales.mean(dtype=np.float64).astype(np.float32)
     flat = (scales - mean).ravel()
     short = -flat.size % SCALES_BLOCK
@@ -58,30 +58,30 @@ def quantise_scales(scales: Floats) -> Floats:
 
 
 def size(rows: int, columns: int) -> int:
-    """Return the bytes of a matrix: half a byte a weight, one a block, four each 256, the mean."""
+    """Return the bytes of a matrix: half a byte per weight, one per block, four per 256, a mean."""
     blocks = rows * -(-columns // BLOCK)
     return -(-rows * columns // 2) + blocks + 4 * -(-blocks // SCALES_BLOCK) + 4
 
 
-def quantise(name: str, rows: Floats, code: Floats) -> Dense:
+def quantise(name: str, rows: Floats, code: Floats) -> FloatTensor:
     """Return a matrix in blocks of 64 4-bit floats with doubly quantised scales."""
     cut = blocks_of(rows, BLOCK)
     scales = np.abs(cut).max(-1)
     nonzero = np.maximum(scales, np.finfo(np.float32).tiny)[..., None]
     values = assign(cut / nonzero, code) * quantise_scales(scales)[..., None]
     back = values.reshape(len(rows), -1)[:, : rows.shape[1]]
-    return Dense(name, back.astype(np.float32), size(*rows.shape))
+    return FloatTensor(name, back.astype(np.float32), size(*rows.shape))
 
 
 def _row(name: str, what: str, code: Floats, source: str) -> Technique:
     return Technique(
         name=name,
-        title=f"{name.upper()}, double quantization",
-        effect=f"Rounds blocks of {BLOCK} weights to 16 {what}, and the blocks' scales to 8 bits.",
+        title=f"{name.upper()}, double quantisation",
+        effect=f"Rounds blocks of {BLOCK} weights to 16 {what}, and the scales to 8 bits.",
         source=source,
-        make=each(partial(quantise, code=code)),
+        make=per_matrix(partial(quantise, code=code)),
         bits=4 + 8 / BLOCK + 32 / BLOCK / SCALES_BLOCK,
-        note="no kernel on a CPU: evaluated with dequantized weights",
+        note="no CPU kernel: evaluated with dequantised weights",
     )
 
 

@@ -1,4 +1,4 @@
-"""The types of llama.cpp, by its own quantizer: float types, K-quants, with importance matrix."""
+"""llama.cpp's types: float types, and K-quants with or without an importance matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pitool.catalog.tensor_types import find_quantisation
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.techniques import IMATRIX
-from pitool.convert.techniques.base import Made, Need, Technique
+from pitool.convert.techniques.base import ArtifactFiles, Need, Technique
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput
 
@@ -29,15 +29,15 @@ EFFECTS = {
 BITS = {"Q2_K": 2.6, "Q3_K_S": 3.4, "Q5_K_M": 5.7, "Q6_K": 6.6, "Q8_0": 8.5}
 
 
-def make_float(kind: str, bench: Workbench) -> Made:
-    """Write the checkpoint as a GGUF in a float type; that in F32 is shared."""
+def make_float(kind: str, bench: Workbench) -> ArtifactFiles:
+    """Write the checkpoint as a GGUF in a float type; the one in F32 is shared."""
     if kind == "F32":
-        return Made("gguf", exact(bench))
-    return Made("gguf", write_float(kind, bench, bench.folder / f"{kind}.gguf"))
+        return ArtifactFiles("gguf", exact(bench))
+    return ArtifactFiles("gguf", write_float(kind, bench, bench.folder / f"{kind}.gguf"))
 
 
 def exact(bench: Workbench) -> Path:
-    """Return the checkpoint as a GGUF in F32, which the quantizer and the lab begin with."""
+    """Return the checkpoint as a GGUF in F32, which quantisation and the lab start from."""
     return bench.once(EXACT, lambda path: write_float("F32", bench, path))
 
 
@@ -47,8 +47,8 @@ def write_float(kind: str, bench: Workbench, path: Path) -> Path:
     return path
 
 
-def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Made:
-    """Quantise with llama.cpp's own quantizer."""
+def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> ArtifactFiles:
+    """Quantise the shared GGUF to one of llama.cpp's types."""
     source = exact(bench)
     matrix = None
     if with_importance:
@@ -57,13 +57,13 @@ def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Made:
     bench.progress.stage(f"quantising to {kind}", 1)
     run = find_origin(bench.checkpoint).quantise
     run(source, target, find_quantisation(kind), bench.threads, importance=matrix)
-    return Made("gguf", target)
+    return ArtifactFiles("gguf", target)
 
 
 def _collect(bench: Workbench, source: Path, target: Path) -> None:
-    """Collect the importance matrix of the calibration text."""
+    """Collect the importance matrix on the calibration text."""
     if not bench.calibration or bench.open_calibrator is None:
-        raise BadInput("there is no calibration text", "give one with --text FILE")
+        raise BadInput("this technique needs a calibration text", "give one with --text FILE")
     bench.progress.stage("collecting the importance matrix", len(bench.calibration))
     with bench.open_calibrator(source) as engine:
         found = importance.collect(

@@ -1,9 +1,9 @@
-"""GPTQ: each column's rounding error is made up for by the columns that are not rounded yet.
+"""GPTQ: the rounding error of each column is compensated by the columns not rounded yet.
 
-Layer after layer, each with the inputs that the quantised layers before it give. The Hessian of a
-matrix is that of its inputs; the columns are rounded by falling diagonal (act order), blocks of 32
-have the scale that their own weights need. Frantar et al. 2022 (arXiv:2210.17323), algorithm 1,
-with the inverse by Cholesky decomposition.
+Layer by layer, with the inputs that the quantised layers before it produce. The Hessian of a
+matrix comes from its inputs; columns are rounded in descending order of its diagonal (act order),
+with one scale per block of 32. Frantar et al. 2022 (arXiv:2210.17323), algorithm 1, with the
+inverse by Cholesky decomposition.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.convert.techniques.base import Floats, Grid, Need, Technique
-from pitool.convert.techniques.grids import blocks_of, spread
+from pitool.convert.techniques.base import Need, Technique
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix, blocks_of, spread
 from pitool.convert.techniques.workbench import Workbench
 
 BITS, BLOCK = 4, 32
@@ -24,9 +24,9 @@ SHRINKS = np.linspace(1.0, 0.6, 17, dtype=np.float32)
 
 
 def scales_of(rows: Floats, importance: Floats, bits: int = BITS, block: int = BLOCK) -> Floats:
-    """Return each block's scale, (rows, blocks): of some, the one with the least error.
+    """Return the scale of each block, (rows, blocks): of several, the one with the least error.
 
-    ``importance`` (columns,): the Hessian's diagonal, by which errors count.
+    ``importance`` (columns,): the Hessian's diagonal, which weights the errors.
     """
     half = 1 << (bits - 1)
     blocks = blocks_of(rows, block)
@@ -55,7 +55,7 @@ def inverse_factor(hessian: Floats) -> NDArray[np.float64]:
 
 def quantise(
     name: str, rows: Floats, hessian: Floats, bits: int = BITS, block: int = BLOCK
-) -> Grid:
+) -> IntegerMatrix:
     """Return a matrix (rows, columns) rounded for inputs with a Hessian (columns, columns)."""
     half = 1 << (bits - 1)
     scales = scales_of(rows, np.diag(hessian), bits, block)
@@ -74,11 +74,11 @@ def quantise(
             errors[:, i - first] = (left[:, i] - rounded * steps[:, i]) / factor[i, i]
             left[:, i:last] -= np.outer(errors[:, i - first], factor[i, i:last])
         left[:, last:] -= errors @ factor[first:last, last:]
-    return Grid(name, levels, scales, None, bits, block)
+    return IntegerMatrix(name, levels, scales, None, bits, block)
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Yield every matrix, layer by layer; later layers see what earlier ones became."""
+def make(bench: Workbench) -> Iterator[IntegerMatrix]:
+    """Yield every matrix, layer by layer; later layers see the quantised earlier ones."""
     for layer in bench.walk():
         hessians = layer.hessians()
         for short in layer.matrices:
@@ -92,7 +92,7 @@ def make(bench: Workbench) -> Iterator[Grid]:
 TECHNIQUE = Technique(
     name="gptq-int4",
     title="GPTQ 4 bits, blocks of 32",
-    effect="Rounds column by column; those to come make up for the error on a calibration text.",
+    effect="Rounds column by column; later columns compensate the error on a calibration text.",
     source="Frantar et al. 2022 (arXiv:2210.17323)",
     make=make,
     bits=BITS + 32 / BLOCK,

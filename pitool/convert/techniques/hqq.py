@@ -1,17 +1,17 @@
 """HQQ: zero points between the levels, chosen so that few large errors remain.
 
-Half-quadratic splitting (Badri and Shaji 2023): in turn the errors shrink towards a sparse set (a
-proximal step of the l_p norm, p below 1) and the zero point is solved for in closed form. Needs no
-text.
+Half-quadratic splitting (Badri and Shaji 2023) alternates between shrinking the errors towards a
+sparse set (a proximal step of the l_p norm, p below 1) and solving for the zero point in closed
+form. Needs no calibration text.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from pitool.convert.techniques.base import Floats, Grid, Technique
-from pitool.convert.techniques.grids import blocks_of, spread
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.base import Technique
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix, blocks_of, spread
+from pitool.convert.techniques.workbench import per_matrix
 
 BITS, BLOCK = 4, 64
 NORM, BETA, GROWTH, ITERATIONS = 0.7, 10.0, 1.01, 20
@@ -48,22 +48,22 @@ def solve(blocks: Floats) -> tuple[Floats, Floats]:
     return scales, kept.astype(np.float32)
 
 
-def quantise(name: str, rows: Floats) -> Grid:
-    """Return a matrix in 4 bits with zero points between the levels."""
+def quantise(name: str, rows: Floats) -> IntegerMatrix:
+    """Return a matrix with 4 bits and zero points between the levels."""
     scales, zeros = solve(blocks_of(rows, BLOCK))
     columns = rows.shape[1]
     levels = np.rint(rows / spread(scales, BLOCK, columns) + spread(zeros, BLOCK, columns))
     stored = np.clip(levels, 0, (1 << BITS) - 1).astype(np.uint8)
-    return Grid(name, stored, scales, zeros, BITS, BLOCK)
+    return IntegerMatrix(name, stored, scales, zeros, BITS, BLOCK)
 
 
 TECHNIQUE = Technique(
     name="hqq-int4",
     title="HQQ 4 bits, blocks of 64",
-    effect="Rounds to 4 bits with zero points that leave few large errors, found without a text.",
+    effect="Rounds to 4 bits with zero points that leave few large errors; no calibration text.",
     source="Badri and Shaji 2023, Half-Quadratic Quantization (mobiusml.github.io/hqq_blog)",
-    make=each(quantise),
+    make=per_matrix(quantise),
     bits=BITS + 64 / BLOCK,
     kernel="onnxruntime",
-    note="the kernel computes in float32 where zero points lie between the levels",
+    note="with zero points between the levels, the kernel computes in float32",
 )

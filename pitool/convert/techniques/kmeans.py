@@ -1,7 +1,7 @@
-"""k-means: a matrix shares a codebook of 16 or 256 values, each weight stores which one it is.
+"""k-means: each matrix has a codebook of 16 or 256 values, and each weight stores an index.
 
-Lloyd's algorithm in one dimension: between sorted centroids a weight belongs to the nearer one, so
-that an iteration is a search and a sum. No runtime has a kernel for it.
+Lloyd's algorithm in one dimension: with sorted centroids an iteration is a binary search and a
+sum. No runtime has a kernel for it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.convert.techniques.base import Dense, Floats, Technique
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.base import Technique
+from pitool.convert.techniques.rounding import Floats, FloatTensor
+from pitool.convert.techniques.workbench import per_matrix
 
 ITERATIONS = 200
 BINS = 4096
-# The codebook is found on evenly spaced weights; all are assigned to it.
+# The codebook is fitted to evenly spaced weights; all weights are assigned to it.
 MOST_WEIGHTS = 1 << 20
 
 
 def codebook(values: Floats, count: int) -> Floats:
-    """Return ``count`` centroids, sorted, that are a local optimum of the squared error.
+    """Return ``count`` sorted centroids at a local minimum of the squared error.
 
-    The better of two beginnings: equally spaced values, which serve tails (linear initialisation
-    of Han et al.), and the density that is best for many levels, the cube root of the values' own
-    (Panter and Dite 1951).
+    The better of two initialisations: equally spaced values, which cover the tails (Han et al.),
+    and the optimal density for many levels, the cube root of the values' own density (Panter and
+    Dite 1951).
     """
     sample = np.sort(values.ravel()[:: -(-values.size // MOST_WEIGHTS)].astype(np.float64))
     counts, edges = np.histogram(sample, BINS)
@@ -38,7 +39,7 @@ def codebook(values: Floats, count: int) -> Floats:
 
 
 def _lloyd(sample: NDArray[np.float64], centroids: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where sorted centroids come to rest, or are after ``ITERATIONS``."""
+    """Return the sorted centroids after convergence, or after ``ITERATIONS``."""
     sums = np.concatenate([[0.0], np.cumsum(sample)])
     for _ in range(ITERATIONS):
         borders = np.searchsorted(sample, (centroids[1:] + centroids[:-1]) / 2)
@@ -59,21 +60,21 @@ def assign(values: NDArray[np.floating], centroids: Floats) -> Floats:
     return nearest
 
 
-def quantise(name: str, rows: Floats, bits: int) -> Dense:
+def quantise(name: str, rows: Floats, bits: int) -> FloatTensor:
     """Return a matrix with a codebook of 2 ** bits values; its bytes are indices and codebook."""
     centroids = codebook(rows, 1 << bits)
-    return Dense(name, assign(rows, centroids), -(-rows.size * bits // 8) + 4 * (1 << bits))
+    return FloatTensor(name, assign(rows, centroids), -(-rows.size * bits // 8) + 4 * (1 << bits))
 
 
 def _row(bits: int) -> Technique:
     return Technique(
         name=f"kmeans-{bits}bit",
         title=f"k-means {bits} bits",
-        effect=f"Replaces each weight by the nearest of {1 << bits} values of its matrix.",
+        effect=f"Replaces each weight with the nearest of {1 << bits} values per matrix.",
         source="Han et al. 2016, Deep Compression (arXiv:1510.00149)",
-        make=each(partial(quantise, bits=bits)),
+        make=per_matrix(partial(quantise, bits=bits)),
         bits=bits,
-        note="no kernel: evaluated with dequantized weights",
+        note="no kernel: evaluated with dequantised weights",
     )
 
 

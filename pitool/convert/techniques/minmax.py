@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pitool.convert.techniques.base import Floats, Grid, Technique
-from pitool.convert.techniques.grids import asymmetric, row_block
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.base import Technique
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix, asymmetric, row_block
+from pitool.convert.techniques.workbench import per_matrix
 
 
-def quantise(name: str, rows: Floats) -> Grid:
-    """Return each row in 256 levels of its own scale and zero point."""
+def quantise(name: str, rows: Floats) -> IntegerMatrix:
+    """Return a matrix with 256 levels, and one scale and zero point per row."""
     low, high = rows.min(1, keepdims=True), rows.max(1, keepdims=True)
     return asymmetric(name, rows, low, high, 8, row_block(rows.shape[1]))
 
@@ -18,7 +18,7 @@ TECHNIQUE = Technique(
     title="MinMax INT8",
     effect="Rounds each row to 256 levels between its smallest and largest value.",
     source="torch.ao, PerChannelMinMaxObserver with a zero point",
-    make=each(quantise),
+    make=per_matrix(quantise),
     bits=8,
     kernel="onnxruntime",
 )

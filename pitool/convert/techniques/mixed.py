@@ -1,7 +1,8 @@
 """Mixed precision: 8 bits for the matrices that need them most, 4 for the others.
 
-A matrix' need is how much the rounding to 4 bits changes its outputs on a calibration text, for
-each byte that 8 bits would cost; matrices are promoted by falling need up to a mean of 6 bits.
+The need of a matrix is how much rounding to 4 bits changes its outputs on a calibration text, per
+byte that 8 bits would add. Matrices are promoted in descending order of need, up to 6 bits on
+average.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pitool.convert.techniques.base import Floats, Grid, Need, Technique
+from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.blockwise import quantise
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix
 from pitool.convert.techniques.workbench import Workbench
 
 BLOCK, LOW, HIGH, MEAN = 32, 4, 8, 6.0
@@ -18,7 +20,7 @@ BLOCK, LOW, HIGH, MEAN = 32, 4, 8, 6.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Change of a matrix' outputs, relative to them, at 4 and at 8 bits; its count of weights."""
+    """Relative change of a matrix's outputs at 4 and at 8 bits; its number of weights."""
 
     low: float
     high: float
@@ -26,7 +28,7 @@ class Cost:
 
 
 def cost(rows: Floats, squares: Floats) -> Cost:
-    """Return what a matrix loses; ``squares`` (columns,): mean squared inputs."""
+    """Return the cost of rounding a matrix; ``squares`` (columns,): mean squared inputs."""
     power = float((rows**2 @ squares).sum()) or 1.0
 
     def loss(bits: int) -> float:
@@ -37,7 +39,7 @@ def cost(rows: Floats, squares: Floats) -> Cost:
 
 
 def choose(costs: Mapping[str, Cost], mean: float = MEAN) -> dict[str, int]:
-    """Return the bits of each matrix, whose mean over all weights is at most ``mean``."""
+    """Return the bits of each matrix; the average over all weights is at most ``mean``."""
     total = sum(c.weights for c in costs.values())
     room = (mean - LOW) * total
     bits = dict.fromkeys(costs, LOW)
@@ -49,7 +51,7 @@ def choose(costs: Mapping[str, Cost], mean: float = MEAN) -> dict[str, int]:
     return bits
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
+def make(bench: Workbench) -> Iterator[IntegerMatrix]:
     """Measure all matrices, then yield each with its bits."""
     costs = {}
     for layer in bench.walk():
@@ -64,11 +66,11 @@ def make(bench: Workbench) -> Iterator[Grid]:
 TECHNIQUE = Technique(
     name="mixed-int8-int4",
     title="Mixed precision, 8 and 4 bits",
-    effect="Gives 8 bits to the matrices whose rounding changes outputs most, 4 to the others.",
-    source="Dong et al. 2019, HAWQ (arXiv:1905.03696), with the error on a text as sensitivity",
+    effect="Gives 8 bits to the matrices whose rounding changes outputs most, 4 bits to the rest.",
+    source="Dong et al. 2019, HAWQ (arXiv:1905.03696), with sensitivity measured on a text",
     make=make,
     bits=MEAN + 32 / BLOCK,
     kernel="onnxruntime",
     needs=frozenset({Need.CALIBRATION}),
-    note="query, key and value are one product, so that the widest of them counts",
+    note="query, key and value are one product, stored at the widest of their three types",
 )

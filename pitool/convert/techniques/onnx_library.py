@@ -1,6 +1,6 @@
 """ONNX INT8 by onnxruntime's own tool: ``quantize_dynamic`` on the float graph.
 
-One scale for a whole weight, its default. The library holds the model in memory.
+One scale per weight, the tool's default. The tool holds the whole model in memory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from onnx import TensorProto
 from pitool.convert.onnx.graph import DATA, GRAPH
 from pitool.convert.onnx.weights import Part, Weights
 from pitool.convert.onnx.writer import write_onnx
-from pitool.convert.techniques.base import Made, Technique
+from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.workbench import Workbench
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 
 
 class PlainWeights(Weights):
-    """``Weights`` with the standard's MatMul, which the library knows, on transposed matrices."""
+    """``Weights`` with the standard MatMul, which the tool supports, on transposed matrices."""
 
     def matmul(
         self,
@@ -41,20 +41,20 @@ class PlainWeights(Weights):
         return self._graph.node("Add", [product, bias], name)
 
     def embedding(self, ids: str, part: Part) -> tuple[str, None]:
-        """Write the embedding, which the head does not share: the library quantises only it."""
+        """Write the embedding apart from the head, since the tool quantises only the embedding."""
         hidden, _ = super().embedding(ids, part)
         return hidden, None
 
 
-def make(bench: Workbench) -> Made:
-    """Write the float graph and let the library quantise it."""
+def make(bench: Workbench) -> ArtifactFiles:
+    """Write the float graph and have the tool quantise it."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     plain, folder = bench.folder / "float", bench.folder / "onnx-int8"
     bench.progress.stage("quantising with onnxruntime", 1)
     write_onnx(plain, bench.checkpoint, ONNX_QUANTISATIONS["FP32"], make_weights=PlainWeights)
     shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(GRAPH, DATA))
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a step that is for other graphs
+    logging.getLogger().setLevel(logging.ERROR)  # its advice is for other kinds of graphs
     options: dict[str, Any] = {"DefaultTensorType": TensorProto.FLOAT}
     quantize_dynamic(
         plain / GRAPH,
@@ -65,13 +65,13 @@ def make(bench: Workbench) -> Made:
         extra_options=options,
     )
     shutil.rmtree(plain)
-    return Made("onnx", folder)
+    return ArtifactFiles("onnx", folder)
 
 
 TECHNIQUE = Technique(
     name="onnx-int8",
     title="ONNX INT8",
-    effect="Rounds each weight to 8 bits with one scale, and each product's input as it comes.",
+    effect="Rounds each weight to 8 bits with one scale, and each product's input at run time.",
     source="onnxruntime.quantization.quantize_dynamic",
     make=make,
     bits=8,

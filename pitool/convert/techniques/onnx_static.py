@@ -1,8 +1,8 @@
-"""Static INT8: the range of every product's input is measured beforehand on a calibration text.
+"""Static INT8: the range of every product's input is measured in advance on a calibration text.
 
-Weights by row to signed 8 bits, inputs to unsigned 8 bits between the smallest and the largest
-value seen (MinMax), zero included, as onnxruntime's ``quantize_static`` does. Embedding and head
-are stored in 8-bit blocks, whose inputs are not quantised.
+Weights are rounded per row to signed 8 bits, inputs to unsigned 8 bits between the smallest and
+the largest value seen (MinMax, zero included), as onnxruntime's ``quantize_static`` does.
+Embedding and head are stored in 8-bit blocks, and their inputs are not quantised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.weights import OnBytes, Part, Weights, with_optional
 from pitool.convert.onnx.writer import write_onnx
-from pitool.convert.techniques.base import Floats, Made, Need, Technique
+from pitool.convert.techniques.base import ArtifactFiles, Need, Technique
+from pitool.convert.techniques.rounding import Floats
 from pitool.convert.techniques.workbench import Workbench
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS, OnnxQuantisation
 
@@ -24,13 +25,13 @@ Range = tuple[float, float]
 Ranges = Mapping[str, Range]
 
 
-def make(bench: Workbench) -> Made:
+def make(bench: Workbench) -> ArtifactFiles:
     """Measure the ranges layer by layer, then write the graph."""
     ranges = measure(bench)
     folder = bench.folder / "static-int8"
     kind = ONNX_QUANTISATIONS["INT8"]
     write_onnx(folder, bench.checkpoint, kind, make_weights=partial(StaticWeights, ranges=ranges))
-    return Made("onnx", folder)
+    return ArtifactFiles("onnx", folder)
 
 
 def measure(bench: Workbench) -> dict[str, Range]:
@@ -39,7 +40,7 @@ def measure(bench: Workbench) -> dict[str, Range]:
     for layer in bench.walk():
 
         def hear(name: str, x: Floats) -> None:
-            full = layer.full(name)  # noqa: B023 - heard before the next layer
+            full = layer.full(name)  # noqa: B023 - called before the next layer
             low, high = ranges.get(full, (0.0, 0.0))
             ranges[full] = min(low, float(x.min())), max(high, float(x.max()))
 
@@ -54,7 +55,7 @@ def scale_and_zero(low: float, high: float) -> tuple[np.float32, int]:
 
 
 class StaticWeights(Weights):
-    """``Weights`` whose products in the layers take 8-bit inputs of a fixed range."""
+    """``Weights`` whose products in the layers have 8-bit inputs with a fixed range."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class StaticWeights(Weights):
 TECHNIQUE = Technique(
     name="static-int8",
     title="Static INT8, MinMax",
-    effect="Rounds each row of a weight, and inputs within a range measured on a text, to 8 bits.",
+    effect="Rounds each row of a weight to 8 bits, and inputs within a range measured on a text.",
     source="onnxruntime, quantize_static; Jacob et al. 2018 (arXiv:1712.05877)",
     make=make,
     bits=8,

@@ -1,7 +1,7 @@
-"""Writes matrices that a technique has put on a grid into a graph, as MatMulNBits reads them.
+"""Writes a technique's integer matrices into a graph, as MatMulNBits reads them.
 
 Levels, scales and zero points are the technique's own. Embedding and head are stored in 8-bit
-blocks as in the quantisation ``INT8``, matrices that are on no grid as float32.
+blocks as in the quantisation ``INT8``, all other matrices in float32. Never rounds a value itself.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pitool.convert.onnx.blocks import Bytes, Floats, even, pack
 from pitool.convert.onnx.families import read_decoder, supported
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.weights import OnBytes, Part, Weights, with_optional
-from pitool.convert.techniques.base import Grid
+from pitool.convert.techniques.rounding import IntegerMatrix
 from pitool.planning.onnx_weights import OnnxQuantisation, padded_head
 
-FindGrid = Callable[[str], Grid | None]
+FindMatrix = Callable[[str], IntegerMatrix | None]
 
 
 def unpackable(config: Config) -> str | None:
-    """Return why grids of a checkpoint cannot be in a graph, None when they can."""
+    """Return why a checkpoint's matrices cannot be packed into a graph, None when they can."""
     if not supported(config):
-        return f"the ONNX writer does not know {config.model_type!r} models"
+        return f"the ONNX writer does not support {config.model_type!r} models"
     sizes = read_decoder(config).sizes
     if padded_head(sizes.head_dim) != sizes.head_dim:
-        return f"heads of {sizes.head_dim} would be padded, which moves the blocks"
+        return f"heads of size {sizes.head_dim} would be padded, which would move the blocks"
     if sizes.hidden % 32:
-        return f"rows of {sizes.hidden} are no whole blocks of 32"
+        return f"rows of {sizes.hidden} are not a multiple of 32"
     return None
 
 
 class PackedWeights(Weights):
-    """``Weights`` with the matrices that ``find`` knows; see there."""
+    """``Weights`` with the integer matrices that ``find`` returns."""
 
     def __init__(
         self,
@@ -45,23 +45,24 @@ class PackedWeights(Weights):
         checkpoint: Checkpoint,
         kind: OnnxQuantisation,
         on_bytes: OnBytes,
-        find: FindGrid,
+        find: FindMatrix,
     ) -> None:
         super().__init__(graph, checkpoint, kind, on_bytes)
-        self._find_grid = find
+        self._find_matrix = find
 
     def matmul(self, value: str, name: str, parts: Sequence[Part], *, head: bool = False) -> str:
-        """Write the matrices of all parts, one below the other; return the product's name."""
+        """Write the matrices of all parts, stacked; return the name of the product."""
         if head:
             return super().matmul(value, name, parts, head=True)
-        found = [self._find_grid(f"{part.module}.weight") for part in parts]
-        grids = [grid for grid in found if grid]
+        found = [self._find_matrix(f"{part.module}.weight") for part in parts]
+        matrices = [matrix for matrix in found if matrix]
         bias = self._bias(name, parts)
-        if len(grids) < len(parts) or not joinable(grids):
+        if len(matrices) < len(parts) or not joinable(matrices):
             return self._float_matmul(value, name, self._floats(f"{name}.weight", parts), bias)
-        bits = max(grid.bits for grid in grids)
-        names = self._write(name, [widen(grid, bits) for grid in grids])
-        rows, columns = sum(len(grid.levels) for grid in grids), grids[0].levels.shape[1]
+        bits = max(matrix.bits for matrix in matrices)
+        names = self._write(name, [widen(matrix, bits) for matrix in matrices])
+        rows = sum(len(matrix.levels) for matrix in matrices)
+        columns = matrices[0].levels.shape[1]
         return self._graph.node(
             "MatMulNBits",
             with_optional([value, *names], 5, bias),
@@ -69,55 +70,55 @@ class PackedWeights(Weights):
             N=rows,
             K=columns,
             bits=bits,
-            block_size=grids[0].block,
+            block_size=matrices[0].block,
             accuracy_level=4,
         )
 
-    def _write(self, name: str, grids: Sequence[Grid]) -> list[str]:
-        """Write levels, scales and, unless all are half of the range, zero points."""
-        levels = np.concatenate([blocks_of(grid) for grid in grids])
+    def _write(self, name: str, matrices: Sequence[IntegerMatrix]) -> list[str]:
+        """Write levels, scales and, unless all lie in the middle of the range, zero points."""
+        levels = np.concatenate([packed_levels(matrix) for matrix in matrices])
         names = [self._whole(f"{name}.weight", levels)]
-        scales = np.concatenate([grid.scales for grid in grids])
+        scales = np.concatenate([matrix.scales for matrix in matrices])
         names.append(self._whole(f"{name}.scales", scales.astype(np.float32)))
-        if any(grid.zeros is not None for grid in grids):
-            names.append(self._whole(f"{name}.zero_points", zeros_of(grids)))
+        if any(matrix.zeros is not None for matrix in matrices):
+            names.append(self._whole(f"{name}.zero_points", packed_zeros(matrices)))
         return names
 
 
-def joinable(grids: Sequence[Grid]) -> bool:
-    """Tell whether grids can be rows of one matrix: equal blocks, and bits that can be made so."""
-    same_bits = len({grid.bits for grid in grids}) == 1
-    same_block = len({grid.block for grid in grids}) == 1
-    return same_block and (same_bits or not any(grid.between for grid in grids))
+def joinable(matrices: Sequence[IntegerMatrix]) -> bool:
+    """Tell whether matrices can be stacked into one: equal blocks, and bits that can be widened."""
+    same_bits = len({matrix.bits for matrix in matrices}) == 1
+    same_block = len({matrix.block for matrix in matrices}) == 1
+    return same_block and (same_bits or not any(matrix.between for matrix in matrices))
 
 
-def widen(grid: Grid, bits: int) -> Grid:
-    """Return the same values on a grid of more bits: levels and zeros move by the same amount."""
-    if grid.bits == bits:
-        return grid
-    zeros = middle(grid) if grid.zeros is None else grid.zeros
-    return Grid(grid.name, grid.levels, grid.scales, zeros, bits, grid.block)
+def widen(matrix: IntegerMatrix, bits: int) -> IntegerMatrix:
+    """Return the same values with more bits per level; the levels and zero points stay."""
+    if matrix.bits == bits:
+        return matrix
+    zeros = middle(matrix) if matrix.zeros is None else matrix.zeros
+    return IntegerMatrix(matrix.name, matrix.levels, matrix.scales, zeros, bits, matrix.block)
 
 
-def middle(grid: Grid) -> Bytes:
-    """Return the zero points of a symmetric grid: half of the range."""
-    return np.full(grid.scales.shape, 1 << (grid.bits - 1), np.uint8)
+def middle(matrix: IntegerMatrix) -> Bytes:
+    """Return the zero points of a symmetric matrix: the middle of the range."""
+    return np.full(matrix.scales.shape, 1 << (matrix.bits - 1), np.uint8)
 
 
-def blocks_of(grid: Grid) -> Bytes:
-    """Return the packed levels, shape (rows, blocks, bytes a block); a short block gets zeros."""
-    short = -grid.levels.shape[1] % grid.block
-    levels = np.pad(grid.levels, ((0, 0), (0, short)))
-    packed: Bytes = pack(levels.reshape(len(levels), -1, grid.block), grid.bits)
+def packed_levels(matrix: IntegerMatrix) -> Bytes:
+    """Return the packed levels (rows, blocks, bytes per block); a short block is zero-padded."""
+    short = -matrix.levels.shape[1] % matrix.block
+    levels = np.pad(matrix.levels, ((0, 0), (0, short)))
+    packed: Bytes = pack(levels.reshape(len(levels), -1, matrix.block), matrix.bits)
     return np.ascontiguousarray(packed)
 
 
-def zeros_of(grids: Sequence[Grid]) -> NDArray[Any]:
-    """Return the zero points of grids of the same bits: packed levels, or floats if any are."""
-    all_ = [middle(grid) if grid.zeros is None else grid.zeros for grid in grids]
-    if any(grid.between for grid in grids):
-        floats: Floats = np.concatenate([zeros.astype(np.float32) for zeros in all_])
+def packed_zeros(matrices: Sequence[IntegerMatrix]) -> NDArray[Any]:
+    """Return the zero points of matrices of equal bits: packed levels, or floats if any are."""
+    zeros = [middle(matrix) if matrix.zeros is None else matrix.zeros for matrix in matrices]
+    if any(matrix.between for matrix in matrices):
+        floats: Floats = np.concatenate([each.astype(np.float32) for each in zeros])
         return floats
-    levels: Bytes = np.concatenate(all_).astype(np.uint8)
-    bits = grids[0].bits
+    levels: Bytes = np.concatenate(zeros).astype(np.uint8)
+    bits = matrices[0].bits
     return np.ascontiguousarray(pack(even(levels, bits), bits))

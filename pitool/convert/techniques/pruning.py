@@ -1,7 +1,7 @@
 """Pruning and INT8: small weights become zero, the others are rounded in blocks.
 
-Unstructured: the smallest of a matrix. Structured: the two smallest of every four in a row (2:4).
-The kernel multiplies zeros like other weights, so that neither size nor speed gains by itself.
+Unstructured: the smallest weights of a matrix. Structured: the two smallest of every four in a row
+(2:4). The kernel multiplies zeros like any other weight, so size and speed do not improve.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pitool.convert.techniques.base import Floats, Technique
+from pitool.convert.techniques.base import Technique
 from pitool.convert.techniques.blockwise import quantise
-from pitool.convert.techniques.workbench import each
+from pitool.convert.techniques.rounding import Floats
+from pitool.convert.techniques.workbench import per_matrix
 
 SHARE = 0.3
 GROUP, KEPT = 4, 2
@@ -20,7 +21,7 @@ BLOCK = 32
 
 
 def smallest(rows: Floats, share: float = SHARE) -> Floats:
-    """Return rows without the share of the whole matrix that is smallest in magnitude."""
+    """Return rows with a share of the matrix, the smallest magnitudes, set to zero."""
     count = int(share * rows.size)
     if not count:
         return rows
@@ -30,7 +31,7 @@ def smallest(rows: Floats, share: float = SHARE) -> Floats:
 
 
 def two_of_four(rows: Floats) -> Floats:
-    """Return rows with the two largest of every four weights; a short last group stays."""
+    """Return rows with the two smallest of every four weights set to zero, whole groups only."""
     whole = rows.shape[1] // GROUP * GROUP
     groups = rows[:, :whole].reshape(len(rows), -1, GROUP)
     order = np.argsort(-np.abs(groups), axis=-1, kind="stable")
@@ -44,12 +45,12 @@ def _row(name: str, title: str, what: str, source: str, prune: Callable[..., Flo
     return Technique(
         name=name,
         title=title,
-        effect=f"Makes {what} zero and rounds what is left to 8 bits in blocks of {BLOCK}.",
+        effect=f"Sets {what} to zero and rounds the rest to 8 bits in blocks of {BLOCK}.",
         source=source,
-        make=each(lambda name, rows: quantise(name, prune(rows), BLOCK)),
+        make=per_matrix(lambda name, rows: quantise(name, prune(rows), BLOCK)),
         bits=8 + 32 / BLOCK,
         kernel="onnxruntime",
-        note="zeros are stored and multiplied like other weights",
+        note="zeros are stored and multiplied like any other weight",
     )
 
 

@@ -1,7 +1,8 @@
-"""Quantization-aware training: weights learn with their rounding in place.
+"""Quantisation-aware training: weights are trained with their rounding in place.
 
-The forward pass sees rounded weights, the gradient passes the rounding unchanged (straight-through
-estimator, Bengio et al. 2013); the aim is the checkpoint's own answers on the calibration text.
+The forward pass sees rounded weights; the gradient passes through the rounding unchanged
+(straight-through estimator, Bengio et al. 2013). The target is the checkpoint's own predictions on
+the calibration text.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pitool.convert.techniques import training
-from pitool.convert.techniques.base import Grid, Need, Technique
+from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.blockwise import quantise
+from pitool.convert.techniques.rounding import IntegerMatrix
 from pitool.convert.techniques.workbench import Workbench
 
 BITS, BLOCK = 4, 32
@@ -32,8 +34,8 @@ def fake_round(weight: Any) -> Any:
     return weight + (rounded - weight).detach()
 
 
-def make(bench: Workbench) -> Iterator[Grid]:
-    """Train, then yield the matrices on the grid that they were trained for."""
+def make(bench: Workbench) -> Iterator[IntegerMatrix]:
+    """Train, then yield the matrices rounded as they were during training."""
     import torch
 
     model = training.load(bench)
@@ -64,7 +66,7 @@ def make(bench: Workbench) -> Iterator[Grid]:
 TECHNIQUE = Technique(
     name="qat-int4",
     title="QAT 4 bits, blocks of 32",
-    effect="Trains the weights with their rounding to 4 bits in place.",
+    effect="Trains the weights while they are rounded to 4 bits.",
     source="Bengio et al. 2013 (arXiv:1308.3432); Jacob et al. 2018 (arXiv:1712.05877)",
     make=make,
     bits=BITS + 32 / BLOCK,

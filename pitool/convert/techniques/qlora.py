@@ -1,8 +1,8 @@
-"""QLoRA: the weights are frozen in NF4, adapters of low rank are trained beside them.
+"""QLoRA: the weights are frozen in NF4 and low-rank adapters are trained next to them.
 
-On the calibration text, towards the text's own next tokens as any fine-tune. Kept apart, the
-adapters stay in half precision beside the NF4 weights; merged, their product is added and the sum
-is stored in 8-bit blocks, which a kernel runs.
+The adapters are trained on the next tokens of the calibration text, like any fine-tune. Kept
+separate, they stay in half precision next to the NF4 weights; merged, the sum is stored in 8-bit
+blocks, which a kernel runs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from pitool.convert.techniques import floats4, training
-from pitool.convert.techniques.base import Dense, Floats, Need, Stored, Technique
+from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.blockwise import quantise
+from pitool.convert.techniques.rounding import Floats, FloatTensor, QuantisedTensor
 from pitool.convert.techniques.workbench import Workbench
 
 RANK, ALPHA = 8, 16
@@ -23,14 +24,14 @@ STEPS, RATE = 120, 1e-3
 MERGED_BLOCK = 32
 
 
-def make(merged: bool, bench: Workbench) -> Iterator[Stored]:
-    """Train, then yield NF4 weights with their adapters, or the merged sums."""
+def make(merged: bool, bench: Workbench) -> Iterator[QuantisedTensor]:
+    """Train, then yield NF4 weights with their adapters, or the merged weights."""
     for name, base, change in _train(bench):
         total = base.values + change
         if merged:
             yield quantise(name, total, MERGED_BLOCK)
         else:
-            yield Dense(name, total, base.bytes + adapter_bytes(*total.shape))
+            yield FloatTensor(name, total, base.bytes + adapter_bytes(*total.shape))
 
 
 def adapter_bytes(rows: int, columns: int) -> int:
@@ -38,8 +39,8 @@ def adapter_bytes(rows: int, columns: int) -> int:
     return 2 * RANK * (rows + columns)
 
 
-def _train(bench: Workbench) -> Iterator[tuple[str, Dense, Floats]]:
-    """Yield each matrix in NF4, and what its adapter adds."""
+def _train(bench: Workbench) -> Iterator[tuple[str, FloatTensor, Floats]]:
+    """Yield each matrix in NF4, and the product of its adapter."""
     import torch
 
     model = training.load(bench)
@@ -56,7 +57,7 @@ def _train(bench: Workbench) -> Iterator[tuple[str, Dense, Floats]]:
         def forward(self, x: Any) -> Any:
             return self.linear(x) + (x @ self.a.T @ self.b.T) * (ALPHA / RANK)
 
-    bases: dict[str, Dense] = {}
+    bases: dict[str, FloatTensor] = {}
     adapters: dict[str, WithAdapter] = {}
     for name, linear in list(training.linears(model, bench)):
         bases[name] = floats4.quantise(name, linear.weight.numpy(), floats4.NF4)
@@ -79,17 +80,19 @@ def _row(name: str, title: str, after: str, bits: float, *, merged: bool) -> Tec
     return Technique(
         name=name,
         title=title,
-        effect=f"Trains adapters of rank {RANK} beside frozen NF4 weights{after}.",
+        effect=f"Trains adapters of rank {RANK} on frozen NF4 weights{after}.",
         source="Dettmers et al. 2023 (arXiv:2305.14314)",
         make=partial(make, merged),
         bits=bits,
         kernel="onnxruntime" if merged else None,
         needs=frozenset({Need.CALIBRATION, Need.TORCH}),
-        note="fine-tuned on the calibration text: meant to differ from the checkpoint",
+        note="fine-tuned on the calibration text, so it is expected to differ from the checkpoint",
     )
 
 
-APART = _row("qlora", "QLoRA, adapters apart", ", kept apart in half precision", 4.13, merged=False)
+SEPARATE = _row(
+    "qlora", "QLoRA, separate adapters", ", kept separate in half precision", 4.13, merged=False
+)
 MERGED = _row(
-    "qlora-merged", "QLoRA, merged", " and stores the sum in 8-bit blocks", 9, merged=True
+    "qlora-merged", "QLoRA, merged", ", merged and stored in 8-bit blocks", 9, merged=True
 )

@@ -1,7 +1,7 @@
-"""A technique's stream on the disk: tensors come in any order and are read in any order.
+"""A technique's output on disk: tensors are written in any order and read in any order.
 
-Values lie in a safetensors file in float32, which makes them a checkpoint that every writer
-reads; grids lie beside it. Memory is one tensor's.
+Values are kept in a safetensors file in float32, which makes them a checkpoint that every writer
+can read; integer matrices are kept next to it. Never holds more than one tensor in memory.
 """
 
 from __future__ import annotations
@@ -20,58 +20,58 @@ import numpy as np
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import SINGLE, Tensor, read_header, to_float32
 from pitool.convert.onnx.blocks import quantise_blocks
-from pitool.convert.techniques.base import Floats, Grid, Stored
+from pitool.convert.techniques.rounding import Floats, IntegerMatrix, QuantisedTensor
 from pitool.convert.techniques.workbench import EMBEDDING, HEAD, is_matrix
 from pitool.errors import PitoolError
 
 SLAB_BYTES = 16 << 20
 HEAD_BLOCK = 32
-# Bytes that a weight takes on the disk while a stream becomes an artifact: value, level, artifact.
-BYTES_A_WEIGHT = 9
+# Disk space per weight while a stream becomes an artifact: value, level, and the artifact.
+BYTES_PER_WEIGHT = 9
 
 
 class Spool:
-    """Takes ``Stored`` after ``Stored``; then ``checkpoint`` has the values and ``grid`` the grids.
+    """Stores a stream of tensors; ``checkpoint`` then reads their values, ``matrix`` the levels.
 
-    ``bytes``: what all tensors take in the technique's format.
+    ``bytes``: the size of all tensors in the technique's format.
     """
 
     def __init__(self, checkpoint: Checkpoint, folder: Path) -> None:
         self._original, self._folder = checkpoint, folder
         folder.mkdir(parents=True)
         self._path = folder / SINGLE
-        write_header(self._path, checkpoint.tensors)
+        write_zeros(self._path, checkpoint.tensors)
         self._places = {tensor.name: tensor for tensor in read_header(self._path)}
         self._sizes: dict[str, int] = {}
-        self._grids: dict[str, Path] = {}
+        self._matrices: dict[str, Path] = {}
 
-    def take(self, stream: Iterator[Stored]) -> None:
-        """Store everything of a stream; PitoolError for a tensor that cannot be the model's."""
+    def store(self, stream: Iterator[QuantisedTensor]) -> None:
+        """Store a whole stream; PitoolError for a tensor that cannot belong to the model."""
         with self._path.open("r+b") as file:
             for stored in stream:
-                self._take(file, stored)
+                self._store(file, stored)
 
-    def _take(self, file: BinaryIO, stored: Stored) -> None:
+    def _store(self, file: BinaryIO, stored: QuantisedTensor) -> None:
         place, values = self._places.get(stored.name), stored.values
         if place is None or place.shape != values.shape or not np.isfinite(values).all():
             raise PitoolError(
-                f"the technique made a tensor {stored.name!r} of {values.shape} that is not the"
-                " model's or not finite",
-                "report it",
+                f"the technique produced a tensor {stored.name!r} of shape {values.shape} that the"
+                " model does not have, or that is not finite",
+                "report this technique",
             )
         file.seek(place.start)
         file.write(np.ascontiguousarray(values, np.float32).data)
         self._sizes[stored.name] = stored.bytes
-        if isinstance(stored, Grid):
+        if isinstance(stored, IntegerMatrix):
             path = self._folder / f"{stored.name}.npz"
             arrays: dict[str, Any] = {"levels": stored.levels, "scales": stored.scales}
             if stored.zeros is not None:
                 arrays["zeros"] = stored.zeros
             np.savez(path, allow_pickle=False, shape=[stored.bits, stored.block], **arrays)
-            self._grids[stored.name] = path
+            self._matrices[stored.name] = path
 
     def finish(self) -> None:
-        """Fill in what the technique left: embedding and head in 8-bit blocks, others as is."""
+        """Add the tensors not yielded: embedding and head in 8-bit blocks, others unchanged."""
         with self._path.open("r+b") as file:
             for name, tensor in self._original.tensors.items():
                 if name not in self._sizes:
@@ -85,55 +85,55 @@ class Spool:
         for slab in tensor.slabs(SLAB_BYTES):
             values = to_float32(slab, tensor.kind)
             if table:
-                grid = head_grid(tensor.name, values)
-                values, size = grid.values, size + grid.bytes
+                matrix = head_matrix(tensor.name, values)
+                values, size = matrix.values, size + matrix.bytes
             else:
                 size += values.size * (2 if is_matrix(tensor.name) else 4)
             file.write(np.ascontiguousarray(values).data)
         return size
 
-    def grid(self, name: str) -> Grid | None:
-        """Return what lies on a grid."""
-        path = self._grids.get(name)
+    def matrix(self, name: str) -> IntegerMatrix | None:
+        """Return a tensor as an integer matrix, None when it is not one."""
+        path = self._matrices.get(name)
         if path is None:
             return None
         with np.load(path, allow_pickle=False) as found:
             bits, block = found["shape"].tolist()
             zeros = found["zeros"] if "zeros" in found.files else None
-            return Grid(name, found["levels"], found["scales"], zeros, bits, block)
+            return IntegerMatrix(name, found["levels"], found["scales"], zeros, bits, block)
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors in the technique's format; a head that is the embedding once."""
+        """Bytes of all tensors in the technique's format; a tied head is counted once."""
         tied = self._original.config.flag("tie_word_embeddings", default=False)
         twice = {HEAD} if tied and EMBEDDING in self._sizes else set()
         return sum(size for name, size in self._sizes.items() if name not in twice)
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint with the spooled values."""
+        """The checkpoint with the stored values."""
         return replace(self._original, tensors=self._places)
 
     @property
     def with_original_tables(self) -> Checkpoint:
-        """The same with embedding and head as they were, for a writer that quantises them."""
+        """The same with the original embedding and head, for a writer that quantises them."""
         kept = {n: t for n, t in self._original.tensors.items() if n in (EMBEDDING, HEAD)}
         return replace(self._original, tensors={**self._places, **kept})
 
     def remove(self) -> None:
-        """Free the disk."""
+        """Delete the files."""
         shutil.rmtree(self._folder)
 
 
-def head_grid(name: str, values: Floats) -> Grid:
-    """Return rows of embedding or head in 8-bit blocks, as ``INT8`` of the ONNX writer."""
+def head_matrix(name: str, values: Floats) -> IntegerMatrix:
+    """Return rows of an embedding or head in 8-bit blocks, as the ONNX writer's ``INT8``."""
     made = quantise_blocks(values, 8, HEAD_BLOCK, asymmetric=False)
     levels = made.weights.reshape(len(values), -1)[:, : values.shape[1]]
-    return Grid(name, levels, made.scales, None, 8, HEAD_BLOCK)
+    return IntegerMatrix(name, levels, made.scales, None, 8, HEAD_BLOCK)
 
 
-def write_header(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file for the same tensors in float32, all zeros; sparse where it can."""
+def write_zeros(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file with the same tensors in float32, all zeros; sparse if possible."""
     header, at = {}, 0
     for name, tensor in tensors.items():
         size = 4 * prod(tensor.shape)

@@ -1,6 +1,6 @@
-"""What techniques that train have in common: the checkpoint in torch, its teacher, the loop.
+"""What the techniques that train share: the checkpoint in torch, and the training loop.
 
-Needs torch and transformers (the ``export`` extra); on a CPU for small models.
+Needs torch and transformers (the ``export`` extra). Trains small models on the CPU only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import torch
 
 SEED = 0
-# Of a larger model one step takes minutes on a CPU.
+# Above this, one step takes minutes on a CPU.
 MOST_PARAMETERS = 400_000_000
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
 def load(bench: Workbench) -> Any:
-    """Return the checkpoint as a transformers model in float32, nothing of it to be trained.
+    """Return the checkpoint as a transformers model in float32, with all parameters frozen.
 
     MissingPart without torch; BadInput without a text, or for a model that is too large.
     """
@@ -30,17 +30,17 @@ def load(bench: Workbench) -> Any:
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError:
         raise MissingPart(
-            "torch and transformers are not installed, which this technique trains with",
-            "install them: pip install 'pitool[export]'",
+            "this technique trains with torch and transformers, which are not installed",
+            "run: pip install 'pitool[export]'",
         ) from None
     if not bench.calibration:
-        raise BadInput("there is no text to train on", "give one with --text FILE")
+        raise BadInput("this technique needs a text to train on", "give one with --text FILE")
     names = bench.checkpoint.tensors
     count = sum(tensor.bytes for tensor in names.values()) // 2
     if count > MOST_PARAMETERS:
         raise BadInput(
-            f"{count / 1e6:,.0f} M parameters take too long to train on a CPU",
-            "take GPTQ or AWQ",
+            f"a model of {count / 1e6:,.0f} M parameters takes too long to train on a CPU",
+            "use GPTQ or AWQ instead",
         )
     torch.manual_seed(SEED)
     torch.set_num_threads(bench.threads)
@@ -63,7 +63,7 @@ def linears(model: Any, bench: Workbench) -> Iterator[tuple[str, Any]]:
 
 
 def windows(bench: Workbench) -> list[torch.Tensor]:
-    """Return the calibration windows, (1, tokens) each."""
+    """Return the calibration windows as tensors of shape (1, tokens)."""
     import torch
 
     return [torch.tensor([window]) for window in bench.calibration if len(window) > 1]
@@ -78,7 +78,7 @@ def train(
     steps: int,
     rate: float,
 ) -> None:
-    """Lower ``loss`` of a window's number by AdamW, the rate falling to zero as a cosine."""
+    """Minimise ``loss``, a function of a window's index, with AdamW and a cosine schedule."""
     import torch
 
     count = len(windows(bench))

@@ -1,7 +1,7 @@
 """What a technique works with: the checkpoint, calibration tokens, a scratch folder.
 
-Owns the walk over the layers with their inputs: memory is that of one layer, and of the hidden
-state of the calibration tokens.
+Owns the walk over the layers with their inputs. Never holds more than one layer in memory, and
+the hidden state of the calibration tokens.
 """
 
 from __future__ import annotations
@@ -16,35 +16,36 @@ from typing import TypeVar
 import numpy as np
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.gguf.importance import OpenCalibrator
-from pitool.convert.progress import Progress, Silent
+from pitool.convert.engines import OpenCalibrator
 from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
-from pitool.convert.techniques.base import Floats, Stored
+from pitool.convert.techniques.rounding import Floats, QuantisedTensor
 from pitool.errors import BadInput
+from pitool.report.progress import Progress, Silent
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 
 
 def is_matrix(name: str) -> bool:
-    """Tell whether a tensor is a linear weight of a layer: what a technique quantises."""
+    """Tell whether a tensor is a linear weight of a layer, which techniques quantise."""
     return _MATRIX.fullmatch(name) is not None
 
 
-S = TypeVar("S", bound=Stored)
+S = TypeVar("S", bound=QuantisedTensor)
 
 
-def each(quantise: Callable[[str, Floats], S]) -> Callable[[Workbench], Iterator[S]]:
-    """Return the ``make`` of a technique that looks at one matrix of the layers at a time."""
+def per_matrix(quantise: Callable[[str, Floats], S]) -> Callable[[Workbench], Iterator[S]]:
+    """Return the ``make`` of a technique that quantises each matrix of the layers on its own."""
     return lambda bench: (quantise(name, rows) for name, rows in bench.weights())
 
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """``calibration``: windows of token ids; ``folder``: scratch, emptied by its owner.
+    """The inputs of a technique.
 
-    ``shared``: what several techniques begin with lies there, None for in ``folder``;
-    ``open_calibrator``: an engine that sums squared activations, for importance matrices.
+    ``calibration``: windows of token ids; ``folder``: scratch space, emptied by its owner;
+    ``shared``: folder of the files that several techniques start from, ``folder`` if None;
+    ``open_calibrator``: loads an engine that sums squared activations, for importance matrices.
     """
 
     checkpoint: Checkpoint
@@ -56,7 +57,7 @@ class Workbench:
     shared: Path | None = None
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
-        """Return a file that techniques share, made where it is not there yet."""
+        """Return a file that techniques share, made if it does not exist yet."""
         path = (self.shared or self.folder) / name
         if not path.is_file():
             temporary = path.with_name(f".{name}.{os.getpid()}.partial")
@@ -67,14 +68,15 @@ class Workbench:
     def matrices(self) -> list[str]:
         """Return the names of the layers' linear weights, layer by layer.
 
-        These are what a technique quantises. BadInput where a family names them otherwise.
+        BadInput for a family that names them differently.
         """
         names = [n for n in self.checkpoint.tensors if is_matrix(n)]
         if not names:
             family = self.checkpoint.config.model_type
             raise BadInput(
-                f"the layers of a {family!r} model have no matrices that this technique knows",
-                "take one of the GGUF techniques",
+                f"this technique does not support {family!r} models: it finds no matrices in the"
+                " layers",
+                "use one of the GGUF techniques",
             )
         return sorted(names, key=lambda name: (int(name.split(".")[2]), name))
 
@@ -83,7 +85,7 @@ class Workbench:
         return self.checkpoint.tensors[name].float32()
 
     def weights(self) -> Iterator[tuple[str, Floats]]:
-        """Yield the layers' linear weights one after the other, and count them as progress."""
+        """Yield the layers' linear weights one by one, and report progress."""
         names = self.matrices()
         self.progress.stage("quantising", len(names))
         for name in names:
@@ -91,18 +93,18 @@ class Workbench:
             self.progress.advance(1)
 
     def walk(self) -> Iterator[Layer]:
-        """Yield the layers in order, each with the inputs that those before it really give.
+        """Yield the layers in order, each with the inputs that the layers before it produce.
 
-        What was replaced in a layer is used for the inputs of the next one. BadInput without
+        Weights replaced in a layer are used to compute the inputs of the next. BadInput without
         calibration tokens, or for a family that the forward pass does not cover.
         """
         if not self.calibration:
-            raise BadInput("there is no calibration text", "give one with --text FILE")
+            raise BadInput("this technique needs a calibration text", "give one with --text FILE")
         if not covers(self.checkpoint.config):
             raise BadInput(
-                f"the inputs of a {self.checkpoint.config.model_type!r} model's layers are not"
-                f" known: the forward pass covers {', '.join(COVERED)}",
-                "take a technique without calibration, or a GGUF type",
+                f"this technique does not support {self.checkpoint.config.model_type!r} models:"
+                f" it needs the inputs of each layer, which are known for {', '.join(COVERED)}",
+                "use a technique without calibration, or a GGUF type",
             )
         forward = Forward(self.checkpoint)
         hidden = [forward.embed(window) for window in self.calibration]
@@ -131,27 +133,27 @@ class Layer:
         return sorted(found, key=lambda name: order.index(name.split(".")[-2]))
 
     def full(self, name: str) -> str:
-        """Return the checkpoint's name of a short one."""
+        """Return the checkpoint's name for a short name."""
         return f"{prefix(self.index)}{name}"
 
     def replace(self, name: str, values: Floats) -> None:
-        """Let the layer compute with other values from now on."""
+        """Make the layer compute with other values from now on."""
         self.weights[name] = values.astype(np.float32, copy=False)
 
     def run(self, on_input: OnInput) -> list[Floats]:
         """Run the calibration windows through the layer; return its outputs.
 
-        ``on_input`` hears of every linear weight's module (``self_attn.q_proj``) and of its
-        inputs, (tokens, in), window by window. Weights that share an input hear the same array.
+        ``on_input`` is called with the module of every linear weight (``self_attn.q_proj``) and
+        its inputs, (tokens, in), window by window. Weights that share an input get the same array.
         """
         return [self._forward.layer(self.index, self.weights, h, on_input) for h in self._hidden]
 
     def outputs(self) -> list[Floats]:
-        """Return the layer's outputs with its weights as they are, (tokens, hidden) a window."""
+        """Return the layer's outputs with its current weights, (tokens, hidden) per window."""
         return self.run(lambda _name, _input: None)
 
     def gather(self, measure: Callable[[Floats], Floats]) -> dict[str, Floats]:
-        """Return the sum over all windows of what is measured of each input, by module."""
+        """Return the sum of ``measure`` over the inputs of all windows, by module."""
         sums: dict[str, Floats] = {}
         last: tuple[Floats | None, Floats | None] = (None, None)
 
@@ -172,6 +174,6 @@ class Layer:
         return self.gather(lambda x: (x.T @ x) * scale)
 
     def magnitudes(self) -> dict[str, Floats]:
-        """Return the mean of |input| of each column, (in,), by module: AWQ's saliency."""
+        """Return the mean |input| of each column, (in,), by module: AWQ's saliency."""
         tokens = np.float32(sum(len(hidden) for hidden in self._hidden))
         return self.gather(lambda x: np.abs(x).sum(0) / tokens)

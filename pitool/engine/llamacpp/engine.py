@@ -168,6 +168,7 @@ class LlamaCpp:
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token from an empty cache, shape (tokens, vocabulary)."""
+        self._cancel.clear()
         self.clear()
         table = np.empty((len(ids), self._vocabulary.size), np.float32)
         step = min(self._settings.outputs, self._settings.micro_batch)
@@ -193,6 +194,7 @@ class LlamaCpp:
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""
+        self._cancel.clear()
         step = 1 if one_by_one else min(self._settings.batch, self._settings.context)
         parts = [ids[i : i + step] for i in range(0, len(ids), step)]
         arrays = [(llama_cpp.llama_token * len(part))(*part) for part in parts]

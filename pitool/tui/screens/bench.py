@@ -14,12 +14,12 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import DataTable, Select, Static
 
-from pitool.bench.formats import Row, rate, test_name
 from pitool.bench.printers import marks
+from pitool.bench.progress import LISTS, QUICK, BenchProgress, Stage, TestList
+from pitool.bench.rows import BenchRow, rate, test_name
 from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact
 from pitool.report.numbers import NONE, format_seconds
-from pitool.tui.benching import LISTS, QUICK, Progress, Stage, Tests
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
@@ -64,8 +64,8 @@ class BenchScreen(BaseScreen[None]):
             for bundle in context.bundles()[0]
             for artifact in bundle.manifest.artifacts
         ]
-        self._earlier: list[Row] = []
-        self._was = Progress()
+        self._earlier: list[BenchRow] = []
+        self._was = BenchProgress()
 
     def compose(self) -> ComposeResult:
         """Lay out what to measure above how far it is above the history."""
@@ -109,7 +109,7 @@ class BenchScreen(BaseScreen[None]):
         return self._choices[value if isinstance(value, int) else 0]
 
     @property
-    def _tests(self) -> Tests:
+    def _tests(self) -> TestList:
         value = self.query_one("#tests", Select).value
         return LISTS[value] if isinstance(value, int) else QUICK
 
@@ -187,7 +187,7 @@ class BenchScreen(BaseScreen[None]):
             self.dismiss()
 
 
-def state_line(progress: Progress) -> Content:
+def state_line(progress: BenchProgress) -> Content:
     """Return what the bench is doing, and how far it is."""
     if progress.stage is Stage.IDLE:
         return Content.styled(
@@ -204,7 +204,7 @@ def state_line(progress: Progress) -> Content:
     return bar + _test(progress)
 
 
-def _test(progress: Progress) -> Content:
+def _test(progress: BenchProgress) -> Content:
     """Return the test that runs: its name, its repetitions and their mean so far."""
     if (result := progress.result) is None:
         return Content()
@@ -217,7 +217,7 @@ def _test(progress: Progress) -> Content:
     return Content.assemble(words, (f"  left {left}" if done < of else "", _DIM))
 
 
-def _cells(row: Row, older: list[Row], *, new: bool) -> list[Text]:
+def _cells(row: BenchRow, older: list[BenchRow], *, new: bool) -> list[Text]:
     """Return the cells of a row; ``before``: the change since the test was last measured."""
     when = datetime.fromisoformat(row["test_time"]).astimezone()
     predicted, held = row["predicted_ts"], marks(row)
@@ -234,7 +234,7 @@ def _cells(row: Row, older: list[Row], *, new: bool) -> list[Text]:
     ]
 
 
-def _change(row: Row, older: list[Row]) -> str:
+def _change(row: BenchRow, older: list[BenchRow]) -> str:
     """Return by how much a rate differs from the one before it, measured with as many threads."""
     same = (test_name(row), row["n_threads"])
     for other in older:

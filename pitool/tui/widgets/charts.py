@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widget import Widget
 
-from pitool.bench.plot import bars, columns
+from pitool.report.blocks import bars, columns
 from pitool.report.numbers import format_bytes, format_rate
 
 if TYPE_CHECKING:

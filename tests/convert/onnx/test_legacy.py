@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pitool.convert.onnx.legacy import lay_out, old_config, old_tokenizer
+from pitool.convert.onnx.legacy import link_checkpoint, old_config, old_tokenizer
 
 
 def test_the_rotation_is_moved_to_where_it_was() -> None:
@@ -60,12 +60,12 @@ def test_a_folder_of_links_and_rewritten_settings(tmp_path: Path) -> None:
     (source / "config.json").write_text('{"rope_parameters": {"rope_theta": 7.0}}')
     (source / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
     (source / "model.safetensors").write_bytes(b"weights")
-    lay_out(source, folder)
+    link_checkpoint(source, folder)
     assert json.loads((folder / "config.json").read_text()) == {"rope_theta": 7.0}
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     assert tokenizer == {"tokenizer_class": "PreTrainedTokenizerFast"}
     assert (folder / "model.safetensors").read_bytes() == b"weights"
     bare = tmp_path / "c"
     bare.mkdir()
-    lay_out(source, bare, weights=False)
+    link_checkpoint(source, bare, weights=False)
     assert {path.name for path in bare.iterdir()} == {"config.json", "tokenizer_config.json"}

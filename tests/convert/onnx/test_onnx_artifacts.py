@@ -10,15 +10,15 @@ from pitool.catalog.bundles import Bundle, choose
 from pitool.catalog.onnx import read_folder
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
-from pitool.convert import certifier, verify
+from pitool.convert import verify
+from pitool.convert.conversion import Job
 from pitool.convert.onnx import artifacts
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.convert.progress import Silent
-from pitool.convert.work import Job
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import PitoolError
+from pitool.report.progress import Silent
 from tests.convert.helpers import engines_of, names, source_of
 from tests.tiny import write_checkpoint
 
@@ -74,7 +74,7 @@ def test_the_reference_is_shared_with_the_gguf(tmp_path: Path) -> None:
 def test_without_a_forward_pass_a_float_graph_is_the_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (artifacts, certifier, verify):
+    for module in (artifacts, verify):
         monkeypatch.setattr(module, "covers", lambda _config: False)
     source = write_checkpoint(tmp_path / "m", num_hidden_layers=1)
     made = convert_onnx(source, tmp_path / "b", "INT8")

@@ -16,8 +16,7 @@ from pitool.checkpoint.source import find_source
 from pitool.cli.main import cli
 from pitool.convert.plan import Names, split_names
 from pitool.convert.techniques import find_technique
-from pitool.convert.techniques.assemble import assemble
-from pitool.convert.techniques.footprint import footprint
+from pitool.convert.techniques.assemble import assemble, footprint
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import BadInput, PitoolError, UsageError
 from pitool.planning.shapes import header_shape
@@ -104,7 +103,7 @@ def test_a_family_that_the_writer_does_not_know(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "c", model_type="olmo2")
     error = convert(folder, "--quant", "rtn-int4", "--out", tmp_path / "b").exception
     assert isinstance(error, BadInput)
-    assert "rtn-int4 cannot be packed: the ONNX writer does not know 'olmo2'" in str(error)
+    assert "rtn-int4 cannot be packed: the ONNX writer does not support 'olmo2'" in str(error)
 
 
 def test_words_are_sorted_by_who_makes_them() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from pitool.convert.reference import reference_logits
 from pitool.convert.techniques.assemble import assemble
-from pitool.convert.techniques.base import Dense, Grid, Stored, Technique
-from pitool.convert.techniques.spool import Spool, head_grid
+from pitool.convert.techniques.base import Technique
+from pitool.convert.techniques.rounding import FloatTensor, IntegerMatrix, QuantisedTensor
+from pitool.convert.techniques.spool import Spool, head_matrix
 from pitool.convert.techniques.workbench import Workbench
 from pitool.errors import PitoolError
 from pitool.quality.divergence import compare
@@ -33,7 +34,9 @@ def bench_of(tmp_path: Path, **changes: Any) -> Workbench:
     return Workbench(checkpoint_of(source), folder)
 
 
-def random_grid(name: str, shape: tuple[int, ...], bits: int, block: int, kind: str) -> Grid:
+def random_matrix(
+    name: str, shape: tuple[int, ...], bits: int, block: int, kind: str
+) -> IntegerMatrix:
     """Return a grid whose values are about as large as a layer's weights."""
     rng = np.random.default_rng(len(name) + bits)
     rows, columns = shape
@@ -45,7 +48,7 @@ def random_grid(name: str, shape: tuple[int, ...], bits: int, block: int, kind: 
         zeros = rng.integers(6 << bits - 4, 11 << bits - 4, blocks, dtype=np.uint8)
     if kind == "floats":
         zeros = rng.uniform(6 << bits - 4, 10 << bits - 4, blocks).astype(np.float32)
-    return Grid(name, levels, scales, zeros, bits, block)
+    return IntegerMatrix(name, levels, scales, zeros, bits, block)
 
 
 def technique(make: object, kernel: object = "onnxruntime") -> Technique:
@@ -69,14 +72,14 @@ def test_onnxruntime_computes_what_a_grid_stands_for(
     """The reference is our forward pass on the spooled values, which never sees the packing."""
     bench = bench_of(tmp_path)
 
-    def stream(bench: Workbench) -> Iterator[Stored]:
+    def stream(bench: Workbench) -> Iterator[QuantisedTensor]:
         for name, values in bench.weights():
-            yield random_grid(name, values.shape, bits, block, kind)
+            yield random_matrix(name, values.shape, bits, block, kind)
 
     made = assemble(technique(stream), bench)
     assert (made.kernel, made.made.format) == ("onnxruntime", "onnx")
     spool = Spool(bench.checkpoint, tmp_path / "again")
-    spool.take(stream(bench))
+    spool.store(stream(bench))
     spool.finish()
     wanted = reference_logits(spool.checkpoint, IDS)
     found = Plain(made.made.entry).run(IDS)
@@ -90,17 +93,17 @@ def test_a_kernel_takes_grids_of_other_bits_in_one_product(tmp_path: Path) -> No
     """Query, key and value are one product; here the value has 8 bits and a layer is dense."""
     bench = bench_of(tmp_path, model_type="qwen2")
 
-    def stream(bench: Workbench) -> Iterator[Stored]:
+    def stream(bench: Workbench) -> Iterator[QuantisedTensor]:
         for name, values in bench.weights():
             if "layers.1.mlp" in name:
-                yield Dense(name, values * np.float32(0.5), values.size * 2)
+                yield FloatTensor(name, values * np.float32(0.5), values.size * 2)
             else:
                 bits = 8 if "v_proj" in name else 4
-                yield random_grid(name, values.shape, bits, 32, "half")
+                yield random_matrix(name, values.shape, bits, 32, "half")
 
     made = assemble(technique(stream), bench)
     spool = Spool(bench.checkpoint, tmp_path / "again")
-    spool.take(stream(bench))
+    spool.store(stream(bench))
     spool.finish()
     wanted = reference_logits(spool.checkpoint, IDS)
     assert compare(wanted, Plain(made.made.entry).run(IDS), IDS).mean_kl < KERNEL_KL
@@ -111,14 +114,14 @@ def test_without_a_kernel_the_values_are_a_float_gguf(tmp_path: Path) -> None:
     name = "model.layers.0.mlp.up_proj.weight"
     half = bench.read(name) * np.float32(0.5)
 
-    made = assemble(technique(lambda _: iter([Dense(name, half, 1000)]), None), bench)
+    made = assemble(technique(lambda _: iter([FloatTensor(name, half, 1000)]), None), bench)
     assert (made.kernel, made.made.format) == (None, "gguf")
     tensors = {t.name: np.array(t.data) for t in gguf.GGUFReader(made.made.entry).tensors}
     np.testing.assert_array_equal(tensors["blk.0.ffn_up.weight"], half)
     down = bench.read("model.layers.1.mlp.down_proj.weight")
     np.testing.assert_array_equal(tensors["blk.1.ffn_down.weight"], down)
     table = bench.read("model.embed_tokens.weight")
-    stored = head_grid("e", table)
+    stored = head_matrix("e", table)
     np.testing.assert_array_equal(tensors["token_embd.weight"], stored.values)
     # The one that was made, 16 bits for the other matrices, 32 for norms, 36 / 32 bytes a weight
     # for the table of 512 x 256.
@@ -126,12 +129,12 @@ def test_without_a_kernel_the_values_are_a_float_gguf(tmp_path: Path) -> None:
     assert made.bytes == 1000 + 2 * matrices + 4 * 5 * 256 + 512 * 256 * 36 // 32
 
 
-def test_heads_that_would_be_padded_are_evaluated_dequantized(tmp_path: Path) -> None:
+def test_heads_that_would_be_padded_are_evaluated_dequantised(tmp_path: Path) -> None:
     bench = bench_of(tmp_path, head_dim=24)
     assert (
         "padded"
         in assemble(
-            technique(lambda b: (random_grid(n, v.shape, 4, 32, "half") for n, v in b.weights())),
+            technique(lambda b: (random_matrix(n, v.shape, 4, 32, "half") for n, v in b.weights())),
             bench,
         ).note
     )
@@ -141,9 +144,9 @@ def test_a_tensor_that_is_not_the_models_is_a_fault(tmp_path: Path) -> None:
     spool = Spool(bench_of(tmp_path).checkpoint, tmp_path / "s")
     norm = "model.norm.weight"
     for bad in (
-        Dense("other", np.zeros(3, np.float32), 1),
-        Dense(norm, np.zeros(3, np.float32), 1),
-        Dense(norm, np.full(256, np.nan, np.float32), 1),
+        FloatTensor("other", np.zeros(3, np.float32), 1),
+        FloatTensor(norm, np.zeros(3, np.float32), 1),
+        FloatTensor(norm, np.full(256, np.nan, np.float32), 1),
     ):
-        with pytest.raises(PitoolError, match="not the model's or not finite"):
-            spool.take(iter([bad]))
+        with pytest.raises(PitoolError, match="the model does not have, or that is not finite"):
+            spool.store(iter([bad]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pitool.checkpoint.source import find_source, open_checkpoint
 from pitool.convert.reference import reference_logits
 from pitool.convert.techniques import awq, find_technique, gptq, mixed
-from pitool.convert.techniques.base import Made, Technique
+from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.spool import Spool
 from pitool.convert.techniques.workbench import Workbench
 from pitool.quality.divergence import compare
@@ -126,8 +126,8 @@ def test_awqs_scales_cancel_out(
     monkeypatch.setattr(awq, "round_to_nearest", exact)
     monkeypatch.setattr(awq, "search", lambda w, m, h: np.sqrt(np.maximum(m, 1e-3)))
     spool = Spool(checkpoint, tmp_path / "spool")
-    spool.take(awq.make(bench))
-    monkeypatch.setattr("pitool.convert.techniques.spool.head_grid", lambda n, v: exact(n, v, v))
+    spool.store(awq.make(bench))
+    monkeypatch.setattr("pitool.convert.techniques.spool.head_matrix", lambda n, v: exact(n, v, v))
     spool.finish()
     np.testing.assert_allclose(
         reference_logits(spool.checkpoint, ids), reference_logits(checkpoint, ids), atol=2e-3
@@ -165,8 +165,8 @@ def divergence(technique: Technique, sample: tuple[Workbench, list[int], Array])
     bench, ids, base = sample
     spool = Spool(bench.checkpoint, bench.folder / technique.name)
     stream = technique.make(bench)
-    assert not isinstance(stream, Made)
-    spool.take(stream)
+    assert not isinstance(stream, ArtifactFiles)
+    spool.store(stream)
     spool.finish()
     return compare(base, reference_logits(spool.checkpoint, ids), ids).mean_kl
 
@@ -206,7 +206,7 @@ def test_on_the_sample_adapters_learn_the_text(
 
     def loss(name: str) -> float:
         spool = Spool(bench.checkpoint, bench.folder / f"loss-{name}")
-        spool.take(find_technique(name).make(bench))  # type: ignore[arg-type]
+        spool.store(find_technique(name).make(bench))  # type: ignore[arg-type]
         spool.finish()
         logits = reference_logits(spool.checkpoint, text)[:-1].astype(np.float64)
         picked = logits[np.arange(len(logits)), text[1:]]

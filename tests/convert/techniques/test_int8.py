@@ -18,8 +18,7 @@ from pitool.convert.techniques import (
     pruning,
     symmetric,
 )
-from pitool.convert.techniques.base import Grid
-from pitool.convert.techniques.grids import row_block
+from pitool.convert.techniques.rounding import IntegerMatrix, row_block
 
 Rows = NDArray[np.float32]
 
@@ -30,7 +29,7 @@ def rows(shape: tuple[int, int] = (7, 96), seed: int = 1, heavy: bool = False) -
     return values.astype(np.float32)
 
 
-def error(grid: Grid, values: Rows) -> float:
+def error(grid: IntegerMatrix, values: Rows) -> float:
     return float(((grid.values - values) ** 2).mean())
 
 
@@ -133,14 +132,14 @@ def test_pruned_shares() -> None:
     assert (grid.values[half == 0] == 0).all()
 
 
-CONSTANT: list[Callable[[str, Rows], Grid]] = [
+CONSTANT: list[Callable[[str, Rows], IntegerMatrix]] = [
     symmetric.quantise, asymmetric.quantise, absmax.quantise, minmax.quantise,
     per_channel.quantise, percentile.quantise, lambda n, r: blockwise.quantise(n, r, 64),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("quantise", CONSTANT)
-def test_a_matrix_of_zeros_stays_one(quantise: Callable[[str, Rows], Grid]) -> None:
+def test_a_matrix_of_zeros_stays_one(quantise: Callable[[str, Rows], IntegerMatrix]) -> None:
     grid = quantise("m", np.zeros((3, 40), np.float32))
     assert (grid.values == 0).all()
     assert np.isfinite(grid.scales).all()

@@ -81,5 +81,5 @@ def test_the_library_quantises_every_product(bench: Workbench) -> None:
 
 def test_static_needs_a_calibration_text(tmp_path: Path, bench: Workbench) -> None:
     without = Workbench(bench.checkpoint, tmp_path)
-    with pytest.raises(BadInput, match="no calibration text"):
+    with pytest.raises(BadInput, match="needs a calibration text"):
         assemble(find_technique("static-int8"), without)

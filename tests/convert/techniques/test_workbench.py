@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pitool.convert.reference import Forward, reference_logits
-from pitool.convert.techniques.base import Grid
+from pitool.convert.techniques.rounding import IntegerMatrix
 from pitool.convert.techniques.workbench import Layer, Workbench
 from pitool.errors import BadInput
 from tests.convert.helpers import checkpoint_of
@@ -62,7 +62,7 @@ def test_hessians_are_the_sums_over_all_windows(tmp_path: Path) -> None:
 
 
 def test_without_calibration_the_walk_says_so(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no calibration text"):
+    with pytest.raises(BadInput, match="needs a calibration text"):
         next(bench_of(tmp_path, ()).walk())
 
 
@@ -70,15 +70,15 @@ def test_a_grid_stands_for_levels_minus_zero_times_scale() -> None:
     levels = np.arange(2 * 20, dtype=np.uint8).reshape(2, 20) % 16
     scales = np.array([[0.5, 2], [1, 4]], np.float32)
     zeros = np.array([[8, 0], [1, 15]], np.uint8)
-    grid = Grid("m", levels, scales, zeros, bits=4, block=16)
+    grid = IntegerMatrix("m", levels, scales, zeros, bits=4, block=16)
     assert grid.values[0, 3] == (3 - 8) * 0.5
     assert grid.values[0, 17] == (1 - 0) * 2
     assert grid.values[1, 19] == (7 - 15) * 4.0
     # Two rows of two blocks: 8 bytes of levels and 4 of scale each, a byte of zeros a row.
     assert grid.bytes == 2 * (2 * 12 + 1)
-    symmetric = Grid("m", levels, scales, None, bits=4, block=16)
+    symmetric = IntegerMatrix("m", levels, scales, None, bits=4, block=16)
     assert symmetric.values[1, 19] == (7 - 8) * 4.0
-    between = Grid("m", levels, scales, zeros + np.float32(0.25), bits=4, block=16)
+    between = IntegerMatrix("m", levels, scales, zeros + np.float32(0.25), bits=4, block=16)
     assert between.values[0, 3] == (3 - 8.25) * 0.5
     assert between.bytes == 2 * (2 * 12 + 8)
 
@@ -86,12 +86,12 @@ def test_a_grid_stands_for_levels_minus_zero_times_scale() -> None:
 def test_a_grid_that_no_kernel_reads_is_refused() -> None:
     levels, scales = np.zeros((1, 32), np.uint8), np.ones((1, 1), np.float32)
     with pytest.raises(ValueError, match="no kernel"):
-        Grid("m", levels, scales, None, bits=3, block=32)
+        IntegerMatrix("m", levels, scales, None, bits=3, block=32)
     with pytest.raises(ValueError, match="no kernel"):
-        Grid("m", levels, scales, None, bits=4, block=24)
+        IntegerMatrix("m", levels, scales, None, bits=4, block=24)
     with pytest.raises(ValueError, match="between"):
-        Grid("m", levels, scales, scales * np.float32(3), bits=8, block=32)
+        IntegerMatrix("m", levels, scales, scales * np.float32(3), bits=8, block=32)
     with pytest.raises(ValueError, match="shape"):
-        Grid("m", levels, scales, None, bits=4, block=16)
+        IntegerMatrix("m", levels, scales, None, bits=4, block=16)
     with pytest.raises(ValueError, match="does not fit"):
-        Grid("m", levels + 16, scales, None, bits=4, block=32)
+        IntegerMatrix("m", levels + 16, scales, None, bits=4, block=32)

@@ -1,0 +1,48 @@
+"""Brings a source to this machine: its settings for a plan, then its weights.
+
+Owns what must hold before weights are fetched: they can be converted, and the disk has room for
+them. How files are fetched is ``checkpoint.hub``'s.
+"""
+
+from __future__ import annotations
+
+from pitool.checkpoint import hub
+from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.source import Checkpoint, Source
+from pitool.convert.gguf.families import FAMILIES
+from pitool.convert.gguf.origins import find_origin
+from pitool.convert.staging import check_disk
+from pitool.report.progress import Progress
+
+
+def read_settings(source: Source) -> Config:
+    """Return the settings of a source whose folder is known.
+
+    The settings of a native family determine its tensors. For any other model they are read from
+    the headers of the weights, by range requests if the weights are still on the hub.
+    """
+    assert source.folder
+    config = read_config(source.folder)
+    if source.revision is not None and config.model_type not in FAMILIES:
+        return config.with_tensors(hub.read_headers(source).tensors)
+    return config
+
+
+def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:
+    """Return the source with all its files on this machine; local sources are returned as is.
+
+    Nothing is fetched if the disk is too small, or if a GGUF is wanted and the weights cannot be
+    converted to one.
+    """
+    if source.revision is None:
+        return source
+    source = source if source.folder else hub.fetch_settings(source)
+    headers = hub.read_headers(source)
+    if headers.missing_bytes:
+        assert source.folder
+        if for_gguf:
+            config = read_config(source.folder).with_tensors(headers.tensors)
+            find_origin(Checkpoint(source, source.folder, config, headers.tensors)).check()
+        check_disk([(hub.cache_folder(), headers.missing_bytes)])
+        progress.stage(f"downloading {source.id}", headers.missing_bytes, bytes_=True)
+    return hub.fetch_weights(source, progress.advance)

@@ -1,0 +1,222 @@
+"""The parent's side: a Python module in a process of its own, asked over a wire.
+
+Requests carry numbers, so that the late answer of a request that was given up is never taken for
+the answer of the next one. Closing never blocks, whatever the child is stuck in and whichever
+thread waits for it. A death becomes one ``WorkerDied`` that says why and what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from pitool.errors import PitoolError, WorkerDied
+from pitool.process.wire import Received, Wire, error_from_json
+
+# How a close divides its time: the end of the pipe, SIGTERM, SIGKILL. Even the last is no promise:
+# a process that waits for a broken disk stays until the kernel gives up.
+HANG_UP_SHARE, TERMINATE_SHARE, KILL_SHARE = 0.6, 0.2, 0.2
+LAST_WORDS_BYTES = 4096
+_DEATHS = {
+    signal.SIGKILL: "killed, most likely because memory ran out",
+    signal.SIGILL: "stopped by an instruction that this CPU does not have",
+    signal.SIGABRT: "aborted by the runtime",
+    signal.SIGSEGV: "stopped by a memory fault in the runtime",
+    signal.SIGBUS: "stopped because the model file changed or the disk failed",
+    signal.SIGTERM: "ended from outside",
+}
+_REMEDIES = {signal.SIGILL: "install a wheel that is built for this board"}
+
+
+def _ignore(_event: dict[str, Any]) -> None:
+    """Take no interest in what comes before a result."""
+
+
+class Result(NamedTuple):
+    """What a request came to: a JSON value and raw bytes."""
+
+    value: Any
+    payload: bytes
+
+
+class Child:
+    """A process that runs ``module``, which calls ``service.serve``; one request at a time.
+
+    ``name`` and ``advice`` are for the sentence of a death: what died, and what to do; ``remedies``
+    are better advice for some signals. ``close_seconds`` is the longest that a close takes;
+    ``environment`` is added to this process's own.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        name: str,
+        advice: str,
+        remedies: Mapping[signal.Signals, str] | None = None,
+        close_seconds: float = 5.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._name, self._advice = name, advice
+        self._remedies = {**_REMEDIES, **(remedies or {})}
+        self._close_seconds = close_seconds
+        self._turn, self._numbers = threading.Lock(), itertools.count(1)
+        self._running: int | None = None
+        self._ended = False
+        # Native libraries write what they like to stderr; it explains a crash.
+        self._stderr = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed in close
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                # Ctrl-C belongs to the parent, which then says what to do.
+                start_new_session=True,
+                env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
+            )
+        except OSError as error:
+            self._stderr.close()
+            reason = error.strerror or error
+            raise PitoolError(f"{name} cannot be started ({reason})", "close programs") from None
+        self.pid = self._process.pid
+        incoming = io.BufferedReader(cast("io.RawIOBase", self._process.stdout))
+        self._wire = Wire(incoming, cast("io.RawIOBase", self._process.stdin))
+
+    # -- requests --------------------------------------------------------------------------
+
+    def call(
+        self, method: str, on_event: Callable[[dict[str, Any]], object] = _ignore, **arguments: Any
+    ) -> Result:
+        """Return the result of a request; what comes before it goes to ``on_event``.
+
+        Raises the PitoolError that was raised in the child, WorkerDied when the child is gone.
+        """
+        events = self.stream(method, **arguments)
+        try:
+            while True:
+                on_event(next(events))
+        except StopIteration as end:
+            return cast("Result", end.value)
+        finally:
+            events.close()
+
+    def stream(self, method: str, **arguments: Any) -> Generator[dict[str, Any], None, Result]:
+        """Yield the events of a request and return its result; leaving early cancels the rest."""
+        with self._turn:
+            number = next(self._numbers)
+            self._send({"id": number, "do": method, **arguments})
+            self._running = number
+            try:
+                while True:
+                    message, payload = self._receive(number)
+                    if "result" in message:
+                        self._running = None
+                        return Result(message["result"], payload)
+                    if "error" in message:
+                        self._running = None
+                        raise error_from_json(message["error"])
+                    yield message
+            finally:
+                self.cancel()
+                self._running = None
+
+    def cancel(self) -> None:
+        """Ask the child to give up the request that runs; from any thread."""
+        if (number := self._running) is not None:
+            with suppress(WorkerDied):
+                self._send({"id": number, "do": "cancel"})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._wire.send(message)
+        except (OSError, ValueError):
+            raise self._death() from None
+
+    def _receive(self, number: int) -> Received:
+        """Return the next message of a request; those of earlier ones are dropped."""
+        while True:
+            try:
+                received = self._wire.receive()
+            except (OSError, ValueError):
+                received = None
+            if received is None:
+                raise self._death()
+            if received.message.get("id") == number:
+                return received
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the child; its memory is back when this returns. From any thread, never blocks."""
+        self._ended = True
+        gone = self._wire.hang_up() and self._gone_within(HANG_UP_SHARE)
+        if not gone:
+            self._process.send_signal(signal.SIGTERM)
+            # One that is stopped takes no signal but this one and SIGKILL.
+            self._process.send_signal(signal.SIGCONT)
+            gone = self._gone_within(TERMINATE_SHARE)
+        if not gone:
+            self._process.kill()
+            self._gone_within(KILL_SHARE)
+        self._wire.close(KILL_SHARE * self._close_seconds)
+        self._stderr.close()
+
+    def kill(self) -> None:
+        """End the child at once, from any thread; who waits for it gets a ``WorkerDied``."""
+        self._ended = True
+        self._process.kill()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _gone_within(self, share: float) -> bool:
+        """Wait for the end of the child, for a share of the seconds that a close may take."""
+        try:
+            self._process.wait(share * self._close_seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _death(self) -> WorkerDied:
+        """Return why the child is gone, in a sentence."""
+        self._running = None  # nothing is left to cancel
+        if self._ended:
+            return WorkerDied(f"{self._name} was closed", self._advice)
+        if not self._gone_within(HANG_UP_SHARE):
+            return WorkerDied(f"{self._name} does not answer", self._advice)
+        code = self._process.returncode
+        if code >= 0:
+            return WorkerDied(
+                f"{self._name} ended with code {code}{self._last_words()}", self._advice
+            )
+        number = signal.Signals(-code)
+        how = _DEATHS.get(number, "ended by a signal")
+        said = self._last_words() if number == signal.SIGABRT else ""
+        return WorkerDied(
+            f"{self._name} was {how} ({number.name}){said}",
+            self._remedies.get(number, self._advice),
+        )
+
+    def _last_words(self) -> str:
+        """Return the last line that the child wrote to stderr."""
+        try:
+            size = self._stderr.seek(0, os.SEEK_END)
+            self._stderr.seek(max(size - LAST_WORDS_BYTES, 0))
+            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        except ValueError:  # closed meanwhile
+            return ""
+        return f" after saying: {lines[-1].strip()[:200]}" if lines else ""

@@ -1,0 +1,76 @@
+"""A child for the tests: it answers, and it can be as stuck as a child can be."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from pitool.errors import DoesNotFit
+from pitool.process.service import Call, serve
+
+STATE = {"cancels": 0}
+
+
+def cancel() -> None:
+    STATE["cancels"] += 1
+
+
+def echo(call: Call) -> None:
+    call.result(call.arguments["value"], bytes(call.arguments.get("size", 0)))
+
+
+def fail(call: Call) -> None:
+    raise DoesNotFit("it is too large", "take a smaller one")
+
+
+def crash(call: Call) -> None:
+    raise ValueError("never foreseen")
+
+
+def talk(call: Call) -> None:
+    """Send numbers until the call is cancelled."""
+    number = 0
+    while not call.cancelled:
+        call.event(number=number)
+        number += 1
+        time.sleep(0.01)
+    call.result("late")
+
+
+def cancels(call: Call) -> None:
+    call.result([STATE["cancels"], call.cancelled])
+
+
+def stick(call: Call) -> None:
+    """Sleep in native code that never lets another thread of Python run."""
+    call.event(stuck=True)
+    ctypes.PyDLL(None).sleep(3600)
+
+
+def deaf(call: Call) -> None:
+    """Do nothing, and take no SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    call.event(deaf=True)
+    while True:
+        time.sleep(3600)
+
+
+def die(call: Call) -> None:
+    print(call.arguments["words"], file=sys.stderr, flush=True)
+    os.kill(os.getpid(), call.arguments["signal"])
+
+
+def abandon() -> None:
+    if marker := os.environ.get("ABANDONED"):
+        Path(marker).touch()
+    if "STAYS" not in os.environ:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    methods = (echo, fail, crash, talk, cancels, stick, deaf, die)
+    serve({method.__name__: method for method in methods}, cancel=cancel, abandon=abandon)

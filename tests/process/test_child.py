@@ -1,0 +1,252 @@
+"""A child process: answers are not mixed up, a death is one sentence, a close never blocks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pitool.errors import DoesNotFit, PitoolError, WorkerDied
+from pitool.process.child import Child
+
+ROOT = Path(__file__).parents[2]
+# A close that blocks is a failure, not a day of waiting; what takes how long is not asserted.
+pytestmark = pytest.mark.timeout(60)
+
+
+def start(**environment: str) -> Child:
+    return Child(
+        "tests.process.obstinate",
+        name="the test's child",
+        advice="start it again",
+        remedies={signal.SIGKILL: "take a smaller test"},
+        close_seconds=1.0,
+        environment={"PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    with start() as started:
+        yield started
+
+
+def gone(child: Child) -> bool:
+    """Tell whether a child has ended and was waited for."""
+    try:
+        os.kill(child.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+class Waiting:
+    """A thread that uses the child and keeps what was raised there."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.error: PitoolError | None = None
+
+        def run() -> None:
+            try:
+                work()
+            except PitoolError as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+
+    @property
+    def sentence(self) -> str:
+        self.thread.join()
+        assert isinstance(self.error, WorkerDied)
+        return self.error.sentence
+
+
+# -- requests ------------------------------------------------------------------------------
+
+
+def test_values_bytes_events_and_errors_come_back(child: Child) -> None:
+    value, payload = child.call("echo", value={"é": [1, None]}, size=300_000)
+    assert (value, payload) == ({"é": [1, None]}, bytes(300_000))
+    with pytest.raises(DoesNotFit) as caught:
+        child.call("fail")
+    assert (caught.value.what, caught.value.do) == ("it is too large", "take a smaller one")
+    assert child.call("echo", value="it lives").value == "it lives"
+
+
+def test_a_late_answer_is_not_that_of_the_next_request(child: Child) -> None:
+    talk = child.stream("talk")
+    assert [next(talk)["number"] for _ in range(3)] == [0, 1, 2]
+    talk.close()
+    for value in ("first", "second"):
+        assert child.call("echo", value=value).value == value
+
+
+def test_what_raises_at_an_event_gives_the_request_up(child: Child) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        child.call("talk", refuse)
+    assert child.call("cancels").value == [1, False]
+
+
+def test_a_cancel_reaches_the_running_request_only(child: Child) -> None:
+    child.cancel()
+    events = child.stream("talk")
+    next(events)
+    child.cancel()
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(events)
+    assert end.value.value == ("late", b"")
+    child.cancel()
+    assert child.call("cancels").value == [1, False]
+
+
+def test_requests_of_several_threads_take_turns(child: Child) -> None:
+    found: list[tuple[int, int]] = []
+
+    def ask(number: int) -> None:
+        found.extend((number, child.call("echo", value=number).value) for _ in range(20))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 80
+    assert all(asked == answered for asked, answered in found)
+
+
+# -- deaths --------------------------------------------------------------------------------
+
+
+DEATHS = {
+    signal.SIGKILL: "killed, most likely because memory ran out (SIGKILL); take a smaller test",
+    signal.SIGILL: (
+        "stopped by an instruction that this CPU does not have (SIGILL);"
+        " install a wheel that is built for this board"
+    ),
+    signal.SIGABRT: (
+        "aborted by the runtime (SIGABRT) after saying: GGML_ASSERT(x); start it again"
+    ),
+    signal.SIGUSR1: "ended by a signal (SIGUSR1); start it again",
+}
+
+
+@pytest.mark.parametrize("number", DEATHS)
+def test_a_death_by_a_signal(child: Child, number: signal.Signals) -> None:
+    with pytest.raises(WorkerDied) as caught:
+        child.call("die", words="loading\nGGML_ASSERT(x)", signal=number)
+    assert caught.value.sentence == f"the test's child was {DEATHS[number]}"
+    with pytest.raises(WorkerDied):
+        child.call("echo", value="dead for good")
+
+
+def test_an_unforeseen_fault_ends_it_with_its_last_words(child: Child) -> None:
+    with pytest.raises(WorkerDied) as caught:
+        child.call("crash")
+    assert caught.value.sentence == (
+        "the test's child ended with code 1 after saying: ValueError: never foreseen;"
+        " start it again"
+    )
+
+
+def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    with pytest.raises(PitoolError, match="cannot be started"):
+        start()
+
+
+# -- the end -------------------------------------------------------------------------------
+
+
+def test_a_close_ends_it_and_may_be_repeated(child: Child) -> None:
+    assert child.call("echo", value=1).value == 1
+    child.close()
+    assert gone(child)
+    child.close()
+    with pytest.raises(WorkerDied, match="the test's child was closed"):
+        child.call("echo", value=2)
+
+
+def test_one_that_was_stopped_while_idle_is_gone(child: Child) -> None:
+    assert child.call("echo", value=1).value == 1
+    os.kill(child.pid, signal.SIGSTOP)
+    child.close()
+    assert gone(child)
+
+
+def test_one_that_was_stopped_while_a_thread_reads_is_gone(child: Child) -> None:
+    events = child.stream("talk")
+    next(events)
+    os.kill(child.pid, signal.SIGSTOP)
+    waiting = Waiting(lambda: list(events))
+    child.close()
+    assert gone(child)
+    assert waiting.sentence == "the test's child was closed; start it again"
+
+
+def test_one_that_does_not_read_while_a_thread_writes_is_gone(child: Child) -> None:
+    assert child.call("echo", value=1).value == 1
+    os.kill(child.pid, signal.SIGSTOP)
+    writing = Waiting(lambda: child.call("echo", value="x" * 2_000_000))
+    while not child._wire._sending.locked():
+        pass
+    child.close()
+    assert gone(child)
+    assert writing.sentence == "the test's child was closed; start it again"
+
+
+@pytest.mark.parametrize("method", ["stick", "deaf"])
+def test_one_that_is_stuck_is_gone(method: str) -> None:
+    with start(STAYS="1") as child:
+        events = child.stream(method)
+        next(events)
+        waiting = Waiting(lambda: list(events))
+        child.close()
+        assert gone(child)
+        assert waiting.sentence == "the test's child was closed; start it again"
+
+
+def test_closing_from_two_threads_at_once(child: Child) -> None:
+    os.kill(child.pid, signal.SIGSTOP)
+    closing = [threading.Thread(target=child.close) for _ in range(2)]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
+    assert gone(child)
+
+
+def test_a_kill_frees_who_waits(child: Child) -> None:
+    events = child.stream("talk")
+    next(events)
+    os.kill(child.pid, signal.SIGSTOP)
+    waiting = Waiting(lambda: list(events))
+    child.kill()
+    assert waiting.sentence == "the test's child was closed; start it again"
+
+
+def test_a_busy_one_abandons_its_work_when_the_parent_hangs_up(tmp_path: Path) -> None:
+    marker = tmp_path / "abandoned"
+    with start(ABANDONED=str(marker)) as child:
+        events = child.stream("talk")
+        next(events)
+        waiting = Waiting(lambda: list(events))
+    assert waiting.sentence
+    assert marker.exists()
+
+
+def test_an_idle_one_has_nothing_to_abandon(tmp_path: Path) -> None:
+    marker = tmp_path / "abandoned"
+    with start(ABANDONED=str(marker)) as child:
+        assert child.call("echo", value=1).value == 1
+    assert gone(child)
+    assert not marker.exists()
