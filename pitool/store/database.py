@@ -83,7 +83,10 @@ class Database:
             )
 
     def open(self, key: str) -> Conversation:
-        """Return a conversation; an answer that was never finished counts as failed."""
+        """Return a conversation; an answer that was never finished counts as failed.
+
+        Of a row that is damaged the text stays; that it is, the last row says.
+        """
         with self._reading() as connection:
             head = connection.execute(
                 "SELECT title, system, data FROM conversation WHERE key = ?", (key,)
@@ -95,11 +98,16 @@ class Database:
             raise BadInput(
                 "the conversation no longer exists: another pitool deleted it", "choose another"
             )
-        title, system, data = head[0], head[1], json.loads(head[2])
-        rows = [_row(*values) for values in found]
-        return Conversation(
-            system, rows, title, _sampling(data["sampling"]), data["dropped"], key=key
-        )
+        title, system, data = head
+        sampling, dropped, damaged = _head(data)
+        rows = []
+        for values in found:
+            row, whole = _row(*values)
+            rows.append(row)
+            damaged = damaged or not whole
+        if damaged:
+            rows.append(Notice("a part of this conversation is damaged in the database", _SALVAGED))
+        return Conversation(system, rows, title, sampling, min(dropped, len(rows)), key=key)
 
     def list(self, words: str = "") -> list[Summary]:
         """Return the conversations, newest first; with ``words`` only those that contain them."""
@@ -146,15 +154,29 @@ class Database:
 
 @contextmanager
 def _pitool_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and the disk into PitoolErrors."""
+    """Turn all errors of SQLite and the disk into PitoolErrors."""
     try:
         yield
-    except (sqlite3.OperationalError, OSError) as error:
-        raise PitoolError(
-            f"cannot access {path} ({error})", "check the free disk space and the file permissions"
-        ) from None
-    except sqlite3.DatabaseError as error:
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+        ):
+            raise PitoolError(f"{path} is in use by another program", "try again") from None
+        raise _cannot(path, error) from None
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OSError) as error:
+        raise _cannot(path, error) from None
+    except sqlite3.Error as error:
         raise BadInput(f"{path} is damaged ({error})", "move it away to start a new one") from None
+
+
+def _cannot(path: Path, error: Exception) -> PitoolError:
+    return PitoolError(
+        f"cannot access {path} ({error})", "check the free disk space and the file permissions"
+    )
+
+
+_SALVAGED = "what could be read is shown; /save writes it to a file"
 
 
 _SAVE_CONVERSATION = """
@@ -201,22 +223,42 @@ def _parts(row: Row) -> tuple[str, str, dict[str, Any]]:
             return "answer", row.text, data
 
 
-def _row(key: str, kind: str, text: str, data: str) -> Row:
-    more: dict[str, Any] = json.loads(data)
-    match kind:
-        case "question":
-            return Question(text, key=key)
-        case "notice":
-            return Notice(text, more["do"], key=key)
-        case _:
-            timings = Timings(**more["timings"]) if more["timings"] else None
-            answer = Answer(more["model"], text, timings, more["finish"], more["reused"], key=key)
-            answer.finish = answer.finish or "failed"
-            return answer
+def _row(key: str, kind: str, text: object, data: str) -> tuple[Row, bool]:
+    """Return a row, and whether all of it could be read."""
+    words = text if isinstance(text, str) else ""
+    if kind == "question":
+        return Question(words, key=key), words is text
+    try:
+        more = json.loads(data)
+        if kind == "notice":
+            return Notice(words, more["do"], key=key), words is text
+        answer = Answer(more["model"], words, key=key, reused=more["reused"])
+        answer.timings = Timings(**more["timings"]) if more["timings"] else None
+        answer.finish = more["finish"] or "failed"
+    except _UNREADABLE:
+        broken = Notice(words, key=key) if kind == "notice" else Answer("", words, key=key)
+        if isinstance(broken, Answer):
+            broken.finish = "failed"
+        return broken, False
+    return answer, words is text
 
 
-def _sampling(values: dict[str, Any]) -> Sampling:
-    return Sampling(**{**values, "stop": tuple(values["stop"])})
+def _head(data: str) -> tuple[Sampling, int, bool]:
+    """Return the sampling and the dropped rows of a conversation, and whether they are damaged."""
+    try:
+        values = json.loads(data)
+        sampling = values["sampling"]
+        return (
+            Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
+            int(values["dropped"]),
+            False,
+        )
+    except _UNREADABLE:
+        return Sampling(), 0, True
+
+
+_UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
+"""What JSON that is none, or says something else, ends in."""
 
 
 def _excerpt(text: str, words: str) -> str:

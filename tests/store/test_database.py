@@ -218,3 +218,39 @@ def test_kill_9_in_the_middle_of_an_answer(path: Path) -> None:
 def texts(database: Database, key: str) -> str:
     answer = database.open(key).last_answer()
     return answer.text if answer else ""
+
+
+def test_a_database_that_is_in_use_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pitool.store.database.BUSY_SECONDS", 0.01)
+    database, made = Database(path), whole()
+    save(database, made)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(PitoolError, match=r"conversations\.db is in use .*: try again"):
+        database.delete(made.key)
+    other.execute("ROLLBACK")
+    database.delete(made.key)
+    assert database.list() == []
+
+
+def test_a_closed_database_is_not_called_damaged(path: Path) -> None:
+    database = Database(path)
+    database.close()
+    with pytest.raises(PitoolError, match="cannot access") as refused:
+        database.list()
+    assert "damaged" not in str(refused.value)
+
+
+@pytest.mark.parametrize("data", ["{", "[]", "null", '{"finish": 1}', '{"timings": {"x": 1}}'])
+def test_what_can_be_read_of_a_damaged_row_is_shown(path: Path, data: str) -> None:
+    database, made = Database(path), whole()
+    save(database, made)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE row SET data = ? WHERE kind != 'question'", (data,))
+        connection.execute("UPDATE conversation SET data = ?", (data,))
+    opened = database.open(made.key)
+    assert opened.sampling == Sampling()
+    assert opened.rows[0] == made.rows[0]
+    texts = [getattr(row, "text", "") or getattr(row, "what", "") for row in opened.rows]
+    assert texts[1:3] == ["# Grün\n\ncode", "it broke"]
+    assert "is damaged in the database" in texts[3]

@@ -242,7 +242,7 @@ async def test_attach(runnable: Runnable, tmp_path: Path) -> None:
     engine = Tracked()
     async with chat(runnable, engine, tmp_path) as c:
         await c.send(f"/attach {tmp_path}/picture.png")
-        await c.is_told("is no text; attach a text file")
+        await c.is_told("is not a text file; attach a text file")
         c.app.screen.query_one(Prompt).clear()
         await c.send(f"/attach {tmp_path}/notes.txt")
         await c.sees("with notes.txt, 470 B")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from textual.pilot import Pilot
 from pitool.catalog.bundles import Runnable
 from pitool.chat.engine_slot import Load
 from pitool.chat.status import Phase
+from pitool.engine.base import Engine
 from pitool.errors import BadInput, DoesNotFit
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
@@ -242,3 +245,24 @@ async def test_quitting_closes_the_engine(runnable: Runnable) -> None:
         await until(lambda: "one two" in shown(app))
         await pilot.press("ctrl+q")
     assert engine.closed
+
+
+async def test_escape_stops_a_load_after_a_new_conversation(runnable: Runnable) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def slow(_: Runnable, on_progress: Callable[[float], None]) -> Engine:
+        on_progress(0.1)
+        started.set()
+        assert go.wait(20)
+        on_progress(0.9)
+        raise AssertionError("the load went on")
+
+    app = chat_app(runnable, slow)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(started.is_set)
+        await until(lambda: "◐ loading" in shown(app))
+        await pilot.press("ctrl+n", "escape")
+        go.set()
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        await until(lambda: "○ not loaded" in shown(app))
+        assert app.session.conversation.rows == []

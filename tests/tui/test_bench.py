@@ -25,6 +25,7 @@ from pitool.tui import demo, demo_bench
 from pitool.tui.app import PitoolApp
 from pitool.tui.screens.bench import BenchScreen
 from pitool.tui.screens.chat import ChatScreen
+from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.device import DeviceScreen
 from tests.chat.helpers import Loader, Tracked, until
 
@@ -192,6 +193,41 @@ async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: P
         await opened(app)
         await pilot.press("escape")
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
+
+
+async def test_escape_ends_it_after_a_new_conversation_and_says_stopped(tmp_path: Path) -> None:
+    engine = Slow(2)
+    async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
+        await pilot.press("enter")
+        await until(lambda: app.session.status.phase is Phase.READY)
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        await measuring(app, pilot)
+        await until(engine.waits.is_set)
+        app.session.new()  # as Ctrl+N in the chat does
+        await pilot.press("escape")
+        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        assert engine.closed
+        assert [len(row["samples_ns"]) for row in history(tmp_path)] == [1]
+
+
+async def test_escape_in_the_chat_ends_it_too(tmp_path: Path) -> None:
+    engine = Slow(0)
+    async with screen(tmp_path, tools(tmp_path, engine)) as (app, pilot):
+        await pilot.press("enter")
+        await until(lambda: app.session.status.phase is Phase.READY)
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        await measuring(app, pilot)
+        await until(engine.waits.is_set)
+        await pilot.press("f3")
+        await until(lambda: isinstance(app.screen, ChatsScreen))
+        app.screen.dismiss(True)  # as opening a conversation does
+        await until(lambda: isinstance(app.screen, ChatScreen))
+        await pilot.press("ctrl+n", "escape")
+        await until(lambda: app.session.status.phase is Phase.UNLOADED)
+        await pilot.press("f5")
+        await opened(app)
+        await until(lambda: "stopped, what was measured is kept" in shown(app))
 
 
 async def test_quitting_ends_it_at_once_and_keeps_what_was_measured(tmp_path: Path) -> None:

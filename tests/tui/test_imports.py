@@ -30,6 +30,12 @@ def test_the_rest_does_not_know_textual(module: str) -> None:
     assert "textual" not in loaded(module)
 
 
+@pytest.mark.parametrize("module", ["app", "screens.chat", "screens.models", "screens.device"])
+def test_the_facts_of_the_board_are_handed_in(module: str) -> None:
+    found = loaded(f"pitool.tui.{module}")
+    assert [name for name in found if name.startswith("pitool.device")] == []
+
+
 @pytest.mark.parametrize("module", ["bench", "device"])
 def test_screens_come_when_they_are_opened(module: str) -> None:
     name = f"pitool.tui.screens.{module}"
