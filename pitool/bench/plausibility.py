@@ -171,8 +171,8 @@ def _clock(around: Circumstances) -> str | None:
         return None
     if max(clocks) >= 0.95 * around.board.clock_mhz:
         return ""
-    clock, able = format_megahertz(max(clocks)), format_megahertz(around.board.clock_mhz)
-    return f"the clock was at {clock} of {able}"
+    able = format_megahertz(around.board.clock_mhz)
+    return f"the clock was at {round(max(clocks))} of {able}"
 
 
 def _bootloader(around: Circumstances) -> str | None:

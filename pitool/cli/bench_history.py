@@ -188,7 +188,7 @@ def _plot(rows: Sequence[BenchRow]) -> None:
     """Draw tokens/s of each artifact and test, from zero, from its oldest run to its newest."""
     from pitool.bench.rows import artifact_name, test_name
     from pitool.report.blocks import chart
-    from pitool.report.numbers import format_count, format_date, format_range
+    from pitool.report.numbers import format_count, format_date, format_fixed
 
     groups: dict[tuple[str, str, int], list[BenchRow]] = {}
     for row in rows:
@@ -196,7 +196,8 @@ def _plot(rows: Sequence[BenchRow]) -> None:
         groups.setdefault(key, []).append(row)
     for (artifact, test, threads), found in groups.items():
         rates = [row["avg_ts"] for row in found]
-        span = f"{format_range(rates)} t/s in {format_count(len(rates), 'run')}"
+        low, high = format_fixed(min(rates), 1), format_fixed(max(rates), 1)
+        span = f"{low} to {high} t/s in {format_count(len(rates), 'run')}"
         click.echo(f"{artifact}  {test}  {threads} threads: {span}")
         # Every run is equally wide.
         wide = max(1, PLOT_WIDTH // len(rates))

@@ -1,9 +1,9 @@
 """The one renderer of tables: for a terminal of any width, as Markdown, or as CSV.
 
-In a terminal a table is as wide as its cells, and fits where they are too wide for it: names are
-shortened in the middle and words wrapped, then columns leave by their priority, which is said
-below the table; what must stay and still finds no room stands in a second table below the first,
-beside the first column. A verdict or a figure is never cut.
+In a terminal a table is as wide as its cells, and fits where they are too wide for it: words are
+wrapped, then columns leave by their priority, which is said below the table, then names are
+shortened in the middle; what must stay and still finds no room stands in a second table below the
+first, beside the first column. A verdict or a figure is never cut.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class _Table:
     def _fitting(self, width: int) -> list[int]:
         """Return the columns that are shown, if need be only those that must be."""
         shown = list(range(len(self._columns)))
-        while self._least(shown) > width:
+        while self._sum(map(self._wanted, shown)) > width:
             leaving = max(shown, key=lambda i: (self._columns[i].priority, i))
             if not self._columns[leaving].priority:
                 break
@@ -151,16 +151,22 @@ class _Table:
         first, *others = shown
         blocks = [[first]]
         for i in others:
-            if len(blocks[-1]) > 1 and self._least([*blocks[-1], i]) > width:
+            least = self._sum(map(self._narrowest, [*blocks[-1], i]))
+            if len(blocks[-1]) > 1 and least > width:
                 blocks.append([first])
             blocks[-1].append(i)
         return blocks
 
-    def _least(self, shown: Sequence[int]) -> int:
-        return sum(map(self._narrowest, shown)) + len(GAP) * (len(shown) - 1)
+    @staticmethod
+    def _sum(widths: Iterable[int]) -> int:
+        return sum(width + len(GAP) for width in widths) - len(GAP)
 
     def _widest(self, i: int) -> int:
         return max(map(text.columns, [self._columns[i].heading, *self._cells[i]]))
+
+    def _wanted(self, i: int) -> int:
+        """Return the width for the sake of which other columns leave: a name is whole."""
+        return self._narrowest(i) if self._columns[i].fold == "wrap" else self._widest(i)
 
     def _narrowest(self, i: int) -> int:
         if self._columns[i].fold == "never":
@@ -171,7 +177,7 @@ class _Table:
         """Return the width of each column: the widest that can be narrowed give way first."""
         widths = [self._widest(i) for i in shown]
         least = [self._narrowest(i) for i in shown]
-        over = sum(widths) + len(GAP) * (len(widths) - 1) - width
+        over = self._sum(widths) - width
         while over > 0:
             k = max(range(len(widths)), key=lambda k: (widths[k] > least[k], widths[k]))
             if widths[k] == least[k]:
@@ -184,7 +190,7 @@ class _Table:
         widths = self._widths(shown, width)
         heads = [[self._columns[i].heading] for i in shown]
         folded = [self._folded(i, w) for i, w in zip(shown, widths, strict=True)]
-        rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
+        rule = "-" * self._sum(widths)
         lines = [*self._row(shown, widths, heads), rule]
         for number, cells in enumerate(zip(*folded, strict=True)):
             row = self._row(shown, widths, cells, styled=self._colour)

@@ -58,10 +58,11 @@ def test_no_line_is_wider_and_no_verdict_is_cut(
 @pytest.mark.parametrize(
     ("width", "shown", "dropped"),
     [
-        (45, "name verdict speed size made", None),
-        (39, "name verdict speed size", "made"),
-        (33, "name verdict speed", "size, made"),
-        (26, "name verdict", "speed, size, made"),
+        (60, "name verdict speed size made", None),
+        (59, "name verdict speed size", "made"),
+        (53, "name verdict speed", "size, made"),
+        (47, "name verdict", "speed, size, made"),
+        (21, "name verdict", "speed, size, made"),
     ],
 )
 def test_columns_leave_by_priority(width: int, shown: str, dropped: str | None) -> None:

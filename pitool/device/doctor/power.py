@@ -38,7 +38,7 @@ def clock(system: System) -> Finding | None:
     return Finding(
         "clock",
         "warning",
-        f"held at {format_megahertz(allowed / 1000)} of {format_megahertz(able / 1000)}",
+        f"held at {allowed // 1000} of {format_megahertz(able / 1000)}",
         f"prefill at {format_share(allowed / able)} of its speed",
         f"echo {able} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_max_freq",
     )
