@@ -46,7 +46,11 @@ SECTIONS = {
         "monitor": "pitool.cli.monitor",
     },
 }
-COMMANDS = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
+
+
+def commands() -> dict[str, str]:
+    """Return the module of each command, in the order in which a person needs them."""
+    return {name: module for rows in SECTIONS.values() for name, module in rows.items()}
 
 
 class _ClosedPipe(Exception):  # noqa: N818 - not an error
@@ -58,31 +62,33 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are used."""
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name."""
-        if cmd_name not in COMMANDS:
+        module = commands().get(cmd_name)
+        if module is None:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        command: click.Command = importlib.import_module(module).command
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; UsageError suggests the nearest name."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(f"unknown command {args[0]!r}", nearest(args[0], COMMANDS))
+        known = commands()
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise UsageError(f"unknown command {args[0]!r}", nearest(args[0], known))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in sections."""
-        room = formatter.width - 6 - max(map(len, COMMANDS))
-        for section, commands in SECTIONS.items():
+        room = formatter.width - 6 - max(map(len, commands()))
+        for section, rows in SECTIONS.items():
             with formatter.section(section):
-                rows = ((name, self.get_command(ctx, name)) for name in commands)
+                found = ((name, self.get_command(ctx, name)) for name in rows)
                 formatter.write_dl(
-                    [(name, command.get_short_help_str(room)) for name, command in rows if command]
+                    [(name, command.get_short_help_str(room)) for name, command in found if command]
                 )
 
     def invoke(self, ctx: click.Context) -> object:

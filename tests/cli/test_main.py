@@ -9,11 +9,11 @@ import click
 import pytest
 
 from pitool import __version__, errors
-from pitool.cli.main import COMMANDS, cli, run
+from pitool.cli.main import cli, commands, run
 from tests.cli.conftest import Pitool
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+@pytest.mark.parametrize("command", [[], *([name] for name in commands())], ids=str)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_help_shows_an_example(
     command: list[str], flag: str, capsys: pytest.CaptureFixture[str]
@@ -26,7 +26,7 @@ def test_every_help_shows_an_example(
 
 
 def test_every_example_of_a_help_names_options_that_are_there() -> None:
-    for name in COMMANDS:
+    for name in commands():
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         known = {option for parameter in command.params for option in parameter.opts}
@@ -89,7 +89,7 @@ def test_the_exit_codes_of_the_error_tree_are_those_of_the_design() -> None:
 
 def test_help_lists_every_command_in_whole_sentences(pitool: Pitool) -> None:
     listed = re.findall(r"^  ([a-z]+)  +(\S.*)$", pitool("--help").out, re.M)
-    assert [name for name, _ in listed] == list(COMMANDS)
+    assert [name for name, _ in listed] == list(commands())
     assert all(sentence.endswith(".") and "..." not in sentence for _, sentence in listed)
 
 
