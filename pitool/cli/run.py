@@ -86,15 +86,17 @@ def command(
             document = _collect(engine, _prompt(engine, text, system or "", style), chosen)
         click.echo(json.dumps(document, ensure_ascii=False))
         return
-    from pitool.cli.run_dialogue import Dialogue
+    from pitool.cli.run_answers import AnswerWriter
 
-    with Dialogue(load, style, system or "", chosen) as dialogue:
-        dialogue.load(runnable)
+    with AnswerWriter(load, style, system or "", chosen) as writer:
+        writer.load(runnable)
         if interactive:
-            dialogue.talk(text)
+            from pitool.cli.run_dialogue import Dialogue
+
+            Dialogue(writer).talk(text)
         else:
             assert text is not None
-            dialogue.ask(text)
+            writer.ask(text)
 
 
 def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:

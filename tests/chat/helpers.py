@@ -86,6 +86,32 @@ class Loader:
         return engine
 
 
+class LoadLog:
+    """Loads engines that write down what is done with them."""
+
+    def __init__(self, engine: Callable[[], Tracked] = Tracked) -> None:
+        self.lines: list[str] = []
+        self._engine = engine
+
+    def __call__(self, runnable: Runnable, on_progress: Callable[[float], None]) -> Engine:
+        name, lines = runnable.quantisation, self.lines
+        lines.append(f"load {name}")
+        on_progress(1.0)
+        engine = self._engine()
+        close, stream = engine.close, engine.stream
+
+        def logged_close() -> None:
+            lines.append(f"close {name}")
+            close()
+
+        def logged_stream(prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
+            lines.append(f"answer {name}")
+            return stream(prompt, sampling)
+
+        engine.close, engine.stream = logged_close, logged_stream  # type: ignore[method-assign]
+        return engine
+
+
 def wait(condition: Callable[[], object]) -> None:
     """Return when the condition holds."""
     end = time.monotonic() + SECONDS

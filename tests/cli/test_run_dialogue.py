@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from pitool.catalog.bundles import Runnable
 from pitool.chat.answer import PromptStyle
 from pitool.cli.main import cli
-from pitool.cli.run_dialogue import Dialogue
+from pitool.cli.run_answers import AnswerWriter
 from pitool.engine.base import Engine, Message, Sampling
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, PitoolError, WorkerDied
@@ -162,10 +162,10 @@ def test_an_empty_system_prompt_is_sent(model: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_one_question_raises_what_it_ends_in(capsys: pytest.CaptureFixture[str]) -> None:
-    with Dialogue(Loader(Dying(after=2)), PromptStyle(), "", Sampling()) as dialogue:
-        dialogue.load(Runnable("Tiny", "gguf", "F16", Path("m.gguf"), 4, 4096))
+    with AnswerWriter(Loader(Dying(after=2)), PromptStyle(), "", Sampling()) as writer:
+        writer.load(Runnable("Tiny", "gguf", "F16", Path("m.gguf"), 4, 4096))
         with pytest.raises(WorkerDied) as raised:
-            dialogue.ask("count")
+            writer.ask("count")
     assert isinstance(raised.value, PitoolError)
     assert capsys.readouterr().out == "one two\n"
 
@@ -177,13 +177,14 @@ from pitool.catalog.bundles import Runnable
 from pitool.chat.answer import PromptStyle
 from pitool.cli.loading import loader
 from pitool.cli.main import run
+from pitool.cli.run_answers import AnswerWriter
 from pitool.cli.run_dialogue import Dialogue
 from pitool.engine.base import Sampling
 
 def talk():
-    with Dialogue(loader(), PromptStyle(), "", Sampling()) as dialogue:
-        dialogue.load(Runnable("Tiny", "script", "F16", Path(sys.argv[1]), 4, 4096))
-        dialogue.talk(None)
+    with AnswerWriter(loader(), PromptStyle(), "", Sampling()) as writer:
+        writer.load(Runnable("Tiny", "script", "F16", Path(sys.argv[1]), 4, 4096))
+        Dialogue(writer).talk(None)
 
 sys.exit(run(talk))
 """

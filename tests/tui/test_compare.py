@@ -1,132 +1,27 @@
-"""The comparison of two artifacts: what runs in which order, and the screen by the keyboard."""
+"""The comparison of two artifacts on its screen, by the keyboard."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
-from pitool.catalog.bundles import Runnable, choose
-from pitool.chat.compare import Comparison, SideState, room_for
+from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase
-from pitool.device.verdict import Verdict
-from pitool.engine.base import Engine, Message, Prompt, Sampling, Token
-from pitool.errors import DoesNotFit
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.compare import CompareScreen
 from pitool.tui.screens.models import ModelsScreen
-from tests.chat.helpers import Halting, Tracked, until
+from tests.chat.helpers import Halting, LoadLog, settled, until
 
-from .helpers import shown
-
-PROMPT = [Message("user", "Why?")]
-
-
-class Log:
-    """Loads engines that write down what is done with them."""
-
-    def __init__(self, engine: Callable[[], Tracked] = Tracked) -> None:
-        self.lines: list[str] = []
-        self._engine = engine
-
-    def __call__(self, runnable: Runnable, on_progress: Callable[[float], None]) -> Engine:
-        name, lines = runnable.quantisation, self.lines
-        lines.append(f"load {name}")
-        on_progress(1.0)
-        engine = self._engine()
-        close, stream = engine.close, engine.stream
-
-        def logged_close() -> None:
-            lines.append(f"close {name}")
-            close()
-
-        def logged_stream(prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
-            lines.append(f"answer {name}")
-            return stream(prompt, sampling)
-
-        engine.close, engine.stream = logged_close, logged_stream  # type: ignore[method-assign]
-        return engine
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> tuple[Runnable, Runnable]:
-    bundle = demo.write_bundles(tmp_path)[0]
-    return choose(bundle, "Q4_K_M"), choose(bundle, "Q8_0")
-
-
-def compare(load: Log, available: int | None, two: tuple[Runnable, Runnable]) -> Comparison:
-    comparing = Comparison(
-        load, lambda _: 7, lambda r: Verdict(r.planned, available, None), lambda: None
-    )
-    comparing.run(two, PROMPT, Sampling(), threading.Event())
-    return comparing
-
-
-def test_without_room_the_first_ends_before_the_second(two: tuple[Runnable, Runnable]) -> None:
-    load = Log()
-    comparing = compare(load, 2_100_000_000, two)
-    assert load.lines == [
-        "load Q4_K_M",
-        "answer Q4_K_M",
-        "close Q4_K_M",
-        "load Q8_0",
-        "answer Q8_0",
-        "close Q8_0",
-    ]
-    assert "one after the other" in comparing.room.why
-    assert "3.31 GB" in comparing.room.why
-    assert [side.state for side in comparing.sides] == [SideState.DONE, SideState.DONE]
-    assert [side.text for side in comparing.sides] == ["Hello from the script."] * 2
-    assert [side.memory for side in comparing.sides] == [7, 7]
-
-
-def test_with_room_both_stay_loaded_for_the_next_prompt(two: tuple[Runnable, Runnable]) -> None:
-    load = Log()
-    comparing = compare(load, 4_000_000_000, two)
-    comparing.run(two, PROMPT, Sampling(), threading.Event())
-    answers = ["answer Q4_K_M", "answer Q8_0"]
-    assert load.lines == ["load Q4_K_M", answers[0], "load Q8_0", answers[1], *answers]
-    comparing.close()
-    assert load.lines[-2:] == ["close Q4_K_M", "close Q8_0"]
-
-
-def test_an_artifact_that_is_not_chosen_any_more_is_closed(
-    two: tuple[Runnable, Runnable], tmp_path: Path
-) -> None:
-    load = Log()
-    comparing = compare(load, 4_000_000_000, two)
-    other = choose(demo.write_bundles(tmp_path / "other")[1])
-    comparing.run((two[0], other), PROMPT, Sampling(), threading.Event())
-    assert load.lines[4:6] == ["close Q8_0", "answer Q4_K_M"]
-
-
-def test_unknown_memory_is_no_room(two: tuple[Runnable, Runnable]) -> None:
-    assert not room_for(two, [None, None]).together
-    assert not room_for(two, [Verdict(1, None, None), Verdict(1, None, None)]).together
-
-
-def test_one_that_does_not_fit_leaves_the_other(two: tuple[Runnable, Runnable]) -> None:
-    def load(runnable: Runnable, on_progress: Callable[[float], None]) -> Engine:
-        if runnable.quantisation == "Q8_0":
-            raise DoesNotFit("2 GB are needed", "take Q4_0")
-        return Tracked()
-
-    comparing = Comparison(load, lambda _: 7, lambda _: None, lambda: None)
-    comparing.run(two[::-1], PROMPT, Sampling(), threading.Event())
-    failed, done = comparing.sides
-    assert (failed.state, failed.error) == (SideState.FAILED, "2 GB are needed; take Q4_0.")
-    assert done.state is SideState.DONE
+from .helpers import shown, type_in
 
 
 @asynccontextmanager
-async def screen(tmp_path: Path, load: Log, size: tuple[int, int] = (80, 24)):  # type: ignore[no-untyped-def]
+async def screen(tmp_path: Path, load: LoadLog, size: tuple[int, int] = (80, 24)):  # type: ignore[no-untyped-def]
     app = demo.demo_app(tmp_path, load=load)
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(lambda: "Leaf-360M" in shown(app))
@@ -136,7 +31,7 @@ async def screen(tmp_path: Path, load: Log, size: tuple[int, int] = (80, 24)):  
 
 
 async def test_screen(tmp_path: Path) -> None:
-    load = Log()
+    load = LoadLog()
     async with screen(tmp_path, load) as (app, pilot):
         await pilot.press(*"Why", "enter")
         await until(lambda: load.lines[-1:] == ["close Q8_0"])
@@ -155,7 +50,7 @@ async def test_screen(tmp_path: Path) -> None:
 
 
 async def test_screen_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
-    load = Log()
+    load = LoadLog()
     async with screen(tmp_path, load) as (app, pilot):
         await pilot.press("enter")
         await until(lambda: "Write a prompt first." in shown(app))
@@ -167,7 +62,7 @@ async def test_screen_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
 
 
 async def test_escape_stops_and_keeps_what_came(tmp_path: Path) -> None:
-    load = Log(Halting)
+    load = LoadLog(Halting)
     async with screen(tmp_path, load) as (app, pilot):
         await pilot.press("a", "enter")
         await until(lambda: "one two" in shown(app))
@@ -180,7 +75,7 @@ async def test_escape_stops_and_keeps_what_came(tmp_path: Path) -> None:
 async def test_compare_from_the_chat_takes_its_question_and_gives_the_model_back(
     runnable: Runnable, tmp_path: Path
 ) -> None:
-    load = Log()
+    load = LoadLog()
     bundles = demo.write_bundles(tmp_path / "bundles")
     app = PitoolApp(load=load, bundles=lambda: (bundles, []), memory=lambda _: 7, runnable=runnable)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -199,10 +94,6 @@ async def test_compare_from_the_chat_takes_its_question_and_gives_the_model_back
 
 
 async def ask(app: PitoolApp, pilot: Pilot[None], text: str) -> None:
-    from tests.chat.helpers import settled
-
-    from .helpers import type_in
-
     type_in(app, text)
     await pilot.press("enter")
     if not text.startswith("/"):

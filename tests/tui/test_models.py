@@ -123,7 +123,8 @@ async def test_what_is_loaded_is_not_deleted(tmp_path: Path) -> None:
         await pilot.press("f2")
         await until(lambda: isinstance(app.screen, ModelsScreen))
         await pilot.press("d")
-        await until(lambda: "raspberry-1.7b is loaded; Ctrl+U in the chat" in shown(app))
+        words = "raspberry-1.7b is loaded; Ctrl+U in the chat"
+        await until(lambda: any(words in told.message for told in app._notifications))
 
 
 def test_check_of_files(tmp_path: Path) -> None:
