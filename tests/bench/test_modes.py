@@ -155,7 +155,7 @@ def test_what_is_measured_besides_tests_is_in_the_history(
     listed = bench("history").stdout
     assert "mean 8.00 t/s" in listed
     assert "cold ready in" in listed
-    assert "4.00 W at 8.00 t/s, 0.5 J per token" in listed
+    assert "4.00 W at 8.00 t/s, 0.500 J per token" in listed
     assert "█" in bench("history", "--kind", "sustained", "--plot").stdout
     (kept,) = json.loads(bench("history", "--kind", "cold", "--json").stdout)
     assert kept["warm"]["ttft_seconds"]["512"] == 0.5

@@ -88,7 +88,7 @@ def test_a_low_rate_without_a_reason_says_what_was_checked() -> None:
     assert verdict
     assert verdict.reasons == ()
     assert "dotprod" in verdict.checked
-    assert "none of the usual reasons" in verdict.lines[-2]
+    assert "none of the usual causes" in verdict.lines[-2]
     # Nobody looked at these, so they are not said to have been checked.
     assert verdict.unchecked == ("swapping", "other processes", "bootloader")
     assert "swapping, other processes, bootloader" in verdict.lines[-1]
