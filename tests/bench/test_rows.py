@@ -127,7 +127,7 @@ def test_the_table_is_llama_bench_s(result: Result) -> None:
 
 
 def test_the_footer_shows_the_peak_beside_the_plan() -> None:
-    said = "toy Q4_0: loaded in 1.23 s, peak memory 2.00 GiB, planned 3.00 MiB"
+    said = "toy Q4_0: loaded in 1.23 s, peak memory 2.15 GB, planned 3.15 MB"
     assert rows.footer(SUBJECT, 1.234) == said
 
 
