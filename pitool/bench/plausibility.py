@@ -1,7 +1,7 @@
 """Can a decode rate be true, and if it is low, why: the memory's ceiling and the prediction.
 
 Decoding reads every streamed weight once a token, so bytes times tokens/s cannot be more than the
-memory gives. Below 80 % of what was predicted the usual reasons are checked one by one.
+memory gives. Below 80 % of what was predicted the usual causes are checked one by one.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Assessment:
             return []
         said = f"decode reads {format_bandwidth(self.read_gbs)} of weights"
         if self.cached:
-            return [f"{said}, from the CPU's caches: the memory is no ceiling for so few"]
+            return [f"{said}, which fit into the CPU's caches, so the memory does not limit it"]
         if self.ceiling_share is None or self.bandwidth_gbs is None:
             return [f"{said}; the memory's bandwidth is unknown"]
         share, bandwidth = format_share(self.ceiling_share), format_bandwidth(self.bandwidth_gbs)
         said += f", {share} of the {bandwidth} that the memory gives ({self.bandwidth_source})"
         if self.ceiling_share > IMPOSSIBLE:
-            said += ": more than possible, so the board or its bandwidth is not what it says"
+            said += ": more than possible, so the board's name or its bandwidth must be wrong"
         return [said]
 
     def _prediction(self) -> list[str]:
@@ -72,10 +72,10 @@ class Assessment:
         if self.assumed:
             said.append(ASSUMED)
         if self.checked:
-            found = "; ".join(self.reasons) or "none of the usual reasons holds"
+            found = "; ".join(self.reasons) or "none of the usual causes applies"
             said.append(f"why: {found} (checked: {', '.join(self.checked)})")
         if self.unchecked:
-            said.append(f"not to be told on this machine: {', '.join(self.unchecked)}")
+            said.append(f"cannot be checked on this machine: {', '.join(self.unchecked)}")
         return said
 
 
@@ -90,25 +90,25 @@ class Circumstances:
     conditions: Sequence[Condition]
 
 
-def assess(result: Result, subject: MeasuredArtifact) -> Assessment | None:
+def assess(result: Result, about: MeasuredArtifact) -> Assessment | None:
     """Return the verdict on a test; None on one that is not decode at an empty context."""
     workload = result.workload
     if not result.samples_ns or workload.prompt or workload.depth:
         return None
-    machine = subject.machine
+    machine = about.machine
     board = boards().get(machine.board_id or "") if machine else None
-    streamed, predicted = subject.streamed_bytes, subject.predicted(workload)
+    streamed, predicted = about.streamed_bytes, about.predicted(workload)
     read = streamed * result.avg_ts / 1e9 if streamed else None
-    cached = bool(streamed and subject.cache_bytes and streamed <= subject.cache_bytes)
-    bandwidth = subject.read_gbs or (board.bandwidth_gbs if board else None)
-    source = "measured here" if subject.read_gbs else "usual for this board" if board else ""
+    cached = bool(streamed and about.cache_bytes and streamed <= about.cache_bytes)
+    bandwidth = about.read_gbs or (board.bandwidth_gbs if board else None)
+    source = "measured here" if about.read_gbs else "usual for this board" if board else ""
     ceiling = read / bandwidth if read is not None and bandwidth and not cached else None
     share = result.avg_ts / predicted if predicted else None
     assumed = result.info.engine == "onnx"
     known = (read, bandwidth, source, ceiling, share, cached, assumed)
     if machine is None or share is None or share >= LOW:
         return Assessment(*known)
-    around = Circumstances(result.info, machine, board, subject.firmware, conditions(result.looks))
+    around = Circumstances(result.info, machine, board, about.firmware, conditions(result.looks))
     found = {name: check(around) for name, check in CHECKS.items()}
     return Assessment(
         *known,

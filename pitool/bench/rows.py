@@ -42,19 +42,19 @@ OUR_TYPES = {
 BenchRow = dict[str, Any]
 
 
-def row(result: Result, subject: MeasuredArtifact) -> BenchRow:
+def row(result: Result, about: MeasuredArtifact) -> BenchRow:
     """Return a result as JSON values: llama-bench's fields in its order, then ours.
 
     Fields of llama-bench that mean nothing on a CPU have the values that it gives them there.
     """
     info, settings = result.info, result.info.settings
     return {
-        "build_commit": build(subject),
+        "build_commit": build(about),
         "build_number": 0,
-        "cpu_info": subject.cpu,
+        "cpu_info": about.cpu,
         "gpu_info": "",
         "backends": _BACKEND,
-        "model_filename": str(subject.file),
+        "model_filename": str(about.file),
         "model_type": model_type(result),
         "model_size": info.bytes,
         "model_n_params": info.parameters,
@@ -93,41 +93,41 @@ def row(result: Result, subject: MeasuredArtifact) -> BenchRow:
         "stddev_ts": result.stddev_ts,
         "samples_ns": list(result.samples_ns),
         "samples_ts": list(result.samples_ts),
-        **_ours(result, subject),
+        **_ours(result, about),
     }
 
 
-def _ours(result: Result, subject: MeasuredArtifact) -> dict[str, Any]:
+def _ours(result: Result, about: MeasuredArtifact) -> dict[str, Any]:
     info = result.info
-    verdict = assess(result, subject)
+    judged = assess(result, about)
     return {
         "engine": info.engine,
         "cpu_features": info.backend,
-        "board": subject.board,
-        "kernel": subject.kernel,
-        "firmware": subject.firmware,
-        "bundle": subject.bundle,
-        "quantisation": subject.quantisation,
-        "artifact_sha256": subject.sha256,
+        "board": about.board,
+        "kernel": about.kernel,
+        "firmware": about.firmware,
+        "bundle": about.bundle,
+        "quantisation": about.quantisation,
+        "artifact_sha256": about.sha256,
         "load_seconds": info.load_seconds,
-        "peak_memory_bytes": subject.peak_memory,
-        "planned_memory_bytes": subject.planned_memory,
-        "predicted_ts": subject.predicted(result.workload),
-        "plausibility": asdict(verdict) if verdict else None,
+        "peak_memory_bytes": about.peak_memory,
+        "planned_memory_bytes": about.planned_memory,
+        "predicted_ts": about.predicted(result.workload),
+        "plausibility": asdict(judged) if judged else None,
         "conditions": [to_json(condition) for condition in conditions(result.looks)],
-        "pitool_version": subject.versions.get("pitool"),
-        "runtime_version": runtime(subject),
+        "pitool_version": about.versions.get("pitool"),
+        "runtime_version": runtime(about),
     }
 
 
-def build(subject: MeasuredArtifact) -> str:
+def build(about: MeasuredArtifact) -> str:
     """Return what llama-bench's build_commit is for: which program measured."""
-    return " ".join(f"{name} {version}" for name, version in subject.versions.items())
+    return " ".join(f"{name} {version}" for name, version in about.versions.items())
 
 
-def runtime(subject: MeasuredArtifact) -> str | None:
+def runtime(about: MeasuredArtifact) -> str | None:
     """Return what ran the model and its version, such as ``onnxruntime 1.32.0``."""
-    found = [f"{name} {v}" for name, v in subject.versions.items() if name != "pitool"]
+    found = [f"{name} {v}" for name, v in about.versions.items() if name != "pitool"]
     return found[0] if found else None
 
 
@@ -189,15 +189,15 @@ def _widths(extra: Sequence[str]) -> dict[str, int]:
     return {**_ALWAYS, **{_EXTRA[f][0]: _EXTRA[f][1] for f in extra}, **_LAST}
 
 
-def footer(subject: MeasuredArtifact, load_seconds: float) -> str:
+def footer(about: MeasuredArtifact, load_seconds: float) -> str:
     """Return a line on loading and memory, the peak beside the plan."""
-    name = title(subject.bundle, str(subject.file), subject.quantisation)
+    name = title(about.bundle, str(about.file), about.quantisation)
     parts = [f"{name}: loaded in {format_seconds(load_seconds)}"]
     known = [
         (words, size)
         for words, size in (
-            ("peak memory", subject.peak_memory),
-            ("planned", subject.planned_memory),
+            ("peak memory", about.peak_memory),
+            ("planned", about.planned_memory),
         )
         if size is not None
     ]

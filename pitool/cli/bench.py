@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.bench.modes import MODES
 from pitool.cli import bench_history, bench_options
 from pitool.cli.bench_options import OUTPUTS
 from pitool.report.progress import Hosts, StatusLine, talk
@@ -43,11 +42,20 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
 
 @command.command("run")
 @click.argument("bundles", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--quant", metavar="NAMES", help="Which artifacts: Q4_K_M,INT4; all if not given.")
+@click.option("--quant", metavar="NAMES", help="Which artifacts: Q4_K_M,INT4; by default all.")
 @bench_options.grid_options
-@click.option("--cooldown", type=click.FloatRange(0), metavar="°C", help="Wait until this cool.")
+@click.option(
+    "--cooldown",
+    type=click.FloatRange(0),
+    metavar="°C",
+    help="Wait for this before each test.",
+)
 @bench_options.mode_options
-@click.option("--card", type=click.Path(path_type=Path), help="Write a .svg, .png or .md to post.")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    help="Write a .svg, .png or .md to share.",
+)
 @click.option("--hosts", metavar="LIST", help="Run it over ssh on pi@a,pi@b, one table for all.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
@@ -66,6 +74,7 @@ def run(**options: Any) -> None:
       pitool bench compare before.json after.json
     """
     from pitool.bench import card
+    from pitool.bench.modes import find_mode
     from pitool.bench.session import Tools, bench, bench_mode, unchecked
     from pitool.errors import UsageError
 
@@ -83,7 +92,7 @@ def run(**options: Any) -> None:
         given = click.get_current_context().meta[ARGUMENTS]
         _bench_hosts(options["hosts"], given, output, options["card"])
     elif kind:
-        measure = MODES[kind].prepare(options)
+        measure = find_mode(kind).prepare(options)
         found = _find(bundles, quant or FIRST)
         _ModePrinter(as_json=output == "json").show(bench_mode(kind, measure, found, tools))
     else:

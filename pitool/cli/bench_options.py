@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pitool.bench.modes import MODES
+from pitool.bench.modes import MODES, asked_for
 
 if TYPE_CHECKING:
     from pitool.bench.grid import Grid
@@ -19,17 +19,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Each takes lists, ranges and repetition of the flag, as llama-bench's do.
 _LISTS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("-p", "--n-prompt", "prompts"), "Prompt tokens, 512 if not given; 0 is none."),
-    (("-n", "--n-gen", "generates"), "Generated tokens, 128 if not given; 0 is none."),
-    (("-d", "--n-depth", "depths"), "Tokens in the KV cache before; they are not timed."),
-    (("-b", "--batch-size", "batches"), "Most tokens of one prefill call."),
-    (("-ub", "--ubatch-size", "micro"), "Tokens of one pass over the weights."),
-    (("-t", "--threads", "threads"), "Threads; the board's best if not given."),
+    (("-p", "--n-prompt", "prompts"), "Prompt tokens; 512 by default, 0 for none."),
+    (("-n", "--n-gen", "generates"), "Generated tokens; 128 by default, 0 for none."),
+    (("-d", "--n-depth", "depths"), "Tokens that are in the KV cache before; not timed."),
+    (("-b", "--batch-size", "batches"), "Most tokens in one prefill call."),
+    (("-ub", "--ubatch-size", "micro"), "Tokens in one pass over the weights."),
+    (("-t", "--threads", "threads"), "Threads; by default the best for this board."),
     (("-ctk", "--cache-type-k", "keys"), "KV cache type of the keys: f16,q8_0,..."),
     (("-ctv", "--cache-type-v", "values"), "KV cache type of the values."),
     (("-fa", "--flash-attn", "flash"), "Flash attention: auto, on, off."),
     (("-lm", "--load-mode", "modes"), "How weights are loaded: mmap, none, mmap+mlock."),
-    (("--repack", "repack"), "1 or 0: interleave weights for this CPU, or not."),
+    (("--repack", "repack"), "1 or 0: whether weights are interleaved for this CPU."),
 )
 
 
@@ -43,24 +43,24 @@ def grid_options(function: F) -> F:
             for names, text in _LISTS
         ),
         click.option("-pg", "both", multiple=True, metavar="P,G",
-                     help="Prompt and generation in one time."),
+                     help="Prompt and generation, timed together."),
         click.option("-r", "--repetitions", default="5", metavar="N",
-                     help="Repetitions of each test; 5 if not given."),
+                     help="Repetitions of each test; 5 by default."),
         click.option("--no-warmup", is_flag=True, help="Measure without a warm-up run."),
         click.option("--delay", type=click.IntRange(0, 86400), default=0, metavar="SECONDS",
-                     help="Wait so long before each test."),
+                     help="Pause before each test."),
     ]  # fmt: skip
     return _decorated(function, decorators)
 
 
 def mode_options(function: F) -> F:
     """Give a command the flags of every mode."""
-    flags = [flag for mode in MODES.values() for flag in mode.flags]
+    every = [flag for flags in MODES.values() for flag in flags]
     return _decorated(
         function,
         [
             click.option(flag.name, metavar=flag.metavar, is_flag=not flag.metavar, help=flag.help)
-            for flag in flags
+            for flag in every
         ],
     )
 
@@ -75,7 +75,7 @@ def mode(options: dict[str, Any], output: str) -> str | None:
     """Return the mode that the flags ask for, None for tests; UsageError where flags clash."""
     from pitool.errors import UsageError
 
-    wanted = [name for name, mode in MODES.items() if mode.asked_for(options)]
+    wanted = asked_for(options)
     if len(wanted) > 1:
         raise UsageError(
             f"--{' and --'.join(wanted)} are measured one at a time", "ask for one of them"

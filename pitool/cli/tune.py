@@ -87,7 +87,7 @@ def _show(event: Trial | Doing | Tuning, *, as_json: bool) -> None:
     for problem, share in event.disturbed.items():
         click.echo(
             f"{problem} during {format_share(share)} of the tests: other settings may be faster"
-            " without that; tune again when the machine is cool and does nothing else",
+            " without that; tune again when the machine is cool and idle",
             err=True,
         )
     if event.stopped:

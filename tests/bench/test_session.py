@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -16,8 +18,8 @@ from pitool.bench import conditions, events, session
 from pitool.bench.events import Event, handle
 from pitool.bench.grid import Grid
 from pitool.bench.history import FILE_NAME, History
-from pitool.bench.modes import MODES
-from pitool.bench.modes.base import Flag, Mode
+from pitool.bench.modes import MODES, Flag, find_mode, words
+from pitool.bench.modes.base import Mode
 from pitool.bench.run import Result, Workload
 from pitool.bench.session import Method, Tools, bench, bench_mode
 from pitool.catalog.bundles import Runnable, find_runnable
@@ -301,25 +303,28 @@ def test_a_mode_from_outside_is_a_file_and_a_row(
         raise PitoolError("and no more", "be content")
 
     mode = Mode(
-        flags=(Flag("--answer", "Find the answer."),),
         prepare=lambda _: measure,
         words=lambda document: f"the answer {document['answer']}",
     )
-    monkeypatch.setitem(MODES, "answer", mode)
+    file = ModuleType("answer")
+    file.MODE = mode  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pitool.bench.modes.answer", file)
+    monkeypatch.setitem(MODES, "answer", (Flag("--answer", "Find the answer."),))
     board = Bench(tmp_path)
-    seen = list(bench_mode("answer", mode.prepare({}), [toy, toy], board.tools))
+    seen = list(bench_mode("answer", find_mode("answer").prepare({}), [toy, toy], board.tools))
     assert kinds(seen) == ["Figures", "Failed", "Figures", "Failed", "Finished"]
     assert [document["answer"] for document in end(seen).documents] == [42, 42]
     with closing(History(tmp_path / FILE_NAME)) as history:
-        assert [found["answer"] for found in history.documents(kind="answer")] == [42, 42]
+        kept = history.documents(kind="answer")
+    assert [words(document) for document in kept] == ["the answer 42"] * 2
 
     @click.command()
     @bench_options.mode_options
     def command(**options: object) -> None:
         click.echo(bench_options.mode({**options, "card": None}, "table"))
 
-    for words, said in ((["--answer"], "answer\n"), ([], "\n"), (["--cold"], "cold\n")):
-        assert CliRunner().invoke(command, words).stdout == said
+    for given, said in ((["--answer"], "answer\n"), ([], "\n"), (["--cold"], "cold\n")):
+        assert CliRunner().invoke(command, given).stdout == said
     assert "Find the answer." in CliRunner().invoke(command, ["--help"]).stdout
 
 

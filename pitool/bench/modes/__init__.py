@@ -1,26 +1,68 @@
 """What bench measures besides tests: one mode a file, and this one table of them.
 
-A row here gives the command its flags, the history its kind and the list of it its words.
+A row gives the command its flags, the history its kind and the list of it its words. A module is
+imported when its mode is asked for: the command's help needs the flags only.
 """
 
 from __future__ import annotations
 
-from pitool.bench.history import Document
-from pitool.bench.modes import cold, energy, sustained
-from pitool.bench.modes.base import Mode
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-MODES: dict[str, Mode] = {
-    "sustained": sustained.MODE,
-    "cold": cold.MODE,
-    "energy": energy.MODE,
+if TYPE_CHECKING:
+    from pitool.bench.history import Document
+    from pitool.bench.modes.base import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag of ``pitool bench`` that asks for a mode; without ``metavar`` it takes no value."""
+
+    name: str
+    help: str
+    metavar: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name among a command's options."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+# Name -> the flags that ask for it; its module in this package has the same name.
+MODES: dict[str, tuple[Flag, ...]] = {
+    "sustained": (
+        Flag("--sustained", "Instead: decode for 10m, first minute against last.", "TIME"),
+    ),
+    "cold": (Flag("--cold", "Instead: load from a cold and a warm page cache, TTFT."),),
+    "energy": (
+        Flag("--energy", "Instead: watts and joules per token (Pi 5's power chip)."),
+        Flag("--power-meter", "The same with a command that prints watts.", "CMD"),
+    ),
 }
+
+
+def asked_for(options: Mapping[str, Any]) -> list[str]:
+    """Return the modes whose flags are given among a command's options."""
+    return [
+        name
+        for name, flags in MODES.items()
+        if any(options[flag.key] not in (None, False) for flag in flags)
+    ]
+
+
+def find_mode(name: str) -> Mode:
+    """Return a mode of the table."""
+    mode: Mode = importlib.import_module(f"{__name__}.{name}").MODE
+    return mode
 
 
 def words(document: Document) -> str:
     """Return the main figures of a document in a line."""
-    return MODES[document["kind"]].words(document)
+    return find_mode(document["kind"]).words(document)
 
 
 def chart(document: Document) -> list[str]:
     """Return the lines of a chart of tokens/s over time; none where a mode has no such points."""
-    return MODES[document["kind"]].chart(document)
+    return find_mode(document["kind"]).chart(document)

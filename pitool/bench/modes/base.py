@@ -25,38 +25,15 @@ Measure = Callable[[Runnable, Settings, OpenEngine, Document], Iterator[Doing | 
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """A flag of ``pitool bench`` that asks for a mode; without ``metavar`` it takes no value."""
-
-    name: str
-    help: str
-    metavar: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Its name among a command's options."""
-        return self.name.removeprefix("--").replace("-", "_")
-
-    def given(self, options: Mapping[str, Any]) -> bool:
-        """Tell whether the user asked for it."""
-        return options[self.key] not in (None, False)
-
-
-@dataclass(frozen=True, slots=True)
 class Mode:
     """``prepare`` reads the options or says what is wrong, ``words`` gives the main figures.
 
-    ``chart``: the points of tokens/s over time, where a mode has them.
+    ``chart``: the lines of tokens/s over time, where a mode has them.
     """
 
-    flags: tuple[Flag, ...]
     prepare: Callable[[Mapping[str, Any]], Measure]
     words: Callable[[Document], str]
     chart: Callable[[Document], list[str]] = lambda _: []
-
-    def asked_for(self, options: Mapping[str, Any]) -> bool:
-        """Tell whether one of its flags is given."""
-        return any(flag.given(options) for flag in self.flags)
 
 
 def begun(kind: str, runnable: Runnable, settings: Settings) -> Document:

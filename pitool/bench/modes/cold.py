@@ -15,7 +15,7 @@ from typing import Any
 from pitool.bench.artifact import planned_memory, title_of
 from pitool.bench.events import Figures
 from pitool.bench.history import Document
-from pitool.bench.modes.base import Flag, Measure, Mode, OpenEngine
+from pitool.bench.modes.base import Measure, Mode, OpenEngine
 from pitool.bench.run import random_tokens
 from pitool.catalog.bundles import Runnable
 from pitool.device import memory
@@ -178,7 +178,6 @@ def _words(document: Document) -> str:
 
 
 MODE = Mode(
-    flags=(Flag("--cold", "Measure starts from a cold and a warm page cache instead, with TTFT."),),
     prepare=_prepare,
     words=_words,
 )

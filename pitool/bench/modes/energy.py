@@ -16,7 +16,7 @@ from typing import Any
 from pitool.bench.artifact import title_of
 from pitool.bench.events import Figures
 from pitool.bench.history import Document
-from pitool.bench.modes.base import Flag, Measure, Mode, OpenEngine
+from pitool.bench.modes.base import Measure, Mode, OpenEngine
 from pitool.bench.run import random_tokens
 from pitool.catalog.bundles import Runnable
 from pitool.device import power
@@ -154,10 +154,6 @@ def _words(document: Document) -> str:
 
 
 MODE = Mode(
-    flags=(
-        Flag("--energy", "Measure watts and joules per token instead (Pi 5's power chip)."),
-        Flag("--power-meter", "The same with a command that prints watts.", "CMD"),
-    ),
     prepare=_prepare,
     words=_words,
 )

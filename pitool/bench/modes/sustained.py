@@ -11,7 +11,7 @@ from typing import Any
 from pitool.bench.artifact import title_of
 from pitool.bench.events import Doing, Figures
 from pitool.bench.history import Document
-from pitool.bench.modes.base import Flag, Measure, Mode, OpenEngine
+from pitool.bench.modes.base import Measure, Mode, OpenEngine
 from pitool.bench.run import random_tokens
 from pitool.catalog.bundles import Runnable
 from pitool.device import activity
@@ -180,9 +180,6 @@ def _words(document: Document) -> str:
 
 
 MODE = Mode(
-    flags=(
-        Flag("--sustained", "Decode for 10m instead, the last minute against the first.", "TIME"),
-    ),
     prepare=_prepare,
     words=_words,
     chart=_chart,
