@@ -94,11 +94,11 @@ def _row(line: str) -> BenchRow | None:
 
 def _problem(code: int, rows: Sequence[BenchRow], last: str) -> str:
     if code == 0:
-        return "" if rows else "gave no results"
+        return "" if rows else "returned no results"
     if code == LOST:
         return last or "ssh failed"
     if code == NOT_FOUND:
-        return "there is no pitool"
+        return "pitool is not installed"
     if code < 0:
         return "stopped"
     return last or f"ended with code {code}"

@@ -98,7 +98,7 @@ def check(path: Path) -> Contents:
         with tarfile.open(path, "r:") as tar:
             return _check(path, tar)
     except (tarfile.TarError, EOFError, UnicodeError) as error:
-        raise BadInput(f"{path.name} is damaged or no .pi ({error})", AGAIN) from None
+        raise BadInput(f"{path.name} is damaged or not a .pi archive ({error})", AGAIN) from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error})", AGAIN) from None
 
@@ -112,7 +112,7 @@ def _check(path: Path, tar: tarfile.TarFile) -> Contents:
         if entry is None:
             raise BadInput(f"{path.name} holds {member.name!r}, which is not listed", AGAIN)
         if member.size != entry.bytes or _digest(tar, member) != entry.sha256:
-            raise BadInput(f"{member.name} in {path.name} is not what the manifest says", AGAIN)
+            raise BadInput(f"{member.name} in {path.name} does not match the manifest", AGAIN)
     if expected:
         raise BadInput(f"{path.name} lacks {min(expected)}", AGAIN)
     return contents
@@ -122,19 +122,21 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members, each a plain file whose name stays inside the folder."""
     for member in tar:
         if not member.isreg() or member.issparse():
-            raise BadInput(f"{member.name!r} in {path.name} is no plain file", AGAIN)
+            raise BadInput(f"{member.name!r} in {path.name} is not a regular file", AGAIN)
         try:
             entry = FileEntry(member.name, member.size, "")
         except ValueError as error:
-            raise BadInput(f"{path.name} is hostile: {error}", "do not use it") from None
+            raise BadInput(f"{path.name} is unsafe: {error}", "do not use it") from None
         if Path(entry.path).as_posix() != entry.path:
-            raise BadInput(f"{path.name} has the odd name {entry.path!r}", AGAIN)
+            raise BadInput(f"{path.name} contains the malformed name {entry.path!r}", AGAIN)
         yield member
 
 
 def _manifest(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Contents:
     if member is None or member.name != MANIFEST or member.size > MANIFEST_BYTES:
-        raise BadInput(f"{path.name} is no .pi: it does not begin with {MANIFEST}", AGAIN)
+        raise BadInput(
+            f"{path.name} is not a .pi archive: it does not begin with {MANIFEST}", AGAIN
+        )
     try:
         data: Any = json.loads(_open(tar, member).read())
     except (ValueError, RecursionError) as error:
@@ -200,7 +202,9 @@ def read_manifest(folder: Path) -> Contents:
     try:
         data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{folder} is no unpacked .pi ({error})", "unpack it again") from None
+        raise BadInput(
+            f"{folder} is not an unpacked .pi archive ({error})", "unpack it again"
+        ) from None
     return _decode(folder, data)
 
 

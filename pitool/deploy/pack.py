@@ -54,7 +54,9 @@ def pack(
     not there, and what ``wheel.build`` does.
     """
     if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is no folder", "make it, or name another file with -o")
+        raise UsageError(
+            f"{target.parent} is not a folder", "create it, or name another file with -o"
+        )
     with tempfile.TemporaryDirectory(dir=cache.folder("tmp"), prefix="pack-") as scratch:
         sources: dict[str, Path] = {}
         pythons, memory = {}, 0

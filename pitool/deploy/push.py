@@ -51,7 +51,7 @@ set -eu
 cd "$HOME/.cache/pitool/incoming"
 if ! echo "@HASH@  @ID@.pi" | sha256sum -c --status; then
     rm -f @ID@.pi
-    echo "what arrived is not what was sent; push it again" >&2
+    echo "the copy is damaged: its checksum does not match; push it again" >&2
     exit 1
 fi
 trap 'rm -rf @ID@' EXIT
@@ -187,9 +187,9 @@ def _use(job: _Job, host: Host) -> bool:
     try:
         host.run(USE.replace("@ID@", job.contents.id))
     except PitoolError:
-        job.say(host.name, "this release is there but not whole: it is copied again")
+        job.say(host.name, "this release is installed but damaged: copying it again")
         return False
-    job.say(host.name, "nothing to copy: this release is there")
+    job.say(host.name, "nothing to copy: this release is already installed")
     return True
 
 

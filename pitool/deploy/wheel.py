@@ -91,7 +91,9 @@ def pinned_version() -> str:
     """Return the version of llama-cpp-python that this pitool needs."""
     version = versions.pinned("llama-cpp-python")
     if version is None:
-        raise PitoolError("this pitool names no llama-cpp-python", "install pitool again")
+        raise PitoolError(
+            "this installation does not say which llama-cpp-python it needs", "reinstall pitool"
+        )
     return version
 
 
@@ -118,7 +120,7 @@ def pip(*words: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (errors or done.stderr.splitlines() or ["pip said nothing"])[-1]
+        reason = (errors or done.stderr.splitlines() or ["pip gave no reason"])[-1]
         raise MissingPart(f"pip {words[0]} failed ({reason})", "check the network or pip's index")
 
 

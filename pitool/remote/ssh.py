@@ -33,18 +33,18 @@ LOST = 255  # what ssh ends with when the connection is the trouble
 LOOK = "check that the board is on and in this network"
 REFUSALS = {
     "HOST IDENTIFICATION HAS CHANGED": (
-        "its host key is not the known one",
-        "after a new card forget the old one: {forget}, then connect once: ssh {name}",
+        "its host key has changed",
+        "if its card is new, forget the old key: {forget}, then connect once: ssh {name}",
     ),
     "Host key verification failed": (
         "its host key is not known yet",
         "check that it is your board, then connect once: ssh {name}",
     ),
-    "Permission denied": ("it lets nobody in", "give it your key: ssh-copy-id {name}"),
-    "Could not resolve hostname": ("nothing has this name here", f"{LOOK}, or use its address"),
+    "Permission denied": ("permission denied", "copy your key to it: ssh-copy-id {name}"),
+    "Could not resolve hostname": ("unknown host", f"{LOOK}, or use its address"),
     "Connection refused": (
-        "it takes no ssh",
-        "switch it on there: sudo raspi-config nonint do_ssh 0, or in Raspberry Pi Imager",
+        "connection refused",
+        "enable ssh there: sudo raspi-config nonint do_ssh 0, or in Raspberry Pi Imager",
     ),
     "Connection timed out": ("it does not answer", LOOK),
     "No route to host": ("it does not answer", LOOK),
@@ -194,7 +194,9 @@ class Host:
     def _failure(self, code: int, said: str) -> PitoolError:
         words = (said.strip().splitlines() or [f"exit code {code}"])[-1].rstrip(".")
         if "No space left on device" in said:
-            return DoesNotFit(f"{self.name}: its disk is full", "free some space there, push again")
+            return DoesNotFit(
+                f"{self.name}: its disk is full", "free some space there, then push again"
+            )
         if code != LOST:
             kinds = {DoesNotFit.exit_code: DoesNotFit, MissingPart.exit_code: MissingPart}
             return kinds.get(code, PitoolError)(f"{self.name}: {words}", "")

@@ -108,7 +108,7 @@ def test_one_host_down_does_not_lose_the_others(bundle: Callable[..., Path]) -> 
     assert [(row["host"], row["n_prompt"]) for row in rows] == [("pi@one", 512), ("pi@two", 512)]
     assert isinstance(done.exception, PitoolError)
     assert "No route to host" in done.exception.what
-    assert "pi@bare (there is no pitool)" in done.exception.what
+    assert "pi@bare (pitool is not installed)" in done.exception.what
 
 
 @pytest.mark.usefixtures("hosts")

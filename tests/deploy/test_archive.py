@@ -116,18 +116,18 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "path up inside": (lambda p: tar_of(p, named("bundles/../../evil", DATA)), "leads out"),
     "backslashes": (lambda p: tar_of(p, named("..\\evil", DATA)), "leads out of the folder"),
     "odd name": (
-        lambda p: tar_of(p, named("./bundles/tiny/a.gguf", DATA)), "odd name",
+        lambda p: tar_of(p, named("./bundles/tiny/a.gguf", DATA)), "malformed name",
     ),
-    "symbolic link": (link(tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
-    "hard link": (link(tarfile.LNKTYPE, "/etc/passwd"), "no plain file"),
-    "device": (link(tarfile.CHRTYPE, ""), "no plain file"),
-    "pipe": (link(tarfile.FIFOTYPE, ""), "no plain file"),
-    "folder": (link(tarfile.DIRTYPE, ""), "no plain file"),
+    "symbolic link": (link(tarfile.SYMTYPE, "/etc/passwd"), "not a regular file"),
+    "hard link": (link(tarfile.LNKTYPE, "/etc/passwd"), "not a regular file"),
+    "device": (link(tarfile.CHRTYPE, ""), "not a regular file"),
+    "pipe": (link(tarfile.FIFOTYPE, ""), "not a regular file"),
+    "folder": (link(tarfile.DIRTYPE, ""), "not a regular file"),
     "file not listed": (lambda p: tar_of(p, WHOLE, named("extra", b"x")), "not listed"),
     "file twice": (lambda p: tar_of(p, WHOLE, WHOLE), "not listed"),
     "file missing": (lambda p: tar_of(p), "lacks"),
-    "wrong size": (lambda p: tar_of(p, named("bundles/tiny/a.gguf", DATA[:-1])), "not what"),
-    "one bit flipped": (flipped, "not what"),
+    "wrong size": (lambda p: tar_of(p, named("bundles/tiny/a.gguf", DATA[:-1])), "does not match"),
+    "one bit flipped": (flipped, "does not match"),
     "cut short": (cut, "lacks"),
     "newer schema": (
         lambda p: tar_of(p, WHOLE, manifest=changed(schema="pitool.pi/2")), "update pitool",
@@ -138,8 +138,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest huge": (
         lambda p: tar_of(p, WHOLE, manifest=b" " * (archive.MANIFEST_BYTES + 1)), "begin with",
     ),
-    "no archive": (lambda p: p.write_bytes(b"PK\x03\x04" * 500), "damaged or no .pi"),
-    "empty": (lambda p: p.write_bytes(b""), "damaged or no .pi"),
+    "no archive": (lambda p: p.write_bytes(b"PK\x03\x04" * 500), "damaged or not a .pi"),
+    "empty": (lambda p: p.write_bytes(b""), "damaged or not a .pi"),
 }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_what_is_there_is_not_copied_again(board: Board, tmp_path: Path) -> None
     board.session.write_text("exit 1\n")  # of a copy
     outcome, said = pushed(board, tmp_path / "first.pi")
     assert outcome.error is None
-    assert said == ["board: nothing to copy: this release is there"]
+    assert said == ["board: nothing to copy: this release is already installed"]
     assert board.model == b"one"
     board.session.write_text("")
 
@@ -95,7 +95,7 @@ def test_what_is_there_and_damaged_is_mended(board: Board, tmp_path: Path, part:
     harmed.write_bytes(b"eno")
     outcome, said = pushed(board, tmp_path / "a.pi")
     assert outcome.error is None
-    assert any("not whole" in line for line in said)
+    assert any("damaged" in line for line in said)
     assert board.model == b"one"
     python = board.home / ".local/share/pitool/current/runtime/bin/python"
     subprocess.run([python, "-c", "import llama_cpp.llama_cpp"], check=True)
@@ -130,7 +130,7 @@ def test_a_part_that_is_wrong_is_thrown_away(board: Board, tmp_path: Path) -> No
     part = board.home / push.INCOMING / f"{contents.id}.pi"
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes((tmp_path / "a.pi").stat().st_size))
-    assert "not what was sent" in failed(board, tmp_path / "a.pi", PitoolError)
+    assert "checksum does not match" in failed(board, tmp_path / "a.pi", PitoolError)
     assert not board.pitool_folders
     assert pushed(board, tmp_path / "a.pi")[0].error is None
 
