@@ -90,9 +90,11 @@ class Request:
             names = split_names(f"{quant},{FIT.name}" if sized else quant)
             others = {"gguf": names.onnx or names.techniques, "onnx": names.gguf}
             if other := others.get(format_ or ""):
+                if gguf_only and not sized:
+                    raise UsageError(gguf_only, f"drop {other} from --quant")
                 raise UsageError(
-                    f"{other} is not a quantisation of --format {format_}",
-                    "drop --format or the name",
+                    f"--format {format_} excludes {other}",
+                    f"drop --format, or {other} from --quant",
                 )
             return names
         if sized:

@@ -366,7 +366,7 @@ def test_what_is_planned(call: Pitool, checkpoint: Path, case: str) -> None:
 def test_a_name_of_another_format_is_refused(call: Pitool, checkpoint: Path) -> None:
     options = ("--format", "onnx", "--quant", "INT4,Q4_K_M")
     result = call("convert", checkpoint, "--ram", "1gb", *options)
-    assert "--format onnx has no quantisation Q4_K_M" in check_failure(result, 2)
+    assert "--format onnx excludes Q4_K_M; drop --format" in check_failure(result, 2)
     result = call("convert", checkpoint, "--ram", "1gb", "--quant", "INT5")
     assert "there is no quantisation 'INT5'; did you mean 'INT" in check_failure(result, 2)
 

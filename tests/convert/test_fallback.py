@@ -70,7 +70,9 @@ def test_a_failure_gives_its_last_line(foreign: Path, sdist: Path) -> None:
 
 def test_what_llama_cpp_does_not_know_either(foreign: Path, sdist: Path) -> None:
     (sdist / "conversion" / "__init__.py").write_text(TABLE.replace("Bloom", "Other"))
-    with pytest.raises(BadInput, match="which pitool does not convert itself, nor does llama"):
+    with pytest.raises(
+        BadInput, match=r"cannot convert natively, and llama\.cpp's own converter does not"
+    ):
         find_family(read_config(foreign))
 
 
@@ -88,5 +90,5 @@ def test_a_folder_without_the_converter(
     foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path))
-    with pytest.raises(MissingPart, match=r"has no convert_hf_to_gguf\.py"):
+    with pytest.raises(MissingPart, match=r"does not contain llama\.cpp's convert_hf_to_gguf\.py"):
         fallback.source_folder()

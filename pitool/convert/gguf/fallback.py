@@ -112,7 +112,7 @@ def find_foreign(config: Config) -> Foreign:
             )
     if config.architecture not in _known(source_folder()):
         raise BadInput(
-            f"{what} and llama.cpp's own converter does not support either",
+            f"{what}, and llama.cpp's own converter does not support it either",
             "choose a model of another architecture, or try --format onnx",
         )
     return Foreign(config.model_type)
