@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import models, peer
 from benchmarks.pairs import Comparison, interleave
 from pitool.bench.run import Workload
-from pitool.catalog.bundles import find_runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.device.settings import settings_for
 from pitool.engine.base import Settings
 

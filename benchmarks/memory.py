@@ -23,8 +23,9 @@ from pitool.device.detect import detect
 from pitool.device.memory import peak_rss
 from pitool.engine import worker
 from pitool.engine.base import LoadMode, Settings
-from pitool.planning.memory import CHAT_BYTES, Load, loading_peak, plan_memory
-from pitool.planning.memory_onnx import plan_onnx
+from pitool.planning.formats.gguf import loading_peak, plan_memory
+from pitool.planning.formats.onnx import plan_onnx
+from pitool.planning.memory import CHAT_BYTES, Load
 from pitool.planning.onnx_weights import OnnxQuantisation, find_onnx_quantisation
 from pitool.planning.shapes import header_shape, header_tensors
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from pitool.catalog import tables
 from pitool.catalog.boards import find_board
 from pitool.catalog.tensor_types import find_quantisation
+from pitool.planning.formats.gguf import Threads, estimate
 from pitool.planning.shapes import dense_shape
-from pitool.planning.speed import Estimate, Threads, estimate
+from pitool.planning.speed import Estimate
 from pitool.planning.type_mixture import assign_types
 
 DATA = Path(__file__).parent / "published.toml"

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from benchmarks import models
 from benchmarks.peer import say
-from pitool.catalog.bundles import Runnable, find_runnable
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.chat.session import Session
 from pitool.chat.status import Phase
 from pitool.device.memory import rss

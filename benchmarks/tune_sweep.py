@@ -22,7 +22,7 @@ from benchmarks import models
 from benchmarks.peer import say
 from pitool.bench import tune
 from pitool.bench.run import measure
-from pitool.catalog.bundles import find_runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.device import tuned
 from pitool.device.detect import detect
 from pitool.device.settings import untuned

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pitool.bench.run import Workload
-from pitool.catalog import gguf, onnx, onnx_graph
 from pitool.catalog.boards import boards
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Speed
@@ -17,11 +16,7 @@ from pitool.device import detect, memory, probe
 from pitool.device.detect import Machine
 from pitool.device.settings import worker_bytes
 from pitool.engine.base import Settings
-from pitool.planning.shapes import header_shape, header_tensors
-from pitool.planning.speed import predict
-
-PACKAGES = {"gguf": "llama-cpp-python", "onnx": "onnxruntime"}
-HEAD, EMBEDDING = "output.weight", "token_embd.weight"
+from pitool.planning.formats import find_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +25,9 @@ class MeasuredArtifact:
 
     ``bundle``: its name, None for a loose file; ``versions``: by package name; ``board``: what
     the machine calls itself; ``firmware``: the bootloader's date; ``sha256``: of the artifact's
-    first file, from the manifest; ``speed``: predicted for this board; ``streamed_bytes``: see
-    the function of that name; ``read_gbs``: the memory's bandwidth as measured on this machine;
-    ``cache_bytes``: of the CPU's largest cache.
+    first file, from the manifest; ``speed``: predicted for this board; ``streamed_bytes``: of
+    weights that decoding a token reads; ``read_gbs``: the memory's bandwidth as
+    measured on this machine; ``cache_bytes``: of the CPU's largest cache.
     """
 
     file: Path
@@ -64,7 +59,8 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Measure
     artifact = runnable.artifact
     machine = detect.detect()
     probed = probe.find(machine)
-    packages = ("pitool", PACKAGES.get(runnable.format, ""))
+    form = find_format(runnable.format)
+    packages = ("pitool", form.package)
     return MeasuredArtifact(
         file=runnable.entry,
         bundle=runnable.name if artifact else None,
@@ -79,7 +75,7 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Measure
         sha256=artifact.files[0].sha256 if artifact else None,
         speed=predicted_speed(runnable, machine),
         machine=machine,
-        streamed_bytes=streamed_bytes(runnable),
+        streamed_bytes=form.streamed_bytes(runnable.entry),
         read_gbs=probed.read_gbs if probed else None,
         cache_bytes=detect.cache_bytes(),
     )
@@ -87,39 +83,20 @@ def describe(runnable: Runnable, settings: Settings, pid: int | None) -> Measure
 
 def planned_memory(runnable: Runnable, settings: Settings) -> int | None:
     """Return the bytes that the worker is planned to hold; None of an ONNX folder on its own."""
-    planned = runnable.artifact is not None or runnable.format == "gguf"
+    planned = runnable.artifact is not None or find_format(runnable.format).planned_by_header
     return worker_bytes(runnable, settings) if planned else None
 
 
 def predicted_speed(runnable: Runnable, machine: Machine) -> Speed | None:
-    """Return the manifest's prediction for this board; of a GGUF that has none, by its header."""
+    """Return the manifest's prediction for this board; where it has none, the format's."""
     key = machine.board_id or ""
     for speed in runnable.artifact.speed if runnable.artifact else ():
         if speed.board == key:
             return speed
     board = boards().get(key)
-    if board is None or runnable.format != "gguf":
+    if board is None:
         return None
-    header = gguf.read_header(runnable.entry)
-    return predict(key, board, header_shape(header), header_tensors(header))
-
-
-def streamed_bytes(runnable: Runnable) -> int | None:
-    """Return the bytes of weights that decoding a token reads; None where they are not known.
-
-    An embedding beside a head of its own is read one row a token; of experts only some are.
-    """
-    if runnable.format == "onnx":
-        return onnx_graph.streamed_bytes(onnx.read_folder(runnable.entry).graph)
-    if runnable.format != "gguf":
-        return None
-    header = gguf.read_header(runnable.entry)
-    sizes = {tensor.name: tensor.bytes for tensor in header.tensors}
-    if header.number("expert_count"):
-        share = header.number("expert_used_count") / header.number("expert_count")
-        sizes = {n: round(b * share) if "_exps." in n else b for n, b in sizes.items()}
-    rows = sizes.get(EMBEDDING, 0) if HEAD in sizes else 0
-    return sum(sizes.values()) - rows
+    return find_format(runnable.format).speed_of(runnable.entry, key, board)
 
 
 def title(bundle: str | None, file: str, quantisation: str) -> str:

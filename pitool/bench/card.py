@@ -11,6 +11,7 @@ from pitool.bench.rows import BenchRow, artifact_name, rate, test_name
 from pitool.catalog.files import write_atomically
 from pitool.device.sensors import FLAGS
 from pitool.errors import MissingPart, UsageError
+from pitool.planning.formats import format_of_engine
 from pitool.report.numbers import format_bytes, format_celsius, format_date
 from pitool.report.svg import Canvas
 from pitool.report.tables import Column, Section, to_markdown
@@ -69,8 +70,9 @@ def _model(row: BenchRow) -> str:
 
 def _settings(row: BenchRow) -> str:
     times = f"{len(row['samples_ts'])} repetitions"
-    if row["engine"] == "onnx":
-        return f"{times}, onnxruntime"
+    form = format_of_engine(row["engine"])
+    if not form.tunable:
+        return f"{times}, {form.runtime}"
     flash = {1: "on", 0: "off"}.get(row["flash_attn"], "auto")
     return (
         f"{times}, KV cache {row['type_k']}/{row['type_v']}, batch {row['n_batch']},"

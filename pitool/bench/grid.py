@@ -15,6 +15,7 @@ from pitool.bench.run import Workload
 from pitool.catalog import tables
 from pitool.engine.base import KV_TYPES, FlashAttention, LoadMode, Settings
 from pitool.errors import UsageError
+from pitool.planning.formats import find_format
 
 Value = TypeVar("Value")
 LARGEST = 1 << 24
@@ -84,7 +85,7 @@ class Grid:
 
     def of_format(self, format_name: str) -> Grid:
         """Return the grid without what the runtime of a format does not have."""
-        if format_name != "onnx":
+        if find_format(format_name).tunable:
             return self
         return replace(self, key_types=(), value_types=(), flash=(), load_modes=(), repack=())
 

@@ -15,7 +15,7 @@ from pitool.bench.run import Result
 from pitool.catalog.boards import Board, boards
 from pitool.device.detect import Machine
 from pitool.engine.base import ModelInfo
-from pitool.planning.speed_onnx import ASSUMED
+from pitool.planning.formats import ONNX, format_of_engine
 from pitool.report.numbers import format_bandwidth, format_megahertz, format_share
 
 LOW = 0.80
@@ -70,7 +70,7 @@ class Assessment:
             return []
         said = [f"decode is at {format_share(self.predicted_share)} of the prediction"]
         if self.assumed:
-            said.append(ASSUMED)
+            said.append(ONNX.assumed)
         if self.checked:
             found = "; ".join(self.reasons) or "none of the usual causes applies"
             said.append(f"why: {found} (checked: {', '.join(self.checked)})")
@@ -104,7 +104,7 @@ def assess(result: Result, about: MeasuredArtifact) -> Assessment | None:
     source = "measured here" if about.read_gbs else "usual for this board" if board else ""
     ceiling = read / bandwidth if read is not None and bandwidth and not cached else None
     share = result.avg_ts / predicted if predicted else None
-    assumed = result.info.engine == "onnx"
+    assumed = bool(format_of_engine(result.info.engine).assumed)
     known = (read, bandwidth, source, ceiling, share, cached, assumed)
     if machine is None or share is None or share >= LOW:
         return Assessment(*known)
@@ -123,8 +123,8 @@ Check = Callable[[Circumstances], str | None]
 
 
 def _no_dotprod(around: Circumstances) -> str | None:
-    if around.info.engine == "onnx":
-        return None  # onnxruntime does not say which kernels it takes
+    if not format_of_engine(around.info.engine).names_kernels:
+        return None
     if "dotprod" in around.machine.features and "DOTPROD" not in around.info.backend.upper():
         return "the runtime was built without dotprod, which this CPU has: run ./install.sh again"
     return ""

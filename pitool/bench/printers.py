@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from pitool.bench import rows
 from pitool.bench.rows import BenchRow
 from pitool.engine.base import Settings
+from pitool.planning.formats import format_of_engine
 
 Write = Callable[[str], object]
 SQL_TABLE = "llama_bench"
@@ -189,7 +190,7 @@ def changed(row: BenchRow) -> list[str]:
 
     onnxruntime has none of these settings.
     """
-    if row["engine"] == "onnx":
+    if not format_of_engine(row["engine"]).tunable:
         return []
     fields: tuple[tuple[str, str, object], ...] = (
         ("b", "n_batch", _DEFAULTS.batch),

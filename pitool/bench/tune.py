@@ -29,6 +29,7 @@ from pitool.device.tuned import Tuned
 from pitool.engine import worker
 from pitool.engine.base import Engine, Settings
 from pitool.errors import PitoolError
+from pitool.planning.formats import format_of_engine
 
 TunePhase = Literal["prefill", "decode", "deep decode"]
 Open = Callable[[Settings], AbstractContextManager[Engine]]
@@ -110,7 +111,7 @@ def axes(base: Settings, cores: int, engine: str, *, exact: bool = False) -> lis
     """
     counts = tuple(range(1, cores + 1))
     threads = [Axis("decode_threads", counts, ("decode",))]
-    if engine == "onnx":
+    if not format_of_engine(engine).tunable:
         return threads
     return [
         *threads,

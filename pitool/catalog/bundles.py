@@ -1,13 +1,13 @@
-"""Bundles on this machine: where they lie, which there are, and what of one to run."""
+"""Bundles on this machine: where they lie, which there are, and an artifact of one to run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pitool.catalog import gguf, manifest, onnx, tables
+from pitool.catalog import manifest, tables
 from pitool.catalog.files import what_is
 from pitool.catalog.manifest import Artifact, Manifest
 from pitool.errors import BadInput, PitoolError, UsageError
@@ -150,26 +150,6 @@ def newest() -> Bundle:
     return bundles[0]
 
 
-def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnable:
-    """Return what to run: of a bundle, a GGUF file, an ONNX folder, the newest bundle when None.
-
-    ``quantisation`` picks an artifact, by a format's name the first of that format; the first of
-    the manifest is the default.
-    """
-    if where is not None and (found := _loose(where)):
-        if quantisation and quantisation.upper() not in (found.quantisation, found.format.upper()):
-            raise UsageError(f"{where} is {found.quantisation}, not {quantisation}", "omit --quant")
-        return found
-    return choose(newest() if where is None else open_bundle(where), quantisation)
-
-
-def artifact_names(where: Path) -> list[str]:
-    """Return the quantisations of a bundle's artifacts, or of a file or folder its own."""
-    if found := _loose(where):
-        return [found.quantisation]
-    return [artifact.quantisation for artifact in open_bundle(where).manifest.artifacts]
-
-
 def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
     """Return an artifact of a bundle, checked to be there and whole by its size."""
     artifact = _pick(bundle.manifest, quantisation)
@@ -204,39 +184,6 @@ def _pick(known: Manifest, quantisation: str | None) -> Artifact:
 
 
 def _entry(folder: Path, artifact: Artifact) -> Path:
-    """Return what the engine opens: the first file, or the folder of an ONNX artifact's."""
-    first = folder / artifact.files[0].path
-    return first.parent if artifact.format == "onnx" else first
-
-
-def _loose(path: Path) -> Runnable | None:
-    """Return a GGUF file or an ONNX folder that is not part of a bundle; None for another thing."""
-    if what_is(path) == "file":
-        return _loose_gguf(path)
-    if onnx.is_onnx_folder(path) and what_is(path / manifest.FILE_NAME) is None:
-        return _loose_onnx(path)
-    return None
-
-
-def _loose_gguf(path: Path) -> Runnable:
-    header = gguf.read_header(path)
-    return Runnable(
-        name=str(header.metadata.get("general.name", path.stem)),
-        format="gguf",
-        quantisation=header.quantisation,
-        entry=path,
-        bytes=header.bytes,
-        context=min(header.number("context_length", LOOSE_CONTEXT), LOOSE_CONTEXT),
-    )
-
-
-def _loose_onnx(path: Path) -> Runnable:
-    folder = onnx.read_folder(path)
-    return Runnable(
-        name=folder.name,
-        format="onnx",
-        quantisation=folder.quantisation,
-        entry=folder.path,
-        bytes=folder.bytes,
-        context=min(folder.context, LOOSE_CONTEXT),
-    )
+    """Return what the engine opens: the first file, or the folder in the bundle that it lies in."""
+    first = PurePosixPath(artifact.files[0].path)
+    return folder / (first.parent if len(first.parts) > 1 else first)

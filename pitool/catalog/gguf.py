@@ -7,6 +7,7 @@ the standard library only, so that a board can refuse a bad file before llama.cp
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pitool.catalog.tensor_types import QUANTISATION_BY_NUMBER, TYPE_BY_NUMBER, TensorType
+from pitool.catalog.tensor_types import (
+    QUANTISATIONS,
+    TensorType,
+    quantisation_of_number,
+    type_of_number,
+)
 from pitool.errors import BadInput
 
-MAGIC = b"GGUF"
+MAGIC, SUFFIX = b"GGUF", ".gguf"
 # general.alignment where a file does not say otherwise; ours never do.
 ALIGNMENT = 32
 _AGAIN = "copy or convert it again"
@@ -61,7 +67,7 @@ class Header:
     @property
     def quantisation(self) -> str:
         """The name of ``general.file_type``; else that of the most used quantised type."""
-        known = QUANTISATION_BY_NUMBER.get(self.metadata.get("general.file_type", -1))
+        known = quantisation_of_number(self.metadata.get("general.file_type", -1))
         if known:
             return known.name
         by_bytes: Counter[str] = Counter()
@@ -88,6 +94,21 @@ class Header:
 def padded(size: int) -> int:
     """Return the bytes that a tensor, or a header, takes in a GGUF file."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def begins_as_gguf(path: Path) -> bool:
+    """Tell whether a file begins as a GGUF does, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def model_name(path: Path) -> str:
+    """Return the model's name by its file's: without the quantisation at the end."""
+    names = "|".join(map(re.escape, QUANTISATIONS))
+    return re.sub(rf"[-._]({names})$", "", path.stem, flags=re.IGNORECASE) or path.stem
 
 
 def read_header(path: Path) -> Header:
@@ -197,9 +218,10 @@ class _Parser:
             raise self._broken(f"tensor {name!r} has {rank} dimensions")
         shape = tuple(self._number("Q") for _ in range(rank))[::-1] or (1,)
         number = self._number("I")
-        if number not in TYPE_BY_NUMBER:
+        kind = type_of_number(number)
+        if kind is None:
             raise self._broken(f"tensor {name!r} has the unknown type {number}")
-        tensor = StoredTensor(name, shape, TYPE_BY_NUMBER[number])
+        tensor = StoredTensor(name, shape, kind)
         if shape[-1] % tensor.type.block:
             raise self._broken(f"the rows of {name!r} are not whole blocks")
         return tensor, self._number("Q")

@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from pitool.catalog import tables
+from pitool.catalog.tiers import tiers
 from pitool.errors import UsageError
-
-FORMATS = ("gguf", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Recipe:
     flags; ``default_for``: tiers where it is what ``convert`` without a model makes;
     ``quantisation``: names of quantisations or of the lab's techniques with commas between, or
     ``auto``, which is also what formats without a name get; ``context``: tokens; ``released``:
-    YYYY-MM; ``formats``: what is made of it.
+    YYYY-MM; ``formats``: what is made of it, every one where none is named.
     """
 
     source: str
@@ -37,7 +36,7 @@ class Recipe:
     context: int
     released: str
     summary: str
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = ()
 
 
 def load_recipes(folder: Path | None = None) -> dict[str, Recipe]:
@@ -61,6 +60,12 @@ def default_recipe(tier: str) -> tuple[str, Recipe]:
         if tier in recipe.default_for:
             return name, recipe
     raise UsageError(f"no recipe is the default for {tier}", "name a model")
+
+
+def default_tiers() -> list[str]:
+    """Return the tiers that have a default, the smallest first."""
+    chosen = {tier for recipe in recipes().values() for tier in recipe.default_for}
+    return [tier for tier in tiers() if tier in chosen]
 
 
 def find_recipe(name: str) -> Recipe | None:

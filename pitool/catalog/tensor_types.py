@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 from pitool.catalog import tables
 from pitool.errors import UsageError
@@ -72,7 +73,11 @@ TENSOR_TYPES = {
         TensorType("MXFP4", 39, 32, 17),
     )
 }
-TYPE_BY_NUMBER = {t.number: t for t in TENSOR_TYPES.values()}
+
+
+def type_of_number(number: int) -> TensorType | None:
+    """Return the type with a number of ggml's, None for an unknown one."""
+    return next((t for t in TENSOR_TYPES.values() if t.number == number), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Quantisation:
     name: str
     number: int
     base: str
+    format: ClassVar[str] = "gguf"
 
     @property
     def quantised(self) -> bool:
@@ -128,7 +134,11 @@ QUANTISATIONS = {
         Quantisation("Q2_K", 10, "Q2_K"),
     )
 }
-QUANTISATION_BY_NUMBER = {q.number: q for q in QUANTISATIONS.values()}
+
+
+def quantisation_of_number(number: int) -> Quantisation | None:
+    """Return the quantisation with a number of ``general.file_type``, None for an unknown one."""
+    return next((q for q in QUANTISATIONS.values() if q.number == number), None)
 
 
 def find_quantisation(name: str) -> Quantisation:

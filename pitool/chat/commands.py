@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.catalog.bundles import Bundle, find_runnable
+from pitool.catalog.bundles import Bundle
+from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tables import nearest
 from pitool.chat import parameters
 from pitool.chat.library import write_export

@@ -23,7 +23,7 @@ from pitool.errors import Interrupted, PitoolError
 from pitool.report.numbers import compare_bytes
 
 if TYPE_CHECKING:
-    from pitool.device.verdict import Verdict
+    from pitool.device.forecast import Forecast
 
 LOOK_SECONDS = 0.2
 """Least time between two notifications while something goes on."""
@@ -62,7 +62,7 @@ class Room:
     why: str
 
 
-def room_for(runnables: Sequence[Runnable], verdicts: Sequence[Verdict | None]) -> Room:
+def room_for(runnables: Sequence[Runnable], verdicts: Sequence[Forecast | None]) -> Room:
     """Return whether artifacts that are not loaded yet have room together."""
     if len(runnables) < 2:
         return Room(together=True, why="both stay loaded")
@@ -85,7 +85,7 @@ class Comparison:
         self,
         load: Load,
         memory: Memory,
-        judge: Callable[[Runnable], Verdict | None],
+        judge: Callable[[Runnable], Forecast | None],
         notify: Callable[[], None],
     ) -> None:
         self._load, self._read_memory, self._judge, self._notify = load, memory, judge, notify

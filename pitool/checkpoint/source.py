@@ -1,24 +1,26 @@
-"""Finds the checkpoint that a user means: a folder, the sample, a recipe, or a hub id."""
+"""The checkpoint that a user names, and its folder opened."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
-from pitool.catalog import tables
-from pitool.catalog.files import what_is
-from pitool.catalog.recipes import Recipe, default_recipe, find_recipe, recipes
+from pitool.catalog import gguf, tables
+from pitool.catalog.model_argument import (
+    CHECKPOINTS,
+    SAMPLE,
+    ModelArgument,
+    ModelKind,
+    resolve,
+)
+from pitool.catalog.recipes import Recipe, default_recipe
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor, read_index
 from pitool.errors import BadInput, UsageError
 
-SAMPLE = "sample"
-# What looks like a file's name, not like a model's.
-FILE_SUFFIXES = (".gguf", ".safetensors", ".bin", ".json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
@@ -50,29 +52,33 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
 
-def find_source(model: str | None, tier: str) -> Source:
-    """Return the source for what the user typed; None asks the tier's recipe."""
+def find_source(model: str | None, tier: str, *, gguf_too: bool = False) -> Source:
+    """Return the source for what the user typed; None asks the tier's recipe.
+
+    ``gguf_too``: a GGUF file is a source as well.
+    """
     if model is None:
         _, default = default_recipe(tier)
         return Source(default.source, default.revision, None, default)
-    if model == SAMPLE:
-        folder = _sample_folder()
-        return Source(SAMPLE, None, folder, text=folder.parent / "heldout.txt")
-    path = Path(model).expanduser()
-    if model and what_is(path) == "folder":
-        return Source(path.resolve().name, None, path)
-    if what_is(path) == "file":
-        raise BadInput(f"{path} is a file, not a checkpoint folder", "name its folder")
-    if recipe := find_recipe(model):
-        return Source(recipe.source, recipe.revision, None, recipe)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
-        return Source(model, "main", None)
-    if path.is_absolute() or model.startswith(".") or path.suffix in FILE_SUFFIXES:
-        raise BadInput(f"there is no folder or file {model!r}", "check the path")
-    raise BadInput(
-        f"there is no folder {model!r}, and it is no hub id or recipe",
-        tables.nearest(model, [*recipes(), SAMPLE]),
-    )
+    accepted = (*CHECKPOINTS, ModelKind.GGUF) if gguf_too else CHECKPOINTS
+    return source_of(resolve(model, accepted))
+
+
+def source_of(found: ModelArgument) -> Source:
+    """Return the source that a word names."""
+    match found.kind:
+        case ModelKind.SAMPLE:
+            folder = _sample_folder()
+            return Source(SAMPLE, None, folder, text=folder.parent / "heldout.txt")
+        case ModelKind.RECIPE:
+            assert found.recipe
+            return Source(found.recipe.source, found.recipe.revision, None, found.recipe)
+        case ModelKind.HUB:
+            return Source(found.text, "main", None)
+        case ModelKind.GGUF:
+            return Source(gguf.model_name(found.path), None, found.path)
+        case _:
+            return Source(found.path.resolve().name, None, found.path)
 
 
 def with_revision(source: Source, revision: str | None) -> Source:

@@ -106,7 +106,8 @@ def _find(bundles: tuple[Path, ...], quant: str) -> list[Runnable]:
 
     ``quant``: names with commas between, ``ALL`` artifacts of each bundle, or its ``FIRST``.
     """
-    from pitool.catalog.bundles import artifact_names, find_runnable, newest
+    from pitool.catalog.bundles import newest
+    from pitool.catalog.model_argument import artifact_names, find_runnable
 
     if not bundles:
         bundles = (newest().path,)

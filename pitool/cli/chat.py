@@ -51,13 +51,14 @@ def command(
 
     gc.disable()  # there is nothing to collect among what is imported
 
-    from pitool.catalog.bundles import find_runnable, home, list_bundles
+    from pitool.catalog.bundles import home, list_bundles
+    from pitool.catalog.model_argument import find_runnable
     from pitool.cli.hangup import end_without
     from pitool.cli.loading import loader, tuned_words
+    from pitool.device.forecast import Judge
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.sensor_history import SensorHistory
-    from pitool.device.verdict import Judge
     from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp

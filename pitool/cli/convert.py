@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.catalog.recipes import FORMATS
-
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle
     from pitool.checkpoint.source import Source
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
 @click.option("--fit", is_flag=True, help="Make a GGUF as large as the board has room for.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Make only this format.")
+@click.option("--format", "format_", metavar="[gguf|onnx]", help="Make only this format.")
 @click.option(
     "--calibration",
     default="self",

@@ -10,11 +10,11 @@ from typing import Any
 from pitool.catalog.bundles import default_folder
 from pitool.catalog.files import what_is
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
-from pitool.catalog.recipes import FORMATS, Recipe
+from pitool.catalog.recipes import Recipe
+from pitool.catalog.tables import lookup
 from pitool.catalog.tiers import Tier, find_tier
 from pitool.checkpoint import hub
 from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
-from pitool.cli.plan_request import find_places
 from pitool.convert.download import read_settings
 from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
@@ -22,7 +22,11 @@ from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
 from pitool.errors import UsageError
-from pitool.planning.plan import AUTO, Place
+from pitool.planning.formats import FORMATS, GGUF, ONNX
+from pitool.planning.formats.base import PlannedFormat
+from pitool.planning.places import Place
+from pitool.planning.planner import AUTO
+from pitool.planning.report import find_places
 from pitool.report.numbers import parse_bytes
 
 
@@ -79,40 +83,44 @@ class Request:
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""
-        quant, format_ = self.options["quant"], self.options["format_"]
+        quant, form = self.options["quant"], self._named_format()
         sized = self.options["fit"] or self.size is not None
         gguf_only = "--size and --fit can only make a GGUF" if sized else self._gguf_only()
-        if gguf_only and format_ == "onnx":
-            raise UsageError(gguf_only, "drop --format onnx")
+        if gguf_only and form not in (None, GGUF):
+            raise UsageError(gguf_only, f"drop --format {form.name}")
         if not sized and gguf_only:
-            format_ = "gguf"
+            form = GGUF
         if quant and quant.lower() != AUTO:
             names = split_names(f"{quant},{FIT.name}" if sized else quant)
-            others = {"gguf": names.onnx or names.techniques, "onnx": names.gguf}
-            if other := others.get(format_ or ""):
+            others = {GGUF: names.onnx or names.techniques, ONNX: names.gguf}
+            if form and (other := others[form]):
                 if gguf_only and not sized:
                     raise UsageError(gguf_only, f"drop {other} from --quant")
                 raise UsageError(
-                    f"--format {format_} excludes {other}",
+                    f"--format {form.name} excludes {other}",
                     f"drop --format, or {other} from --quant",
                 )
             return names
         if sized:
             return Names(FIT.name, "", "")
-        return self._chosen(format_, auto=bool(quant))
+        return self._chosen(form, auto=bool(quant))
 
-    def _chosen(self, format_: str | None, *, auto: bool) -> Names:
+    def _named_format(self) -> PlannedFormat | None:
+        name = self.options["format_"]
+        return lookup(FORMATS, name, "format", UsageError) if name else None
+
+    def _chosen(self, form: PlannedFormat | None, *, auto: bool) -> Names:
         """Return what the recipe names, and ``auto`` for the formats of which it names none."""
         recipe = self.recipe
-        formats = (format_,) if format_ else recipe.formats if recipe else FORMATS
+        formats = (form.name,) if form else (recipe and recipe.formats) or tuple(FORMATS)
         named = Names("", "", "")
         if recipe and not auto and recipe.quantisation != AUTO:
             named = split_names(recipe.quantisation)
         onnx = named.onnx or ("" if named.techniques else AUTO)
         return Names(
-            (named.gguf or AUTO) if "gguf" in formats else "",
-            onnx if "onnx" in formats else "",
-            named.techniques if "onnx" in formats else "",
+            (named.gguf or AUTO) if GGUF.name in formats else "",
+            onnx if ONNX.name in formats else "",
+            named.techniques if ONNX.name in formats else "",
         )
 
     def _gguf_only(self) -> str:
@@ -131,7 +139,7 @@ def find_request(options: dict[str, Any]) -> Request:
     if options["fit"] and options["size"]:
         raise UsageError("--fit and --size cannot be combined", "drop one of them")
     size = parse_bytes(options["size"]) if options["size"] else None
-    source = stored.find_gguf(options["model"]) or find_source(options["model"], tier_name)
+    source = find_source(options["model"], tier_name, gguf_too=True)
     source = with_revision(source, options["revision"])
     adapters = find_adapters(options["lora"], options["lora_scale"])
     if options["lora_separate"] and not adapters:

@@ -18,7 +18,7 @@ def command(as_json: bool) -> None:
     """
     from pitool.catalog.bundles import default_folder, list_bundles
     from pitool.catalog.manifest import to_json
-    from pitool.device.verdict import Judge
+    from pitool.device.forecast import Judge
     from pitool.report.numbers import format_bytes, format_date
     from pitool.report.tables import Column, Section, to_terminal
 
@@ -30,7 +30,9 @@ def command(as_json: bool) -> None:
                 to_json(bundle.manifest)
                 | {
                     "path": str(bundle.path),
-                    "fits_here": {a.quantisation: judge(a).fit for a in bundle.manifest.artifacts},
+                    "fits_here": {
+                        a.quantisation: judge(a).verdict for a in bundle.manifest.artifacts
+                    },
                 }
                 for bundle in bundles
             ],

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pitool.device.here import ThisMachine
+    from pitool.planning.formats.base import PlannedModel
+    from pitool.planning.places import Place
+    from pitool.planning.report import Options
 
 
 @click.command("plan")
@@ -18,7 +25,7 @@ import click
 @click.option("--profile", default="balanced", metavar="NAME", help="conservative, balanced, ...")
 @click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
 @click.option("--lora", metavar="DIR|RANK", help="An adapter kept apart: its folder, or its rank.")
-@click.option("--format", type=click.Choice(["gguf", "onnx"]), help="One of both alone.")
+@click.option("--format", metavar="[gguf|onnx]", help="Only this one.")
 @click.option("--buy", is_flag=True, help="Compare boards to buy.")
 @click.option("--rent", is_flag=True, help="Compare boards with rented GPUs.")
 @click.option("--price", multiple=True, metavar="BOARD=USD", help="Your price: pi5-8gb=160.")
@@ -34,7 +41,9 @@ import click
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw an SVG.")
 @click.option("--markdown", is_flag=True, help="Print Markdown tables, for pasting.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(**options: Any) -> None:
+def command(
+    model: str | None, plot: Path | None, markdown: bool, as_json: bool, **asked: Any
+) -> None:
     """Say what of a model fits where, line by line, and what would.
 
     MODEL is a folder, a hub id, a recipe, a bundle, a GGUF file, or a size such as 14B. Nothing
@@ -47,20 +56,95 @@ def command(**options: Any) -> None:
       pitool plan 7B --buy --rent --price pi5-8gb=160
       pitool plan 3B --target-tps 5
     """
-    from pitool.cli import plan_onnx, plan_plot, plan_report
-    from pitool.cli.plan_request import Options, Report, read_request
-    from pitool.report import tables as sections
+    from pitool.cli import plan_show
+    from pitool.planning.report import Options, find_places, make_report
+    from pitool.report import tables
 
-    asked = Options(**options)
-    report = read_request(asked)
-    if asked.onnx:
-        plan_onnx.check(report)
-    if asked.plot:
-        plan_plot.write(report, asked.plot)
-    made = plan_onnx if asked.onnx else plan_report
-    if asked.as_json:
-        click.echo(json.dumps(made.document(report), indent=2))
+    options = Options(**asked)
+    _check(options, plot)
+    here = _find_here(options)
+    places = [here.place] if here else find_places(options.ram, options.board)
+    report = make_report(
+        options,
+        _find_model(model, options, places),
+        places,
+        corrections=here.corrections if here else None,
+        notes=here.notes if here else (),
+    )
+    if plot:
+        _write(plot, plan_show.chart(report))
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        render = sections.to_markdown if asked.markdown else sections.to_text
-        click.echo(render(made.sections(report)))
-    (plan_onnx.require if asked.onnx else Report.require)(report)
+        render = tables.to_markdown if markdown else tables.to_text
+        click.echo(render(plan_show.sections(report)))
+    report.require()
+
+
+def _check(options: Options, plot: Path | None) -> None:
+    """Raise UsageError for what only some formats have, and for a chart that is no SVG."""
+    from pitool.errors import UsageError
+
+    wanted = {
+        "--buy": options.buy,
+        "--rent": options.rent,
+        "--target-tps": options.target_tps,
+        "--plot": plot,
+    }
+    asked = [flag for flag, value in wanted.items() if value]
+    if asked and not options.form.by_bits:
+        raise UsageError(
+            f"{asked[0]} does not work with {options.form.title}",
+            f"leave out --format {options.form.name} and its quantisations",
+        )
+    if plot and plot.suffix.lower() != ".svg":
+        raise UsageError(f"--plot draws SVG, not {plot.name}", "name a file that ends in .svg")
+
+
+def _find_here(options: Options) -> ThisMachine | None:
+    """Return this machine where it is asked for, or where it is a board and none is named."""
+    from pitool.planning.report import HERE
+
+    if options.ram is not None or options.board not in (None, HERE):
+        return None
+    from pitool.device.detect import detect
+    from pitool.device.here import this_machine
+
+    machine = detect()
+    return this_machine(machine) if options.board == HERE or machine.board_id else None
+
+
+def _find_model(model: str | None, options: Options, places: Sequence[Place]) -> PlannedModel:
+    """Return the model; None asks the recipe of the place, or of the largest tier that has one."""
+    from pitool.catalog.model_argument import CHECKPOINTS, resolve
+    from pitool.planning.models import PLANNED, planned_model
+
+    if model is not None:
+        found = resolve(model, (*CHECKPOINTS, *PLANNED))
+        if found.kind in PLANNED:
+            return planned_model(found)
+    from pitool.catalog.recipes import default_tiers
+    from pitool.checkpoint import hub
+    from pitool.checkpoint.source import find_source
+    from pitool.convert.download import planned_checkpoint
+    from pitool.planning.report import HERE
+    from pitool.report.progress import talk
+
+    named = options.ram or options.board not in (None, HERE)
+    source = find_source(model, places[-1].tier if named else default_tiers()[-1])
+    if source.folder is None:
+        talk(f"reading the settings of {source.id} from the hub")
+        source = hub.fetch_settings(source)
+    return planned_checkpoint(source)
+
+
+def _write(path: Path, drawing: str) -> None:
+    from pitool.catalog.files import write_atomically
+    from pitool.errors import PitoolError
+
+    try:
+        write_atomically(path, drawing.encode())
+    except OSError as error:
+        raise PitoolError(
+            f"{path} cannot be written ({error.strerror})", "name another file"
+        ) from None

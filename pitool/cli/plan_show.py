@@ -1,79 +1,103 @@
-"""The sections of ``pitool plan`` on memory, verdicts and speed."""
+"""The sections of ``pitool plan`` on memory, verdicts and speed, for every format alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from pitool.cli.plan_request import Report
-from pitool.planning.plan import Place, Row, Verdict
-from pitool.planning.plan_onnx import OnnxRow
+from pitool.cli import plan_offers, plot
+from pitool.cli.plan_offers import cell, gigabytes, rate, rate_range
+from pitool.errors import UsageError
+from pitool.planning.formats import FORMATS
+from pitool.planning.formats.base import PlannedFormat
+from pitool.planning.planner import Row
+from pitool.planning.report import Report
+from pitool.planning.speed import Estimate
 from pitool.report.tables import Section
 
-SUMMED = ("F16", "Q8_0", "Q4_K_M")
-TIMED = ("F16", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K")
 # The smallest model of benchmarks/published.toml has 268 million weights.
 SMALLEST_PUBLISHED = 250e6
+# Columns of a table of sums, or of speeds, where none of the usual names is among them.
+MOST_SUMMED, MOST_TIMED = 4, 5
 
 
 def sections(report: Report) -> Iterator[Section]:
-    """Yield what fits where, and how fast it is."""
+    """Yield the sections in the order in which a person asks."""
+    options = report.options
+    yield head(report)
+    if options.target_tps:
+        yield plan_offers.matches(report, options.target_tps)
+    elif options.buy or options.rent:
+        yield memory(report)
+    else:
+        yield from _fits(report)
+    if options.buy:
+        yield from plan_offers.buy(report)
+    if options.rent:
+        yield from plan_offers.rent(report)
+
+
+def _fits(report: Report) -> Iterator[Section]:
+    """Yield what fits where and how fast it is, and what else could be done at a single place."""
     yield memory(report)
-    if len(report.places) == 1:
+    single = len(report.places) == 1
+    if single and report.form.by_bits:
         yield _one_place(report)
     else:
-        yield _verdicts(report)
+        yield _verdicts(report, report.form, report.rows)
         yield _contexts(report)
-    yield _speeds(report)
+    yield _speeds(report, report.form, report.rows)
+    for name, rows in report.beside.items():
+        other = FORMATS[name]
+        shown = [row for row in rows if row.quantisation in other.beside]
+        section = _verdicts(report, other, shown)
+        yield replace(section, notes=[*section.notes, f"--format {name} has the sums"])
+        yield _speeds(report, other, shown)
+    if single and report.form.by_bits:
+        yield from plan_offers.alternatives(report)
 
 
 def head(report: Report) -> Section:
     """Return what is planned, and under which profile."""
-    shape, planner = report.subject.shape, report.planner
-    kind = "typical shape" if report.subject.typical else shape.architecture
+    shape, planner = report.model.shape, report.planner
+    kind = "typical shape" if report.model.typical else shape.architecture
     load = planner.load
     model = (
         f"{kind}: {shape.parameters / 1e6:,.1f} million weights, {shape.layers} layers,"
         f" {shape.kv_heads} key-value head{'s' * (shape.kv_heads > 1)} of {shape.head_dim},"
         f" trained for {shape.context} tokens"
     )
-    cache = "of the graph's own type" if report.options.onnx else load.kv_type
+    cache = load.kv_type if report.form.tunable else "of the graph's own type"
     how = (
         f"planned for {load.context} tokens of context, KV cache {cache},"
         f" batches of {load.micro_batch}; {planner.profile.summary}"
     )
     return Section(
-        report.subject.name, notes=[model, how, *report.notes, *report.reason.splitlines()]
+        report.model.name, notes=[model, how, *report.notes, *report.reason.splitlines()]
     )
 
 
 def memory(report: Report) -> Section:
     """Return the sum, a column a quantisation, at the largest place."""
-    names = [n for n in SUMMED if n in report.quantisations] or list(report.quantisations[:4])
-    place = report.places[-1]
-    rows = [r for r in report.rows if r.place == place and r.artifact.quantisation.name in names]
+    place, form = report.largest, report.form
+    rows = [r for r in report.rows if r.place == place]
+    named = report.options.quant is not None
+    usual = [r for r in rows if r.quantisation in form.summed]
+    rows = rows[:MOST_SUMMED] if (named and form.assumed) or not usual else usual
     columns = [{line.name: gigabytes(line.bytes) for line in r.artifact.memory.lines} for r in rows]
     labels = dict.fromkeys(label for column in columns for label in column)
     table = [[k, *(c.get(k, "-") for c in columns)] for k in labels]
     table.append(["sum, while it runs", *(gigabytes(r.artifact.memory.total) for r in rows)])
-    table.append(["peak, loading included", *(gigabytes(r.peak) for r in rows)])
+    if form.loading_counts:
+        table.append(["peak, loading included", *(gigabytes(r.peak) for r in rows)])
     room = f"{place.name} has {gigabytes(place.room)} GB after the operating system and the GPU"
     free = gigabytes(place.room - place.budget(report.planner.profile))
-    copies = [_copies(place)] if any("repacked copies" in column for column in columns) else []
+    copied = any(label.endswith("copies") for label in labels)
     return Section(
         f"Memory in GB (1e9 bytes), at {place.name}",
-        ["", *(r.artifact.quantisation.name for r in rows)],
+        ["", *(r.quantisation for r in rows)],
         table,
-        [f"{room}; {free} GB of it stay free", *copies],
-    )
-
-
-def _copies(place: Place) -> str:
-    """Say what is kept twice: which types, on which boards, and how else it would be."""
-    boards = ", ".join(key for key, board in place.boards.items() if board.repacked) or "this CPU"
-    return (
-        f"repacked copies: ggml interleaves {', '.join(sorted(place.repacked))} for {boards};"
-        " weights are read, not mapped, so that only an embedding that is the head as well lies"
-        " in memory twice"
+        [f"{room}; {free} GB of it stay free", *([form.copies(place)] if copied else [])],
     )
 
 
@@ -83,7 +107,7 @@ def _one_place(report: Report) -> Section:
         speeds = sorted(s.decode for s in row.artifact.speeds)
         table.append(
             [
-                row.artifact.quantisation.name,
+                row.quantisation,
                 gigabytes(row.artifact.bytes),
                 f"{row.artifact.bits_per_weight:.2f}",
                 gigabytes(row.peak),
@@ -95,32 +119,35 @@ def _one_place(report: Report) -> Section:
         )
     headings = ["quant", "size", "bits", "needs", "verdict", "left", "longest", "tokens/s"]
     return Section(
-        f"On {report.places[0].name}, in GB",
+        f"On {report.largest.name}, in GB",
         headings,
         table,
-        ["longest: tokens of context that fit; tokens/s: decode", *_remedies(report)],
+        ["longest: tokens of context that fit; tokens/s: decode", *_remedies(report, report.rows)],
     )
 
 
-def _remedies(report: Report) -> Iterator[str]:
-    for row in report.rows:
-        if row.verdict is not Verdict.FITS and (would := report.planner.remedies(row)):
-            name = f"{row.artifact.quantisation.name} on {row.place.name}"
-            yield f"{name} would fit with {' or '.join(would)}"
+def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if would := report.planner.remedies(row):
+            yield f"{row.quantisation} on {row.place.name} would fit with {' or '.join(would)}"
 
 
-def _verdicts(report: Report) -> Section:
+def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section:
+    notes: list[str] = []
+    if form is report.form:
+        notes = ["tight: it loads, but what should stay free for the page cache and spikes is not"]
+    if len(report.places) == 1:
+        notes += _remedies(report, rows)
+    elif form is report.form:
+        notes += _largest(report)
     return Section(
-        "Verdicts: fits, tight or no, and the GB left or missing",
+        f"Verdicts under {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],
         [
-            [name, gigabytes(rows[0].artifact.bytes), *map(cell, rows)]
-            for name, rows in _by_quantisation(report)
+            [name, gigabytes(found[0].artifact.bytes), *map(cell, found)]
+            for name, found in _by_quantisation(rows)
         ],
-        [
-            "tight: it loads, but what should stay free for the page cache and spikes is not",
-            *_largest(report),
-        ],
+        notes,
     )
 
 
@@ -128,19 +155,12 @@ def _largest(report: Report) -> Iterator[str]:
     """Say of each place where the usual choice does not fit what does."""
     for place in report.places:
         rows = [r for r in report.rows if r.place == place]
-        if any(r.verdict is Verdict.FITS for r in rows):
+        if any(r.fits for r in rows):
             continue
         least = min(rows, key=lambda r: r.peak)
-        name = least.artifact.quantisation.name
         remedies = report.planner.remedies(least)
-        would = f"{name} with {' or '.join(remedies)}" if remedies else "only a smaller model"
-        yield f"{place.name}: nothing of this table fits; {would} would"
-
-
-def cell(row: Row | OnnxRow) -> str:
-    """Return the verdict with the GB left or missing."""
-    size = f"{abs(row.left) / 1e9:.1f}"
-    return f"{row.verdict.value} {size}"
+        would = f"{least.quantisation} with {' or '.join(remedies)}" if remedies else ""
+        yield f"{place.name}: nothing of this table fits; {would or 'only a smaller model'} would"
 
 
 def _contexts(report: Report) -> Section:
@@ -149,28 +169,49 @@ def _contexts(report: Report) -> Section:
         ["quant", *(p.name for p in report.places)],
         [
             [name, *(str(r.longest_context or "-") for r in rows)]
-            for name, rows in _by_quantisation(report)
+            for name, rows in _by_quantisation(report.rows)
         ],
     )
 
 
-def _by_quantisation(report: Report) -> Iterator[tuple[str, list[Row]]]:
-    for name in report.quantisations:
-        yield name, [r for r in report.rows if r.artifact.quantisation.name == name]
+def _by_quantisation(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    for name in dict.fromkeys(row.quantisation for row in rows):
+        yield name, [row for row in rows if row.quantisation == name]
 
 
-def _speeds(report: Report) -> Section:
-    """Boards of equal speed share a row; boards on which nothing loads have none."""
-    names = [n for n in TIMED if n in report.quantisations] or list(report.quantisations[:5])
+def _speeds(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section:
+    """Boards of equal speed share a row; what loads on none of a board's sizes is a dash."""
+    found = {
+        (e.board, row.quantisation): e for row in rows if row.loads for e in row.artifact.estimates
+    }
+    names = list(dict.fromkeys(row.quantisation for row in rows))
+    shown = [n for n in names if n in form.timed] or names[: MOST_TIMED - bool(form.assumed)]
+    speed = _range if form.assumed else _both
     groups: dict[tuple[str, ...], list[str]] = {}
-    for board in _loading_boards(report):
-        groups.setdefault(tuple(_rates(report, name, board) for name in names), []).append(board)
+    for board in dict.fromkeys(board for board, _ in found):
+        speeds = tuple(speed(found.get((board, name))) for name in shown)
+        groups.setdefault(speeds, []).append(board)
+    title = "Predicted tokens/s, prefill/decode"
+    trust: Sequence[str] = ()
+    if form.assumed:
+        title = f"Assumed tokens/s of decode under {form.runtime}, slowest to fastest"
+        trust = [f"{form.assumed}; the range is wide, and a bench on the board corrects it"]
+    elif groups:
+        trust = list(_trust(report, shown))
     return Section(
-        "Predicted tokens/s, prefill/decode",
-        ["board", *names],
-        [[", ".join(boards), *rates] for rates, boards in groups.items()],
-        list(_trust(report, names)) if groups else [unpredicted(report)],
+        title,
+        ["board", *shown],
+        [[", ".join(boards), *speeds] for speeds, boards in groups.items()],
+        trust if groups else [unpredicted(report)],
     )
+
+
+def _range(found: Estimate | None) -> str:
+    return "-".join(map(rate, found.decode_range)) if found else "-"
+
+
+def _both(found: Estimate | None) -> str:
+    return f"{rate(found.prefill)}/{rate(found.decode)}" if found else "-"
 
 
 def unpredicted(report: Report) -> str:
@@ -182,12 +223,10 @@ def unpredicted(report: Report) -> str:
 
 def _trust(report: Report, names: list[str]) -> Iterator[str]:
     """Say how far predictions may be off, and what a decode waits for."""
-    found = {
-        (e.board, row.artifact.quantisation.name): e
-        for row in report.rows
-        for e in row.artifact.estimates
-    }
-    loading = _loading_boards(report)
+    found = {(e.board, row.quantisation): e for row in report.rows for e in row.artifact.estimates}
+    loading = list(
+        dict.fromkeys(board for row in report.rows if row.loads for board in row.place.boards)
+    )
     errors = sorted({(found[b, names[0]].decode_error, found[b, names[0]].prefill_error)
                      for b in loading})  # fmt: skip
     for decode, prefill in errors:
@@ -201,48 +240,39 @@ def _trust(report: Report, names: list[str]) -> Iterator[str]:
     for slow_names, boards in waiting.items():
         yield f"{', '.join(boards)}: a decode of {slow_names} waits for the products"
     yield "any other decode waits for the memory"
-    if report.subject.shape.parameters < SMALLEST_PUBLISHED:
+    if report.model.shape.parameters < SMALLEST_PUBLISHED:
         yield (
             "no speed of so small a model is published: what a token costs besides its weights"
             " counts there, so that real speeds are lower"
         )
 
 
-def _loading_boards(report: Report) -> list[str]:
-    rows = filter(loads, report.rows)
-    return list(dict.fromkeys(board for r in rows for board in r.place.boards))
+def chart(report: Report) -> str:
+    """Return an SVG of size against speed at the largest place; UsageError where none is known."""
+    place = report.largest
+    if not place.boards:
+        raise UsageError(f"no board is known for {place.name}", "name one with --board")
+    return plot.chart(f"{report.model.name} at {place.name}", series(report)).to_svg()
 
 
-def _rates(report: Report, quantisation: str, board: str) -> str:
-    """Return prefill and decode of a board, a dash where it is sold with too little RAM."""
-    speeds = (
-        s
-        for r in report.rows
-        for s in r.artifact.estimates
-        if r.artifact.quantisation.name == quantisation and s.board == board and loads(r)
-    )
-    found = next(speeds, None)
-    return f"{rate(found.prefill)}/{rate(found.decode)}" if found else "-"
-
-
-def loads(row: Row | OnnxRow) -> bool:
-    """Tell whether it can be loaded at all."""
-    return row.verdict is not Verdict.NO
-
-
-def rate(value: float) -> str:
-    """Return tokens/s: one decimal, none from 100 on."""
-    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-
-
-def gigabytes(count: int) -> str:
-    """Return bytes as a number of GB with two decimals, three below 0.1."""
-    return f"{count / 1e9:.{2 if abs(count) >= 1e8 else 3}f}"
-
-
-def rate_range(rates: list[float]) -> str:
-    """Return the slowest and fastest of sorted rates, such as ``4.1-9.8``."""
-    if not rates:
-        return "-"
-    low, high = (f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" for rate in (rates[0], rates[-1]))
-    return low if low == high else f"{low}-{high}"
+def series(report: Report) -> dict[str, Sequence[plot.PlannedSpeed]]:
+    """Return the points of each group of boards that are equally fast."""
+    place = report.largest
+    rows = [row for row in report.rows if row.place == place]
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for i, board in enumerate(place.boards):
+        rates = tuple(row.artifact.estimates[i].decode for row in rows)
+        groups.setdefault(rates, []).append(board)
+    return {
+        ", ".join(boards): [
+            plot.PlannedSpeed(
+                row.quantisation,
+                row.artifact.bytes,
+                rate,
+                row.artifact.bits_per_weight,
+                row.fits,
+            )
+            for row, rate in zip(rows, rates, strict=True)
+        ]
+        for rates, boards in groups.items()
+    }

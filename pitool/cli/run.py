@@ -58,7 +58,7 @@ def command(
       cat letter.txt | pitool run --system "Summarise." --max-tokens 200
       pitool run -i --system "Answer briefly."
     """
-    from pitool.catalog.bundles import find_runnable
+    from pitool.catalog.model_argument import find_runnable
     from pitool.chat.answer import PromptStyle
     from pitool.cli.loading import loader, tuned_words
     from pitool.engine.base import Sampling

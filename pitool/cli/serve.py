@@ -39,7 +39,7 @@ def command(
       pitool serve sample-1gb
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
-    from pitool.catalog.bundles import find_runnable
+    from pitool.catalog.model_argument import find_runnable
     from pitool.cli.loading import tuned_words
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker

@@ -50,14 +50,14 @@ def show(bundle: Bundle) -> None:
 def table(bundle: Bundle) -> Section:
     """Return the table of a bundle's artifacts."""
     from pitool.catalog.boards import find_board
-    from pitool.planning.speed_onnx import ASSUMED
+    from pitool.planning.formats import find_format
     from pitool.report.tables import Column, Section
 
     artifacts = bundle.manifest.artifacts
     boards = ", ".join(find_board(speed.board).name for speed in artifacts[0].speed)
     notes = [f"tokens/s: predicted decode on {boards}"] if boards else []
-    if boards and any(a.format == "onnx" and a.speed for a in artifacts):
-        notes.append(ASSUMED)
+    assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
+    notes += dict.fromkeys(filter(None, assumed))
     columns = [
         Column("artifact", "left", "middle"),
         Column("size"),

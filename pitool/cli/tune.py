@@ -52,7 +52,7 @@ def command(
         return
     from pitool.bench import tune
     from pitool.bench.events import handle
-    from pitool.catalog.bundles import find_runnable
+    from pitool.catalog.model_argument import find_runnable
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory
 

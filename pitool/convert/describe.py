@@ -20,9 +20,8 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
 from pitool.convert.conversion import Conversion
 from pitool.errors import BadInput
+from pitool.planning.formats.base import ArtifactPlan
 from pitool.planning.memory import Load, MemoryPlan
-from pitool.planning.plan import ArtifactPlan
-from pitool.planning.plan_onnx import OnnxPlan
 from pitool.quality import compact
 from pitool.report.progress import Progress
 
@@ -107,7 +106,7 @@ def _entries(folder: Path, name: str) -> tuple[FileEntry, ...]:
 
 def planned_artifact(
     work: Conversion,
-    plan: ArtifactPlan | OnnxPlan,
+    plan: ArtifactPlan,
     files: Sequence[Path],
     certificate: Certificate | None,
     adapters: Sequence[Path] = (),

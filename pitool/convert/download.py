@@ -9,9 +9,11 @@ from __future__ import annotations
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import Config, read_config
 from pitool.checkpoint.source import Checkpoint, Source
-from pitool.convert.gguf.families import FAMILIES
+from pitool.convert.gguf.families import FAMILIES, find_family
+from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.staging import check_disk
+from pitool.planning.formats.base import PlannedModel
 from pitool.report.progress import Progress
 
 
@@ -26,6 +28,12 @@ def read_settings(source: Source) -> Config:
     if source.revision is not None and config.model_type not in FAMILIES:
         return config.with_tensors(hub.read_headers(source).tensors)
     return config
+
+
+def planned_checkpoint(source: Source) -> PlannedModel:
+    """Return the model of a plan for a source whose settings are on this machine."""
+    config = read_settings(source)
+    return PlannedModel(source.id, model_shape(find_family(config), config))
 
 
 def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:

@@ -25,12 +25,12 @@ from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
 from pitool.convert.verify import Certifier
-from pitool.planning.plan import ArtifactPlan
-from pitool.planning.plan_onnx import OnnxPlan
+from pitool.planning.formats.gguf import GgufPlan
+from pitool.planning.formats.onnx import OnnxPlan
 from pitool.report.progress import Progress
 
 MAKERS: dict[type, Maker] = {
-    ArtifactPlan: gguf.MAKER,
+    GgufPlan: gguf.MAKER,
     OnnxPlan: onnx.MAKER,
     TechniquePlan: techniques.MAKER,
 }
@@ -38,7 +38,7 @@ MAKERS: dict[type, Maker] = {
 
 def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> Bundle:
     """Return the bundle made from a source by the plan; errors leave nothing behind."""
-    for_gguf = bool(job.plan.of(ArtifactPlan))
+    for_gguf = bool(job.plan.of(GgufPlan))
     checkpoint = open_checkpoint(download(source, progress, for_gguf=for_gguf))
     makers = makers_of(job.plan)
     check_room(makers, checkpoint, job)

@@ -19,16 +19,17 @@ from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
 from pitool.convert.onnx.families import supported
 from pitool.convert.techniques import IMATRIX, TECHNIQUES
-from pitool.convert.techniques.planned import TechniquePlan, plan_technique
+from pitool.convert.techniques.planned import plan_technique
 from pitool.errors import UsageError
+from pitool.planning.formats import ONNX
+from pitool.planning.formats.base import ArtifactPlan, PlannedModel
+from pitool.planning.formats.gguf import GgufPlan
 from pitool.planning.memory import Load
-from pitool.planning.onnx_weights import ONNX_QUANTISATIONS, is_onnx_quantisation
-from pitool.planning.plan import AUTO, ArtifactPlan, Place, Planner, Row, Subject, tier_place
-from pitool.planning.plan_onnx import OnnxPlan
-from pitool.planning.refusal import require
+from pitool.planning.places import Place, tier_place
+from pitool.planning.planner import AUTO, Planner, Row
 from pitool.planning.shapes import header_tensors
 
-P = TypeVar("P", ArtifactPlan, OnnxPlan, TechniquePlan)
+P = TypeVar("P", bound=ArtifactPlan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,20 @@ class ConvertPlan:
     tier: Tier
     place: str
     budget: int
-    artifacts: tuple[ArtifactPlan | OnnxPlan, ...]
+    artifacts: tuple[ArtifactPlan, ...]
     reason: str = ""
     board: str | None = None
     fitting: Fitting | None = None
     header: int = 0
 
-    def file_bytes(self, artifact: ArtifactPlan | OnnxPlan) -> int | None:
+    def file_bytes(self, artifact: ArtifactPlan) -> int | None:
         """Return the size that the file will have; None for an ONNX folder."""
-        if not isinstance(artifact, ArtifactPlan):
+        if not isinstance(artifact, GgufPlan):
             return None
         return self.header + sum(padded(t.bytes) for t in artifact.tensors)
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
-        """Return the artifacts of one kind: ``ArtifactPlan`` for GGUF, or ``OnnxPlan``."""
+        """Return the artifacts of one kind: ``GgufPlan``, ``OnnxPlan`` or ``TechniquePlan``."""
         return tuple(a for a in self.artifacts if type(a) is kind)
 
 
@@ -101,14 +102,14 @@ def make_plan(
     stored = {}
     if isinstance(family, Stored):
         stored = {family.kind.name: header_tensors(family.header)}
-    subject = Subject("", model, stored, importance=importance, exported=exported)
-    planner = Planner(subject, profile, profile_load(profile, model, context))
+    planned = PlannedModel("", model, stored, importance=importance, exported=exported)
+    planner = Planner(planned, profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)
     rows, reason = _gguf_rows(fitting, quantisations)
     made = [plan_technique(planner, place, config, name) for name in names_in(techniques)]
     onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not (rows or made))
-    artifacts: tuple[ArtifactPlan | OnnxPlan, ...] = (
+    artifacts: tuple[ArtifactPlan, ...] = (
         *(row.artifact for row in rows),
         *(row.artifact for row in onnx_rows),
         *made,
@@ -140,7 +141,7 @@ def _gguf_rows(fitting: Fitting, quantisations: str) -> tuple[list[Row], str]:
             "",
         )
     for row in rows:
-        require(planner, row, planner.remedies(row))
+        planner.require(row)
     return rows, reason
 
 
@@ -158,13 +159,13 @@ def split_names(quantisations: str) -> Names:
     sides: tuple[list[str], list[str], list[str]] = [], [], []
     for name in names_in(quantisations):
         plain = name.lower().removesuffix(IMATRIX).upper()
-        if is_onnx_quantisation(name):
+        if ONNX.knows(name):
             sides[1].append(name)
         elif plain in (*QUANTISATIONS, FIT.name):
             sides[0].append(plain)
         elif name.lower() in TECHNIQUES:
             sides[2].append(name.lower())
         else:
-            known = [*QUANTISATIONS, *ONNX_QUANTISATIONS, *map(str.upper, TECHNIQUES)]
+            known = [*QUANTISATIONS, *ONNX.quantisations, *map(str.upper, TECHNIQUES)]
             raise UsageError(f"there is no quantisation {name!r}", nearest(name.upper(), known))
     return Names(*(",".join(names) for names in sides))

@@ -16,10 +16,10 @@ from pathlib import Path
 from pitool.catalog.boards import boards
 from pitool.deploy import archive
 from pitool.device.detect import board_named
+from pitool.device.forecast import WORDS
 from pitool.device.here import MARGIN_SHARE
-from pitool.device.verdict import WORDS
 from pitool.errors import DoesNotFit, MissingPart, PitoolError
-from pitool.planning.plan import Verdict, verdict_on
+from pitool.planning.places import Verdict, verdict_on
 from pitool.remote.ssh import Host
 from pitool.report.numbers import compare_bytes, format_bytes, format_share
 

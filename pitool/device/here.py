@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from pitool.catalog.boards import Board, Ram, boards
 from pitool.device import files, memory, probe, residuals
 from pitool.device.detect import Machine
 from pitool.errors import PitoolError
-from pitool.planning.plan import Place, board_place
+from pitool.planning.formats import FORMATS
+from pitool.planning.places import Place, board_place
 from pitool.planning.speed import Correction
 from pitool.report.numbers import compare_bytes, format_bandwidth, format_bytes, format_fixed
 
@@ -18,22 +19,20 @@ MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.
 SHORT = 0.95
 NAME = "here"
-RUNTIMES = {residuals.LLAMACPP: "llama.cpp", residuals.ONNX: "onnxruntime"}
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """``place``: for the plan; ``notes``: what was found, a sentence each; ``correction`` and
-    ``onnx_correction``: learnt from benches and the probe.
+class ThisMachine:
+    """``place``: for the plan; ``notes``: what was found, a sentence each; ``corrections``: of
+    predicted speeds by the name of the format, learnt from benches and the probe.
     """
 
     place: Place
     notes: tuple[str, ...]
-    correction: Correction
-    onnx_correction: Correction
+    corrections: Mapping[str, Correction]
 
 
-def here(machine: Machine, root: Path = files.HOST) -> Here:
+def this_machine(machine: Machine, root: Path = files.HOST) -> ThisMachine:
     """Return this machine; PitoolError where it does not say how much memory is available."""
     if machine.mem_available is None or machine.mem_total is None:
         raise PitoolError("this machine does not say how much memory it has", "name a --ram tier")
@@ -48,10 +47,15 @@ def here(machine: Machine, root: Path = files.HOST) -> Here:
         *_speed_notes(found, board),
         *_learnt_notes(machine),
     ]
-    return Here(place, tuple(notes), correction(machine), correction(machine, residuals.ONNX))
+    return ThisMachine(place, tuple(notes), corrections(machine))
 
 
-def correction(machine: Machine, engine: str = residuals.LLAMACPP) -> Correction:
+def corrections(machine: Machine) -> dict[str, Correction]:
+    """Return what was learnt of predictions here, by the name of the format."""
+    return {form.name: _correction(machine, form.engine) for form in FORMATS.values()}
+
+
+def _correction(machine: Machine, engine: str) -> Correction:
     """Return what benches taught of predictions here, or of a decode at least what the probe did.
 
     A memory that reads slower than that of other boards of the kind makes a slower decode.
@@ -66,14 +70,14 @@ def correction(machine: Machine, engine: str = residuals.LLAMACPP) -> Correction
 
 def _learnt_notes(machine: Machine) -> Iterator[str]:
     """Say by how much benches here were off the predictions."""
-    for engine, name in RUNTIMES.items():
-        learnt = residuals.factors(probe.key(machine), engine)
+    for form in FORMATS.values():
+        learnt = residuals.factors(probe.key(machine), form.engine)
         said = [
             f"{format_fixed(factor, 2)} x the predicted {phase}" for phase, factor in learnt.items()
         ]
         if said:
             yield (
-                f"benches here with {name} measured {' and '.join(said)}; predictions are"
+                f"benches here with {form.runtime} measured {' and '.join(said)}; predictions are"
                 " corrected by that"
             )
 

@@ -16,10 +16,10 @@ from pitool.catalog import tables
 from pitool.catalog.bundles import home
 from pitool.catalog.files import write_atomically
 from pitool.errors import BadInput
+from pitool.planning.formats import GGUF
 
 FILE_NAME = "residuals.json"
 KEPT = 40
-LLAMACPP, ONNX = "llamacpp", "onnx"
 Phase = Literal["prefill", "decode"]
 
 
@@ -36,7 +36,7 @@ class Residual:
     predicted: float
     measured: float
     date: str
-    engine: str = LLAMACPP
+    engine: str = GGUF.engine
 
     def __post_init__(self) -> None:
         if self.predicted <= 0 or self.measured <= 0:
@@ -66,7 +66,7 @@ def read(path: Path | None = None) -> list[Residual]:
         return []
 
 
-def factors(machine: str, engine: str = LLAMACPP, path: Path | None = None) -> dict[str, float]:
+def factors(machine: str, engine: str = GGUF.engine, path: Path | None = None) -> dict[str, float]:
     """Return the factor of each phase that was measured on a machine."""
     found: dict[str, list[float]] = {}
     for r in read(path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
-from pitool.catalog import gguf
 from pitool.catalog.boards import boards
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import MemoryLine
@@ -14,10 +12,10 @@ from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
 from pitool.errors import DoesNotFit
-from pitool.planning.memory import CHAT, KV_CACHE, Load, plan_memory
-from pitool.planning.plan import Verdict, verdict_on
-from pitool.planning.shapes import header_shape, header_tensors
-from pitool.report.numbers import format_bytes
+from pitool.planning.formats import find_format
+from pitool.planning.memory import CHAT, KV_CACHE, Load
+from pitool.planning.places import Verdict, verdict_on
+from pitool.report.numbers import compare_bytes
 
 MINIMUM_CONTEXT = 256
 
@@ -69,14 +67,9 @@ def board_threads(machine: Machine) -> tuple[int, int]:
 
 
 def repacks(machine: Machine, runnable: Runnable) -> bool:
-    """Tell whether ggml interleaves most of a GGUF's weights on this machine."""
+    """Tell whether ggml interleaves most of an artifact's weights on this machine."""
     types = repacked_types(machine.features)
-    if runnable.format != "gguf" or not types:
-        return False
-    sizes = Counter[bool]()
-    for tensor in gguf.read_header(runnable.entry).tensors:
-        sizes[tensor.type.name in types] += tensor.bytes
-    return sizes[True] > sizes[False]
+    return find_format(runnable.format).interleaves(runnable.entry, types)
 
 
 def planned_bytes(runnable: Runnable, settings: Settings) -> int:
@@ -91,9 +84,7 @@ def worker_bytes(runnable: Runnable, settings: Settings) -> int:
 
 def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
     if runnable.artifact is None:
-        if runnable.format == "gguf":
-            return _planned_by_header(runnable, settings)
-        return (MemoryLine("weights", runnable.bytes),)
+        return _planned_loose(runnable, settings)
     share = settings.context / runnable.artifact.context
     return tuple(
         replace(line, bytes=round(line.bytes * share)) if line.name == KV_CACHE else line
@@ -101,9 +92,8 @@ def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
     )
 
 
-def _planned_by_header(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
-    """Return the plan of a GGUF without a manifest on this machine."""
-    header = gguf.read_header(runnable.entry)
+def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
+    """Return the plan of an artifact without a manifest, or its weights where there is none."""
     load = Load(
         settings.context,
         micro_batch=settings.micro_batch,
@@ -113,8 +103,8 @@ def _planned_by_header(runnable: Runnable, settings: Settings) -> tuple[MemoryLi
         repack=settings.repack,
     )
     repacked = repacked_types(detect().features)
-    shape, tensors = header_shape(header), header_tensors(header)
-    return plan_memory(shape, tensors, load, repacked=repacked).lines
+    planned = find_format(runnable.format).memory_of(runnable.entry, load, repacked)
+    return planned or (MemoryLine("weights", runnable.bytes),)
 
 
 def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None = None) -> None:
@@ -123,8 +113,9 @@ def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None
     planned = planned_bytes(runnable, settings)
     room = machine.mem_available
     if room is not None and verdict_on(planned, room, 0) is Verdict.NO:
+        needed, available = compare_bytes(planned, room)
         raise DoesNotFit(
-            f"{runnable.name} {runnable.quantisation} needs {format_bytes(planned)} and"
-            f" {format_bytes(room)} of memory are available",
+            f"{runnable.name} {runnable.quantisation} needs {needed} and {available} of memory are"
+            " available",
             "close programs, take a smaller quantisation or --context, or --force",
         )

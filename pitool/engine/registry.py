@@ -1,4 +1,8 @@
-"""Which engine runs which format: the one table of engines."""
+"""Which engine runs which format: the one table of engines.
+
+An engine is one module and one row here. It opens what ``catalog.bundles`` calls an artifact's
+entry; of a format without a row in ``planning.formats`` nothing is predicted, and it runs.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +16,33 @@ from pitool.errors import BadInput, MissingPart
 
 # Format of an artifact -> module and class, imported when used: a board may lack a runtime.
 ENGINES = {
-    "gguf": ("pitool.engine.llamacpp", "LlamaCpp"),
-    "onnx": ("pitool.engine.onnx", "Onnx"),
-    "script": ("pitool.engine.scripted", "ScriptFile"),
+    "gguf": "pitool.engine.llamacpp:LlamaCpp",
+    "onnx": "pitool.engine.onnx:Onnx",
+    "script": "pitool.engine.scripted:ScriptFile",
 }
 
 
+def find_engine(format_name: str) -> str:
+    """Return module and class of the engine for a format; BadInput names the nearest format."""
+    return tables.lookup(ENGINES, format_name, "engine for format", BadInput)
+
+
 def load(
-    format_name: str,
+    engine: str,
     entry: Path,
     settings: Settings,
     on_progress: Callable[[float], None] | None = None,
 ) -> Engine:
-    """Load an artifact in this process; ``on_progress`` gets shares from 0 to 1."""
-    module, name = tables.lookup(ENGINES, format_name, "engine for format", BadInput)
+    """Load an artifact in this process; ``engine``: module and class, as the table has them.
+
+    ``on_progress`` gets shares from 0 to 1.
+    """
+    module, _, name = engine.partition(":")
     try:
-        engine = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise MissingPart(
-            f"the runtime for {format_name} is not installed ({error})", "run ./install.sh again"
+            f"the runtime for {name} is not installed ({error})", "run ./install.sh again"
         ) from None
-    loaded: Engine = engine(entry, settings, on_progress)
+    loaded: Engine = found(entry, settings, on_progress)
     return loaded

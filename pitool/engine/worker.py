@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pitool.engine import serialisation
+from pitool.engine import registry, serialisation
 from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Squares, Token
 from pitool.process.child import Child
 
@@ -39,6 +39,7 @@ def start(
 
     ``flush_seconds``: least time between two messages of one answer, but for its first and last.
     """
+    engine = registry.find_engine(format_name)
     child = Child(
         "pitool.engine.worker_main",
         name="the model process",
@@ -55,7 +56,7 @@ def start(
         loaded = child.call(
             "load",
             progress,
-            format=format_name,
+            engine=engine,
             entry=str(entry),
             settings=dataclasses.asdict(settings),
         )

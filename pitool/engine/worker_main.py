@@ -43,7 +43,7 @@ class Worker:
 
         asked = call.arguments
         settings = serialisation.settings_from_json(asked["settings"])
-        self._engine = registry.load(asked["format"], Path(asked["entry"]), settings, progress)
+        self._engine = registry.load(asked["engine"], Path(asked["entry"]), settings, progress)
         call.result(serialisation.info_to_json(self._engine.info))
 
     def stream(self, call: Call) -> None:

@@ -1,24 +1,37 @@
-"""Boards to buy and cards to rent for one model: price, verdicts, speed and energy.
+"""Boards to buy and GPUs to rent for one model: price, verdicts, speed and energy.
 
-Prices are data with a date; a user may replace them. Energy is that at the wall under full load.
+Prices are data with a date (``recipes/boards.toml``, ``recipes/rented.toml``); a user may replace
+those of boards. Energy is that at the wall under full load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import inf
+from pathlib import Path
+from typing import Any
 
 from pitool.catalog import tables
 from pitool.catalog.boards import Board, boards
-from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.errors import UsageError
-from pitool.planning.plan import Place, Planner, Row, Verdict, board_place
-from pitool.planning.rented import Gpu, gpus
+from pitool.planning.formats import GGUF
+from pitool.planning.formats.base import AnyQuantisation
+from pitool.planning.places import Place, Verdict, board_place
+from pitool.planning.planner import Planner, Row
 from pitool.planning.speed import Estimate
 
 YOURS = "yours"
-SIXTEEN, EIGHT, FOUR = "F16", "Q8_0", "Q4_K_M"
+SIXTEEN, EIGHT, FOUR = GGUF.by_bits
+GIB = 1024**3
+# A T4 sold as 16 GB shows 15360 MiB and an A10G sold as 24 GB 23028: error correction takes 1/16.
+USABLE_SHARE = 15360 / 16384
+# What the CUDA runtime and its libraries hold on a card before the first tensor: an allowance, for
+# it differs by card and driver (0.3 to 0.7 GB).
+RUNTIME_BYTES = 600_000_000
+MARGIN_SHARE = 0.02
+HOURS_A_DAY, HOURS_A_MONTH = 24, 730
 JOULES_PER_KWH = 3.6e6
 RANK = {Verdict.FITS: 0, Verdict.TIGHT: 1, Verdict.NO: 2}
 
@@ -40,7 +53,7 @@ class Offer:
     @property
     def best(self) -> Row:
         """The better of both that loads; 4 bits where neither does."""
-        return self.eight if self.eight.verdict is Verdict.FITS else self.four
+        return self.eight if self.eight.fits else self.four
 
     @property
     def estimate(self) -> Estimate:
@@ -63,9 +76,25 @@ class Offer:
         """Price for each token/s."""
         return None if self.price is None else self.price / self.estimate.decode
 
+    def to_json(self, usd_kwh: float) -> dict[str, Any]:
+        """Return every number; ``usd_kwh``: the price of electricity."""
+        return {
+            "board": self.name,
+            "price_usd": self.price,
+            "price_date": self.date,
+            "eight_bit": {"verdict": self.eight.verdict.value, "left_bytes": self.eight.left},
+            "four_bit": {"verdict": self.four.verdict.value, "left_bytes": self.four.left},
+            "decode_eight_bit": self.eight.artifact.estimates[0].decode,
+            "decode_four_bit": self.estimate.decode,
+            "watts": self.board.watts.load if self.board.watts else None,
+            "joules_per_token": self.joules_per_token,
+            "usd_per_million_tokens": self.usd_per_million(usd_kwh),
+            "usd_per_token_per_second": self.usd_per_rate,
+        }
+
 
 @dataclass(frozen=True, slots=True)
-class Sold:
+class PricedBoard:
     """A board with one of its RAM sizes, or this very machine, as a place.
 
     ``price``: USD, None where it is unknown; ``date``: of the price, ``yours`` for a given one.
@@ -77,35 +106,35 @@ class Sold:
     date: str | None
 
 
-def sold(places: Iterable[Place], prices: Mapping[str, float]) -> Iterator[Sold]:
+def priced_boards(places: Iterable[Place], prices: Mapping[str, float]) -> Iterator[PricedBoard]:
     """Yield the boards of the places that can be bought, each with its own RAM size."""
     for place in places:
         for key, board in place.boards.items():
             ram = next((r for r in board.ram if r.tier == place.tier), None)
             if ram is None:
-                yield Sold(place, board, None, None)
+                yield PricedBoard(place, board, None, None)
             elif ram.available:
                 found = board_place(key, board, ram)
                 given = prices.get(found.name)
                 date = ram.price_date if given is None else YOURS
-                yield Sold(found, board, ram.price_usd if given is None else given, date)
+                yield PricedBoard(found, board, ram.price_usd if given is None else given, date)
 
 
-def offers(planner: Planner, found: Iterable[Sold]) -> list[Offer]:
+def offers(planner: Planner, found: Iterable[PricedBoard]) -> list[Offer]:
     """Return the offers: what fits first, then by price for each token/s."""
     made = [_offer(planner, one) for one in found]
     return sorted(made, key=lambda o: (RANK[o.four.verdict], o.usd_per_rate or inf, o.name))
 
 
-def _offer(planner: Planner, one: Sold) -> Offer:
+def _offer(planner: Planner, one: PricedBoard) -> Offer:
     place = one.place
     return Offer(
         place.name,
         one.board,
         one.price,
         one.date,
-        planner.row(QUANTISATIONS[EIGHT], place),
-        planner.row(QUANTISATIONS[FOUR], place),
+        planner.row(GGUF.find(EIGHT), place),
+        planner.row(GGUF.find(FOUR), place),
     )
 
 
@@ -135,10 +164,19 @@ class Choice:
     reason: str
     next_up: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it with the board by its name."""
+        return {
+            "purpose": self.purpose,
+            "board": self.offer.name,
+            "reason": self.reason,
+            "next_up": self.next_up,
+        }
+
 
 def choices(found: Iterable[Offer]) -> list[Choice]:
     """Return the best of the priced boards for a tight budget, for quality and for headroom."""
-    fitting = [o for o in found if o.price is not None and o.four.verdict is Verdict.FITS]
+    fitting = [o for o in found if o.price is not None and o.four.fits]
     if not fitting:
         return []
     budget = min(fitting, key=lambda o: (o.price or inf, -o.estimate.decode))
@@ -172,13 +210,52 @@ def _next(offer: Offer, fitting: list[Offer]) -> str:
 def _gain(offer: Offer, above: Offer) -> str:
     faster = above.estimate.decode / offer.estimate.decode
     parts = []
-    if offer.eight.verdict is not Verdict.FITS and above.eight.verdict is Verdict.FITS:
+    if not offer.eight.fits and above.eight.fits:
         parts.append("8 bits fit")
     if faster > 1.05:
         parts.append(f"{faster:.1f} x the speed")
     if above.four.left > offer.four.left * 1.2:
         parts.append(f"{(above.four.left - offer.four.left) / 1e9:.1f} GB more room")
     return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU to rent: ``vram_gb`` and ``host_ram_gb`` in GiB, ``usd_hour`` on ``price_date``."""
+
+    vram_gb: int
+    usd_hour: float | None = None
+    price_date: str | None = None
+    supply: str | None = None
+    host_ram_gb: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.vram_gb <= 0 or (self.usd_hour is not None and self.usd_hour <= 0):
+            raise ValueError("memory and price must be positive")
+
+    def place(self, name: str) -> Place:
+        """Return the card as a place for a plan."""
+        room = int(self.vram_gb * GIB * USABLE_SHARE) - RUNTIME_BYTES
+        return Place(name, name, room, int(self.vram_gb * GIB * MARGIN_SHARE), {})
+
+    def holds(self, count: int) -> bool:
+        """Tell whether the RAM beside the card holds so many bytes, where it is known."""
+        return self.host_ram_gb is None or count <= self.host_ram_gb * GIB
+
+
+def load_gpus(path: Path | None = None) -> dict[str, Gpu]:
+    """Return every card by its name, in the order of the file."""
+    path = path or tables.recipes_folder() / "rented.toml"
+    return {
+        key: tables.build(Gpu, table, f"{path.name}: {key}")
+        for key, table in tables.read_toml(path).items()
+    }
+
+
+@cache
+def gpus() -> dict[str, Gpu]:
+    """Return the cards of the installed recipes."""
+    return load_gpus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +268,23 @@ class Rental:
 
     def fits(self, quantisation: str) -> bool:
         """Tell whether it fits, tight not counted."""
-        return self.rows[quantisation].verdict is Verdict.FITS
+        return self.rows[quantisation].fits
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        return {
+            "card": self.name,
+            "vram_gb": self.gpu.vram_gb,
+            "usd_hour": self.gpu.usd_hour,
+            "price_date": self.gpu.price_date,
+            "supply": self.gpu.supply,
+            **{
+                name: {
+                    "verdict": row.verdict.value, "left_bytes": row.left, "needs_bytes": row.peak,
+                }
+                for name, row in self.rows.items()
+            },
+        }  # fmt: skip
 
 
 def rentals(planner: Planner) -> list[Rental]:
@@ -200,7 +293,7 @@ def rentals(planner: Planner) -> list[Rental]:
         Rental(
             name,
             gpu,
-            {q: planner.row(QUANTISATIONS[q], gpu.place(name)) for q in (SIXTEEN, EIGHT, FOUR)},
+            {q: planner.row(GGUF.find(q), gpu.place(name)) for q in (SIXTEEN, EIGHT, FOUR)},
         )
         for name, gpu in gpus().items()
     ]
@@ -213,56 +306,90 @@ def cheapest(found: Iterable[Rental], quantisation: str) -> Rental | None:
     return min(fitting, key=lambda r: r.gpu.usd_hour or inf, default=None)
 
 
-def payback(offer: Offer, usd_hour: float, usd_kwh: float) -> tuple[float, float] | None:
-    """Return hours and tokens after which a board has cost less than renting; None for never."""
+@dataclass(frozen=True, slots=True)
+class Payback:
+    """After how many hours, and tokens decoded in these, a board has cost less than renting."""
+
+    offer: Offer
+    hours: float
+    tokens: float
+
+
+def payback(offer: Offer, usd_hour: float, usd_kwh: float) -> Payback | None:
+    """Return when a board has paid for itself; None for never, or where that is unknown."""
     if offer.price is None or offer.board.watts is None:
         return None
     saved = usd_hour - offer.board.watts.load / 1000 * usd_kwh
     if saved <= 0:
         return None
     hours = offer.price / saved
-    return hours, hours * 3600 * offer.estimate.decode
+    return Payback(offer, hours, hours * 3600 * offer.estimate.decode)
+
+
+def paybacks(found: Iterable[Offer], rental: Rental | None, usd_kwh: float) -> list[Payback]:
+    """Return when the boards that hold the model at 4 bits have paid for themselves."""
+    if rental is None or rental.gpu.usd_hour is None:
+        return []
+    usd_hour = rental.gpu.usd_hour
+    made = (payback(offer, usd_hour, usd_kwh) for offer in found if offer.four.fits)
+    return [each for each in made if each]
 
 
 @dataclass(frozen=True, slots=True)
-class Reaching:
+class Match:
     """A board and the best quantisation that decodes fast enough on it."""
 
     name: str
     price: float | None
     row: Row
 
+    @property
+    def estimate(self) -> Estimate:
+        """The predicted speed."""
+        return self.row.artifact.estimates[0]
 
-def reaching(
-    planner: Planner, rate: float, quantisations: Iterable[str], found: Iterable[Sold]
-) -> list[Reaching]:
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        return {
+            "board": self.name,
+            "price_usd": self.price,
+            "quantisation": self.row.quantisation,
+            "decode": self.estimate.decode,
+            "decode_range": list(self.estimate.decode_range),
+        }
+
+
+def matches(
+    planner: Planner,
+    rate: float,
+    quantisations: Iterable[AnyQuantisation],
+    found: Iterable[PricedBoard],
+) -> list[Match]:
     """Return the boards on which the model fits and decodes at ``rate`` tokens/s, by price."""
     quantisations = list(quantisations)
     made = []
     for one in found:
         rows = _fitting(planner, quantisations, one)
-        if enough := [row for row in rows if _decode(row) >= rate]:
-            made.append(Reaching(one.place.name, one.price, enough[0]))
-    return sorted(made, key=lambda r: (r.price or inf, r.name))
+        if enough := [row for row in rows if row.slowest >= rate]:
+            made.append(Match(one.place.name, one.price, enough[0]))
+    return sorted(made, key=lambda m: (m.price or inf, m.name))
 
 
 def fastest(
-    planner: Planner, quantisations: Iterable[str], found: Iterable[Sold]
-) -> Reaching | None:
+    planner: Planner, quantisations: Iterable[AnyQuantisation], found: Iterable[PricedBoard]
+) -> Match | None:
     """Return the board and quantisation that decode the fastest of all that fit, if any does."""
     quantisations = list(quantisations)
     fitting = (
-        Reaching(one.place.name, one.price, row)
+        Match(one.place.name, one.price, row)
         for one in found
         for row in _fitting(planner, quantisations, one)
     )
-    return max(fitting, key=lambda r: (_decode(r.row), -(r.price or inf)), default=None)
+    return max(fitting, key=lambda m: (m.estimate.decode, -(m.price or inf)), default=None)
 
 
-def _fitting(planner: Planner, quantisations: Iterable[str], one: Sold) -> list[Row]:
-    rows = (planner.row(QUANTISATIONS[q], one.place) for q in quantisations)
-    return [row for row in rows if row.verdict is Verdict.FITS]
-
-
-def _decode(row: Row) -> float:
-    return row.artifact.estimates[0].decode
+def _fitting(
+    planner: Planner, quantisations: Iterable[AnyQuantisation], one: PricedBoard
+) -> list[Row]:
+    rows = (planner.row(kind, one.place) for kind in quantisations)
+    return [row for row in rows if row.fits]

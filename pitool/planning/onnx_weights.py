@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from math import prod
+from typing import ClassVar
 
 from pitool.catalog import tables
 from pitool.catalog.model_shape import ModelShape, TensorShape
@@ -34,6 +35,7 @@ class OnnxQuantisation:
     block: int = 32
     asymmetric: bool = False
     dynamic: bool = False
+    format: ClassVar[str] = "onnx"
 
     @property
     def quantised(self) -> bool:

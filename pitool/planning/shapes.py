@@ -1,15 +1,19 @@
 """Shapes of models known without a checkpoint: from a GGUF's header, or from a size alone.
 
-The header gives the exact shape. A size such as ``14B`` gives a typical one, by the rule of
-``typical_shape``.
+The header gives the exact shape. A size such as ``14B`` gives that of a real model where one is
+sold by that name (``recipes/sizes.toml``), else a typical one by the rule of ``typical_shape``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 
+from pitool.catalog import tables
 from pitool.catalog.gguf import Header
+from pitool.catalog.model_argument import parse_size
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.errors import BadInput
 from pitool.planning.type_mixture import TypedTensor
@@ -59,12 +63,6 @@ def _count(header: Header, key: str) -> int:
     if isinstance(value, list):
         return max((v for v in value if type(v) is int), default=0)
     return value if type(value) is int and value > 0 else 0
-
-
-def parse_size(text: str) -> float | None:
-    """Return the weights that ``14B``, ``1.5b`` or ``360M`` name; None for another text."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mbMB])", text.strip())
-    return float(match[1]) * {"m": 1e6, "b": 1e9}[match[2].lower()] if match else None
 
 
 def typical_shape(parameters: float) -> ModelShape:
@@ -162,3 +160,46 @@ def dense_tensors(
         ends.append(TensorShape("output.weight", (vocabulary, hidden)))
     body = (tensor for i in range(layers) for tensor in layer(i))
     return (TensorShape("token_embd.weight", (vocabulary, hidden)), *body, *ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The numbers of a dense decoder with a gated feed-forward; ``model`` is whose they are."""
+
+    model: str
+    layers: int
+    hidden: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context: int
+    tied: bool
+
+    @property
+    def shape(self) -> ModelShape:
+        """The shape, without biases and norms of heads, which are less than 0.01 % of it."""
+        numbers = asdict(self)
+        del numbers["model"]
+        return dense_shape(**numbers)
+
+
+@cache
+def sizes(path: Path | None = None) -> dict[float, Size]:
+    """Return the table by the number of weights that the name says."""
+    path = path or tables.recipes_folder() / "sizes.toml"
+    return {
+        parse_size(name) or 0: tables.build(Size, table, f"{path.name}: {name}")
+        for name, table in tables.read_toml(path).items()
+    }
+
+
+def sized_shape(text: str) -> tuple[str, ModelShape]:
+    """Return name and shape of a size such as ``14B``; BadInput for an absurd one."""
+    number = parse_size(text)
+    assert number is not None
+    name = f"a typical {text.strip().upper()}"
+    if known := sizes().get(number):
+        return f"{name}, as {known.model}", known.shape
+    return name, typical_shape(number)

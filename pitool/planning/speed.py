@@ -1,25 +1,18 @@
-"""Predicts tokens per second on a board.
+"""Predicted tokens per second, and what measuring on a machine taught of them.
 
 A decode reads every streamed weight once, and the KV cache as far as it is filled: bytes over
 effective bandwidth, or the products over the board's rate where that takes longer. A prefill is
-bound by the products. Constants are the board's own (``recipes/boards.toml``);
-``benchmarks/predict.py`` fits them and compares with what was published.
+bound by the products. Which bytes and rates these are is each format's own (``formats``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pitool.catalog.boards import Board
 from pitool.catalog.manifest import Speed
-from pitool.catalog.model_shape import ModelShape
-from pitool.planning.type_mixture import TypedTensor
 
-HALF = frozenset({"F16", "BF16", "F32"})
 Bound = Literal["memory", "products"]
-Threads = Literal["best", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,52 +66,3 @@ class Estimate:
             "decode_full_context": self.decode_full,
             "bound": self.bound,
         }
-
-
-def estimate(
-    board_id: str,
-    board: Board,
-    model: ModelShape,
-    tensors: Iterable[TypedTensor],
-    *,
-    kv_bytes: int = 0,
-    threads: Threads = "best",
-    correction: Correction = NONE,
-) -> Estimate:
-    """Return the speeds of a model with these stored tensors.
-
-    ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores.
-    """
-    streamed = [t for t in tensors if model.streamed(t.tensor.name)]
-    bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
-    share = model.read_share
-    weights = sum(t.bytes * share(t.tensor.name) for t in streamed)
-    products = sum(_product_seconds(board, t) * share(t.tensor.name) for t in streamed)
-    # The head runs for the last token of a prompt only.
-    body = [t for t in streamed if t.tensor.name not in ("token_embd.weight", "output.weight")]
-    prefill = sum(_product_seconds(board, t) * share(t.tensor.name) for t in body)
-    return Estimate(
-        board_id,
-        correction.prefill / max(prefill, 1e-9),
-        correction.decode / max(weights / bandwidth, products, 1e-9),
-        correction.decode / max((weights + kv_bytes) / bandwidth, products, 1e-9),
-        "products" if products > weights / bandwidth else "memory",
-        board.prefill_error,
-        board.decode_error,
-    )
-
-
-def predict(
-    board_id: str, board: Board, model: ModelShape, tensors: Iterable[TypedTensor]
-) -> Speed:
-    """Return the speeds at an empty context, as a manifest keeps them."""
-    return estimate(board_id, board, model, tensors).speed
-
-
-def _product_seconds(board: Board, tensor: TypedTensor) -> float:
-    """Seconds of one token's product with a matrix."""
-    name = tensor.type.name
-    rates = board.prefill_gflops
-    quantised = rates.repacked if name in board.repacked else rates.plain
-    rate = rates.half if name in HALF else quantised
-    return 2 * tensor.tensor.weights / (rate * 1e9)

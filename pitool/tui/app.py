@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.chat.compare import Comparison
     from pitool.chat.library import Library
+    from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
-    from pitool.device.verdict import Verdict
     from pitool.engine.base import Timings
     from pitool.store.database import Database
     from pitool.store.journal import Journal
@@ -312,7 +312,7 @@ class PitoolApp(App[None]):
 
         return Comparison(self._load, self._memory, self._judge_runnable, self._session_changed)
 
-    def _judge_runnable(self, runnable: Runnable) -> Verdict | None:
+    def _judge_runnable(self, runnable: Runnable) -> Forecast | None:
         judge = self.context.judge
         return judge(runnable.artifact) if judge and runnable.artifact else None
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner
     from pitool.chat.compare import Comparison
     from pitool.chat.library import Library
+    from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
-    from pitool.device.verdict import Verdict
 
-Judge = Callable[[Artifact], "Verdict"]
-"""Says within a moment what an artifact needs here; see ``pitool.device.verdict``."""
+Judge = Callable[[Artifact], "Forecast"]
+"""Says within a moment what an artifact needs here; see ``pitool.device.forecast``."""
 
 
 @dataclass(frozen=True, slots=True)

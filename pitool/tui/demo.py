@@ -18,7 +18,7 @@ from pitool.catalog import manifest
 from pitool.catalog.bundles import Bundle, Runnable
 from pitool.catalog.manifest import Artifact, Certificate, FileEntry, MemoryLine, Source, Speed
 from pitool.chat.engine_slot import Load
-from pitool.device.verdict import Verdict
+from pitool.device.forecast import Forecast
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.tui import demo_bench, demo_board
@@ -87,10 +87,10 @@ def _artifact(path: Path, parameters: int, kind: str, bits: float) -> Artifact:
     )
 
 
-def judge(artifact: Artifact) -> Verdict:
+def judge(artifact: Artifact) -> Forecast:
     """Return the verdict of a pi-5 with little memory free."""
     needed = sum(line.bytes for line in artifact.memory)
-    return Verdict(needed, AVAILABLE, artifact.speed[-1], MARGIN)
+    return Forecast(needed, AVAILABLE, artifact.speed[-1], MARGIN)
 
 
 def scripted_load(

@@ -9,7 +9,7 @@ from textual.content import Content
 from pitool.catalog.bundles import default_folder
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.chat.status import size_text, speed_span
-from pitool.planning.plan import Verdict as Fit
+from pitool.planning.places import Verdict
 from pitool.report.numbers import (
     compare_bytes,
     compare_fixed,
@@ -21,42 +21,42 @@ from pitool.report.numbers import (
 from pitool.tui.widgets.gauge import gauge
 
 if TYPE_CHECKING:
-    from pitool.device.verdict import Verdict
+    from pitool.device.forecast import Forecast
 
 _DIM = "$foreground 60%"
 _GAUGE_WIDTH = 16
 _SIGNS = {
-    Fit.FITS: (" ✓", "$text-success"),
-    Fit.TIGHT: (" !", "$text-warning"),
-    Fit.NO: (" ✗", "$text-error"),
+    Verdict.FITS: (" ✓", "$text-success"),
+    Verdict.TIGHT: (" !", "$text-warning"),
+    Verdict.NO: (" ✗", "$text-error"),
 }
 
 
-def sign(verdict: Verdict | None) -> tuple[str, str]:
+def sign(forecast: Forecast | None) -> tuple[str, str]:
     """Return a sign for the verdict and its style; the sign is read without colours too."""
-    return _SIGNS[verdict.fit] if verdict and verdict.fit else ("", "")
+    return _SIGNS[forecast.verdict] if forecast and forecast.verdict else ("", "")
 
 
-def needed(artifact: Artifact, verdict: Verdict | None) -> int | None:
+def needed(artifact: Artifact, forecast: Forecast | None) -> int | None:
     """Return the bytes that an artifact needs, by its plan where nobody judged it here."""
-    if verdict is not None:
-        return verdict.needed
+    if forecast is not None:
+        return forecast.needed
     return sum(line.bytes for line in artifact.memory) or None
 
 
-def decode_rate(artifact: Artifact, verdict: Verdict | None) -> str:
+def decode_rate(artifact: Artifact, forecast: Forecast | None) -> str:
     """Return the predicted decode here, or the span over the boards it was made for."""
-    here = verdict.speed if verdict else None
+    here = forecast.speed if forecast else None
     return format_speed(here.decode) if here else speed_span(artifact.speed)
 
 
-def details(artifact: Artifact, verdict: Verdict | None) -> Content:
+def details(artifact: Artifact, forecast: Forecast | None) -> Content:
     """Return what there is to know of an artifact, a line each."""
-    lines = [("memory", memory_line(artifact, verdict))]
+    lines = [("memory", memory_line(artifact, forecast))]
     if artifact.memory:
         plan = " + ".join(f"{line.name} {size_text(line.bytes)}" for line in artifact.memory)
         lines.append(("plan", Content(plan)))
-    if speeds := speed_line(artifact, verdict):
+    if speeds := speed_line(artifact, forecast):
         lines.append(("speed", Content(speeds)))
     lines.append(("quality", Content(quality_line(artifact.certificate))))
     return Content("\n").join(
@@ -64,21 +64,21 @@ def details(artifact: Artifact, verdict: Verdict | None) -> Content:
     )
 
 
-def memory_line(artifact: Artifact, verdict: Verdict | None) -> Content:
+def memory_line(artifact: Artifact, forecast: Forecast | None) -> Content:
     """Return a gauge of needed in available memory, and the verdict."""
-    if verdict is None or verdict.share is None:
+    if forecast is None or forecast.share is None:
         return Content(
-            f"{size_text(needed(artifact, verdict))} needed, what is free here is unknown"
+            f"{size_text(needed(artifact, forecast))} needed, what is free here is unknown"
         )
-    _, style = sign(verdict)
-    needs, free = compare_bytes(verdict.needed or 0, verdict.available or 0)
+    _, style = sign(forecast)
+    needs, free = compare_bytes(forecast.needed or 0, forecast.available or 0)
     text = f" {needs} of {free} free here: "
-    return gauge(verdict.share, _GAUGE_WIDTH, style) + text + Content.styled(verdict.words, style)
+    return gauge(forecast.share, _GAUGE_WIDTH, style) + text + Content.styled(forecast.words, style)
 
 
-def speed_line(artifact: Artifact, verdict: Verdict | None) -> str:
+def speed_line(artifact: Artifact, forecast: Forecast | None) -> str:
     """Return the speeds predicted here, or on the boards that it was made for."""
-    here = verdict.speed if verdict else None
+    here = forecast.speed if forecast else None
     return " · ".join(
         f"{'here' if here else s.board} prefill {format_speed(s.prefill)},"
         f" decode {format_rate(s.decode)}"

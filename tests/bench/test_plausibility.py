@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pitool.bench.artifact import MeasuredArtifact, streamed_bytes
+from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.plausibility import assess
 from pitool.bench.run import Result, Workload, measure
 from pitool.catalog.boards import boards
-from pitool.catalog.bundles import find_runnable
 from pitool.catalog.manifest import Speed
 from pitool.device.activity import Look
 from pitool.device.detect import Machine
 from pitool.device.sensors import Reading, Throttled
+from pitool.planning.formats import GGUF, find_format
 from tests.bench.conftest import SETTINGS, Recorder
 
 PI5 = Machine(
@@ -155,7 +155,7 @@ def test_an_embedding_beside_a_head_is_not_streamed(tied: bool, tmp_path: Path) 
     writer.write_tensors_to_file()
     writer.close()
     # The head, tied or not, and the one matrix.
-    assert streamed_bytes(find_runnable(path)) == 4 * (64 * 8 + 8 * 8)
+    assert GGUF.streamed_bytes(path) == 4 * (64 * 8 + 8 * 8)
 
 
 def test_nothing_known_is_nothing_said(bundle: Callable[..., Path]) -> None:
@@ -163,4 +163,4 @@ def test_nothing_known_is_nothing_said(bundle: Callable[..., Path]) -> None:
     verdict = assess(decoding(1.0), unknown)
     assert verdict
     assert verdict.lines == []
-    assert streamed_bytes(find_runnable(bundle())) is None
+    assert find_format("script").streamed_bytes(bundle()) is None

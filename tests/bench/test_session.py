@@ -22,7 +22,8 @@ from pitool.bench.modes import MODES, Flag, find_mode, words
 from pitool.bench.modes.base import Mode
 from pitool.bench.run import Result, Workload
 from pitool.bench.session import Method, Tools, bench, bench_mode
-from pitool.catalog.bundles import Runnable, find_runnable
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.cli import bench_options
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from pitool.bench import tune
-from pitool.catalog.bundles import find_runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.chat.status import Phase, Status
 from pitool.cli.loading import tuned_words
 from pitool.cli.main import cli

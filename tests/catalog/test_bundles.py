@@ -10,6 +10,7 @@ import pytest
 
 from pitool.catalog import bundles, manifest
 from pitool.catalog.manifest import Artifact, FileEntry, Manifest, Source
+from pitool.catalog.model_argument import artifact_names, find_runnable
 from pitool.errors import BadInput, UsageError
 from tests.catalog.test_gguf import write as write_gguf
 
@@ -98,12 +99,12 @@ def test_a_name_that_is_none_names_the_nearest(private_home: Path) -> None:
 
 def test_a_name_that_is_too_long_for_a_file() -> None:
     with pytest.raises(BadInput, match="does not exist"):
-        bundles.find_runnable(Path("x" * 5000))
+        find_runnable(Path("x" * 5000))
 
 
 def test_the_first_artifact_is_the_default(tmp_path: Path) -> None:
     folder = make(tmp_path / "b")
-    runnable = bundles.find_runnable(folder)
+    runnable = find_runnable(folder)
     assert (runnable.name, runnable.format, runnable.quantisation) == ("b", "gguf", "F16")
     assert runnable.entry == folder / "m-F16.gguf"
     assert (runnable.bytes, runnable.context) == (10, 512)
@@ -111,42 +112,42 @@ def test_the_first_artifact_is_the_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Q4_K_M", "q4_k_m"])
 def test_an_artifact_by_its_quantisation(tmp_path: Path, name: str) -> None:
-    runnable = bundles.find_runnable(make(tmp_path / "b"), name)
+    runnable = find_runnable(make(tmp_path / "b"), name)
     assert runnable.entry.name == "m-Q4_K_M.gguf"
 
 
 def test_an_unknown_quantisation_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no artifact 'Q4_K_S': did you mean 'Q4_K_M'"):
-        bundles.find_runnable(make(tmp_path / "b"), "q4_k_s")
+        find_runnable(make(tmp_path / "b"), "q4_k_s")
 
 
 def test_a_missing_file_is_found_before_anything_runs(tmp_path: Path) -> None:
     folder = make(tmp_path / "b")
     (folder / "m-F16.gguf").unlink()
     with pytest.raises(BadInput, match=r"m-F16\.gguf is missing"):
-        bundles.find_runnable(folder)
-    assert bundles.find_runnable(folder, "Q4_K_M")
+        find_runnable(folder)
+    assert find_runnable(folder, "Q4_K_M")
 
 
 def test_a_file_cut_short_is_found_before_anything_runs(tmp_path: Path) -> None:
     folder = make(tmp_path / "b")
     (folder / "m-F16.gguf").write_bytes(b"x" * 9)
     with pytest.raises(BadInput, match=r"m-F16\.gguf has 9 bytes, not 10"):
-        bundles.find_runnable(folder)
+        find_runnable(folder)
 
 
 def test_a_loose_file(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
-    runnable = bundles.find_runnable(path)
+    runnable = find_runnable(path)
     assert (runnable.name, runnable.quantisation, runnable.entry) == ("m", "Q4_K_M", path)
     assert runnable.artifact is None
-    assert bundles.find_runnable(path, "q4_k_m") == runnable
+    assert find_runnable(path, "q4_k_m") == runnable
 
 
 def test_a_loose_file_has_one_quantisation_only(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     with pytest.raises(UsageError, match=r"m\.gguf is Q4_K_M, not Q8_0"):
-        bundles.find_runnable(path, "Q8_0")
+        find_runnable(path, "Q8_0")
 
 
 def make_onnx(folder: Path) -> Path:
@@ -176,33 +177,33 @@ def make_both(folder: Path) -> Path:
 
 def test_the_entry_of_an_onnx_artifact_is_its_folder(tmp_path: Path) -> None:
     folder = make_both(tmp_path / "b")
-    runnable = bundles.find_runnable(folder, "int8")
+    runnable = find_runnable(folder, "int8")
     assert (runnable.format, runnable.quantisation) == ("onnx", "INT8")
     assert runnable.entry == folder / "onnx-int8"
-    assert bundles.artifact_names(folder) == ["F16", "Q4_K_M", "INT4", "INT8"]
+    assert artifact_names(folder) == ["F16", "Q4_K_M", "INT4", "INT8"]
 
 
 @pytest.mark.parametrize(("asked", "found"), [("onnx", "INT4"), ("GGUF", "F16"), (None, "F16")])
 def test_a_format_picks_its_first_artifact(tmp_path: Path, asked: str | None, found: str) -> None:
-    assert bundles.find_runnable(make_both(tmp_path / "b"), asked).quantisation == found
+    assert find_runnable(make_both(tmp_path / "b"), asked).quantisation == found
 
 
 def test_any_missing_file_of_an_onnx_artifact_is_found(tmp_path: Path) -> None:
     folder = make_both(tmp_path / "b")
     (folder / "onnx-int4" / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"tokenizer\.json is missing"):
-        bundles.find_runnable(folder, "INT4")
+        find_runnable(folder, "INT4")
 
 
 def test_a_loose_onnx_folder(tmp_path: Path) -> None:
     folder = make_onnx(tmp_path / "smollm-int4")
-    runnable = bundles.find_runnable(folder)
+    runnable = find_runnable(folder)
     assert (runnable.name, runnable.format, runnable.quantisation) == (
         "smollm-int4", "onnx", "INT4",
     )  # fmt: skip
     assert (runnable.entry, runnable.bytes, runnable.context) == (folder, 2, 512)
     assert runnable.artifact is None
-    assert bundles.find_runnable(folder, "onnx") == runnable
-    assert bundles.artifact_names(folder) == ["INT4"]
+    assert find_runnable(folder, "onnx") == runnable
+    assert artifact_names(folder) == ["INT4"]
     with pytest.raises(UsageError, match="is INT4, not INT8"):
-        bundles.find_runnable(folder, "INT8")
+        find_runnable(folder, "INT8")

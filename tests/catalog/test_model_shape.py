@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pitool.planning.memory import kv_cache_bytes
+from pitool.planning.formats.gguf import kv_cache_bytes
 from tests.planning.shapes import shape
 
 

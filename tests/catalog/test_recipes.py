@@ -12,6 +12,7 @@ from pitool.catalog.recipes import Recipe, default_recipe, find_recipe, load_rec
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.catalog.tiers import tiers
 from pitool.errors import BadInput, UsageError
+from pitool.planning.formats import FORMATS
 
 MODELS = tables.recipes_folder() / "models"
 FILES = sorted(MODELS.rglob("*"))
@@ -67,8 +68,7 @@ def test_the_tiers_exist_and_the_defaults_are_among_them(path: Path) -> None:
 def test_quantisation_format_and_context_are_known(path: Path) -> None:
     recipe = read(path)
     assert recipe.quantisation in QUANTISATIONS
-    assert recipe.formats
-    assert set(recipe.formats) <= {"gguf", "onnx"}
+    assert set(recipe.formats) <= set(FORMATS)
     assert recipe.context in {512, 1024, 2048, 4096, 8192, 16384, 32768}
     assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", recipe.released)
     assert 10 <= len(recipe.summary) <= 90

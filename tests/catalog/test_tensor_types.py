@@ -9,13 +9,13 @@ import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from pitool.catalog.tensor_types import (
-    QUANTISATION_BY_NUMBER,
     QUANTISATIONS,
     TENSOR_TYPES,
-    TYPE_BY_NUMBER,
     Quantisation,
     TensorType,
     find_quantisation,
+    quantisation_of_number,
+    type_of_number,
 )
 from pitool.errors import UsageError
 
@@ -62,9 +62,11 @@ def test_file_types_are_llama_cpps(q: Quantisation) -> None:
     assert q.quantised == (q.name not in ("F32", "F16", "BF16"))
 
 
-def test_the_tables_by_number_are_complete() -> None:
-    assert len(TYPE_BY_NUMBER) == len(TENSOR_TYPES)
-    assert len(QUANTISATION_BY_NUMBER) == len(QUANTISATIONS)
+def test_each_is_found_by_its_number() -> None:
+    assert all(type_of_number(t.number) is t for t in TENSOR_TYPES.values())
+    assert all(quantisation_of_number(q.number) is q for q in QUANTISATIONS.values())
+    assert type_of_number(4) is None
+    assert quantisation_of_number(-1) is None
 
 
 @every_type

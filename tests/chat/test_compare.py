@@ -11,7 +11,7 @@ import pytest
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Artifact, FileEntry, MemoryLine
 from pitool.chat.compare import Comparison, SideState, room_for
-from pitool.device.verdict import Verdict
+from pitool.device.forecast import Forecast
 from pitool.engine.base import Engine, Message, Sampling
 from pitool.errors import DoesNotFit
 
@@ -36,7 +36,7 @@ def two(tmp_path: Path) -> tuple[Runnable, Runnable]:
 
 def compare(load: LoadLog, available: int | None, two: tuple[Runnable, Runnable]) -> Comparison:
     comparing = Comparison(
-        load, lambda _: 7, lambda r: Verdict(r.planned, available, None), lambda: None
+        load, lambda _: 7, lambda r: Forecast(r.planned, available, None), lambda: None
     )
     comparing.run(two, PROMPT, Sampling(), threading.Event())
     return comparing
@@ -82,7 +82,7 @@ def test_an_artifact_that_is_not_chosen_any_more_is_closed(
 
 def test_unknown_memory_is_no_room(two: tuple[Runnable, Runnable]) -> None:
     assert not room_for(two, [None, None]).together
-    assert not room_for(two, [Verdict(1, None, None), Verdict(1, None, None)]).together
+    assert not room_for(two, [Forecast(1, None, None), Forecast(1, None, None)]).together
 
 
 def test_one_that_does_not_fit_leaves_the_other(two: tuple[Runnable, Runnable]) -> None:

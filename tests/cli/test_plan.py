@@ -188,7 +188,7 @@ def test_onnx_that_does_not_fit_ends_with_3(pitool: Pitool) -> None:
     assert pitool("plan", "14B", "--quant", "INT8").code == 0
     for flag in ("--buy", "--rent", "--target-tps=3", "--plot=x.svg"):
         wrong = pitool("plan", "3B", "--format", "onnx", flag)
-        assert "is of GGUF alone" in check_failure(wrong, 2)
+        assert "does not work with ONNX" in check_failure(wrong, 2)
 
 
 def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:
@@ -202,4 +202,7 @@ def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:
     assert document(pitool, "1.5B", "--format", "gguf", "--ram", "4gb")["onnx_rows"] == []
     assert "onnxruntime" not in pitool("plan", "1.5B", "--quant", "Q8_0").out
     mixed = pitool("plan", "1.5B", "--quant", "Q4_K_M,INT4")
-    assert "INT4 is of ONNX, not of GGUF; plan one format at a time" in check_failure(mixed, 2)
+    assert (
+        "INT4 is a quantisation of ONNX, not of GGUF; plan one format at a time"
+        in check_failure(mixed, 2)
+    )

@@ -23,7 +23,8 @@ from pitool.convert.gguf.llama_quantise import quantise
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import ConvertPlan, make_plan
 from pitool.errors import BadInput, DoesNotFit, UsageError
-from pitool.planning.plan import Verdict
+from pitool.planning.formats.gguf import GgufPlan
+from pitool.planning.places import Verdict
 from pitool.report.numbers import parse_bytes
 from pitool.report.progress import Silent
 from tests.convert.helpers import engines_of, names, real_engine, source_of, tensors
@@ -108,6 +109,7 @@ def test_fit_takes_what_there_is_room_for(tmp_path: Path) -> None:
     assert isinstance(plan.fitting, Fitting)
     row = plan.fitting.planned()
     assert row.verdict is Verdict.FITS
+    assert isinstance(row.artifact, GgufPlan)
     matrices = [t for t in row.artifact.tensors if losses.candidates(t.tensor)]
     assert {t.type.name for t in matrices} == {"Q8_0"}  # a small model: the best of all types
 

@@ -16,8 +16,8 @@ from pitool.catalog.tiers import Tier, tiers
 from pitool.checkpoint.config import Config, read_config
 from pitool.convert.plan import ConvertPlan, make_plan
 from pitool.errors import BadInput, DoesNotFit, UsageError
+from tests.planning.formats.test_gguf_memory import QWEN
 from tests.planning.shapes import config
-from tests.planning.test_memory import QWEN
 
 
 def plan(

@@ -11,14 +11,14 @@ from click.testing import CliRunner, Result
 from gguf import GGUFWriter
 
 from pitool.catalog import manifest
-from pitool.catalog.gguf import read_header
+from pitool.catalog.gguf import model_name, read_header
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source
 from pitool.cli.main import cli
 from pitool.convert.gguf import llama_quantise, quantise, stored
 from pitool.convert.gguf.origins import GgufFile
-from pitool.convert.gguf.stored import Stored, kind_of, name_of
+from pitool.convert.gguf.stored import Stored, kind_of
 from pitool.errors import BadInput, UsageError
 from tests.convert.helpers import convert_folder, names, tensors, write_float
 from tests.tiny import write_checkpoint
@@ -204,4 +204,4 @@ def test_the_type_of_a_file(exact: Path, quantised: Path) -> None:
     [("a-1b-Q4_K_M.gguf", "a-1b"), ("a.f16.gguf", "a"), ("q8_0.gguf", "q8_0"), ("x.gguf", "x")],
 )
 def test_the_name_is_without_the_type(file: str, name: str) -> None:
-    assert name_of(Path(file)) == name
+    assert model_name(Path(file)) == name

@@ -15,13 +15,14 @@ from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.device import detect as detect_module
 from pitool.device import probe, residuals
 from pitool.device.detect import Machine, detect
-from pitool.device.here import here
+from pitool.device.forecast import Judge
+from pitool.device.here import this_machine
 from pitool.device.probe import Probe
 from pitool.device.residuals import Residual
-from pitool.device.verdict import Judge
 from pitool.errors import PitoolError
+from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
-from pitool.planning.plan import Planner, Subject
+from pitool.planning.planner import Planner
 from pitool.planning.shapes import typical_shape
 from pitool.planning.speed import Correction
 
@@ -34,11 +35,11 @@ def pi5() -> Machine:
 
 
 def notes(machine: Machine, root: Path = FIXTURES / "pi5") -> str:
-    return "\n".join(here(machine, root).notes)
+    return "\n".join(this_machine(machine, root).notes)
 
 
 def test_the_room_is_what_is_available_now(pi5: Machine) -> None:
-    found = here(pi5, FIXTURES / "pi5")
+    found = this_machine(pi5, FIXTURES / "pi5")
     assert found.place.room == pi5.mem_available
     assert found.place.margin == int((pi5.mem_total or 0) * 0.05)
     assert list(found.place.boards) == [pi5.board_id]
@@ -50,7 +51,7 @@ def test_less_than_the_table_is_said(pi5: Machine) -> None:
     roomy = notes(replace(pi5, mem_available=pi5.mem_total))
     assert "below the table" not in roomy
     bare = tuple(f for f in pi5.features if f != "dotprod")
-    without = here(replace(pi5, features=bare), FIXTURES / "pi5")
+    without = this_machine(replace(pi5, features=bare), FIXTURES / "pi5")
     assert any("the CPU does not show dotprod" in note for note in without.notes)
     assert "Q4_0" not in without.place.repacked
     assert "pages of 16 KiB are usual" in notes(replace(pi5, page_kib=4))
@@ -72,7 +73,7 @@ def test_swap_of_a_board(tmp_path: Path, swaps: str | None, kind: str) -> None:
     root = shutil.copytree(FIXTURES / "pi5", tmp_path / "root")
     if swaps:
         (root / "proc" / "swaps").write_text(f"Filename Type Size Used Priority\n{swaps}")
-    found = here(detect(root), root)
+    found = this_machine(detect(root), root)
     assert f"swap: 2.15 {kind} counted" in "\n".join(found.notes)
     assert found.place.room == 7871744 * 1024
 
@@ -86,7 +87,7 @@ def test_a_limit_on_a_board_is_the_room(tmp_path: Path) -> None:
     (group / "memory.max").write_text(f"{2 << 30}\n")
     (group / "memory.current").write_text(f"{512 << 20}\n")
     (group / "memory.stat").write_text("active_file 100000000\ninactive_file 200000000\n")
-    found = here(detect(root), root)
+    found = this_machine(detect(root), root)
     assert found.place.room == (2 << 30) - (512 << 20) + 300_000_000
     said = "\n".join(found.notes)
     assert "a cgroup limit leaves less" in said
@@ -102,7 +103,7 @@ def test_pages_features_and_memory_of_a_board(tmp_path: Path) -> None:
     ):
         path = root / "proc" / name
         path.write_text(path.read_text().replace(old, new))
-    said = "\n".join(here(detect(root), root).notes)
+    said = "\n".join(this_machine(detect(root), root).notes)
     for part in ("pages of 4 KiB", "does not show dotprod", "fresh boot; close programs"):
         assert part in said
 
@@ -112,7 +113,7 @@ def test_swap_is_named_and_not_counted(pi5: Machine, tmp_path: Path) -> None:
     (tmp_path / "proc" / "swaps").write_text("Filename Type\n/dev/zram0 partition 2097136 0 100\n")
     swapping = replace(pi5, swap_total=2 * 2**30)
     assert "compressed RAM (zram), not counted" in notes(swapping, tmp_path)
-    assert here(swapping, tmp_path).place.room == pi5.mem_available
+    assert this_machine(swapping, tmp_path).place.room == pi5.mem_available
 
 
 def test_a_cgroup_limit_is_named() -> None:
@@ -122,7 +123,7 @@ def test_a_cgroup_limit_is_named() -> None:
 
 def test_a_machine_that_says_nothing(pi5: Machine) -> None:
     with pytest.raises(PitoolError, match="does not say how much memory"):
-        here(replace(pi5, mem_available=None))
+        this_machine(replace(pi5, mem_available=None))
 
 
 # -- the probe -----------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def test_a_slow_memory_lowers_the_prediction_and_a_fast_one_does_not(
 ) -> None:
     for rate, factor in ((7.0, 0.5), (20.0, 1.0)):
         probe.keep(Probe(probe.key(pi5), rate, 3, 1, "2026-11-01"))
-        assert here(pi5, FIXTURES / "pi5").correction == Correction(1.0, factor)
+        assert this_machine(pi5, FIXTURES / "pi5").corrections["gguf"] == Correction(1.0, factor)
         assert ("GB/s are usual" in notes(pi5)) == (rate < 14)
 
 
@@ -164,11 +165,11 @@ def test_predictions_learn_from_benches(pi5: Machine, private_home: Path) -> Non
     residuals.keep(Residual("another/4", "a", "decode", 10.0, 1.0, "2026-11-01"))
     assert [r.measured for r in residuals.read() if r.machine == machine] == [8.0, 9.0]
     assert residuals.factors(machine) == {"decode": pytest.approx(0.85)}
-    found = here(pi5, FIXTURES / "pi5")
-    planner = Planner(Subject("", typical_shape(1e9)), find_profile("balanced"), Load(512))
+    found = this_machine(pi5, FIXTURES / "pi5")
+    planner = Planner(PlannedModel("", typical_shape(1e9)), find_profile("balanced"), Load(512))
     kind = QUANTISATIONS["Q4_0"]
     plain = planner.row(kind, found.place).artifact.estimates[0]
-    learnt = replace(planner, correction=found.correction).row(kind, found.place)
+    learnt = replace(planner, corrections=found.corrections).row(kind, found.place)
     assert learnt.artifact.estimates[0].decode == pytest.approx(0.85 * plain.decode)
     assert learnt.artifact.estimates[0].prefill == pytest.approx(plain.prefill)
 
@@ -178,11 +179,11 @@ def test_a_probe_counts_until_a_decode_was_measured(pi5: Machine, private_home: 
     machine = probe.key(pi5)
     probe.keep(Probe(machine, 7.0, 3, 1, "2026-11-01"))
     residuals.keep(Residual(machine, "a", "prefill", 100.0, 90.0, "2026-11-01"))
-    assert here(pi5, FIXTURES / "pi5").correction == Correction(0.9, 0.5)
+    assert this_machine(pi5, FIXTURES / "pi5").corrections["gguf"] == Correction(0.9, 0.5)
     residuals.keep(Residual(machine, "a", "decode", 10.0, 9.0, "2026-11-01"))
     residuals.keep(Residual(machine, "a INT4", "decode", 10.0, 7.0, "2026-11-01", "onnx"))
-    found = here(pi5, FIXTURES / "pi5")
-    assert (found.correction, found.onnx_correction) == (Correction(0.9, 0.9), Correction(1.0, 0.7))
+    found = this_machine(pi5, FIXTURES / "pi5")
+    assert found.corrections == {"gguf": Correction(0.9, 0.9), "onnx": Correction(1.0, 0.7)}
     assert "onnxruntime measured 0.70 x the predicted decode" in "\n".join(found.notes)
 
 

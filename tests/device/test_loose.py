@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pitool.bench.artifact import predicted_speed
-from pitool.catalog.bundles import find_runnable
 from pitool.catalog.gguf import read_header
+from pitool.catalog.model_argument import find_runnable
 from pitool.device.detect import detect
 from pitool.device.settings import check_memory, planned_bytes, settings_for, worker_bytes
 from pitool.errors import DoesNotFit
@@ -49,3 +50,13 @@ def test_a_loose_file_is_planned_with_its_cache(file: Path) -> None:
     machine = replace(detect(), mem_available=loose.bytes + 1)
     with pytest.raises(DoesNotFit, match="of memory are available"):
         check_memory(loose, settings, machine)
+
+
+def test_what_is_missing_is_said_with_figures_that_differ(file: Path) -> None:
+    loose = find_runnable(file)
+    settings = settings_for(loose, 256)
+    needed = planned_bytes(loose, settings)
+    with pytest.raises(DoesNotFit) as caught:
+        check_memory(loose, settings, replace(detect(), mem_available=needed - 1000))
+    figures = re.findall(r"[\d.]+ MB", caught.value.what)
+    assert len(set(figures)) == 2

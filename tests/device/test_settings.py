@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from pitool.catalog.bundles import Runnable, find_runnable
+from pitool.catalog.bundles import Runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.device.detect import Machine, detect
 from pitool.device.settings import settings_for, untuned

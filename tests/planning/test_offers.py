@@ -15,21 +15,25 @@ from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.errors import UsageError
 from pitool.planning import offers
+from pitool.planning.formats import GGUF
+from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
-from pitool.planning.offers import EIGHT, FOUR, SIXTEEN, Sold
-from pitool.planning.plan import COMMON, Planner, Subject, Verdict, board_place, tier_places
-from pitool.planning.rented import gpus
+from pitool.planning.offers import EIGHT, FOUR, SIXTEEN, PricedBoard, gpus
+from pitool.planning.places import Verdict, board_place, tier_places
+from pitool.planning.planner import Planner
 from pitool.planning.shapes import typical_shape
+
+KINDS = [GGUF.find(name) for name in GGUF.common]
 
 
 def planner(parameters: float = 3e9) -> Planner:
     return Planner(
-        Subject("m", typical_shape(parameters)), find_profile("balanced"), Load(context=4096)
+        PlannedModel("m", typical_shape(parameters)), find_profile("balanced"), Load(context=4096)
     )
 
 
-def everything(prices: Mapping[str, float] | None = None) -> list[Sold]:
-    return list(offers.sold(tier_places(), prices or {}))
+def everything(prices: Mapping[str, float] | None = None) -> list[PricedBoard]:
+    return list(offers.priced_boards(tier_places(), prices or {}))
 
 
 @pytest.fixture
@@ -37,7 +41,9 @@ def fourteen(shared_data: Path) -> Planner:
     """Qwen2.5-14B-Instruct with a LoRA adapter of rank 16, half precision."""
     config = read_config(shared_data / "configs" / "Qwen2.5-14B-Instruct")
     shape = model_shape(find_family(config), config)
-    return Planner(Subject("", shape), find_profile("balanced"), Load(4096, adapter=138_000_000))
+    return Planner(
+        PlannedModel("", shape), find_profile("balanced"), Load(4096, adapter=138_000_000)
+    )
 
 
 # What was tried, and the estimates of facts on rented cards: name -> (8-bit, 4-bit).
@@ -78,7 +84,9 @@ def test_energy_and_price_by_hand() -> None:
     hours = 1e6 / decode / 3600
     assert offer.usd_per_million(0.3) == pytest.approx(hours * 0.0138 * 0.3)
     paid = offers.payback(offer, 0.4, 0.3)
-    assert paid == pytest.approx((175 / (0.4 - 0.00414), 175 / (0.4 - 0.00414) * 3600 * decode))
+    assert paid
+    assert paid.hours == pytest.approx(175 / (0.4 - 0.00414))
+    assert paid.tokens == pytest.approx(175 / (0.4 - 0.00414) * 3600 * decode)
     assert offers.payback(offer, 0.001, 0.3) is None
 
 
@@ -104,17 +112,17 @@ def test_choices_fit_and_say_what_more_would_bring() -> None:
 
 @pytest.mark.parametrize("rate", [0.5, 3.0, 8.0])
 def test_what_reaches_a_rate_does(rate: float) -> None:
-    found = offers.reaching(planner(), rate, COMMON, everything())
+    found = offers.matches(planner(), rate, KINDS, everything())
     assert found
     assert all(r.row.artifact.estimates[0].decode >= rate for r in found)
     assert all(r.row.verdict is Verdict.FITS for r in found)
-    assert offers.reaching(planner(), 1e6, COMMON, everything()) == []
-    best = offers.fastest(planner(), COMMON, everything())
+    assert offers.matches(planner(), 1e6, KINDS, everything()) == []
+    best = offers.fastest(planner(), KINDS, everything())
     assert best
     top = best.row.artifact.estimates[0].decode
-    assert offers.reaching(planner(), top, COMMON, everything())
-    assert offers.reaching(planner(), top * 1.001, COMMON, everything()) == []
-    assert offers.fastest(planner(200e9), COMMON, everything()) is None
+    assert offers.matches(planner(), top, KINDS, everything())
+    assert offers.matches(planner(), top * 1.001, KINDS, everything()) == []
+    assert offers.fastest(planner(200e9), KINDS, everything()) is None
 
 
 def test_every_ram_size_that_is_sold_is_offered_once() -> None:
@@ -123,7 +131,7 @@ def test_every_ram_size_that_is_sold_is_offered_once() -> None:
     pi5 = boards()["pi5"]
     gone = replace(pi5, ram=tuple(replace(r, available=r.tier == "4gb") for r in pi5.ram))
     places = [board_place("pi5", gone, ram) for ram in gone.ram]
-    assert [one.place.name for one in offers.sold(places, {})] == ["pi5-4gb"]
+    assert [one.place.name for one in offers.priced_boards(places, {})] == ["pi5-4gb"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import FileEntry, Speed
 from pitool.chat.status import Phase
 from pitool.device import memory
-from pitool.device.verdict import Judge, Verdict
+from pitool.device.forecast import Forecast, Judge
 from pitool.errors import Interrupted, PitoolError, UsageError
 from pitool.tui import demo, details
 from pitool.tui.app import PitoolApp
@@ -171,7 +171,7 @@ def test_a_link_is_not_deleted(tmp_path: Path) -> None:
     ],
 )
 def test_verdict(needed: int | None, available: int | None, words: str, mark: str) -> None:
-    verdict = Verdict(needed, available, None, 10)
+    verdict = Forecast(needed, available, None, 10)
     assert verdict.words == words
     assert details.sign(verdict)[0] == mark
 

@@ -26,7 +26,7 @@ from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.verify import check_worst
-from pitool.planning.plan import ArtifactPlan
+from pitool.planning.formats.gguf import GgufPlan
 from pitool.report.progress import counting
 
 Paths = dict[Quantisation, Path]
@@ -52,7 +52,7 @@ def make(work: Conversion) -> list[Artifact]:
 
 def exact_kinds(origin: Origin, plan: ConvertPlan) -> list[Quantisation]:
     """Return the types to write without quantising: first the one that others are made from."""
-    wanted = [a.quantisation for a in plan.of(ArtifactPlan)]
+    wanted = [a.quantisation for a in plan.of(GgufPlan)]
     asked = [kind for kind in wanted if not kind.quantised or kind == origin.kind]
     needed = len(asked) < len(wanted)
     return list(dict.fromkeys([origin.kind, *asked])) if needed else asked
@@ -60,7 +60,7 @@ def exact_kinds(origin: Origin, plan: ConvertPlan) -> list[Quantisation]:
 
 def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     """Return the disk space of the artifacts, and of the lossless GGUF in the cache."""
-    origin, made = find_origin(checkpoint), plan.of(ArtifactPlan)
+    origin, made = find_origin(checkpoint), plan.of(GgufPlan)
     asked = {a.quantisation for a in made}
     between = [kind for kind in exact_kinds(origin, plan) if kind not in asked]
     cached = sum(_float_bytes(plan, kind) for kind in between) if origin.file is None else 0
@@ -76,7 +76,7 @@ def header_of(source: Source, config: Config) -> int:
 def write_exact(work: Conversion, origin: Origin) -> Paths:
     """Write the lossless GGUFs from the origin; return their paths."""
     origin.check()
-    asked = [a.quantisation for a in work.plan.of(ArtifactPlan)]
+    asked = [a.quantisation for a in work.plan.of(GgufPlan)]
     written = {}
     for kind in exact_kinds(origin, work.plan):
         if kind in asked:
@@ -100,14 +100,12 @@ def write_adapters(work: Conversion) -> list[Path]:
     return made
 
 
-def quantise_all(
-    work: Conversion, origin: Origin, exact: Paths
-) -> tuple[list[ArtifactPlan], Paths]:
+def quantise_all(work: Conversion, origin: Origin, exact: Paths) -> tuple[list[GgufPlan], Paths]:
     """Quantise the first lossless GGUF to every type asked for; return all plans and paths.
 
     The plan of a GGUF of a given size is replaced by one with the types that lose least.
     """
-    planned, paths = list(work.plan.of(ArtifactPlan)), {}
+    planned, paths = list(work.plan.of(GgufPlan)), {}
     source = next(iter(exact.values()))
     calibrated = calibrate(work, source) if _calibrates(work, planned) else None
     matrix = calibrated.path if calibrated else None
@@ -125,7 +123,7 @@ def quantise_all(
     return planned, paths
 
 
-def _calibrates(work: Conversion, planned: Sequence[ArtifactPlan]) -> bool:
+def _calibrates(work: Conversion, planned: Sequence[GgufPlan]) -> bool:
     """Tell whether a planned type depends on an importance matrix."""
     changed = any(p.quantisation.quantised and p.quantisation.base != "Q8_0" for p in planned)
     return changed and work.job.calibration != NONE
@@ -133,7 +131,7 @@ def _calibrates(work: Conversion, planned: Sequence[ArtifactPlan]) -> bool:
 
 def solve_types(
     work: Conversion, kind: Quantisation, exact: Path, calibrated: Calibration | None
-) -> tuple[dict[str, TensorType], ArtifactPlan]:
+) -> tuple[dict[str, TensorType], GgufPlan]:
     """Return the types that lose least within the plan's size, and the plan with these types.
 
     ``exact``: the GGUF in the float type ``kind``.
@@ -151,6 +149,7 @@ def solve_types(
         )  # fmt: skip
         found = losses.weigh(found, weights)
     types, row = fitting.solve(exact, found)
+    assert isinstance(row.artifact, GgufPlan)
     return types, row.artifact
 
 

@@ -24,8 +24,8 @@ from pitool.catalog.model_shape import TensorShape
 from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.convert.gguf.losses import Losses, candidates
 from pitool.errors import DoesNotFit
-from pitool.planning.plan import Place, Planner, Row, Verdict
-from pitool.planning.refusal import require
+from pitool.planning.places import Place
+from pitool.planning.planner import Planner, Row
 from pitool.planning.type_mixture import TypedTensor, assign_types
 from pitool.report.numbers import compare_bytes
 
@@ -45,14 +45,14 @@ class Fitting:
 
     def planned(self) -> Row:
         """Return the row of the plan; DoesNotFit if not even the smallest types fit."""
-        model = self.planner.subject.shape
+        model = self.planner.model.shape
         rest = sum(padded(t.bytes) for t in self._floats())
         choices = options_of(model.tensors, _alike)
         return self._solve(choices, rest)[1]
 
     def solve(self, exact: Path, losses: Losses) -> tuple[dict[str, TensorType], Row]:
         """Return the types by measured losses, and their row; ``exact``: the float GGUF."""
-        model = self.planner.subject.shape
+        model = self.planner.model.shape
         choices = options_of(model.tensors, lambda t, kind: losses[t.name][kind.name])
         header = gguf.read_header(exact)
         chosen = sum(padded(t.bytes) for t in header.tensors if t.name in choices)
@@ -65,26 +65,26 @@ class Fitting:
         for _ in range(ATTEMPTS):
             types = allocate(choices, budget)
             row = self._row(types)
-            if row.verdict is Verdict.FITS or self.bytes is not None:
+            if row.fits or self.bytes is not None:
                 break
             over = row.peak - self.place.budget(self.planner.profile)
             held = sum(c.bytes for n, options in choices.items() for c in options
                        if c.type is types[n])  # fmt: skip
             budget = min(budget, held) - max(over // 2, held // 200)
-        require(self.planner, row, self.planner.remedies(row) if self.bytes else [])
+        self.planner.require(row, None if self.bytes else [])
         return types, row
 
     def _row(self, types: Mapping[str, TensorType]) -> Row:
         planner = self.planner
         typed = tuple(
             TypedTensor(t.tensor, types.get(t.tensor.name, t.type))
-            for t in assign_types(planner.subject.shape, FIT)
+            for t in assign_types(planner.model.shape, FIT)
         )
-        subject = replace(planner.subject, stored={FIT.name: typed})
-        return replace(planner, subject=subject).row(FIT, self.place)
+        model = replace(planner.model, stored={FIT.name: typed})
+        return replace(planner, model=model).row(FIT, self.place)
 
     def _floats(self) -> list[TypedTensor]:
-        typed = assign_types(self.planner.subject.shape, FIT)
+        typed = assign_types(self.planner.model.shape, FIT)
         return [t for t in typed if not candidates(t.tensor)]
 
 

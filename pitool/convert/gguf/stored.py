@@ -5,14 +5,12 @@ Its tensors already have their names, order and metadata; they are only quantise
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pitool.catalog import gguf
-from pitool.catalog.files import what_is
 from pitool.catalog.gguf import ALIGNMENT, Header
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
@@ -22,7 +20,6 @@ from pitool.convert.gguf.families.base import Layers, Sizes, Wanted
 from pitool.errors import BadInput, UsageError
 from pitool.planning.shapes import header_shape
 
-SUFFIX = ".gguf"
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -86,22 +83,6 @@ def kind_of(header: Header) -> Quantisation:
     return Quantisation(largest.type.name, number, largest.type.name)
 
 
-def find_gguf(model: str | None) -> Source | None:
-    """Return the source for a GGUF file that the user named; None for anything else."""
-    path = Path(model or "").expanduser()
-    if what_is(path) != "file" or (path.suffix.lower() != SUFFIX and not _begins_as_gguf(path)):
-        return None
-    return Source(name_of(path), None, path)
-
-
-def _begins_as_gguf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(gguf.MAGIC)) == gguf.MAGIC
-    except OSError:
-        return False
-
-
 def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
     """Raise when a GGUF cannot be converted; return a warning for a quantised one.
 
@@ -145,9 +126,3 @@ def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
         f"warning: {source.id} is already quantised ({kind.name}): the quality it has lost cannot"
         " be restored, and the certificates compare with this GGUF, not with the checkpoint"
     )
-
-
-def name_of(path: Path) -> str:
-    """Return the model's name: the file's without the quantisation at its end."""
-    names = "|".join(map(re.escape, QUANTISATIONS))
-    return re.sub(rf"[-._]({names})$", "", path.stem, flags=re.IGNORECASE) or path.stem

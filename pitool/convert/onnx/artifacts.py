@@ -16,9 +16,9 @@ from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers
 from pitool.convert.verify import check_worst
+from pitool.planning.formats.onnx import OnnxPlan, plan_folder
 from pitool.planning.memory import Load
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
-from pitool.planning.plan_onnx import OnnxPlan, onnx_artifact
 
 EXACT = ONNX_QUANTISATIONS["FP32"]
 
@@ -76,7 +76,7 @@ def make(work: Conversion) -> list[Artifact]:
 def _refer(work: Conversion, folders: Folders, load: Load) -> None:
     """Let a float graph be the reference of a family whose forward pass is not known here."""
     exported = not supported(work.checkpoint.config)
-    plan = onnx_artifact(work.plan.model, EXACT, load, exported=exported)
+    plan = plan_folder(work.plan.model, EXACT, load, exported=exported)
     folder = folders.write(plan, ".reference")
     work.certifier.certify(folder, EXACT)
     shutil.rmtree(folder)
@@ -96,7 +96,7 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     made = sum(each.bytes for each in planned)
     exported = not supported(checkpoint.config)
     if planned and (exported or not covers(checkpoint.config)):
-        exact = onnx_artifact(plan.model, EXACT, planned[0].load, exported=exported).bytes
+        exact = plan_folder(plan.model, EXACT, planned[0].load, exported=exported).bytes
         made += exact * (2 if exported else 1)
     return made, 0
 

@@ -26,8 +26,9 @@ from pitool.convert.techniques.base import ArtifactFiles, Kernel, Technique
 from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.spool import BYTES_PER_WEIGHT, Spool
 from pitool.convert.techniques.workbench import Workbench
-from pitool.planning.memory import Load, MemoryPlan, plan_memory
-from pitool.planning.memory_onnx import FAULT_AROUND_BYTES, plan_stored
+from pitool.planning.formats.gguf import plan_memory
+from pitool.planning.formats.onnx import FAULT_AROUND_BYTES, plan_stored
+from pitool.planning.memory import Load, MemoryPlan
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from pitool.planning.shapes import header_tensors
 
@@ -133,13 +134,20 @@ class Footprint:
 def footprint(made: ArtifactFiles, shape: ModelShape, context: int = CONTEXT) -> Footprint:
     """Return the size of an artifact; ``context`` in tokens."""
     load = Load(min(context, shape.context))
-    if made.format == "gguf":
-        header = gguf.read_header(made.entry)
-        # The types that any board interleaves today, so that the plan is the largest.
-        repacked = repacked_types(("dotprod",))
-        plan = plan_memory(shape, header_tensors(header), load, repacked=repacked)
-        weights = sum(tensor.bytes for tensor in header.tensors)
-        return Footprint(made.entry.stat().st_size, weights, plan)
+    measured = _folder_footprint if made.entry.is_dir() else _file_footprint
+    return measured(made, shape, load)
+
+
+def _file_footprint(made: ArtifactFiles, shape: ModelShape, load: Load) -> Footprint:
+    header = gguf.read_header(made.entry)
+    # The types that any board interleaves today, so that the plan is the largest.
+    repacked = repacked_types(("dotprod",))
+    plan = plan_memory(shape, header_tensors(header), load, repacked=repacked)
+    weights = sum(tensor.bytes for tensor in header.tensors)
+    return Footprint(made.entry.stat().st_size, weights, plan)
+
+
+def _folder_footprint(made: ArtifactFiles, shape: ModelShape, load: Load) -> Footprint:
     folder = read_folder(made.entry)
     graph = onnx.load(folder.graph, load_external_data=False).graph
     half = graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
@@ -165,7 +173,7 @@ def _weight_bytes(graph: Any) -> int:
 
 
 def _graph_bytes(graph: Any, context: int, *, half: bool) -> tuple[int, int]:
-    """Return the bytes that are mapped and those repacked, by ``planning.memory_onnx``."""
+    """Return the bytes that are mapped and those repacked, by ``formats.onnx``."""
     places = _places(graph)
     looked_up, multiplied, scales = set(), set(), set()
     for node in graph.node:

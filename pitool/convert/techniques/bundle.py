@@ -68,7 +68,7 @@ def smallest_tier(needed: int) -> str:
 
 
 def _name(technique: Technique, assembled: Assembled) -> str:
-    if assembled.made.format == "onnx":
+    if assembled.made.entry.is_dir():
         return f"onnx-{technique.name}"
     return f"{technique.name}.gguf"
 

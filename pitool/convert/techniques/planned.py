@@ -9,10 +9,10 @@ from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.packed import unpackable
 from pitool.errors import BadInput, UsageError
+from pitool.planning.formats.onnx import OnnxPlan
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
-from pitool.planning.plan import Place, Planner
-from pitool.planning.plan_onnx import OnnxPlan, onnx_remedies, onnx_row
-from pitool.planning.refusal import require
+from pitool.planning.places import Place
+from pitool.planning.planner import Planner
 
 # More bits than these are planned as 8-bit blocks.
 MOST_OF_FOUR = 5.5
@@ -42,12 +42,13 @@ def plan_technique(planner: Planner, place: Place, config: Config, name: str) ->
     if reason := unpackable(config):
         raise BadInput(f"{technique.name} cannot be packed: {reason}", "take a GGUF quantisation")
     nearest = "INT4_HEAD8" if technique.bits <= MOST_OF_FOUR else "INT8"
-    row = onnx_row(planner, ONNX_QUANTISATIONS[nearest], place)
+    row = planner.row(ONNX_QUANTISATIONS[nearest], place)
+    plan = row.artifact
+    assert isinstance(plan, OnnxPlan)
     kind = replace(ONNX_QUANTISATIONS[nearest], name=technique.name.upper())
-    plan = replace(row.artifact, quantisation=kind)
-    require(planner, replace(row, artifact=plan), onnx_remedies(planner, row))
+    planner.require(replace(row, artifact=replace(plan, quantisation=kind)), planner.remedies(row))
     return TechniquePlan(
-        kind, plan.context, plan.tensors, plan.memory, plan.load, plan.parameters, plan.estimates,
+        kind, plan.load, plan.tensors, plan.weights, plan.memory, plan.estimates,
         technique=technique,
     )  # fmt: skip
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pitool.catalog.bundles import list_bundles
 from pitool.device import memory
 from pitool.device.doctor.finding import Finding, Severity, System
+from pitool.device.forecast import Judge
 from pitool.device.here import fresh_boot
-from pitool.device.verdict import Judge
-from pitool.planning.plan import Verdict, verdict_on
+from pitool.planning.places import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes, format_bytes, format_part
 
 CLOSE_PROGRAMS = (
@@ -60,9 +60,9 @@ def _shortages(system: System) -> Iterator[_Shortage]:
     for bundle in list_bundles()[0]:
         artifact = bundle.manifest.artifacts[0]
         found = judge(artifact)
-        if found.needed and found.fit in (Verdict.TIGHT, Verdict.NO):
+        if found.needed and found.verdict in (Verdict.TIGHT, Verdict.NO):
             name = f"{bundle.path.name} {artifact.quantisation}"
-            yield _Shortage(name, found.fit, found.needed, found.margin)
+            yield _Shortage(name, found.verdict, found.needed, found.margin)
 
 
 def swap(system: System) -> Finding:

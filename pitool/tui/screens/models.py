@@ -33,7 +33,7 @@ from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
-    from pitool.device.verdict import Verdict
+    from pitool.device.forecast import Forecast
 
 LOOK_SECONDS = 0.2
 """Least time between two steps of a progress bar."""
@@ -129,7 +129,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         """Leave out of the footer what would do nothing now."""
         return bool(self._choices) if action in ("verify", "delete") else True
 
-    def _verdict(self, artifact: Artifact) -> Verdict | None:
+    def _verdict(self, artifact: Artifact) -> Forecast | None:
         return self.context.judge(artifact) if self.context.judge else None
 
     @on(DataTable.RowHighlighted)
@@ -247,7 +247,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
             self._working = False
 
 
-def _cells(bundle: Bundle, artifact: Artifact, verdict: Verdict | None) -> list[Text]:
+def _cells(bundle: Bundle, artifact: Artifact, verdict: Forecast | None) -> list[Text]:
     mark, _ = details.sign(verdict)
     texts = [
         bundle.manifest.name,

@@ -18,13 +18,13 @@ from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.onnx.writer import POSITIONS, write_onnx
 from pitool.convert.reference import reference_logits
 from pitool.errors import BadInput, UsageError
+from pitool.planning.formats.onnx import streamed_bytes
 from pitool.planning.onnx_weights import (
     ALIGNMENT,
     ONNX_QUANTISATIONS,
     find_onnx_quantisation,
     stored_tensors,
 )
-from pitool.planning.speed_onnx import streamed_bytes
 from pitool.quality.divergence import compare
 from tests.convert.helpers import checkpoint_of
 from tests.convert.onnx.helpers import Plain, written

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pitool.catalog import manifest
-from pitool.catalog.bundles import find_runnable
+from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.recipes import recipes
 from pitool.checkpoint.source import find_source
 from pitool.cli.main import cli
@@ -131,8 +131,8 @@ def test_a_recipe_may_name_a_technique(
     recipe = replace(next(iter(recipes().values())), quantisation=quantisation, context=512)
     found: list[Names] = []
 
-    def with_recipe(model: str, tier: str) -> Any:
-        return replace(find_source(model, tier), recipe=recipe)
+    def with_recipe(model: str, tier: str, *, gguf_too: bool) -> Any:
+        return replace(find_source(model, tier, gguf_too=gguf_too), recipe=recipe)
 
     def make_plan(_: Any, _name: str, _tier: Any, gguf: str, context: int, **rest: Any) -> Any:
         assert context == 512

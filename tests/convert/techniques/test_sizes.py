@@ -11,8 +11,8 @@ from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.techniques.assemble import footprint
 from pitool.convert.techniques.base import ArtifactFiles
+from pitool.planning.formats.onnx import plan_onnx
 from pitool.planning.memory import Load
-from pitool.planning.memory_onnx import plan_onnx
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from tests.convert.helpers import write_float
 from tests.convert.onnx.helpers import written

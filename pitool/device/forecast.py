@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog.manifest import Artifact, Speed
-from pitool.device import detect, files, memory, residuals
-from pitool.device.here import correction, margin
-from pitool.planning.plan import Verdict as Fit
-from pitool.planning.plan import verdict_on
+from pitool.device import detect, files, memory
+from pitool.device.here import corrections, margin
+from pitool.planning.places import Verdict, verdict_on
 from pitool.planning.speed import NONE
 
 # In words, where memory is what is free at this moment.
-WORDS = {Fit.FITS: "fits", Fit.TIGHT: "tight", Fit.NO: "does not fit now"}
+WORDS = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "does not fit now"}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Forecast:
     """Bytes that are needed and available now, None where unknown; ``speed`` predicted here.
 
     ``margin``: bytes of the available that should stay free.
@@ -36,7 +35,7 @@ class Verdict:
         return self.needed / self.available
 
     @property
-    def fit(self) -> Fit | None:
+    def verdict(self) -> Verdict | None:
         """The plan's verdict on it; None where a figure is unknown."""
         if self.needed is None or not self.available:
             return None
@@ -45,7 +44,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """Whether it fits, in a few words; tight is not called fitting."""
-        return WORDS[self.fit] if self.fit else "unknown"
+        return WORDS[self.verdict] if self.verdict else "unknown"
 
 
 class Judge:
@@ -56,16 +55,13 @@ class Judge:
         machine = detect.detect(root)
         self._board = machine.board_id
         self._margin = margin(machine)
-        self._corrections = {
-            "gguf": correction(machine, residuals.LLAMACPP),
-            "onnx": correction(machine, residuals.ONNX),
-        }
+        self._corrections = corrections(machine)
 
-    def __call__(self, artifact: Artifact) -> Verdict:
+    def __call__(self, artifact: Artifact) -> Forecast:
         """Return the verdict on an artifact, by its manifest alone."""
         needed = sum(line.bytes for line in artifact.memory) or None
         available = memory.available(self._root)
-        return Verdict(needed, available, self._speed(artifact), self._margin)
+        return Forecast(needed, available, self._speed(artifact), self._margin)
 
     def _speed(self, artifact: Artifact) -> Speed | None:
         """Return the manifest's prediction for this board, corrected by what was measured here."""

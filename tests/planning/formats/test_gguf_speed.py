@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pitool.catalog.boards import Board, boards
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS
-from pitool.planning.speed import predict
+from pitool.planning.formats.gguf import estimate
 from pitool.planning.type_mixture import assign_types
 from tests.planning.shapes import shape
 
@@ -20,7 +20,7 @@ PI4 = next(board for board in boards().values() if not board.dotprod)
 
 
 def decode(board: Board, model: ModelShape, quant: str) -> float:
-    return predict("b", board, model, assign_types(model, QUANTISATIONS[quant])).decode
+    return estimate("b", board, model, assign_types(model, QUANTISATIONS[quant])).speed.decode
 
 
 def test_a_decode_bound_by_memory_is_bandwidth_over_bytes() -> None:
@@ -44,7 +44,7 @@ def test_a_prefill_is_bound_by_the_products_of_the_body() -> None:
     model = shape(num_hidden_layers=20, hidden_size=1024, intermediate_size=4096)
     board = replace(PI5, prefill_gflops=replace(PI5.prefill_gflops, half=100.0))
     body = sum(t.weights for t in model.tensors if t.name != "token_embd.weight")
-    speed = predict("b", board, model, assign_types(model, QUANTISATIONS["F16"]))
+    speed = estimate("b", board, model, assign_types(model, QUANTISATIONS["F16"])).speed
     assert speed.prefill == round(100e9 / (2 * body), 1)
     assert speed.board == "b"
 
@@ -60,12 +60,12 @@ def test_more_layers_are_never_faster(board: Board, layers: int, quant: str) -> 
 def test_prefill_is_faster_than_decode(board: Board) -> None:
     model = shape(num_hidden_layers=24, hidden_size=2048, intermediate_size=8192)
     for quant in ("F16", "Q8_0", "Q4_K_M", "Q4_0"):
-        speed = predict("b", board, model, assign_types(model, QUANTISATIONS[quant]))
+        speed = estimate("b", board, model, assign_types(model, QUANTISATIONS[quant])).speed
         assert speed.prefill >= speed.decode > 0
 
 
 def test_repacked_kernels_are_used_only_where_the_cpu_has_them() -> None:
     model = shape(num_hidden_layers=24, hidden_size=2048, intermediate_size=8192)
     typed = assign_types(model, QUANTISATIONS["Q4_0"])
-    slow = predict("b", replace(PI5, features=PI4.features), model, typed)
-    assert slow.prefill < predict("b", PI5, model, typed).prefill
+    slow = estimate("b", replace(PI5, features=PI4.features), model, typed).speed
+    assert slow.prefill < estimate("b", PI5, model, typed).speed.prefill

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS, repacked_types
-from pitool.planning.memory import (
-    Load,
-    kv_cache_bytes,
-    longest_context,
-    plan_memory,
-)
+from pitool.planning.formats import GGUF
+from pitool.planning.formats.base import PlannedModel
+from pitool.planning.formats.gguf import GgufPlan, kv_cache_bytes, plan_memory
+from pitool.planning.memory import Load
 from pitool.planning.type_mixture import assign_types
 from pitool.report.numbers import format_bytes
 from tests.planning.shapes import shape
@@ -147,7 +145,9 @@ def test_the_longest_context_fits_and_the_next_does_not(
         return plan_memory(model, typed, replace(load, context=context), repacked=repacked).total
 
     budget = int(need(4096) * share)
-    context = longest_context(model, typed, load, budget, repacked=repacked)
+    memory = plan_memory(model, typed, load, repacked=repacked)
+    plan = GgufPlan(QUANTISATIONS[quant], load, typed, model.parameters, memory)
+    context = GGUF.longest_context(PlannedModel("", model), plan, budget)
     assert context % 256 == 0
     assert 0 <= context <= model.context
     if context:

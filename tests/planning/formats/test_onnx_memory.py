@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitool.catalog.model_shape import ModelShape
+from pitool.planning.formats.onnx import onnx_cache_bytes, plan_onnx
 from pitool.planning.memory import CHAT_BYTES, Load
-from pitool.planning.memory_onnx import onnx_cache_bytes, plan_onnx
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from pitool.planning.shapes import typical_shape
 from tests.planning.shapes import shape

@@ -1,4 +1,4 @@
-"""Ways to load a model side by side: memory, what of it the kernel may drop, and seconds.
+"""What else could be done at one place: other ways to load, other quantisations, other profiles.
 
 Load times are bytes over the sequential reading of what the file lies on
 (``recipes/storage.toml``); a file that is in the page cache already loads faster.
@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pitool.catalog import tables
 from pitool.catalog.manifest import Certificate
-from pitool.catalog.tensor_types import QUANTISATIONS
-from pitool.planning.plan import Place, Planner, Row
+from pitool.catalog.profiles import Profile, profiles
+from pitool.planning.formats import GGUF
+from pitool.planning.places import Place
+from pitool.planning.planner import Planner, Row
 
 # What is compared: quantisation and load mode.
 METHODS = (
@@ -55,7 +58,7 @@ def storages(path: Path | None = None) -> dict[str, Storage]:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class LoadMethod:
     """A way to load: ``droppable`` bytes are the file's own pages, which the kernel may drop.
 
     ``seconds``: to read the file, by medium; ``certificate``: the measured quality, if any.
@@ -67,20 +70,33 @@ class Method:
     seconds: dict[str, float]
     certificate: Certificate | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        return {
+            "quantisation": self.row.quantisation,
+            "mode": self.mode,
+            "place": self.row.place.name,
+            "memory_bytes": self.row.peak,
+            "droppable_bytes": self.droppable,
+            "verdict": self.row.verdict.value,
+            "load_seconds": self.seconds,
+            "mean_kl": self.certificate.mean_kl if self.certificate else None,
+        }
 
-def methods(planner: Planner, place: Place) -> Iterator[Method]:
+
+def load_methods(planner: Planner, place: Place) -> Iterator[LoadMethod]:
     """Yield the ways to load the model at a place, on its fastest board."""
     storage = storages()[fastest_soc(place)] if place.boards else None
     for name, mode in METHODS:
         load = replace(planner.load, mapped=mode != "read")
-        row = replace(planner, load=load).row(QUANTISATIONS[name], place)
+        row = replace(planner, load=load).row(GGUF.find(name), place)
         weights = row.artifact.bytes
-        yield Method(
+        yield LoadMethod(
             mode,
             row,
             weights if mode == "mmap" else 0,
             storage.seconds(weights) if storage else {},
-            planner.subject.certificates.get(name),
+            planner.model.certificates.get(name),
         )
 
 
@@ -116,10 +132,50 @@ class Saving:
         """Share of the memory that is saved."""
         return self.memory / self.before.peak
 
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        return {
+            "before": self.before.quantisation,
+            "after": self.after.quantisation,
+            "file_bytes_saved": self.file,
+            "file_share_saved": self.file_share,
+            "memory_bytes_saved": self.memory,
+            "memory_share_saved": self.memory_share,
+        }
+
 
 def savings(planner: Planner, place: Place) -> Iterator[Saving]:
     """Yield what going from 16 to 8, from 8 to 4 and from 16 to 4 bits saves."""
-    for before, after in (("F16", "Q8_0"), ("Q8_0", "Q4_K_M"), ("F16", "Q4_K_M")):
-        yield Saving(
-            planner.row(QUANTISATIONS[before], place), planner.row(QUANTISATIONS[after], place)
-        )
+    sixteen, eight, four = GGUF.by_bits
+    for before, after in ((sixteen, eight), (eight, four), (sixteen, four)):
+        yield Saving(planner.row(GGUF.find(before), place), planner.row(GGUF.find(after), place))
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileChoice:
+    """What ``auto`` takes under a profile with its own settings, and why."""
+
+    name: str
+    profile: Profile
+    row: Row
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        return {
+            "summary": self.profile.summary,
+            "budget_bytes": self.row.place.budget(self.profile),
+            "context": self.row.artifact.context,
+            "kv_type": self.profile.kv_type,
+            "micro_batch": self.profile.micro_batch,
+            "quantisation": self.row.quantisation,
+            "verdict": self.row.verdict.value,
+            "reason": self.reason,
+        }
+
+
+def profile_choices(planner: Planner, place: Place) -> Iterator[ProfileChoice]:
+    """Yield what each profile would take at a place."""
+    for name, profile in profiles().items():
+        row, reason = planner.under(profile).choose(place)
+        yield ProfileChoice(name, profile, row, reason)

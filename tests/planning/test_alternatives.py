@@ -6,14 +6,16 @@ import pytest
 
 from pitool.catalog.boards import boards
 from pitool.catalog.profiles import find_profile
-from pitool.planning.loading import METHODS, methods, savings, storages
+from pitool.planning.alternatives import METHODS, load_methods, savings, storages
+from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
-from pitool.planning.plan import Planner, Subject, board_place
+from pitool.planning.places import board_place
+from pitool.planning.planner import Planner
 from pitool.planning.shapes import typical_shape
 
 PI5 = boards()["pi5"]
 PLACE = board_place("pi5", PI5, PI5.ram[-1])
-PLANNER = Planner(Subject("", typical_shape(7e9)), find_profile("balanced"), Load(4096))
+PLANNER = Planner(PlannedModel("", typical_shape(7e9)), find_profile("balanced"), Load(4096))
 
 
 def test_every_soc_has_a_storage_with_a_source() -> None:
@@ -22,7 +24,7 @@ def test_every_soc_has_a_storage_with_a_source() -> None:
 
 
 def test_what_is_mapped_may_be_dropped_and_repacked_copies_are_counted() -> None:
-    found = {(m.row.artifact.quantisation.name, m.mode): m for m in methods(PLANNER, PLACE)}
+    found = {(m.row.artifact.quantisation.name, m.mode): m for m in load_methods(PLANNER, PLACE)}
     assert set(found) == set(METHODS)
     read, mapped, locked = (found["Q4_K_M", mode] for mode in ("read", "mmap", "mlock"))
     assert (read.droppable, locked.droppable) == (0, 0)

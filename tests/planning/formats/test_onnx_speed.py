@@ -8,11 +8,13 @@ import pytest
 
 from pitool.catalog import tables
 from pitool.catalog.boards import Board, boards
+from pitool.planning.formats import ONNX
+from pitool.planning.formats.base import PlannedModel
+from pitool.planning.formats.onnx import assumed
 from pitool.planning.memory import Load
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
-from pitool.planning.plan_onnx import onnx_artifact
+from pitool.planning.places import Place
 from pitool.planning.speed import NONE, Correction, Estimate
-from pitool.planning.speed_onnx import assumed
 from tests.planning.shapes import shape
 
 PI5, PI4 = boards()["pi5"], boards()["pi4b"]
@@ -25,9 +27,9 @@ BODY = 4 * COLUMNS * COLUMNS + 3 * ROWS * COLUMNS
 
 
 def predicted(kind: str, board: Board, correction: Correction = NONE) -> Estimate:
-    made = onnx_artifact(
-        TIED, ONNX_QUANTISATIONS[kind], Load(512), boards={"b": board}, correction=correction
-    )
+    place = Place("", "", 0, 0, {"b": board})
+    model = PlannedModel("", TIED)
+    made = ONNX.artifact(model, ONNX_QUANTISATIONS[kind], place, Load(512), correction)
     (found,) = made.estimates
     return found
 

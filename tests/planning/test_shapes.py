@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from pitool.catalog.model_argument import parse_size
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.families.base import model_shape
 from pitool.errors import BadInput
+from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
-from pitool.planning.plan import Planner, Subject, Verdict, tier_places
-from pitool.planning.shapes import typical_shape
-from pitool.planning.sizes import sized_shape, sizes
+from pitool.planning.places import Verdict, tier_places
+from pitool.planning.planner import Planner
+from pitool.planning.shapes import sized_shape, sizes, typical_shape
 
 REAL = {
     "135M": "SmolLM2-135M-Instruct", "0.5B": "Qwen2.5-0.5B-Instruct", "0.6B": "Qwen3-0.6B",
@@ -30,7 +32,6 @@ def test_a_size_is_the_model_that_it_names(shared_data: Path, size: str) -> None
     config = read_config(shared_data / "configs" / REAL[size])
     real = model_shape(find_family(config), config)
     found = sized_shape(size.lower())
-    assert found
     name, shape = found
     assert name.startswith(f"a typical {size}, as ")
     assert shape.parameters == pytest.approx(real.parameters, rel=1e-4)
@@ -46,7 +47,7 @@ def test_no_name_promises_less_than_its_number() -> None:
 
 def test_other_sizes_have_a_shape_by_rule() -> None:
     assert sized_shape("2.5B") == ("a typical 2.5B", typical_shape(2.5e9))
-    assert sized_shape("qwen") is None
+    assert parse_size("qwen") is None
     with pytest.raises(BadInput, match="between 30M and 1000B"):
         sized_shape("9999B")
 
@@ -54,8 +55,7 @@ def test_other_sizes_have_a_shape_by_rule() -> None:
 def test_fourteen_billion_in_8_bits_do_not_fit_16_gb() -> None:
     """Names round down: 14.77 billion weights and their cache are more than the board has."""
     found = sized_shape("14B")
-    assert found
-    planner = Planner(Subject(*found), find_profile("balanced"), Load(4096))
+    planner = Planner(PlannedModel(*found), find_profile("balanced"), Load(4096))
     verdicts = {
         (place.name, name): planner.row(QUANTISATIONS[name], place).verdict
         for place in tier_places()

@@ -1,0 +1,313 @@
+"""The sections of ``pitool plan`` on choices: boards to buy, GPUs to rent, what else would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pitool.planning import alternatives as others
+from pitool.planning import offers
+from pitool.planning.alternatives import LoadMethod, ProfileChoice, Saving, fastest_soc
+from pitool.planning.offers import (
+    EIGHT,
+    FOUR,
+    HOURS_A_DAY,
+    HOURS_A_MONTH,
+    SIXTEEN,
+    Match,
+    Offer,
+    Rental,
+)
+from pitool.planning.places import Place
+from pitool.planning.planner import Planner, Row
+from pitool.planning.report import Report
+from pitool.report.tables import Section
+
+
+def cell(row: Row) -> str:
+    """Return the verdict with the GB left or missing."""
+    return f"{row.verdict.value} {abs(row.left) / 1e9:.1f}"
+
+
+def rate(value: float) -> str:
+    """Return tokens/s: one decimal, none from 100 on."""
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def gigabytes(count: int) -> str:
+    """Return bytes as a number of GB with two decimals, three below 0.1."""
+    return f"{count / 1e9:.{2 if abs(count) >= 1e8 else 3}f}"
+
+
+def rate_range(rates: list[float]) -> str:
+    """Return the slowest and fastest of sorted rates, such as ``4.1-9.8``."""
+    if not rates:
+        return "-"
+    low, high = (f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" for rate in (rates[0], rates[-1]))
+    return low if low == high else f"{low}-{high}"
+
+
+def buy(report: Report) -> Iterator[Section]:
+    """Yield the boards, and the best of them for three purposes."""
+    usd_kwh = report.options.electricity
+    found = report.offers()
+    holding = [o for o in found if o.four.loads]
+    dates = sorted({o.date for o in holding if o.date and o.date != offers.YOURS})
+    yours = " and yours" * any(o.date == offers.YOURS for o in holding)
+    left_out = len(found) - len(holding)
+    columns = (
+        f"8-bit is {EIGHT}, 4-bit {FOUR}; what follows is at 4 bits: $/t/s the price of each"
+        " token/s, watts at the wall under full load, joules of a token, $/M the electricity of a"
+        f" million tokens at {usd_kwh:.2f} USD a kWh"
+    )
+    prices = (
+        f"list prices of {', '.join(dates) or 'no date'}{yours}; - where none is known"
+        " (--price pi5-8gb=160 sets one)"
+    )
+    yield Section(
+        "Boards to buy: verdict with GB left or missing, and decode tokens/s",
+        ["board", "USD", "8-bit", "t/s", "4-bit", "t/s", "$/t/s", "watts", "J/tok", "$/M"],
+        [_offer(o, usd_kwh) for o in holding],
+        [
+            columns,
+            prices,
+            *([f"{left_out} boards that do not hold it at 4 bits are left out"] * bool(left_out)),
+        ],
+    )
+    chosen = offers.choices(found)
+    yield Section(
+        "The best choice",
+        notes=[
+            f"{c.purpose}: {c.offer.name} at {c.offer.price:.0f} USD, {c.reason}; next up:"
+            f" {c.next_up}"
+            for c in chosen
+        ]
+        or ["no board with a known price holds it at 4 bits"],
+    )
+
+
+def _offer(offer: Offer, usd_kwh: float) -> list[str]:
+    watts = offer.board.watts
+    return [
+        offer.name,
+        _number(offer.price, 2).removesuffix(".00"),
+        cell(offer.eight),
+        rate(offer.eight.artifact.estimates[0].decode) if offer.eight.loads else "-",
+        cell(offer.four),
+        rate(offer.estimate.decode),
+        _number(offer.usd_per_rate, 1),
+        _number(watts.load if watts else None, 1),
+        _number(offer.joules_per_token, 1),
+        _number(offer.usd_per_million(usd_kwh), 2),
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def rent(report: Report) -> Iterator[Section]:
+    """Yield the GPUs, what changing saves, and when a board has paid for itself."""
+    found = report.rentals()
+    dates = sorted({r.gpu.price_date for r in found if r.gpu.price_date})
+    assumed = (
+        f"16-bit is {SIXTEEN}, 8-bit {EIGHT}, 4-bit {FOUR}; prices of {', '.join(dates)};"
+        " 1/16 of the memory and 0.6 GB for the CUDA runtime are taken off"
+    )
+    yield Section(
+        "GPUs to rent: verdict and GB left or missing",
+        ["GPU", "GB", "USD/h", "supply", "16-bit", "8-bit", "4-bit"],
+        [
+            [
+                r.name,
+                str(r.gpu.vram_gb),
+                _number(r.gpu.usd_hour, 2),
+                r.gpu.supply or "-",
+                *(cell(r.rows[q]) for q in (SIXTEEN, EIGHT, FOUR)),
+            ]
+            for r in found
+        ],
+        [assumed, *_hosts(found)],
+    )
+    yield Section("What changing saves", notes=list(_cheaper(found)))
+    yield _payback(report, found)
+
+
+def _hosts(found: list[Rental]) -> Iterator[str]:
+    """Say where the machine around a GPU cannot hold the checkpoint that is quantised."""
+    for rental in found:
+        checkpoint = rental.rows[SIXTEEN].artifact.bytes
+        if rental.fits(FOUR) and not rental.gpu.holds(checkpoint):
+            yield (
+                f"{rental.name}: its {rental.gpu.host_ram_gb} GB of RAM do not hold the"
+                f" {gigabytes(checkpoint)} GB of 16-bit weights: load a file that is quantised"
+            )
+
+
+def _cheaper(found: list[Rental]) -> Iterator[str]:
+    previous: Rental | None = None
+    for words, quantisation in (("16-bit", SIXTEEN), ("8-bit", EIGHT), ("4-bit", FOUR)):
+        best = offers.cheapest(found, quantisation)
+        if best is None or best.gpu.usd_hour is None:
+            yield f"{words}: fits no GPU that has a price"
+            continue
+        text = f"{words}: the cheapest is {best.name} at {best.gpu.usd_hour:.2f} USD/h"
+        if previous is not None and previous.gpu.usd_hour is not None:
+            saved = previous.gpu.usd_hour - best.gpu.usd_hour
+            text += (
+                f", {saved * HOURS_A_DAY:.2f} a day and {saved * HOURS_A_MONTH:.2f} a month"
+                f" less than {previous.name}"
+            )
+        previous = best
+        yield text
+
+
+def _payback(report: Report, found: list[Rental]) -> Section:
+    """When a board that holds the model at 4 bits has cost less than the cheapest GPU."""
+    rental = offers.cheapest(found, FOUR)
+    paid = offers.paybacks(report.offers(), rental, report.options.electricity)
+    rows = [
+        [
+            each.offer.name,
+            f"{each.offer.price:.0f}",
+            f"{each.hours:.0f}",
+            f"{each.hours / 24:.0f}",
+            f"{each.tokens / 1e6:.1f}",
+        ]
+        for each in paid
+    ]
+    name = rental.name if rental else "any GPU"
+    note = "a GPU is faster by far: this compares hours of having the model, not tokens"
+    return Section(
+        f"A board has paid for itself, against {name} at 4 bits, after",
+        ["board", "USD", "hours", "days", "million tokens"],
+        rows,
+        [note] if rows else ["no board with a known price and power holds it at 4 bits"],
+    )
+
+
+def matches(report: Report, target: float) -> Section:
+    """Return the boards on which the model decodes fast enough, with the best quantisation."""
+    found = report.matches()
+    return Section(
+        f"Decodes at {target:g} tokens/s or more, with the best quantisation that does",
+        ["board", "USD", "quant", "verdict", "t/s", "range", "longest"],
+        [
+            [
+                match.name,
+                _number(match.price, 2).removesuffix(".00"),
+                match.row.quantisation,
+                cell(match.row),
+                rate(match.estimate.decode),
+                "-".join(map(rate, match.estimate.decode_range)),
+                str(match.row.longest_context),
+            ]
+            for match in found
+        ],
+        [_surely(found, target) if found else _nearest(report)],
+    )
+
+
+def _surely(found: list[Match], target: float) -> str:
+    """Say which boards reach the target at the slow end of what is to be expected too."""
+    sure = [match.name for match in found if match.estimate.decode_range[0] >= target]
+    meaning = "range: as far as published speeds were from predicted ones"
+    return f"{meaning}; wholly above {target:g}: {', '.join(sure) or 'no board'}"
+
+
+def _nearest(report: Report) -> str:
+    best = report.fastest()
+    if best is None:
+        return "it fits none of the boards; take a smaller model"
+    return (
+        f"none does: the fastest is {best.row.quantisation} on {best.name} at"
+        f" {rate(best.estimate.decode)}; take a smaller model"
+    )
+
+
+def alternatives(report: Report) -> Iterator[Section]:
+    """Yield other ways to load, other quantisations and other profiles at the largest place."""
+    place = report.largest
+    yield _methods(report.planner, place)
+    yield _savings(report.planner, place)
+    yield _profiles(report.planner, place)
+
+
+def _methods(planner: Planner, place: Place) -> Section:
+    seconds = (
+        f"seconds on {fastest_soc(place)}"
+        if place.boards
+        else "seconds are known for the boards only"
+    )
+    droppable = (
+        f"{seconds}; droppable: pages of the file, which the kernel drops and reads again"
+        " when memory is short; mlock forbids it"
+    )
+    return Section(
+        f"Ways to load, at {place.name}: memory in GB, seconds to read the file",
+        ["method", "memory", "droppable", "verdict", "SD", "USB SSD", "NVMe", "KL"],
+        [_method(m) for m in others.load_methods(planner, place)],
+        [
+            droppable,
+            "read: a private copy; types that are repacked lie in memory twice when mapped",
+        ],
+    )
+
+
+def _method(method: LoadMethod) -> list[str]:
+    quality = f"{method.certificate.mean_kl:.4f}" if method.certificate else "-"
+    seconds = (method.seconds.get(medium) for medium in ("sd", "usb", "nvme"))
+    return [
+        f"{method.row.quantisation} {method.mode}",
+        gigabytes(method.row.peak),
+        gigabytes(method.droppable) if method.droppable else "-",
+        cell(method.row),
+        *("-" if s is None else f"{s:.1f}" for s in seconds),
+        quality,
+    ]
+
+
+def _savings(planner: Planner, place: Place) -> Section:
+    return Section(
+        f"Before, after and saved, in GB, at {place.name}",
+        ["change", "file", "after", "saved", "", "memory", "after", "saved", ""],
+        [_saving(s) for s in others.savings(planner, place)],
+    )
+
+
+def _saving(saving: Saving) -> list[str]:
+    before, after = saving.before, saving.after
+    return [
+        f"{before.quantisation} to {after.quantisation}",
+        gigabytes(before.artifact.bytes),
+        gigabytes(after.artifact.bytes),
+        gigabytes(saving.file),
+        f"{saving.file_share:.0%}",
+        gigabytes(before.peak),
+        gigabytes(after.peak),
+        gigabytes(saving.memory),
+        f"{saving.memory_share:.0%}",
+    ]
+
+
+def _profiles(planner: Planner, place: Place) -> Section:
+    choices = list(others.profile_choices(planner, place))
+    return Section(
+        f"Profiles, at {place.name}",
+        ["profile", "GB free", "context", "KV", "batch", "auto", "verdict", "t/s"],
+        [_profile(choice) for choice in choices],
+        [f"{choice.name}: {choice.profile.summary}" for choice in choices],
+    )
+
+
+def _profile(choice: ProfileChoice) -> list[str]:
+    profile, row = choice.profile, choice.row
+    return [
+        choice.name,
+        gigabytes(row.place.room - row.place.budget(profile)),
+        str(row.artifact.context),
+        profile.kv_type,
+        str(profile.micro_batch),
+        row.quantisation,
+        cell(row),
+        f"{row.slowest:.1f}" if row.artifact.estimates else "-",
+    ]

@@ -1,0 +1,299 @@
+"""GGUF under llama.cpp: what a file needs in memory, how fast it is, and its format's row.
+
+The figures of llama.cpp's buffers are sums over the model's shape, checked against what the pinned
+version reports. The constants of speeds are the board's own (``recipes/boards.toml``);
+``benchmarks/predict.py`` fits them and compares with what was published. All sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pitool.catalog import gguf
+from pitool.catalog.boards import Board
+from pitool.catalog.manifest import MemoryLine, Speed
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tensor_types import (
+    QUANTISATIONS,
+    TENSOR_TYPES,
+    Quantisation,
+    find_quantisation,
+)
+from pitool.planning.formats.base import (
+    AnyQuantisation,
+    ArtifactPlan,
+    PlannedFormat,
+    PlannedModel,
+)
+from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, most_context
+from pitool.planning.places import Place
+from pitool.planning.shapes import header_shape, header_tensors
+from pitool.planning.speed import NONE, Correction, Estimate
+from pitool.planning.type_mixture import TypedTensor, assign_types
+
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+# Resident memory measured on x86_64 with Python 3.11: the worker with an empty model, and what a
+# token of the vocabulary adds to it.
+RUNTIME_BYTES = 48 * 1024 * 1024
+VOCABULARY_ENTRY_BYTES = 224
+HALF = frozenset({"F16", "BF16", "F32"})
+Threads = Literal["best", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class GgufPlan(ArtifactPlan):
+    """The plan of a GGUF file."""
+
+    quantisation: Quantisation
+    tensors: tuple[TypedTensor, ...]
+
+
+class Gguf(PlannedFormat):
+    """The format that llama.cpp runs."""
+
+    title = "GGUF"
+    engine = "llamacpp"
+    runtime = "llama.cpp"
+    package = "llama-cpp-python"
+    planned_by_header = True
+    streams = True
+    quantisations = QUANTISATIONS
+    common = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+    summed = ("F16", "Q8_0", "Q4_K_M")
+    timed = ("F16", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K")
+    by_bits = ("F16", "Q8_0", "Q4_K_M")
+    smaller_caches = ("q8_0", "q4_0")
+    loading_counts = True
+
+    def __init__(self) -> None:
+        self.name = "gguf"
+
+    def knows(self, name: str) -> bool:
+        """Tell whether a user's word is a type of llama.cpp's."""
+        return name.upper() in QUANTISATIONS
+
+    def find(self, name: str) -> Quantisation:
+        """Return the quantisation that a user typed, in any case; UsageError names the nearest."""
+        return find_quantisation(name)
+
+    def artifact(
+        self,
+        model: PlannedModel,
+        quantisation: AnyQuantisation,
+        place: Place,
+        load: Load,
+        correction: Correction,
+    ) -> GgufPlan:
+        """Return what the model is at a quantisation: of a file that exists, by its own tensors."""
+        assert isinstance(quantisation, Quantisation)
+        shape = model.shape
+        tensors = model.stored.get(quantisation.name) or assign_types(
+            shape, quantisation, importance=model.importance
+        )
+        kv_bytes = kv_cache_bytes(shape, load.context, load.kv_type)
+        return GgufPlan(
+            quantisation,
+            load,
+            tensors,
+            sum(t.tensor.weights for t in tensors),
+            plan_memory(shape, tensors, load, repacked=place.repacked),
+            tuple(
+                estimate(key, board, shape, tensors, kv_bytes=kv_bytes, correction=correction)
+                for key, board in place.boards.items()
+            ),
+            loading_peak(shape, tensors, load, repacked=place.repacked),
+        )
+
+    def longest_context(self, model: PlannedModel, artifact: ArtifactPlan, budget: int) -> int:
+        """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
+        if artifact.loading > budget:
+            return 0
+        shape, load = model.shape, artifact.load
+        left = budget - artifact.memory.total + _context_bytes(shape, load)
+        return most_context(
+            shape.context, lambda n: _context_bytes(shape, replace(load, context=n)) <= left
+        )
+
+    def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
+        """Return the common quantisations, and those of files that exist."""
+        names = dict.fromkeys([*self.common, *model.stored])
+        return [QUANTISATIONS.get(name) or Quantisation(name, 0, name) for name in names]
+
+    def fast_share(self, artifact: ArtifactPlan, place: Place) -> float:
+        """Return the share of the layers' bytes in types that ggml interleaves on the boards.
+
+        It is 1 for floats, and where no board interleaves any.
+        """
+        assert isinstance(artifact, GgufPlan)
+        if not (artifact.quantisation.quantised and place.repacked):
+            return 1.0
+        layers = [t for t in artifact.tensors if t.tensor.name.startswith("blk.")]
+        matrices = [t for t in layers if len(t.tensor.shape) > 1]
+        fast = sum(t.bytes for t in matrices if t.type.name in place.repacked)
+        return fast / max(sum(t.bytes for t in matrices), 1)
+
+    def copies(self, place: Place) -> str:
+        """Say what is kept twice: which types, on which boards, and how else it would be."""
+        boards = [key for key, board in place.boards.items() if board.repacked]
+        return (
+            f"repacked copies: ggml interleaves {', '.join(sorted(place.repacked))} for"
+            f" {', '.join(boards) or 'this CPU'}; weights are read, not mapped, so that only an"
+            " embedding that is the head as well lies in memory twice"
+        )
+
+    def interleaves(self, entry: Path, types: frozenset[str]) -> bool:
+        """Tell whether most bytes of a file are of tensor types that ggml interleaves."""
+        if not types:
+            return False
+        sizes = Counter[bool]()
+        for tensor in gguf.read_header(entry).tensors:
+            sizes[tensor.type.name in types] += tensor.bytes
+        return sizes[True] > sizes[False]
+
+    def memory_of(
+        self, entry: Path, load: Load, repacked: frozenset[str]
+    ) -> tuple[MemoryLine, ...]:
+        """Return the memory plan of a file, by its header."""
+        header = gguf.read_header(entry)
+        shape, tensors = header_shape(header), header_tensors(header)
+        return plan_memory(shape, tensors, load, repacked=repacked).lines
+
+    def speed_of(self, entry: Path, board_id: str, board: Board) -> Speed:
+        """Return the predicted speed of a file at an empty context, by its header."""
+        header = gguf.read_header(entry)
+        return estimate(board_id, board, header_shape(header), header_tensors(header)).speed
+
+    def streamed_bytes(self, entry: Path) -> int:
+        """Return the bytes of weights that decoding a token reads, by the file's header.
+
+        An embedding beside a head of its own is read one row a token; of experts only some are.
+        """
+        header = gguf.read_header(entry)
+        sizes = {tensor.name: tensor.bytes for tensor in header.tensors}
+        if header.number("expert_count"):
+            share = header.number("expert_used_count") / header.number("expert_count")
+            sizes = {n: round(b * share) if "_exps." in n else b for n, b in sizes.items()}
+        rows = sizes.get(EMBEDDING, 0) if HEAD in sizes else 0
+        return sum(sizes.values()) - rows
+
+
+def plan_memory(
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
+) -> MemoryPlan:
+    """Return what llama.cpp will hold; ``repacked``: types that it interleaves for the CPU."""
+    tensors = tuple(tensors)
+    weights = sum(t.bytes for t in tensors)
+    copies = _repacked_bytes(model, tensors, load, repacked) if load.repack else 0
+    lines = [
+        MemoryLine("weights", weights),
+        MemoryLine("repacked copies", copies),
+        MemoryLine("LoRA adapter", load.adapter),
+        MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
+        MemoryLine("compute buffers", compute_bytes(model, load)),
+        MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
+        MemoryLine(CHAT, CHAT_BYTES),
+    ]
+    return MemoryPlan(tuple(line for line in lines if line.bytes))
+
+
+def _repacked_bytes(
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, repacked: frozenset[str]
+) -> int:
+    """Bytes of interleaved weights that lie in memory beside the plain ones.
+
+    A tied embedding is kept twice: plain for its rows, interleaved as the head. The others are
+    kept twice only when the file is mapped.
+    """
+    total = 0
+    for t in tensors:
+        if t.type.name not in repacked or len(t.tensor.shape) < 2:
+            continue
+        head = t.tensor.name == "token_embd.weight"
+        if (head and model.tied) or (load.mapped and not head):
+            total += t.bytes
+    return total
+
+
+def kv_cache_bytes(model: ModelShape, context: int, kv_type: str) -> int:
+    """Bytes of keys and values for ``context`` tokens (llama.cpp rounds it up to 256).
+
+    Layers with a window keep all tokens as well: the engine leaves ``swa_full`` on.
+    """
+    cells = -(-context // 256) * 256
+    kind = TENSOR_TYPES[kv_type.upper()]
+    rows = sum(row * kind.block_bytes // kind.block for _, row in model.layer_caches())
+    return 2 * cells * rows
+
+
+def compute_bytes(model: ModelShape, load: Load) -> int:
+    """Bytes of llama.cpp's graph and output: activations or logits, attention mask, logits."""
+    batch = min(load.micro_batch, load.context)
+    activations = batch * 4 * (3 * model.feed_forward + 4 * model.hidden)
+    mask = batch * load.context * 2
+    logits = load.outputs * model.vocabulary * 4
+    return max(activations, logits) + mask + logits
+
+
+def _context_bytes(model: ModelShape, load: Load) -> int:
+    """Bytes of the lines that depend on the context."""
+    return kv_cache_bytes(model, load.context, load.kv_type) + compute_bytes(model, load)
+
+
+def loading_peak(
+    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
+) -> int:
+    """Return the most bytes held while the weights are read, before there is a context.
+
+    A tensor that is interleaved is read whole into a buffer of its own first.
+    """
+    tensors = tuple(tensors)
+    plan = plan_memory(model, tensors, load, repacked=repacked)
+    held = plan.total - _context_bytes(model, load)
+    staged = (t.bytes for t in tensors if t.type.name in repacked and len(t.tensor.shape) > 1)
+    return held + (max(staged, default=0) if load.repack and not load.mapped else 0)
+
+
+def estimate(
+    board_id: str,
+    board: Board,
+    model: ModelShape,
+    tensors: Iterable[TypedTensor],
+    *,
+    kv_bytes: int = 0,
+    threads: Threads = "best",
+    correction: Correction = NONE,
+) -> Estimate:
+    """Return the speeds of a model with these stored tensors.
+
+    ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores.
+    """
+    streamed = [t for t in tensors if model.streamed(t.tensor.name)]
+    bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
+    share = model.read_share
+    weights = sum(t.bytes * share(t.tensor.name) for t in streamed)
+    products = sum(_product_seconds(board, t) * share(t.tensor.name) for t in streamed)
+    # The head runs for the last token of a prompt only.
+    body = [t for t in streamed if t.tensor.name not in ("token_embd.weight", "output.weight")]
+    prefill = sum(_product_seconds(board, t) * share(t.tensor.name) for t in body)
+    return Estimate(
+        board_id,
+        correction.prefill / max(prefill, 1e-9),
+        correction.decode / max(weights / bandwidth, products, 1e-9),
+        correction.decode / max((weights + kv_bytes) / bandwidth, products, 1e-9),
+        "products" if products > weights / bandwidth else "memory",
+        board.prefill_error,
+        board.decode_error,
+    )
+
+
+def _product_seconds(board: Board, tensor: TypedTensor) -> float:
+    """Seconds of one token's product with a matrix."""
+    name = tensor.type.name
+    rates = board.prefill_gflops
+    quantised = rates.repacked if name in board.repacked else rates.plain
+    rate = rates.half if name in HALF else quantised
+    return 2 * tensor.tensor.weights / (rate * 1e9)

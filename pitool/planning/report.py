@@ -1,0 +1,306 @@
+"""The report of ``pitool plan``: from what was asked to every figure, as data.
+
+Owns what is asked for and which figures answer it; never prints and never looks at this machine or
+for a model: both are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pitool.catalog.boards import find_board
+from pitool.catalog.files import what_is
+from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.profiles import find_profile
+from pitool.catalog.tables import lookup, names_in
+from pitool.catalog.tiers import find_tier
+from pitool.errors import BadInput, UsageError
+from pitool.planning import alternatives, offers
+from pitool.planning.formats import FORMATS, GGUF
+from pitool.planning.formats.base import AnyQuantisation, PlannedFormat, PlannedModel
+from pitool.planning.memory import Load
+from pitool.planning.offers import (
+    Match,
+    Offer,
+    PricedBoard,
+    Rental,
+    priced_boards,
+    read_prices,
+)
+from pitool.planning.places import Place, board_place, tier_place, tier_places
+from pitool.planning.planner import AUTO, Planner, Row
+from pitool.planning.speed import Correction
+
+# The board that is this machine.
+HERE = "here"
+MOST_RANK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked of a plan; see the command's help."""
+
+    ram: str | None = None
+    board: str | None = None
+    context: int | None = None
+    kv_type: str | None = None
+    profile: str = "balanced"
+    quant: str | None = None
+    lora: str | None = None
+    format: str | None = None
+    buy: bool = False
+    rent: bool = False
+    price: tuple[str, ...] = ()
+    electricity: float = 0.30
+    target_tps: float | None = None
+
+    @property
+    def form(self) -> PlannedFormat:
+        """The format that is named, or that all names of quantisations are of, or GGUF."""
+        if self.format is not None:
+            return lookup(FORMATS, self.format, "format", UsageError)
+        names = names_in(self.quant or "")
+        by_name = (f for f in FORMATS.values() if names and all(map(f.knows, names)))
+        return next(by_name, GGUF)
+
+    @property
+    def every_format(self) -> bool:
+        """Whether neither a format nor a quantisation is named."""
+        return self.format is None and self.quant is None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was asked and what is planned; ``rows`` are by quantisation, then by place.
+
+    ``beside``: the rows of other formats, by their names, where none was named; ``asked``: whether
+    quantisation and place were both named, so that the exit code is a verdict; ``here``: whether
+    this machine was named.
+    """
+
+    options: Options
+    form: PlannedFormat
+    planner: Planner
+    places: tuple[Place, ...]
+    rows: tuple[Row, ...]
+    beside: Mapping[str, tuple[Row, ...]]
+    reason: str
+    asked: bool
+    here: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> PlannedModel:
+        """The model."""
+        return self.planner.model
+
+    @property
+    def quantisations(self) -> tuple[AnyQuantisation, ...]:
+        """The quantisations of the rows."""
+        return tuple(dict.fromkeys(row.artifact.quantisation for row in self.rows))
+
+    @property
+    def largest(self) -> Place:
+        """The place with the most room."""
+        return self.places[-1]
+
+    def require(self) -> None:
+        """Raise DoesNotFit when all of what was named does not fit."""
+        if self.asked:
+            self.planner.require_loadable(self.rows)
+
+    @property
+    def _shop(self) -> tuple[Planner, list[PricedBoard]]:
+        """The boards that are named, or all, and the planner for them.
+
+        What was learnt on this machine holds for no other.
+        """
+        options = self.options
+        named = options.board is not None or options.ram is not None
+        planner = self.planner if self.here else replace(self.planner, corrections={})
+        places = self.places if named else tier_places()
+        return planner, list(priced_boards(places, read_prices(options.price)))
+
+    def offers(self) -> list[Offer]:
+        """Return the boards that can be bought for the model."""
+        return offers.offers(*self._shop)
+
+    def rentals(self) -> list[Rental]:
+        """Return the GPUs that can be rented for the model."""
+        return offers.rentals(self.planner)
+
+    def matches(self) -> list[Match]:
+        """Return the boards that decode as fast as is asked."""
+        planner, market = self._shop
+        return offers.matches(planner, self.options.target_tps or 0, self.quantisations, market)
+
+    def fastest(self) -> Match | None:
+        """Return the board that decodes the fastest."""
+        planner, market = self._shop
+        return offers.fastest(planner, self.quantisations, market)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        shape, planner = self.model.shape, self.planner
+        others = {
+            f"{name}_rows": [planner.to_json(row) for row in self.beside.get(name, ())]
+            for name in FORMATS
+            if name != self.form.name
+        }
+        return {
+            "model": self.model.name,
+            "format": self.form.name,
+            "typical": self.model.typical,
+            "architecture": shape.architecture,
+            "parameters": shape.parameters,
+            "trained_context": shape.context,
+            "context": planner.load.context,
+            "kv_type": planner.load.kv_type,
+            "micro_batch": planner.load.micro_batch,
+            "reason": self.reason,
+            "notes": [*self.notes, *([self.form.assumed] if self.form.assumed else [])],
+            "rows": [planner.to_json(row) for row in self.rows],
+            **others,
+            **(self._alternatives_json() | self._offers_json() if self.form.by_bits else {}),
+        }
+
+    def _alternatives_json(self) -> dict[str, Any]:
+        planner, place = self.planner, self.largest
+        choices = alternatives.profile_choices(planner, place)
+        return {
+            "load_methods": [m.to_json() for m in alternatives.load_methods(planner, place)],
+            "savings": [s.to_json() for s in alternatives.savings(planner, place)],
+            "profiles": {choice.name: choice.to_json() for choice in choices},
+        }
+
+    def _offers_json(self) -> dict[str, Any]:
+        options, made = self.options, dict[str, Any]()
+        if options.target_tps:
+            made["reaching"] = [match.to_json() for match in self.matches()]
+        if options.buy:
+            found = self.offers()
+            made["boards"] = [offer.to_json(options.electricity) for offer in found]
+            made["choices"] = [choice.to_json() for choice in offers.choices(found)]
+        if options.rent:
+            rentals = self.rentals()
+            made["rented"] = [rental.to_json() for rental in rentals]
+            made["payback"] = self._payback_json(offers.cheapest(rentals, offers.FOUR))
+        return made
+
+    def _payback_json(self, rental: Rental | None) -> dict[str, Any] | None:
+        if rental is None:
+            return None
+        found = offers.paybacks(self.offers(), rental, self.options.electricity)
+        boards = {p.offer.name: {"hours": p.hours, "tokens": p.tokens} for p in found}
+        return {"card": rental.name, "boards": boards}
+
+
+def make_report(
+    options: Options,
+    model: PlannedModel,
+    places: Sequence[Place],
+    *,
+    corrections: Mapping[str, Correction] | None = None,
+    notes: Iterable[str] = (),
+) -> Report:
+    """Return the report on a model at places.
+
+    ``corrections`` and ``notes``: what was learnt and found where the place is this machine.
+    """
+    profile, form = find_profile(options.profile), options.form
+    read_prices(options.price)  # a wrong one is said also where none is needed
+    load = Load(
+        min(options.context or profile.context, model.shape.context),
+        micro_batch=profile.micro_batch,
+        kv_type=options.kv_type or profile.kv_type,
+        adapter=adapter_bytes(options.lora, model.shape) if options.lora else 0,
+    )
+    if wrong := form.refusal(model):
+        raise wrong
+    planner = Planner(model, profile, load, corrections or {})
+    kinds, reason = _quantisations(planner, form, places, options.quant)
+    said = list(notes)
+    if options.context and options.context > load.context:
+        said.append(f"{options.context} tokens were asked for; it was trained for fewer")
+    named = bool(corrections is not None or options.ram or options.board)
+    return Report(
+        options,
+        form,
+        planner,
+        tuple(places),
+        tuple(planner.rows(kinds, places)),
+        dict(_beside(planner, form, places)) if options.every_format else {},
+        reason,
+        asked=bool(options.quant) and named,
+        here=options.board == HERE,
+        notes=tuple(said),
+    )
+
+
+def _beside(
+    planner: Planner, form: PlannedFormat, places: Sequence[Place]
+) -> Iterator[tuple[str, tuple[Row, ...]]]:
+    """Yield the rows of each other format that the model can be had in."""
+    for other in FORMATS.values():
+        if other is not form and other.refusal(planner.model) is None:
+            yield other.name, tuple(planner.rows(other.usual(planner.model), places))
+
+
+def find_places(ram: str | None, board: str | None) -> list[Place]:
+    """Return the places that are named: a tier, a board's RAM sizes, or every tier."""
+    if board is None:
+        return [tier_place(*find_tier(ram))] if ram else tier_places()
+    found = find_board(board)
+    sizes = [r for r in found.ram if ram is None or r.tier == find_tier(ram)[0]]
+    if not sizes:
+        sold = ", ".join(size.tier for size in found.ram)
+        raise UsageError(f"{found.name} has no {ram}", f"it is sold with {sold}")
+    return [board_place(board, found, size) for size in sizes]
+
+
+def _quantisations(
+    planner: Planner, form: PlannedFormat, places: Sequence[Place], quant: str | None
+) -> tuple[list[AnyQuantisation], str]:
+    """Return what is planned, and the reasons of an automatic choice."""
+    if quant is None:
+        return form.usual(planner.model), ""
+    if form is GGUF and quant.strip().lower() == AUTO:
+        chosen = [planner.choose(place) for place in places]
+        best = dict.fromkeys(row.artifact.quantisation for row, _ in chosen)
+        return list(best), "\n".join(reason for _, reason in chosen)
+    names = names_in(quant)
+    if not names:
+        raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
+    for other in FORMATS.values():
+        if foreign := [n for n in names if other.knows(n) and not form.knows(n)]:
+            raise UsageError(
+                f"{foreign[0]} is a quantisation of {other.title}, not of {form.title}",
+                "plan one format at a time",
+            )
+    return list(dict.fromkeys(form.find(name) for name in names)), ""
+
+
+def adapter_bytes(lora: str, shape: ModelShape) -> int:
+    """Return the bytes of a LoRA adapter in half precision: of a folder, or of a rank.
+
+    A rank is taken to be on every matrix of the layers, which is the most that is usual.
+    """
+    if lora.isdecimal():
+        rank = int(lora)
+        if not 0 < rank <= MOST_RANK:
+            raise UsageError(
+                f"a LoRA rank of {rank} is not between 1 and {MOST_RANK}", "give such a rank"
+            )
+        matrices = (
+            t.shape for t in shape.tensors if t.name.startswith("blk.") and len(t.shape) > 1
+        )
+        return sum(2 * rank * (s[-1] + s[-2]) for s in matrices)
+    folder = Path(lora).expanduser()
+    files = [folder / f"adapter_model.{end}" for end in ("safetensors", "bin")]
+    found = [file for file in files if what_is(file) == "file"]
+    if not found:
+        raise BadInput(f"{lora} holds no adapter_model.safetensors", "name a PEFT folder or a rank")
+    return found[0].stat().st_size
