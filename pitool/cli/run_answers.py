@@ -70,11 +70,12 @@ class AnswerWriter:
     @contextmanager
     def answering(self) -> Iterator[None]:
         """End what is written meanwhile with a new line, also when it is broken off."""
-        before = self._answer, self._written
+        before = self._timings
         try:
             yield
         finally:
-            if (self._answer, self._written) != before and self._lost is None:
+            now = self._timings
+            if now and now is not before and now.decoded_tokens and self._lost is None:
                 sys.stdout.write("\n")
                 sys.stdout.flush()
         if self._lost is not None:
@@ -83,7 +84,7 @@ class AnswerWriter:
     def show_figures(self) -> None:
         """Show the speeds of the last answer, once."""
         status, answer = self.session.status, self.session.conversation.last_answer()
-        t = answer.timings if answer is not None else None
+        t = self._timings
         if answer is None or t is None or t is not status.timings or t is self._measured:
             return
         self._measured = t
@@ -117,6 +118,11 @@ class AnswerWriter:
             except OSError as error:  # the reader went away
                 self._lost = error
                 self.session.stop()
+
+    @property
+    def _timings(self) -> Timings | None:
+        answer = self.session.conversation.last_answer()
+        return answer.timings if answer is not None else None
 
     def _raise(self) -> None:
         if (error := self.session.last_error) is not None:

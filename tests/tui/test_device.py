@@ -20,7 +20,7 @@ from pitool.device.doctor.finding import Finding
 from pitool.device.monitor import Monitor, Sample
 from pitool.device.sensor_history import SensorHistory, TimedSample
 from pitool.errors import PitoolError, UsageError
-from pitool.tui import demo, demo_board
+from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.device import DeviceScreen, Findings
@@ -82,7 +82,7 @@ def test_bars_are_to_scale_and_hold_their_place_in_time() -> None:
 
 
 def test_a_chart_marks_where_the_firmware_held_the_board_back() -> None:
-    points = list(demo_board.sensors().points)
+    points = list(demo.sensors().points)
     clock = next(s for s in SERIES if s.name == "clock")
     styles = {str(span.style) for span in chart_lines(clock, points, 80, 2)[0].spans}
     assert "$warning" in styles
@@ -91,7 +91,7 @@ def test_a_chart_marks_where_the_firmware_held_the_board_back() -> None:
 
 
 def test_the_log_is_what_monitor_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = demo_board.sensors().points[0].sample
+    sample = demo.sensors().points[0].sample
 
     def looks() -> Iterator[Sample]:
         for step in range(2):
@@ -112,7 +112,7 @@ def test_the_log_is_what_monitor_writes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -> None:
-    board = demo_board.sensors()
+    board = demo.sensors()
     (tmp_path / "there.csv").write_text("mine")
     with pytest.raises(UsageError, match="exists: name another file"):
         board.start_log(tmp_path / "there.csv")
@@ -141,7 +141,7 @@ def test_a_look_that_is_no_later_counts_once() -> None:
 
 
 async def test_findings_and_their_fixes() -> None:
-    app = on(demo_board.sensors())
+    app = on(demo.sensors())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("f8")
         await until(lambda: "1 to mend in 4 checks" in shown(app))
@@ -151,7 +151,7 @@ async def test_findings_and_their_fixes() -> None:
         assert "fix: mount the active cooler" in text
         assert "throttled in 20 of 121 samples" in text
         await pilot.press("enter")
-        await until(lambda: app.clipboard == demo_board.FINDINGS[0].fix)
+        await until(lambda: app.clipboard == demo.FINDINGS[0].fix)
         await pilot.press("end")
         await until(lambda: "the runtime uses it" in shown(app))
         await pilot.press("enter")
@@ -181,7 +181,7 @@ async def test_the_doctor_of_a_recorded_machine_and_again() -> None:
 
 async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
     engine = Halting()
-    app = on(demo_board.sensors(), runnable, Loader(engine))
+    app = on(demo.sensors(), runnable, Loader(engine))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.session.status.phase is Phase.READY)
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
@@ -197,7 +197,7 @@ async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
 
 async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a short name, so that no message is wrapped in it
-    board = demo_board.sensors()
+    board = demo.sensors()
     app = on(board)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("f8")
@@ -221,7 +221,7 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:
-    app = on(demo_board.sensors())
+    app = on(demo.sensors())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))
@@ -275,7 +275,7 @@ def looks() -> Callable[[], Sample]:
 
 
 async def test_by_command_and_palette(runnable: Runnable) -> None:
-    app = on(demo_board.sensors(), runnable)
+    app = on(demo.sensors(), runnable)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
         type_in(app, "/device")
@@ -288,7 +288,7 @@ async def test_by_command_and_palette(runnable: Runnable) -> None:
 
 
 async def test_resize_gives_the_findings_room() -> None:
-    app = on(demo_board.sensors())
+    app = on(demo.sensors())
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f8")
         await until(lambda: "to mend" in shown(app))

@@ -21,7 +21,7 @@ from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import AskText, Confirm
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
-from pitool.tui.widgets.line import Line
+from pitool.tui.widgets.prompt import Line
 
 if TYPE_CHECKING:
     from pitool.store.database import Summary

@@ -31,7 +31,7 @@ from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
-from pitool.tui.widgets.line import Line
+from pitool.tui.widgets.prompt import Line
 from pitool.tui.widgets.prose import Prose
 
 _DIM = "$foreground 60%"

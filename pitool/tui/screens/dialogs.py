@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
 from pitool.tui.widgets.keys import Keys
-from pitool.tui.widgets.line import Line
+from pitool.tui.widgets.prompt import Line
 
 _BOX = """
     align: center middle;

@@ -1,4 +1,4 @@
-"""Where the user writes: several lines, Enter sends, Up and Down recall what was sent."""
+"""Where the user writes: the prompt of the chat, and a line elsewhere; both cursors stand still."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import TextArea
+from textual.widgets import Input, TextArea
 
 from pitool.tui.messages import MoveCompletion, Submitted, TakeCompletion
 
 _NEW_LINE = {"ctrl+j", "shift+enter", "alt+enter"}
 
 
+class Line(Input):
+    """A line to type into; a blinking cursor would wake the CPU when nothing happens."""
+
+    def on_mount(self) -> None:
+        """Keep the cursor still."""
+        self.cursor_blink = False
+
+
 class Prompt(TextArea, inherit_bindings=False):
-    """A text area that grows to a few lines and posts ``Submitted``."""
+    """A text area that grows to a few lines; Enter posts ``Submitted``, Up and Down recall."""
 
     # Of the text area's keys all but Ctrl+U, which unloads.
     BINDINGS: ClassVar[list[BindingType]] = [
