@@ -18,11 +18,11 @@ from pitool.bench import artifact, conditions, learn, plausibility, rows, run
 from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.events import (
     Doing,
+    EngineReady,
     Event,
     Failed,
     Finished,
     Judged,
-    Loaded,
     Loading,
     Measured,
     Remark,
@@ -92,7 +92,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class Procedure:
     """How each test is measured.
 
     ``delay``: seconds before each; ``cooldown``: °C that are waited for before each;
@@ -109,7 +109,7 @@ class Method:
 def bench(
     runnables: Sequence[Runnable],
     grid: Grid,
-    method: Method | None = None,
+    procedure: Procedure | None = None,
     tools: Tools | None = None,
     cancel: threading.Event | None = None,
     on_loading: Callable[[Loading], object] = lambda _: None,
@@ -123,7 +123,7 @@ def bench(
     nothing can be yielded.
     """
     session = _Session(
-        grid, method or Method(), tools or Tools(), cancel or threading.Event(), on_loading
+        grid, procedure or Procedure(), tools or Tools(), cancel or threading.Event(), on_loading
     )
     return session.events(runnables)
 
@@ -132,12 +132,12 @@ class _Session:
     def __init__(
         self,
         grid: Grid,
-        method: Method,
+        procedure: Procedure,
         tools: Tools,
         cancel: threading.Event,
         on_loading: Callable[[Loading], object],
     ) -> None:
-        self._grid, self._method, self._tools = grid, method, tools
+        self._grid, self._procedure, self._tools = grid, procedure, tools
         self._cancel, self._on_loading = cancel, on_loading
         self._machine = detect()
         self._name = tools.name()
@@ -157,7 +157,7 @@ class _Session:
         yield Finished(stopped, self._done, self._planned, tuple(self._failures), seen)
 
     def _every_load(self, runnables: Sequence[Runnable], history: History) -> Iterator[Event]:
-        if self._method.cooldown is not None:
+        if self._procedure.cooldown is not None:
             conditions.check_thermometer()
         loads: list[tuple[Runnable, Settings, Settings]] = []
         for runnable in runnables:
@@ -181,7 +181,7 @@ class _Session:
         """Measure the memory's bandwidth once and keep it: a decode is set against it."""
         decodes = any(test.generate and not test.prompt for test in self._grid.workloads)
         streamed = decodes and any(runnable.format in STREAMED for runnable in runnables)
-        if self._method.probe_memory and streamed and probe.find(self._machine) is None:
+        if self._procedure.probe_memory and streamed and probe.find(self._machine) is None:
             yield Doing(f"reading memory for {probe.SECONDS:g} s, once")
             probe.keep(probe.measure(self._machine))
 
@@ -196,7 +196,7 @@ class _Session:
         interruption: BaseException | None = None
         with closing(self._tools.load(runnable, settings, partial(self._told, runnable))) as engine:
             try:
-                yield Loaded(runnable, engine.kill)
+                yield EngineReady(runnable, engine.kill)
                 for test in self._grid.workloads:
                     yield from self._test(engine, runnable, settings, test, history, results)
             except (KeyboardInterrupt, PitoolError) as error:
@@ -205,7 +205,7 @@ class _Session:
             if results:
                 yield _judged(results, about)
             whole = interruption is None
-            if learn.may_teach(settings, usual, warm_up=self._method.warm_up, whole=whole):
+            if learn.may_teach(settings, usual, warm_up=self._procedure.warm_up, whole=whole):
                 self._tools.learn(results, about)
             if not whole:
                 engine.kill()  # it would be waited for until its repetition ends
@@ -233,9 +233,9 @@ class _Session:
             for result in run.measure(
                 engine,
                 [test],
-                self._method.repetitions,
+                self._procedure.repetitions,
                 self._tools.look(engine.pid),
-                warm_up=self._method.warm_up,
+                warm_up=self._procedure.warm_up,
             ):
                 yield Repetition(runnable, result, self._done + 1, self._planned)
                 self._go_on()
@@ -257,10 +257,10 @@ class _Session:
             raise interruption
 
     def _wait(self) -> Iterator[Event]:
-        if delay := self._method.delay:
+        if delay := self._procedure.delay:
             yield Doing(f"waiting for {delay:g} s")
             self._cancel.wait(delay)
-        if (limit := self._method.cooldown) is not None:
+        if (limit := self._procedure.cooldown) is not None:
             for text in conditions.cooling(limit, self._cancel.wait):
                 self._go_on()
                 yield Doing(text)
