@@ -128,6 +128,15 @@ def bench(
     return session.events(runnables)
 
 
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """One load of an artifact; ``usual`` are the settings that it would get without flags."""
+
+    runnable: Runnable
+    settings: Settings
+    usual: Settings
+
+
 class _Session:
     def __init__(
         self,
@@ -159,23 +168,23 @@ class _Session:
     def _every_load(self, runnables: Sequence[Runnable], history: History) -> Iterator[Event]:
         if self._procedure.cooldown is not None:
             conditions.check_thermometer()
-        loads: list[tuple[Runnable, Settings, Settings]] = []
+        loads: list[_Load] = []
         for runnable in runnables:
             if known := tuned.find(runnable, self._machine):
                 yield Remark(known.words, runnable)
             usual = self._tools.settings(runnable, self._grid.context)
             every = self._grid.of_format(runnable.format).settings(usual)
-            loads += [(runnable, settings, usual) for settings in every]
+            loads += [_Load(runnable, settings, usual) for settings in every]
         self._planned = len(loads) * len(self._grid.workloads)
         yield from self._probe_memory(runnables)
-        for runnable, settings, usual in loads:
+        for load in loads:
             try:
-                yield from self._load(runnable, settings, usual, history)
+                yield from self._measure(load, history)
             except (Interrupted, UsageError):
                 raise
             except PitoolError as error:
                 self._failures.append(error)
-                yield Failed(runnable, error)
+                yield Failed(load.runnable, error)
 
     def _probe_memory(self, runnables: Sequence[Runnable]) -> Iterator[Event]:
         """Measure the memory's bandwidth once and keep it: a decode is set against it."""
@@ -185,10 +194,9 @@ class _Session:
             yield Doing(f"reading memory for {probe.SECONDS:g} s, once")
             probe.keep(probe.measure(self._machine))
 
-    def _load(
-        self, runnable: Runnable, settings: Settings, usual: Settings, history: History
-    ) -> Iterator[Event]:
-        """Run every test on one load, then learn from them and judge them."""
+    def _measure(self, load: _Load, history: History) -> Iterator[Event]:
+        """Run every test on one load, then judge them and learn from them."""
+        runnable, settings = load.runnable, load.settings
         self._go_on()
         self._tools.check(runnable, settings)  # what is free by then
         yield Loading(runnable)
@@ -198,15 +206,16 @@ class _Session:
             try:
                 yield EngineReady(runnable, engine.kill)
                 for test in self._grid.workloads:
-                    yield from self._test(engine, runnable, settings, test, history, results)
+                    yield from self._test(engine, load, test, history, results)
             except (KeyboardInterrupt, PitoolError) as error:
                 interruption = error
-            about = self._tools.describe(runnable, settings, engine.pid)
-            if results:
-                yield _judged(results, about)
             whole = interruption is None
-            if learn.may_teach(settings, usual, warm_up=self._procedure.warm_up, whole=whole):
-                self._tools.learn(results, about)
+            if results:
+                about = self._tools.describe(runnable, settings, engine.pid)
+                yield _judged(results, about)
+                warm_up = self._procedure.warm_up
+                if learn.may_teach(settings, load.usual, warm_up=warm_up, whole=whole):
+                    self._tools.learn(results, about)
             if not whole:
                 engine.kill()  # it would be waited for until its repetition ends
         if interruption:
@@ -219,8 +228,7 @@ class _Session:
     def _test(
         self,
         engine: KillableEngine,
-        runnable: Runnable,
-        settings: Settings,
+        load: _Load,
         test: Workload,
         history: History,
         results: list[Result],
@@ -237,7 +245,7 @@ class _Session:
                 self._tools.look(engine.pid),
                 warm_up=self._procedure.warm_up,
             ):
-                yield Repetition(runnable, result, self._done + 1, self._planned)
+                yield Repetition(load.runnable, result, self._done + 1, self._planned)
                 self._go_on()
             self._done += 1
         except WorkerDied as error:
@@ -248,7 +256,8 @@ class _Session:
         if result and result.samples_ns:
             results.append(result)
             self._results.append(result)
-            row = rows.row(result, self._tools.describe(runnable, settings, engine.pid))
+            about = self._tools.describe(load.runnable, load.settings, engine.pid)
+            row = rows.row(result, about)
             try:
                 yield Measured(row, self._name, whole=interruption is None)
             finally:
