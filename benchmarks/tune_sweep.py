@@ -84,7 +84,9 @@ def main() -> None:
     )
 
 
-def sweep(base: Settings, plan: list[tune.Axis], open_engine: tune.Open) -> tuple[Settings, int]:
+def sweep(
+    base: Settings, plan: list[tune.Axis], open_engine: tune.OpenWith
+) -> tuple[Settings, int]:
     """Return the fastest of all by the product of the phases' rates, and how many there were."""
     values = [list(dict.fromkeys((getattr(base, a.name), *a.candidates))) for a in plan]
     best, best_score, count = base, 0.0, 0
@@ -102,7 +104,7 @@ def sweep(base: Settings, plan: list[tune.Axis], open_engine: tune.Open) -> tupl
     return best, count
 
 
-def _score(settings: Settings, open_engine: tune.Open) -> float:
+def _score(settings: Settings, open_engine: tune.OpenWith) -> float:
     score = 1.0
     with open_engine(settings) as engine:
         for workload in tune.WORKLOADS.values():

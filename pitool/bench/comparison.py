@@ -56,7 +56,7 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ComparedTest:
     """One test on both sides, means in tokens/s.
 
     ``slower`` and ``faster``: the interval of the ratio leaves 1 out and the ratio differs by
@@ -72,10 +72,10 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class BenchComparison:
     """All tests that both sides have, what only one has, and what else differs."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ComparedTest, ...]
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
     differs: tuple[str, ...]
@@ -92,12 +92,12 @@ class Comparison:
 
 def compare(
     old: Sequence[BenchRow], new: Sequence[BenchRow], threshold: float = THRESHOLD
-) -> Comparison:
+) -> BenchComparison:
     """Return what changed; samples of rows of the same test are taken together."""
     several = [k for k in _SETTINGS if max(len(_values(old, k)), len(_values(new, k))) > 1]
     before, after = _grouped(old, several), _grouped(new, several)
     shared = [key for key in before if key in after]
-    return Comparison(
+    return BenchComparison(
         tuple(_line(before[key], after[key], threshold) for key in shared),
         tuple(_name(rows[0]) for key, rows in before.items() if key not in after),
         tuple(_name(rows[0]) for key, rows in after.items() if key not in before),
@@ -114,10 +114,10 @@ def change(ratio: Ratio, threshold: float) -> SpeedChange:
     return "same" if 1 - threshold < ratio.low and ratio.high < 1 + threshold else "unclear"
 
 
-def _line(old: list[BenchRow], new: list[BenchRow], threshold: float) -> Line:
+def _line(old: list[BenchRow], new: list[BenchRow], threshold: float) -> ComparedTest:
     before, after = _samples(old), _samples(new)
     ratio = compare_rates(before, after)
-    return Line(
+    return ComparedTest(
         model=str(old[0]["model_type"]),
         test=test_name(old[0]),
         old=sum(before) / len(before),

@@ -39,7 +39,7 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class EngineReady:
     """Tests begin. ``kill`` ends a timed call at once, from any thread; set ``cancel`` before."""
 
     runnable: Runnable
@@ -105,7 +105,16 @@ class Finished:
 
 
 Event = (
-    Remark | Doing | Loading | Loaded | Repetition | Measured | Judged | Figures | Failed | Finished
+    Remark
+    | Doing
+    | Loading
+    | EngineReady
+    | Repetition
+    | Measured
+    | Judged
+    | Figures
+    | Failed
+    | Finished
 )
 
 Told = TypeVar("Told")

@@ -14,11 +14,11 @@ from enum import Enum
 
 from pitool.bench.artifact import title_of
 from pitool.bench.events import (
+    EngineReady,
     Event,
     Failed,
     Finished,
     Judged,
-    Loaded,
     Loading,
     Measured,
     Repetition,
@@ -26,7 +26,7 @@ from pitool.bench.events import (
 from pitool.bench.grid import Grid
 from pitool.bench.rows import BenchRow, artifact_name
 from pitool.bench.run import REPETITIONS, Result, Workload
-from pitool.bench.session import Method, Tools, bench
+from pitool.bench.session import Procedure, Tools, bench
 from pitool.catalog.bundles import Runnable
 from pitool.errors import PitoolError
 
@@ -110,7 +110,7 @@ class BenchProgress:
             case Loading(_, fraction):
                 far = fraction >= min(self.loaded + LEAST_FRACTION, 1.0)
                 return replace(self, loaded=fraction) if far else self
-            case Loaded():
+            case EngineReady():
                 return replace(self, stage=Stage.MEASURING)
             case Repetition(_, result):
                 return replace(self, result=result)
@@ -161,9 +161,9 @@ class BenchRunner:
         self._set(BenchProgress(number, Stage.LOADING, runnable, tests))
         grid = replace(tests.grid, threads=(self._threads,)) if self._threads else tests.grid
         # A buffer of this process for the bandwidth would take the memory that the model needs.
-        method = Method(tests.repetitions, probe_memory=False)
+        procedure = Procedure(tests.repetitions, probe_memory=False)
         try:
-            for event in bench([runnable], grid, method, self._tools, cancel, self._take):
+            for event in bench([runnable], grid, procedure, self._tools, cancel, self._take):
                 self._take(event)
         except PitoolError as error:
             self._set(self.progress.failed(error))
@@ -191,7 +191,7 @@ class BenchRunner:
         return found[::-1]
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Loaded):
+        if isinstance(event, EngineReady):
             self._kill = event.kill
         if isinstance(event, Repetition):
             result = event.result

@@ -18,11 +18,11 @@ from pitool.bench import artifact, conditions, learn, plausibility, rows, run
 from pitool.bench.artifact import MeasuredArtifact
 from pitool.bench.events import (
     Doing,
+    EngineReady,
     Event,
     Failed,
     Finished,
     Judged,
-    Loaded,
     Loading,
     Measured,
     Remark,
@@ -92,7 +92,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class Procedure:
     """How each test is measured.
 
     ``delay``: seconds before each; ``cooldown``: °C that are waited for before each;
@@ -109,7 +109,7 @@ class Method:
 def bench(
     runnables: Sequence[Runnable],
     grid: Grid,
-    method: Method | None = None,
+    procedure: Procedure | None = None,
     tools: Tools | None = None,
     cancel: threading.Event | None = None,
     on_loading: Callable[[Loading], object] = lambda _: None,
@@ -123,21 +123,30 @@ def bench(
     nothing can be yielded.
     """
     session = _Session(
-        grid, method or Method(), tools or Tools(), cancel or threading.Event(), on_loading
+        grid, procedure or Procedure(), tools or Tools(), cancel or threading.Event(), on_loading
     )
     return session.events(runnables)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """One load of an artifact; ``usual`` are the settings that it would get without flags."""
+
+    runnable: Runnable
+    settings: Settings
+    usual: Settings
 
 
 class _Session:
     def __init__(
         self,
         grid: Grid,
-        method: Method,
+        procedure: Procedure,
         tools: Tools,
         cancel: threading.Event,
         on_loading: Callable[[Loading], object],
     ) -> None:
-        self._grid, self._method, self._tools = grid, method, tools
+        self._grid, self._procedure, self._tools = grid, procedure, tools
         self._cancel, self._on_loading = cancel, on_loading
         self._machine = detect()
         self._name = tools.name()
@@ -157,38 +166,37 @@ class _Session:
         yield Finished(stopped, self._done, self._planned, tuple(self._failures), seen)
 
     def _every_load(self, runnables: Sequence[Runnable], history: History) -> Iterator[Event]:
-        if self._method.cooldown is not None:
+        if self._procedure.cooldown is not None:
             conditions.check_thermometer()
-        loads: list[tuple[Runnable, Settings, Settings]] = []
+        loads: list[_Load] = []
         for runnable in runnables:
             if known := tuned.find(runnable, self._machine):
                 yield Remark(known.words, runnable)
             usual = self._tools.settings(runnable, self._grid.context)
             every = self._grid.of_format(runnable.format).settings(usual)
-            loads += [(runnable, settings, usual) for settings in every]
+            loads += [_Load(runnable, settings, usual) for settings in every]
         self._planned = len(loads) * len(self._grid.workloads)
         yield from self._probe_memory(runnables)
-        for runnable, settings, usual in loads:
+        for load in loads:
             try:
-                yield from self._load(runnable, settings, usual, history)
+                yield from self._measure(load, history)
             except (Interrupted, UsageError):
                 raise
             except PitoolError as error:
                 self._failures.append(error)
-                yield Failed(runnable, error)
+                yield Failed(load.runnable, error)
 
     def _probe_memory(self, runnables: Sequence[Runnable]) -> Iterator[Event]:
         """Measure the memory's bandwidth once and keep it: a decode is set against it."""
         decodes = any(test.generate and not test.prompt for test in self._grid.workloads)
         streamed = decodes and any(runnable.format in STREAMED for runnable in runnables)
-        if self._method.probe_memory and streamed and probe.find(self._machine) is None:
+        if self._procedure.probe_memory and streamed and probe.find(self._machine) is None:
             yield Doing(f"reading memory for {probe.SECONDS:g} s, once")
             probe.keep(probe.measure(self._machine))
 
-    def _load(
-        self, runnable: Runnable, settings: Settings, usual: Settings, history: History
-    ) -> Iterator[Event]:
-        """Run every test on one load, then learn from them and judge them."""
+    def _measure(self, load: _Load, history: History) -> Iterator[Event]:
+        """Run every test on one load, then judge them and learn from them."""
+        runnable, settings = load.runnable, load.settings
         self._go_on()
         self._tools.check(runnable, settings)  # what is free by then
         yield Loading(runnable)
@@ -196,17 +204,18 @@ class _Session:
         interruption: BaseException | None = None
         with closing(self._tools.load(runnable, settings, partial(self._told, runnable))) as engine:
             try:
-                yield Loaded(runnable, engine.kill)
+                yield EngineReady(runnable, engine.kill)
                 for test in self._grid.workloads:
-                    yield from self._test(engine, runnable, settings, test, history, results)
+                    yield from self._test(engine, load, test, history, results)
             except (KeyboardInterrupt, PitoolError) as error:
                 interruption = error
-            about = self._tools.describe(runnable, settings, engine.pid)
-            if results:
-                yield _judged(results, about)
             whole = interruption is None
-            if learn.may_teach(settings, usual, warm_up=self._method.warm_up, whole=whole):
-                self._tools.learn(results, about)
+            if results:
+                about = self._tools.describe(runnable, settings, engine.pid)
+                yield _judged(results, about)
+                warm_up = self._procedure.warm_up
+                if learn.may_teach(settings, load.usual, warm_up=warm_up, whole=whole):
+                    self._tools.learn(results, about)
             if not whole:
                 engine.kill()  # it would be waited for until its repetition ends
         if interruption:
@@ -219,8 +228,7 @@ class _Session:
     def _test(
         self,
         engine: KillableEngine,
-        runnable: Runnable,
-        settings: Settings,
+        load: _Load,
         test: Workload,
         history: History,
         results: list[Result],
@@ -233,11 +241,11 @@ class _Session:
             for result in run.measure(
                 engine,
                 [test],
-                self._method.repetitions,
+                self._procedure.repetitions,
                 self._tools.look(engine.pid),
-                warm_up=self._method.warm_up,
+                warm_up=self._procedure.warm_up,
             ):
-                yield Repetition(runnable, result, self._done + 1, self._planned)
+                yield Repetition(load.runnable, result, self._done + 1, self._planned)
                 self._go_on()
             self._done += 1
         except WorkerDied as error:
@@ -248,7 +256,8 @@ class _Session:
         if result and result.samples_ns:
             results.append(result)
             self._results.append(result)
-            row = rows.row(result, self._tools.describe(runnable, settings, engine.pid))
+            about = self._tools.describe(load.runnable, load.settings, engine.pid)
+            row = rows.row(result, about)
             try:
                 yield Measured(row, self._name, whole=interruption is None)
             finally:
@@ -257,10 +266,10 @@ class _Session:
             raise interruption
 
     def _wait(self) -> Iterator[Event]:
-        if delay := self._method.delay:
+        if delay := self._procedure.delay:
             yield Doing(f"waiting for {delay:g} s")
             self._cancel.wait(delay)
-        if (limit := self._method.cooldown) is not None:
+        if (limit := self._procedure.cooldown) is not None:
             for text in conditions.cooling(limit, self._cancel.wait):
                 self._go_on()
                 yield Doing(text)

@@ -32,7 +32,7 @@ from pitool.errors import PitoolError
 from pitool.planning.formats import format_of_engine
 
 TunePhase = Literal["prefill", "decode", "deep decode"]
-Open = Callable[[Settings], AbstractContextManager[Engine]]
+OpenWith = Callable[[Settings], AbstractContextManager[Engine]]
 """Loads the artifact with settings."""
 
 Rates = dict[TunePhase, list[float]]
@@ -125,7 +125,7 @@ def axes(base: Settings, cores: int, engine: str, *, exact: bool = False) -> lis
 
 
 def tune(
-    base: Settings, plan: Sequence[Axis], open_engine: Open
+    base: Settings, plan: Sequence[Axis], open_engine: OpenWith
 ) -> Iterator[tuple[Trial, Settings]]:
     """Yield each trial with the best settings after it."""
     best = base
@@ -146,7 +146,7 @@ def tune(
             yield trial, best
 
 
-def _screen(axis: Axis, best: Settings, value: Any, known: Rates, open_engine: Open) -> Trial:
+def _screen(axis: Axis, best: Settings, value: Any, known: Rates, open_engine: OpenWith) -> Trial:
     """Return a short test of a candidate beside what is known of the best so far."""
     try:
         once = _once(replace(best, **{axis.name: value}), axis.phases, open_engine)
@@ -156,7 +156,7 @@ def _screen(axis: Axis, best: Settings, value: Any, known: Rates, open_engine: O
     return Trial(axis.name, value, ratios)
 
 
-def _challenge(axis: Axis, best: Settings, value: Any, open_engine: Open) -> Trial:
+def _challenge(axis: Axis, best: Settings, value: Any, open_engine: OpenWith) -> Trial:
     """Return whether a candidate that looked faster is: measured in turn with the best so far."""
     candidate = replace(best, **{axis.name: value})
     try:
@@ -172,7 +172,7 @@ def in_turn(
     old: Settings,
     new: Settings,
     phases: Sequence[TunePhase],
-    open_engine: Open,
+    open_engine: OpenWith,
     *,
     least: float = 0.0,
 ) -> dict[TunePhase, Ratio]:
@@ -195,7 +195,7 @@ def in_turn(
     return ratios
 
 
-def _once(settings: Settings, phases: Sequence[TunePhase], open_engine: Open) -> Rates:
+def _once(settings: Settings, phases: Sequence[TunePhase], open_engine: OpenWith) -> Rates:
     """Load with settings and return the tokens/s of each repetition."""
     found: Rates = {}
     with open_engine(settings) as engine:

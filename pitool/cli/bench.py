@@ -79,7 +79,7 @@ def run(**options: Any) -> None:
     from pitool.errors import UsageError
 
     wanted = bench_options.grid(options)
-    method = bench_options.method(options)
+    procedure = bench_options.procedure(options)
     output = "json" if options["as_json"] else options["output"]
     bundles, quant = options["bundles"] + options["models"], options["quant"]
     if options["card"]:
@@ -96,8 +96,8 @@ def run(**options: Any) -> None:
         found = _find(bundles, quant or FIRST)
         _ModePrinter(as_json=output == "json").show(bench_mode(kind, measure, found, tools))
     else:
-        printer = _TestPrinter(wanted, method.repetitions, output, warm_up=method.warm_up)
-        events = bench(_find(bundles, quant or ALL), wanted, method, tools)
+        printer = _TestPrinter(wanted, procedure.repetitions, output, warm_up=procedure.warm_up)
+        events = bench(_find(bundles, quant or ALL), wanted, procedure, tools)
         printer.show(events, options["card"])
 
 

@@ -13,7 +13,7 @@ from pitool.bench.modes import MODES
 from pitool.cli.bench_options import OUTPUTS
 
 if TYPE_CHECKING:
-    from pitool.bench.comparison import Comparison
+    from pitool.bench.comparison import BenchComparison
     from pitool.bench.history import Document
     from pitool.bench.printers import Printer
     from pitool.bench.rows import BenchRow
@@ -53,7 +53,7 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
         raise PitoolError(f"slower: {', '.join(slower)}", "see the table for by how much")
 
 
-def _show_comparison(found: Comparison) -> None:
+def _show_comparison(found: BenchComparison) -> None:
     from pitool.report.numbers import compare_fixed, format_fixed
     from pitool.report.tables import Column, Section, to_terminal
 

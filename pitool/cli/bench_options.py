@@ -12,7 +12,7 @@ from pitool.bench.modes import MODES, asked_for
 
 if TYPE_CHECKING:
     from pitool.bench.grid import Grid
-    from pitool.bench.session import Method
+    from pitool.bench.session import Procedure
 
 OUTPUTS = ("table", "md", "csv", "json", "jsonl", "sql")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,11 +86,11 @@ def mode(options: dict[str, Any], output: str) -> str | None:
     return wanted[0] if wanted else None
 
 
-def method(options: dict[str, Any]) -> Method:
+def procedure(options: dict[str, Any]) -> Procedure:
     """Return how each test is to be measured."""
     from pitool.bench import grid, session
 
-    return session.Method(
+    return session.Procedure(
         repetitions=grid.number("-r", options["repetitions"]),
         warm_up=not options["no_warmup"],
         delay=options["delay"],

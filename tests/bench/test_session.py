@@ -21,7 +21,7 @@ from pitool.bench.history import FILE_NAME, History
 from pitool.bench.modes import MODES, Flag, find_mode, words
 from pitool.bench.modes.base import Mode
 from pitool.bench.run import Result, Workload
-from pitool.bench.session import Method, Tools, bench, bench_mode
+from pitool.bench.session import Procedure, Tools, bench, bench_mode
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.model_argument import find_runnable
 from pitool.cli import bench_options
@@ -33,7 +33,7 @@ from pitool.errors import DoesNotFit, PitoolError, WorkerDied
 
 USUAL = Settings(context=640, decode_threads=3, prefill_threads=4)
 GRID = Grid(prompts=(8,), generates=(4,))
-TWICE = Method(2, probe_memory=False)
+TWICE = Procedure(2, probe_memory=False)
 
 
 class Engine(Scripted):
@@ -112,7 +112,7 @@ def test_the_way_of_one_load_is_told_in_order(toy: Runnable, tmp_path: Path) -> 
     loading: list[events.Loading] = []
     seen = list(bench([toy], GRID, TWICE, board.tools, on_loading=loading.append))
     test = ["Repetition", "Repetition", "Repetition", "Measured"]
-    assert kinds(seen) == ["Loading", "Loaded", *test, *test, "Judged", "Finished"]
+    assert kinds(seen) == ["Loading", "EngineReady", *test, *test, "Judged", "Finished"]
     assert [event.fraction for event in loading] == [0.5]
     repetitions = [e for e in seen if isinstance(e, events.Repetition)]
     assert [(e.number, e.planned) for e in repetitions] == [(1, 2)] * 3 + [(2, 2)] * 3
@@ -131,7 +131,7 @@ def test_the_board_is_looked_at_between_repetitions_only(toy: Runnable, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("grid", "method", "learnt"),
+    ("grid", "procedure", "learnt"),
     [
         (GRID, TWICE, ["pp8", "tg4"]),
         (replace(GRID, threads=(1,)), TWICE, []),
@@ -143,10 +143,10 @@ def test_the_board_is_looked_at_between_repetitions_only(toy: Runnable, tmp_path
     ids=["usual", "one thread", "two counts of threads", "batch", "kv type", "no warm-up"],
 )
 def test_only_the_usual_settings_teach(
-    grid: Grid, method: Method, learnt: list[str], toy: Runnable, tmp_path: Path
+    grid: Grid, procedure: Procedure, learnt: list[str], toy: Runnable, tmp_path: Path
 ) -> None:
     board = Bench(tmp_path)
-    seen = list(bench([toy], grid, method, board.tools))
+    seen = list(bench([toy], grid, procedure, board.tools))
     assert board.learnt == learnt
     assert not end(seen).stopped
 
@@ -282,8 +282,8 @@ def test_one_waits_before_each_test(
     for function in (conditions.check_thermometer, conditions.cooling):
         defaults = function.__defaults__ or ()
         monkeypatch.setattr(function, "__defaults__", (*defaults[:-1], read))
-    method = replace(TWICE, delay=10, cooldown=55.0)
-    seen = list(bench([toy], GRID, method, Bench(tmp_path).tools, Clock()))
+    procedure = replace(TWICE, delay=10, cooldown=55.0)
+    seen = list(bench([toy], GRID, procedure, Bench(tmp_path).tools, Clock()))
     texts = [event.text for event in seen if isinstance(event, events.Doing)]
     cooling = ["70 °C, waiting for 55 °C", "60 °C, waiting for 55 °C"]
     assert texts == ["waiting for 10 s", *cooling, "waiting for 10 s"]

@@ -46,7 +46,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Sustained:
     """Tokens over seconds of the first and last minute (or quarter, when shorter) and overall.
 
     ``hottest`` in °C and ``throttled`` flags seen on the way, None and empty where unknown.
@@ -102,7 +102,7 @@ def sustain(
         chunk = max(1, min(round(point.rate * CHUNK_SECONDS), room))
 
 
-def summarise(points: list[Stretch]) -> Summary:
+def summarise(points: list[Stretch]) -> Sustained:
     """Return what the points say; there is at least one."""
     whole = points[-1].seconds
     window = min(60.0, whole / 4)
@@ -112,7 +112,7 @@ def summarise(points: list[Stretch]) -> Summary:
         p.look.reading.temperature_c for p in points if p.look.reading.temperature_c is not None
     ]
     flags = [f for p in points if p.look.reading.throttled for f in p.look.reading.throttled.now]
-    return Summary(
+    return Sustained(
         first=_rate(first),
         last=_rate(last),
         overall=_rate(points),
