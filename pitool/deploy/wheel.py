@@ -8,7 +8,6 @@ bytes.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from pitool.catalog import versions
 from pitool.deploy import cache, toolchain, wheelfile
 from pitool.errors import MissingPart, PitoolError
+from pitool.process.program import follow
 
 VARIANTS = ("armv8.0_1", "armv8.2_2")
 # Read right after llama.cpp's project(). The sdist turns the second off: then the linker sees the
@@ -156,7 +156,6 @@ def _compile(
         f"-DCMAKE_CXX_FLAGS=-ffile-prefix-map={scratch}=.",
     ]
     environment = {
-        **os.environ,
         "_PYTHON_HOST_PLATFORM": "linux-aarch64",
         "CMAKE_GENERATOR": "Ninja",
         "CMAKE_ARGS": " ".join(options),
@@ -168,35 +167,23 @@ def _compile(
     }
     command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir"]
     log = cache.folder() / "wheel.log"
-    code = _follow(
-        [*command, "-w", str(scratch / "wheel"), str(source)], environment, log, progress
-    )
+    code = _build([*command, "-w", str(scratch / "wheel"), str(source)], environment, log, progress)
     made = sorted((scratch / "wheel").glob("*.whl"))
     if code or not made:
         raise PitoolError("llama.cpp did not compile", f"the compiler's words are in {log}")
     return made[0]
 
 
-def _follow(
+def _build(
     command: list[str], environment: dict[str, str], log: Path, progress: OnStep | None
 ) -> int:
-    """Run a command with its output in ``log``, reporting ninja's steps; stops with us."""
-    with (
-        log.open("w", encoding="utf-8") as kept,
-        subprocess.Popen(
-            command, env=environment, text=True, errors="replace", bufsize=1,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as child,
-    ):  # fmt: skip
-        assert child.stdout
-        try:
-            for line in child.stdout:
-                kept.write(line)
-                match = NINJA.search(line)
-                if match and progress:
-                    progress(int(match[1]), int(match[2]))
-            return child.wait()
-        except BaseException:
-            os.killpg(child.pid, 15)
-            raise
+    """Run a command with its output in ``log``, reporting ninja's steps; return its exit code."""
+    with log.open("w", encoding="utf-8") as kept:
+
+        def keep(line: str) -> None:
+            kept.write(line)
+            match = NINJA.search(line)
+            if match and progress:
+                progress(int(match[1]), int(match[2]))
+
+        return follow(command, keep, environment=environment)

@@ -70,3 +70,23 @@ def test_weights_that_are_not_finite_are_refused(exact: Path, tmp_path: Path) ->
     damaged.write_bytes(data)
     with pytest.raises(PitoolError, match=r"cannot quantise blk\.1\.ffn_down\.weight to Q"):
         quantise.quantise(damaged, tmp_path / "a", QUANTISATIONS["Q8_0"], 1)
+
+
+def test_what_llama_cpp_cannot_quantise_has_its_reason(exact: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(exact.read_bytes()[:5000])
+    with pytest.raises(
+        PitoolError, match=r"llama\.cpp could not quantise to Q8_0 \(.*fail"
+    ) as caught:
+        llama_quantise.quantise(cut, tmp_path / "a", QUANTISATIONS["Q8_0"], 1)
+    assert caught.value.do
+    assert "\n" not in caught.value.sentence
+
+
+def test_the_tensors_that_are_begun_are_told(exact: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    llama_quantise.quantise(
+        exact, tmp_path / "a", QUANTISATIONS["Q8_0"], 1, lambda *counts: told.append(counts)
+    )
+    count = len(read_header(exact).tensors)
+    assert told == [(number, count) for number in range(1, count + 1)]

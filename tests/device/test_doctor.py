@@ -192,10 +192,10 @@ def test_cores_that_a_model_may_not_use(pi5: Path) -> None:
 @pytest.mark.parametrize(
     ("device", "speed", "severity", "words"),
     [
-        ("mmcblk0p2", 40e6, "note", "50 seconds"),
+        ("mmcblk0p2", 40e6, "note", "50.0 s"),
         ("mmcblk0p2", None, "note", "half a minute"),
         ("nvme0n1p2", 800e6, "ok", ""),
-        ("sda2", 30e6, "note", "67 seconds"),
+        ("sda2", 30e6, "note", "66.7 s"),
     ],
 )
 def test_the_disk_is_judged_by_its_speed(

@@ -29,6 +29,7 @@ from pitool.convert import cache
 from pitool.convert.gguf.families.base import Layers, Sizes, Wanted, with_defaults
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.errors import BadInput, MissingPart, PitoolError
+from pitool.process.program import follow
 
 PACKAGE = "llama-cpp-python"
 SCRIPT = "convert_hf_to_gguf.py"
@@ -178,23 +179,18 @@ def run_converter(folder: Path, target: Path, kind: Quantisation) -> None:
     """Write ``target`` in a float type from a checkpoint folder; PitoolError with the reason."""
     source = source_folder()
     paths = os.pathsep.join([str(source), str(source / "gguf-py")])
-    process = subprocess.Popen(
-        [sys.executable, str(source / SCRIPT), str(folder), "--outfile", str(target),
-         "--outtype", kind.name.lower()],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        text=True, errors="replace", start_new_session=True,
-        env={**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    assert process.stderr
     last = ""
-    try:
-        for line in process.stderr:
-            last = line.strip() or last
-        code = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+
+    def remember(line: str) -> None:
+        nonlocal last
+        last = line.strip() or last
+
+    words = [str(source / SCRIPT), str(folder), "--outfile", str(target)]
+    code = follow(
+        [sys.executable, *words, "--outtype", kind.name.lower()],
+        remember,
+        environment={"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"},
+    )
     if code != 0 or not target.is_file():
         raise PitoolError(
             f"llama.cpp's own converter failed on {folder} ({last[:300]})",

@@ -52,7 +52,7 @@ def quantise(
     }
     with Child(
         "pitool.convert.gguf.llama_quantise",
-        name=f"llama.cpp's quantiser to {quantisation.name}",
+        name="llama.cpp's quantiser",
         advice="check free disk space and memory, then try again",
     ) as child:
         child.call("quantise", lambda event: on_tensor(event["begun"], event["all"]), **order)
