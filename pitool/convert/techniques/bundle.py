@@ -47,7 +47,8 @@ def write_bundle(
     """Put an artifact into a bundle at ``target``; BadInput where no kernel runs it."""
     if assembled.kernel is None:
         raise BadInput(
-            f"no runtime has a kernel for {technique.name}", "take a technique that one runs"
+            f"no runtime has a kernel for {technique.name}",
+            "choose a technique that a runtime has a kernel for",
         )
     checkpoint = provenance.checkpoint
     with Staging(target, replace=replace) as staging:
