@@ -20,7 +20,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
 from pitool.chat.status import Phase
-from pitool.store.database import Summary
+from pitool.store.database import ConversationSummary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.widgets.prompt import Prompt
@@ -31,9 +31,9 @@ SIZE = (96, 28)
 SECONDS = 60
 
 LISTED = [  # with times that stay
-    Summary("a", demo.QUESTION, 1_790_000_000, 1),
-    Summary("b", "A haiku about raspberries", 1_789_900_000, 4),
-    Summary("c", "Which SD card lasts longest?", 1_789_000_000, 12),
+    ConversationSummary("a", demo.QUESTION, 1_790_000_000, 1),
+    ConversationSummary("b", "A haiku about raspberries", 1_789_900_000, 4),
+    ConversationSummary("c", "Which SD card lasts longest?", 1_789_000_000, 12),
 ]
 
 Step = Callable[[PitoolApp, Pilot[Any]], Awaitable[None]]

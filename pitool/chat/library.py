@@ -12,7 +12,7 @@ from pitool.store.conversation import Conversation
 from pitool.store.export import export
 
 if TYPE_CHECKING:  # SQLite comes with the first conversation, not with the first screen
-    from pitool.store.database import Database, Summary
+    from pitool.store.database import ConversationSummary, Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
 
@@ -26,7 +26,7 @@ class Library:
         self._database, self._journal = database, journal
         self._session, self._prefills = session, prefills
 
-    def list(self, words: str = "") -> list[Summary]:
+    def list(self, words: str = "") -> list[ConversationSummary]:
         """Return the conversations that contain ``words``, the newest first."""
         return self._database.list(words)
 

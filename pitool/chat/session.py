@@ -22,10 +22,10 @@ from pitool.engine.base import Message, Sampling
 from pitool.store.conversation import (
     Answer,
     Conversation,
+    ConversationRow,
     Notice,
     Question,
     Recorder,
-    Row,
     Unrecorded,
 )
 from pitool.store.prefills import Prefills
@@ -124,7 +124,7 @@ class Session:
     def _free(self) -> bool:
         return not self.status.busy and self.status.runnable is not None
 
-    def _begin(self, *rows: Row) -> None:
+    def _begin(self, *rows: ConversationRow) -> None:
         runnable = self.status.runnable
         assert runnable is not None  # nothing is asked without one
         answer = Answer(model=f"{runnable.name} {runnable.quantisation}")

@@ -70,7 +70,9 @@ def _check_hash(path: Path, found: str) -> None:
         return
     path.resolve().unlink()
     path.unlink()
-    raise BadInput(f"the download of {path.name} was damaged", "run it again: it is fetched anew")
+    raise BadInput(
+        f"the download of {path.name} was damaged", "run the command again to download it again"
+    )
 
 
 def describe(

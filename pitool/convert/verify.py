@@ -145,9 +145,8 @@ def certify(
     chance = math.log(logits[0].shape[-1])
     if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
         raise PitoolError(
-            f"{quantisation.name} has a mean KL divergence of"
-            f" {format_significant(result.mean_kl)} from the checkpoint, which rounding does not"
-            " explain",
+            f"{quantisation.name} differs from the checkpoint by a mean KL divergence of"
+            f" {format_significant(result.mean_kl)}, more than rounding explains",
             "report this model: it was not converted correctly",
         )
     return certificate(result, logits, reference, source)

@@ -24,7 +24,7 @@ from pitool.convert.reference import covers, reference_logits
 from pitool.convert.staging import alive
 from pitool.convert.techniques import BASELINE, find_technique
 from pitool.convert.techniques.base import ArtifactFiles, Technique
-from pitool.convert.techniques.bundle import Origin, write_bundle
+from pitool.convert.techniques.bundle import Provenance, write_bundle
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.workbench import Workbench
 from pitool.convert.verify import Reference, certificate, diverge
@@ -221,9 +221,9 @@ class ComparisonJob:
         if self._options.save and timed:
             measured = certificate(quality, logits, prepared.reference, self._source.id)
             tier = self._options.tier[0] if self._options.tier else None
-            origin = Origin(self._checkpoint, self._source, prepared.reference, tier)
+            provenance = Provenance(self._checkpoint, self._source, prepared.reference, tier)
             write_bundle(
-                self._saved(technique), technique, assembled, measured, origin, replace=True
+                self._saved(technique), technique, assembled, measured, provenance, replace=True
             )
         return plain_result(
             technique,

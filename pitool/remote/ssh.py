@@ -29,25 +29,25 @@ OPTIONS = (
 RSYNC = "rsync"
 WATCH = 'while sleep 1; do stat -c %s "$HOME/{target}" 2>/dev/null || echo 0; done'
 LOST = 255  # what ssh ends with when the connection is the trouble
-# What ssh says when it gets no connection: what happened, and what to do (with the host's name).
+# ssh's messages when a connection fails: what happened, and what to do (with the host's name).
 LOOK = "check that the board is on and in this network"
 REFUSALS = {
     "HOST IDENTIFICATION HAS CHANGED": (
-        "its host key has changed",
-        "if its card is new, forget the old key: {forget}, then connect once: ssh {name}",
+        "the host key has changed",
+        "if you wrote a new card, remove the old key: {forget}, then connect once: ssh {name}",
     ),
     "Host key verification failed": (
-        "its host key is not known yet",
-        "check that it is your board, then connect once: ssh {name}",
+        "the host key is unknown",
+        "make sure that it is your board, then connect once: ssh {name}",
     ),
     "Permission denied": ("permission denied", "copy your key to it: ssh-copy-id {name}"),
-    "Could not resolve hostname": ("unknown host", f"{LOOK}, or use its address"),
+    "Could not resolve hostname": ("unknown host", f"{LOOK}, or use its IP address"),
     "Connection refused": (
         "connection refused",
-        "enable ssh there: sudo raspi-config nonint do_ssh 0, or in Raspberry Pi Imager",
+        "enable SSH on it: sudo raspi-config nonint do_ssh 0, or in Raspberry Pi Imager",
     ),
-    "Connection timed out": ("it does not answer", LOOK),
-    "No route to host": ("it does not answer", LOOK),
+    "Connection timed out": ("connection timed out", LOOK),
+    "No route to host": ("no route to host", LOOK),
 }
 # What ssh advises after a changed host key; right for aliases and ports as well.
 FORGET = re.compile(r"ssh-keygen -f .* -R .*\S")
@@ -195,7 +195,7 @@ class Host:
         words = (said.strip().splitlines() or [f"exit code {code}"])[-1].rstrip(".")
         if "No space left on device" in said:
             return DoesNotFit(
-                f"{self.name}: its disk is full", "free some space there, then push again"
+                f"{self.name}: the disk is full", "free some space on it, then push again"
             )
         if code != LOST:
             kinds = {DoesNotFit.exit_code: DoesNotFit, MissingPart.exit_code: MissingPart}
@@ -208,7 +208,7 @@ class Host:
                 return PitoolError(f"{self.name}: {what}", advice)
         return PitoolError(
             f"{self.name}: the connection failed ({words})",
-            "push again: it goes on where it was cut",
+            "push again to resume",
         )
 
 

@@ -60,7 +60,7 @@ class Notice:
         return f"; {self.do}." if self.do else "."
 
 
-Row = Question | Answer | Notice
+ConversationRow = Question | Answer | Notice
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Conversation:
     """
 
     system: str = ""
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ConversationRow] = field(default_factory=list)
     title: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     dropped: int = 0
@@ -91,7 +91,9 @@ class Conversation:
         """The number of questions that the model no longer sees."""
         return sum(isinstance(row, Question) for row in self.rows[: self.dropped])
 
-    def messages(self, before: Row | None = None, dropped: int | None = None) -> list[Message]:
+    def messages(
+        self, before: ConversationRow | None = None, dropped: int | None = None
+    ) -> list[Message]:
         """Return the turns up to the row ``before``, alternating strictly between the roles.
 
         A question whose answer never began is joined to the next one, because many chat templates
@@ -118,7 +120,7 @@ class Conversation:
         """Return the newest question, if there is one."""
         return next((row for row in reversed(self.rows) if isinstance(row, Question)), None)
 
-    def cut(self, row: Row) -> list[Row]:
+    def cut(self, row: ConversationRow) -> list[ConversationRow]:
         """Remove ``row`` and all after it, and return them."""
         place = next(i for i, other in enumerate(self.rows) if other is row)
         removed, self.rows[place:] = self.rows[place:], []
@@ -135,18 +137,18 @@ def title_of(text: str) -> str:
 class Recorder(Protocol):
     """Where a conversation is written while it grows; see ``pitool.store.journal``."""
 
-    def put(self, conversation: Conversation, *rows: Row) -> None:
+    def put(self, conversation: Conversation, *rows: ConversationRow) -> None:
         """Have rows written, and the system prompt and sampling with them."""
 
-    def remove(self, conversation: Conversation, rows: list[Row]) -> None:
+    def remove(self, conversation: Conversation, rows: list[ConversationRow]) -> None:
         """Have rows deleted."""
 
 
 class Unrecorded:
     """Writes nothing."""
 
-    def put(self, conversation: Conversation, *rows: Row) -> None:
+    def put(self, conversation: Conversation, *rows: ConversationRow) -> None:
         """Do nothing."""
 
-    def remove(self, conversation: Conversation, rows: list[Row]) -> None:
+    def remove(self, conversation: Conversation, rows: list[ConversationRow]) -> None:
         """Do nothing."""

@@ -19,7 +19,14 @@ from typing import Any
 from pitool.engine.base import Sampling, Timings
 from pitool.errors import BadInput, PitoolError
 from pitool.store import schema
-from pitool.store.conversation import Answer, Conversation, Notice, Question, Row, title_of
+from pitool.store.conversation import (
+    Answer,
+    Conversation,
+    ConversationRow,
+    Notice,
+    Question,
+    title_of,
+)
 
 FILE_NAME = "conversations.db"
 BUSY_SECONDS = 10
@@ -27,7 +34,7 @@ EXCERPT_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ConversationSummary:
     """A conversation in a list; ``updated``: seconds since 1970; ``excerpt``: the search match."""
 
     key: str
@@ -54,7 +61,9 @@ class Database:
             self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
             schema.migrate(self._connection)
 
-    def save(self, conversation: Conversation, rows: Iterable[Row], gone: Iterable[str]) -> None:
+    def save(
+        self, conversation: Conversation, rows: Iterable[ConversationRow], gone: Iterable[str]
+    ) -> None:
         """Write the new and changed rows of a conversation; ``gone``: keys of removed rows.
 
         A conversation that another program has deleted meanwhile is written again in full.
@@ -109,12 +118,14 @@ class Database:
             rows.append(Notice("a part of this conversation is damaged in the database", _SALVAGED))
         return Conversation(system, rows, title, sampling, min(dropped, len(rows)), key=key)
 
-    def list(self, words: str = "") -> list[Summary]:
+    def list(self, words: str = "") -> list[ConversationSummary]:
         """Return the conversations, newest first; with ``words`` only those that contain them."""
         with self._reading() as connection:
             found = connection.execute(_LIST, {"words": words.casefold()}).fetchall()
         return [
-            Summary(key, title or title_of(first), updated, questions, _excerpt(text, words))
+            ConversationSummary(
+                key, title or title_of(first), updated, questions, _excerpt(text, words)
+            )
             for key, title, updated, questions, first, text in found
         ]
 
@@ -203,12 +214,12 @@ _LIST = """
 """
 
 
-def _row_values(row: Row, conversation: Conversation) -> tuple[str, ...]:
+def _row_values(row: ConversationRow, conversation: Conversation) -> tuple[str, ...]:
     kind, text, data = _parts(row)
     return row.key, conversation.key, kind, text, json.dumps(data)
 
 
-def _parts(row: Row) -> tuple[str, str, dict[str, Any]]:
+def _parts(row: ConversationRow) -> tuple[str, str, dict[str, Any]]:
     match row:
         case Question():
             return "question", row.text, {}
@@ -223,7 +234,7 @@ def _parts(row: Row) -> tuple[str, str, dict[str, Any]]:
             return "answer", row.text, data
 
 
-def _row(key: str, kind: str, text: object, data: str) -> tuple[Row, bool]:
+def _row(key: str, kind: str, text: object, data: str) -> tuple[ConversationRow, bool]:
     """Return a row, and whether all of it could be read."""
     words = text if isinstance(text, str) else ""
     if kind == "question":

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
+from pitool.store.conversation import Answer, Conversation, ConversationRow, Notice, Question
 
 SCHEMA = "pitool.conversation/1"
 
@@ -22,7 +22,7 @@ def to_markdown(conversation: Conversation) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(row: Row) -> list[str]:
+def _markdown(row: ConversationRow) -> list[str]:
     match row:
         case Question():
             return ["## Question", row.text]

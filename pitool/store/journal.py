@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pitool.errors import PitoolError
-from pitool.store.conversation import Conversation, Row
+from pitool.store.conversation import Conversation, ConversationRow
 from pitool.store.database import Database
 
 SECONDS = 1.0
@@ -21,7 +21,7 @@ SECONDS = 1.0
 @dataclass(slots=True)
 class _Pending:
     conversation: Conversation
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ConversationRow] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
 
 
@@ -44,7 +44,7 @@ class Journal:
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
-    def put(self, conversation: Conversation, *rows: Row) -> None:
+    def put(self, conversation: Conversation, *rows: ConversationRow) -> None:
         """Queue rows for writing, together with the system prompt and the sampling settings."""
         with self._lock:
             if conversation.key in self._forgotten:
@@ -53,7 +53,7 @@ class Journal:
             pending.rows.update((row.key, row) for row in rows)
         self._wake.set()
 
-    def remove(self, conversation: Conversation, rows: list[Row]) -> None:
+    def remove(self, conversation: Conversation, rows: list[ConversationRow]) -> None:
         """Queue rows for deletion."""
         with self._lock:
             pending = self._of(conversation)

@@ -115,7 +115,7 @@ def test_a_quantised_source_needs_the_flag_and_is_warned_of(
 
 REFUSED = {
     "a format": (["--format", "onnx"], "a GGUF source can only become GGUF"),
-    "a quantisation": (["--quant", "INT4"], "can only become GGUF; drop INT4 from --quant"),
+    "a quantisation": (["--quant", "INT4"], "can only become GGUF: drop INT4 from --quant"),
     "a revision": (["--revision", "main"], "is on this machine and has no revisions"),
     "a size": (["--size", "2mb", "--requantise"], "and --size and --fit need float weights"),
 }

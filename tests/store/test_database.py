@@ -16,7 +16,7 @@ import pytest
 from pitool.engine.base import Sampling, Timings
 from pitool.errors import BadInput, PitoolError
 from pitool.store import schema
-from pitool.store.conversation import Answer, Conversation, Notice, Question, Row
+from pitool.store.conversation import Answer, Conversation, ConversationRow, Notice, Question
 from pitool.store.database import Database
 
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 def whole() -> Conversation:
     answer = Answer("Leaf Q4_0", "# Grün\n\ncode", Timings(9, 1, 9, 0.5, 0.6, 3, 0.2), "length", 7)
-    rows: list[Row] = [Question("Why is\nit 100 %_\\ green?"), answer]
+    rows: list[ConversationRow] = [Question("Why is\nit 100 %_\\ green?"), answer]
     rows.append(Notice("it broke", "ask again"))
     return Conversation("Be brief.", rows, "", Sampling(0.1, seed=4, stop=("x",)), 0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pitool.errors import PitoolError
-from pitool.store.conversation import Answer, Conversation, Question, Row
+from pitool.store.conversation import Answer, Conversation, ConversationRow, Question
 from pitool.store.database import Database
 from pitool.store.journal import Journal
 
@@ -22,7 +22,9 @@ class Full(Database):
         self.failures, self.saves = failures, 0
         self.saved = threading.Event()
 
-    def save(self, conversation: Conversation, rows: Iterable[Row], gone: Iterable[str]) -> None:
+    def save(
+        self, conversation: Conversation, rows: Iterable[ConversationRow], gone: Iterable[str]
+    ) -> None:
         self.saves += 1
         self.saved.set()
         if self.failures:

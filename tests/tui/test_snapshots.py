@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable
 
 from pitool.chat.status import Phase
-from pitool.store.database import Summary
+from pitool.store.database import ConversationSummary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.themes import CONTRAST
@@ -64,8 +64,8 @@ async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
     assert app.database is not None and app.journal is not None
     app.journal.flush()
     app.database.list = lambda words="": [  # type: ignore[method-assign]
-        Summary("a", "Why is decode limited by memory bandwidth?", 1_790_000_000, 1),
-        Summary("b", "Names for a cat", 1_780_000_000, 12),
+        ConversationSummary("a", "Why is decode limited by memory bandwidth?", 1_790_000_000, 1),
+        ConversationSummary("b", "Names for a cat", 1_780_000_000, 12),
     ]
     await pilot.press("f3")
     await until(lambda: "Names for a cat" in shown(app))

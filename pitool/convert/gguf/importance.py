@@ -91,7 +91,7 @@ def read(path: Path) -> ImportanceMatrix:
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise BadInput(f"{path} is not an importance matrix ({error})", _AGAIN) from None
     if not matrix.means or not all(np.isfinite(m).all() for m in matrix.means.values()):
-        raise BadInput(f"{path} is empty, or has values that are not finite", _AGAIN)
+        raise BadInput(f"the importance matrix {path} is empty or not finite", _AGAIN)
     return matrix
 
 

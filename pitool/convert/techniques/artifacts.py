@@ -60,8 +60,8 @@ def _workbench(work: Conversion, scratch: Path) -> Workbench:
         return bench
     if work.job.calibration == NONE:
         raise UsageError(
-            "a technique that is asked for reads a text, and --calibration is none",
-            "give --calibration FILE or self",
+            "a technique in --quant needs a calibration text, but --calibration is none",
+            "use --calibration FILE or --calibration self",
         )
     text = windows(work, exact(bench))
     return replace(bench, calibration=tuple(map(tuple, text)))
@@ -73,7 +73,7 @@ def _make(work: Conversion, plan: TechniquePlan, bench: Workbench) -> Assembled:
     folder.mkdir()
     assembled = assemble(plan.technique, replace(bench, folder=folder))
     if assembled.kernel is None:
-        raise BadInput(f"{plan.technique.name} is {assembled.note}", "take a GGUF quantisation")
+        raise BadInput(f"{plan.technique.name} is {assembled.note}", "choose a GGUF quantisation")
     target = work.folder / work.file_name(plan.quantisation.folder)
     assembled.made.entry.rename(target)
     shutil.rmtree(folder)

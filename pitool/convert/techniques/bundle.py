@@ -26,7 +26,7 @@ from pitool.quality import compact
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """What an artifact was made of and held against; ``tier`` None: the smallest that it fits."""
 
     checkpoint: Checkpoint
@@ -40,22 +40,23 @@ def write_bundle(
     technique: Technique,
     assembled: Assembled,
     certificate: Certificate,
-    origin: Origin,
+    provenance: Provenance,
     *,
     replace: bool,
 ) -> Bundle:
     """Put an artifact into a bundle at ``target``; BadInput where no kernel runs it."""
     if assembled.kernel is None:
         raise BadInput(
-            f"no runtime has a kernel for {technique.name}", "take a technique that one runs"
+            f"no runtime has a kernel for {technique.name}",
+            "choose a technique that a runtime has a kernel for",
         )
-    checkpoint = origin.checkpoint
+    checkpoint = provenance.checkpoint
     with Staging(target, replace=replace) as staging:
         files = _place(assembled.made.entry, staging.folder / _name(technique, assembled))
-        compact.write(staging.folder / compact.FILE_NAME, origin.reference.compact)
+        compact.write(staging.folder / compact.FILE_NAME, provenance.reference.compact)
         entry = _artifact(technique, assembled, staging.folder, files, checkpoint, certificate)
-        tier = origin.tier or smallest_tier(sum(line.bytes for line in entry.memory))
-        made = describe(staging.folder, checkpoint, origin.source, [entry], tier=tier)
+        tier = provenance.tier or smallest_tier(sum(line.bytes for line in entry.memory))
+        made = describe(staging.folder, checkpoint, provenance.source, [entry], tier=tier)
         manifest.write(staging.folder, made)
         staging.publish()
     return Bundle(target, made)

@@ -37,10 +37,10 @@ def plan_technique(planner: Planner, place: Place, config: Config, name: str) ->
     if technique.kernel != "onnxruntime":
         raise UsageError(
             f"no runtime has a kernel for {technique.name}",
-            "take a technique that pitool compare --list says runs on onnxruntime",
+            "choose one that runs on onnxruntime: pitool compare --list",
         )
     if reason := unpackable(config):
-        raise BadInput(f"{technique.name} cannot be packed: {reason}", "take a GGUF quantisation")
+        raise BadInput(f"{technique.name} cannot be packed: {reason}", "choose a GGUF quantisation")
     nearest = "INT4_HEAD8" if technique.bits <= MOST_OF_FOUR else "INT8"
     row = planner.row(ONNX_QUANTISATIONS[nearest], place)
     plan = row.artifact

@@ -24,7 +24,7 @@ from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Line
 
 if TYPE_CHECKING:
-    from pitool.store.database import Summary
+    from pitool.store.database import ConversationSummary
 
 _WIDE = 36
 
@@ -63,7 +63,7 @@ class ChatsScreen(BaseScreen[bool]):
     def __init__(self, context: Context, words: str = "") -> None:
         super().__init__(context)
         self._library, self._words = context.library(), words
-        self._found: list[Summary] = []
+        self._found: list[ConversationSummary] = []
 
     def compose(self) -> ComposeResult:
         """Lay out the search above the list."""
@@ -107,7 +107,7 @@ class ChatsScreen(BaseScreen[bool]):
             self.refresh_bindings()
 
     @property
-    def _chosen(self) -> Summary | None:
+    def _chosen(self) -> ConversationSummary | None:
         row = self.query_one(ChatTable).cursor_row
         return self._found[row] if row < len(self._found) else None
 
@@ -175,7 +175,7 @@ class ChatsScreen(BaseScreen[bool]):
         self.ask(AskText("Export to (.md or .json):", file_name(conversation)), write)
 
 
-def _cells(summary: Summary) -> list[Text]:
+def _cells(summary: ConversationSummary) -> list[Text]:
     when = format_minute(summary.updated)
     name = Text(summary.name, no_wrap=True, overflow="ellipsis")
     return [name, Text(str(summary.questions), justify="right"), Text(when), Text(summary.excerpt)]

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase, Status, size_text
 from pitool.report.numbers import format_seconds
-from pitool.store.conversation import Conversation, Row
+from pitool.store.conversation import Conversation, ConversationRow
 from pitool.tui.widgets.rows import AnswerRow, Earlier, widget_for
 from pitool.tui.widgets.settled import Ground
 
@@ -47,7 +47,7 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
         super().__init__()
         self._tuned = tuned
         self._conversation: Conversation | None = None
-        self._rows: list[Row] = []
+        self._rows: list[ConversationRow] = []
         self._widgets: list[Widget] = []
         self._first = 0
         self._thinking = False
@@ -90,7 +90,7 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
         if gone:
             await self.query_one("#rows").remove_children(gone)
 
-    def _make(self, row: Row) -> Widget:
+    def _make(self, row: ConversationRow) -> Widget:
         widget = widget_for(row)
         if isinstance(widget, AnswerRow):
             widget.unfolded = self._thinking
@@ -139,7 +139,7 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
             welcome.update(words)
 
 
-def _shared(left: list[Row], right: list[Row]) -> int:
+def _shared(left: list[ConversationRow], right: list[ConversationRow]) -> int:
     """Return how many leading rows are the same ones."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a is not b), min(len(left), len(right)))

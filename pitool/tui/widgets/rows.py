@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from pitool.chat.text import AnswerParts, split_thinking
 from pitool.report.numbers import format_count, format_rate, format_seconds
-from pitool.store.conversation import Answer, Notice, Question, Row
+from pitool.store.conversation import Answer, ConversationRow, Notice, Question
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.settled import Ground
 
@@ -200,7 +200,7 @@ def caption(row: Answer) -> str:
     return " · ".join(parts)
 
 
-def widget_for(row: Row) -> Widget:
+def widget_for(row: ConversationRow) -> Widget:
     """Return the widget of a row."""
     match row:
         case Question():
