@@ -59,8 +59,7 @@ def _checkpoint(model: str | None, tier: str | None) -> Subject:
     from pitool.checkpoint import hub
     from pitool.checkpoint.source import find_source
     from pitool.cli import show
-    from pitool.convert.gguf.families import find_family
-    from pitool.convert.gguf.families.base import model_shape
+    from pitool.convert.gguf.model import model_shape
     from pitool.convert.settings import read_settings
 
     tier = tier or next(reversed(list(_default_tiers())))
@@ -70,7 +69,7 @@ def _checkpoint(model: str | None, tier: str | None) -> Subject:
         source = hub.fetch_settings(source)
     assert source.folder
     config = read_settings(source)
-    return Subject(source.id, model_shape(find_family(config), config))
+    return Subject(source.id, model_shape(config))
 
 
 def _default_tiers() -> list[str]:

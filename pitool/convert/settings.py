@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pitool.architectures.table import TABLE
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import Config, read_config
 from pitool.checkpoint.source import Source
-from pitool.convert.gguf.families import FAMILIES
 
 
 def read_settings(source: Source) -> Config:
@@ -16,6 +16,6 @@ def read_settings(source: Source) -> Config:
     """
     assert source.folder
     config = read_config(source.folder)
-    if source.revision is not None and config.model_type not in FAMILIES:
+    if source.revision is not None and config.model_type not in TABLE:
         return config.with_tensors(hub.read_headers(source).tensors)
     return config

@@ -17,8 +17,7 @@ from typing import Protocol
 
 from pitool.catalog.manifest import Source
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.progress import Progress
 from pitool.convert.reference import covers, reference_logits
 from pitool.convert.staging import alive
@@ -86,7 +85,7 @@ class Session:
     ) -> None:
         self._checkpoint, self._source, self._wish = checkpoint, source, wish
         self._results, self._threads, self._watch = results, threads, watch
-        self.shape = model_shape(find_family(checkpoint.config), checkpoint.config)
+        self.shape = model_shape(checkpoint.config)
         self._folder = results.folder / f"work.{os.getpid()}"
 
     def __enter__(self) -> Session:

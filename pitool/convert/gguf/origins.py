@@ -13,12 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from pitool.catalog.model_shape import ModelShape
+from pitool.architectures.table import gguf_architectures
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf import fallback, llama_quantise, quantise
-from pitool.convert.gguf.families import architectures, find_family
-from pitool.convert.gguf.families.base import Family, model_shape
+from pitool.convert.gguf.model import Model, find_model
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
@@ -65,13 +64,10 @@ class Origin(Protocol):
 
 def find_origin(checkpoint: Checkpoint) -> Origin:
     """Return the origin of a checkpoint, of which the settings alone may be there."""
-    family = find_family(checkpoint.config)
-    if isinstance(family, Stored):
-        return StoredFile(family)
-    shape = model_shape(family, checkpoint.config)
-    if isinstance(family, fallback.Foreign):
-        return Foreign(checkpoint, family, shape)
-    return Native(checkpoint, family, shape)
+    model = find_model(checkpoint.config)
+    if isinstance(model, Stored):
+        return StoredFile(model)
+    return (Foreign if isinstance(model, fallback.Foreign) else Native)(checkpoint, model)
 
 
 class Native:
@@ -80,8 +76,8 @@ class Native:
     file: Path | None = None
     quantise: Callable[..., None] = staticmethod(quantise.quantise)
 
-    def __init__(self, checkpoint: Checkpoint, family: Family, shape: ModelShape) -> None:
-        self._checkpoint, self._family, self._shape = checkpoint, family, shape
+    def __init__(self, checkpoint: Checkpoint, model: Model) -> None:
+        self._checkpoint, self._model, self._shape = checkpoint, model, model.shape
 
     @property
     def kind(self) -> Quantisation:
@@ -105,20 +101,17 @@ class Native:
 
     def header_bytes(self) -> int:
         """Return the bytes of what the writer writes before the tensors."""
-        return header_bytes(self._checkpoint, self._family, self._shape, self._vocabulary)
+        return header_bytes(self._checkpoint, self._model, self._vocabulary)
 
     def check(self) -> None:
         """Match the tensors."""
-        match_tensors(self._checkpoint, self._family.wanted(self._checkpoint.config))
+        match_tensors(self._checkpoint, self._model.wanted())
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Write straight from the checkpoint."""
         size = self._shape.parameters * (4 if kind.name == "F32" else 2)
         progress.stage(f"writing {kind.name}", size, bytes_=True)
-        write_gguf(
-            path, self._checkpoint, self._family, self._shape, self._vocabulary, kind,
-            progress.advance,
-        )  # fmt: skip
+        write_gguf(path, self._checkpoint, self._model, self._vocabulary, kind, progress.advance)
 
 
 class Foreign(Native):
@@ -135,7 +128,7 @@ class Foreign(Native):
         source = self._checkpoint.source
         if source.adapters or source.apart:
             raise BadInput(
-                f"llama.cpp's own converter, which a {self._family.architecture!r} model needs,"
+                f"llama.cpp's own converter, which a {self._model.architecture!r} model needs,"
                 " merges no LoRA",
                 "merge it with PEFT first, and convert the merged model",
             )
@@ -162,7 +155,7 @@ class StoredFile:
     @property
     def quantise(self) -> Callable[..., None]:
         """Ours, where the mixtures of types are known."""
-        known = self._stored.architecture in architectures()
+        known = self._stored.architecture in gguf_architectures()
         return quantise.quantise if known else llama_quantise.quantise
 
     @property

@@ -10,7 +10,7 @@ from pitool.catalog.manifest import Artifact, Certificate
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import artifact, graph_first
 from pitool.convert.onnx.export import export, write_exported
-from pitool.convert.onnx.families import supported
+from pitool.convert.onnx.fused import supported
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers

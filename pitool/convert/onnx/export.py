@@ -37,7 +37,7 @@ PACKAGES = ("optimum", "torch", "transformers", "onnx_ir")
 def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     """Return why a checkpoint cannot be exported at a quantisation; None when it may."""
     folder = config.path.parent
-    what = f"{folder} is a {config.model_type!r} model, which the ONNX writer does not know"
+    what = f"{folder} is a {config.model_type!r} model that the ONNX writer cannot write"
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             return MissingPart(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import find_quantisation
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import find_model, model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.onnx.writer import write_onnx
@@ -50,7 +49,7 @@ class Assembled:
 def assemble(technique: Technique, bench: Workbench) -> Assembled:
     """Run a technique and return the artifact, which lies in the workbench's folder."""
     config = bench.checkpoint.config
-    shape = model_shape(find_family(config), config)
+    shape = model_shape(config)
     check_disk([(bench.folder, shape.parameters * BYTES_A_WEIGHT)])
     result = technique.make(bench)
     if isinstance(result, Made):
@@ -97,8 +96,7 @@ def write_grids(spool: Spool, folder: Path) -> Made:
 def write_values(spool: Spool, path: Path) -> Made:
     """Write a float32 GGUF of the spooled values."""
     checkpoint = spool.checkpoint
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(checkpoint.folder, shape.vocabulary)
-    write_gguf(path, checkpoint, family, shape, vocabulary, find_quantisation("F32"))
+    model = find_model(checkpoint.config)
+    vocabulary = read_vocabulary(checkpoint.folder, model.shape.vocabulary)
+    write_gguf(path, checkpoint, model, vocabulary, find_quantisation("F32"))
     return Made("gguf", path)

@@ -14,8 +14,7 @@ from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, 
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import graph_first, versions
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.staging import Staging
 from pitool.convert.techniques.assemble import Assembled
 from pitool.convert.techniques.base import Technique
@@ -109,7 +108,7 @@ def _artifact(
     checkpoint: Checkpoint,
     certificate: Certificate,
 ) -> Artifact:
-    shape = model_shape(find_family(checkpoint.config), checkpoint.config)
+    shape = model_shape(checkpoint.config)
     return Artifact(
         format=assembled.made.format,
         quantisation=technique.name.upper(),

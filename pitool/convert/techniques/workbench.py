@@ -15,10 +15,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from pitool.architectures.description import Description, Layout
+from pitool.architectures.table import describe
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf.importance import OpenCalibrator
 from pitool.convert.progress import Progress, Silent
-from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
+from pitool.convert.reference import Forward, OnInput, covers
 from pitool.convert.techniques.base import Floats, Stored
 from pitool.errors import BadInput
 
@@ -29,6 +31,14 @@ _MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 def is_matrix(name: str) -> bool:
     """Tell whether a tensor is a linear weight of a layer: what a technique quantises."""
     return _MATRIX.fullmatch(name) is not None
+
+
+def is_plain(model: Description) -> bool:
+    """Tell whether the layers have Llama's matrices, and norms by which their inputs are scaled."""
+    layout, norm = model.layout, model.norm
+    sandwich = bool(layout.before_attention and layout.after_attention)
+    whole = bool(layout.query and layout.gate) and layout.output == Layout().output
+    return whole and not (sandwich or norm.layer or norm.offset)
 
 
 S = TypeVar("S", bound=Stored)
@@ -98,29 +108,39 @@ class Workbench:
         """
         if not self.calibration:
             raise BadInput("there is no calibration text", "give one with --text FILE")
-        if not covers(self.checkpoint.config):
+        config = self.checkpoint.config
+        if not (covers(config) and is_plain(describe(config))):
             raise BadInput(
-                f"the inputs of a {self.checkpoint.config.model_type!r} model's layers are not"
-                f" known: the forward pass covers {', '.join(COVERED)}",
+                f"the matrices of a {config.model_type!r} model's layers are not those of Llama,"
+                " whose inputs this technique knows",
                 "take a technique without calibration, or a GGUF type",
             )
-        forward = Forward(self.checkpoint)
+        forward, model = Forward(self.checkpoint), describe(config)
         hidden = [forward.embed(window) for window in self.calibration]
         self.progress.stage("quantising by layer", forward.layers)
         for i in range(forward.layers):
-            layer = Layer(i, forward.weights(i), forward, hidden)
+            layer = Layer(i, forward.weights(i), forward, hidden, model)
             yield layer
             hidden = layer.outputs()
             self.progress.advance(1)
 
 
 class Layer:
-    """A layer in a walk: its tensors by short name (``self_attn.q_proj.weight``), its inputs."""
+    """A layer in a walk: its tensors by short name (``self_attn.q_proj.weight``), its inputs.
+
+    ``norms_give_inputs``: attention and MLP read what a norm gives; OLMo 2 has its norms after.
+    """
 
     def __init__(
-        self, index: int, weights: dict[str, Floats], forward: Forward, hidden: Sequence[Floats]
+        self,
+        index: int,
+        weights: dict[str, Floats],
+        forward: Forward,
+        hidden: Sequence[Floats],
+        model: Description,
     ) -> None:
         self.index, self.weights = index, weights
+        self.norms_give_inputs = bool(model.layout.before_attention)
         self._forward, self._hidden = forward, hidden
 
     @property
@@ -132,7 +152,7 @@ class Layer:
 
     def full(self, name: str) -> str:
         """Return the checkpoint's name of a short one."""
-        return f"{prefix(self.index)}{name}"
+        return f"{self._forward.prefix(self.index)}{name}"
 
     def replace(self, name: str, values: Floats) -> None:
         """Let the layer compute with other values from now on."""
