@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pitool.checkpoint.config import Config, read_config
 from pitool.architectures.settings import Settings
 from pitool.architectures.table import TABLE, describe
+from pitool.checkpoint.config import Config, read_config
 from pitool.convert.gguf.model import find_model, model_shape
 from pitool.errors import BadInput
 from tests.planning.shapes import config, shape

@@ -84,7 +84,7 @@ UNSEEN: dict[str, set[str]] = {
     "gemma3": {"hidden_act"},
     "gemma3_text": {"hidden_act"},
     "gpt2": {"head_dim"},
-    "gpt_neox": {"head_dim", "rope_theta", "partial_rotary_factor"},
+    "gpt_neox": {"head_dim"},
     "lfm2": {"rms_norm_eps"},
     "qwen2": {"attention_bias"},
     "qwen3_moe": {"max_window_layers"},

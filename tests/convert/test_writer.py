@@ -11,9 +11,9 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
-from pitool.architectures.gguf import interleave
 from safetensors.numpy import load_file, save_file
 
+from pitool.architectures.gguf import interleave
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor
 from pitool.convert.gguf import writer

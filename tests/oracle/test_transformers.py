@@ -53,6 +53,14 @@ CASES: dict[str, dict[str, Any]] = {
         "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "rope_scaling": YARN,
     },
 }  # fmt: skip
+# YaRN that llama.cpp's loaders cannot be told: refused as GGUF, right in the reference.
+UNSAID: dict[str, dict[str, Any]] = {
+    "mscale": {"mscale": 1.0, "mscale_all_dim": 1.0},
+    "mscales that differ": {"mscale": 0.7, "mscale_all_dim": 1.2},
+    "attention_factor": {"attention_factor": 1.3},
+    "betas": {"beta_fast": 16, "beta_slow": 2},
+    "truncate": {"truncate": False},
+}
 IDS = np.random.default_rng(0).integers(0, 300, 90).tolist()
 
 
@@ -79,6 +87,18 @@ def test_the_reference_is_that_of_transformers(tmp_path: Path, case: str) -> Non
     assert 1 < scale < 100
     found = reference_logits(checkpoint_of(folder), IDS)
     np.testing.assert_allclose(found, wanted, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("case", UNSAID)
+@pytest.mark.filterwarnings("ignore")
+def test_yarn_of_its_own_is_right_or_refused(tmp_path: Path, case: str) -> None:
+    scaling = {**YARN, **UNSAID[case]}
+    folder = write_checkpoint(tmp_path / "c", kind="F32", **{**BASE, "rope_scaling": scaling})
+    wanted = expected(folder)
+    found = reference_logits(checkpoint_of(folder), IDS)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * float(np.abs(wanted).max()))
+    with pytest.raises(BadInput, match=r"YaRN with a '.*' of its own is not supported"):
+        write_float(folder, tmp_path / "m.gguf", "F32")
 
 
 @pytest.mark.engine
