@@ -284,7 +284,8 @@ def _visible(tokens: int, window: int) -> NDArray[np.bool_]:
 
 def _silu(x: Array) -> Array:
     with np.errstate(over="ignore"):
-        return x / (1 + np.exp(-x))
+        y: Array = x / (1 + np.exp(-x))
+    return y
 
 
 def _gelu_tanh(x: Array) -> Array:
