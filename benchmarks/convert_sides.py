@@ -21,18 +21,16 @@ def ours(folder: Path, target: Path) -> dict[str, float]:
     start = time.perf_counter()
     from pitool.catalog.tensor_types import QUANTISATIONS
     from pitool.checkpoint.source import find_source, open_checkpoint
-    from pitool.convert.gguf.families import find_family
-    from pitool.convert.gguf.families.base import model_shape
+    from pitool.convert.gguf.model import find_model
     from pitool.convert.gguf.vocabulary import read_vocabulary
     from pitool.convert.gguf.writer import write_gguf
 
     imported = time.perf_counter()
     checkpoint = open_checkpoint(find_source(str(folder), "1gb"))
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(folder, shape.vocabulary)
+    model = find_model(checkpoint.config)
+    vocabulary = read_vocabulary(folder, model.shape.vocabulary)
     known = time.perf_counter()
-    write_gguf(target, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
+    write_gguf(target, checkpoint, model, vocabulary, QUANTISATIONS["F16"])
     return _stages(start, imported, known)
 
 

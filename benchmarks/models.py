@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.peer import cache, say
 from pitool.catalog.tensor_types import QUANTISATIONS, find_quantisation
 from pitool.checkpoint.source import find_source, open_checkpoint
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.quantise import quantise
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
@@ -134,10 +133,9 @@ def onnx(shape: str, quantisation: str) -> Path:
 
 def _convert(source: Path, target: Path) -> None:
     checkpoint = open_checkpoint(find_source(str(source), "1gb"))
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(source, shape.vocabulary)
-    write_gguf(target, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
+    model = find_model(checkpoint.config)
+    vocabulary = read_vocabulary(source, model.shape.vocabulary)
+    write_gguf(target, checkpoint, model, vocabulary, QUANTISATIONS["F16"])
 
 
 def write_checkpoint(folder: Path, config: dict[str, object], *, sparse: bool = False) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,18 +18,6 @@ LAYERS = frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers"})
 MOST_LAYERS = 1000
 # The model_type of a GGUF file, which has its settings in itself.
 GGUF = "gguf"
-
-
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotary position embedding; ``kind`` is ``default`` or a scaling kind of transformers.
-
-    ``values`` holds the kind's own numbers (``factor``, ``low_freq_factor``, ...).
-    """
-
-    theta: float
-    kind: str
-    values: dict[str, Any]
 
 
 class Config:
@@ -61,16 +48,20 @@ class Config:
         names = self.values.get("architectures")
         return str(names[0]) if isinstance(names, list) and names else "unknown"
 
+    def value(self, key: str) -> Any:
+        """Return a value as it stands, None for a missing one; what every getter reads with."""
+        return self.values.get(key)
+
     def text(self, key: str) -> str:
         """Return a non-empty string."""
-        value = self.values.get(key)
+        value = self.value(key)
         if not isinstance(value, str) or not value:
             raise self._bad(key, value, "a text")
         return value
 
     def count(self, key: str, default: int | None = None) -> int:
         """Return a positive integer."""
-        value = self.values.get(key)
+        value = self.value(key)
         if value is None and default is not None:
             return default
         if type(value) is not int or not 0 < value < LARGEST:
@@ -81,7 +72,7 @@ class Config:
 
     def number(self, key: str, default: float | None = None) -> float:
         """Return a finite number."""
-        value = self.values.get(key)
+        value = self.value(key)
         if value is None and default is not None:
             return default
         if not _finite(value):
@@ -90,39 +81,24 @@ class Config:
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return true or false."""
-        value = self.values.get(key)
+        value = self.value(key)
         if value is None:
             return default
         if not isinstance(value, bool):
             raise self._bad(key, value, "true or false")
         return value
 
-    def rope(self) -> Rope:
-        """Return the rotary settings, from either layout of transformers 4 and 5."""
-        scaling = self.values.get("rope_parameters") or self.values.get("rope_scaling") or {}
-        if not isinstance(scaling, dict):
-            raise self._bad("rope_scaling", scaling, "a table")
-        if isinstance(scaling.get("full_attention"), dict):  # one table a kind of layer
-            scaling = scaling["full_attention"]
-        theta = scaling.get("rope_theta", self.values.get("rope_theta", 10000.0))
-        if not _finite(theta) or theta <= 0:
-            raise self._bad("rope_theta", theta, "a positive number")
-        kind = scaling.get("rope_type", scaling.get("type")) or "default"
-        values = {k: v for k, v in scaling.items() if k not in ("rope_theta", "rope_type", "type")}
-        if "original_max_position_embeddings" in self.values:
-            values.setdefault(
-                "original_max_position_embeddings", self.values["original_max_position_embeddings"]
-            )
-        return Rope(float(theta), str(kind).lower(), values)
+    def text_model(self) -> Config:
+        """Return the settings with those of a text model inside a multimodal one at the top."""
+        text = self.values.get("text_config")
+        if not isinstance(text, dict):
+            return self
+        values = {**self.values, **text, "model_type": self.model_type}
+        return Config(values, self.path, self.tensors)
 
-    def local_theta(self, default: float) -> float:
-        """Return the rotary base of layers with a window, from either layout."""
-        tables = self.values.get("rope_parameters")
-        local = tables.get("sliding_attention") if isinstance(tables, dict) else None
-        theta = local.get("rope_theta") if isinstance(local, dict) else default
-        if not _finite(theta) or theta <= 0:
-            raise self._bad("rope_theta", theta, "a positive number")
-        return float(theta)
+    def bad(self, key: str, wanted: str) -> BadInput:
+        """Return the error of a value that is missing or cannot be."""
+        return self._bad(key, self.value(key), wanted)
 
     def _bad(self, key: str, value: object, wanted: str) -> BadInput:
         found = "is missing" if value is None else f"is {value!r}"

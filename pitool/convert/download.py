@@ -6,11 +6,11 @@ them. How files are fetched is ``checkpoint.hub``'s.
 
 from __future__ import annotations
 
+from pitool.architectures.table import TABLE
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import Config, read_config
 from pitool.checkpoint.source import Checkpoint, Source
-from pitool.convert.gguf.families import FAMILIES, find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.staging import check_disk
 from pitool.planning.formats.base import PlannedModel
@@ -25,7 +25,7 @@ def read_settings(source: Source) -> Config:
     """
     assert source.folder
     config = read_config(source.folder)
-    if source.revision is not None and config.model_type not in FAMILIES:
+    if source.revision is not None and config.model_type not in TABLE:
         return config.with_tensors(hub.read_headers(source).tensors)
     return config
 
@@ -33,7 +33,7 @@ def read_settings(source: Source) -> Config:
 def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
-    return PlannedModel(source.id, model_shape(find_family(config), config))
+    return PlannedModel(source.id, model_shape(config))
 
 
 def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:

@@ -12,12 +12,11 @@ from pitool.catalog.tables import names_in, nearest
 from pitool.catalog.tensor_types import QUANTISATIONS, find_quantisation
 from pitool.catalog.tiers import Tier
 from pitool.checkpoint.config import Config
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
 from pitool.convert.gguf.fitting import FIT, Fitting
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
-from pitool.convert.onnx.families import supported
+from pitool.convert.onnx.fused import supported
 from pitool.convert.techniques import IMATRIX, TECHNIQUES
 from pitool.convert.techniques.planned import plan_technique
 from pitool.errors import UsageError
@@ -93,15 +92,14 @@ def make_plan(
     there is room for. ``importance``: there will be an importance matrix. ``place``: one board
     instead of the smallest of the tier.
     """
-    family = find_family(config, convertible=bool(quantisations))
-    model = model_shape(family, config)
-    tuple(family.metadata(config))  # refuses what it cannot describe, before a download
+    found = find_model(config, convertible=bool(quantisations))
+    model = found.shape
     profile = profile or find_profile(BALANCED)
     place = place or tier_place(tier_name, tier)
     exported = not supported(config)
     stored = {}
-    if isinstance(family, Stored):
-        stored = {family.kind.name: header_tensors(family.header)}
+    if isinstance(found, Stored):
+        stored = {found.kind.name: header_tensors(found.header)}
     planned = PlannedModel("", model, stored, importance=importance, exported=exported)
     planner = Planner(planned, profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None

@@ -1,54 +1,50 @@
 """A reference forward pass of a checkpoint in float32, layer by layer, in plain numpy.
 
-What an artifact is verified against. Reads the checkpoint's own tensors under their own names,
-so that a mistake in the conversion cannot repeat itself here. Memory: one layer at a time.
+What an artifact is verified against. Driven by the checkpoint's description alone, whatever its
+family; reads the checkpoint's own tensors under their own names and computes every rotation for
+itself, so that a mistake in the conversion cannot repeat itself here. What it cannot compute is
+refused. Memory: one layer at a time.
 
 Llama (Touvron et al. 2023), grouped-query attention (Ainslie et al. 2023), rotary embedding by
-halves as in transformers, and the families of ``COVERED`` that vary it: norms of queries and keys,
-layers without rotation, multipliers, norms after instead of before.
+halves as in transformers, and what a description can say beyond them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.architectures import table
+from pitool.architectures.description import Description, Layout, Norm
+from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
-from pitool.checkpoint.tensors import to_float32
-from pitool.errors import BadInput
+from pitool.checkpoint.tensors import Tensor, to_float32
 
 Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
 HEAD_SLAB = 64 << 20
-
-
-# The families whose forward pass this is, and what transformers assumes for a missing setting.
-COVERED: dict[str, dict[str, Any]] = {
-    "granite": {},
-    "llama": {},
-    "mistral": {},
-    "olmo2": {},
-    "qwen2": {},
-    "qwen3": {"head_dim": 128},
-    "smollm3": {"tie_word_embeddings": True, "rope_theta": 2_000_000.0},
-}
-# Norms before attention and MLP; OLMo 2 has them after, before the sum.
-INPUT, MIDDLE, AFTER = (
-    f"{name}_layernorm.weight" for name in ("input", "post_attention", "post_feedforward")
-)
+OnInput = Callable[[str, Array], object]
+"""Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
 
 
 def covers(config: Config) -> bool:
-    """Tell whether the forward pass is that of the checkpoint's family."""
-    return config.model_type in COVERED
+    """Tell whether the forward pass is that of a checkpoint."""
+    if table.find(config.model_type) is None:
+        return False
+    return incomputable(table.describe(config)) is None
 
 
-OnInput = Callable[[str, Array], object]
-"""Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
+def incomputable(model: Description) -> str | None:
+    """Return what of a model the forward pass does not compute, None when it computes all."""
+    found = {
+        "a text model inside a multimodal one": model.wrapped,
+        "a mixture of experts": model.experts is not None,  # a layer of it may not fit into memory
+        f"the activation {model.activation!r}": model.activation not in ACTIVATIONS,
+    }
+    return next((what for what, wrong in found.items() if wrong), None)
 
 
 def _unheard(_name: str, _input: Array) -> None:
@@ -62,45 +58,68 @@ class Forward:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        defaults = COVERED[checkpoint.config.model_type]
-        config = Config({**defaults, **checkpoint.config.values}, checkpoint.config.path)
-        self._checkpoint, self._config = replace(checkpoint, config=config), config
-        self.layers = config.count("num_hidden_layers")
+        self._model = model = table.describe(checkpoint.config)
+        if reason := incomputable(model):
+            raise model.error(f"{reason} has no reference", "certify it against a float artifact")
+        self._tensors = _rooted(checkpoint.tensors, model.layout)
+        self.layers = model.sizes.layers
+
+    def prefix(self, i: int) -> str:
+        """Return what the names of the tensors of layer ``i`` begin with."""
+        return self._model.layout.layer.format(i)
 
     def weights(self, i: int) -> dict[str, Array]:
         """Return the tensors of layer ``i``, without ``prefix(i)`` in their names."""
+        prefix = self.prefix(i)
         return {
-            name.removeprefix(prefix(i)): tensor.float32()
-            for name, tensor in self._checkpoint.tensors.items()
-            if name.startswith(prefix(i))
+            name.removeprefix(prefix): tensor.float32()
+            for name, tensor in self._tensors.items()
+            if name.startswith(prefix)
         }
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Return the first layer's input, shape (tokens, hidden)."""
-        scale = np.float32(self._config.number("embedding_multiplier", 1.0))
-        return _embed(self._checkpoint, ids) * scale
+        layout = self._model.layout
+        hidden = _rows(self._table(layout.embedding), ids) * np.float32(self._model.embedding_scale)
+        if layout.positions:
+            hidden = hidden + _rows(self._table(layout.positions), range(len(ids)))
+        return hidden
 
     def layer(
         self, i: int, weights: dict[str, Array], hidden: Array, on_input: OnInput = _unheard
     ) -> Array:
         """Return the output of layer ``i`` for its input, both of shape (tokens, hidden)."""
-        turn = _rotation(self._config, len(hidden))
-        if not _turned(self._config, i):
-            turn = np.ones_like(turn[0]), np.zeros_like(turn[1])
-        layer = _Layer(self._config, weights, on_input)
-        return layer.forward(hidden, turn)
+        return _Layer(self._model, i, weights, on_input).forward(hidden)
 
     def logits(self, hidden: Array) -> Array:
         """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
-        norm = self._checkpoint.tensors["model.norm.weight"].float32()
-        hidden = _rms_norm(hidden, norm, self._config.number("rms_norm_eps", 1e-6))
-        scale = np.float32(self._config.number("logits_scaling", 1.0))
-        return _head(self._checkpoint, hidden) / scale
+        model = self._model
+        bias = self._tensors.get(f"{model.layout.norm}.bias")
+        hidden = _normed(
+            hidden,
+            self._tensors[f"{model.layout.norm}.weight"].float32(),
+            bias.float32() if bias else None,
+            model.norm,
+        )
+        head = self._table(model.layout.embedding if model.tied else model.layout.head)
+        parts = [hidden @ to_float32(slab, head.kind).T for slab in head.slabs(HEAD_SLAB)]
+        logits = np.concatenate(parts, axis=1, dtype=np.float32)
+        return _capped(logits / np.float32(model.logits_divisor), model.final_softcap)
+
+    def _table(self, module: str) -> Tensor:
+        """Return a table of rows; a tied checkpoint may hold only either of embedding and head."""
+        name = f"{module}.weight"
+        if name not in self._tensors and self._model.tied:
+            name = f"{self._model.layout.head}.weight"
+        return self._tensors[name]
 
 
-def prefix(i: int) -> str:
-    """Return what the names of the tensors of layer ``i`` begin with."""
-    return f"model.layers.{i}."
+def _rooted(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
+    """Return the tensors by the layout's names, whose first word some checkpoints leave out."""
+    root, _, short = layout.embedding.partition(".")
+    if f"{short}.weight" not in tensors:
+        return tensors
+    return {f"{root}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def reference_logits(
@@ -117,82 +136,123 @@ def reference_logits(
     return forward.logits(hidden)
 
 
-def _turned(config: Config, i: int) -> bool:
-    """Tell whether layer ``i`` rotates: SmolLM3 leaves some layers without positions."""
-    if config.model_type != "smollm3":
-        return True
-    turned = config.values.get("no_rope_layers")  # 1 for those that do rotate
-    if turned:
-        return bool(turned[i])
-    return (i + 1) % config.count("no_rope_layer_interval", 4) != 0
-
-
 class _Layer:
     """One layer: its weights, and who hears of their inputs."""
 
-    def __init__(self, config: Config, weights: dict[str, Array], on_input: OnInput) -> None:
-        self._config, self._weights, self._on_input = config, weights, on_input
-        self._epsilon = config.number("rms_norm_eps", 1e-6)
+    def __init__(
+        self, model: Description, index: int, weights: dict[str, Array], on_input: OnInput
+    ) -> None:
+        self._model, self._index = model, index
+        self._weights, self._on_input = weights, on_input
 
-    def forward(self, x: Array, turn: tuple[Array, Array]) -> Array:
-        share = np.float32(self._config.number("residual_multiplier", 1.0))
-        if INPUT not in self._weights:
-            x = x + self._norm(self._attention(x, *turn), MIDDLE)
-            return x + self._norm(self._mlp(x), AFTER)
-        x = x + share * self._attention(self._norm(x, INPUT), *turn)
-        return x + share * self._mlp(self._norm(x, MIDDLE))
+    def forward(self, x: Array) -> Array:
+        layout = self._model.layout
+        convolved = self._index in self._model.convolutions
+        mixed = self._block(
+            self._convolution if convolved else self._attention,
+            x,
+            layout.before_attention,
+            layout.after_attention,
+        )
+        before = layout.before_mlp
+        if self._model.parallel:
+            return x + mixed + self._block(self._mlp, x, before or layout.before_attention, "")
+        x = x + mixed
+        return x + self._block(self._mlp, x, before, layout.after_mlp)
+
+    def _block(self, block: Callable[[Array], Array], x: Array, before: str, after: str) -> Array:
+        """Return what a block adds to the residual, with the norms around it."""
+        y = block(self._norm(x, before) if before else x)
+        y = self._norm(y, after) if after else y
+        return y * np.float32(self._model.residual_scale)
 
     def _norm(self, x: Array, name: str) -> Array:
-        return _rms_norm(x, self._weights[name], self._epsilon)
+        weight, bias = self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias")
+        return _normed(x, weight, bias, self._model.norm)
 
     def _linear(self, name: str, x: Array) -> Array:
         self._on_input(name, x)
-        y = x @ self._weights[f"{name}.weight"].T
+        weight = self._weights[f"{name}.weight"]
+        y = x @ (weight if self._model.layout.transposed else weight.T)
         bias = self._weights.get(f"{name}.bias")
         return y if bias is None else y + bias
 
-    def _attention(self, x: Array, cos: Array, sin: Array) -> Array:
-        tokens = len(x)
-        heads = self._config.count("num_attention_heads")
-        kv_heads = self._config.count("num_key_value_heads", heads)
-        dim = cos.shape[-1] * 2
+    # -- attention -----------------------------------------------------------------------------
 
-        def split(part: str, count: int) -> Array:
-            y = self._linear(f"self_attn.{part}_proj", x)
-            weight = self._weights.get(f"self_attn.{part}_norm.weight")
-            if weight is not None:  # over each head (Qwen3) or over all of them (OLMo 2)
-                y = _rms_norm(y.reshape(tokens, -1, len(weight)), weight, self._epsilon)
-            return y.reshape(tokens, count, dim).swapaxes(0, 1)
-
-        q, k = (_rotate(split(p, c), cos, sin) for p, c in (("q", heads), ("k", kv_heads)))
-        v = split("v", kv_heads)
-        k, v = (np.repeat(a, heads // kv_heads, axis=0) for a in (k, v))
-        scale = self._config.number("attention_multiplier", dim**-0.5)
-        scores = q @ k.swapaxes(1, 2) * np.float32(scale)
-        scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
+    def _attention(self, x: Array) -> Array:
+        model, sizes, tokens = self._model, self._model.sizes, len(x)
+        q, k, v = self._projections(x)
+        q = self._head_norm(q, model.layout.query_norm)
+        k = self._head_norm(k, model.layout.key_norm)
+        if rope := model.rotation(self._index):
+            cos, sin = _rotation(rope, tokens)
+            q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        k, v = (np.repeat(a, sizes.heads // sizes.kv_heads, axis=1) for a in (k, v))
+        q, k, v = (a.swapaxes(0, 1) for a in (q, k, v))
+        scores = _capped(q @ k.swapaxes(1, 2) * np.float32(model.scale), model.softcap)
+        scores = np.where(_visible(tokens, model.windows[self._index]), scores, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        mixed = (weights @ v).swapaxes(0, 1).reshape(tokens, heads * dim)
-        return self._linear("self_attn.o_proj", mixed.astype(np.float32))
+        mixed = (weights @ v).swapaxes(0, 1).reshape(tokens, sizes.heads * sizes.head_dim)
+        return self._linear(model.layout.output, mixed.astype(np.float32))
+
+    def _projections(self, x: Array) -> tuple[Array, Array, Array]:
+        """Return queries, keys and values, each of shape (tokens, heads, head_dim)."""
+        sizes, layout = self._model.sizes, self._model.layout
+        counts = (sizes.heads, sizes.kv_heads, sizes.kv_heads)
+        if layout.by_head:
+            y = self._linear(layout.qkv, x).reshape(len(x), sizes.heads, 3, sizes.head_dim)
+            return y[:, :, 0], y[:, :, 1], y[:, :, 2]
+        if layout.qkv:
+            ends = np.cumsum(counts)[:2] * sizes.head_dim
+            parts = np.split(self._linear(layout.qkv, x), ends, axis=1)
+        else:
+            parts = [self._linear(name, x) for name in (layout.query, layout.key, layout.value)]
+        q, k, v = (
+            part.reshape(len(x), count, sizes.head_dim)
+            for part, count in zip(parts, counts, strict=True)
+        )
+        return q, k, v
+
+    def _head_norm(self, x: Array, name: str) -> Array:
+        """Normalise queries or keys, shape (tokens, heads, head_dim), as the description says."""
+        match self._model.head_norm:
+            case "head":
+                return self._norm(x, name)
+            case "all":
+                return self._norm(x.reshape(len(x), -1), name).reshape(x.shape)
+            case "each":
+                names = (f"{name}.norms.{i}.weight" for i in range(x.shape[1]))
+                stacked = np.stack([self._weights[each] for each in names])
+                return _normed(x, stacked, None, self._model.norm)
+        return x
+
+    # -- convolution and MLP -------------------------------------------------------------------
+
+    def _convolution(self, x: Array) -> Array:
+        """LFM2's: gates before and after a causal convolution of each column."""
+        before, after, y = np.split(self._linear("conv.in_proj", x), 3, axis=1)
+        taps = self._weights["conv.conv.weight"][:, 0].T
+        padded = np.pad(before * y, ((len(taps) - 1, 0), (0, 0)))
+        summed = sum(padded[i : i + len(x)] * tap for i, tap in enumerate(taps))
+        return self._linear("conv.out_proj", after * summed)
 
     def _mlp(self, x: Array) -> Array:
-        gate = self._linear("mlp.gate_proj", x)
-        with np.errstate(over="ignore"):
-            gate = gate / (1 + np.exp(-gate))
-        return self._linear("mlp.down_proj", gate * self._linear("mlp.up_proj", x))
+        layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]
+        if layout.gate_up:
+            gate, up = np.split(self._linear(layout.gate_up, x), 2, axis=1)
+            return self._linear(layout.down, activate(gate) * up)
+        if not layout.gate:
+            return self._linear(layout.down, activate(self._linear(layout.up, x)))
+        gate = activate(self._linear(layout.gate, x))
+        return self._linear(layout.down, gate * self._linear(layout.up, x))
 
 
-def _shared_names(checkpoint: Checkpoint) -> tuple[str, str]:
-    """Return the names of embedding and head; a tied checkpoint may hold only either."""
-    tied = checkpoint.config.flag("tie_word_embeddings", default=False)
-    embedding = "model.embed_tokens.weight"
-    if embedding not in checkpoint.tensors and tied:
-        embedding = "lm_head.weight"
-    return embedding, embedding if tied else "lm_head.weight"
+# -- parts that know no weights ------------------------------------------------------------------
 
 
-def _embed(checkpoint: Checkpoint, ids: Sequence[int]) -> Array:
-    table = checkpoint.tensors[_shared_names(checkpoint)[0]]
+def _rows(table: Tensor, ids: Sequence[int]) -> Array:
+    """Return rows of a table in float32, read slab by slab."""
     rows: dict[int, Array] = {}
     wanted, first = set(ids), 0
     for slab in table.slabs(HEAD_SLAB):
@@ -202,73 +262,109 @@ def _embed(checkpoint: Checkpoint, ids: Sequence[int]) -> Array:
     return np.stack([rows[i] for i in ids])
 
 
-def _head(checkpoint: Checkpoint, hidden: Array) -> Array:
-    table = checkpoint.tensors[_shared_names(checkpoint)[1]]
-    parts = [hidden @ to_float32(slab, table.kind).T for slab in table.slabs(HEAD_SLAB)]
-    return np.concatenate(parts, axis=1)
-
-
-def _rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
-    scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon))
-    normed: Array = (x * scale * weight).astype(np.float32)
+def _normed(x: Array, weight: Array, bias: Array | None, norm: Norm) -> Array:
+    """Return ``x`` normalised over its last axis."""
+    if norm.layer:
+        x = x - x.mean(axis=-1, keepdims=True)
+    scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(norm.epsilon))
+    y = x * scale * (weight + np.float32(norm.offset))
+    normed: Array = (y if bias is None else y + bias).astype(np.float32)
     return normed
 
 
+def _capped(x: Array, cap: float) -> Array:
+    return np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
+
+
+def _visible(tokens: int, window: int) -> NDArray[np.bool_]:
+    """Tell which tokens (columns) each token (rows) attends to: itself, and those before it."""
+    visible = np.tri(tokens, dtype=bool)
+    return visible & ~np.tri(tokens, k=-window, dtype=bool) if window else visible
+
+
+def _silu(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        y: Array = x / (1 + np.exp(-x))
+    return y
+
+
+def _gelu_tanh(x: Array) -> Array:
+    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
+    y: Array = x * np.float32(0.5) * (1 + np.tanh(inner))
+    return y
+
+
+def _gelu(x: Array) -> Array:
+    y: Array = (x * 0.5 * (1 + _erf(x.astype(np.float64) / np.sqrt(2)))).astype(np.float32)
+    return y
+
+
+# Numerical Recipes, 6.2: the complementary error function to 1.2e-7 of its value everywhere.
+_ERFC = (
+    -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398,
+    1.48851587, -0.82215223, 0.17087277,
+)  # fmt: skip
+
+
+def _erf(x: Wide) -> Wide:
+    t = 1 / (1 + 0.5 * np.abs(x))
+    complement = t * np.exp(np.polynomial.polynomial.polyval(t, _ERFC) - x * x)
+    return np.where(x >= 0, 1 - complement, complement - 1)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": _silu,
+    "gelu": _gelu,
+    "gelu_pytorch_tanh": _gelu_tanh,
+}
+
+
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate the two halves of each head, shape (heads, tokens, head_dim)."""
-    a, b = np.split(x, 2, axis=-1)
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    """Rotate the two halves of the first numbers of each head, shape (tokens, heads, head_dim)."""
+    turned = 2 * cos.shape[-1]
+    a, b = np.split(x[..., :turned], 2, axis=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., turned:]], axis=-1)
 
 
-def _rotation(config: Config, tokens: int) -> tuple[Array, Array]:
-    """Return cosines and sines by position, shape (tokens, head_dim / 2)."""
-    heads = config.count("num_attention_heads")
-    dim = config.count("head_dim", config.count("hidden_size") // heads)
-    rope = config.rope()
-    frequency = rope.theta ** -(np.arange(0, dim, 2, dtype=np.float64) / dim)
+def _rotation(rope: Rope, tokens: int) -> tuple[Array, Array]:
+    """Return cosines and sines by position, shape (tokens, numbers rotated / 2)."""
+    frequency = rope.theta ** -(np.arange(0, rope.dim, 2, dtype=np.float64) / rope.dim)
     scale = 1.0
-    match rope.kind:
-        case "default" | "dynamic":  # the same up to the trained context
+    match rope.scaling:
+        case None | Dynamic():  # the same up to the trained context
             pass
-        case "linear":
-            frequency /= rope.values["factor"]
-        case "llama3":
-            frequency = _llama3(frequency, rope.values)
-        case "yarn":
-            frequency, scale = _yarn(config, frequency, rope.theta, rope.values)
-        case kind:
-            raise BadInput(
-                f"{config.path}: rope scaling {kind!r} has no reference", "convert without it"
-            )
+        case Linear(factor):
+            frequency /= factor
+        case Llama3() as llama3:
+            frequency = _llama3(frequency, llama3)
+        case Yarn() as yarn:
+            frequency, scale = _yarn(frequency, rope.theta, yarn), yarn.attention
+        case LongRope() as longrope:
+            beyond = tokens > longrope.original
+            frequency = frequency / np.array(longrope.long if beyond else longrope.short)
+            scale = longrope.attention
     angles = np.outer(np.arange(tokens), frequency)
     return (np.cos(angles) * scale).astype(np.float32), (np.sin(angles) * scale).astype(np.float32)
 
 
-def _llama3(frequency: NDArray[np.float64], values: dict[str, float]) -> NDArray[np.float64]:
-    original, low, high = (
-        values[key]
-        for key in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
-    )
-    turns = original * frequency / (2 * np.pi)
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
-    return frequency * (smooth + (1 - smooth) / values["factor"])
+def _llama3(frequency: Wide, scaling: Llama3) -> Wide:
+    turns = scaling.original * frequency / (2 * np.pi)
+    smooth = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)
+    return frequency * (smooth + (1 - smooth) / scaling.factor)
 
 
-def _yarn(
-    config: Config, frequency: NDArray[np.float64], theta: float, values: dict[str, float]
-) -> tuple[NDArray[np.float64], float]:
-    """YaRN (Peng et al. 2023): blend of interpolation and extrapolation, and attention scale."""
+def _yarn(frequency: Wide, theta: float, yarn: Yarn) -> Wide:
+    """YaRN (Peng et al. 2023): blend of interpolation and extrapolation."""
     dim = len(frequency) * 2
-    factor = values["factor"]
-    original = values.get("original_max_position_embeddings") or config.count(
-        "max_position_embeddings"
-    )
 
     def dimension(turns: float) -> float:
-        return float(dim * np.log(original / (turns * 2 * np.pi)) / (2 * np.log(theta)))
+        return float(dim * np.log(yarn.original / (turns * 2 * np.pi)) / (2 * np.log(theta)))
 
-    low = max(np.floor(dimension(values.get("beta_fast") or 32)), 0)
-    high = min(np.ceil(dimension(values.get("beta_slow") or 1)), dim - 1)
+    low, high = dimension(yarn.beta_fast or 32), dimension(yarn.beta_slow or 1)
+    if yarn.truncate:
+        low, high = np.floor(low), np.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
     ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 1e-3), 0, 1)
-    scale = values.get("attention_factor") or 0.1 * np.log(factor) + 1
-    return frequency * (1 - ramp) + frequency / factor * ramp, float(scale)
+    blended: Wide = frequency * (1 - ramp) + frequency / yarn.factor * ramp
+    return blended

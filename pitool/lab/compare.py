@@ -18,8 +18,7 @@ from pitool.catalog import manifest
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert.describe import hash_sources
 from pitool.convert.download import download
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.reference import covers, reference_logits
 from pitool.convert.staging import alive
 from pitool.convert.techniques import BASELINE, find_technique
@@ -124,7 +123,7 @@ class ComparisonJob:
     ) -> None:
         self._checkpoint, self._source, self._options = checkpoint, source, options
         self._store, self._threads, self._progress = store, threads, progress
-        self.shape = model_shape(find_family(checkpoint.config), checkpoint.config)
+        self.shape = model_shape(checkpoint.config)
         self._folder = store.folder / f"work.{os.getpid()}"
 
     def __enter__(self) -> ComparisonJob:

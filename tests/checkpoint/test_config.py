@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pitool.checkpoint.config import Config, Rope, read_config
+from pitool.checkpoint.config import Config, read_config
 from pitool.errors import BadInput
 
 PATH = Path("model/config.json")
@@ -59,84 +59,6 @@ def test_what_cannot_be_is_refused_by_name(get: Callable[[Config], object], valu
         get(config(key=value))
 
 
-# -- rope ----------------------------------------------------------------------------------
-
-LLAMA3 = {
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
-ROPES: dict[str, tuple[dict[str, Any], Rope]] = {
-    "nothing": ({}, Rope(10000.0, "default", {})),
-    "theta of transformers 4": ({"rope_theta": 5e5}, Rope(5e5, "default", {})),
-    "theta is an integer": ({"rope_theta": 500000}, Rope(5e5, "default", {})),
-    "scaling is null": ({"rope_theta": 1e6, "rope_scaling": None}, Rope(1e6, "default", {})),
-    "llama3 of transformers 4": (
-        {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
-        Rope(5e5, "llama3", LLAMA3),
-    ),
-    "llama3 of transformers 5": (
-        {"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", **LLAMA3}},
-        Rope(5e5, "llama3", LLAMA3),
-    ),
-    "default of transformers 5": (
-        {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}},
-        Rope(1e6, "default", {}),
-    ),
-    "the old word for the kind": (
-        {"rope_scaling": {"type": "linear", "factor": 4.0}},
-        Rope(10000.0, "linear", {"factor": 4.0}),
-    ),
-    "both words for the kind": (
-        {"rope_scaling": {"rope_type": "yarn", "type": "yarn", "factor": 4.0}},
-        Rope(10000.0, "yarn", {"factor": 4.0}),
-    ),
-    "the original context outside of the table": (
-        {
-            "rope_scaling": {"rope_type": "yarn", "factor": 2.0},
-            "original_max_position_embeddings": 4096,
-        },
-        Rope(10000.0, "yarn", {"factor": 2.0, "original_max_position_embeddings": 4096}),
-    ),
-    "both layouts": (
-        {
-            "rope_theta": 1.0,
-            "rope_scaling": {"rope_type": "linear", "factor": 3.0},
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-        },
-        Rope(1e6, "default", {}),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", ROPES)
-def test_rope(case: str) -> None:
-    values, wanted = ROPES[case]
-    assert config(**values).rope() == wanted
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"rope_scaling": [1]},
-        {"rope_scaling": "linear"},
-        {"rope_theta": 0},
-        {"rope_theta": -1e4},
-        {"rope_theta": "10000"},
-        {"rope_theta": True},
-        {"rope_theta": float("nan")},
-        {"rope_theta": float("inf")},
-        {"rope_theta": None},
-        {"rope_parameters": {"rope_theta": []}},
-    ],
-    ids=str,
-)
-def test_a_rope_that_cannot_be(values: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match=r"config\.json: 'rope_"):
-        config(**values).rope()
-
-
 # -- the file ------------------------------------------------------------------------------
 
 
@@ -176,4 +98,3 @@ def test_real_settings_are_read(shared_data: Path) -> None:
         read = read_config(folder)
         assert read.model_type
         assert read.count("vocab_size") > 1000
-        assert read.rope().theta >= 10000

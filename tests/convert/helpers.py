@@ -19,8 +19,7 @@ from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.cli import convert_engines
 from pitool.convert.conversion import Job
 from pitool.convert.engines import Engines, OpenEngine
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.pipeline import convert
@@ -103,10 +102,9 @@ def engines_of(engine: OpenEngine) -> Engines:
 def write_float(folder: Path, path: Path, kind: str) -> Path:
     """Write the GGUF of a checkpoint in a float type, and nothing else of the pipeline."""
     checkpoint = checkpoint_of(folder)
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(folder, shape.vocabulary)
-    write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS[kind])
+    model = find_model(checkpoint.config)
+    vocabulary = read_vocabulary(folder, model.shape.vocabulary)
+    write_gguf(path, checkpoint, model, vocabulary, QUANTISATIONS[kind])
     return path
 
 

@@ -16,7 +16,7 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
 from pitool.convert.conversion import Job
 from pitool.convert.gguf.adapter import paths, write_adapter
-from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.model import find_model
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
 from pitool.device.settings import settings_for
@@ -69,4 +69,4 @@ def test_a_scale_of_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
     opened = checkpoint_of(tiny_checkpoint)
     lora = Adapter(write_lora(tmp_path / "style"), 0.0)
     with pytest.raises(BadInput, match="has no effect at scale 0"):
-        write_adapter(tmp_path / "x", opened, find_family(opened.config), lora)
+        write_adapter(tmp_path / "x", opened, find_model(opened.config), lora)

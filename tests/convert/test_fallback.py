@@ -11,8 +11,7 @@ import pytest
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf import fallback
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import find_model, model_shape
 from pitool.errors import BadInput, MissingPart, PitoolError
 from tests.tiny import write_checkpoint
 
@@ -47,7 +46,7 @@ def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_another_architecture_is_planned_by_its_tensors(foreign: Path, sdist: Path) -> None:
     config = read_config(foreign)
-    model = model_shape(find_family(config), config)
+    model = model_shape(config)
     assert (model.architecture, model.layers, model.hidden) == ("bloom", 3, 256)
     names = {tensor.name: tensor.shape for tensor in model.tensors}
     assert names["token_embd.weight"] == (512, 256)
@@ -73,7 +72,7 @@ def test_what_llama_cpp_does_not_know_either(foreign: Path, sdist: Path) -> None
     with pytest.raises(
         BadInput, match=r"cannot convert natively, and llama\.cpp's own converter does not"
     ):
-        find_family(read_config(foreign))
+        find_model(read_config(foreign))
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
@@ -83,7 +82,7 @@ def test_without_the_export_extra(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == package else find(n))
     with pytest.raises(MissingPart, match=f"converter needs {package}: run: pip install"):
-        find_family(read_config(foreign))
+        find_model(read_config(foreign))
 
 
 def test_a_folder_without_the_converter(

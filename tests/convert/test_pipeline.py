@@ -180,7 +180,7 @@ def test_a_damaged_tensor_is_noticed(tmp_path: Path, target: Path, tensor: str) 
 def test_heads_in_the_order_of_transformers_are_noticed(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pitool.convert.gguf.families import llama
+    from pitool.architectures import llama
 
     monkeypatch.setattr(llama, "interleave", lambda _: lambda rows: rows)
     folder = write_checkpoint(tmp_path / "c")

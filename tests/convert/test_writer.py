@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from pitool.architectures.gguf import interleave
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor
 from pitool.convert.gguf import writer
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.llama import interleave
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.writer import cast, match_tensors
 from pitool.errors import BadInput
 from tests.convert.helpers import checkpoint_of, write_float
@@ -215,7 +215,7 @@ def changed(folder: Path, name: str, array: np.ndarray[Any, Any] | None) -> Chec
 
 
 def match(checkpoint: Checkpoint) -> list[tuple[Tensor, ...]]:
-    return match_tensors(checkpoint, find_family(checkpoint.config).wanted(checkpoint.config))
+    return match_tensors(checkpoint, find_model(checkpoint.config).wanted())
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from tokenizers import Tokenizer
 
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.source import Source, open_checkpoint
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.engine import worker
@@ -34,11 +33,11 @@ PROMPT = "The quick brown fox"
 def tiny_gguf(tiny_checkpoint: Path) -> Path:
     """The tiny checkpoint as a GGUF in float32."""
     checkpoint = open_checkpoint(Source("tiny", None, tiny_checkpoint))
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
+    model = find_model(checkpoint.config)
+    shape = model.shape
     path = tiny_checkpoint.parent / "tiny-F32.gguf"
     vocabulary = read_vocabulary(tiny_checkpoint, shape.vocabulary)
-    write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F32"])
+    write_gguf(path, checkpoint, model, vocabulary, QUANTISATIONS["F32"])
     return path
 
 

@@ -15,8 +15,7 @@ from gguf import GGUFReader
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf import llama_quantise
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.pretokenizers import _table
 from pitool.convert.gguf.quantise import quantise
 from pitool.planning.type_mixture import assign_types
@@ -155,7 +154,7 @@ def test_every_family_is_the_same_file_and_so_is_its_quantisation(
         llama_quantise.quantise(theirs, llamas, kind, 1)
         found = GGUFReader(mine)
         compare(found, GGUFReader(llamas))
-        planned = assign_types(model_shape(find_family(config), config), kind)
+        planned = assign_types(model_shape(config), kind)
         types = {t.name: t.tensor_type.name for t in found.tensors}
         assert {t.tensor.name: t.type.name for t in planned} == types
 

@@ -16,7 +16,7 @@ from gguf import GGUFReader
 from pitool.checkpoint.lora import Adapter
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert.gguf.adapter import write_adapter
-from pitool.convert.gguf.families import find_family
+from pitool.convert.gguf.model import find_model
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import BadInput
@@ -112,17 +112,15 @@ def test_two_adapters_with_scales(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_logits_of_the_merged_gguf(folder: Path, tmp_path: Path) -> None:
     from pitool.catalog.tensor_types import QUANTISATIONS
-    from pitool.convert.gguf.families.base import model_shape
     from pitool.convert.gguf.vocabulary import read_vocabulary
     from pitool.convert.gguf.writer import write_gguf
 
     model = train(folder, tmp_path / "a", 3, **CASES["all, rank-stabilised"]).eval()
     checkpoint = opened(folder, Adapter(tmp_path / "a"))
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(folder, shape.vocabulary)
+    written = find_model(checkpoint.config)
+    vocabulary = read_vocabulary(folder, written.shape.vocabulary)
     path = tmp_path / "m.gguf"
-    write_gguf(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F32"])
+    write_gguf(path, checkpoint, written, vocabulary, QUANTISATIONS["F32"])
     ids = list(range(5, 105))
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0].numpy()
@@ -170,7 +168,7 @@ def test_a_separate_adapter_has_the_bytes_of_llama_cpps_script(
     train(folder, tmp_path / "a", 1, r=4, lora_alpha=12, target_modules=MATRICES)
     checkpoint = opened(folder)
     ours = tmp_path / "ours.gguf"
-    write_adapter(ours, checkpoint, find_family(checkpoint.config), Adapter(tmp_path / "a"))
+    write_adapter(ours, checkpoint, find_model(checkpoint.config), Adapter(tmp_path / "a"))
     convert_lora(llama_cpp_source, folder, tmp_path / "a", tmp_path / "theirs.gguf")
     mine, peer = GGUFReader(ours), GGUFReader(tmp_path / "theirs.gguf")
     found, wanted = (
@@ -194,8 +192,9 @@ def test_logits_with_separate_adapters(folder: Path, tmp_path: Path, case: str) 
     base = write_float(folder, tmp_path / "m.gguf", "F32")
     halves = [tmp_path / "one.gguf", tmp_path / "two.gguf"]
     for path, scale in zip(halves, (0.25, 0.75), strict=True):
-        family = find_family(checkpoint.config)
-        write_adapter(path, checkpoint, family, Adapter(tmp_path / "a", scale))
+        write_adapter(
+            path, checkpoint, find_model(checkpoint.config), Adapter(tmp_path / "a", scale)
+        )
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0].numpy()
     exact = Settings(256, 1, 1, kv_type="f32", outputs=128, flash_attention="off", repack=False)
@@ -212,5 +211,5 @@ def test_what_can_only_be_merged(folder: Path, tmp_path: Path, case: str) -> Non
     checkpoint = opened(folder)
     with pytest.raises(BadInput, match="drop --lora-separate"):
         write_adapter(
-            tmp_path / "x", checkpoint, find_family(checkpoint.config), Adapter(tmp_path / "a")
+            tmp_path / "x", checkpoint, find_model(checkpoint.config), Adapter(tmp_path / "a")
         )

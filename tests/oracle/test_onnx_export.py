@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pitool.catalog.bundles import choose
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.onnx import exporter
 from pitool.convert.onnx.export import export, write_exported
 from pitool.engine.base import Settings
@@ -108,7 +107,7 @@ def test_a_saved_state_of_an_exported_graph(tmp_path: Path) -> None:
         checkpoint_of(tmp_path / "m"),
         exported,
         find_onnx_quantisation("FP32"),
-        model_shape(find_family(config), config),
+        model_shape(config),
     )
     loaded = load(folder)
     assert loaded.forward(IDS[:10])

@@ -42,6 +42,10 @@ CASES: dict[str, dict[str, Any]] = {
     "llama-llama3": {"rope_scaling": LLAMA3, "rope_theta": 500000.0},
     "llama-linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
     "llama-yarn": {"rope_scaling": YARN},
+    "llama-yarn-mscale": {"rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 1.2}},
+    "llama-yarn-own": {
+        "rope_scaling": {**YARN, "attention_factor": 1.3, "beta_fast": 16, "truncate": False},
+    },
     "llama-gelu": {"hidden_act": "gelu_pytorch_tanh"},
     "mistral": {"sliding_window": None},
     "mistral-window": {"sliding_window": 20},
@@ -50,6 +54,9 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 16},
     "qwen3-head-24": {"head_dim": 24, "tie_word_embeddings": True},
     "smollm3": {"no_rope_layer_interval": 2},
+    "smollm3-window": {
+        "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 16,
+    },
     "phi3": {"num_attention_heads": 4, "sliding_window": None},
     "phi3-long": {"rope_scaling": LONG, "original_max_position_embeddings": 128},
     "granite": {

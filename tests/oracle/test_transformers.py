@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pitool.convert.reference import COVERED, reference_logits
+from pitool.convert.reference import covers, reference_logits
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.errors import BadInput
 from tests.convert.helpers import checkpoint_of, real_engine, write_float
 from tests.oracle import cases as families
 from tests.tiny import write_checkpoint
@@ -52,6 +53,14 @@ CASES: dict[str, dict[str, Any]] = {
         "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "rope_scaling": YARN,
     },
 }  # fmt: skip
+# YaRN that llama.cpp's loaders cannot be told: refused as GGUF, right in the reference.
+UNSAID: dict[str, dict[str, Any]] = {
+    "mscale": {"mscale": 1.0, "mscale_all_dim": 1.0},
+    "mscales that differ": {"mscale": 0.7, "mscale_all_dim": 1.2},
+    "attention_factor": {"attention_factor": 1.3},
+    "betas": {"beta_fast": 16, "beta_slow": 2},
+    "truncate": {"truncate": False},
+}
 IDS = np.random.default_rng(0).integers(0, 300, 90).tolist()
 
 
@@ -80,6 +89,18 @@ def test_the_reference_is_that_of_transformers(tmp_path: Path, case: str) -> Non
     np.testing.assert_allclose(found, wanted, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("case", UNSAID)
+@pytest.mark.filterwarnings("ignore")
+def test_yarn_of_its_own_is_right_or_refused(tmp_path: Path, case: str) -> None:
+    scaling = {**YARN, **UNSAID[case]}
+    folder = write_checkpoint(tmp_path / "c", kind="F32", **{**BASE, "rope_scaling": scaling})
+    wanted = expected(folder)
+    found = reference_logits(checkpoint_of(folder), IDS)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * float(np.abs(wanted).max()))
+    with pytest.raises(BadInput, match=r"YaRN with a '.*' of its own is not supported"):
+        write_float(folder, tmp_path / "m.gguf", "F32")
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore")
@@ -97,7 +118,10 @@ def test_the_engine_on_our_file_is_transformers(tmp_path: Path, case: str) -> No
     np.testing.assert_allclose(usual, wanted, atol=2e-2 * float(np.abs(wanted).max()))
 
 
-@pytest.mark.parametrize("case", [n for n, c in families.CASES.items() if c.kind in COVERED])
+NOT_COVERED = {"qwen3_moe"}
+
+
+@pytest.mark.parametrize("case", [n for n in families.CASES if n not in NOT_COVERED])
 @pytest.mark.filterwarnings("ignore")
 def test_the_reference_of_every_covered_family_is_transformers(
     family_checkpoint: Callable[[str], Path], case: str
@@ -106,6 +130,16 @@ def test_the_reference_of_every_covered_family_is_transformers(
     wanted = expected(folder)
     found = reference_logits(checkpoint_of(folder), IDS)
     np.testing.assert_allclose(found, wanted, atol=1e-4 * float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("case", NOT_COVERED)
+def test_a_mixture_of_experts_is_not_covered(
+    family_checkpoint: Callable[[str], Path], case: str
+) -> None:
+    checkpoint = checkpoint_of(family_checkpoint(case))
+    assert not covers(checkpoint.config)
+    with pytest.raises(BadInput, match="a mixture of experts has no reference"):
+        reference_logits(checkpoint, IDS)
 
 
 @pytest.mark.engine

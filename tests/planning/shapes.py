@@ -7,8 +7,7 @@ from typing import Any
 
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import Config
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from tests.tiny import LLAMA
 
 
@@ -20,4 +19,4 @@ def config(**changes: Any) -> Config:
 def shape(**changes: Any) -> ModelShape:
     """Return the shape of the tiny Llama with some settings changed."""
     changed = config(**changes)
-    return model_shape(find_family(changed), changed)
+    return model_shape(changed)

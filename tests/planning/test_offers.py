@@ -11,8 +11,7 @@ import pytest
 from pitool.catalog.boards import boards
 from pitool.catalog.profiles import find_profile
 from pitool.checkpoint.config import read_config
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.errors import UsageError
 from pitool.planning import offers
 from pitool.planning.formats import GGUF
@@ -40,7 +39,7 @@ def everything(prices: Mapping[str, float] | None = None) -> list[PricedBoard]:
 def fourteen(shared_data: Path) -> Planner:
     """Qwen2.5-14B-Instruct with a LoRA adapter of rank 16, half precision."""
     config = read_config(shared_data / "configs" / "Qwen2.5-14B-Instruct")
-    shape = model_shape(find_family(config), config)
+    shape = model_shape(config)
     return Planner(
         PlannedModel("", shape), find_profile("balanced"), Load(4096, adapter=138_000_000)
     )

@@ -125,11 +125,10 @@ def test_absurd_sizes(parameters: float) -> None:
 def test_published_files_against_settings_alone(shared_data: Path) -> None:
     """Llama-3.2-3B Q4_K_M as published: 2 019 377 696 bytes, 7.8 MB of it the vocabulary."""
     from pitool.checkpoint.config import read_config
-    from pitool.convert.gguf.families import find_family
-    from pitool.convert.gguf.families.base import model_shape
+    from pitool.convert.gguf.model import model_shape
 
     config = read_config(shared_data / "configs" / "Llama-3.2-3B-Instruct")
-    subject = PlannedModel("", model_shape(find_family(config), config))
+    subject = PlannedModel("", model_shape(config))
     size = sum(t.bytes for t in assign_types(subject.shape, QUANTISATIONS["Q4_K_M"]))
     assert size == pytest.approx(2_019_377_696, rel=0.005)
 
@@ -137,11 +136,10 @@ def test_published_files_against_settings_alone(shared_data: Path) -> None:
 def test_auto_passes_over_what_the_board_has_no_fast_kernels_for(shared_data: Path) -> None:
     """At a hidden size of 896 Q4_K_M is mostly Q5_0, which no Pi has a fast kernel for."""
     from pitool.checkpoint.config import read_config
-    from pitool.convert.gguf.families import find_family
-    from pitool.convert.gguf.families.base import model_shape
+    from pitool.convert.gguf.model import model_shape
 
     config = read_config(shared_data / "configs" / "Qwen2.5-0.5B-Instruct")
-    subject = PlannedModel("", model_shape(find_family(config), config))
+    subject = PlannedModel("", model_shape(config))
     profile = replace(profiles()["balanced"], candidates={"Q4_K_M": 1.0, "Q4_0": 1.0})
     planner = Planner(subject, profile, Load(2048))
     pi5, pi4 = boards()["pi5"], boards()["pi4b"]

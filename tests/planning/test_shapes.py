@@ -10,8 +10,7 @@ from pitool.catalog.model_argument import parse_size
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.errors import BadInput
 from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
@@ -30,7 +29,7 @@ REAL = {
 @pytest.mark.parametrize("size", REAL)
 def test_a_size_is_the_model_that_it_names(shared_data: Path, size: str) -> None:
     config = read_config(shared_data / "configs" / REAL[size])
-    real = model_shape(find_family(config), config)
+    real = model_shape(config)
     found = sized_shape(size.lower())
     name, shape = found
     assert name.startswith(f"a typical {size}, as ")

@@ -16,8 +16,7 @@ import pytest
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.planning.type_mixture import assign_types
 from tests.planning.shapes import shape
 
@@ -202,7 +201,7 @@ def test_sizes_are_those_of_published_files(shared_data: Path, repository: str) 
     folder, untied, wanted = PUBLISHED[repository]
     config = read_config(shared_data / "configs" / folder)
     config.values["tie_word_embeddings"] = not untied
-    model = model_shape(find_family(config), config)
+    model = model_shape(config)
     rest = {}
     for file in json.loads((shared_data / "gguf_sizes.json").read_text()):
         if file["repo"] == repository and file["quant"] in wanted:

@@ -16,10 +16,11 @@ import numpy as np
 from gguf import GGUFWriter, Keys
 from numpy.typing import NDArray
 
+from pitool.architectures.base import Wanted
 from pitool.checkpoint.lora import Adapter, LowRankProduct, MergedTensor, merge
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor
-from pitool.convert.gguf.families.base import Family, Wanted
+from pitool.convert.gguf.model import Model
 from pitool.convert.gguf.writer import match_tensors
 from pitool.errors import BadInput
 
@@ -45,15 +46,15 @@ def paths(adapters: Sequence[Adapter], folder: Path) -> list[Path]:
     ]
 
 
-def write_adapter(path: Path, checkpoint: Checkpoint, family: Family, adapter: Adapter) -> None:
+def write_adapter(path: Path, checkpoint: Checkpoint, model: Model, adapter: Adapter) -> None:
     """Write an adapter of the checkpoint; BadInput when it can only be merged."""
     tied = checkpoint.config.flag("tie_word_embeddings", default=False)
     merged = merge(checkpoint.tensors, adapter, tied=tied)
-    changes = _changes(checkpoint, family, adapter, merged)
+    changes = _changes(checkpoint, model, adapter, merged)
     alpha = Counter(change.scale * _rank(change) for _, change in changes).most_common(1)[0][0]
     if alpha == 0:
         raise BadInput(f"{adapter.folder} has no effect at scale 0", "drop this --lora")
-    writer = GGUFWriter(path, family.architecture)
+    writer = GGUFWriter(path, model.architecture)
     writer.add_type("adapter")
     writer.add_name(adapter.folder.resolve().name)
     writer.add_string(Keys.Adapter.TYPE, "lora")
@@ -68,10 +69,10 @@ def write_adapter(path: Path, checkpoint: Checkpoint, family: Family, adapter: A
 
 
 def _changes(
-    checkpoint: Checkpoint, family: Family, adapter: Adapter, merged: dict[str, Tensor]
+    checkpoint: Checkpoint, model: Model, adapter: Adapter, merged: dict[str, Tensor]
 ) -> list[tuple[Wanted, LowRankProduct]]:
     """Return the changed tensors of the GGUF with their low-rank products."""
-    wanted = family.wanted(checkpoint.config)
+    wanted = model.wanted()
     known = match_tensors(replace(checkpoint, tensors=merged), wanted)
     found = {t.name: want for want, parts in zip(wanted, known, strict=True) for t in parts}
     changed = [t for name, t in merged.items() if t is not checkpoint.tensors[name]]

@@ -19,9 +19,9 @@ from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import planned_artifact
 from pitool.convert.gguf import adapter, losses
 from pitool.convert.gguf.calibrate import Calibration, calibrate
-from pitool.convert.gguf.families import find_family
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
@@ -92,11 +92,11 @@ def write_exact(work: Conversion, origin: Origin) -> Paths:
 
 def write_adapters(work: Conversion) -> list[Path]:
     """Write the LoRAs that stay separate files; return their paths."""
-    family = find_family(work.checkpoint.config)
+    model = find_model(work.checkpoint.config)
     apart = work.checkpoint.source.apart
     made = adapter.paths(apart, work.folder)
     for path, one in zip(made, apart, strict=True):
-        adapter.write_adapter(path, work.checkpoint, family, one)
+        adapter.write_adapter(path, work.checkpoint, model, one)
     return made
 
 

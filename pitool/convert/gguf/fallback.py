@@ -21,12 +21,12 @@ from typing import Any
 
 from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 
-from pitool.catalog.model_shape import TensorShape
+from pitool.architectures.base import Wanted
+from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.tensors import read_index
 from pitool.convert import cache
-from pitool.convert.gguf.families.base import Layers, Sizes, Wanted, with_defaults
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.errors import BadInput, MissingPart, PitoolError
 from pitool.process.program import follow
@@ -48,19 +48,23 @@ NAMES = {
 class Foreign:
     """A model that only llama.cpp's converter supports; its sizes are used for the plan alone."""
 
-    def __init__(self, architecture: str) -> None:
-        self.architecture = architecture
+    def __init__(self, config: Config) -> None:
+        self.architecture, self._config = config.model_type, config
 
-    def sizes(self, config: Config) -> Sizes:
-        """Return the sizes, whichever names the settings use for them."""
-        values = dict(with_defaults(config, {}).values)
+    @property
+    def shape(self) -> ModelShape:
+        """The sizes, under whichever names the settings give them; no layer differs."""
+        config = self._config
+        values = dict(config.text_model().values)
         for name, others in NAMES.items():
             found = next((values[o] for o in (name, *others) if values.get(o) is not None), None)
             values[name] = found
         named = Config(values, config.path)
         hidden, heads = named.count("hidden_size"), named.count("num_attention_heads", 1)
-        return Sizes(
-            layers=named.count("num_hidden_layers"),
+        layers, table = named.count("num_hidden_layers"), (named.count("vocab_size"), hidden)
+        return ModelShape(
+            architecture=self.architecture,
+            layers=layers,
             hidden=hidden,
             feed_forward=named.count("intermediate_size", 4 * hidden),
             heads=heads,
@@ -68,29 +72,26 @@ class Foreign:
             head_dim=named.count("head_dim", max(hidden // heads, 1)),
             vocabulary=named.count("vocab_size"),
             context=named.count("max_position_embeddings", 4096),
+            tensors=tuple(want.target for want in self._tensors(layers, table)),
         )
 
-    def layers(self, _config: Config) -> Layers:
-        """Return what differs by layer: unknown."""
-        return Layers()
+    def wanted(self) -> list[Wanted]:
+        """Return the checkpoint's tensors, with GGUF's names where they are the usual ones."""
+        shape = self.shape
+        return self._tensors(shape.layers, (shape.vocabulary, shape.hidden))
 
-    def wanted(self, config: Config) -> list[Wanted]:
-        """Return the checkpoint's tensors, with GGUF's names for those with common names.
-
-        An embedding with another name is recognised by its shape.
-        """
-        sizes = self.sizes(config)
-        usual = get_tensor_name_map(MODEL_ARCH.LLAMA, sizes.layers)
-        tensors = config.tensors or read_index(config.path.parent)
+    def _tensors(self, layers: int, table: tuple[int, int]) -> list[Wanted]:
+        """Return the tensors; an embedding of another name is recognised by its ``table`` shape."""
+        usual = get_tensor_name_map(MODEL_ARCH.LLAMA, layers)
+        tensors = self._config.tensors or read_index(self._config.path.parent)
         names = {name: usual.get_name(name, (".weight", ".bias")) or name for name in tensors}
         if EMBEDDING not in names.values():
-            table = (sizes.vocabulary, sizes.hidden)
             found = (name for name, tensor in tensors.items() if tensor.shape == table)
             if first := next(found, None):
                 names[first] = EMBEDDING
         return [Wanted(TensorShape(names[name], t.shape), name) for name, t in tensors.items()]
 
-    def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:
+    def metadata(self) -> Iterator[tuple[str, Any]]:
         """Yield nothing: the converter writes it."""
         yield from ()
 
@@ -116,7 +117,7 @@ def find_foreign(config: Config) -> Foreign:
             f"{what}, and llama.cpp's own converter does not support it either",
             "choose a model of another architecture, or try --format onnx",
         )
-    return Foreign(config.model_type)
+    return Foreign(config)
 
 
 def _known(source: Path) -> set[str]:

@@ -14,12 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from pitool.catalog.model_shape import ModelShape
+from pitool.architectures.table import gguf_architectures
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf import fallback, llama_quantise, quantise
-from pitool.convert.gguf.families import architectures, find_family
-from pitool.convert.gguf.families.base import Family, model_shape
+from pitool.convert.gguf.model import Model, find_model
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
@@ -66,13 +65,12 @@ class Origin(Protocol):
 
 def find_origin(checkpoint: Checkpoint) -> Origin:
     """Return the origin of a checkpoint, whose weights may not be on this machine yet."""
-    family = find_family(checkpoint.config)
-    if isinstance(family, Stored):
-        return GgufFile(family)
-    shape = model_shape(family, checkpoint.config)
-    if isinstance(family, fallback.Foreign):
-        return ForeignCheckpoint(checkpoint, family, shape)
-    return NativeCheckpoint(checkpoint, family, shape)
+    model = find_model(checkpoint.config)
+    if isinstance(model, Stored):
+        return GgufFile(model)
+    if isinstance(model, fallback.Foreign):
+        return ForeignCheckpoint(checkpoint, model)
+    return NativeCheckpoint(checkpoint, model)
 
 
 class NativeCheckpoint:
@@ -81,8 +79,8 @@ class NativeCheckpoint:
     file: Path | None = None
     quantise: Callable[..., None] = staticmethod(quantise.quantise)
 
-    def __init__(self, checkpoint: Checkpoint, family: Family, shape: ModelShape) -> None:
-        self._checkpoint, self._family, self._shape = checkpoint, family, shape
+    def __init__(self, checkpoint: Checkpoint, model: Model) -> None:
+        self._checkpoint, self._model, self._shape = checkpoint, model, model.shape
 
     @property
     def kind(self) -> Quantisation:
@@ -106,20 +104,17 @@ class NativeCheckpoint:
 
     def header_bytes(self) -> int:
         """Return the size of the header that the writer writes."""
-        return header_bytes(self._checkpoint, self._family, self._shape, self._vocabulary)
+        return header_bytes(self._checkpoint, self._model, self._vocabulary)
 
     def check(self) -> None:
         """Match the tensors."""
-        match_tensors(self._checkpoint, self._family.wanted(self._checkpoint.config))
+        match_tensors(self._checkpoint, self._model.wanted())
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Write straight from the checkpoint."""
         size = self._shape.parameters * (4 if kind.name == "F32" else 2)
         progress.stage(f"writing {kind.name}", size, bytes_=True)
-        write_gguf(
-            path, self._checkpoint, self._family, self._shape, self._vocabulary, kind,
-            progress.advance,
-        )  # fmt: skip
+        write_gguf(path, self._checkpoint, self._model, self._vocabulary, kind, progress.advance)
 
 
 class ForeignCheckpoint(NativeCheckpoint):
@@ -136,7 +131,7 @@ class ForeignCheckpoint(NativeCheckpoint):
         source = self._checkpoint.source
         if source.adapters or source.apart:
             raise BadInput(
-                f"a {self._family.architecture!r} model is converted by llama.cpp's own converter,"
+                f"a {self._model.architecture!r} model is converted by llama.cpp's own converter,"
                 " which cannot merge a LoRA",
                 "merge it with PEFT, then convert the merged model",
             )
@@ -163,7 +158,7 @@ class GgufFile:
     @property
     def quantise(self) -> Callable[..., None]:
         """Ours for the architectures whose mixtures of types are known here."""
-        known = self._stored.architecture in architectures()
+        known = self._stored.architecture in gguf_architectures()
         return quantise.quantise if known else llama_quantise.quantise
 
     @property

@@ -10,13 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pitool.architectures.base import Wanted
 from pitool.catalog import gguf
 from pitool.catalog.gguf import ALIGNMENT, Header
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
-from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Source
-from pitool.convert.gguf.families.base import Layers, Sizes, Wanted
 from pitool.errors import BadInput, UsageError
 from pitool.planning.shapes import header_shape
 
@@ -24,7 +23,7 @@ FLOATS = ("F32", "F16", "BF16")
 
 
 class Stored:
-    """The family of one GGUF file."""
+    """The model in one GGUF file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,30 +40,11 @@ class Stored:
         """The file's own type: the widest of its matrices if all are floats."""
         return kind_of(self.header)
 
-    def sizes(self, _config: Config) -> Sizes:
-        """Return the sizes of the model."""
-        shape = self.shape
-        return Sizes(
-            layers=shape.layers,
-            hidden=shape.hidden,
-            feed_forward=shape.feed_forward,
-            heads=shape.heads,
-            kv_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            vocabulary=shape.vocabulary,
-            context=shape.context,
-        )
-
-    def layers(self, _config: Config) -> Layers:
-        """Return what differs by layer."""
-        shape = self.shape
-        return Layers(shape.windows, shape.kv_rows, shape.experts, shape.experts_used)
-
-    def wanted(self, _config: Config) -> list[Wanted]:
+    def wanted(self) -> list[Wanted]:
         """Return the file's tensors."""
         return [Wanted(tensor, tensor.name) for tensor in self.shape.tensors]
 
-    def metadata(self, _config: Config) -> Iterator[tuple[str, Any]]:
+    def metadata(self) -> Iterator[tuple[str, Any]]:
         """Yield nothing: the file's own metadata is kept."""
         yield from ()
 

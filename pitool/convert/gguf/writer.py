@@ -15,12 +15,12 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata, size_label
 from numpy.typing import NDArray
 
+from pitool.architectures.base import Wanted
 from pitool.catalog.gguf import ALIGNMENT, padded
-from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
-from pitool.convert.gguf.families.base import Family, Wanted
+from pitool.convert.gguf.model import Model
 from pitool.convert.gguf.vocabulary import Vocabulary
 from pitool.errors import BadInput
 from pitool.planning.type_mixture import assign_types
@@ -69,17 +69,16 @@ def _aliases(name: str, fallback: str) -> Iterator[str]:
 def write_gguf(
     path: Path,
     checkpoint: Checkpoint,
-    family: Family,
-    shape: ModelShape,
+    model: Model,
     vocabulary: Vocabulary,
     kind: Quantisation,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Write the model as ``kind``: F32, F16 or BF16; ``on_bytes`` gets the bytes just written."""
-    wanted = family.wanted(checkpoint.config)
+    wanted = model.wanted()
     sources = match_tensors(checkpoint, wanted)
-    typed = assign_types(shape, kind)
-    write_header(path, checkpoint, family, shape, vocabulary, kind)
+    typed = assign_types(model.shape, kind)
+    write_header(path, checkpoint, model, vocabulary, kind)
     with path.open("ab") as file:
         _pad(file, file.tell())
         for want, parts, tensor in zip(wanted, sources, typed, strict=True):
@@ -89,13 +88,11 @@ def write_gguf(
             _pad(file, tensor.bytes)
 
 
-def header_bytes(
-    checkpoint: Checkpoint, family: Family, shape: ModelShape, vocabulary: Vocabulary
-) -> int:
+def header_bytes(checkpoint: Checkpoint, model: Model, vocabulary: Vocabulary) -> int:
     """Return the size of a GGUF before its tensors, which is the same for every type."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "header"
-        write_header(path, checkpoint, family, shape, vocabulary, QUANTISATIONS["F16"])
+        write_header(path, checkpoint, model, vocabulary, QUANTISATIONS["F16"])
         size = path.stat().st_size
     return padded(size)
 
@@ -103,14 +100,13 @@ def header_bytes(
 def write_header(
     path: Path,
     checkpoint: Checkpoint,
-    family: Family,
-    shape: ModelShape,
+    model: Model,
     vocabulary: Vocabulary,
     kind: Quantisation,
 ) -> None:
     """Write everything before the tensors; the checkpoint's tensors are not read."""
-    typed = assign_types(shape, kind)
-    writer = GGUFWriter(None, family.architecture)
+    typed = assign_types(model.shape, kind)
+    writer = GGUFWriter(None, model.architecture)
     for tensor in typed:
         writer.add_tensor_info(
             tensor.tensor.name,
@@ -120,7 +116,7 @@ def write_header(
             GGMLQuantizationType[tensor.type.name],
         )
     _describe(writer, checkpoint)
-    for key, value in family.metadata(checkpoint.config):
+    for key, value in model.metadata():
         _add(writer, key, value)
     writer.add_file_type(kind.number)
     writer.add_quantization_version(GGML_QUANT_VERSION)

@@ -11,7 +11,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import graph_first, planned_artifact
 from pitool.convert.onnx.export import export, write_exported
-from pitool.convert.onnx.families import supported
+from pitool.convert.onnx.fused import supported
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.reference import covers

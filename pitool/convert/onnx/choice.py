@@ -5,8 +5,8 @@ from __future__ import annotations
 from pitool.catalog.tables import names_in
 from pitool.checkpoint.config import Config
 from pitool.convert.onnx import export
-from pitool.convert.onnx.families import refusal as writer_refusal
-from pitool.convert.onnx.families import supported
+from pitool.convert.onnx.fused import refusal as writer_refusal
+from pitool.convert.onnx.fused import supported
 from pitool.errors import PitoolError
 from pitool.planning.formats import ONNX
 from pitool.planning.onnx_weights import OnnxQuantisation

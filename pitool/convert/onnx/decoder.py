@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pitool.convert.onnx.families import Decoder
+from pitool.architectures.description import Description
+from pitool.architectures.rope import Rope
+from pitool.convert.onnx.fused import GELU
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.heads import pad_columns, pad_ends, pad_halves
-from pitool.convert.onnx.rotary import Rotary
+from pitool.convert.onnx.rotary import make_rotary
 from pitool.convert.onnx.weights import Head, Part, Weights
 from pitool.planning.onnx_weights import padded_head
 
@@ -28,22 +30,22 @@ class DecoderGraph:
         self,
         graph: Graph,
         weights: Weights,
-        decoder: Decoder,
+        model: Description,
         positions: int,
         on_layer: Callable[[], None],
     ) -> None:
-        self._graph, self._weights, self._decoder = graph, weights, decoder
+        self._graph, self._weights, self._model = graph, weights, model
         self._positions, self._on_layer = positions, on_layer
-        self._head = padded_head(decoder.sizes.head_dim)
-        self._rotations: dict[Rotary, tuple[str, str]] = {}
+        self._head = padded_head(model.sizes.head_dim)
+        self._rotations: dict[Rope, tuple[str, str]] = {}
 
     def build(self) -> None:
         """Add everything from the token ids to the logits."""
-        decoder, sizes = self._decoder, self._decoder.sizes
+        model, sizes = self._model, self._model.sizes
         self._declare()
         table = (sizes.vocabulary, sizes.hidden)
         residual, head = self._weights.embedding("input_ids", Part("model.embed_tokens", table))
-        residual = self._scaled(residual, decoder.embedding_scale, "embeddings")
+        residual = self._scaled(residual, model.embedding_scale, "embeddings")
         names = [f"model.layers.{i}" for i in range(sizes.layers)]
         value = self._norm(residual, f"{names[0]}.input_layernorm")
         for i, here in enumerate(names):
@@ -54,14 +56,14 @@ class DecoderGraph:
                 f"{here}.pre_feedforward_layernorm",
             )  # fmt: skip
             value = self._feed_forward(value, f"{here}.mlp")
-            behind = f"{here}.post_feedforward_layernorm" if decoder.sandwich else after
+            behind = f"{here}.post_feedforward_layernorm" if model.layout.after_mlp else after
             value, residual = self._join(value, residual, behind, after)
             self._on_layer()
-        self._logits(value, head if decoder.tied else None)
+        self._logits(value, head if model.tied else None)
 
     def _declare(self) -> None:
         """Declare inputs and outputs, and compute the lengths that every layer needs."""
-        graph, sizes, kind = self._graph, self._decoder.sizes, self._weights.float
+        graph, sizes, kind = self._graph, self._model.sizes, self._weights.float
         graph.input("input_ids", np.int64, ["batch", "tokens"])
         graph.input("attention_mask", np.int64, ["batch", "total"])
         graph.output("logits", kind, ["batch", "rows", sizes.vocabulary])
@@ -83,12 +85,12 @@ class DecoderGraph:
     # -- norms and residuals ---------------------------------------------------------------
 
     def _norm_weight(self, name: str) -> str:
-        values = self._weights.vector(f"{name}.weight", self._decoder.sizes.hidden)
-        return self._weights.stored_vector(f"{name}.weight", values + self._decoder.norm_offset)
+        values = self._weights.vector(f"{name}.weight", self._model.sizes.hidden)
+        return self._weights.stored_vector(f"{name}.weight", values + self._model.norm.offset)
 
     def _norm(self, value: str, name: str) -> str:
         inputs = [value, self._norm_weight(name)]
-        return self._rms(inputs, name, self._decoder.epsilon)
+        return self._rms(inputs, name, self._model.norm.epsilon)
 
     def _rms(self, inputs: list[str], name: str, epsilon: float) -> str:
         return self._graph.node(
@@ -100,15 +102,15 @@ class DecoderGraph:
 
         ``after``: the norm of the block's result in a sandwich, else of the next input.
         """
-        if self._decoder.sandwich:
+        if self._model.layout.after_mlp:
             value, after = self._norm(value, after), before
-        value = self._scaled(value, self._decoder.residual_scale, f"{after}.scaled")
+        value = self._scaled(value, self._model.residual_scale, f"{after}.scaled")
         outputs = [after, "", "", f"{after}.residual"]
         self._graph.nodes(
             "SkipSimplifiedLayerNormalization",
             [value, residual, self._norm_weight(after)],
             outputs,
-            epsilon=self._decoder.epsilon,
+            epsilon=self._model.norm.epsilon,
         )
         return outputs[0], outputs[3]
 
@@ -121,11 +123,11 @@ class DecoderGraph:
     # -- attention -------------------------------------------------------------------------
 
     def _attention(self, value: str, layer: int, here: str) -> str:
-        decoder, sizes = self._decoder, self._decoder.sizes
-        rotary = decoder.rotaries[layer]
-        attributes = {"softcap": decoder.softcap} if decoder.softcap else {}
-        if decoder.windows[layer]:
-            attributes["local_window_size"] = decoder.windows[layer]
+        model, sizes = self._model, self._model.sizes
+        rope = model.rotation(layer)
+        attributes = {"softcap": model.softcap} if model.softcap else {}
+        if model.windows[layer]:
+            attributes["local_window_size"] = model.windows[layer]
         past, present = f"past_key_values.{layer}", f"present.{layer}"
         outputs = [f"{here}.attended", f"{present}.key", f"{present}.value"]
         self._graph.nodes(
@@ -136,13 +138,13 @@ class DecoderGraph:
                 f"{past}.value",
                 "past_lengths",
                 "total_length",
-                *(self._rotation(rotary) if rotary else NO_ROTATION),
+                *(self._rotation(rope) if rope else NO_ROTATION),
             ],
             outputs,
             num_heads=sizes.heads,
             kv_num_heads=sizes.kv_heads,
-            do_rotary=int(rotary is not None),
-            scale=decoder.scale,
+            do_rotary=int(rope is not None),
+            scale=model.scale,
             **attributes,
         )
         columns = sizes.heads * sizes.head_dim
@@ -155,10 +157,10 @@ class DecoderGraph:
 
     def _projections(self, value: str, here: str) -> list[str]:
         """Return query, key and value: packed as one where nothing is done to them between."""
-        sizes = self._decoder.sizes
+        sizes = self._model.sizes
         dim, hidden = sizes.head_dim, sizes.hidden
         query, cache = (sizes.heads * dim, hidden), (sizes.kv_heads * dim, hidden)
-        if self._decoder.fused:
+        if self._model.layout.qkv:
             whole = Part(f"{here}.qkv_proj", (query[0] + 2 * cache[0], hidden))
             return [self._weights.matmul(value, whole.module, [whole]), "", ""]
         halves, ends = pad_halves(dim, self._head), pad_ends(dim, self._head)
@@ -167,7 +169,7 @@ class DecoderGraph:
             Part(f"{here}.k_proj", cache, halves, dim),
             Part(f"{here}.v_proj", cache, ends, dim),
         ]
-        if not self._decoder.head_norm:
+        if not self._model.head_norm:
             return [self._weights.matmul(value, f"{here}.qkv_proj", parts), "", ""]
         made = [self._weights.matmul(value, part.module, [part]) for part in parts]
         return [
@@ -178,34 +180,34 @@ class DecoderGraph:
 
     def _head_norm(self, value: str, heads: int, name: str) -> str:
         """Normalise each head; the mean is over the padded size, which weight and epsilon undo."""
-        dim, padded = self._decoder.sizes.head_dim, self._head
-        values = self._weights.vector(f"{name}.weight", dim) + self._decoder.norm_offset
+        dim, padded = self._model.sizes.head_dim, self._head
+        values = self._weights.vector(f"{name}.weight", dim) + self._model.norm.offset
         if arrange := pad_halves(dim, padded):
             values = arrange(values) * np.float32(np.sqrt(dim / padded))
         weight = self._weights.stored_vector(f"{name}.weight", values)
         apart = self._graph.constant(f"{name}.heads", [0, 0, heads, padded])
         together = self._graph.constant(f"{name}.width", [0, 0, heads * padded])
         split = self._graph.node("Reshape", [value, apart], f"{name}.split")
-        epsilon = self._decoder.epsilon * dim / padded
+        epsilon = self._model.norm.epsilon * dim / padded
         normed = self._rms([split, weight], f"{name}.normed", epsilon)
         return self._graph.node("Reshape", [normed, together], name)
 
-    def _rotation(self, rotary: Rotary) -> tuple[str, str]:
+    def _rotation(self, rope: Rope) -> tuple[str, str]:
         """Return the names of cosines and sines, written when first asked for."""
-        if rotary not in self._rotations:
+        if rope not in self._rotations:
             name = f"rotary.{len(self._rotations)}"
-            cos, sin = rotary.tables(self._positions, self._head // 2)
-            self._rotations[rotary] = (
+            cos, sin = make_rotary(rope).tables(self._positions, self._head // 2)
+            self._rotations[rope] = (
                 self._weights.stored_vector(f"{name}.cos", cos),
                 self._weights.stored_vector(f"{name}.sin", sin),
             )
-        return self._rotations[rotary]
+        return self._rotations[rope]
 
     # -- the gated MLP and the head --------------------------------------------------------
 
     def _feed_forward(self, value: str, here: str) -> str:
-        hidden, wide = self._decoder.sizes.hidden, self._decoder.sizes.feed_forward
-        if self._decoder.fused:
+        hidden, wide = self._model.sizes.hidden, self._model.sizes.feed_forward
+        if self._model.layout.gate_up:
             both = Part(f"{here}.gate_up_proj", (2 * wide, hidden))
             made = self._weights.matmul(value, both.module, [both])
             outputs = [f"{here}.gate", f"{here}.up"]
@@ -216,7 +218,7 @@ class DecoderGraph:
                 for name in (f"{here}.gate_proj", f"{here}.up_proj")
             )
         name = f"{here}.activated"
-        if self._decoder.gelu:
+        if self._model.activation == GELU:
             active = self._graph.node("Gelu", [gate], name, approximate="tanh")
         else:
             active = self._graph.node("QuickGelu", [gate], name, alpha=1.0)  # x * sigmoid(x)
@@ -226,18 +228,18 @@ class DecoderGraph:
 
     def _logits(self, value: str, head: Head | None) -> None:
         """Add the head, for the last tokens only."""
-        graph, sizes = self._graph, self._decoder.sizes
+        graph, sizes = self._graph, self._model.sizes
         first = graph.node("Neg", ["num_logits"], "rows.first")
         end = graph.constant("rows.end", [np.iinfo(np.int64).max])
         rows = graph.node("Slice", [value, first, end, "one"], "rows")
-        rows = self._scaled(rows, self._decoder.logits_scale, "rows.scaled")
-        cap = self._decoder.final_softcap
+        rows = self._scaled(rows, 1 / self._model.logits_divisor, "rows.scaled")
+        cap = self._model.final_softcap
         rows = self._scaled(rows, 1 / cap if cap else 1.0, "rows.uncapped")
         name = "logits.uncapped" if cap else "logits"
         if head:
             made = head(rows, name)
         else:
-            module = "model.embed_tokens" if self._decoder.tied else "lm_head"
+            module = "model.embed_tokens" if self._model.tied else "lm_head"
             table = Part(module, (sizes.vocabulary, sizes.hidden))
             made = self._weights.matmul(rows, name, [table], head=True)
         if cap:

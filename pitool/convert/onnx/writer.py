@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pitool.checkpoint.config import Config
+from pitool.architectures.description import Description
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.decoder import DecoderGraph
-from pitool.convert.onnx.families import Decoder, read_decoder, refusal
+from pitool.convert.onnx.fused import describe, refusal
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.rotary import longest_exact
 from pitool.convert.onnx.settings import GraphSizes, copy_tokenizer, write_settings
@@ -40,42 +40,41 @@ def write_onnx(
     stored bytes; ``make_weights`` stores matrices otherwise. BadInput for a family or setting
     that the graph cannot express.
     """
-    config = checkpoint.config
-    decoder = read_decoder(config)
-    if wrong := refusal(config, kind):
+    model = describe(checkpoint.config)
+    if wrong := refusal(checkpoint.config, kind):
         raise wrong
     folder.mkdir(parents=True)
-    positions = stored_positions(config, decoder, context)
+    positions = stored_positions(model, context)
     name = checkpoint.source.id.rpartition("/")[2]
-    count = str(_count(checkpoint, decoder))
+    count = str(_count(checkpoint, model))
     with Graph(folder) as graph:
         weights = make_weights(graph, checkpoint, kind, on_bytes)
-        DecoderGraph(graph, weights, decoder, positions, on_layer).build()
+        DecoderGraph(graph, weights, model, positions, on_layer).build()
         graph.save(name, {"name": name, "quantisation": kind.name, "parameters": count})
-    write_settings(folder, checkpoint, _sizes(decoder), positions)
+    write_settings(folder, checkpoint, _sizes(model), positions)
     copy_tokenizer(checkpoint.folder, folder)
     return folder
 
 
-def _sizes(decoder: Decoder) -> GraphSizes:
-    sizes = decoder.sizes
+def _sizes(model: Description) -> GraphSizes:
+    sizes = model.sizes
     head = padded_head(sizes.head_dim)
     return GraphSizes(
         sizes.layers, sizes.kv_heads, head, sizes.vocabulary, sizes.heads, sizes.hidden
     )
 
 
-def stored_positions(config: Config, decoder: Decoder, context: int = 0) -> int:
+def stored_positions(model: Description, context: int = 0) -> int:
     """Return for how many positions rotations are stored: the longest context of the artifact."""
-    trained = decoder.sizes.context
-    return longest_exact(config, min(trained, max(POSITIONS, context)))
+    trained = model.sizes.context
+    return longest_exact(model, min(trained, max(POSITIONS, context)))
 
 
-def _count(checkpoint: Checkpoint, decoder: Decoder) -> int:
+def _count(checkpoint: Checkpoint, model: Description) -> int:
     """Return the number of weights, a shared matrix counted once."""
     sizes = [
         (name, tensor.bytes // (4 if tensor.kind == "F32" else 2))
         for name, tensor in checkpoint.tensors.items()
     ]
-    twice = {HEAD} if decoder.tied and EMBEDDING in checkpoint.tensors else set()
+    twice = {HEAD} if model.tied and EMBEDDING in checkpoint.tensors else set()
     return sum(size for name, size in sizes if name not in twice)

@@ -16,8 +16,7 @@ from pitool.catalog import gguf
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.onnx import read_folder
 from pitool.catalog.tensor_types import find_quantisation, repacked_types
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import find_model, model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.onnx.writer import write_onnx
@@ -66,7 +65,7 @@ class Assembled:
 def assemble(technique: Technique, bench: Workbench) -> Assembled:
     """Run a technique and return the artifact, in the workbench's folder."""
     config = bench.checkpoint.config
-    shape = model_shape(find_family(config), config)
+    shape = model_shape(config)
     check_disk([(bench.folder, shape.parameters * BYTES_PER_WEIGHT)])
     result = technique.make(bench)
     if isinstance(result, ArtifactFiles):
@@ -115,10 +114,9 @@ def write_matrices(spool: Spool, folder: Path) -> ArtifactFiles:
 def write_values(spool: Spool, path: Path) -> ArtifactFiles:
     """Write a float32 GGUF of the stored values."""
     checkpoint = spool.checkpoint
-    family = find_family(checkpoint.config)
-    shape = model_shape(family, checkpoint.config)
-    vocabulary = read_vocabulary(checkpoint.folder, shape.vocabulary)
-    write_gguf(path, checkpoint, family, shape, vocabulary, find_quantisation("F32"))
+    model = find_model(checkpoint.config)
+    vocabulary = read_vocabulary(checkpoint.folder, model.shape.vocabulary)
+    write_gguf(path, checkpoint, model, vocabulary, find_quantisation("F32"))
     return ArtifactFiles("gguf", path)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pitool.convert.reference import AFTER
 from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.gptq import BITS, BLOCK, scales_of
 from pitool.convert.techniques.rounding import (
@@ -94,8 +93,8 @@ def _layer(layer: Layer) -> Iterator[QuantisedTensor]:
         columns = layer.weights[names[0]].shape[1]
         if before is None or len(before) != columns:
             continue  # no such norm, or grouped heads: one row would need several scales
-        if before.ndim == 1 and AFTER in layer.weights:
-            continue  # OLMo 2 has its norms after attention and MLP: they scale no input
+        if before.ndim == 1 and not layer.norms_give_inputs:
+            continue
         first = group.matrices[0]
         found = search([layer.weights[n] for n in names], magnitudes[first], hessians[first])
         for name in names:

@@ -14,8 +14,7 @@ from pitool.catalog.manifest import Artifact, Certificate, Source
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import artifact, describe, graph_first
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.staging import Staging
 from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
@@ -99,7 +98,7 @@ def _artifact(
     checkpoint: Checkpoint,
     certificate: Certificate,
 ) -> Artifact:
-    model = model_shape(find_family(checkpoint.config), checkpoint.config)
+    model = model_shape(checkpoint.config)
     load = Load(min(CONTEXT, model.context))
     return artifact(
         folder,

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.architectures import table
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.blocks import Bytes, Floats, even, pack
-from pitool.convert.onnx.families import read_decoder, supported
+from pitool.convert.onnx.fused import supported
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.weights import OnBytes, Part, Weights, with_optional
 from pitool.convert.techniques.rounding import IntegerMatrix
@@ -28,7 +29,7 @@ def unpackable(config: Config) -> str | None:
     """Return why a checkpoint's matrices cannot be packed into a graph, None when they can."""
     if not supported(config):
         return f"the ONNX writer does not support {config.model_type!r} models"
-    sizes = read_decoder(config).sizes
+    sizes = table.describe(config).sizes
     if padded_head(sizes.head_dim) != sizes.head_dim:
         return f"heads of size {sizes.head_dim} would be padded, which would move the blocks"
     if sizes.hidden % 32:

@@ -15,9 +15,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from pitool.architectures.description import Description, Layout
+from pitool.architectures.table import describe
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.engines import OpenCalibrator
-from pitool.convert.reference import COVERED, Forward, OnInput, covers, prefix
+from pitool.convert.reference import Forward, OnInput, covers
 from pitool.convert.techniques.rounding import Floats, QuantisedTensor
 from pitool.errors import BadInput
 from pitool.report.progress import Progress, Silent
@@ -29,6 +31,14 @@ _MATRIX = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 def is_matrix(name: str) -> bool:
     """Tell whether a tensor is a linear weight of a layer, which techniques quantise."""
     return _MATRIX.fullmatch(name) is not None
+
+
+def is_plain(model: Description) -> bool:
+    """Tell whether the layers have Llama's matrices, and norms by which their inputs are scaled."""
+    layout, norm = model.layout, model.norm
+    sandwich = bool(layout.before_attention and layout.after_attention)
+    whole = bool(layout.query and layout.gate) and layout.output == Layout().output
+    return whole and not (sandwich or norm.layer or norm.offset)
 
 
 S = TypeVar("S", bound=QuantisedTensor)
@@ -100,29 +110,39 @@ class Workbench:
         """
         if not self.calibration:
             raise BadInput("this technique needs a calibration text", "give one with --text FILE")
-        if not covers(self.checkpoint.config):
+        config = self.checkpoint.config
+        if not (covers(config) and is_plain(describe(config))):
             raise BadInput(
-                f"this technique does not support {self.checkpoint.config.model_type!r} models:"
-                f" it needs the inputs of each layer, which are known for {', '.join(COVERED)}",
+                f"this technique does not support {config.model_type!r} models: it needs the inputs"
+                " of Llama's matrices in each layer",
                 "use a technique without calibration, or a GGUF type",
             )
-        forward = Forward(self.checkpoint)
+        forward, model = Forward(self.checkpoint), describe(config)
         hidden = [forward.embed(window) for window in self.calibration]
         self.progress.stage("quantising by layer", forward.layers)
         for i in range(forward.layers):
-            layer = Layer(i, forward.weights(i), forward, hidden)
+            layer = Layer(i, forward.weights(i), forward, hidden, model)
             yield layer
             hidden = layer.outputs()
             self.progress.advance(1)
 
 
 class Layer:
-    """A layer in a walk: its tensors by short name (``self_attn.q_proj.weight``), its inputs."""
+    """A layer in a walk: its tensors by short name (``self_attn.q_proj.weight``), its inputs.
+
+    ``norms_give_inputs``: attention and MLP read what a norm gives; OLMo 2 has its norms after.
+    """
 
     def __init__(
-        self, index: int, weights: dict[str, Floats], forward: Forward, hidden: Sequence[Floats]
+        self,
+        index: int,
+        weights: dict[str, Floats],
+        forward: Forward,
+        hidden: Sequence[Floats],
+        model: Description,
     ) -> None:
         self.index, self.weights = index, weights
+        self.norms_give_inputs = bool(model.layout.before_attention)
         self._forward, self._hidden = forward, hidden
 
     @property
@@ -134,7 +154,7 @@ class Layer:
 
     def full(self, name: str) -> str:
         """Return the checkpoint's name for a short name."""
-        return f"{prefix(self.index)}{name}"
+        return f"{self._forward.prefix(self.index)}{name}"
 
     def replace(self, name: str, values: Floats) -> None:
         """Make the layer compute with other values from now on."""

@@ -13,8 +13,7 @@ import pytest
 from pitool.catalog.onnx import read_folder
 from pitool.catalog.onnx_graph import streamed_bytes as graph_streamed_bytes
 from pitool.checkpoint.config import read_config
-from pitool.convert.gguf.families import find_family
-from pitool.convert.gguf.families.base import model_shape
+from pitool.convert.gguf.model import model_shape
 from pitool.convert.onnx.writer import POSITIONS, write_onnx
 from pitool.convert.reference import reference_logits
 from pitool.errors import BadInput, UsageError
@@ -55,7 +54,7 @@ def data_bytes(graph: Path) -> tuple[int, int]:
 def test_the_bytes_are_known_beforehand(tmp_path: Path, shape: str, kind: str) -> None:
     source = write_checkpoint(tmp_path / "c", **SHAPES[shape])
     config = read_config(source)
-    model = model_shape(find_family(config), config)
+    model = model_shape(config)
     folder = written(source, tmp_path, kind)
     used, size = data_bytes(folder / "model.onnx")
     tensors = stored_tensors(model, find_onnx_quantisation(kind), 1024)
@@ -77,7 +76,7 @@ def read_whole(graph: Path) -> int:
 def test_what_a_token_reads_is_known_beforehand(tmp_path: Path, shape: str, kind: str) -> None:
     source = write_checkpoint(tmp_path / "c", **SHAPES[shape])
     config = read_config(source)
-    model = model_shape(find_family(config), config)
+    model = model_shape(config)
     graph = written(source, tmp_path, kind) / "model.onnx"
     streamed = graph_streamed_bytes(graph)
     assert streamed == read_whole(graph)
@@ -88,7 +87,7 @@ def test_what_a_token_reads_is_known_beforehand(tmp_path: Path, shape: str, kind
 def test_block_size_is_an_option(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "c")
     config = read_config(source)
-    model = model_shape(find_family(config), config)
+    model = model_shape(config)
     small, _ = data_bytes(written(source, tmp_path, "INT4", 128) / "model.onnx")
     tensors = stored_tensors(model, find_onnx_quantisation("INT4", 128), 1024)
     assert sum(tensor.bytes for tensor in tensors) == small

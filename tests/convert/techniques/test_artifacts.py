@@ -83,7 +83,9 @@ REFUSED: dict[str, tuple[list[str], type[PitoolError], str]] = {
     "no kernel": (["--quant", "kmeans-4bit"], UsageError, "no runtime has a kernel for kmeans"),
     "format": (["--quant", "gptq-int4", "--format", "gguf"], UsageError, "no quantisation gptq"),
     "no text": (
-        ["--quant", "awq-int4", "--calibration", "none"], UsageError, "needs a calibration text, but",
+        ["--quant", "awq-int4", "--calibration", "none"],
+        UsageError,
+        "needs a calibration text, but",
     ),
     "unknown": (["--quant", "gptq-int3"], UsageError, "did you mean 'GPTQ-INT4'"),
 }  # fmt: skip

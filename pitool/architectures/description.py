@@ -1,0 +1,135 @@
+"""What a checkpoint's settings mean, in one value that every writer and the reference read.
+
+Owns the words in which a decoder is described; a family's file makes a ``Description`` of
+``config.json``, once. Never reads settings itself, and never says how a format stores anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitool.architectures.rope import Rope
+from pitool.architectures.settings import Sizes
+from pitool.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A norm: by the root of the mean square, or a ``layer`` norm with mean and bias.
+
+    ``offset`` is added to the stored weights.
+    """
+
+    epsilon: float
+    layer: bool = False
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """Which matrices of a layer have a bias."""
+
+    qkv: bool = False
+    output: bool = False
+    mlp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts in every layer: how many, how many for a token, their MLP's size."""
+
+    count: int
+    used: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names of the modules in the checkpoint; those of a layer stand behind ``layer``.
+
+    A name that is empty: there is no such module. Where a norm stands is told by which of the four
+    there are. ``qkv``: query, key and value lie in one matrix, by part, or ``by_head``: each
+    head's three one after the other. ``gate_up``: gate and up lie in one matrix. Without a gate
+    the MLP is up, activation, down. ``transposed``: matrices are stored with inputs first.
+    ``positions``: the embedding of positions that are learned.
+    """
+
+    embedding: str = "model.embed_tokens"
+    positions: str = ""
+    layer: str = "model.layers.{}."
+    before_attention: str = "input_layernorm"
+    after_attention: str = ""
+    before_mlp: str = "post_attention_layernorm"
+    after_mlp: str = ""
+    query: str = "self_attn.q_proj"
+    key: str = "self_attn.k_proj"
+    value: str = "self_attn.v_proj"
+    qkv: str = ""
+    query_norm: str = ""
+    key_norm: str = ""
+    output: str = "self_attn.o_proj"
+    gate: str = "mlp.gate_proj"
+    up: str = "mlp.up_proj"
+    gate_up: str = ""
+    down: str = "mlp.down_proj"
+    norm: str = "model.norm"
+    head: str = "lm_head"
+    by_head: bool = False
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A decoder: embedding, layers of attention and MLP, norm and head.
+
+    ``path``: of ``config.json``, for messages. ``own_head_dim``: the settings name the head size.
+    ``rope``: the rotation, None for a model without; ``local_rope``: that of layers with a window
+    where it is another; ``unrotated``: layers without positions. ``windows``: for each layer, how
+    many tokens back it attends to, 0 for all. ``scale`` multiplies the scores of attention;
+    ``softcap`` and ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale``
+    multiplies each block's result, ``logits_divisor`` divides the logits. ``activation``: by its
+    name in transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one
+    weight for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
+    ``parallel``: attention and MLP read the same input. ``convolutions``: layers with a short
+    convolution of ``taps`` taps instead of attention. ``original_context``: the context before it
+    was stretched, 0 where no writer needs it. ``wrapped``: a text model inside a multimodal one,
+    whose tensors have longer names.
+    """
+
+    path: Path
+    model_type: str
+    sizes: Sizes
+    norm: Norm
+    scale: float
+    windows: tuple[int, ...]
+    rope: Rope | None
+    tied: bool
+    activation: str
+    layout: Layout = Layout()
+    biases: Biases = Biases()
+    own_head_dim: bool = False
+    local_rope: Rope | None = None
+    unrotated: frozenset[int] = frozenset()
+    head_norm: str = ""
+    parallel: bool = False
+    softcap: float = 0.0
+    final_softcap: float = 0.0
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logits_divisor: float = 1.0
+    experts: Experts | None = None
+    convolutions: frozenset[int] = frozenset()
+    taps: int = 0
+    original_context: int = 0
+    wrapped: bool = False
+
+    def rotation(self, layer: int) -> Rope | None:
+        """Return how a layer rotates queries and keys, None for one that does not."""
+        if layer in self.unrotated:
+            return None
+        return self.local_rope if self.local_rope and self.windows[layer] else self.rope
+
+    def error(self, what: str, remedy: str) -> BadInput:
+        """Return the error of something that cannot be converted."""
+        return BadInput(f"{self.path}: {what}", remedy)

@@ -1,0 +1,53 @@
+"""Granite 3 (dense): Llama's graph with multipliers on embedding, attention, residual, logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pitool.architectures.base import Architecture
+from pitool.architectures.decoder import read_biases, read_decoder
+from pitool.architectures.description import Description
+from pitool.architectures.llama import LlamaFile
+from pitool.architectures.settings import Settings
+
+
+def describe(settings: Settings) -> Description:
+    """Return what the settings mean."""
+    return read_decoder(
+        settings,
+        biases=read_biases(settings),
+        scale=settings.number("attention_multiplier", 1.0),
+        embedding_scale=settings.number("embedding_multiplier", 1.0),
+        residual_scale=settings.number("residual_multiplier", 1.0),
+        logits_divisor=settings.number("logits_scaling", 1.0),
+    )
+
+
+class GraniteFile(LlamaFile):
+    """Llama's tensors, with the multipliers as metadata."""
+
+    architecture = "granite"
+
+    def check(self, model: Description) -> None:
+        """Refuse a head size of its own: the loader takes the hidden size over the heads."""
+        super().check(model)
+        quotient = model.sizes.hidden // model.sizes.heads
+        if model.sizes.head_dim != quotient:
+            raise model.error(
+                f"a head size of its own is not supported ('head_dim' is {model.sizes.head_dim})",
+                f"convert a checkpoint whose 'head_dim' is {quotient}",
+            )
+
+    def special(self, model: Description) -> dict[str, Any]:
+        """Return the multipliers."""
+        return {
+            "vocab_size": model.sizes.vocabulary,
+            "rope.dimension_count": model.sizes.head_dim,
+            "attention.scale": model.scale,
+            "embedding_scale": model.embedding_scale,
+            "residual_scale": model.residual_scale,
+            "logit_scale": model.logits_divisor,
+        }
+
+
+ARCHITECTURE = Architecture("Granite 3 (dense)", describe, GraniteFile())

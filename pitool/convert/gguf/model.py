@@ -1,0 +1,97 @@
+"""A checkpoint as the GGUF that it becomes: its shape, its tensors and its metadata.
+
+Owns the choice of who knows them: the family's description, llama.cpp's own converter, or the
+header of a GGUF that is converted itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from pitool.architectures import table
+from pitool.architectures.base import Gguf, Wanted
+from pitool.architectures.description import Description
+from pitool.catalog.model_shape import ModelShape
+from pitool.checkpoint.config import GGUF, Config
+
+
+class Model(Protocol):
+    """See the module; ``architecture`` is its name in llama.cpp."""
+
+    architecture: str
+
+    @property
+    def shape(self) -> ModelShape:
+        """What sizes, memory and speed are computed from."""
+
+    def wanted(self) -> list[Wanted]:
+        """Return every tensor of the GGUF, in order."""
+
+    def metadata(self) -> Iterator[tuple[str, Any]]:
+        """Yield key and value; integers are stored as uint32, floats as float32."""
+
+
+class Described:
+    """A model whose family's file says what its GGUF holds."""
+
+    def __init__(self, description: Description, file: Gguf) -> None:
+        self.architecture = file.architecture
+        self._description, self._file = description, file
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the description, tensors of the file."""
+        model, sizes = self._description, self._description.sizes
+        row = sizes.kv_heads * sizes.head_dim
+        rows = (0 if i in model.convolutions else row for i in range(sizes.layers))
+        return ModelShape(
+            architecture=self.architecture,
+            layers=sizes.layers,
+            hidden=sizes.hidden,
+            feed_forward=sizes.feed_forward,
+            heads=sizes.heads,
+            kv_heads=sizes.kv_heads,
+            head_dim=sizes.head_dim,
+            vocabulary=sizes.vocabulary,
+            context=sizes.context,
+            tensors=tuple(wanted.target for wanted in self.wanted()),
+            windows=self._file.windows(model),
+            kv_rows=tuple(rows) if model.convolutions else (),
+            experts=model.experts.count if model.experts else 0,
+            experts_used=model.experts.used if model.experts else 0,
+        )
+
+    def wanted(self) -> list[Wanted]:
+        """Return the tensors of the family's file."""
+        return self._file.wanted(self._description)
+
+    def metadata(self) -> Iterator[tuple[str, Any]]:
+        """Yield the metadata of the family's file."""
+        return self._file.metadata(self._description)
+
+
+def find_model(config: Config, *, convertible: bool = True) -> Model:
+    """Return the model of a checkpoint or of a GGUF.
+
+    BadInput or MissingPart when none can convert it, unless only its sizes are wanted:
+    ``convertible`` is False.
+    """
+    if config.model_type == GGUF:
+        from pitool.convert.gguf.stored import Stored
+
+        return Stored(config.path)
+    architecture = table.find(config.model_type)
+    if architecture is None or architecture.gguf is None:
+        from pitool.convert.gguf.fallback import Foreign, find_foreign
+
+        return find_foreign(config) if convertible else Foreign(config)
+    description = table.describe(config)
+    if convertible:
+        architecture.gguf.check(description)
+    return Described(description, architecture.gguf)
+
+
+def model_shape(config: Config) -> ModelShape:
+    """Return the shape of the model that a GGUF of a checkpoint has."""
+    return find_model(config).shape

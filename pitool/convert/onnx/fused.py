@@ -1,0 +1,75 @@
+"""Whether the fused graph can express a model: told by its description, whatever its family.
+
+GroupQueryAttention rotates whole heads, norms are RMS norms before the blocks (and after them in a
+sandwich), the MLP is gated. ``decoder`` builds the graph.
+"""
+
+from __future__ import annotations
+
+from pitool.architectures import table
+from pitool.architectures.description import Description, Layout
+from pitool.architectures.rope import Dynamic
+from pitool.checkpoint.config import Config
+from pitool.convert.onnx.settings import without_tokenizer
+from pitool.errors import BadInput, PitoolError
+from pitool.planning.onnx_weights import HEAD_MULTIPLE, OnnxQuantisation
+
+GELU, SILU = "gelu_pytorch_tanh", "silu"
+_PLAIN = Layout()
+
+
+def describe(config: Config) -> Description:
+    """Return what the graph of a checkpoint is; BadInput when it cannot be expressed."""
+    model = table.describe(config)
+    if reason := inexpressible(model):
+        raise model.error(f"{reason} not supported in ONNX", "convert it to GGUF")
+    return model
+
+
+def supported(config: Config) -> bool:
+    """Tell whether the writer can write a checkpoint; BadInput for settings that nobody knows."""
+    if table.find(config.model_type) is None:
+        return False
+    return inexpressible(table.describe(config)) is None
+
+
+def inexpressible(model: Description) -> str | None:
+    """Return what of a model the graph cannot express, with its verb; None when it can all."""
+    layout = model.layout
+    rotations = [model.rotation(i) for i in range(model.sizes.layers)]
+    dim = model.sizes.head_dim
+    found = {
+        "a text model inside a multimodal one is": model.wrapped,
+        "a mixture of experts is": model.experts is not None,
+        "layers of convolution are": bool(model.convolutions),
+        "learned positions are": bool(layout.positions) or model.rope is None,
+        "layer norms are": model.norm.layer,
+        "norms after instead of before the blocks are": not layout.before_attention,
+        "parallel attention and MLP are": model.parallel,
+        "norms over all heads are": model.head_norm not in ("", "head"),
+        "an MLP without a gate is": not (layout.gate or layout.gate_up),
+        "its names of tensors are": layout.layer != _PLAIN.layer or layout.output != _PLAIN.output,
+        f"the activation {model.activation!r} is": model.activation not in (SILU, GELU),
+        "heads that are rotated in part are": any(r and r.dim != dim for r in rotations),
+        "rope scaling 'dynamic' is": any(r and isinstance(r.scaling, Dynamic) for r in rotations),
+        f"fused heads of {dim} numbers are": bool(layout.qkv) and dim % HEAD_MULTIPLE != 0,
+    }
+    return next((what for what, wrong in found.items() if wrong), None)
+
+
+def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
+    """Return why a checkpoint cannot be written at a quantisation; None when it can."""
+    try:
+        model = describe(config)
+    except PitoolError as error:
+        return error
+    folder = config.path.parent
+    if wrong := without_tokenizer(folder):
+        return wrong
+    if kind.quantised and model.sizes.hidden % kind.block:
+        return BadInput(
+            f"{folder}: its embedding's rows of {model.sizes.hidden} are no whole blocks of"
+            f" {kind.block}",
+            f"take smaller blocks, such as {kind.name.partition('_B')[0]}_B16",
+        )
+    return None

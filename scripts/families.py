@@ -1,0 +1,65 @@
+"""Writes README's table of the model families from the table of architectures.
+
+What is native in ONNX, and what has a forward pass in float32, follows from the description of
+typical settings of each family.
+
+    python scripts/families.py          # rewrites the table in README.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pitool.architectures.table import TABLE, describe, find
+from pitool.checkpoint.config import Config
+from pitool.convert.onnx.fused import inexpressible
+from pitool.convert.reference import incomputable
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- families: scripts/families.py -->\n", "<!-- /families -->\n"
+TYPICAL: dict[str, Any] = {
+    "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}  # fmt: skip
+OWN = {"qwen3_moe": {"norm_topk_prob": True}}
+
+
+def rows() -> Iterator[str]:
+    """Yield the lines of the table: a family, and by whom it is written and certified."""
+    yield "| models | `model_type` | GGUF | ONNX | certified against |"
+    yield "|---|---|---|---|---|"
+    names: dict[str, list[str]] = {}
+    for name, module in TABLE.items():
+        names.setdefault(module, []).append(name)
+    for kinds in sorted(names.values()):
+        yield _row(kinds)
+    yield (
+        "| every other | | by llama.cpp's own converter | by optimum, where it knows it |"
+        " a float artifact |"
+    )
+
+
+def _row(kinds: list[str]) -> str:
+    architecture = find(kinds[0])
+    assert architecture
+    name = kinds[-1]
+    model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
+    gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
+    onnx = "by optimum, where it knows it" if inexpressible(model) else "native"
+    certified = "a float artifact" if incomputable(model) else "the checkpoint in float32"
+    shown = ", ".join(f"`{kind}`" for kind in kinds)
+    return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"
+
+
+def updated(text: str) -> str:
+    """Return README's text with the table as it should be."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return "".join([before, BEGIN, *(f"{row}\n" for row in rows()), END, after])
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
