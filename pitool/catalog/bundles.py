@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pitool.catalog import manifest, tables
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.catalog.manifest import Artifact, Manifest
 from pitool.errors import BadInput, PitoolError, UsageError
 
@@ -80,13 +80,13 @@ def list_bundles(folder: Path | None = None) -> tuple[list[Bundle], list[PitoolE
 
 def open_bundle(path: Path) -> Bundle:
     """Return the bundle at ``path``, or of that name in the default folder."""
-    if what_is(path) is None and is_name(path):
+    if path_kind(path) is None and is_name(path):
         path = default_folder() / path
-    if what_is(path) is None:
+    if path_kind(path) is None:
         known = [b.path.name for b in list_bundles()[0]]
         hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
         raise BadInput(f"{path} does not exist", hint)
-    if what_is(path) == "file":
+    if path_kind(path) == "file":
         raise BadInput(
             f"{path} is a file and no bundle", "name the folder that pitool convert wrote"
         )
@@ -134,7 +134,7 @@ def _delete_folder(folder: Path) -> None:
 
 def is_name(path: Path) -> bool:
     """Tell whether ``path`` is no path but the name of a folder in the default one."""
-    return len(path.parts) == 1 and what_is(default_folder() / path) == "folder"
+    return len(path.parts) == 1 and path_kind(default_folder() / path) == "folder"
 
 
 def newest() -> Bundle:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 
-def what_is(path: Path) -> Literal["file", "folder"] | None:
+def path_kind(path: Path) -> Literal["file", "folder"] | None:
     """Return what lies at ``path``; None for nothing, and for a text that no name can be."""
     try:
         mode = path.stat().st_mode

@@ -22,7 +22,7 @@ from pitool.catalog.bundles import (
     newest,
     open_bundle,
 )
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.catalog.recipes import Recipe, find_recipe, recipes
 from pitool.errors import BadInput, UsageError
 
@@ -75,14 +75,14 @@ def resolve(text: str, accepted: Collection[ModelKind]) -> ModelArgument:
     kind = next((kind for kind in found if kind in accepted), None)
     if kind is None and ModelKind.FOLDER not in accepted:
         # Who opens it says what is wrong with it.
-        kind = ModelKind.GGUF if what_is(path) == "file" else ModelKind.BUNDLE
+        kind = ModelKind.GGUF if path_kind(path) == "file" else ModelKind.BUNDLE
     if kind:
         if kind is ModelKind.BUNDLE and is_name(path):
             path = default_folder() / path
         return ModelArgument(text, kind, path, find_recipe(text))
     if found:
         raise BadInput(f"{text} is {found[0]}", _INSTEAD.get(found[0], "name another model"))
-    if what_is(path) == "file":
+    if path_kind(path) == "file":
         also = ", or a GGUF file" * (ModelKind.GGUF in accepted)
         raise BadInput(f"{path} is a file, not a checkpoint folder", f"name its folder{also}")
     if path.is_absolute() or text.startswith(".") or path.suffix in FILE_SUFFIXES:
@@ -97,7 +97,7 @@ def _kinds(text: str, path: Path) -> Iterator[ModelKind]:
     """Yield everything that a word may be, what goes first first."""
     if text == SAMPLE:
         yield ModelKind.SAMPLE
-    lies = what_is(path) if text else None
+    lies = path_kind(path) if text else None
     if lies == "file" and (path.suffix.lower() == gguf.SUFFIX or gguf.begins_as_gguf(path)):
         yield ModelKind.GGUF
     if lies == "folder":
@@ -113,12 +113,12 @@ def _kinds(text: str, path: Path) -> Iterator[ModelKind]:
 
 
 def _folder_kinds(path: Path) -> Iterator[ModelKind]:
-    bundle = what_is(path / manifest.FILE_NAME) is not None
+    bundle = path_kind(path / manifest.FILE_NAME) is not None
     if bundle:
         yield ModelKind.BUNDLE
     elif onnx.is_onnx_folder(path):
         yield ModelKind.ONNX
-    if not bundle or what_is(path / "config.json"):
+    if not bundle or path_kind(path / "config.json"):
         yield ModelKind.FOLDER
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.catalog.onnx_graph import external_data
 from pitool.errors import BadInput
 
@@ -74,7 +74,7 @@ class OnnxFolder:
 
 def is_onnx_folder(path: Path) -> bool:
     """Tell whether ``path`` is a folder that holds an ONNX model."""
-    return what_is(path / CONFIG) == "file"
+    return path_kind(path / CONFIG) == "file"
 
 
 def read_folder(path: Path) -> OnnxFolder:
@@ -87,7 +87,7 @@ def read_folder(path: Path) -> OnnxFolder:
         raise BadInput(
             f"{path / CONFIG} is no configuration of onnxruntime-genai ({error!r})", _AGAIN
         ) from None
-    if what_is(path / TOKENIZER) != "file":
+    if path_kind(path / TOKENIZER) != "file":
         raise BadInput(f"{path} has no {TOKENIZER}", "copy it from the model's checkpoint")
     return folder
 
@@ -177,6 +177,6 @@ def _inside(folder: Path, location: str, graph: Path) -> Path:
             f"{graph} refers to {location!r}, which lies outside of its folder",
             "do not use this model, or copy the file into the folder",
         )
-    if what_is(path) != "file":
+    if path_kind(path) != "file":
         raise BadInput(f"{path} is missing", _AGAIN)
     return path

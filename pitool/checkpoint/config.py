@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput
 
@@ -115,7 +115,7 @@ def _finite(value: object) -> TypeGuard[float]:
 
 def read_config(folder: Path) -> Config:
     """Return the settings of a checkpoint folder or a GGUF; BadInput when there are none."""
-    if what_is(folder) == "file":
+    if path_kind(folder) == "file":
         return Config({"model_type": GGUF}, folder)
     path = folder / "config.json"
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.catalog.bundles import default_folder
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
 from pitool.catalog.recipes import Recipe
 from pitool.catalog.tables import lookup
@@ -47,7 +47,7 @@ class Request:
     @property
     def stored(self) -> bool:
         """Whether the source is a GGUF."""
-        return self.source.folder is not None and what_is(self.source.folder) == "file"
+        return self.source.folder is not None and path_kind(self.source.folder) == "file"
 
     @property
     def recipe(self) -> Recipe | None:

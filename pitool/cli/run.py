@@ -102,7 +102,7 @@ def command(
 def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
     """Tell bundle and prompt apart: of one word, only an existing path is a bundle."""
     from pitool.catalog.bundles import is_name
-    from pitool.catalog.files import what_is
+    from pitool.catalog.files import path_kind
     from pitool.errors import UsageError
 
     match words:
@@ -111,7 +111,7 @@ def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
         case (word,):
             path = Path(word)
             looks = path.suffix == ".gguf" or word.startswith(("./", "../", "/", "~"))
-            if what_is(path) or is_name(path) or looks:
+            if path_kind(path) or is_name(path) or looks:
                 return path.expanduser(), None
             return None, word
         case (where, text):

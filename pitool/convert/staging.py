@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pitool.catalog.files import sync, what_is
+from pitool.catalog.files import path_kind, sync
 from pitool.catalog.manifest import FILE_NAME
 from pitool.errors import DoesNotFit, PitoolError, UsageError
 from pitool.report.numbers import compare_bytes
@@ -63,7 +63,7 @@ class Staging:
 
 def check_target(target: Path, *, replace: bool) -> None:
     """Raise UsageError when the target exists and must not be replaced."""
-    kind = what_is(target)
+    kind = path_kind(target)
     if kind is None or (kind == "folder" and not any(target.iterdir())):
         return
     if not (target / FILE_NAME).is_file():
@@ -77,7 +77,7 @@ def check_disk(needs: Iterable[tuple[Path, int]]) -> None:
     disks: dict[int, tuple[Path, int]] = {}
     for wanted, count in needs:
         folder = wanted
-        while what_is(folder) is None:
+        while path_kind(folder) is None:
             folder = folder.parent
         disk = folder.stat().st_dev
         first, sum_ = disks.get(disk, (folder, 0))

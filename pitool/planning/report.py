@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.catalog.boards import find_board
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import lookup, names_in
@@ -300,7 +300,7 @@ def adapter_bytes(lora: str, shape: ModelShape) -> int:
         return sum(2 * rank * (s[-1] + s[-2]) for s in matrices)
     folder = Path(lora).expanduser()
     files = [folder / f"adapter_model.{end}" for end in ("safetensors", "bin")]
-    found = [file for file in files if what_is(file) == "file"]
+    found = [file for file in files if path_kind(file) == "file"]
     if not found:
         raise BadInput(f"{lora} holds no adapter_model.safetensors", "name a PEFT folder or a rank")
     return found[0].stat().st_size

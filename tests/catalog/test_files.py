@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pitool.catalog.files import sync, what_is, write_atomically
+from pitool.catalog.files import path_kind, sync, write_atomically
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_sync_of_what_is_not_there(tmp_path: Path) -> None:
 
 def test_what_is(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
-    assert what_is(tmp_path) == "folder"
-    assert what_is(tmp_path / "f") == "file"
+    assert path_kind(tmp_path) == "folder"
+    assert path_kind(tmp_path / "f") == "file"
     for nothing in ("gone", "f/below", "x" * 5000, "nul\0"):
-        assert what_is(tmp_path / nothing) is None
+        assert path_kind(tmp_path / nothing) is None

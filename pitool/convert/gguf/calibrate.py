@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.convert.conversion import Conversion
 from pitool.convert.describe import IMPORTANCE
 from pitool.convert.gguf import importance
@@ -34,7 +34,7 @@ class Calibration:
 
 def check(calibration: str) -> None:
     """Raise BadInput when a calibration is not ``self``, ``none`` or a file."""
-    if calibration not in (SELF, importance.NONE) and what_is(Path(calibration)) != "file":
+    if calibration not in (SELF, importance.NONE) and path_kind(Path(calibration)) != "file":
         raise BadInput(
             f"--calibration {calibration!r}: no such file",
             "give a text file, a llama.cpp importance matrix, 'self' or 'none'",

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from pitool.catalog.files import what_is
+from pitool.catalog.files import path_kind
 from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
@@ -59,13 +59,13 @@ class Vocabulary:
 
     def _read_template(self, folder: OnnxFolder) -> ChatTemplate | None:
         path = folder.path / TOKENIZER_CONFIG
-        config = read_json(path) if what_is(path) else {}
+        config = read_json(path) if path_kind(path) else {}
         source = config.get("chat_template")
         if isinstance(source, list):  # several, by name
             named = {each.get("name"): each.get("template") for each in source}
             source = named.get("default")
         file = folder.path / CHAT_TEMPLATE
-        if what_is(file):
+        if path_kind(file):
             source = file.read_text(encoding="utf-8")
         if not source:
             return None
