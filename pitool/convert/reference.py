@@ -166,13 +166,19 @@ class _Layer:
         y = self._norm(y, after) if after else y
         return y * np.float32(self._model.residual_scale)
 
+    def _weight(self, name: str) -> Array:
+        if name not in self._weights:
+            here = self._model.layout.layer.format(self._index)
+            raise self._model.error(f"there is no tensor {here}{name}", "download it again")
+        return self._weights[name]
+
     def _norm(self, x: Array, name: str) -> Array:
-        weight, bias = self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias")
+        weight, bias = self._weight(f"{name}.weight"), self._weights.get(f"{name}.bias")
         return _normed(x, weight, bias, self._model.norm)
 
     def _linear(self, name: str, x: Array) -> Array:
         self._on_input(name, x)
-        weight = self._weights[f"{name}.weight"]
+        weight = self._weight(f"{name}.weight")
         y = x @ (weight if self._model.layout.transposed else weight.T)
         bias = self._weights.get(f"{name}.bias")
         return y if bias is None else y + bias
@@ -223,7 +229,7 @@ class _Layer:
                 return self._norm(x.reshape(len(x), -1), name).reshape(x.shape)
             case "each":
                 names = (f"{name}.norms.{i}.weight" for i in range(x.shape[1]))
-                stacked = np.stack([self._weights[each] for each in names])
+                stacked = np.stack([self._weight(each) for each in names])
                 return _normed(x, stacked, None, self._model.norm)
         return x
 
@@ -232,7 +238,7 @@ class _Layer:
     def _convolution(self, x: Array) -> Array:
         """LFM2's: gates before and after a causal convolution of each column."""
         before, after, y = np.split(self._linear("conv.in_proj", x), 3, axis=1)
-        taps = self._weights["conv.conv.weight"][:, 0].T
+        taps = self._weight("conv.conv.weight")[:, 0].T
         padded = np.pad(before * y, ((len(taps) - 1, 0), (0, 0)))
         summed = sum(padded[i : i + len(x)] * tap for i, tap in enumerate(taps))
         return self._linear("conv.out_proj", after * summed)

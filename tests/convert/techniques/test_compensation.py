@@ -89,7 +89,7 @@ def test_awqs_outputs_differ_less_than_unscaled_ones(layer: tuple[Array, Array, 
 
 
 def with_norms_after(folder: Path) -> Path:
-    """Make OLMo 2 of a Llama: norms after attention and MLP, none before."""
+    """Make OLMo 2 of a Llama: norms after attention and MLP and of queries and keys."""
     from safetensors.numpy import load_file, save_file
 
     config = json.loads((folder / "config.json").read_text())
@@ -99,6 +99,8 @@ def with_norms_after(folder: Path) -> Path:
         re.sub(r"(\w+)_layernorm", lambda m: f"{turned[m[1]]}_layernorm", name): values
         for name, values in load_file(folder / "model.safetensors").items()
     }
+    for name in [name for name in tensors if re.search(r"\.[qk]_proj\.weight$", name)]:
+        tensors[name.replace("_proj", "_norm")] = np.ones(len(tensors[name]), np.float32)
     save_file(tensors, folder / "model.safetensors")
     return folder
 
