@@ -76,7 +76,7 @@ def command(
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        render = tables.to_markdown if markdown else tables.to_text
+        render = tables.to_markdown if markdown else tables.to_terminal
         click.echo(render(plan_show.sections(report)))
     report.require()
 

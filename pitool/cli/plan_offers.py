@@ -20,30 +20,13 @@ from pitool.planning.offers import (
 from pitool.planning.places import Place
 from pitool.planning.planner import Planner, Row
 from pitool.planning.report import Report
+from pitool.report.numbers import format_gigabytes, format_share, format_speed
 from pitool.report.tables import Section
 
 
 def cell(row: Row) -> str:
     """Return the verdict with the GB left or missing."""
     return f"{row.verdict.value} {abs(row.left) / 1e9:.1f}"
-
-
-def rate(value: float) -> str:
-    """Return tokens/s: one decimal, none from 100 on."""
-    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-
-
-def gigabytes(count: int) -> str:
-    """Return bytes as a number of GB with two decimals, three below 0.1."""
-    return f"{count / 1e9:.{2 if abs(count) >= 1e8 else 3}f}"
-
-
-def rate_range(rates: list[float]) -> str:
-    """Return the slowest and fastest of sorted rates, such as ``4.1-9.8``."""
-    if not rates:
-        return "-"
-    low, high = (f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" for rate in (rates[0], rates[-1]))
-    return low if low == high else f"{low}-{high}"
 
 
 def buy(report: Report) -> Iterator[Section]:
@@ -91,9 +74,9 @@ def _offer(offer: Offer, usd_kwh: float) -> list[str]:
         offer.name,
         _number(offer.price, 2).removesuffix(".00"),
         cell(offer.eight),
-        rate(offer.eight.artifact.estimates[0].decode) if offer.eight.loads else "-",
+        format_speed(offer.eight.artifact.estimates[0].decode) if offer.eight.loads else "-",
         cell(offer.four),
-        rate(offer.estimate.decode),
+        format_speed(offer.estimate.decode),
         _number(offer.usd_per_rate, 1),
         _number(watts.load if watts else None, 1),
         _number(offer.joules_per_token, 1),
@@ -139,7 +122,8 @@ def _hosts(found: list[Rental]) -> Iterator[str]:
         if rental.fits(FOUR) and not rental.gpu.holds(checkpoint):
             yield (
                 f"{rental.name}: its {rental.gpu.host_ram_gb} GB of RAM do not hold the"
-                f" {gigabytes(checkpoint)} GB of 16-bit weights: load a file that is quantised"
+                f" {format_gigabytes(checkpoint)} GB of 16-bit weights: load a file that is"
+                " quantised"
             )
 
 
@@ -197,8 +181,8 @@ def matches(report: Report, target: float) -> Section:
                 _number(match.price, 2).removesuffix(".00"),
                 match.row.quantisation,
                 cell(match.row),
-                rate(match.estimate.decode),
-                "-".join(map(rate, match.estimate.decode_range)),
+                format_speed(match.estimate.decode),
+                "-".join(map(format_speed, match.estimate.decode_range)),
                 str(match.row.longest_context),
             ]
             for match in found
@@ -220,7 +204,7 @@ def _nearest(report: Report) -> str:
         return "it fits none of the boards; take a smaller model"
     return (
         f"none does: the fastest is {best.row.quantisation} on {best.name} at"
-        f" {rate(best.estimate.decode)}; take a smaller model"
+        f" {format_speed(best.estimate.decode)}; take a smaller model"
     )
 
 
@@ -258,8 +242,8 @@ def _method(method: LoadMethod) -> list[str]:
     seconds = (method.seconds.get(medium) for medium in ("sd", "usb", "nvme"))
     return [
         f"{method.row.quantisation} {method.mode}",
-        gigabytes(method.row.peak),
-        gigabytes(method.droppable) if method.droppable else "-",
+        format_gigabytes(method.row.peak),
+        format_gigabytes(method.droppable) if method.droppable else "-",
         cell(method.row),
         *("-" if s is None else f"{s:.1f}" for s in seconds),
         quality,
@@ -278,14 +262,14 @@ def _saving(saving: Saving) -> list[str]:
     before, after = saving.before, saving.after
     return [
         f"{before.quantisation} to {after.quantisation}",
-        gigabytes(before.artifact.bytes),
-        gigabytes(after.artifact.bytes),
-        gigabytes(saving.file),
-        f"{saving.file_share:.0%}",
-        gigabytes(before.peak),
-        gigabytes(after.peak),
-        gigabytes(saving.memory),
-        f"{saving.memory_share:.0%}",
+        format_gigabytes(before.artifact.bytes),
+        format_gigabytes(after.artifact.bytes),
+        format_gigabytes(saving.file),
+        format_share(saving.file_share),
+        format_gigabytes(before.peak),
+        format_gigabytes(after.peak),
+        format_gigabytes(saving.memory),
+        format_share(saving.memory_share),
     ]
 
 
@@ -303,11 +287,11 @@ def _profile(choice: ProfileChoice) -> list[str]:
     profile, row = choice.profile, choice.row
     return [
         choice.name,
-        gigabytes(row.place.room - row.place.budget(profile)),
+        format_gigabytes(row.place.room - row.place.budget(profile)),
         str(row.artifact.context),
         profile.kv_type,
         str(profile.micro_batch),
         row.quantisation,
         cell(row),
-        f"{row.slowest:.1f}" if row.artifact.estimates else "-",
+        format_speed(row.slowest) if row.artifact.estimates else "-",
     ]

@@ -6,13 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pitool.cli import plan_offers, plot
-from pitool.cli.plan_offers import cell, gigabytes, rate, rate_range
+from pitool.cli.plan_offers import cell
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS
 from pitool.planning.formats.base import PlannedFormat
 from pitool.planning.planner import Row
 from pitool.planning.report import Report
 from pitool.planning.speed import Estimate
+from pitool.report.numbers import (
+    format_fixed,
+    format_gigabytes,
+    format_range,
+    format_share,
+    format_speed,
+)
 from pitool.report.tables import Section
 
 # The smallest model of benchmarks/published.toml has 268 million weights.
@@ -63,7 +70,7 @@ def head(report: Report) -> Section:
     kind = "typical shape" if report.model.typical else shape.architecture
     load = planner.load
     model = (
-        f"{kind}: {shape.parameters / 1e6:,.1f} million weights, {shape.layers} layers,"
+        f"{kind}: {format_fixed(shape.parameters / 1e6, 1)} million weights, {shape.layers} layers,"
         f" {shape.kv_heads} key-value head{'s' * (shape.kv_heads > 1)} of {shape.head_dim},"
         f" trained for {shape.context} tokens"
     )
@@ -84,14 +91,18 @@ def memory(report: Report) -> Section:
     named = report.options.quant is not None
     usual = [r for r in rows if r.quantisation in form.summed]
     rows = rows[:MOST_SUMMED] if (named and form.assumed) or not usual else usual
-    columns = [{line.name: gigabytes(line.bytes) for line in r.artifact.memory.lines} for r in rows]
+    columns = [
+        {line.name: format_gigabytes(line.bytes) for line in r.artifact.memory.lines} for r in rows
+    ]
     labels = dict.fromkeys(label for column in columns for label in column)
     table = [[k, *(c.get(k, "-") for c in columns)] for k in labels]
-    table.append(["sum, while it runs", *(gigabytes(r.artifact.memory.total) for r in rows)])
+    table.append(["sum, while it runs", *(format_gigabytes(r.artifact.memory.total) for r in rows)])
     if form.loading_counts:
-        table.append(["peak, loading included", *(gigabytes(r.peak) for r in rows)])
-    room = f"{place.name} has {gigabytes(place.room)} GB after the operating system and the GPU"
-    free = gigabytes(place.room - place.budget(report.planner.profile))
+        table.append(["peak, loading included", *(format_gigabytes(r.peak) for r in rows)])
+    room = (
+        f"{place.name} has {format_gigabytes(place.room)} GB after the operating system and the GPU"
+    )
+    free = format_gigabytes(place.room - place.budget(report.planner.profile))
     copied = any(label.endswith("copies") for label in labels)
     return Section(
         f"Memory in GB (1e9 bytes), at {place.name}",
@@ -108,13 +119,13 @@ def _one_place(report: Report) -> Section:
         table.append(
             [
                 row.quantisation,
-                gigabytes(row.artifact.bytes),
-                f"{row.artifact.bits_per_weight:.2f}",
-                gigabytes(row.peak),
+                format_gigabytes(row.artifact.bytes),
+                format_fixed(row.artifact.bits_per_weight, 2),
+                format_gigabytes(row.peak),
                 row.verdict.value,
-                gigabytes(row.left),
+                format_gigabytes(row.left),
                 str(row.longest_context or "-"),
-                rate_range(speeds),
+                format_range(speeds),
             ]
         )
     headings = ["quant", "size", "bits", "needs", "verdict", "left", "longest", "tokens/s"]
@@ -144,7 +155,7 @@ def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Secti
         f"Verdicts under {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],
         [
-            [name, gigabytes(found[0].artifact.bytes), *map(cell, found)]
+            [name, format_gigabytes(found[0].artifact.bytes), *map(cell, found)]
             for name, found in _by_quantisation(rows)
         ],
         notes,
@@ -207,11 +218,11 @@ def _speeds(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section
 
 
 def _range(found: Estimate | None) -> str:
-    return "-".join(map(rate, found.decode_range)) if found else "-"
+    return format_range(found.decode_range) if found else "-"
 
 
 def _both(found: Estimate | None) -> str:
-    return f"{rate(found.prefill)}/{rate(found.decode)}" if found else "-"
+    return f"{format_speed(found.prefill)}/{format_speed(found.decode)}" if found else "-"
 
 
 def unpredicted(report: Report) -> str:
@@ -231,7 +242,8 @@ def _trust(report: Report, names: list[str]) -> Iterator[str]:
                      for b in loading})  # fmt: skip
     for decode, prefill in errors:
         boards = [b for b in loading if found[b, names[0]].decode_error == decode]
-        yield f"{', '.join(boards)}: decode within {decode:.0%}, prefill within {prefill:.0%}"
+        within = f"decode within {format_share(decode)}, prefill within {format_share(prefill)}"
+        yield f"{', '.join(boards)}: {within}"
     waiting: dict[str, list[str]] = {}
     for board in loading:
         slow = [name for name in names if found[board, name].bound == "products"]

@@ -21,6 +21,7 @@ from pitool.planning.formats.base import AnyQuantisation
 from pitool.planning.places import Place, Verdict, board_place
 from pitool.planning.planner import Planner, Row
 from pitool.planning.speed import Estimate
+from pitool.report.numbers import format_fixed, format_gigabytes
 
 YOURS = "yours"
 SIXTEEN, EIGHT, FOUR = GGUF.by_bits
@@ -191,7 +192,8 @@ def choices(found: Iterable[Offer]) -> list[Choice]:
         Choice(
             "headroom",
             headroom,
-            f"{headroom.four.left / 1e9:.1f} GB stay free at 4 bits, for context or a larger model",
+            f"{format_gigabytes(headroom.four.left)} GB stay free at 4 bits, for context or a"
+            " larger model",
             _next(headroom, fitting),
         ),
     ]
@@ -213,9 +215,9 @@ def _gain(offer: Offer, above: Offer) -> str:
     if not offer.eight.fits and above.eight.fits:
         parts.append("8 bits fit")
     if faster > 1.05:
-        parts.append(f"{faster:.1f} x the speed")
+        parts.append(f"{format_fixed(faster, 1)} x the speed")
     if above.four.left > offer.four.left * 1.2:
-        parts.append(f"{(above.four.left - offer.four.left) / 1e9:.1f} GB more room")
+        parts.append(f"{format_gigabytes(above.four.left - offer.four.left)} GB more room")
     return ", ".join(parts)
 
 

@@ -18,7 +18,14 @@ from pitool.planning.formats.base import AnyQuantisation, ArtifactPlan, PlannedM
 from pitool.planning.memory import Load
 from pitool.planning.places import Place, Verdict, tier_places
 from pitool.planning.speed import NONE, Correction
-from pitool.report.numbers import compare_bytes, format_bytes
+from pitool.report.numbers import (
+    compare_bytes,
+    compare_fixed,
+    format_bytes,
+    format_gigabytes,
+    format_share,
+    format_speed,
+)
 
 # What leaves the choice of a quantisation to the plan.
 AUTO = "auto"
@@ -113,9 +120,10 @@ class Planner:
             against = _against(row, least)
             if not against:
                 best = f"{name}: the best quality that fits {place.name} and decodes at"
-                room = f"{row.left / 1e9:.2f} GB stay free"
+                room = f"{format_gigabytes(row.left)} GB stay free"
                 why = f"; {passed}" if passed else ", and nothing better is asked for"
-                return row, f"{best} {row.slowest:.0f} tokens/s or more on its boards\n{room}{why}"
+                speed = f"{format_speed(row.slowest)} tokens/s or more on its boards"
+                return row, f"{best} {speed}\n{room}{why}"
             passed = f"{name} was passed over: {against}"
         for name in self.profile.fallback:
             row = self.row(GGUF.find(name), place)
@@ -204,8 +212,11 @@ def would_fit(remedies: Iterable[str]) -> str:
 def _against(row: Row, least: float) -> str:
     """Return what speaks against a candidate, if anything."""
     if not row.fits:
-        return f"it is {row.verdict.value} by {abs(row.left) / 1e9:.2f} GB"
+        return f"it is {row.verdict.value} by {format_gigabytes(abs(row.left))} GB"
     if row.slowest < least:
-        return f"it decodes at {row.slowest:.1f} tokens/s, below {least:.0f}"
+        found, wanted = compare_fixed(row.slowest, least, digits=1)
+        return f"it decodes at {found} tokens/s, below {wanted}"
     share = FORMATS[row.artifact.format].fast_share(row.artifact, row.place)
-    return f"only {share:.0%} of its weights have fast kernels" if share < FAST_SHARE else ""
+    return (
+        f"only {format_share(share)} of its weights have fast kernels" if share < FAST_SHARE else ""
+    )

@@ -209,6 +209,8 @@ class _Bars:
         self._rich = self._task = None
 
     def _amount(self) -> str:
+        if self._total <= 1:
+            return ""
         if not self._bytes:
             return f"{self._done}/{self._total}"
         return f"{format_share(self._done / max(self._total, 1))} of {format_bytes(self._total)}"

@@ -116,7 +116,8 @@ def logarithmic(values: Sequence[float], start: float, end: float) -> Scale:
     """Return a scale for values above 0 with a margin: 1, 2 and 5 times powers of ten, or these."""
     low, high = min(values) / 1.35, max(values) * 1.35
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
-    steps = (1, 2, 5) if log10(high / low) < 2.5 else (1,)
+    decades = log10(high / low)
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
     ticks = (step * 10.0**power for power in powers for step in steps)
     return Scale(low, high, start, end, tuple(t for t in ticks if low <= t <= high), log10)
 
@@ -184,10 +185,10 @@ class Scatter:
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
         for tick in x.ticks:
             canvas.path(f"M{x.at(tick):.1f} {top}V{bottom}", GRID)
-            canvas.text(x.at(tick), bottom + 16, f"{tick:g}", 11, anchor="middle")
+            canvas.text(x.at(tick), bottom + 16, _plain(tick), 11, anchor="middle")
         for tick in y.ticks:
             canvas.path(f"M{LEFT} {y.at(tick):.1f}H{right}", GRID)
-            canvas.text(LEFT - 6, y.at(tick) + 4, f"{tick:g}", 11, anchor="end")
+            canvas.text(LEFT - 6, y.at(tick) + 4, _plain(tick), 11, anchor="end")
         canvas.text(LEFT, top - 8, self.up, 11, colour=FAINT)
         canvas.text(right, HEIGHT - 22, self.across, 11, anchor="end", colour=FAINT)
         canvas.text(LEFT, HEIGHT - 8, self.note, 11, colour=FAINT)
@@ -216,6 +217,11 @@ class Scatter:
             px, py, box = min(free, key=lambda place: _covers(place[2], lines))
             taken.append(box)
             canvas.text(px, py, mark.label, 11, bold=self.log and mark.label in best)
+
+
+def _plain(tick: float) -> str:
+    """Return a number without an exponent and without zeros at its end."""
+    return f"{tick:.10f}".rstrip("0").rstrip(".")
 
 
 def _along(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float]]:

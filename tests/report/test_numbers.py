@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import pitool
 from pitool.errors import UsageError
 from pitool.report import numbers
 
@@ -83,3 +86,20 @@ def test_numbers_load_the_standard_library_alone() -> None:
     code = "import sys, pitool.report.numbers, pitool.report.tables; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"rich", "jinja2", "click", "numpy"} & set(done.stdout.split())
+
+
+# Elsewhere: what llama-bench prints, prices, and the chart's coordinates.
+FORMATS_OF_THEIR_OWN = {
+    "bench/rows.py", "cli/plan_offers.py", "planning/offers.py", "report/numbers.py",
+    "report/svg.py",
+}  # fmt: skip
+
+
+def test_numbers_are_formatted_here_alone() -> None:
+    root = Path(pitool.__file__).parent
+    own = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if re.search(r"\{[^{}\"]*:,?[<>^]?\d*\.\d+[f%]\}", path.read_text(encoding="utf-8"))
+    }
+    assert own == FORMATS_OF_THEIR_OWN

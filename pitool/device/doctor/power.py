@@ -139,7 +139,7 @@ def bootloader(system: System) -> Finding | None:
         "bootloader",
         "warning",
         f"of {date}",
-        f"decode is about {wanted.decode_gain * 100:.0f} % slower than with one of"
+        f"decode is about {format_share(wanted.decode_gain)} slower than with one of"
         f" {wanted.since[:7]} or later",
         "sudo apt update && sudo apt install rpi-eeprom && sudo rpi-eeprom-update -a, then reboot",
     )
