@@ -242,7 +242,7 @@ def test_one_board_that_fails_keeps_no_other_from_it(
     done = pitool("push", tmp_path / "a.pi", "nowhere.invalid", "board", "board", "-F", config)
     assert done.code == 1
     assert "nowhere.invalid" in done.sentence
-    assert done.out.count("board: release") == 1
+    assert done.out.count("board: now using release") == 1
     assert board.model == b"one"
 
 
