@@ -1,4 +1,4 @@
-"""``pitool compare``: every quantization technique on one model, measured."""
+"""``pitool compare``: every quantisation technique on one model, measured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command(
     revision: str | None,
     resume: bool,
 ) -> None:
-    """Measure what each quantization technique costs and gains.
+    """Measure what each quantisation technique costs and gains.
 
     MODEL is a folder, a hub id, a recipe, or 'sample'. Techniques that no runtime has a kernel for
     are evaluated with dequantized weights and have no speeds. Rows are kept: a second run

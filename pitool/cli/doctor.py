@@ -24,7 +24,7 @@ INDENT = " " * 9
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_board: bool | None, as_json: bool) -> None:
-    """Check this machine: what slows models down, by how much, and how to fix it.
+    """Find what slows models down on this machine, and how to fix it.
 
     Exits with 0 when nothing is worse than a note, with 1 otherwise.
 

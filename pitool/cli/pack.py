@@ -35,8 +35,10 @@ def command(
 ) -> None:
     """Pack a bundle, pitool, its wheels and an installer into one file.
 
-    It installs without a network. On the board, if you do not use 'pitool push':
-    mkdir sample && tar -xf sample.pi -C sample && sample/install.sh
+    The file installs without a network, with 'pitool push' or on the board itself:
+
+    \b
+      mkdir sample && tar -xf sample.pi -C sample && sample/install.sh
 
     \b
     Example:

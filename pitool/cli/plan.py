@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def command(
     model: str | None, plot: Path | None, markdown: bool, as_json: bool, **asked: Any
 ) -> None:
-    """Say what of a model fits where, line by line, and what would.
+    """Show what fits where, and how fast it runs.
 
     MODEL is a folder, a hub id, a recipe, a bundle, a GGUF file, or a size such as 14B. Nothing
     but settings is read or downloaded.

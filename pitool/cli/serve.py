@@ -29,7 +29,7 @@ def command(
     waiting: int,
     force: bool,
 ) -> None:
-    """Serve a model over HTTP with OpenAI's interface, until stopped.
+    """Serve a model with an OpenAI-compatible HTTP API.
 
     Programs that speak to OpenAI take http://HOST:PORT/v1 as their base URL. PITOOL_API_KEY in the
     environment is the key that they must send.

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @click.command("wheel")
-@click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="Default: the first one found.")
+@click.option(
+    "--compiler", type=click.Choice(["gcc", "zig"]), help="Compiler (default: the first one found)."
+)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to copy the wheel to."
 )

@@ -229,7 +229,7 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "tokens moved": ({"change": lambda x: np.roll(x, 1, 1)}, "F16 differs from the checkpoint"),
     "a tenth hotter": ({"change": lambda x: x * 1.1}, "F16 differs from the checkpoint"),
     "nothing": ({"change": np.zeros_like}, "F16 differs from the checkpoint"),
-    "one is no number": ({"change": nan_once}, "F16 gives logits that are not finite"),
+    "one is no number": ({"change": nan_once}, "F16 produces logits that are not finite"),
     "all are infinite": ({"change": lambda x: x * np.inf}, "not finite"),
     "other tokens": (
         {"retoken": lambda ids: [*ids[:7], 3, *ids[8:]]}, "from token 7 on: report this model",

@@ -228,7 +228,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
 def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "c", **SMALL)
     checkpoint = changed(folder, "model.norm.weight", np.ones(32, np.float32))
-    with pytest.raises(BadInput, match=r"has the shape \(32,\), its config\.json says \(64,\)"):
+    with pytest.raises(BadInput, match=r"has shape \(32,\), but config\.json implies \(64,\)"):
         match(checkpoint)
 
 

@@ -81,7 +81,7 @@ def test_it_is_what_the_lab_makes(checkpoint: Path, tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[list[str], type[PitoolError], str]] = {
     "no kernel": (["--quant", "kmeans-4bit"], UsageError, "no runtime has a kernel for kmeans"),
-    "format": (["--quant", "gptq-int4", "--format", "gguf"], UsageError, "no quantisation gptq"),
+    "format": (["--quant", "gptq-int4", "--format", "gguf"], UsageError, "gguf excludes gptq"),
     "no text": (
         ["--quant", "awq-int4", "--calibration", "none"],
         UsageError,
