@@ -90,21 +90,24 @@ class ChatCommands(CommandHandlers):
     def do_rename(self, title: str) -> None:
         """Give the conversation a title, or ask for one."""
         library, conversation = self._context.library(), self.session.conversation
+
+        def rename(new: str | None) -> None:
+            if new is not None:
+                self._screen.in_thread(partial(library.rename, conversation.key, new))
+
         if title:
-            library.rename(conversation.key, title)
+            rename(title)
         else:
-            self._screen.ask(
-                AskText("A new name for it:", conversation.name),
-                lambda new: None if new is None else library.rename(conversation.key, new),
-            )
+            self._screen.ask(AskText("A new name for it:", conversation.name), rename)
 
     def do_delete(self, _: str) -> None:
         """Ask, then delete the conversation."""
         library, conversation = self._context.library(), self.session.conversation
         name = conversation.name or "this conversation"
+        delete = partial(library.delete, conversation.key)
         self._screen.ask(
             Confirm(f"Delete “{name}”?", "Delete"),
-            lambda yes: library.delete(conversation.key) if yes else None,
+            lambda yes: self._screen.in_thread(delete) if yes else None,
         )
 
     def do_copy(self, words: str) -> None:

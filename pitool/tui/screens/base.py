@@ -7,6 +7,7 @@ to show them, and none ends the program.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +83,18 @@ class BaseScreen(Screen[ScreenResultType]):
                     then(answer)
 
         self.app.push_screen(dialog, answered)
+
+    def in_thread(
+        self, work: Callable[[], object], then: Callable[[], object] = lambda: None
+    ) -> None:
+        """Do something that may wait for a disk or another program, then something here."""
+
+        async def both() -> None:
+            await asyncio.to_thread(work)
+            if self.is_attached:  # left meanwhile
+                then()
+
+        self.run_worker(both)
 
     def tell(self, text: str) -> None:
         """Show a short notice."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -79,10 +79,17 @@ class ChatsScreen(BaseScreen[bool]):
         table = self.query_one(ChatTable)
         table.add_column("conversation", width=_WIDE)
         table.add_columns("questions", "last used", "found")
-        self._library.flush()
         self._list()
         if self._found:
             table.focus()
+        self.in_thread(self._library.flush, self._list_again)
+
+    def _list_again(self) -> None:
+        """List what was written meanwhile; the focus stays with who searches already."""
+        first = not self._found and not self.query_one(Input).value
+        self._list()
+        if first and self._found:
+            self.query_one(ChatTable).focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Leave out of the footer what would do nothing now."""
@@ -143,10 +150,8 @@ class ChatsScreen(BaseScreen[bool]):
             lambda title: None if title is None else self._rename(chosen.key, title),
         )
 
-    @work
-    async def _rename(self, key: str, title: str) -> None:
-        await asyncio.to_thread(self._library.rename, key, title)  # another pitool may be writing
-        self._list()
+    def _rename(self, key: str, title: str) -> None:
+        self.in_thread(partial(self._library.rename, key, title), self._list)
 
     def action_delete(self) -> None:
         """Ask, then delete."""
@@ -155,10 +160,8 @@ class ChatsScreen(BaseScreen[bool]):
         question = f"Delete “{chosen.name}” with {chosen.questions} questions and their answers?"
         self.ask(Confirm(question, "Delete"), lambda yes: self._delete(chosen.key) if yes else None)
 
-    @work
-    async def _delete(self, key: str) -> None:
-        await asyncio.to_thread(self._library.delete, key)
-        self._list()
+    def _delete(self, key: str) -> None:
+        self.in_thread(partial(self._library.delete, key), self._list)
 
     def action_export(self) -> None:
         """Ask for a file, then write it."""
