@@ -17,7 +17,8 @@ ANY = frozenset((
     "tokenizer_name", "prefix", "language", "languages", "license", "tags", "title",
     "transformers.js_config", "id2label", "label2id", "num_labels", "problem_type",
     "finetuning_task", "task_specific_params", "is_llama_config", "trainable_parameters",
-    "num_parameters", "total_params", "unsloth_version", "unsloth_fixed",
+    "num_parameters", "total_params", "_num_labels",
+    "predict_special_tokens", "transformers_weights", "unsloth_version", "unsloth_fixed",
     # types and how the code computes
     "torch_dtype", "dtype", "use_bfloat16", "fp16", "bf16", "fp32", "residual_in_fp32",
     "torchscript", "tf_legacy_loss", "_attn_implementation", "attn_implementation",
@@ -71,7 +72,7 @@ OFF = frozenset((
     "n_routed_experts", "attn_logit_softcapping", "final_logit_softcapping", "logit_soft_cap",
     "logit_cap", "attention_sink", "use_attention_sink", "use_attention_sinks",
     "layer_group_size", "scale_attn_by_inverse_layer_idx", "use_parallel_residual",
-    "parallel_residual", "parallel_attn",
+    "parallel_residual", "parallel_attn", "bias", "use_bias",
 ))  # fmt: skip
 
 Condition = Callable[[Any, Mapping[str, Any]], bool]
@@ -116,6 +117,8 @@ CONDITIONS: dict[str, Condition] = {
     "n_head_kv": _heads,
     "position_embedding_type": lambda value, _: value in ("rope", "rotary"),
     "scale_attn_weights": lambda value, _: value is True,
+    "activation": lambda value, _: value in ("swiglu", "silu"),
+    "no_bias": lambda value, _: value is True,
     "is_causal": lambda value, _: value is True,
     "use_rope": lambda value, _: value is True,
     "causal": lambda value, _: value is True,

@@ -22,6 +22,7 @@ from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Y
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.quality.windows import WINDOW
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -31,10 +32,12 @@ OnInput = Callable[[str, Array], object]
 
 
 def covers(config: Config) -> bool:
-    """Tell whether the forward pass is that of a checkpoint."""
+    """Tell whether the forward pass is that of a checkpoint, for as many tokens as are compared."""
     if table.find(config.model_type) is None:
         return False
-    return incomputable(table.describe(config)) is None
+    model = table.describe(config)
+    short = bool(model.layout.positions) and model.sizes.context < WINDOW
+    return not short and incomputable(model) is None
 
 
 def incomputable(model: Description) -> str | None:
