@@ -22,7 +22,7 @@ from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Y
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
-from pitool.quality.windows import WINDOW
+from pitool.quality.divergence import WINDOW
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
