@@ -44,7 +44,7 @@ class Command:
         return f"/{self.name} {self.arguments}".rstrip()
 
 
-COMMANDS: tuple[Command, ...] = (
+COMMANDS: list[Command] = [
     Command("help", "", "this list", "F1"),
     Command("model", "[NAME [QUANT]]", "switch the model", "F2", "models"),
     Command("unload", "", "end the worker, free its memory", "^U"),
@@ -64,7 +64,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("delete", "", "delete the conversation"),
     Command("stats", "", "the figures of the last answer"),
     Command("quit", "", "end pitool", "^Q"),
-)
+]
 
 
 def is_command(text: str) -> bool:

@@ -64,3 +64,31 @@ def test_a_quantisation_of_onnx(extended: Extended, tiny_checkpoint: Path) -> No
     assert made.certificate
     assert 0 < made.certificate.mean_kl < 0.01
     assert extended.run("run", target, "Hello", "--max-tokens", 4, "--temp", 0)
+
+
+FORMAT = '''
+"""Artifacts that are planned as ONNX folders are, under a runtime of another name."""
+
+from pitool.planning.formats.onnx import Onnx
+
+
+class Folder(Onnx):
+    """The same sums."""
+
+    title = runtime = "Testtime"
+    assumed = "Testtime is as fast as its test says"
+
+    def __init__(self) -> None:
+        self.name = "folder"
+'''
+
+
+def test_a_planned_format(extended: Extended) -> None:
+    extended.module("pitool.planning.formats", "folder", FORMAT)
+    extended.row("from pitool.planning.formats import FORMATS")
+    extended.row("from pitool.planning.formats.folder import Folder")
+    extended.row("FORMATS['folder'] = Folder()")
+    said = extended.run("plan", "1B", "--board", "pi5", "--ram", "8gb", "--format", "folder")
+    assert "under Testtime" in said
+    assert "Testtime is as fast as its test says" in said
+    assert extended.json("plan", "1B", "--ram", "8gb", "--format", "folder")["format"] == "folder"
