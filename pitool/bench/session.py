@@ -40,11 +40,10 @@ from pitool.device.settings import check_memory, settings_for
 from pitool.engine import worker
 from pitool.engine.base import Engine, Settings
 from pitool.errors import Interrupted, PitoolError, UsageError, WorkerDied
+from pitool.planning.formats import find_format
 
 # What a mode decodes with.
 MODE_CONTEXT = 512
-# A script has no weights that memory could be too slow for.
-STREAMED = ("gguf", "onnx")
 
 
 class KillableEngine(Engine, Protocol):
@@ -189,7 +188,7 @@ class _Session:
     def _probe_memory(self, runnables: Sequence[Runnable]) -> Iterator[Event]:
         """Measure the memory's bandwidth once and keep it: a decode is set against it."""
         decodes = any(test.generate and not test.prompt for test in self._grid.workloads)
-        streamed = decodes and any(runnable.format in STREAMED for runnable in runnables)
+        streamed = decodes and any(find_format(runnable.format).streams for runnable in runnables)
         if self._procedure.probe_memory and streamed and probe.find(self._machine) is None:
             yield Doing(f"reading memory for {probe.SECONDS:g} s, once")
             probe.keep(probe.measure(self._machine))
