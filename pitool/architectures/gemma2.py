@@ -58,7 +58,7 @@ class Gemma2File(DecoderFile):
         check_scale(model, self.largest)
         if not (model.softcap and model.final_softcap):
             raise model.error(
-                "a Gemma 2 without its soft caps is not supported",
+                "a Gemma 2 model without soft-capping is not supported",
                 "convert a checkpoint with 'attn_logit_softcapping' and 'final_logit_softcapping'",
             )
 

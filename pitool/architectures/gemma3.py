@@ -40,7 +40,7 @@ def describe(settings: Settings) -> Description:
     wrapped = "text_config" in settings.values
     settings.default(**DEFAULTS)
     settings.ignore("hidden_act")  # transformers takes ``hidden_activation``
-    settings.only("use_bidirectional_attention", wanted=False, what="attention to what follows")
+    settings.only("use_bidirectional_attention", wanted=False, what="bidirectional attention")
     layers, head_dim = settings.count("num_hidden_layers"), settings.count("head_dim")
     old = settings.count("_sliding_window_pattern", PERIOD)
     every = settings.count("sliding_window_pattern", old)
@@ -88,13 +88,13 @@ class Gemma3File(DecoderFile):
         check_scale(model, self.largest)
         if model.softcap:
             raise model.error(
-                f"a soft cap on scores is not supported ('attn_logit_softcapping' is"
+                f"attention soft-capping is not supported ('attn_logit_softcapping' is"
                 f" {model.softcap})",
                 "convert a checkpoint without it",
             )
         if model.local_rope and model.local_rope.scaling:
             raise model.error(
-                f"rope scaling {model.local_rope.kind!r} of layers with a window is not supported",
+                f"rope scaling {model.local_rope.kind!r} in sliding-window layers is not supported",
                 "convert a checkpoint without it",
             )
 

@@ -53,7 +53,7 @@ class DecoderFile:
         if model.activation not in self.activations:
             raise model.error(
                 f"the activation {model.activation!r} is not supported",
-                f"supported is {self.activations[0]}",
+                f"convert a checkpoint whose activation is {self.activations[0]}",
             )
         if model.rope:
             self.check_rope(model, model.rope)
@@ -64,11 +64,12 @@ class DecoderFile:
         if rope.scaling is not None and type(rope.scaling) not in self.scalings.values():
             raise model.error(
                 f"rope scaling {rope.kind!r} is not supported",
-                f"supported are default, {', '.join(self.scalings)}",
+                "convert a checkpoint whose scaling is one of: default,"
+                f" {', '.join(self.scalings)}",
             )
         if rope.dim != model.sizes.head_dim and not self.partial:
             raise model.error(
-                f"a rotation of {rope.dim} numbers of a head is not supported",
+                f"rotating only {rope.dim} dimensions of a head is not supported",
                 "convert a checkpoint whose 'partial_rotary_factor' is 1",
             )
         if isinstance(rope.scaling, Yarn):
@@ -262,7 +263,7 @@ def check_yarn(model: Description, yarn: Yarn) -> None:
     for key, (value, wanted) in own.items():
         if value is not None and not isclose(value, wanted, rel_tol=1e-4):
             raise model.error(
-                f"YaRN with a {key!r} of its own is not supported",
+                f"YaRN with a custom {key!r} is not supported",
                 "convert a checkpoint without it",
             )
 
@@ -278,8 +279,8 @@ def check_alternation(model: Description, full: list[bool], pattern: str) -> Non
     """Refuse windows in other layers than llama.cpp's graph has them, which see all if ``full``."""
     if [not window for window in model.windows] != full:
         raise model.error(
-            "another pattern of windows is not supported",
-            f"convert a checkpoint in which {pattern} layer sees all",
+            "this pattern of sliding windows is not supported",
+            f"convert a checkpoint in which {pattern} layer has full attention",
         )
 
 
@@ -293,7 +294,7 @@ def check_scale(model: Description, largest: int) -> None:
     own = sizes.hidden // sizes.heads if sizes.layers == largest else sizes.head_dim
     if not isclose(model.scale, own**-0.5):
         raise model.error(
-            f"another scale of scores is not supported ('query_pre_attn_scalar' is"
+            f"this scale of the attention scores is not supported ('query_pre_attn_scalar' is"
             f" {model.scale**-2:g})",
             f"convert a checkpoint whose 'query_pre_attn_scalar' is {own}",
         )

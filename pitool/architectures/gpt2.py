@@ -43,12 +43,12 @@ def describe(settings: Settings) -> Description:
     )
     settings.ignore("n_ctx", "num_key_value_heads", "head_dim")
     wide = 4 * settings.count("hidden_size")
-    settings.only("n_inner", wide, "another size of the MLP")
+    settings.only("n_inner", wide, "a custom MLP size")
     settings.ignore("intermediate_size")
     settings.values = {**settings.values, "intermediate_size": wide}
-    settings.only("scale_attn_weights", wanted=True, what="attention without a scale")
-    settings.only("scale_attn_by_inverse_layer_idx", wanted=False, what="a scale by layer")
-    settings.only("add_cross_attention", wanted=False, what="attention to an encoder")
+    settings.only("scale_attn_weights", wanted=True, what="unscaled attention")
+    settings.only("scale_attn_by_inverse_layer_idx", wanted=False, what="a scale per layer")
+    settings.only("add_cross_attention", wanted=False, what="cross-attention")
     return read_decoder(
         settings,
         norm=Norm(settings.number("layer_norm_epsilon", 1e-5), layer=True),

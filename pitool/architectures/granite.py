@@ -34,7 +34,7 @@ class GraniteFile(LlamaFile):
         quotient = model.sizes.hidden // model.sizes.heads
         if model.sizes.head_dim != quotient:
             raise model.error(
-                f"a head size of its own is not supported ('head_dim' is {model.sizes.head_dim})",
+                f"a custom head size is not supported ('head_dim' is {model.sizes.head_dim})",
                 f"convert a checkpoint whose 'head_dim' is {quotient}",
             )
 

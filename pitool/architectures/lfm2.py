@@ -39,7 +39,7 @@ def describe(settings: Settings) -> Description:
         settings.rename(tie_word_embeddings="tie_embedding")
     settings.ignore(*LEFT_OVER)
     settings.only("conv_bias", wanted=False, what="a convolution with a bias")
-    settings.only("hidden_act", "silu", "another activation")
+    settings.only("hidden_act", "silu", "a different activation")
     settings.values = {**settings.values, "intermediate_size": feed_forward_size(settings)}
     layers = settings.count("num_hidden_layers")
     full = settings.value("full_attn_idxs") or range(layers)

@@ -53,7 +53,7 @@ class Phi3File(DecoderFile):
         super().check(model)
         if model.sizes.head_dim != model.sizes.hidden // model.sizes.heads:
             raise model.error(
-                f"a head size of its own is not supported ('head_dim' is {model.sizes.head_dim})",
+                f"a custom head size is not supported ('head_dim' is {model.sizes.head_dim})",
                 "convert a checkpoint without 'head_dim'",
             )
 

@@ -122,7 +122,7 @@ def rope_table(settings: Settings, layers: str = "full_attention") -> dict[str, 
         return table
     found = table.get(layers, {})
     if not isinstance(found, dict):
-        raise settings.bad("rope_parameters", "a table for each kind of layer")
+        raise settings.bad("rope_parameters", "one table per layer type")
     return found
 
 
@@ -188,7 +188,7 @@ class _Numbers:
                 return self._longrope(dim)
         raise BadInput(
             f"{self._settings.path}: rope scaling {kind!r} is not supported",
-            "supported are default, dynamic, linear, llama3, longrope and yarn",
+            "convert a checkpoint with default, dynamic, linear, llama3, longrope or yarn scaling",
         )
 
     def _positive(self, key: str) -> float:
@@ -251,7 +251,7 @@ class _Numbers:
             )
         short, long = (self._all(found or []) for found in lists)
         if min(*short, *long) <= 0:
-            raise self._error("LongRoPE has a factor that is not positive")
+            raise self._error("a LongRoPE factor is not positive")
         attention = self._maybe("attention_factor")
         if attention is None:
             attention = sqrt(1 + log(stretch) / log(original)) if stretch > 1 else 1.0

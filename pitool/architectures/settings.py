@@ -87,10 +87,10 @@ class Settings(Config):
         heads, hidden = self.count("num_attention_heads"), self.count("hidden_size")
         kv_heads = self.count("num_key_value_heads", heads)
         if heads % kv_heads:
-            raise self._error(f"{heads} heads do not divide among {kv_heads} key-value heads")
+            raise self._error(f"{heads} heads cannot be divided among {kv_heads} key-value heads")
         head_dim = self.count("head_dim", max(hidden // heads, 1))
         if self.value("head_dim") is None and hidden % heads:
-            raise self._error(f"hidden size {hidden} does not divide among {heads} heads")
+            raise self._error(f"hidden size {hidden} cannot be divided among {heads} heads")
         if head_dim % 2:
             raise self._error(f"an odd head size ({head_dim}) cannot be rotated")
         return Sizes(
@@ -120,7 +120,7 @@ class Settings(Config):
         value = self.value(key)
         if not isinstance(value, list) or len(value) != layers:
             count = len(value) if isinstance(value, list) else 0
-            raise self._error(f"{key!r} names {count} layers")
+            raise self._error(f"{key!r} lists {count} layers")
         return [bool(each) for each in value]
 
     def layer_types(
@@ -129,7 +129,7 @@ class Settings(Config):
         """Return the kind of each layer; ``default`` is what transformers assumes."""
         types = self.value("layer_types") or default
         if not isinstance(types, list) or len(types) != len(default):
-            raise self._error(f"'layer_types' does not name {len(default)} layers")
+            raise self._error(f"'layer_types' does not list {len(default)} layers")
         if wrong := set(map(str, types)) - set(known):
             raise BadInput(
                 f"{self.path}: 'layer_types' has an unknown type",
@@ -168,13 +168,13 @@ def refuse_key(settings: Config, key: str, value: object) -> BadInput:
     if key in ("quantization_config", "quantization", "compression_config"):
         how = value.get("quant_method") if isinstance(value, Mapping) else None
         return BadInput(
-            f"{settings.path}: the weights are quantised already ({how or key})",
-            "convert the checkpoint that they were made of",
+            f"{settings.path}: the weights are already quantised ({how or key})",
+            "convert the original float checkpoint",
         )
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return BadInput(
-        f"{settings.path} sets {key!r} to {shown}, which pitool does not know for a"
+        f"{settings.path} sets {key!r} to {shown}, which pitool does not support for a"
         f" {settings.model_type!r} model",
-        "if the model does not depend on it, remove it from config.json; else report this model",
+        "report this model, or remove the key from config.json if the model does not depend on it",
     )

@@ -42,7 +42,7 @@ class SmolLM3File(LlamaFile):
         super().check(model)
         if model.unrotated != frozenset(range(3, model.sizes.layers, 4)):
             raise model.error(
-                "other unrotated layers than every fourth are not supported",
+                "only every fourth layer can be unrotated",
                 "convert a checkpoint whose 'no_rope_layer_interval' is 4",
             )
 

@@ -51,8 +51,8 @@ def describe(config: Config) -> Description:
     architecture = find(config.model_type)
     if architecture is None:
         raise BadInput(
-            f"{config.path.parent} is a {config.model_type!r} model, which pitool does not know",
-            f"it knows {', '.join(TABLE)}",
+            f"{config.path.parent} is a {config.model_type!r} model, which pitool does not support",
+            f"convert one of: {', '.join(TABLE)}",
         )
     settings = Settings(config)
     description = architecture.describe(settings)

@@ -84,11 +84,15 @@ def open_bundle(path: Path) -> Bundle:
         path = default_folder() / path
     if path_kind(path) is None:
         known = [b.path.name for b in list_bundles()[0]]
-        hint = tables.nearest(path.name, known) if known else "make one with pitool convert"
+        hint = (
+            tables.nearest(path.name, known)
+            if known
+            else "create one: pitool convert sample --ram 1gb"
+        )
         raise BadInput(f"{path} does not exist", hint)
     if path_kind(path) == "file":
         raise BadInput(
-            f"{path} is a file and no bundle", "name the folder that pitool convert wrote"
+            f"{path} is a file, not a bundle", "use the folder that pitool convert wrote"
         )
     return Bundle(path, manifest.read(path))
 
@@ -105,7 +109,7 @@ def delete(bundle: Bundle) -> None:
             _delete_folder(folder)
     except OSError as error:
         raise PitoolError(
-            f"{bundle.path} cannot be deleted ({error.strerror})", "check who may write there"
+            f"{bundle.path} cannot be deleted ({error.strerror})", "check its permissions"
         ) from None
 
 
@@ -114,7 +118,7 @@ def check_deletable(bundle: Bundle) -> None:
     pushed = default_folder() / bundle.path.name
     in_store = bundle.path.resolve().parent == (home() / STORE).resolve()
     if bundle.path.is_symlink() and not (in_store and bundle.path.absolute() == pushed.absolute()):
-        raise UsageError(f"{bundle.path} is a link", "name the folder itself")
+        raise UsageError(f"{bundle.path} is a symbolic link", "use the folder itself")
 
 
 def _unlink_pushed(name: str) -> list[Path]:
@@ -145,7 +149,7 @@ def newest() -> Bundle:
     if not bundles:
         raise BadInput(
             f"there is no bundle in {default_folder()}",
-            "make one: pitool convert sample --ram 1gb",
+            "create one: pitool convert sample --ram 1gb",
         )
     return bundles[0]
 

@@ -123,7 +123,7 @@ def read_header(path: Path) -> Header:
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist", "check the path") from None
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror})", "check the path") from None
+        raise BadInput(f"cannot read {path} ({error.strerror})", "check the path") from None
 
 
 class _Parser:
@@ -142,7 +142,7 @@ class _Parser:
             raise BadInput(f"{self._path} is GGUF version {version}, not 2 or 3", _AGAIN)
         tensor_count, key_count = self._number("Q"), self._number("Q")
         if max(tensor_count, key_count) > self._size:
-            raise self._broken("its counts are larger than the file")
+            raise self._broken("its counts exceed the size of the file")
         metadata, first = {}, self._at
         for _ in range(key_count):
             key = self._string()
@@ -155,9 +155,7 @@ class _Parser:
         data = -(-self._at // alignment) * alignment
         end = max((data + offset + t.bytes for t, offset in entries), default=data)
         if end > self._size:
-            raise BadInput(
-                f"{self._path} is cut short: {self._size} of {end} bytes are there", _AGAIN
-            )
+            raise BadInput(f"{self._path} is truncated: it has {self._size} of {end} bytes", _AGAIN)
         tensors = tuple(replace(tensor, start=data + offset) for tensor, offset in entries)
         return Header(self._path, metadata, tensors, keys)
 
@@ -192,7 +190,7 @@ class _Parser:
             raw = self._take(count * width)
             return count if count > 64 else list(struct.unpack(f"<{count}{_SCALARS[kind]}", raw))
         if kind == _ARRAY:
-            raise self._broken("an array holds arrays, which llama.cpp does not read")
+            raise self._broken("an array contains arrays, which llama.cpp does not support")
         if count > self._size:
             raise self._broken("an array is longer than the file")
         if kind == _STRING and count > 64:
@@ -223,7 +221,7 @@ class _Parser:
             raise self._broken(f"tensor {name!r} has the unknown type {number}")
         tensor = StoredTensor(name, shape, kind)
         if shape[-1] % tensor.type.block:
-            raise self._broken(f"the rows of {name!r} are not whole blocks")
+            raise self._broken(f"the rows of {name!r} are not a multiple of the block size")
         return tensor, self._number("Q")
 
 

@@ -62,4 +62,4 @@ def _damage(path: Path, file: FileEntry, on_bytes: Callable[[int], None]) -> str
                 on_bytes(done)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return "" if digest.hexdigest() == file.sha256 else "has another sha256"
+    return "" if digest.hexdigest() == file.sha256 else "has a different sha256"

@@ -31,7 +31,7 @@ class FileEntry:
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
         if not path.name or path.is_absolute() or ".." in path.parts or "\\" in self.path:
-            raise ValueError(f"the path {self.path!r} leads out of the folder")
+            raise ValueError(f"the path {self.path!r} points outside the folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +164,12 @@ def read(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise BadInput(f"{folder} is not a bundle: it has no {FILE_NAME}", _MAKE_ONE) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "convert the model again") from None
+        raise BadInput(f"cannot read {path} ({error})", "convert the model again") from None
     if not isinstance(data, Mapping) or "schema" not in data:
         raise BadInput(f"{path} is not a pitool manifest", _MAKE_ONE)
     if data["schema"] != SCHEMA:
         raise BadInput(
-            f"{path} has schema {data['schema']!r}, this pitool reads {SCHEMA!r}",
+            f"{path} has schema {data['schema']!r}, and this pitool reads {SCHEMA!r}",
             "update pitool or convert the model again",
         )
     return tables.build(Manifest, data, path.name)
@@ -194,4 +194,4 @@ def file_entry(path: Path, folder: Path) -> FileEntry:
     return FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, digest)
 
 
-_MAKE_ONE = "name the folder that pitool convert wrote"
+_MAKE_ONE = "use the folder that pitool convert wrote"

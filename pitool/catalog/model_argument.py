@@ -34,7 +34,7 @@ FILE_SUFFIXES = (".gguf", ".safetensors", ".bin", ".json")
 class ModelKind(enum.StrEnum):
     """What a word can name, in words."""
 
-    SAMPLE = "the sample"
+    SAMPLE = "the sample model"
     FOLDER = "a checkpoint folder"
     BUNDLE = "a bundle"
     GGUF = "a GGUF file"
@@ -48,10 +48,10 @@ CHECKPOINTS = (ModelKind.SAMPLE, ModelKind.FOLDER, ModelKind.RECIPE, ModelKind.H
 RUNNABLES = (ModelKind.BUNDLE, ModelKind.GGUF, ModelKind.ONNX)
 # What to name instead of what a command does not take.
 _INSTEAD = {
-    ModelKind.BUNDLE: "name the checkpoint that it was made of",
-    ModelKind.GGUF: "name the checkpoint that it was made of",
-    ModelKind.ONNX: "name the checkpoint that it was made of",
-    ModelKind.SIZE: "name a folder, a hub id or a recipe",
+    ModelKind.BUNDLE: "use the checkpoint that it was converted from",
+    ModelKind.GGUF: "use the checkpoint that it was converted from",
+    ModelKind.ONNX: "use the checkpoint that it was converted from",
+    ModelKind.SIZE: "use a folder, a hub id or a recipe",
 }
 
 
@@ -81,16 +81,14 @@ def resolve(text: str, accepted: Collection[ModelKind]) -> ModelArgument:
             path = default_folder() / path
         return ModelArgument(text, kind, path, find_recipe(text))
     if found:
-        raise BadInput(f"{text} is {found[0]}", _INSTEAD.get(found[0], "name another model"))
+        raise BadInput(f"{text} is {found[0]}", _INSTEAD.get(found[0], "choose another model"))
     if path_kind(path) == "file":
         also = ", or a GGUF file" * (ModelKind.GGUF in accepted)
-        raise BadInput(f"{path} is a file, not a checkpoint folder", f"name its folder{also}")
+        raise BadInput(f"{path} is a file, not a checkpoint folder", f"use its folder{also}")
     if path.is_absolute() or text.startswith(".") or path.suffix in FILE_SUFFIXES:
-        raise BadInput(f"there is no folder or file {text!r}", "check the path")
+        raise BadInput(f"{text!r} does not exist", "check the path")
     known = [*recipes(), SAMPLE]
-    raise BadInput(
-        f"there is no folder {text!r}, and it is no hub id or recipe", tables.nearest(text, known)
-    )
+    raise BadInput(f"{text!r} is not a folder, a hub id or a recipe", tables.nearest(text, known))
 
 
 def _kinds(text: str, path: Path) -> Iterator[ModelKind]:
@@ -142,9 +140,7 @@ def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnab
     runnable = LOOSE[found.kind](found.path)
     names = (runnable.quantisation, runnable.format.upper())
     if quantisation and quantisation.upper() not in names:
-        raise UsageError(
-            f"{where} is {runnable.quantisation}, not {quantisation}", "leave out --quant"
-        )
+        raise UsageError(f"{where} is {runnable.quantisation}, not {quantisation}", "drop --quant")
     return runnable
 
 

@@ -85,7 +85,7 @@ def read_folder(path: Path) -> OnnxFolder:
         folder = _from_config(path, config)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
-            f"{path / CONFIG} is no configuration of onnxruntime-genai ({error!r})", _AGAIN
+            f"{path / CONFIG} is not an onnxruntime-genai configuration ({error!r})", _AGAIN
         ) from None
     if path_kind(path / TOKENIZER) != "file":
         raise BadInput(f"{path} has no {TOKENIZER}", "copy it from the model's checkpoint")
@@ -99,9 +99,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise BadInput(f"{path} is missing", _AGAIN) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", _AGAIN) from None
+        raise BadInput(f"cannot read {path} ({error})", _AGAIN) from None
     if not isinstance(data, dict):
-        raise BadInput(f"{path} holds no JSON object", _AGAIN)
+        raise BadInput(f"{path} is not a JSON object", _AGAIN)
     return data
 
 
@@ -156,13 +156,13 @@ def external_files(graph: Path) -> tuple[Path, ...]:
     except FileNotFoundError:
         raise BadInput(f"{graph} is missing", _AGAIN) from None
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{graph} is damaged or cut short ({error})", _AGAIN) from None
+        raise BadInput(f"{graph} is damaged or truncated ({error})", _AGAIN) from None
     files = []
     for location, end in needed.items():
         path = _inside(graph.parent, location, graph)
         size = path.stat().st_size
         if size < end:
-            raise BadInput(f"{path} is cut short: {size} of {end} bytes are there", _AGAIN)
+            raise BadInput(f"{path} is truncated: it has {size} of {end} bytes", _AGAIN)
         files.append(path)
     return tuple(files)
 
@@ -174,7 +174,7 @@ def _inside(folder: Path, location: str, graph: Path) -> Path:
     escapes = name.is_absolute() or ".." in name.parts or "\\" in location or not location
     if escapes or not path.resolve().is_relative_to(folder.resolve()):
         raise BadInput(
-            f"{graph} refers to {location!r}, which lies outside of its folder",
+            f"{graph} refers to {location!r}, which is outside its folder",
             "do not use this model, or copy the file into the folder",
         )
     if path_kind(path) != "file":

@@ -117,9 +117,9 @@ def _fields(view: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise ValueError(f"a field at byte {at} has no known kind")
+            raise ValueError(f"the field at byte {at} has an unsupported type")
         if at + size > end:
-            raise ValueError(f"a field at byte {at} is longer than what holds it")
+            raise ValueError(f"the field at byte {at} is longer than its message")
         if kind == 2:
             yield tag >> 3, at, at + size
         at += size
@@ -135,4 +135,4 @@ def _varint(view: mmap.mmap, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise ValueError(f"a number at byte {at} does not end")
+    raise ValueError(f"the number at byte {at} is truncated")

@@ -35,7 +35,7 @@ class Profile:
             raise ValueError(f"a margin of {self.margin} is not between 0 and 4")
         unknown = {*self.candidates, *self.fallback} - QUANTISATIONS.keys()
         if unknown or not self.fallback:
-            raise ValueError(f"it names no quantisations that are known ({sorted(unknown)})")
+            raise ValueError(f"it lists unknown quantisations ({sorted(unknown)})")
 
 
 def load_profiles(path: Path | None = None) -> dict[str, Profile]:

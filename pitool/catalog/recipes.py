@@ -59,7 +59,7 @@ def default_recipe(tier: str) -> tuple[str, Recipe]:
     for name, recipe in recipes().items():
         if tier in recipe.default_for:
             return name, recipe
-    raise UsageError(f"no recipe is the default for {tier}", "name a model")
+    raise UsageError(f"{tier} has no default recipe", "choose a model")
 
 
 def default_tiers() -> list[str]:

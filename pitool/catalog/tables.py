@@ -24,7 +24,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return a clause that names what is close to ``word``, or everything known."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(known)}"
 
 
 def names_in(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def names_in(text: str) -> list[str]:
 def lookup(table: Mapping[str, T], key: str, kind: str, error: type[PitoolError]) -> T:
     """Return ``table[key]``, or raise ``error`` that names the nearest key."""
     if key not in table:
-        raise error(f"there is no {kind} {key!r}", nearest(key, table))
+        raise error(f"unknown {kind} {key!r}", nearest(key, table))
     return table[key]
 
 
@@ -56,7 +56,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path} is not valid TOML ({error})", "correct that line") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "check the file") from None
+        raise BadInput(f"cannot read {path} ({error})", "check the file") from None
 
 
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:

@@ -64,9 +64,9 @@ def find_tier(text: str) -> tuple[str, Tier]:
     inside = [(key, tier) for key, tier in tiers().items() if tier.ram_mib <= ram_mib]
     if not inside:
         raise UsageError(
-            f"{text.strip()} is too small for any model", f"known are {', '.join(tiers())}"
+            f"{text.strip()} is too small for any model", f"choose from: {', '.join(tiers())}"
         )
     key, tier = max(inside, key=lambda pair: pair[1].ram_mib)
     if tier.ram_mib != ram_mib:
-        raise UsageError(f"there is no RAM tier {text.strip()!r}", f"did you mean {key!r}?")
+        raise UsageError(f"unknown RAM tier {text.strip()!r}", f"did you mean {key!r}?")
     return key, tier

@@ -103,7 +103,7 @@ class Config:
     def _bad(self, key: str, value: object, wanted: str) -> BadInput:
         found = "is missing" if value is None else f"is {value!r}"
         return BadInput(
-            f"{self.path}: {key!r} {found}, where {wanted} is needed", "repair the checkpoint"
+            f"{self.path}: {key!r} {found}, but {wanted} is needed", "repair the checkpoint"
         )
 
 
@@ -123,10 +123,10 @@ def read_config(folder: Path) -> Config:
     except FileNotFoundError:
         raise BadInput(
             f"{folder} is not a checkpoint: it has no config.json",
-            "name a Hugging Face model folder or a hub id",
+            "use a Hugging Face model folder or a hub id",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "download it again") from None
+        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
     if not isinstance(values, dict):
-        raise BadInput(f"{path} does not hold settings", "download it again")
+        raise BadInput(f"{path} is not a JSON object", "download it again")
     return Config(values, path)

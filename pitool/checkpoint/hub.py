@@ -181,7 +181,7 @@ def _pitool_errors(source: Source | None) -> Iterator[None]:
         import huggingface_hub.errors as hub_errors
     except ImportError:
         raise MissingPart(
-            "huggingface_hub is not installed", "run ./install.sh --host, or name a local folder"
+            "huggingface_hub is not installed", "run ./install.sh --host, or use a local folder"
         ) from None
     try:
         yield
@@ -203,10 +203,10 @@ def _error_of(source: Source, error: Exception, errors: Any) -> PitoolError:
         case errors.RevisionNotFoundError():
             return BadInput(
                 f"{source.id} has no revision {source.revision!r}",
-                "name a branch, tag or commit of the model",
+                "use a branch, tag or commit of the model",
             )
         case errors.RepositoryNotFoundError():
-            return BadInput(f"there is no model {source.id!r} on the hub", "check the id")
+            return BadInput(f"unknown model {source.id!r} on the hub", "check the id")
         case errors.LocalEntryNotFoundError():
             reason = "the hub cannot be reached, and the model is not in the cache"
         case errors.EntryNotFoundError():
@@ -215,6 +215,6 @@ def _error_of(source: Source, error: Exception, errors: Any) -> PitoolError:
             reason = (str(error).strip().splitlines() or ["no connection"])[0][:120]
     return BadInput(
         f"cannot download {source.id} ({reason})",
-        "try again when online (it resumes), name a local folder, or try the included model:"
+        "try again when online (the download resumes), use a local folder, or try the sample model:"
         " pitool convert sample",
     )

@@ -29,7 +29,7 @@ _OTHER_FORMULAS = {
     "use_dora": "DoRA",
     "lora_bias": "a LoRA with biases",
     "use_qalora": "QA-LoRA",
-    "layer_replication": "a LoRA that repeats layers",
+    "layer_replication": "a LoRA that replicates layers",
     "alora_invocation_tokens": "an activated LoRA",
     "trainable_token_indices": "a LoRA with trainable tokens",
     "target_parameters": "a LoRA on bare parameters",
@@ -113,7 +113,7 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
             target = _target(adapter, tensors, _saved_name(name), tied=tied)
             merged[target] = _replaced(adapter, tensors[target], tensor)
     if not pairs and len(merged) == len(tensors) and all(merged[n] is tensors[n] for n in merged):
-        raise BadInput(f"{adapter.folder} changes no tensor", "name another adapter's folder")
+        raise BadInput(f"{adapter.folder} changes no tensor", "choose another adapter")
     for module, pair in pairs.items():
         target = _target(adapter, tensors, f"{module}.weight", tied=tied)
         merged[target] = _added(adapter, settings, module, merged[target], pair)
@@ -127,14 +127,14 @@ def _settings(adapter: Adapter) -> dict[str, Any]:
     except FileNotFoundError:
         raise BadInput(
             f"{adapter.folder} is not an adapter: it has no {CONFIG}",
-            "name the folder that PEFT's save_pretrained wrote",
+            "use the folder that PEFT's save_pretrained wrote",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {path} ({error})", "download it again") from None
     if not isinstance(settings, dict):
         raise BadInput(f"{path} is not a JSON object", "download it again")
     if settings.get("peft_type") != "LORA":
-        raise _unsupported(adapter, str(settings.get("peft_type") or "no PEFT adapter"))
+        raise _unsupported(adapter, str(settings.get("peft_type") or "an unknown adapter type"))
     for key, what in _OTHER_FORMULAS.items():
         if settings.get(key):
             raise _unsupported(adapter, what)
@@ -143,7 +143,7 @@ def _settings(adapter: Adapter) -> dict[str, Any]:
 
 def _unsupported(adapter: Adapter, what: str) -> BadInput:
     return BadInput(
-        f"{adapter.folder} holds {what}, and pitool can merge only LoRA",
+        f"{adapter.folder} is {what}, and pitool can only merge a plain LoRA",
         "merge it with PEFT's merge_and_unload, then convert the result",
     )
 
@@ -165,7 +165,7 @@ def _target(adapter: Adapter, tensors: Mapping[str, Tensor], name: str, *, tied:
             return known
     raise BadInput(
         f"{adapter.folder} changes {name!r}, which the checkpoint does not have",
-        "name the base model that the adapter was trained on",
+        "use the base model that the adapter was trained on",
     )
 
 
@@ -236,5 +236,5 @@ def _other_model(adapter: Adapter, base: Tensor, shape: tuple[int, ...]) -> BadI
     return BadInput(
         f"{adapter.folder} changes {base.name!r} of shape {shape}, but the checkpoint's has shape"
         f" {base.shape}",
-        "name the base model that the adapter was trained on",
+        "use the base model that the adapter was trained on",
     )

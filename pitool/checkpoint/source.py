@@ -86,9 +86,7 @@ def with_revision(source: Source, revision: str | None) -> Source:
     if revision is None:
         return source
     if source.revision is None:
-        raise UsageError(
-            f"{source.id} is on this machine and has no revisions", "leave out --revision"
-        )
+        raise UsageError(f"{source.id} is a local model and has no revisions", "drop --revision")
     return replace(source, revision=revision)
 
 
@@ -96,11 +94,11 @@ def find_adapters(folders: Sequence[Path], scales: Sequence[float]) -> tuple[Ada
     """Return the adapters with their scales, 1 where none is given."""
     if len(scales) > len(folders):
         raise UsageError(
-            f"{len(scales)} scales are given for {len(folders)} adapters",
-            "give one --lora-scale for each --lora, in the same order",
+            f"{len(scales)} scales were given for {len(folders)} adapters",
+            "use one --lora-scale per --lora, in the same order",
         )
     if not all(isfinite(scale) for scale in scales):
-        raise UsageError("a scale of an adapter is not a finite number", "give one such as 0.8")
+        raise UsageError("an adapter scale is not a finite number", "use a number such as 0.8")
     padded = (*scales, *(1.0,) * (len(folders) - len(scales)))
     return tuple(Adapter(folder, scale) for folder, scale in zip(folders, padded, strict=True))
 

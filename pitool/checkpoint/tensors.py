@@ -120,7 +120,7 @@ def _files(folder: Path) -> list[Path]:
     if paths := [folder / name for name in file_names(folder)]:
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
-            raise BadInput(f"{', '.join(missing[:3])} missing from {folder}", _AGAIN)
+            raise BadInput(f"{', '.join(missing[:3])} are missing from {folder}", _AGAIN)
         return paths
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -133,7 +133,7 @@ def _files(folder: Path) -> list[Path]:
             " it is opened",
             "save it as safetensors: model.save_pretrained(folder, safe_serialization=True)",
         )
-    raise BadInput(f"{folder} has no model.safetensors", "name a folder with weights")
+    raise BadInput(f"{folder} has no model.safetensors", "choose a folder with weights")
 
 
 def read_header(path: Path) -> list[Tensor]:

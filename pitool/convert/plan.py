@@ -113,7 +113,7 @@ def make_plan(
         *made,
     )
     if not artifacts:
-        raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
+        raise UsageError("--quant is empty", "choose one such as Q4_K_M, or auto")
     reason = "\n".join(line for line in (reason, *left_out) if line)
     budget = place.budget(profile)
     return ConvertPlan(

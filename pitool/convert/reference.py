@@ -63,7 +63,9 @@ class Forward:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model = model = table.describe(checkpoint.config)
         if reason := incomputable(model):
-            raise model.error(f"{reason} has no reference", "certify it against a float artifact")
+            raise model.error(
+                f"{reason} is not supported by the reference", "compare it with a float artifact"
+            )
         self._tensors = _rooted(checkpoint.tensors, model.layout)
         self.layers = model.sizes.layers
 
@@ -172,7 +174,9 @@ class _Layer:
     def _weight(self, name: str) -> Array:
         if name not in self._weights:
             here = self._model.layout.layer.format(self._index)
-            raise self._model.error(f"there is no tensor {here}{name}", "download it again")
+            raise self._model.error(
+                f"the checkpoint has no tensor {here}{name}", "download it again"
+            )
         return self._weights[name]
 
     def _norm(self, x: Array, name: str) -> Array:

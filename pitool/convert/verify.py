@@ -254,12 +254,12 @@ def check_against_checkpoint(
     """Yield how each artifact answers beside the checkpoint of that name itself."""
     source = find_source(name, "8gb")
     if source.folder is None:
-        raise BadInput(f"{name!r} is not on this machine", "name a checkpoint folder")
+        raise BadInput(f"{name!r} is not on this machine", "use a checkpoint folder")
     checkpoint = open_checkpoint(source)
     if not covers(checkpoint.config):
         raise BadInput(
-            f"{name!r} is of a family that has no forward pass in float32 here",
-            "verify without --reference: the bundle carries one",
+            f"{name!r} belongs to a family that the float32 reference does not support",
+            "drop --reference to use the reference in the bundle",
         )
     reference: Reference | None = None
     for runnable in runnables:

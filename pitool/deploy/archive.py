@@ -26,7 +26,7 @@ MANIFEST = "pi.json"
 MANIFEST_BYTES = 4 * 1024**2
 CHUNK = 1024**2
 SCRIPTS = ("install.sh", "pitool")  # what is executable
-AGAIN = "make it again with pitool pack, or copy it again"
+AGAIN = "create it again with pitool pack, or copy it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Contents:
             raise ValueError("a file is listed twice")
         missing = {w for wheels in self.pythons.values() for w in wheels} - set(names)
         if missing:
-            raise ValueError(f"{min(missing)} is wanted and not listed")
+            raise ValueError(f"{min(missing)} is required but not listed")
 
     @property
     def bytes(self) -> int:
@@ -100,7 +100,7 @@ def check(path: Path) -> Contents:
     except (tarfile.TarError, EOFError, UnicodeError) as error:
         raise BadInput(f"{path.name} is damaged or not a .pi archive ({error})", AGAIN) from None
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error})", AGAIN) from None
+        raise BadInput(f"cannot read {path} ({error.strerror or error})", AGAIN) from None
 
 
 def _check(path: Path, tar: tarfile.TarFile) -> Contents:
@@ -110,11 +110,11 @@ def _check(path: Path, tar: tarfile.TarFile) -> Contents:
     for member in members:
         entry = expected.pop(member.name, None)
         if entry is None:
-            raise BadInput(f"{path.name} holds {member.name!r}, which is not listed", AGAIN)
+            raise BadInput(f"{path.name} contains {member.name!r}, which is not listed", AGAIN)
         if member.size != entry.bytes or _digest(tar, member) != entry.sha256:
             raise BadInput(f"{member.name} in {path.name} does not match the manifest", AGAIN)
     if expected:
-        raise BadInput(f"{path.name} lacks {min(expected)}", AGAIN)
+        raise BadInput(f"{path.name} does not contain {min(expected)}", AGAIN)
     return contents
 
 
@@ -128,7 +128,7 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         except ValueError as error:
             raise BadInput(f"{path.name} is unsafe: {error}", "do not use it") from None
         if Path(entry.path).as_posix() != entry.path:
-            raise BadInput(f"{path.name} contains the malformed name {entry.path!r}", AGAIN)
+            raise BadInput(f"{path.name} contains the invalid name {entry.path!r}", AGAIN)
         yield member
 
 
@@ -140,7 +140,7 @@ def _manifest(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) 
     try:
         data: Any = json.loads(_open(tar, member).read())
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{MANIFEST} in {path.name} cannot be read ({error})", AGAIN) from None
+        raise BadInput(f"cannot read {MANIFEST} in {path.name} ({error})", AGAIN) from None
     return _decode(path, data)
 
 
@@ -149,7 +149,7 @@ def _decode(path: Path, data: object) -> Contents:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
         raise BadInput(
-            f"{path.name} has schema {found!r}, this pitool reads {SCHEMA!r}", "update pitool"
+            f"{path.name} has schema {found!r}, and this pitool reads {SCHEMA!r}", "update pitool"
         )
     return tables.build(Contents, data, MANIFEST)
 
@@ -171,7 +171,7 @@ def unpack(path: Path, folder: Path) -> Contents:
     """Unpack a checked archive as ``folder``, which must not exist; it appears whole or not."""
     contents = check(path)
     if folder.exists():
-        raise BadInput(f"{folder} is there already", "name another folder or remove it")
+        raise BadInput(f"{folder} already exists", "choose another folder or delete it")
     staging = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     try:

@@ -52,7 +52,8 @@ def install(folder: Path, keep: int = KEEP) -> str:
         _link(staging / "runtime", (before / "runtime").resolve())
     else:
         raise MissingPart(
-            "the archive holds no runtime and none is installed", "pack without --model-only"
+            "the archive contains no runtime, and none is installed",
+            "create it again without --model-only",
         )
     for link in sorted((before / "bundles").iterdir()) if before else []:
         _link(staging / "bundles" / link.name, link.resolve())
@@ -87,7 +88,7 @@ def rollback() -> str:
     current = _current(top)
     others = [path for path in _releases(top) if path != current]
     if not others:
-        raise BadInput("there is no earlier release to go back to", "push one")
+        raise BadInput("there is no earlier release to roll back to", "push a release")
     _switch(top, others[0])
     return others[0].name
 
@@ -114,7 +115,7 @@ def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
     if wheels is None:
         known = " and ".join(sorted(contents.pythons))
         raise MissingPart(
-            f"this system has Python {version} and the archive is for {known}",
+            f"this system has Python {version}, and the archive is for {known}",
             "use Raspberry Pi OS Bookworm or Trixie (64-bit)",
         )
     hashes = sorted(entry.sha256 for entry in contents.files if entry.path in wheels)

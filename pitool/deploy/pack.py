@@ -55,7 +55,7 @@ def pack(
     """
     if not target.parent.is_dir():
         raise UsageError(
-            f"{target.parent} is not a folder", "create it, or name another file with -o"
+            f"{target.parent} is not a folder", "create it, or choose another file with -o"
         )
     with tempfile.TemporaryDirectory(dir=cache.folder("tmp"), prefix="pack-") as scratch:
         sources: dict[str, Path] = {}
@@ -83,8 +83,8 @@ def pack(
             partial.replace(target)
         except OSError as error:
             raise PitoolError(
-                f"{target} cannot be written ({error.strerror})",
-                "free some space, or name another file with -o",
+                f"cannot write to {target} ({error.strerror})",
+                "free some space, or choose another file with -o",
             ) from None
         finally:
             partial.unlink(missing_ok=True)

@@ -59,7 +59,7 @@ rm -rf @ID@ && mkdir @ID@
 tar -xf @ID@.pi -C @ID@
 PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@
 rm -f @ID@.pi
-find . -name "*.pi" -mtime +7 -delete  # of pushes that were cut and never came again
+find . -name "*.pi" -mtime +7 -delete  # from pushes that were interrupted and never resumed
 """
 HOME = "${PITOOL_HOME:-$HOME/.local/share/pitool}"
 ARRIVE = f'"{HOME}/current/runtime/bin/python" -m pitool.deploy.arrive'
@@ -165,7 +165,7 @@ def _push_one(job: _Job, host: Host) -> None:
         job.say(host.name, word)
     there = min(found.arrived or 0, size)
     if there < size:
-        rest = f", {format_share(there / size)} is there" if there else ""
+        rest = f", {format_share(there / size)} already copied" if there else ""
         job.say(host.name, f"copying {format_bytes(size)}{rest}")
         target = f"{INCOMING}/{contents.id}.pi"
 
@@ -198,7 +198,7 @@ def other_board(found: Preflight, contents: archive.Contents) -> str | None:
     board = boards().get(contents.board)
     if board is None or board_named(found.model) == contents.board:
         return None
-    return f"packed for a {board.name}: it runs here, other artifacts may be faster"
+    return f"packed for a {board.name}: it runs on this board, but other artifacts may be faster"
 
 
 def little_memory(found: Preflight, contents: archive.Contents) -> str | None:
@@ -210,7 +210,9 @@ def little_memory(found: Preflight, contents: archive.Contents) -> str | None:
     if fit is Verdict.FITS:
         return None
     needed, free = compare_bytes(contents.memory, found.available)
-    return f"{contents.name} needs {needed} of memory and {free} are free there: {WORDS[fit]}"
+    return (
+        f"{contents.name} needs {needed} of memory, and {free} are free on the board: {WORDS[fit]}"
+    )
 
 
 def preflight(host: Host, contents: archive.Contents) -> Preflight:
@@ -244,12 +246,13 @@ def check(name: str, found: Preflight, contents: archive.Contents, size: int) ->
     """Raise MissingPart or DoesNotFit when the archive cannot run on a host."""
     if found.machine != "aarch64" or found.bits != "64":
         raise MissingPart(
-            f"{name} has a {found.bits}-bit userland on {found.machine} and needs 64-bit aarch64",
+            f"{name} has a {found.bits}-bit userland on {found.machine}, and pitool needs 64-bit"
+            " aarch64",
             "write Raspberry Pi OS (64-bit) to its card with Raspberry Pi Imager",
         )
     if contents.pythons and found.python not in contents.pythons:
         raise MissingPart(
-            f"{name} has Python {found.python or 'none'} and the archive is for"
+            f"{name} has Python {found.python or 'none'}, and the archive is for"
             f" {' and '.join(contents.pythons)}",
             "use Raspberry Pi OS Bookworm or Trixie",
         )
@@ -258,11 +261,11 @@ def check(name: str, found: Preflight, contents: archive.Contents, size: int) ->
     if found.free is not None and found.free < need:
         free, needed = compare_bytes(found.free, need)
         raise DoesNotFit(
-            f"{name} has {free} of disk free and needs {needed}", "free some space there"
+            f"{name} has {free} of disk space free and needs {needed}", "free some space on it"
         )
     if found.memory is not None and contents.memory > found.memory:
         has, needed = compare_bytes(found.memory, contents.memory)
         raise DoesNotFit(
-            f"{name} has {has} of memory and {contents.name} needs {needed}",
+            f"{name} has {has} of memory, and {contents.name} needs {needed}",
             "pack a smaller quantisation",
         )

@@ -66,7 +66,7 @@ def find(name: str | None = None) -> Toolchain:
         if found:
             return found
     raise MissingPart(
-        f"there is no {name or 'cross'} compiler for aarch64 here",
+        f"there is no {name or 'cross'} compiler for aarch64 on this machine",
         f"install one: sudo apt-get install g++-aarch64-linux-gnu, or without root {ZIG_INSTALL}",
     )
 

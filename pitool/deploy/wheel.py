@@ -92,7 +92,7 @@ def pinned_version() -> str:
     version = versions.pinned("llama-cpp-python")
     if version is None:
         raise PitoolError(
-            "this installation does not say which llama-cpp-python it needs", "reinstall pitool"
+            "the metadata of this installation has no llama-cpp-python version", "reinstall pitool"
         )
     return version
 
@@ -121,7 +121,7 @@ def pip(*words: str) -> None:
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = (errors or done.stderr.splitlines() or ["pip gave no reason"])[-1]
-        raise MissingPart(f"pip {words[0]} failed ({reason})", "check the network or pip's index")
+        raise MissingPart(f"pip {words[0]} failed ({reason})", "check the network and pip's index")
 
 
 def _key(tools: toolchain.Toolchain) -> str:
@@ -170,7 +170,7 @@ def _compile(
     code = _build([*command, "-w", str(scratch / "wheel"), str(source)], environment, log, progress)
     made = sorted((scratch / "wheel").glob("*.whl"))
     if code or not made:
-        raise PitoolError("llama.cpp did not compile", f"the compiler's words are in {log}")
+        raise PitoolError("llama.cpp failed to compile", f"see the compiler's output in {log}")
     return made[0]
 
 

@@ -56,7 +56,7 @@ def check(name: str, data: bytes) -> None:
     page_kib = max(board.page_kib for board in boards().values())
     if alignment(data) % (page_kib * 1024) or not alignment(data):
         raise PitoolError(
-            f"{name} is aligned to {alignment(data)} bytes and there are boards with pages of"
+            f"{name} is aligned to {alignment(data)} bytes, and some boards have pages of"
             f" {page_kib} KiB",
             "link with -Wl,-z,max-page-size=65536",
         )

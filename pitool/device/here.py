@@ -35,7 +35,9 @@ class ThisMachine:
 def this_machine(machine: Machine, root: Path = files.HOST) -> ThisMachine:
     """Return this machine; PitoolError where it does not say how much memory is available."""
     if machine.mem_available is None or machine.mem_total is None:
-        raise PitoolError("this machine does not say how much memory it has", "name a --ram tier")
+        raise PitoolError(
+            "the memory of this machine cannot be detected", "choose a tier with --ram"
+        )
     board = boards().get(machine.board_id or "")
     known = {} if board is None else {machine.board_id or "": _as_found(board, machine)}
     free = margin(machine)
@@ -77,8 +79,8 @@ def _learnt_notes(machine: Machine) -> Iterator[str]:
         ]
         if said:
             yield (
-                f"benches here with {form.runtime} measured {' and '.join(said)}; predictions are"
-                " corrected by that"
+                f"benchmarks on this machine with {form.runtime} measured {' and '.join(said)};"
+                " predictions are scaled to match"
             )
 
 
@@ -109,10 +111,10 @@ def _facts(machine: Machine, root: Path) -> Iterator[str]:
     if machine.page_kib:
         yield f"pages of {machine.page_kib} KiB"
     if _limited(machine, root):
-        yield "a cgroup limit leaves less than the system has: a container or a service"
+        yield "a cgroup limits memory to less than the system has (a container or a service)"
     if machine.swap_total:
         size = format_bytes(machine.swap_total)
-        yield f"swap: {size}{_kind(root)}, not counted: a model in swap takes seconds a token"
+        yield f"swap: {size}{_kind(root)}, not counted: a model in swap takes seconds per token"
 
 
 def _limited(machine: Machine, root: Path) -> bool:
@@ -139,12 +141,12 @@ def _memory_notes(machine: Machine, board: Board | None, root: Path) -> Iterator
     if machine.mem_available < SHORT * table:
         missing = format_bytes(table - machine.mem_available)
         do = "raise the limit" if _limited(machine, root) else "close programs"
-        yield f"below the table: {missing} less than after a fresh boot; {do}"
+        yield f"below the board's figures: {missing} less than after a fresh boot; {do}"
     absent = [f for f in board.features if f not in machine.features]
     if absent:
-        yield f"below the table: the CPU does not show {', '.join(absent)}"
+        yield f"below the board's figures: the CPU does not report {', '.join(absent)}"
     if machine.page_kib and machine.page_kib != board.page_kib:
-        yield f"other than the table: pages of {board.page_kib} KiB are usual on this board"
+        yield f"unlike the board's figures: pages of {board.page_kib} KiB are usual"
 
 
 def _ram(machine: Machine, board: Board | None) -> Ram | None:
@@ -157,12 +159,13 @@ def _ram(machine: Machine, board: Board | None) -> Ram | None:
 
 def _speed_notes(found: probe.Probe | None, board: Board | None) -> Iterator[str]:
     if found is None:
-        yield "memory bandwidth not measured here: pitool tune --probe takes 5 seconds"
+        yield "memory bandwidth not measured: run pitool tune --probe (5 seconds)"
         return
     yield f"memory reads {format_bandwidth(found.read_gbs)} (measured {found.date})"
     usual = board.read_gbs if board else None
     if usual and found.read_gbs < SHORT * usual:
         yield (
-            f"below the table: {format_bandwidth(usual)} are usual; check the power supply and the"
+            f"below the board's figures: {format_bandwidth(usual)} is usual; check the power"
+            " supply and the"
             " clock"
         )

@@ -61,8 +61,8 @@ def onboard(root: Path = files.HOST, run: Run = run_command) -> Meter:
             return Meter(SOC_RAILS, read)
     known = ", ".join(each.name for each in boards().values() if each.sensors.rails)
     raise MissingPart(
-        f"this machine has no power chip that can be read (these have one: {known})",
-        "give --power-meter a command that prints watts",
+        f"this machine has no readable power sensor (boards with one: {known})",
+        "use --power-meter with a command that prints watts",
     )
 
 
@@ -78,7 +78,7 @@ def command(line: str) -> Meter:
     try:
         words = shlex.split(line)
     except ValueError as error:
-        raise BadInput(f"--power-meter {line!r} is no command ({error})", "quote it") from None
+        raise BadInput(f"--power-meter {line!r} is not a command ({error})", "quote it") from None
 
     def read() -> float | None:
         try:
@@ -89,6 +89,6 @@ def command(line: str) -> Meter:
 
     if not words or read() is None:
         raise BadInput(
-            f"--power-meter {line!r} prints no number", "give a command that prints watts"
+            f"--power-meter {line!r} does not print a number", "use a command that prints watts"
         )
     return Meter(line, read)

@@ -39,10 +39,10 @@ class CsvLog:
         try:
             self._file: IO[str] = path.open("x", encoding="utf-8", buffering=1)
         except FileExistsError:
-            raise UsageError(f"{path} exists", "name another file") from None
+            raise UsageError(f"{path} already exists", "choose another file") from None
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise PitoolError(f"{path} cannot be written ({why})", "name another file") from None
+            raise PitoolError(f"cannot write to {path} ({why})", "choose another file") from None
         self.path, self.lines = path, 0
         self._write(CSV_HEAD)
 
@@ -56,7 +56,8 @@ class CsvLog:
             self._file.write(f"{line}\n")
         except OSError as error:
             raise PitoolError(
-                f"the log {self.path} ended ({error.strerror})", "make room and start another"
+                f"cannot write to {self.path} ({error.strerror})",
+                "free some space and start a new log",
             ) from None
 
     def close(self) -> None:

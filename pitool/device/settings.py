@@ -115,7 +115,7 @@ def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None
     if room is not None and verdict_on(planned, room, 0) is Verdict.NO:
         needed, available = compare_bytes(planned, room)
         raise DoesNotFit(
-            f"{runnable.name} {runnable.quantisation} needs {needed} and {available} of memory are"
-            " available",
-            "close programs, take a smaller quantisation or --context, or --force",
+            f"{runnable.name} {runnable.quantisation} needs {needed}, and {available} of memory"
+            " are available",
+            "close programs, choose a smaller quantisation or --context, or use --force",
         )

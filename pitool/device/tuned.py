@@ -93,7 +93,9 @@ def _read(path: Path) -> dict[str, Tuned]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "delete it and tune again") from None
+        raise BadInput(f"cannot read {path} ({error})", "delete it and tune again") from None
     if any(not set(entry.changes) <= set(TUNABLE) for entry in entries.values()):
-        raise BadInput(f"{path} was written by another pitool", "delete it and tune again")
+        raise BadInput(
+            f"{path} was written by another version of pitool", "delete it and tune again"
+        )
     return entries

@@ -61,7 +61,7 @@ class ChatTemplate:
 def _bad(error: Exception) -> BadInput:
     return BadInput(
         f"the model's chat template cannot render this conversation ({error})",
-        "use pitool run --raw, or another order of turns",
+        "use pitool run --raw, or change the order of the turns",
     )
 
 

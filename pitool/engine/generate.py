@@ -56,7 +56,7 @@ def generate(
     """Yield the steps of one answer; DoesNotFit when the prompt fills the context."""
     if len(ids) >= runner.context:
         raise DoesNotFit(
-            f"the prompt has {len(ids)} tokens and the context holds {runner.context}",
+            f"the prompt has {len(ids)} tokens, and the context has {runner.context}",
             "shorten it, start a new conversation, or load with a larger --context",
         )
     start = time.perf_counter()

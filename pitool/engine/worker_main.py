@@ -23,7 +23,7 @@ class Worker:
     @property
     def _loaded(self) -> Engine:
         if self._engine is None:
-            raise PitoolError("no model is loaded", "load one first")
+            raise PitoolError("no model is loaded", "load a model first")
         return self._engine
 
     def cancel(self) -> None:
@@ -78,7 +78,7 @@ class Worker:
         collect = getattr(self._loaded, "squares", None)
         if collect is None:
             raise PitoolError(
-                f"{self._loaded.info.engine} collects no importance matrix",
+                f"{self._loaded.info.engine} cannot collect an importance matrix",
                 "use --calibration none",
             )
         found: dict[str, Squares] = collect()

@@ -142,7 +142,7 @@ class ComparisonJob:
         )
         made = ArtifactFiles("gguf", exact(bench))
         with measure.logits_engine(made, WINDOW, self._threads) as engine:
-            self._progress.stage("reading the text", 1)
+            self._progress.stage("tokenizing the text", 1)
             parameters = self.shape.parameters
             material = gather(self._checkpoint, engine, self._options.text, parameters)
             self._progress.stage("computing the reference", len(material.measured))
@@ -173,7 +173,7 @@ class ComparisonJob:
         if kept and not (
             self._options.save and kept.kernel and not self._saved(technique).is_dir()
         ):
-            self._progress.end("done before")
+            self._progress.end("already done")
             return kept
         folder = self._folder / technique.name
         folder.mkdir()
@@ -187,10 +187,10 @@ class ComparisonJob:
         except OSError as error:
             if baseline is None:
                 raise
-            found = plain_result(technique, error=f"the disk: {error.strerror or error}")
+            found = plain_result(technique, error=f"disk error: {error.strerror or error}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._progress.end(f"not made: {found.error}" if found.error else "")
+        self._progress.end(f"failed: {found.error}" if found.error else "")
         return found
 
     def _make(

@@ -69,9 +69,9 @@ def make(order: Order, progress: Progress) -> Outcome:
 
     with Child(
         "pitool.lab.maker",
-        name=f"the process that makes {order.technique}",
-        advice="run it again: what is done is kept",
-        remedies={signal.SIGKILL: "close programs, or take a smaller model"},
+        name=f"the process that runs {order.technique}",
+        advice="run the command again to resume",
+        remedies={signal.SIGKILL: "close programs, or choose a smaller model"},
         environment={"OMP_NUM_THREADS": str(order.threads)},
     ) as child:
         return _outcome(child.call("make", tell, **order.to_json()).value)

@@ -48,7 +48,7 @@ def logits(made: ArtifactFiles, reference: Reference, threads: int) -> list[NDAr
     with logits_engine(made, longest, threads) as engine:
         found = [engine.logits(ids) for ids in reference.windows]
     if not all(np.isfinite(window).all() for window in found):
-        raise PitoolError("its logits are not finite", "the technique breaks this model")
+        raise PitoolError("the logits are not finite", "the technique breaks this model")
     return found
 
 

@@ -16,8 +16,8 @@ from pitool.report.numbers import format_fixed, format_millions, format_share, f
 
 MB = 1e6
 LEGEND = (
-    "bold: on the Pareto front of size and KL divergence; runs on none: evaluated with dequantized"
-    " weights, so without speeds"
+    "bold: on the Pareto front of size and KL divergence; runs on none: evaluated with"
+    " dequantised weights, no speeds"
 )
 Value = float | int | str | bool | None
 
@@ -78,40 +78,41 @@ def _peak(_: Comparison, row: TechniqueResult) -> Value:
 
 METRICS = (
     Metric("technique", "technique", lambda _, r: r.technique, str,
-           "the name that `--techniques` takes"),
+           "the technique's name for `--techniques`"),
     Metric("size_mb", "MB", lambda _, r: r.bytes / MB, _significant,
-           "10^6 bytes of what the runtime opens; without a kernel, of the technique's own format"),
-    Metric("compression", "times smaller", lambda c, r: c.compression(r), _fixed(2),
-           "FP32's bytes over the row's", priority=7),
+           "size of the files that the runtime opens, in 10^6 bytes; without a kernel, size in"
+           " the technique's own format"),
+    Metric("compression", "compression", lambda c, r: c.compression(r), _fixed(2),
+           "bytes of FP32 divided by bytes of the row", priority=7),
     Metric("bits_per_weight", "bits", lambda _, r: r.bits_per_weight, _fixed(2),
-           "bits of all tensors, scales included, over the number of weights", priority=1),
+           "bits of all tensors, scales included, divided by the number of weights", priority=1),
     Metric("convert_seconds", "convert s", lambda _, r: r.convert_seconds, _significant,
-           "seconds to make it, in a process of its own", priority=8),
+           "seconds to convert, in a separate process", priority=8),
     Metric("convert_memory_mb", "convert MB",
            lambda _, r: r.convert_memory / MB if r.convert_memory else None, _fixed(0),
            "peak resident memory of that process", priority=9),
     Metric("load_seconds", "load s", _running("load_seconds"), _significant,
            "seconds until the engine is ready", priority=6),
     Metric("peak_memory_mb", "peak MB", _peak, _fixed(0),
-           "peak resident memory of the engine's process while it answers", priority=3),
+           "peak resident memory of the engine's process while it generates", priority=3),
     Metric("prefill", "prefill", _running("prefill"), _significant,
-           "tokens/s of a prompt of 256 tokens, median of 5", priority=4),
+           "prefill tokens/s with a prompt of 256 tokens, median of 5", priority=4),
     Metric("decode", "decode", _running("decode"), _significant,
-           "tokens/s of 64 tokens, median of 5"),
+           "decode tokens/s over 64 tokens, median of 5"),
     Metric("latency_seconds", "latency s", _running("latency"), _significant,
            "mean seconds from a prompt to the end of its answer of at most 64 tokens", priority=6),
     Metric("perplexity", "perplexity", _quality("perplexity"), _fixed(3),
            "on the held-out text", priority=5),
     Metric("mean_kl", "KL", _quality("mean_kl"), _fixed(4),
-           "mean KL divergence from the float32 checkpoint, nats a token"),
+           "mean KL divergence from the float32 checkpoint, nats per token"),
     Metric("top1", "top-1", _quality("top1"), _share,
-           "share of tokens where the likeliest is the checkpoint's"),
+           "share of tokens whose most likely prediction is the checkpoint's"),
     Metric("similarity", "alike", lambda _, r: r.similarity, _fixed(2),
-           "bigram similarity of the answers to the baseline's", priority=2),
+           "bigram similarity between the answers and the baseline's", priority=2),
     Metric("fits", "fits", lambda c, r: c.fits(r), _yes_or_no,
            "whether the planned memory fits the tier of --ram"),
     Metric("kernel", "runs on", lambda _, r: r.kernel if r.done else None, str,
-           "the runtime with a kernel for it; none: evaluated with dequantized weights, no speed"),
+           "the runtime with a kernel for it; none: evaluated with dequantised weights, no speed"),
 )  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def table(comparison: Comparison) -> tables.Section:
 
 def to_sections(comparison: Comparison) -> list[tables.Section]:
     """Return what a terminal shows: on what was measured, the table, failures, and advice."""
-    failed = [f"not made: {row.technique}: {row.error}" for row in comparison.rows if row.error]
+    failed = [f"failed: {row.technique}: {row.error}" for row in comparison.rows if row.error]
     advice = [f"{r.use}: {r.technique or 'none'} ({r.reason})" for r in recommend(comparison)]
     return [
         tables.Section(about(comparison)),
@@ -185,7 +186,7 @@ def to_markdown(comparison: Comparison) -> str:
     """Return Markdown: the table, what failed, and the recommendations with their rules."""
     lines = [about(comparison), "", tables.to_markdown([table(comparison)])]
     if failed := [row for row in comparison.rows if not row.done]:
-        lines += ["", "Not made:", ""]
+        lines += ["", "Failed:", ""]
         lines += [f"- `{row.technique}`: {row.error}." for row in failed]
     lines += ["", "Recommended:", ""]
     for each in recommend(comparison):
@@ -197,7 +198,7 @@ def to_markdown(comparison: Comparison) -> str:
 def about(comparison: Comparison) -> str:
     """Return one paragraph on what was measured, on what and where."""
     versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())
-    fit = f" Memory is held against {comparison.tier}." if comparison.tier else ""
+    fit = f" Memory is checked against {comparison.tier}." if comparison.tier else ""
     return (
         f"{comparison.model}, {format_millions(comparison.parameters)} weights;"
         f" {comparison.tokens} predictions on {comparison.text}, calibrated with"

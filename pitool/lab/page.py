@@ -14,8 +14,8 @@ from pitool.report.numbers import format_bytes, format_fixed, format_speed
 LEAST_KL = 1e-5
 NO_KERNEL = "none"
 COLOURS = {"llama.cpp": svg.COLOURS[0], "onnxruntime": svg.COLOURS[1], NO_KERNEL: svg.GREY}
-NAMES = {NO_KERNEL: "no kernel: dequantized"}
-DIVERGENCE = "mean KL divergence, nats a token"
+NAMES = {NO_KERNEL: "no kernel: dequantised"}
+DIVERGENCE = "mean KL divergence, nats per token"
 
 
 def to_html(comparison: Comparison) -> str:
@@ -23,7 +23,7 @@ def to_html(comparison: Comparison) -> str:
     return html.render(
         "pitool.lab",
         "comparison.html",
-        title=f"Quantization techniques on {comparison.model}",
+        title=f"Quantisation techniques on {comparison.model}",
         about=output.about(comparison),
         recommendations=advice.recommend(comparison),
         plots=[html.markup(plot.to_svg()) for plot in plots(comparison)],
@@ -63,7 +63,7 @@ def _plot(
         [("#444444", [marks[row.technique] for row in front])],
         [
             (
-                "no kernel: dequantized" if kernel == NO_KERNEL else kernel,
+                "no kernel: dequantised" if kernel == NO_KERNEL else kernel,
                 colour,
                 kernel == NO_KERNEL,
             )

@@ -91,8 +91,8 @@ def _close(rows: Sequence[TechniqueResult]) -> list[TechniqueResult]:
 def _quick(comparison: Comparison) -> Recommendation:
     use = "quick deployment"
     rule = (
-        "smaller than FP16, nothing but the checkpoint needed, top-1 of"
-        f" {format_share(LEAST_TOP1)} or more; the least time to convert, load and answer"
+        "smaller than FP16, needs only the checkpoint, top-1 of"
+        f" {format_share(LEAST_TOP1)} or more; the shortest time to convert, load and answer"
     )
     base = comparison.parameters * 2
     rows = [r for r in _close(running(comparison)) if not r.needs and r.bytes < base]
@@ -128,13 +128,13 @@ def _edge(comparison: Comparison) -> Recommendation:
         use,
         rule,
         best.technique,
-        f"{_what(best)}, {format_speed(best.running.decode)} tokens/s here",
+        f"{_what(best)}, {format_speed(best.running.decode)} tokens/s on this machine",
     )
 
 
 def _tuning(comparison: Comparison) -> Recommendation:
     use = "efficient fine-tuning"
-    rule = "of the rows that train adapters on a quantized base, the lowest perplexity"
+    rule = "of the rows that train adapters on a quantised base, the lowest perplexity"
     rows = [r for r in comparison.done if r.technique.startswith("qlora")]
     if not rows:
         return Recommendation(use, rule, None, "QLoRA was not measured")
@@ -148,7 +148,7 @@ def _tuning(comparison: Comparison) -> Recommendation:
 def _four_bits(comparison: Comparison) -> Recommendation:
     use = "best 4-bit quality"
     low, high = FOUR_BITS
-    rule = f"of the rows with {low:g} to {high:g} bits a weight in the layers, the lowest mean KL"
+    rule = f"of the rows with {low:g} to {high:g} bits per weight in the layers, the lowest mean KL"
     rows = [r for r in comparison.done if low <= r.bits <= high]
     if not rows:
         return Recommendation(use, rule, None, "no row qualifies")

@@ -40,7 +40,7 @@ def _bundle(path: Path) -> PlannedModel:
     }
     if not headers:
         source = bundle.manifest.source.id
-        raise BadInput(f"{path} holds no GGUF artifact", f"name its checkpoint instead: {source}")
+        raise BadInput(f"{path} contains no GGUF artifact", f"use its checkpoint instead: {source}")
     return PlannedModel(
         bundle.manifest.name,
         header_shape(next(iter(headers.values()))),

@@ -151,7 +151,7 @@ def read_prices(texts: Iterable[str]) -> dict[str, float]:
         except ValueError:
             price = -1.0
         if not 0 < price < inf:
-            raise UsageError(f"{text!r} is no price", "write it as pi5-8gb=160, in USD above 0")
+            raise UsageError(f"{text!r} is not a price", "write it as pi5-8gb=160, in USD above 0")
         prices[name.strip()] = price
     return prices
 
@@ -184,7 +184,7 @@ def choices(found: Iterable[Offer]) -> list[Choice]:
     quality = min(fitting, key=lambda o: (o.best is o.four, -o.estimate.decode, o.price or inf))
     headroom = max(fitting, key=lambda o: (o.four.left, -(o.price or inf)))
     at_eight = "the cheapest on which 8 bits fit" if quality.best is quality.eight else (
-        "8 bits fit nowhere; the fastest at 4 bits"
+        "8 bits do not fit any board; the fastest at 4 bits"
     )  # fmt: skip
     return [
         Choice("tight budget", budget, "the cheapest on which 4 bits fit", _next(budget, fitting)),
@@ -192,7 +192,7 @@ def choices(found: Iterable[Offer]) -> list[Choice]:
         Choice(
             "headroom",
             headroom,
-            f"{format_gigabytes(headroom.four.left)} GB stay free at 4 bits, for context or a"
+            f"{format_gigabytes(headroom.four.left)} GB free at 4 bits, for context or a"
             " larger model",
             _next(headroom, fitting),
         ),
@@ -204,7 +204,7 @@ def _next(offer: Offer, fitting: list[Offer]) -> str:
     price = offer.price or 0
     dearer = [o for o in fitting if (o.price or 0) > price and _gain(offer, o)]
     if not dearer:
-        return "no dearer board brings more"
+        return "no more expensive board improves on this"
     above = min(dearer, key=lambda o: o.price or inf)
     return f"{above.name} for {(above.price or 0) - price:.0f} USD more: {_gain(offer, above)}"
 
@@ -217,7 +217,7 @@ def _gain(offer: Offer, above: Offer) -> str:
     if faster > 1.05:
         parts.append(f"{format_fixed(faster, 1)} x the speed")
     if above.four.left > offer.four.left * 1.2:
-        parts.append(f"{format_gigabytes(above.four.left - offer.four.left)} GB more room")
+        parts.append(f"{format_gigabytes(above.four.left - offer.four.left)} GB more free memory")
     return ", ".join(parts)
 
 

@@ -119,7 +119,7 @@ def find_onnx_quantisation(name: str, block: int | None = None) -> OnnxQuantisat
     assert block is not None
     if block < 16 or block & (block - 1) or not found.quantised or found.dynamic:
         raise UsageError(
-            f"{found.name} cannot have blocks of {block}", "take 16, 32, 64, 128 or 256 with INT4"
+            f"{found.name} cannot have blocks of {block}", "choose 16, 32, 64, 128 or 256 with INT4"
         )
     return replace(found, name=f"{found.name}_B{block}", block=block)
 

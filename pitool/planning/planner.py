@@ -120,11 +120,11 @@ class Planner:
             against = _against(row, least)
             if not against:
                 best = f"{name}: the best quality that fits {place.name} and decodes at"
-                room = f"{format_gigabytes(row.left)} GB stay free"
-                why = f"; {passed}" if passed else ", and nothing better is asked for"
+                room = f"{format_gigabytes(row.left)} GB free"
+                why = f"; {passed}" if passed else ", and this is the best quality asked for"
                 speed = f"{format_speed(row.slowest)} tokens/s or more on its boards"
                 return row, f"{best} {speed}\n{room}{why}"
-            passed = f"{name} was passed over: {against}"
+            passed = f"{name} was skipped: {against}"
         for name in self.profile.fallback:
             row = self.row(GGUF.find(name), place)
             if row.fits:
@@ -206,7 +206,7 @@ class Planner:
 def would_fit(remedies: Iterable[str]) -> str:
     """Return remedies as what to do next."""
     remedies = list(remedies)
-    return f"{' or '.join(remedies)} would fit" if remedies else "take a smaller model"
+    return f"{' or '.join(remedies)} would fit" if remedies else "choose a smaller model"
 
 
 def _against(row: Row, least: float) -> str:

@@ -224,7 +224,7 @@ def make_report(
     kinds, reason = _quantisations(planner, form, places, options.quant)
     said = list(notes)
     if options.context and options.context > load.context:
-        said.append(f"{options.context} tokens were asked for; it was trained for fewer")
+        said.append(f"{options.context} tokens were requested, but the model was trained for fewer")
     named = bool(corrections is not None or options.ram or options.board)
     return Report(
         options,
@@ -257,7 +257,7 @@ def find_places(ram: str | None, board: str | None) -> list[Place]:
     sizes = [r for r in found.ram if ram is None or r.tier == find_tier(ram)[0]]
     if not sizes:
         sold = ", ".join(size.tier for size in found.ram)
-        raise UsageError(f"{found.name} has no {ram}", f"it is sold with {sold}")
+        raise UsageError(f"{found.name} has no {ram}", f"choose from: {sold}")
     return [board_place(board, found, size) for size in sizes]
 
 
@@ -273,7 +273,7 @@ def _quantisations(
         return list(best), "\n".join(reason for _, reason in chosen)
     names = names_in(quant)
     if not names:
-        raise UsageError("--quant names no quantisation", "give one such as Q4_K_M, or auto")
+        raise UsageError("--quant is empty", "choose one such as Q4_K_M, or auto")
     for other in FORMATS.values():
         if foreign := [n for n in names if other.knows(n) and not form.knows(n)]:
             raise UsageError(
@@ -292,7 +292,8 @@ def adapter_bytes(lora: str, shape: ModelShape) -> int:
         rank = int(lora)
         if not 0 < rank <= MOST_RANK:
             raise UsageError(
-                f"a LoRA rank of {rank} is not between 1 and {MOST_RANK}", "give such a rank"
+                f"a LoRA rank of {rank} is not between 1 and {MOST_RANK}",
+                "choose a rank in that range",
             )
         matrices = (
             t.shape for t in shape.tensors if t.name.startswith("blk.") and len(t.shape) > 1
@@ -302,5 +303,7 @@ def adapter_bytes(lora: str, shape: ModelShape) -> int:
     files = [folder / f"adapter_model.{end}" for end in ("safetensors", "bin")]
     found = [file for file in files if path_kind(file) == "file"]
     if not found:
-        raise BadInput(f"{lora} holds no adapter_model.safetensors", "name a PEFT folder or a rank")
+        raise BadInput(
+            f"{lora} contains no adapter_model.safetensors", "use a PEFT folder or a rank"
+        )
     return found[0].stat().st_size

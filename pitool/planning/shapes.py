@@ -37,7 +37,7 @@ def header_shape(header: Header) -> ModelShape:
     layers, hidden = _count(header, "block_count"), _count(header, "embedding_length")
     heads = _count(header, "attention.head_count")
     if embedding is None or not (layers and hidden and heads):
-        raise BadInput(f"{header.path} does not hold a language model", "name another GGUF file")
+        raise BadInput(f"{header.path} is not a language model", "choose another GGUF file")
     head_dim = _count(header, "attention.key_length") or hidden // heads
     by_layer = header.metadata.get(f"{header.architecture}.attention.head_count_kv")
     return ModelShape(
@@ -76,7 +76,7 @@ def typical_shape(parameters: float) -> ModelShape:
     the count is met.
     """
     if not SMALLEST <= parameters <= LARGEST:
-        raise BadInput("a model has between 30M and 1000B weights", "name a size such as 1.5B")
+        raise BadInput("a model has between 30M and 1000B weights", "use a size such as 1.5B")
     tied = parameters < TIED_BELOW
     vocabulary = TYPICAL_VOCABULARY if parameters >= SMALL_BELOW else SMALL_VOCABULARY
     best = min(_candidates(parameters, vocabulary, tied=tied), key=lambda c: abs(c[0] / c[1] - 100))

@@ -32,7 +32,7 @@ _DEATHS = {
     signal.SIGABRT: "aborted by the runtime",
     signal.SIGSEGV: "stopped by a memory fault in the runtime",
     signal.SIGBUS: "stopped because the model file changed or the disk failed",
-    signal.SIGTERM: "ended from outside",
+    signal.SIGTERM: "terminated by another process",
 }
 _REMEDIES = {signal.SIGILL: "install a wheel that is built for this board"}
 
@@ -88,7 +88,7 @@ class Child:
         except OSError as error:
             self._stderr.close()
             reason = error.strerror or error
-            raise PitoolError(f"{name} cannot be started ({reason})", "close programs") from None
+            raise PitoolError(f"cannot start {name} ({reason})", "close programs") from None
         self.pid = self._process.pid
         incoming = io.BufferedReader(cast("io.RawIOBase", self._process.stdout))
         self._wire = Wire(incoming, cast("io.RawIOBase", self._process.stdin))
@@ -197,14 +197,14 @@ class Child:
         if self._ended:
             return WorkerDied(f"{self._name} was closed", self._advice)
         if not self._gone_within(HANG_UP_SHARE):
-            return WorkerDied(f"{self._name} does not answer", self._advice)
+            return WorkerDied(f"{self._name} is not responding", self._advice)
         code = self._process.returncode
         if code >= 0:
             return WorkerDied(
-                f"{self._name} ended with code {code}{self._last_words()}", self._advice
+                f"{self._name} exited with code {code}{self._last_words()}", self._advice
             )
         number = signal.Signals(-code)
-        how = _DEATHS.get(number, "ended by a signal")
+        how = _DEATHS.get(number, "terminated by a signal")
         said = self._last_words() if number == signal.SIGABRT else ""
         return WorkerDied(
             f"{self._name} was {how} ({number.name}){said}",
@@ -219,4 +219,4 @@ class Child:
             lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         except ValueError:  # closed meanwhile
             return ""
-        return f" after saying: {lines[-1].strip()[:200]}" if lines else ""
+        return f" after printing: {lines[-1].strip()[:200]}" if lines else ""

@@ -116,9 +116,9 @@ def read(path: Path) -> CompactReference:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             found = CompactReference(**{f.name: stored[f.name] for f in fields(CompactReference)})
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} cannot be read ({error})", "copy the bundle again") from None
+        raise BadInput(f"cannot read {path} ({error})", "copy the bundle again") from None
     windows, tokens = found.ids.shape
     rows = tokens - 1 - unscored(found.ids[0])
     if found.top.shape != found.log_p.shape or found.top.shape[:2] != (windows, rows):
-        raise BadInput(f"{path} holds arrays that do not fit together", "copy the bundle again")
+        raise BadInput(f"{path} contains arrays of different lengths", "copy the bundle again")
     return found

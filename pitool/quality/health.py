@@ -113,7 +113,7 @@ def _check_vocabulary(reference: CompactReference, engine: Engine) -> None:
     """Raise BadInput when the reference's tokens are not of this model's vocabulary."""
     most = int(max(reference.ids.max(), reference.top.max()))
     if most >= engine.info.vocabulary:
-        raise BadInput("the reference is of another model", "convert or copy the bundle again")
+        raise BadInput("the reference belongs to another model", "convert or copy the bundle again")
 
 
 def read_reference(bundle: Bundle) -> CompactReference:
@@ -136,7 +136,7 @@ def perplexity(engine: LogitsEngine, text: str, tokens: int) -> tuple[float, int
     """Return the perplexity of a text's first tokens and how many predictions were scored."""
     ids = engine.tokenize(text)[:tokens]
     if len(ids) < 4:
-        raise BadInput(f"the text has {len(ids)} tokens", "give a longer one")
+        raise BadInput(f"the text has {len(ids)} tokens", "use a longer text")
     surprise = []
     for window in windows_of(engine, ids):
         skip = unscored(window)

@@ -34,7 +34,7 @@ LOOK = "check that the board is on and in this network"
 REFUSALS = {
     "HOST IDENTIFICATION HAS CHANGED": (
         "the host key has changed",
-        "if you wrote a new card, remove the old key: {forget}, then connect once: ssh {name}",
+        "if you flashed a new card, remove the old key: {forget}, then connect once: ssh {name}",
     ),
     "Host key verification failed": (
         "the host key is unknown",
@@ -108,7 +108,9 @@ class Host:
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith("-"):  # ssh would take it for an option
-            raise UsageError(f"{self.name!r} is not a host", "write it as pi@raspberrypi.local")
+            raise UsageError(
+                f"{self.name!r} is not a host", "use a name such as pi@raspberrypi.local"
+            )
 
     @property
     def _address(self) -> str:

@@ -59,7 +59,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(gb|mb|kb)", text.strip().lower())
     if not match or not float(match[1]):
         raise UsageError(
-            f"{text!r} is not a size", "give one such as 1.9gb or 700mb (1 GB = 1e9 bytes)"
+            f"{text!r} is not a size", "use a size such as 1.9gb or 700mb (1 GB = 1e9 bytes)"
         )
     return round(float(match[1]) * {"gb": 1e9, "mb": 1e6, "kb": 1e3}[match[2]])
 

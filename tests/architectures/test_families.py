@@ -94,7 +94,7 @@ def test_settings_without_an_architecture() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "heads that do not divide": ({"num_key_value_heads": 3}, "8 heads do not divide among 3"),
+    "heads that do not divide": ({"num_key_value_heads": 3}, "8 heads cannot be divided among 3"),
     "a hidden size that does not": ({"hidden_size": 250}, "hidden size 250 does not divide"),
     "no layers": ({"num_hidden_layers": 0}, "'num_hidden_layers' is 0"),
     "no vocabulary": ({"vocab_size": None}, "'vocab_size' is missing"),
@@ -137,14 +137,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "without experts",
     ),
     "other unrotated layers": (
-        {"model_type": "smollm3", "no_rope_layers": [1, 0, 1]}, "other unrotated layers",
+        {"model_type": "smollm3", "no_rope_layers": [1, 0, 1]}, "only every fourth layer",
     ),
     "another scale of scores": (
-        {"model_type": "gemma2", "query_pre_attn_scalar": 100, "head_dim": 32}, "another scale",
+        {"model_type": "gemma2", "query_pre_attn_scalar": 100, "head_dim": 32}, "this scale of",
     ),
     "another pattern of windows": (
         {"model_type": "gemma3_text", "head_dim": 32, "query_pre_attn_scalar": 32,
-         "layer_types": ["full_attention"] * 3}, "another pattern",
+         "layer_types": ["full_attention"] * 3}, "this pattern of",
     ),
     "LongRoPE of another length": (
         {"model_type": "phi3", "original_max_position_embeddings": 64,
@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a rotation beyond the head": (
         {"model_type": "stablelm", "partial_rotary_factor": 1.5}, "'partial_rotary_factor'",
     ),
-    "another activation": ({"hidden_act": "gelu"}, "'gelu'"),
+    "a different activation": ({"hidden_act": "gelu"}, "'gelu'"),
 }  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_a_head_size_that_is_null_is_the_quotient() -> None:
     changed = config(model_type="qwen2", head_dim=None)
     keys = [key for key, _ in find_model(changed).metadata()]
     assert "qwen2.attention.key_length" not in keys
-    with pytest.raises(BadInput, match="does not divide among 8 heads"):
+    with pytest.raises(BadInput, match="cannot be divided among 8 heads"):
         describe(config(head_dim=None, hidden_size=250))
 
 

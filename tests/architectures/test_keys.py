@@ -164,14 +164,14 @@ def test_a_key_that_nobody_knows_is_named_with_its_value_and_what_to_do() -> Non
     with pytest.raises(BadInput) as caught:
         describe(settings("llama", attn_logit_softcapping=30.0))
     assert str(caught.value) == (
-        "config.json sets 'attn_logit_softcapping' to 30.0, which pitool does not know for a"
+        "config.json sets 'attn_logit_softcapping' to 30.0, which pitool does not support for a"
         " 'llama' model: if the model does not depend on it, remove it from config.json; else"
         " report this model"
     )
 
 
 def test_weights_that_are_quantised_already() -> None:
-    with pytest.raises(BadInput, match=r"quantised already \(fp8\): convert the checkpoint"):
+    with pytest.raises(BadInput, match=r"already quantised \(fp8\): convert the original"):
         describe(settings("llama", quantization_config={"quant_method": "fp8"}))
     with pytest.raises(BadInput, match="quantised already"):
         describe(settings("llama", quantization={"bits": 4, "group_size": 64}))

@@ -54,7 +54,9 @@ def test_every_row_names_a_family(name: str) -> None:
 def test_a_family_that_is_not_in_the_table() -> None:
     assert table.find("rwkv") is None
     config = Config({"model_type": "rwkv"}, Path("m/config.json"))
-    with pytest.raises(BadInput, match="'rwkv' model, which pitool does not know: it knows gemma2"):
+    with pytest.raises(
+        BadInput, match="'rwkv' model, which pitool does not support: convert one of: gemma2"
+    ):
         table.describe(config)
     assert not supported(config)
     assert not covers(config)

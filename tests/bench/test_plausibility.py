@@ -60,10 +60,10 @@ def test_a_prediction_for_onnxruntime_is_called_an_assumption() -> None:
     verdict = assess(replace(result, info=replace(result.info, engine="onnx")), subject())
     assert verdict
     assert verdict.predicted_share == pytest.approx(0.5)
-    assert any("are an assumption" in line for line in verdict.lines)
+    assert any("are estimates" in line for line in verdict.lines)
     plain = assess(result, subject())
     assert plain
-    assert not any("are an assumption" in line for line in plain.lines)
+    assert not any("are estimates" in line for line in plain.lines)
 
 
 def test_weights_in_the_cache_have_no_ceiling() -> None:

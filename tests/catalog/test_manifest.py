@@ -87,19 +87,19 @@ BROKEN: dict[str, tuple[Change, str]] = {
         lambda d: d["artifacts"][0].update(files=[]), "no files are listed",
     ),
     "a path upwards": (
-        lambda d: d["artifacts"][0]["files"][0].update(path="../x"), "leads out of the folder",
+        lambda d: d["artifacts"][0]["files"][0].update(path="../x"), "points outside",
     ),
     "a hidden path upwards": (
-        lambda d: d["artifacts"][0]["files"][0].update(path="a/../../x"), "leads out of the folder",
+        lambda d: d["artifacts"][0]["files"][0].update(path="a/../../x"), "points outside",
     ),
     "an absolute path": (
-        lambda d: d["artifacts"][0]["files"][0].update(path="/etc/passwd"), "leads out of",
+        lambda d: d["artifacts"][0]["files"][0].update(path="/etc/passwd"), "points outside",
     ),
     "a path of Windows": (
-        lambda d: d["artifacts"][0]["files"][0].update(path="..\\x"), "leads out of the folder",
+        lambda d: d["artifacts"][0]["files"][0].update(path="..\\x"), "points outside",
     ),
     "an empty path": (
-        lambda d: d["artifacts"][0]["files"][0].update(path=""), "leads out of the folder",
+        lambda d: d["artifacts"][0]["files"][0].update(path=""), "points outside",
     ),
     "a context of nothing": (
         lambda d: d["artifacts"][0].update(context=0), "context",

@@ -63,15 +63,30 @@ def test_where_it_lies(here: Path, private_home: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "accepted", "what", "do"),
     [
-        ("bundle", CHECKPOINTS, "bundle is a bundle", "checkpoint that it was made of"),
-        ("named-1gb", CHECKPOINTS, "named-1gb is a bundle", "checkpoint that it was made of"),
-        ("model.gguf", CHECKPOINTS, "model.gguf is a GGUF file", "checkpoint that it was made of"),
-        ("14B", CHECKPOINTS, "14B is a size", "name a folder, a hub id or a recipe"),
+        ("bundle", CHECKPOINTS, "bundle is a bundle", "checkpoint that it was converted from"),
+        (
+            "named-1gb",
+            CHECKPOINTS,
+            "named-1gb is a bundle",
+            "checkpoint that it was converted from",
+        ),
+        (
+            "model.gguf",
+            CHECKPOINTS,
+            "model.gguf is a GGUF file",
+            "checkpoint that it was converted from",
+        ),
+        ("14B", CHECKPOINTS, "14B is a size", "use a folder, a hub id or a recipe"),
         ("model.safetensors", CHECKPOINTS, "is a file, not a checkpoint folder", "its folder"),
         ("model.safetensors", EVERYTHING, "is a file, not a checkpoint folder", "or a GGUF file"),
-        ("gone.gguf", EVERYTHING, "there is no folder or file 'gone.gguf'", "check the path"),
-        ("./gone", EVERYTHING, "there is no folder or file './gone'", "check the path"),
-        ("sampel", EVERYTHING, "there is no folder 'sampel'", "did you mean 'sample'"),
+        ("gone.gguf", EVERYTHING, "'gone.gguf' does not exist", "check the path"),
+        ("./gone", EVERYTHING, "'./gone' does not exist", "check the path"),
+        (
+            "sampel",
+            EVERYTHING,
+            "'sampel' is not a folder, a hub id or a recipe",
+            "did you mean 'sample'",
+        ),
     ],
 )
 def test_what_is_not_taken(

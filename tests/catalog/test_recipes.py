@@ -119,7 +119,7 @@ def test_a_larger_tier_runs_a_model_that_is_not_smaller() -> None:
 
 
 def test_a_tier_without_a_default_says_so() -> None:
-    with pytest.raises(UsageError, match="no recipe is the default for 3gb: name a model"):
+    with pytest.raises(UsageError, match="3gb has no default recipe: choose a model"):
         default_recipe("3gb")
 
 

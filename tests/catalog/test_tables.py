@@ -64,7 +64,7 @@ def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
         pytest.param(
             'name = "a"\nheight = 45\nq7 = 1\n',
             "stool.toml has an unknown key 'q7'",
-            "known are colours, height, legs, name, notes, price",
+            "choose from: colours, height, legs, name, notes, price",
             id="unknown key like no other",
         ),
         pytest.param('name = "a"\n', "stool.toml has no 'height'", "add it", id="missing key"),

@@ -91,7 +91,7 @@ def test_a_quantisation_in_any_case(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("Q4KM", "did you mean 'Q4_K_M'"), ("q9_0", "did you mean"), ("", "known are BF16, F16")],
+    [("Q4KM", "did you mean 'Q4_K_M'"), ("q9_0", "did you mean"), ("", "choose from: BF16, F16")],
 )
 def test_an_unknown_quantisation_names_the_nearest(text: str, hint: str) -> None:
     with pytest.raises(UsageError, match=hint):

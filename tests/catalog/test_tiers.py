@@ -58,19 +58,21 @@ def test_a_tier_below_1_gb() -> None:
 def test_a_size_between_tiers_names_the_one_inside(size: str, tier: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_tier(size)
-    assert caught.value.what == f"there is no RAM tier {size!r}"
+    assert caught.value.what == f"unknown RAM tier {size!r}"
     assert caught.value.do == f"did you mean {tier!r}?"
     assert caught.value.exit_code == 2
 
 
 def test_a_size_below_every_tier_is_refused() -> None:
-    with pytest.raises(UsageError, match="256mb is too small for any model: known are 512mb, 1gb"):
+    with pytest.raises(
+        UsageError, match="256mb is too small for any model: choose from: 512mb, 1gb"
+    ):
         find_tier("256mb")
 
 
 @pytest.mark.parametrize("text", ["", "big", "8", "8tb", "-8gb"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="there is no RAM tier"):
+    with pytest.raises(UsageError, match="unknown RAM tier"):
         find_tier(text)
 
 

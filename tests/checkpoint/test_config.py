@@ -81,7 +81,7 @@ def test_a_folder_without_settings(tmp_path: Path) -> None:
 )
 def test_settings_that_are_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "config.json").write_bytes(data)
-    with pytest.raises(BadInput, match=r"config\.json (cannot be read|does not hold settings)"):
+    with pytest.raises(BadInput, match=r"config\.json (cannot be read|is not a JSON object)"):
         read_config(tmp_path)
 
 

@@ -82,9 +82,9 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
         "has no adapter_model.safetensors: save the adapter as safetensors",
     ),
-    "IA3": (settings(peft_type="IA3"), "holds IA3, and pitool can merge only LoRA"),
+    "IA3": (settings(peft_type="IA3"), "is IA3, and pitool can only merge a plain LoRA"),
     "no type": (settings(peft_type=None), "holds no PEFT adapter"),
-    "DoRA": (settings(use_dora=True), "holds DoRA, and pitool can merge only LoRA"),
+    "DoRA": (settings(use_dora=True), "is DoRA, and pitool can only merge a plain LoRA"),
     "another rank": (settings(r=4), "has rank 2, but adapter_config.json says rank 4"),
     "alpha that is no number": (settings(lora_alpha="x"), "alpha 'x'"),
     "another model's module": (

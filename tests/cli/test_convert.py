@@ -72,7 +72,7 @@ def damage_tokenizer(folder: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
-    "missing folder": (shutil.rmtree, 4, "there is no folder or file '.*'; check the path"),
+    "missing folder": (shutil.rmtree, 4, "'.*' does not exist; check the path"),
     "no config": (lambda f: (f / "config.json").unlink(), 4, r"it has no config\.json"),
     "config that is no JSON": (lambda f: (f / "config.json").write_text("{"), 4, "cannot be read"),
     "truncated safetensors": (truncate, 4, r"model\.safetensors is truncated"),
@@ -88,7 +88,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     ),
     "no architecture": (lambda f: edit_config(f, model_type=None), 4, "'model_type' is missing"),
     "sizes that do not divide": (
-        lambda f: edit_config(f, num_key_value_heads=3), 4, "8 heads do not divide among 3",
+        lambda f: edit_config(f, num_key_value_heads=3), 4, "8 heads cannot be divided among 3",
     ),
     "sizes of another model": (
         lambda f: edit_config(f, intermediate_size=512), 4, r"has shape \(256, 256\), but",
@@ -120,10 +120,10 @@ def test_a_wrong_checkpoint(call: Pitool, checkpoint: Path, private_home: Path, 
 
 OPTIONS: dict[str, tuple[list[str], int, str]] = {
     "no tier": ([], 2, "Missing option '--ram'"),
-    "unknown tier": (["--ram", "huge"], 2, "there is no RAM tier 'huge'"),
+    "unknown tier": (["--ram", "huge"], 2, "unknown RAM tier 'huge'"),
     "size between tiers": (["--ram", "6gb"], 2, "did you mean '4gb'"),
     "unknown quantisation": (["--ram", "1gb", "--quant", "Q4KM"], 2, "did you mean 'Q4_K_M'"),
-    "no quantisation": (["--ram", "1gb", "--quant", ","], 2, "names no quantisation"),
+    "no quantisation": (["--ram", "1gb", "--quant", ","], 2, "--quant is empty"),
     "context too short": (["--ram", "1gb", "--context", "10"], 2, "'--context': 10 is not in"),
     "context that is none": (["--ram", "1gb", "--context", "x"], 2, "not a valid integer"),
     "unknown option": (["--ram", "1gb", "--rma"], 2, "No such option"),
@@ -154,7 +154,7 @@ def test_nothing_that_fits(call: Pitool, tmp_path: Path, private_home: Path) -> 
     sentence = check_failure(call("convert", folder, "--ram", "1gb"), 3)
     assert re.search(
         r"Q2_K with 1024 tokens of context does not fit: it needs 2\d GB, 1gb has \d+ MB for a"
-        r" model; take a smaller model\.$", sentence,
+        r" model; choose a smaller model\.$", sentence,
     )  # fmt: skip
     assert names(private_home / "bundles") == set()
 
@@ -377,10 +377,10 @@ def test_onnx_is_left_out_with_a_word_where_it_cannot_be(call: Pitool, tmp_path:
     )
     result = call("convert", folder, "--ram", "1gb", "--dry-run", "--json")
     assert [a["format"] for a in json.loads(result.out)["artifacts"]] == ["gguf"]
-    assert "ONNX is left out: " in result.err
-    assert "rows of 264 are no whole blocks of 32" in result.err
+    assert "ONNX is skipped: " in result.err
+    assert "rows of 264 are not a multiple of 32" in result.err
     alone = call("convert", folder, "--ram", "1gb", "--format", "onnx")
-    assert "take smaller blocks" in check_failure(alone, 4)
+    assert "choose smaller blocks" in check_failure(alone, 4)
 
 
 # -- interrupted ---------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_help_lists_every_command_in_whole_sentences(pitool: Pitool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("convrt", "did you mean 'convert'?"), ("nonsense", "known are bench, ")]
+    ("word", "hint"), [("convrt", "did you mean 'convert'?"), ("nonsense", "choose from: bench, ")]
 )
 def test_an_unknown_command(pitool: Pitool, word: str, hint: str) -> None:
     result = pitool(word, "sample")

@@ -92,7 +92,7 @@ def test_auto_says_why(pitool: Pitool) -> None:
         (["3B", "--profile", "balance"], 2, "did you mean 'balanced'"),
         (["3B", "--quant", "Q4KM"], 2, "did you mean 'Q4_K_M'"),
         (["1B", "--lora", "0"], 2, "between 1 and 1024"),
-        (["1B", "--lora", "nowhere"], 4, "holds no adapter_model"),
+        (["1B", "--lora", "nowhere"], 4, "contains no adapter_model"),
         (["3B", "--buy", "--price", "pi5-8gb=-1"], 2, "is no price"),
         (["3B", "--price", "pi5-8gb=0"], 2, "is no price"),
         (["3B", "--target-tps", "0"], 2, "0 is not in the range"),
@@ -118,7 +118,7 @@ def test_absurd_settings(pitool: Pitool, tmp_path: Path) -> None:
 def test_more_context_than_trained_for_is_said(pitool: Pitool) -> None:
     made = document(pitool, "3B", "--ram", "4gb", "--context", 999_999)
     assert made["context"] == made["trained_context"]
-    assert made["notes"] == ["999999 tokens were asked for; it was trained for fewer"]
+    assert made["notes"] == ["999999 tokens were requested, but the model was trained for fewer"]
 
 
 def test_buy_and_rent_have_every_number_in_json(pitool: Pitool) -> None:
@@ -174,7 +174,7 @@ def test_onnx_is_planned_as_well(pitool: Pitool) -> None:
     assert set(row["assumed_speed"]) == {"pi4b", "pi400", "cm4", "pi5", "cm5"}
     low, high = row["assumed_speed"]["pi5"]["decode_range"]
     assert low < row["assumed_speed"]["pi5"]["decode"] < high
-    assert "onnxruntime's speeds are an assumption" in text
+    assert "onnxruntime speeds are estimates" in text
     assert row["longest_context"] >= made["context"]
     assert by_name["FP32"]["would_fit"][0].startswith("--quant")
 

@@ -205,7 +205,7 @@ def test_a_folder_that_is_no_bundle(pitool: Pitool, tmp_path: Path) -> None:
 
 
 DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated": (lambda data: data[: len(data) // 2], "is cut short"),
+    "truncated": (lambda data: data[: len(data) // 2], "is truncated"),
     "cut in the header": (lambda data: data[:2000], "is a damaged GGUF file"),
     "empty": (lambda data: b"", "is too short to be a GGUF file (0 bytes)"),
     "foreign magic": (lambda data: b"ggml" + data[4:], "begins with b'ggml'"),

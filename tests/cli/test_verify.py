@@ -60,7 +60,7 @@ def test_one_changed_byte_is_found(pitool: Pitool, copy: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "Q8_0.gguf has another sha256" in check_failure(pitool("verify", copy), 4)
+    assert "Q8_0.gguf has a different sha256" in check_failure(pitool("verify", copy), 4)
 
 
 def test_a_missing_file_is_found(pitool: Pitool, copy: Path) -> None:

@@ -114,5 +114,5 @@ def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names in a folder, hidden ones too; nothing where there is no folder."""
+    """Return the names in a folder, hidden ones too; nothing when it does not exist."""
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -303,7 +303,7 @@ def test_a_quantiser_that_fails_leaves_nothing(
         path.write_bytes(path.read_bytes()[:-5000])
 
     monkeypatch.setattr(origins, "write_gguf", write_and_cut)
-    with pytest.raises(PitoolError, match=r"is cut short") as caught:
+    with pytest.raises(PitoolError, match=r"is truncated") as caught:
         convert_folder(small, target, "Q8_0", engine=always(Honest(checkpoint_of(small))))
     assert "\n" not in str(caught.value)
     assert names(target.parent) == set()

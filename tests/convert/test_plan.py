@@ -71,7 +71,7 @@ def test_the_default_context_is_4096() -> None:
 
 @pytest.mark.parametrize("quants", ["", " ", ",", " , "])
 def test_no_name_at_all_is_refused(quants: str) -> None:
-    with pytest.raises(UsageError, match="names no quantisation"):
+    with pytest.raises(UsageError, match="--quant is empty"):
         plan({}, "1gb", quants)
 
 
@@ -170,7 +170,7 @@ def test_what_a_refusal_proposes_is_not_refused(
         if match := RAM.search(error.do):
             make_plan(settings_, match[1], tiers()[match[1]], quant, context)
         if "would fit" not in error.do:
-            assert error.do == "take a smaller model"
+            assert error.do == "choose a smaller model"
 
 
 @settings(max_examples=60, deadline=None)

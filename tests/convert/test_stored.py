@@ -116,7 +116,7 @@ def test_a_quantised_source_needs_the_flag_and_is_warned_of(
 REFUSED = {
     "a format": (["--format", "onnx"], "a GGUF source can only become GGUF"),
     "a quantisation": (["--quant", "INT4"], "can only become GGUF: drop INT4 from --quant"),
-    "a revision": (["--revision", "main"], "is on this machine and has no revisions"),
+    "a revision": (["--revision", "main"], "is a local model and has no revisions"),
     "a size": (["--size", "2mb", "--requantise"], "and --size and --fit need float weights"),
 }
 
@@ -157,7 +157,7 @@ SIZES = {
     "llama.attention.head_count": 1,
 }
 ODD: dict[str, tuple[dict[str, int], str]] = {
-    "an adapter": ({}, "does not hold a language model"),
+    "an adapter": ({}, "is not a language model"),
     "a part": ({**SIZES, "split.count": 3}, "is one part of a split GGUF"),
     "an alignment": ({**SIZES, ALIGNMENT: 64}, "are not aligned to 32 bytes"),
 }

@@ -190,7 +190,7 @@ def test_a_disk_that_fills_up(board: Board, tmp_path: Path) -> None:
 def test_a_small_disk_is_seen_beforehand(board: Board, tmp_path: Path) -> None:
     archives.make(tmp_path / "a.pi", b"one")
     board.tool("df", 'echo head; echo "/dev/root 100 96 4 96% /"')
-    assert "disk free and needs" in failed(board, tmp_path / "a.pi", DoesNotFit)
+    assert "disk space free and needs" in failed(board, tmp_path / "a.pi", DoesNotFit)
     assert not list((board.home / push.INCOMING).iterdir())
 
 
@@ -211,7 +211,7 @@ def test_the_wrong_machine(board: Board, tmp_path: Path, tool: str, text: str, r
 
 def test_too_little_memory_and_the_wrong_python(board: Board, tmp_path: Path) -> None:
     archives.make(tmp_path / "big.pi", memory=1 << 60)
-    assert "of memory and tiny needs" in failed(board, tmp_path / "big.pi", DoesNotFit)
+    assert "of memory, and tiny needs" in failed(board, tmp_path / "big.pi", DoesNotFit)
     archives.make(tmp_path / "old.pi", python="3.9")
     assert "the archive is for 3.9" in failed(board, tmp_path / "old.pi", MissingPart)
     assert not list((board.home / push.INCOMING).iterdir())

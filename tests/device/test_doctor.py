@@ -56,7 +56,7 @@ def test_a_healthy_board_has_nothing_worse_than_notes(pi5: Path) -> None:
     assert {f.severity for f in found.values()} <= {"ok", "note"}
     assert found["board"].found.startswith("Raspberry Pi 5")
     assert found["llama.cpp"].severity == "ok"
-    assert found["throttling"].found == "never since boot"
+    assert found["throttling"].found == "none since boot"
 
 
 def test_every_finding_that_is_not_ok_has_a_cost_and_a_fix(pi5: Path) -> None:

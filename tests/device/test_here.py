@@ -47,9 +47,9 @@ def test_the_room_is_what_is_available_now(pi5: Machine) -> None:
 
 
 def test_less_than_the_table_is_said(pi5: Machine) -> None:
-    assert "below the table" in notes(replace(pi5, mem_available=500 * 2**20))
+    assert "below the board's figures" in notes(replace(pi5, mem_available=500 * 2**20))
     roomy = notes(replace(pi5, mem_available=pi5.mem_total))
-    assert "below the table" not in roomy
+    assert "below the board's figures" not in roomy
     bare = tuple(f for f in pi5.features if f != "dotprod")
     without = this_machine(replace(pi5, features=bare), FIXTURES / "pi5")
     assert any("the CPU does not show dotprod" in note for note in without.notes)
@@ -90,7 +90,7 @@ def test_a_limit_on_a_board_is_the_room(tmp_path: Path) -> None:
     found = this_machine(detect(root), root)
     assert found.place.room == (2 << 30) - (512 << 20) + 300_000_000
     said = "\n".join(found.notes)
-    assert "a cgroup limit leaves less" in said
+    assert "a cgroup limits memory" in said
     assert "less than after a fresh boot; raise the limit" in said
 
 
@@ -118,11 +118,11 @@ def test_swap_is_named_and_not_counted(pi5: Machine, tmp_path: Path) -> None:
 
 def test_a_cgroup_limit_is_named() -> None:
     root = FIXTURES / "x86_laptop"
-    assert "a cgroup limit leaves less" in notes(detect(root), root)
+    assert "a cgroup limits memory" in notes(detect(root), root)
 
 
 def test_a_machine_that_says_nothing(pi5: Machine) -> None:
-    with pytest.raises(PitoolError, match="does not say how much memory"):
+    with pytest.raises(PitoolError, match="cannot be detected"):
         this_machine(replace(pi5, mem_available=None))
 
 

@@ -107,7 +107,7 @@ def test_the_context_is_never_overrun() -> None:
 
 
 def test_a_prompt_that_fills_the_context_is_refused() -> None:
-    with pytest.raises(DoesNotFit, match="12 tokens and the context holds 12"):
+    with pytest.raises(DoesNotFit, match="12 tokens, and the context has 12"):
         run(Counting(context=12), range(12))
 
 

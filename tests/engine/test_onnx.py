@@ -126,7 +126,7 @@ def test_a_foreign_state_is_refused(engine: Engine, tiny_checkpoint: Path, tmp_p
         answer(loaded, PROMPT)
         loaded.save_state(tmp_path / "others")
     for name in ("state", "others", "missing"):
-        with pytest.raises(BadInput, match="no state of this model"):
+        with pytest.raises(BadInput, match="not a saved state of this model"):
             engine.load_state(tmp_path / name)
     assert answer(engine, PROMPT)[-1].timings.reused_tokens == 0
 

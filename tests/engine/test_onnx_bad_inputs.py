@@ -88,30 +88,30 @@ def garble(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "graph empty": (cut("model.onnx", 0), "model.onnx is damaged or cut short"),
-    "graph cut early": (cut("model.onnx", 100), "model.onnx is damaged or cut short"),
-    "graph cut late": (cut("model.onnx", -1), "model.onnx is damaged or cut short"),
+    "graph empty": (cut("model.onnx", 0), "model.onnx is damaged or truncated"),
+    "graph cut early": (cut("model.onnx", 100), "model.onnx is damaged or truncated"),
+    "graph cut late": (cut("model.onnx", -1), "model.onnx is damaged or truncated"),
     "graph is text": (lambda f: (f / "model.onnx").write_text("no model"), "model.onnx is damaged"),
     "graph missing": (lambda f: (f / "model.onnx").unlink(), "is missing"),
     "operator unknown": (garble, "onnxruntime cannot load .*GroupQueryAttentiom"),
     "data cut": (cut("model.onnx.data", -1), r"cut short: \d+ of \d+ bytes"),
     "data empty": (cut("model.onnx.data", 0), r"cut short: 0 of \d+ bytes"),
     "data missing": (lambda f: (f / "model.onnx.data").unlink(), "is missing"),
-    "path up": (relocate("../secret"), "'../secret', which lies outside"),
-    "path absolute": (relocate("/etc/passwd"), "'/etc/passwd', which lies outside"),
-    "path hidden": (relocate("a/../../secret"), "which lies outside"),
-    "path empty": (relocate(""), "which lies outside"),
-    "link outside": (link_outside, "which lies outside"),
+    "path up": (relocate("../secret"), "'../secret', which is outside"),
+    "path absolute": (relocate("/etc/passwd"), "'/etc/passwd', which is outside"),
+    "path hidden": (relocate("a/../../secret"), "which is outside"),
+    "path empty": (relocate(""), "which is outside"),
+    "link outside": (link_outside, "which is outside"),
     "tokenizer missing": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json"),
     "tokenizer broken": (cut("tokenizer.json", 500), "tokenizer.json is no tokenizer"),
     "settings broken": (cut("tokenizer_config.json", 9), "tokenizer_config.json cannot be read"),
     "config missing": (lambda f: (f / "genai_config.json").unlink(), "config.json is missing"),
     "config broken": (cut("genai_config.json", 50), "genai_config.json cannot be read"),
     "config a list": (lambda f: (f / "genai_config.json").write_text("[]"), "no JSON object"),
-    "config empty": (config(dict.clear), "no configuration of onnxruntime-genai"),
+    "config empty": (config(dict.clear), "not an onnxruntime-genai configuration"),
     "graph elsewhere": (
         config(lambda m: m["decoder"].update(filename="../model.onnx")),
-        "which lies outside",
+        "which is outside",
     ),
     "heads too many": (
         config(lambda m: m["decoder"].update(num_key_value_heads=8)),
@@ -172,5 +172,5 @@ def test_external_data_is_found_wherever_a_tensor_may_be(tmp_path: Path) -> None
     for model in models:
         path = tmp_path / "model.onnx"
         path.write_bytes(model.SerializeToString())
-        with pytest.raises(BadInput, match="lies outside"):
+        with pytest.raises(BadInput, match="is outside"):
             external_files(path)

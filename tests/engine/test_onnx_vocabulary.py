@@ -135,5 +135,5 @@ def test_without_a_template_the_turns_are_read_line_by_line(
 @pytest.mark.parametrize("text", ["", "{}", "[]", "not json", '{"model": {"type": "BPE"}}'])
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(BadInput, match="is no tokenizer"):
+    with pytest.raises(BadInput, match="is not a tokenizer"):
         Vocabulary(folder_of(tmp_path))

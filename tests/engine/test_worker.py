@@ -113,7 +113,7 @@ def test_leaving_a_stream_that_has_ended_in_the_pipe_waits_for_nothing(tmp_path:
         (signal.SIGKILL, "killed, most likely because memory ran out"),
         (signal.SIGILL, "an instruction that this CPU does not have"),
         (signal.SIGSEGV, "a memory fault"),
-        (signal.SIGTERM, "ended from outside"),
+        (signal.SIGTERM, "terminated by another process"),
     ],
 )
 def test_a_death_in_the_middle_of_an_answer_is_one_sentence(

@@ -14,7 +14,7 @@ from pitool.report.tables import to_text
 
 HOSTILE = "<script>alert('1')</script>\"&"
 EVERY = (
-    "technique MB times smaller bits convert s convert MB load s peak MB prefill decode latency s"
+    "technique MB compression bits convert s convert MB load s peak MB prefill decode latency s"
     " perplexity KL top-1 alike fits runs on"
 )
 

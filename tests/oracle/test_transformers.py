@@ -138,7 +138,7 @@ def test_a_mixture_of_experts_is_not_covered(
 ) -> None:
     checkpoint = checkpoint_of(family_checkpoint(case))
     assert not covers(checkpoint.config)
-    with pytest.raises(BadInput, match="a mixture of experts has no reference"):
+    with pytest.raises(BadInput, match="a mixture of experts is not supported by the reference"):
         reference_logits(checkpoint, IDS)
 
 

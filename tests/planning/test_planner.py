@@ -149,7 +149,7 @@ def test_auto_passes_over_what_the_board_has_no_fast_kernels_for(shared_data: Pa
     assert row.artifact.quantisation.name == "Q4_0"
     first, second = reason.splitlines()
     assert first.startswith("Q4_0: the best quality that fits pi5-8gb and decodes at")
-    assert re.search(r"Q4_K_M was passed over: only \d+% of its weights have fast kernels", second)
+    assert re.search(r"Q4_K_M was skipped: only \d+% of its weights have fast kernels", second)
     assert planner.choose(slow)[0].artifact.quantisation.name == "Q4_K_M"
 
 
@@ -158,7 +158,7 @@ def test_auto_keeps_half_precision_only_where_it_costs_nothing() -> None:
     planner = Planner(SUBJECTS["0.5B"], profiles()["balanced"], Load(2048))
     row, reason = planner.choose(place)
     assert row.artifact.quantisation.name == "Q8_0"
-    assert "F16 was passed over: it decodes at" in reason
+    assert "F16 was skipped: it decodes at" in reason
 
 
 def test_what_is_refused_is_said_with_figures_that_differ() -> None:

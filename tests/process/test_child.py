@@ -136,7 +136,7 @@ DEATHS = {
     signal.SIGABRT: (
         "aborted by the runtime (SIGABRT) after saying: GGML_ASSERT(x); start it again"
     ),
-    signal.SIGUSR1: "ended by a signal (SIGUSR1); start it again",
+    signal.SIGUSR1: "terminated by a signal (SIGUSR1); start it again",
 }
 
 
@@ -153,7 +153,7 @@ def test_an_unforeseen_fault_ends_it_with_its_last_words(child: Child) -> None:
     with pytest.raises(WorkerDied) as caught:
         child.call("crash")
     assert caught.value.sentence == (
-        "the test's child ended with code 1 after saying: ValueError: never foreseen;"
+        "the test's child exited with code 1 after printing: ValueError: never foreseen;"
         " start it again"
     )
 

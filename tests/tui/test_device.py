@@ -114,7 +114,7 @@ def test_the_log_is_what_monitor_writes(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -> None:
     board = demo.sensors()
     (tmp_path / "there.csv").write_text("mine")
-    with pytest.raises(UsageError, match="exists: name another file"):
+    with pytest.raises(UsageError, match="exists: choose another file"):
         board.start_log(tmp_path / "there.csv")
     with pytest.raises(PitoolError, match="cannot be written"):
         board.start_log(tmp_path / "no" / "such.csv")
@@ -217,7 +217,7 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         await until(lambda: app.screen.query(Input))
         app.screen.query_one(Input).value = "a.csv"
         await pilot.press("enter")
-        await until(lambda: "a.csv exists; name another file." in shown(app))
+        await until(lambda: "a.csv already exists; choose another file." in shown(app))
 
 
 async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:

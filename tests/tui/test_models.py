@@ -72,7 +72,7 @@ async def test_verify_says_whole_or_what_is_damaged(tmp_path: Path) -> None:
         await until(lambda: "leaf-360m is whole" in shown(app))
         (bundle.path / "model.gguf").write_bytes(b"w3ights")
         await pilot.press("v")
-        await until(lambda: "model.gguf has another sha256; convert or copy" in shown(app))
+        await until(lambda: "model.gguf has a different sha256; convert or copy" in shown(app))
 
 
 async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_link_is_not_deleted(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path / "real")
     link = tmp_path / "link"
     link.symlink_to(bundle.path)
-    with pytest.raises(UsageError, match="is a link"):
+    with pytest.raises(UsageError, match="is a symbolic link"):
         bundles.delete(replace(bundle, path=link))
     with pytest.raises(PitoolError, match="cannot be deleted"):
         bundles.delete(replace(bundle, path=tmp_path / "gone"))

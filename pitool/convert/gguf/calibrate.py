@@ -37,7 +37,7 @@ def check(calibration: str) -> None:
     if calibration not in (SELF, importance.NONE) and path_kind(Path(calibration)) != "file":
         raise BadInput(
             f"--calibration {calibration!r}: no such file",
-            "give a text file, a llama.cpp importance matrix, 'self' or 'none'",
+            "use a text file, a llama.cpp importance matrix, 'self' or 'none'",
         )
 
 
@@ -88,7 +88,7 @@ def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
     if sum(map(len, found)) < 2:
         raise BadInput(
             f"--calibration {asked!r}: the text is too short",
-            "give a longer text, or use --calibration none",
+            "use a longer text, or use --calibration none",
         )
     return found
 
@@ -97,4 +97,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "give a UTF-8 text file") from None
+        raise BadInput(f"cannot read {path} ({error})", "use a UTF-8 text file") from None

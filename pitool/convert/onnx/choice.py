@@ -31,9 +31,9 @@ def plan_onnx(
     if wrong := refusal(config, tried[-1]):
         if alone:
             raise wrong
-        return [], [f"ONNX is left out: {wrong.what}"]
+        return [], [f"ONNX is skipped: {wrong.what}"]
     if not (alone or supported(config)):
-        return [], ["ONNX is left out: --format onnx exports this family, with optimum"]
+        return [], ["ONNX is skipped: only --format onnx exports this family, with optimum"]
     rows = planner.rows(tried, [place])
     fitting = [row for row in rows if row.fits]
     if alone and not fitting:
@@ -43,7 +43,7 @@ def plan_onnx(
         if not row.fits:
             needed, room = compare_bytes(row.peak, place.budget(planner.profile))
             left_out.append(
-                f"ONNX {row.quantisation} is left out: it needs {needed},"
+                f"ONNX {row.quantisation} is skipped: it needs {needed},"
                 f" {place.name} has {room} for a model"
             )
     return fitting, left_out

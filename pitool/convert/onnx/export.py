@@ -65,7 +65,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
     if done.returncode or not (folder / GRAPH).is_file():
-        reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["the process was killed"])[-1]
         raise PitoolError(
             f"cannot export {checkpoint.folder} to ONNX ({reason[:300]})",
             "convert it with --format gguf, or report this model",

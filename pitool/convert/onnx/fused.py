@@ -22,7 +22,7 @@ def describe(config: Config) -> Description:
     """Return what the graph of a checkpoint is; BadInput when it cannot be expressed."""
     model = table.describe(config)
     if reason := inexpressible(model):
-        raise model.error(f"{reason} not supported in ONNX", "convert it to GGUF")
+        raise model.error(f"{reason} not supported in ONNX", "convert it with --format gguf")
     return model
 
 
@@ -41,18 +41,18 @@ def inexpressible(model: Description) -> str | None:
     found = {
         "a text model inside a multimodal one is": model.wrapped,
         "a mixture of experts is": model.experts is not None,
-        "layers of convolution are": bool(model.convolutions),
+        "convolution layers are": bool(model.convolutions),
         "learned positions are": bool(layout.positions) or model.rope is None,
         "layer norms are": model.norm.layer,
         "norms after instead of before the blocks are": not layout.before_attention,
         "parallel attention and MLP are": model.parallel,
         "norms over all heads are": model.head_norm not in ("", "head"),
         "an MLP without a gate is": not (layout.gate or layout.gate_up),
-        "its names of tensors are": layout.layer != _PLAIN.layer or layout.output != _PLAIN.output,
+        "its tensor names are": layout.layer != _PLAIN.layer or layout.output != _PLAIN.output,
         f"the activation {model.activation!r} is": model.activation not in (SILU, GELU),
-        "heads that are rotated in part are": any(r and r.dim != dim for r in rotations),
+        "partially rotated heads are": any(r and r.dim != dim for r in rotations),
         "rope scaling 'dynamic' is": any(r and isinstance(r.scaling, Dynamic) for r in rotations),
-        f"fused heads of {dim} numbers are": bool(layout.qkv) and dim % HEAD_MULTIPLE != 0,
+        f"fused heads of size {dim} are": bool(layout.qkv) and dim % HEAD_MULTIPLE != 0,
     }
     return next((what for what, wrong in found.items() if wrong), None)
 
@@ -68,8 +68,7 @@ def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
         return wrong
     if kind.quantised and model.sizes.hidden % kind.block:
         return BadInput(
-            f"{folder}: its embedding's rows of {model.sizes.hidden} are no whole blocks of"
-            f" {kind.block}",
-            f"take smaller blocks, such as {kind.name.partition('_B')[0]}_B16",
+            f"{folder}: embedding rows of {model.sizes.hidden} are not a multiple of {kind.block}",
+            f"choose smaller blocks, such as {kind.name.partition('_B')[0]}_B16",
         )
     return None

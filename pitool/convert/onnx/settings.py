@@ -39,8 +39,8 @@ def without_tokenizer(checkpoint: Path) -> BadInput | None:
     if (checkpoint / TOKENIZER).is_file():
         return None
     return BadInput(
-        f"{checkpoint} has no {TOKENIZER}, which the ONNX engine reads",
-        "make it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        f"{checkpoint} has no {TOKENIZER}, which the ONNX engine needs",
+        "create it with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
     )
 
 

@@ -62,9 +62,9 @@ class Weights:
             raise BadInput(f"{self._checkpoint.folder} has no tensor {name!r}", "download it again")
         if tensor.shape != shape:
             raise BadInput(
-                f"{self._checkpoint.folder}: {name!r} has the shape {tensor.shape},"
-                f" its config.json says {shape}",
-                "take both from the same place",
+                f"{self._checkpoint.folder}: {name!r} has shape {tensor.shape}, but config.json"
+                f" implies {shape}",
+                "use both files from the same release",
             )
         return tensor
 

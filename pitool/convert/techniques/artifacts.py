@@ -60,7 +60,7 @@ def _workbench(work: Conversion, scratch: Path) -> Workbench:
         return bench
     if work.job.calibration == NONE:
         raise UsageError(
-            "a technique in --quant needs a calibration text, but --calibration is none",
+            "a technique in --quant needs a calibration text, but --calibration is 'none'",
             "use --calibration FILE or --calibration self",
         )
     text = windows(work, exact(bench))

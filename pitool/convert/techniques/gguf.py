@@ -63,7 +63,7 @@ def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> Artifa
 def _collect(bench: Workbench, source: Path, target: Path) -> None:
     """Collect the importance matrix on the calibration text."""
     if not bench.calibration or bench.open_calibrator is None:
-        raise BadInput("this technique needs a calibration text", "give one with --text FILE")
+        raise BadInput("this technique needs a calibration text", "use --text FILE")
     bench.progress.stage("collecting the importance matrix", len(bench.calibration))
     with bench.open_calibrator(source) as engine:
         found = importance.collect(

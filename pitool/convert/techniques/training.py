@@ -35,7 +35,7 @@ def load(bench: Workbench) -> Any:
             "run: pip install 'pitool[export]'",
         ) from None
     if not bench.calibration:
-        raise BadInput("this technique needs a text to train on", "give one with --text FILE")
+        raise BadInput("this technique needs a text to train on", "use --text FILE")
     names = bench.checkpoint.tensors
     count = sum(tensor.bytes for tensor in names.values()) // 2
     if count > MOST_PARAMETERS:

@@ -84,9 +84,9 @@ class Workbench:
         if not names:
             family = self.checkpoint.config.model_type
             raise BadInput(
-                f"this technique does not support {family!r} models: it finds no matrices in the"
-                " layers",
-                "use one of the GGUF techniques",
+                f"this technique does not support {family!r} models: their layers have no"
+                " matrices that it can quantise",
+                "choose a GGUF technique",
             )
         return sorted(names, key=lambda name: (int(name.split(".")[2]), name))
 
@@ -109,13 +109,13 @@ class Workbench:
         calibration tokens, or for a family that the forward pass does not cover.
         """
         if not self.calibration:
-            raise BadInput("this technique needs a calibration text", "give one with --text FILE")
+            raise BadInput("this technique needs a calibration text", "use --text FILE")
         config = self.checkpoint.config
         if not (covers(config) and is_plain(describe(config))):
             raise BadInput(
                 f"this technique does not support {config.model_type!r} models: it needs the inputs"
                 " of Llama's matrices in each layer",
-                "use a technique without calibration, or a GGUF type",
+                "choose a technique without calibration, or a GGUF quantisation",
             )
         forward, model = Forward(self.checkpoint), describe(config)
         hidden = [forward.embed(window) for window in self.calibration]

@@ -30,7 +30,7 @@ def storage(system: System) -> Finding | None:
         return None
     kinds = {"mmcblk": "an SD card or eMMC", "nvme": "an NVMe disk", "sd": "a USB or SATA disk"}
     kind = next((text for start, text in kinds.items() if device.startswith(start)), device)
-    found = f"models lie on {kind}" + (f", read at {format_bytes(speed)}/s" if speed else "")
+    found = f"models are on {kind}" + (f", read at {format_bytes(speed)}/s" if speed else "")
     slow = device.startswith("mmcblk") if speed is None else speed < SLOW_READ
     if not slow:
         return Finding("storage", "ok", found)
@@ -39,8 +39,8 @@ def storage(system: System) -> Finding | None:
         "storage",
         "note",
         found,
-        f"a model of {format_bytes(LARGE_MODEL)} takes {seconds} to load cold",
-        "move ~/.local/share/pitool to an NVMe or USB 3 disk and name it in PITOOL_HOME",
+        f"a model of {format_bytes(LARGE_MODEL)} takes {seconds} to load from disk",
+        "move ~/.local/share/pitool to an NVMe or USB 3 disk and set PITOOL_HOME to it",
     )
 
 
@@ -69,9 +69,9 @@ def free_space(_system: System) -> Finding | None:
     return Finding(
         "free space",
         "warning",
-        f"{format_bytes(free)} where models lie",
+        f"{format_bytes(free)} where models are stored",
         "a model of 1 to 2 GB may not fit",
-        "pitool list, then pitool rm what is not needed",
+        "run pitool list, then pitool rm on what you do not need",
     )
 
 

@@ -18,7 +18,7 @@ def converter(_system: System) -> Finding:
     """What the native writers need."""
     missing = _missing(HOST_PACKAGES)
     if not missing:
-        return Finding("converter", "ok", "all packages are there")
+        return Finding("converter", "ok", "all packages are installed")
     return Finding(
         "converter",
         "fault",
@@ -32,12 +32,12 @@ def export(_system: System) -> Finding:
     """What the architectures without a native writer need."""
     missing = _missing(EXPORT_PACKAGES)
     if not missing:
-        return Finding("export", "ok", "torch, transformers and optimum are there")
+        return Finding("export", "ok", "torch, transformers and optimum are installed")
     return Finding(
         "export",
         "note",
         f"{', '.join(missing)} missing",
-        "only the families that pitool writes itself can be converted",
+        "only families with native support can be converted",
         f"{sys.executable} -m pip install '.[export]' in the clone",
     )
 
@@ -80,7 +80,7 @@ def memory(system: System) -> Finding | None:
         "memory",
         "note",
         format_bytes(total),
-        "models above 1.5 billion weights cannot be verified here",
+        "models above 1.5 billion weights cannot be verified on this machine",
         "convert them on a larger machine",
     )
 

@@ -15,8 +15,7 @@ from pitool.planning.places import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes, format_bytes, format_part
 
 CLOSE_PROGRAMS = (
-    "close programs; sudo systemctl set-default multi-user.target leaves the desktop away after a"
-    " reboot"
+    "close programs; to boot without the desktop: sudo systemctl set-default multi-user.target"
 )
 
 
@@ -50,7 +49,7 @@ def free_memory(system: System) -> Finding | None:
         "pitool refuses to load it" if no else "little is left for the page cache and spikes",
         CLOSE_PROGRAMS
         if mended
-        else "take a smaller one: pitool convert with a smaller --ram or --quant",
+        else "choose a smaller one: pitool convert with a smaller --ram or --quant",
     )
 
 
@@ -75,8 +74,8 @@ def swap(system: System) -> Finding:
             "swap",
             "note",
             "none",
-            "what does not fit is killed at once",
-            "leave it so for speed; sudo apt install rpi-swap adds compressed memory",
+            "a process that runs out of memory is killed at once",
+            "keep it off for speed; for compressed swap: sudo apt install rpi-swap",
         )
     where = ", ".join(devices) or "somewhere"
     if all("zram" in device for device in devices) and devices:
@@ -85,7 +84,7 @@ def swap(system: System) -> Finding:
         "swap",
         "note",
         f"{format_bytes(total)} on {where}",
-        "a model that is swapped out decodes at seconds a token and wears the card",
+        "a model in swap takes seconds per token and wears out the card",
         "keep models below what pitool plan allows",
     )
 
@@ -99,6 +98,6 @@ def locked_memory(_system: System) -> Finding:
         "locked memory",
         "note",
         f"limited to {format_bytes(soft)}",
-        "the load mode mlock cannot hold a model",
+        "the load mode mlock cannot lock a model",
         "add '@users - memlock unlimited' to /etc/security/limits.conf and log in again",
     )

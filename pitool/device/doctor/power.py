@@ -38,7 +38,7 @@ def clock(system: System) -> Finding | None:
     return Finding(
         "clock",
         "warning",
-        f"held at {allowed // 1000} of {format_megahertz(able / 1000)}",
+        f"limited to {allowed // 1000} of {format_megahertz(able / 1000)}",
         f"prefill at {format_share(allowed / able)} of its speed",
         f"echo {able} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_max_freq",
     )
@@ -57,7 +57,7 @@ def temperature(system: System) -> Finding | None:
         "temperature",
         "warning",
         format_celsius(degrees),
-        f"the firmware lowers the clock from {format_celsius(limit)} on",
+        f"the firmware lowers the clock above {format_celsius(limit)}",
         f"add a heat sink with a fan{named}",
     )
 
@@ -76,9 +76,9 @@ def throttling(system: System) -> Finding | None:
             "fault" if now else "warning",
             f"{names} {'now' if now else 'since boot'}",
             "tokens/s fall, often to half",
-            "take the official power supply and a short cable" if power else "add cooling",
+            "use the official power supply and a short cable" if power else "add cooling",
         )
-    return Finding("throttling", "ok", "never since boot")
+    return Finding("throttling", "ok", "none since boot")
 
 
 def supply(system: System) -> Finding | None:
@@ -92,9 +92,9 @@ def supply(system: System) -> Finding | None:
     return Finding(
         "power supply",
         "warning",
-        f"promises {amperes:g} A, the board wants {wanted.amperes:g} A",
+        f"supplies {amperes:g} A, the board needs {wanted.amperes:g} A",
         "USB devices get little power, and under load the voltage may fall",
-        f"take {wanted.name}",
+        f"use {wanted.name}",
     )
 
 
@@ -123,7 +123,7 @@ def cooling(system: System) -> Finding | None:
         "note",
         "no fan is connected",
         "long answers may throttle the board",
-        f"add {system.board.fan}, then see pitool bench --sustained 10m",
+        f"add {system.board.fan}, then check with pitool bench --sustained 10m",
     )
 
 
@@ -138,8 +138,8 @@ def bootloader(system: System) -> Finding | None:
     return Finding(
         "bootloader",
         "warning",
-        f"of {date}",
-        f"decode is about {format_share(wanted.decode_gain)} slower than with one of"
+        f"dated {date}",
+        f"decode is about {format_share(wanted.decode_gain)} slower than with a version from"
         f" {wanted.since[:7]} or later",
         "sudo apt update && sudo apt install rpi-eeprom && sudo rpi-eeprom-update -a, then reboot",
     )

@@ -12,7 +12,7 @@ from pitool.report.numbers import format_share
 
 # A clock before the year of this release was never set.
 THIS_YEAR = 2026
-REINSTALL = "push the .pi again, or in a clone run ./install.sh again"
+REINSTALL = "push the .pi again, or run ./install.sh again in a clone"
 _ASK_BACKEND = """
 from pitool.engine.llamacpp.library import describe_cpu, load_backends
 load_backends()
@@ -29,8 +29,8 @@ def userland(system: System) -> Finding:
         "userland",
         "fault",
         f"{bits}-bit",
-        "neither llama.cpp's fast kernels nor onnxruntime exist for it",
-        "write the 64-bit Raspberry Pi OS with Raspberry Pi Imager",
+        "llama.cpp's fast kernels and onnxruntime need 64 bits",
+        "install Raspberry Pi OS (64-bit) with Raspberry Pi Imager",
     )
 
 
@@ -42,9 +42,9 @@ def board(system: System) -> Finding:
     return Finding(
         "board",
         "note",
-        f"{name} is not in the table of boards",
+        f"{name} is not a known board",
         "speeds are not predicted for it",
-        "pitool bench measures them",
+        "measure them: pitool bench",
     )
 
 
@@ -68,7 +68,8 @@ def backend(system: System) -> Finding:
             "warning",
             "built without dotprod, which this CPU has",
             "prefill takes about twice as long",
-            "push a .pi, or pitool wheel on the host and ./install.sh --wheel FILE here",
+            "push a .pi, or run pitool wheel on the host and ./install.sh --wheel FILE on the"
+            " board",
         )
     return Finding("llama.cpp", "ok", answer or "loads")
 
@@ -96,7 +97,7 @@ def software(_system: System) -> Finding:
         "versions",
         "fault",
         found,
-        f"the engine is made for llama-cpp-python {wanted} and may crash with another",
+        f"the engine needs llama-cpp-python {wanted} and may crash with another version",
         REINSTALL,
     )
 
@@ -113,8 +114,8 @@ def threads(system: System) -> Finding:
         "warning",
         f"{found} of {cores} cores",
         f"prefill at {format_share(prefill / cores)} of its speed",
-        "take isolcpus= and maxcpus= out of /boot/firmware/cmdline.txt, and CPU limits off"
-        " the service or container",
+        "remove isolcpus= and maxcpus= from /boot/firmware/cmdline.txt, and CPU limits from the"
+        " service or container",
     )
 
 
@@ -131,7 +132,7 @@ def time_set(system: System) -> Finding:
     return Finding(
         "time",
         "warning",
-        f"the clock says {system.today.isoformat()}",
+        f"the clock is set to {system.today.isoformat()}",
         "downloads fail with certificate errors, and the history gets wrong dates",
         "sudo timedatectl set-ntp true",
     )

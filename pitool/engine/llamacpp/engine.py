@@ -129,9 +129,9 @@ class LlamaCpp:
         if not context:
             llama_cpp.llama_model_free(self._model)
             raise DoesNotFit(
-                f"llama.cpp cannot make a context of {settings.context} tokens"
+                f"llama.cpp cannot create a context of {settings.context} tokens"
                 f" ({self._log.reason})",
-                "ask for a smaller --context",
+                "choose a smaller --context",
             )
         return context
 
@@ -156,7 +156,7 @@ class LlamaCpp:
         self._cancel.clear()
         ids = self.tokenize(prompt)
         if not ids:
-            raise BadInput("the prompt is empty", "write something")
+            raise BadInput("the prompt is empty", "enter a prompt")
         yield from generate(self, ids, sampling, self._cancel.is_set)
 
     def cancel(self) -> None:
@@ -236,7 +236,7 @@ class LlamaCpp:
             self._ctx, os.fsencode(path), 0, tokens, len(tokens)
         )
         if not written:
-            raise PitoolError(f"{path} cannot be written ({self._log.reason})", "free disk space")
+            raise PitoolError(f"cannot write to {path} ({self._log.reason})", "free disk space")
 
     def load_state(self, path: Path) -> int:
         """Read a KV cache; BadInput when it is not of this model and these settings."""
@@ -247,7 +247,9 @@ class LlamaCpp:
         )
         if not read:
             self.clear()
-            raise BadInput(f"{path} is no state of this model", "start the conversation again")
+            raise BadInput(
+                f"{path} is not a saved state of this model", "start the conversation again"
+            )
         self._cache = list(tokens[: count.value])
         return count.value
 
@@ -315,5 +317,5 @@ class LlamaCpp:
         pointer = llama_cpp.llama_get_logits_ith(self._ctx, row)
         address = ctypes.cast(pointer, ctypes.c_void_p).value
         if not address:
-            raise PitoolError("llama.cpp has no logits to give", "load the model again")
+            raise PitoolError("llama.cpp returned no logits", "load the model again")
         return np.ctypeslib.as_array(self._row.from_address(address))

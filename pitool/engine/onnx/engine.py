@@ -48,8 +48,9 @@ class Onnx:
         folder = read_folder(entry)
         if settings.context > folder.context:
             raise DoesNotFit(
-                f"{folder.name} takes {folder.context} tokens of context, not {settings.context}",
-                f"ask for a --context of at most {folder.context}",
+                f"{folder.name} supports {folder.context} tokens of context, not"
+                f" {settings.context}",
+                f"use a --context of at most {folder.context}",
             )
         self._vocabulary = Vocabulary(folder)
         self._graph = Graph(folder, settings)
@@ -101,7 +102,7 @@ class Onnx:
         self._graph.terminate(False)
         ids = self.tokenize(prompt)
         if not ids:
-            raise BadInput("the prompt is empty", "write something")
+            raise BadInput("the prompt is empty", "enter a prompt")
         self._check(ids)
         yield from generate(self, ids, sampling, self._cancelled.is_set)
 
@@ -109,8 +110,8 @@ class Onnx:
         """Raise BadInput for a token that the embedding has no row for."""
         if ids and not 0 <= min(ids) <= max(ids) < self._graph.vocabulary:
             raise BadInput(
-                f"the model has token ids from 0 to {self._graph.vocabulary - 1} only",
-                "use the tokenizer that belongs to it",
+                f"the model only has token ids from 0 to {self._graph.vocabulary - 1}",
+                "use the model's own tokenizer",
             )
 
     def cancel(self) -> None:

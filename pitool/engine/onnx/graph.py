@@ -86,8 +86,7 @@ class Graph:
         wrong = (needed - set(inputs)) | (set(inputs) - known) | ({names.logits} - set(outputs))
         if wrong:
             raise BadInput(
-                f"{folder.graph} is no decoder as its configuration says it:"
-                f" {', '.join(sorted(wrong))}",
+                f"{folder.graph} does not match its configuration: {', '.join(sorted(wrong))}",
                 "convert the model again",
             )
         shape = outputs[names.logits].shape
@@ -137,7 +136,7 @@ class Graph:
         count = len(ids)
         if self.length + count > self.context:
             raise DoesNotFit(
-                f"{self.length + count} tokens are more than the context of {self.context}",
+                f"{self.length + count} tokens exceed the context of {self.context}",
                 "load with a larger --context",
             )
         self._ids[:count] = ids

@@ -122,7 +122,7 @@ def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[An
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise PitoolError(f"{path} cannot be written ({error})", "free disk space") from None
+        raise PitoolError(f"cannot write to {path} ({error})", "free disk space") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -135,7 +135,7 @@ def read(path: Path, model: str, cache: Sequence[NDArray[Any]]) -> list[int]:
                 return _fill(archive, cache)
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
         pass  # what numpy raises for each kind of damage
-    raise BadInput(f"{path} is no state of this model", "start the conversation again")
+    raise BadInput(f"{path} is not a saved state of this model", "start the conversation again")
 
 
 def _fill(archive: Mapping[str, NDArray[Any]], cache: Sequence[NDArray[Any]]) -> list[int]:

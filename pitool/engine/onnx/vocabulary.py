@@ -42,7 +42,7 @@ class Vocabulary:
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
         except Exception as error:  # tokenizers raises no class of its own
-            raise BadInput(f"{path} is no tokenizer ({error})", "copy it again") from None
+            raise BadInput(f"{path} is not a tokenizer ({error})", "copy the model again") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._beginning: list[int] = self._tokenizer.encode("").ids

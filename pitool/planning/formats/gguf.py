@@ -141,8 +141,8 @@ class Gguf(PlannedFormat):
         boards = [key for key, board in place.boards.items() if board.repacked]
         return (
             f"repacked copies: ggml interleaves {', '.join(sorted(place.repacked))} for"
-            f" {', '.join(boards) or 'this CPU'}; weights are read, not mapped, so that only an"
-            " embedding that is the head as well lies in memory twice"
+            f" {', '.join(boards) or 'this CPU'}; weights are loaded, not mapped, so only an"
+            " embedding shared with the head is in memory twice"
         )
 
     def interleaves(self, entry: Path, types: frozenset[str]) -> bool:

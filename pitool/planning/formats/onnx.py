@@ -74,7 +74,7 @@ class Onnx(PlannedFormat):
     title = "ONNX"
     engine = "onnx"
     runtime = package = "onnxruntime"
-    assumed = "onnxruntime's speeds are an assumption: none is published for these boards"
+    assumed = "onnxruntime speeds are estimates: none are published for these boards"
     tunable = False
     names_kernels = False
     streams = True
@@ -137,13 +137,13 @@ class Onnx(PlannedFormat):
         """Return an error for a mixture of experts."""
         if not model.shape.experts:
             return None
-        return UsageError("a mixture of experts has no ONNX writer", "plan it with --format gguf")
+        return UsageError(
+            "the ONNX writer does not support a mixture of experts", "plan it with --format gguf"
+        )
 
     def copies(self, _place: Place) -> str:
         """Say why every matrix is held again."""
-        return (
-            "prepacked copies: onnxruntime lays every matrix out anew and lets the file's pages go"
-        )
+        return "prepacked copies: onnxruntime repacks every matrix and releases the file's pages"
 
     def streamed_bytes(self, entry: Path) -> int | None:
         """Return the bytes of weights that decoding a token reads, by the graph of a folder."""

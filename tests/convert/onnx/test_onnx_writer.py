@@ -138,7 +138,7 @@ def test_the_folder_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "mamba"}, "does not know"),
+        ({"model_type": "mamba"}, "does not support"),
         ({"hidden_act": "relu"}, "'relu'"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'"),
         ({"hidden_size": 128}, "shape"),
