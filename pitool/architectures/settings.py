@@ -132,7 +132,7 @@ class Settings(Config):
             raise self._error(f"'layer_types' does not list {len(default)} layers")
         if wrong := set(map(str, types)) - set(known):
             raise BadInput(
-                f"{self.path}: 'layer_types' has an unknown type",
+                f"{self.path}: 'layer_types' has an unsupported type",
                 tables.nearest(wrong.pop(), list(known)),
             )
         return types

@@ -109,7 +109,7 @@ def delete(bundle: Bundle) -> None:
             _delete_folder(folder)
     except OSError as error:
         raise PitoolError(
-            f"{bundle.path} cannot be deleted ({error.strerror})", "check its permissions"
+            f"cannot delete {bundle.path} ({error.strerror})", "check its permissions"
         ) from None
 
 

@@ -62,7 +62,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """Return ``cls(**table)`` with nested dataclasses built, or BadInput that names ``where``."""
     if not isinstance(table, Mapping):
-        raise BadInput(f"{where} is not a table", f"give it the keys of a {cls.__name__.lower()}")
+        raise BadInput(f"{where} is not a table", f"use the keys of a {cls.__name__.lower()}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:

@@ -165,5 +165,5 @@ def split_names(quantisations: str) -> Names:
             sides[2].append(name.lower())
         else:
             known = [*QUANTISATIONS, *ONNX.quantisations, *map(str.upper, TECHNIQUES)]
-            raise UsageError(f"there is no quantisation {name!r}", nearest(name.upper(), known))
+            raise UsageError(f"unknown quantisation {name!r}", nearest(name.upper(), known))
     return Names(*(",".join(names) for names in sides))

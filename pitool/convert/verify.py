@@ -92,7 +92,7 @@ def make_reference(
         pairs = zip_longest(expected, ids)
         at = next(i for i, (want, got) in enumerate(pairs) if want != got)
         raise PitoolError(
-            f"the artifact tokenizes text differently from tokenizer.json, from token {at} on",
+            f"the artifact tokenizes text differently from tokenizer.json, starting at token {at}",
             "report this model: its tokenizer was not converted correctly",
         )
     ids = ids[:tokens]

@@ -261,7 +261,7 @@ def check(name: str, found: Preflight, contents: archive.Contents, size: int) ->
     if found.free is not None and found.free < need:
         free, needed = compare_bytes(found.free, need)
         raise DoesNotFit(
-            f"{name} has {free} of disk space free and needs {needed}", "free some space on it"
+            f"{name} has {free} of free disk space and needs {needed}", "free some space on it"
         )
     if found.memory is not None and contents.memory > found.memory:
         has, needed = compare_bytes(found.memory, contents.memory)

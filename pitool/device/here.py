@@ -161,7 +161,7 @@ def _speed_notes(found: probe.Probe | None, board: Board | None) -> Iterator[str
     if found is None:
         yield "memory bandwidth not measured: run pitool tune --probe (5 seconds)"
         return
-    yield f"memory reads {format_bandwidth(found.read_gbs)} (measured {found.date})"
+    yield f"memory bandwidth: {format_bandwidth(found.read_gbs)} (measured {found.date})"
     usual = board.read_gbs if board else None
     if usual and found.read_gbs < SHORT * usual:
         yield (

@@ -24,7 +24,7 @@ ENGINES = {
 
 def find_engine(format_name: str) -> str:
     """Return module and class of the engine for a format; BadInput names the nearest format."""
-    return tables.lookup(ENGINES, format_name, "engine for format", BadInput)
+    return tables.lookup(ENGINES, format_name, "model format", BadInput)
 
 
 def load(

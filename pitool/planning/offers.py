@@ -145,7 +145,7 @@ def read_prices(texts: Iterable[str]) -> dict[str, float]:
     prices = {}
     for text in texts:
         name, _, value = text.partition("=")
-        tables.lookup(dict.fromkeys(known), name.strip(), "board to price", UsageError)
+        tables.lookup(dict.fromkeys(known), name.strip(), "board", UsageError)
         try:
             price = float(value)
         except ValueError:

@@ -212,7 +212,8 @@ def would_fit(remedies: Iterable[str]) -> str:
 def _against(row: Row, least: float) -> str:
     """Return what speaks against a candidate, if anything."""
     if not row.fits:
-        return f"it is {row.verdict.value} by {format_gigabytes(abs(row.left))} GB"
+        verb = "is tight" if row.loads else "does not fit"
+        return f"it {verb} by {format_gigabytes(abs(row.left))} GB"
     if row.slowest < least:
         found, wanted = compare_fixed(row.slowest, least, digits=1)
         return f"it decodes at {found} tokens/s, below {wanted}"

@@ -30,7 +30,7 @@ RSYNC = "rsync"
 WATCH = 'while sleep 1; do stat -c %s "$HOME/{target}" 2>/dev/null || echo 0; done'
 LOST = 255  # what ssh ends with when the connection is the trouble
 # ssh's messages when a connection fails: what happened, and what to do (with the host's name).
-LOOK = "check that the board is on and in this network"
+LOOK = "check that the board is powered on and connected to this network"
 REFUSALS = {
     "HOST IDENTIFICATION HAS CHANGED": (
         "the host key has changed",

@@ -95,7 +95,7 @@ def test_settings_without_an_architecture() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "heads that do not divide": ({"num_key_value_heads": 3}, "8 heads cannot be divided among 3"),
-    "a hidden size that does not": ({"hidden_size": 250}, "hidden size 250 does not divide"),
+    "a hidden size that does not": ({"hidden_size": 250}, "hidden size 250 cannot be divided"),
     "no layers": ({"num_hidden_layers": 0}, "'num_hidden_layers' is 0"),
     "no vocabulary": ({"vocab_size": None}, "'vocab_size' is missing"),
     "an odd head": ({"head_dim": 33}, "an odd head size"),
@@ -124,10 +124,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "yarn with a scale of its own": (
         {"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": 2.0}},
-        "'attention_factor' of its own",
+        "a custom 'attention_factor'",
     ),
     "a beta of nothing": (
-        {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 0}}, "'beta_fast' of its own",
+        {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 0}}, "a custom 'beta_fast'",
     ),
     "routing as it comes": (
         {"model_type": "qwen3_moe", "norm_topk_prob": False}, "without normalised weights",

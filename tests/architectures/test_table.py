@@ -88,7 +88,7 @@ def test_a_family_from_outside_is_one_file_and_one_row(
     assert fields["llama.embedding_scale"].contents() == 3.0
     settings = json.loads((toy / "config.json").read_text())
     (toy / "config.json").write_text(json.dumps({**settings, "toy_shift": 1.0}))
-    with pytest.raises(BadInput, match=r"sets 'toy_shift' to 1\.0, which pitool does not know"):
+    with pytest.raises(BadInput, match=r"sets 'toy_shift' to 1\.0, which pitool does not support"):
         table.describe(checkpoint_of(toy).config)
 
 

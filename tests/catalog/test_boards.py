@@ -144,7 +144,7 @@ def test_compatible_and_revision_type_have_their_form(key: str, board: Board) ->
 
 def test_find_board_names_the_nearest() -> None:
     assert find_board("pi5").name == "Raspberry Pi 5"
-    with pytest.raises(UsageError, match="there is no board 'pi4': did you mean 'pi4b'"):
+    with pytest.raises(UsageError, match="unknown board 'pi4': did you mean 'pi4b'"):
         find_board("pi4")
 
 

@@ -117,7 +117,7 @@ def test_an_artifact_by_its_quantisation(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_quantisation_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no artifact 'Q4_K_S': did you mean 'Q4_K_M'"):
+    with pytest.raises(UsageError, match="unknown artifact 'Q4_K_S': did you mean 'Q4_K_M'"):
         find_runnable(make(tmp_path / "b"), "q4_k_s")
 
 

@@ -107,7 +107,7 @@ def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
         pytest.param(
             'name = "a"\nheight = 45\nlegs = [3]\n',
             "stool.toml.legs[0] is not a table",
-            "give it the keys of a leg",
+            "use the keys of a leg",
             id="number for a nested table",
         ),
         pytest.param(
@@ -146,21 +146,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="cannot read"):
         tables.read_toml(tmp_path)
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.toml"
     path.write_bytes(b'name = "caf\xe9"\n')
-    with pytest.raises(BadInput, match=r"latin\.toml cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot read .*latin\.toml"):
         tables.read_toml(path)
 
 
 def test_lookup_finds_or_names_the_nearest() -> None:
     table = {"pi4b": 4, "pi5": 5}
     assert tables.lookup(table, "pi5", "board", UsageError) == 5
-    with pytest.raises(UsageError, match="there is no board 'pi4': did you mean 'pi4b'"):
+    with pytest.raises(UsageError, match="unknown board 'pi4': did you mean 'pi4b'"):
         tables.lookup(table, "pi4", "board", UsageError)
 
 

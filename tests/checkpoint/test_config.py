@@ -81,13 +81,15 @@ def test_a_folder_without_settings(tmp_path: Path) -> None:
 )
 def test_settings_that_are_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "config.json").write_bytes(data)
-    with pytest.raises(BadInput, match=r"config\.json (cannot be read|is not a JSON object)"):
+    with pytest.raises(
+        BadInput, match=r"cannot read .*config\.json|config\.json is not a JSON object"
+    ):
         read_config(tmp_path)
 
 
 def test_settings_that_are_a_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(BadInput, match=r"config\.json cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot read .*config\.json"):
         read_config(tmp_path)
 
 

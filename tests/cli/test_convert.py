@@ -74,7 +74,7 @@ def damage_tokenizer(folder: Path) -> None:
 WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "missing folder": (shutil.rmtree, 4, "'.*' does not exist; check the path"),
     "no config": (lambda f: (f / "config.json").unlink(), 4, r"it has no config\.json"),
-    "config that is no JSON": (lambda f: (f / "config.json").write_text("{"), 4, "cannot be read"),
+    "config that is no JSON": (lambda f: (f / "config.json").write_text("{"), 4, "cannot read"),
     "truncated safetensors": (truncate, 4, r"model\.safetensors is truncated"),
     "header beyond the file": (long_header, 4, "claims 1099511627776 bytes, the file has"),
     "empty safetensors": (
@@ -368,7 +368,7 @@ def test_a_name_of_another_format_is_refused(call: Pitool, checkpoint: Path) -> 
     result = call("convert", checkpoint, "--ram", "1gb", *options)
     assert "--format onnx excludes Q4_K_M; drop --format" in check_failure(result, 2)
     result = call("convert", checkpoint, "--ram", "1gb", "--quant", "INT5")
-    assert "there is no quantisation 'INT5'; did you mean 'INT" in check_failure(result, 2)
+    assert "unknown quantisation 'INT5'; did you mean 'INT" in check_failure(result, 2)
 
 
 def test_onnx_is_left_out_with_a_word_where_it_cannot_be(call: Pitool, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_too_many_words(pitool: Pitool) -> None:
 
 def test_an_unknown_quantisation_names_the_nearest(pitool: Pitool, bundle: Path) -> None:
     sentence = check_failure(pitool("run", bundle, "x", "--quant", "Q8_1"), 2)
-    assert sentence == "pitool: there is no artifact 'Q8_1'; did you mean 'Q8_0'?"
+    assert sentence == "pitool: unknown artifact 'Q8_1'; did you mean 'Q8_0'?"
 
 
 @pytest.mark.parametrize("path", ["./gone", "/gone/bundle", "gone.gguf", "../gone"])

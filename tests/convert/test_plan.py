@@ -76,7 +76,7 @@ def test_no_name_at_all_is_refused(quants: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match="there is no quantisation 'Q4KM': did you mean 'Q4_K_M'"):
+    with pytest.raises(UsageError, match="unknown quantisation 'Q4KM': did you mean 'Q4_K_M'"):
         plan({}, "1gb", "F16,Q4KM")
 
 

@@ -133,8 +133,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: tar_of(p, WHOLE, manifest=changed(schema="pitool.pi/2")), "update pitool",
     ),
     "unknown key": (lambda p: tar_of(p, WHOLE, manifest=changed(exec="rm")), "exec"),
-    "manifest no JSON": (lambda p: tar_of(p, WHOLE, manifest=b"{"), "cannot be read"),
-    "manifest nested": (lambda p: tar_of(p, WHOLE, manifest=b"[" * 100_000), "cannot be read"),
+    "manifest no JSON": (lambda p: tar_of(p, WHOLE, manifest=b"{"), "cannot read"),
+    "manifest nested": (lambda p: tar_of(p, WHOLE, manifest=b"[" * 100_000), "cannot read"),
     "manifest huge": (
         lambda p: tar_of(p, WHOLE, manifest=b" " * (archive.MANIFEST_BYTES + 1)), "begin with",
     ),

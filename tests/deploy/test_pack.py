@@ -126,7 +126,7 @@ def test_a_runtime_holds_all_that_its_installer_needs(
         (["--board", "pi6"], 2, "did you mean"),
         ([], 2, "--board is required"),
         (["--board", "pi5", "-o", "/nowhere/at/all.pi"], 2, "/nowhere/at is not a folder"),
-        (["--board", "pi5", "-o", "/proc/all.pi"], 1, "cannot be written"),
+        (["--board", "pi5", "-o", "/proc/all.pi"], 1, "cannot write"),
     ],
 )
 def test_what_cannot_be_packed(

@@ -160,7 +160,7 @@ def test_an_unforeseen_fault_ends_it_with_its_last_words(child: Child) -> None:
 
 def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
-    with pytest.raises(PitoolError, match="cannot be started"):
+    with pytest.raises(PitoolError, match="cannot start"):
         start()
 
 

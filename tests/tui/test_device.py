@@ -116,7 +116,7 @@ def test_a_log_replaces_nothing_and_ends_when_the_disk_is_full(tmp_path: Path) -
     (tmp_path / "there.csv").write_text("mine")
     with pytest.raises(UsageError, match="exists: choose another file"):
         board.start_log(tmp_path / "there.csv")
-    with pytest.raises(PitoolError, match="cannot be written"):
+    with pytest.raises(PitoolError, match="cannot write"):
         board.start_log(tmp_path / "no" / "such.csv")
     assert board.log is None
     if Path("/dev/full").exists():

@@ -85,7 +85,7 @@ def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
     if header.metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
         raise BadInput(
             f"the tensors in {source.folder} are not aligned to {ALIGNMENT} bytes",
-            "convert the checkpoint that it was converted from",
+            "convert the original checkpoint",
         )
     kind = kind_of(header)
     if kind.quantised and sized:

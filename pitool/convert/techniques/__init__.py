@@ -73,5 +73,5 @@ def find_techniques(names: str | None) -> tuple[Technique, ...]:
         return tuple(find_technique(name) for name in TECHNIQUES)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        raise UsageError("--techniques is empty", "name one, such as q4_k_m, or drop the option")
+        raise UsageError("--techniques is empty", "choose one, such as q4_k_m, or drop the option")
     return tuple(find_technique(name) for name in dict.fromkeys(wanted))

@@ -88,4 +88,4 @@ def _row(name: str, what: str, code: Floats, source: str) -> Technique:
 NF4_DOUBLE = _row(
     "nf4", "quantiles of a normal distribution", NF4, "Dettmers et al. 2023 (arXiv:2305.14314)"
 )
-FP4_DOUBLE = _row("fp4", "floats of 4 bits", FP4, "bitsandbytes, FP4")
+FP4_DOUBLE = _row("fp4", "4-bit floats", FP4, "bitsandbytes, FP4")

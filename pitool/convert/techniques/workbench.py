@@ -119,7 +119,7 @@ class Workbench:
             )
         forward, model = Forward(self.checkpoint), describe(config)
         hidden = [forward.embed(window) for window in self.calibration]
-        self.progress.stage("quantising by layer", forward.layers)
+        self.progress.stage("quantising layer by layer", forward.layers)
         for i in range(forward.layers):
             layer = Layer(i, forward.weights(i), forward, hidden, model)
             yield layer
