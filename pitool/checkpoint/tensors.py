@@ -120,7 +120,7 @@ def _files(folder: Path) -> list[Path]:
     if paths := [folder / name for name in file_names(folder)]:
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
-            raise BadInput(f"{', '.join(missing[:3])} are missing from {folder}", _AGAIN)
+            raise BadInput(f"{folder} does not contain {', '.join(missing[:3])}", _AGAIN)
         return paths
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]

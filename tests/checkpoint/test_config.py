@@ -55,7 +55,7 @@ REFUSED: list[tuple[str, Callable[[Config], object], object]] = [
     ("get", "value"), [pytest.param(g, v, id=f"{name}-{v!r}") for name, g, v in REFUSED]
 )
 def test_what_cannot_be_is_refused_by_name(get: Callable[[Config], object], value: object) -> None:
-    with pytest.raises(BadInput, match=r"config\.json: 'key' is .*, where .* is needed"):
+    with pytest.raises(BadInput, match=r"config\.json: 'key' is .*, but .* is needed"):
         get(config(key=value))
 
 

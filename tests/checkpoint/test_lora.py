@@ -83,7 +83,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         "has no adapter_model.safetensors: save the adapter as safetensors",
     ),
     "IA3": (settings(peft_type="IA3"), "is IA3, and pitool can only merge a plain LoRA"),
-    "no type": (settings(peft_type=None), "holds no PEFT adapter"),
+    "no type": (settings(peft_type=None), "is an unknown adapter type"),
     "DoRA": (settings(use_dora=True), "is DoRA, and pitool can only merge a plain LoRA"),
     "another rank": (settings(r=4), "has rank 2, but adapter_config.json says rank 4"),
     "alpha that is no number": (settings(lora_alpha="x"), "alpha 'x'"),

@@ -239,7 +239,10 @@ INDEXES: dict[str, tuple[str, str]] = {
     "name is a number": ('{"weight_map": {"t": 3}}', "outside the folder"),
     "path upwards": ('{"weight_map": {"t": "../x.safetensors"}}', "outside the folder"),
     "absolute path": ('{"weight_map": {"t": "/etc/passwd"}}', "outside the folder"),
-    "missing shard": ('{"weight_map": {"t": "gone.safetensors"}}', "gone.safetensors missing from"),
+    "missing shard": (
+        '{"weight_map": {"t": "gone.safetensors"}}',
+        "does not contain gone.safetensors",
+    ),
     "no shards": ('{"weight_map": {}}', "lists no files"),
 }
 

@@ -125,7 +125,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder": (link(tarfile.DIRTYPE, ""), "not a regular file"),
     "file not listed": (lambda p: tar_of(p, WHOLE, named("extra", b"x")), "not listed"),
     "file twice": (lambda p: tar_of(p, WHOLE, WHOLE), "not listed"),
-    "file missing": (lambda p: tar_of(p), "lacks"),
+    "file missing": (lambda p: tar_of(p), "does not contain"),
     "wrong size": (lambda p: tar_of(p, named("bundles/tiny/a.gguf", DATA[:-1])), "does not match"),
     "one bit flipped": (flipped, "does not match"),
     "cut short": (cut, "does not contain"),

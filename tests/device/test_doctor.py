@@ -120,7 +120,7 @@ def test_a_clock_that_is_held_down(pi5: Path) -> None:
     write(pi5, f"{CPU}/cpuinfo_max_freq", "2400000")
     write(pi5, f"{CPU}/scaling_max_freq", "1500000")
     found = examine(pi5)["clock"]
-    assert (found.severity, found.found) == ("warning", "held at 1500 of 2400 MHz")
+    assert (found.severity, found.found) == ("warning", "limited to 1500 of 2400 MHz")
     assert "2400000" in found.fix
 
 
