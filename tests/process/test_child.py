@@ -134,7 +134,7 @@ DEATHS = {
         " install a wheel that is built for this board"
     ),
     signal.SIGABRT: (
-        "aborted by the runtime (SIGABRT) after saying: GGML_ASSERT(x); start it again"
+        "aborted by the runtime (SIGABRT) after printing: GGML_ASSERT(x); start it again"
     ),
     signal.SIGUSR1: "terminated by a signal (SIGUSR1); start it again",
 }
