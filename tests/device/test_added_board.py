@@ -96,4 +96,4 @@ def test_it_is_examined_by_what_the_table_says(root: Path) -> None:
     assert found["cooling"].fix.startswith("add the Acme fan")
     assert found["power supply"].found == "supplies 2 A, the board needs 3 A"
     assert found["power supply"].fix == "use the Acme supply"
-    assert "50 % slower than with a version from 2030-01" in found["bootloader"].cost
+    assert "50% slower than with a version from 2030-01" in found["bootloader"].cost
