@@ -101,7 +101,7 @@ def _problem(code: int, rows: Sequence[BenchRow], last: str) -> str:
         return "pitool is not installed"
     if code < 0:
         return "stopped"
-    return last or f"ended with code {code}"
+    return last or f"exited with code {code}"
 
 
 def without_output(arguments: Iterable[str]) -> list[str]:

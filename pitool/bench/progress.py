@@ -65,11 +65,11 @@ LISTS = (QUICK, STANDARD, DEEP)
 class Stage(Enum):
     """What the bench is doing; the value is how it is called on screen."""
 
-    IDLE = "nothing was measured yet"
+    IDLE = "nothing measured yet"
     LOADING = "loading"
     MEASURING = "measuring"
     DONE = "done"
-    STOPPED = "stopped, what was measured is kept"
+    STOPPED = "stopped, results so far are saved"
     FAILED = "failed"
 
 

@@ -234,7 +234,7 @@ def tune_here(
             trials.append(trial)
             yield trial
         if best != base:
-            yield Doing("measuring the winner against the defaults once more")
+            yield Doing("comparing the best settings with the defaults")
             ratios = in_turn(base, best, ("prefill", "decode"), open_engine)
             gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
     except KeyboardInterrupt:

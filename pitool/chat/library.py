@@ -76,5 +76,5 @@ def write_export(conversation: Conversation, path: Path) -> None:
         write_atomically(path, export(conversation, path).encode())
     except OSError as error:
         raise PitoolError(
-            f"{path} cannot be written ({error.strerror})", "name another file"
+            f"cannot write to {path} ({error.strerror})", "choose another file"
         ) from None

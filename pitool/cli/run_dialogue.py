@@ -52,7 +52,7 @@ class Dialogue(CommandHandlers):
             else:
                 question, self.attached = self.with_attachment(as_question(line)), None
                 if not self.session.ask(question):
-                    self.say("No model is chosen: /model NAME loads one.")
+                    self.say("No model is loaded: load one with /model NAME.")
         self._tell_notices()
         self._writer.show_figures()
 
@@ -84,7 +84,7 @@ class Dialogue(CommandHandlers):
         if text:
             super().do_system(text)
         else:
-            self.say(self.session.conversation.system or "There is no system prompt.")
+            self.say(self.session.conversation.system or "No system prompt is set.")
 
     def do_quit(self, _: str) -> None:
         """End."""

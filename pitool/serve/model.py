@@ -51,7 +51,7 @@ class Model:
         ``gone``: whether whoever asked went away, which gives up the place: ConnectionResetError.
         """
         if not self._places.acquire(blocking=False):
-            raise BusyError("too many requests wait already", "ask again later")
+            raise BusyError("too many requests are waiting", "try again later")
         try:
             self._enter(1)
             while not self._turn.acquire(timeout=GLANCE):

@@ -105,11 +105,11 @@ def test_commands_and_errors_and_on(model: Path, monkeypatch: pytest.MonkeyPatch
     assert done.exception is None
     assert done.stdout == "first\nsecond\nfirst\n"
     err = done.stderr
-    assert "there is no parameter 'nonsense'" in err
-    assert "there is no command /nope; did you mean 'new'?" in err
-    assert "/again                    answer the last question anew" in err
+    assert "unknown parameter 'nonsense'" in err
+    assert "unknown command /nope; did you mean 'new'?" in err
+    assert "/again                    answer the last question again" in err
     assert "/think" not in err
-    assert "There is no system prompt." in err
+    assert "No system prompt is set." in err
     assert engine.prompts[-1][-1] == Message("user", "/etc?")
     assert len(engine.prompts) == 3
 
@@ -120,7 +120,7 @@ def test_a_worker_that_dies_is_a_sentence_and_the_next_line_loads_again(
     done, loader = run(model, monkeypatch, Dying(after=2), stdin="one\ntwo\n")
     assert done.exception is None
     assert done.stdout == "one two\none two\n"
-    assert done.stderr.count("the next question loads the model again.") == 2
+    assert done.stderr.count("ask again to reload the model.") == 2
     assert len(loader.loads) == 2
 
 

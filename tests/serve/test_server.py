@@ -138,7 +138,7 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
     "no JSON": ("/v1/completions", b"{", 400, "no JSON"),
     "nested too deeply": ("/v1/completions", b"[" * 100_000, 400, "no JSON"),
     "no object": ("/v1/completions", [], 400, "no JSON object"),
-    "no prompt": ("/v1/completions", {}, 400, "'prompt' is no text"),
+    "no prompt": ("/v1/completions", {}, 400, "'prompt' is not a string"),
     "no messages": ("/v1/chat/completions", {}, 400, "'messages' is no list"),
     "no role": ("/v1/chat/completions", {"messages": [{"content": "x"}]}, 400, "message 0 has no"),
     "an image": (
@@ -160,7 +160,7 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
     ),
     "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
     "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
-    "another path": ("/v1/embeddings", {}, 404, "there is no POST /v1/embeddings"),
+    "another path": ("/v1/embeddings", {}, 404, "unknown endpoint POST /v1/embeddings"),
 }  # fmt: skip
 
 

@@ -233,7 +233,7 @@ async def test_save(runnable: Runnable, tmp_path: Path) -> None:
         await until(lambda: isinstance(c.app.screen, ChatScreen))
         assert (tmp_path / "out.md").read_text() == "mine"
         await c.send(f"/save {tmp_path}/no/such.md")
-        await c.is_told("cannot be written (No such file")
+        await c.is_told("No such file")
 
 
 async def test_attach(runnable: Runnable, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ async def test_stats_and_help(runnable: Runnable, tmp_path: Path) -> None:
         await c.pilot.press("escape")
         await c.pilot.press("f1")
         await c.sees("/save [FILE]")
-        assert "answer the last question anew  [^R]" in shown(c.app)
+        assert "answer the last question again  [^R]" in shown(c.app)
 
 
 async def test_completion(runnable: Runnable, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ async def test_unknown_command_and_a_question_with_a_slash(
 ) -> None:
     async with chat(runnable, Tracked(), tmp_path) as c:
         await c.send("/modle")
-        await c.is_told("there is no command /modle; did you mean 'model'?")
+        await c.is_told("unknown command /modle; did you mean 'model'?")
         c.app.screen.query_one(Prompt).clear()
         await c.ask("//etc/fstab, what is it?")
         assert c.texts[0] == "/etc/fstab, what is it?"

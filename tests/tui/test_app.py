@@ -100,7 +100,7 @@ async def test_worker_death_keeps_the_conversation(runnable: Runnable) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await ready(app)
         await send(app, pilot, "Count")
-        await until(lambda: "broken off" in shown(app) and "next question loads" in shown(app))
+        await until(lambda: "failed" in shown(app) and "next question loads" in shown(app))
         text = shown(app)
         assert "one two three" in text
         assert KILLED in text

@@ -147,7 +147,7 @@ async def test_escape_ends_it_and_keeps_what_was_measured(tmp_path: Path) -> Non
         await pilot.press("r")
         await until(lambda: "Something runs already" in shown(app))
         await pilot.press("escape")
-        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: "stopped, results so far are saved" in shown(app))
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
         assert engine.closed
         assert isinstance(app.screen, BenchScreen)
@@ -205,7 +205,7 @@ async def test_escape_ends_it_after_a_new_conversation_and_says_stopped(tmp_path
         await until(engine.waits.is_set)
         app.session.new()  # as Ctrl+N in the chat does
         await pilot.press("escape")
-        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: "stopped, results so far are saved" in shown(app))
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
         assert engine.closed
         assert [len(row["samples_ns"]) for row in history(tmp_path)] == [1]
@@ -227,7 +227,7 @@ async def test_escape_in_the_chat_ends_it_too(tmp_path: Path) -> None:
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
         await pilot.press("f5")
         await opened(app)
-        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: "stopped, results so far are saved" in shown(app))
 
 
 async def test_quitting_ends_it_at_once_and_keeps_what_was_measured(tmp_path: Path) -> None:

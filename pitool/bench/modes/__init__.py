@@ -33,12 +33,12 @@ class Flag:
 # Name -> the flags that ask for it; its module in this package has the same name.
 MODES: dict[str, tuple[Flag, ...]] = {
     "sustained": (
-        Flag("--sustained", "Instead: decode for 10m, first minute against last.", "TIME"),
+        Flag("--sustained", "Decode for TIME, such as 10m; compare first and last minute.", "TIME"),
     ),
-    "cold": (Flag("--cold", "Instead: load from a cold and a warm page cache, TTFT."),),
+    "cold": (Flag("--cold", "Measure load time and TTFT, page cache cold and warm."),),
     "energy": (
-        Flag("--energy", "Instead: watts and joules per token (Pi 5's power chip)."),
-        Flag("--power-meter", "The same with a command that prints watts.", "CMD"),
+        Flag("--energy", "Measure watts and joules per token (Pi 5's power chip)."),
+        Flag("--power-meter", "Like --energy, with a command that prints watts.", "CMD"),
     ),
 }
 

@@ -58,6 +58,8 @@ class CompletionList(Static):
         ]
         if (more := len(self._found) - len(part)) > 0:
             lines.append(
-                Content.styled(f"  {more} more, Up and Down move, Tab takes", "$foreground 60%")
+                Content.styled(
+                    f"  {more} more: Up and Down to move, Tab to complete", "$foreground 60%"
+                )
             )
         self.update(Content("\n").join(lines))
