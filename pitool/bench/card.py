@@ -1,4 +1,4 @@
-"""One picture or table of a bench that a person can post, with all that makes it comparable."""
+"""A picture or table of benchmark results to share, with all that makes them comparable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the board was like during each repetition, and what is to be said of it.
+"""The state of the board during each repetition, and the remarks on it.
 
 A number that was measured on a throttled, starved or swapping board is marked as such; before a
 test one can wait until the board is cool.

@@ -1,4 +1,4 @@
-"""The same bench on several boards at once, over ssh and the pitool that is there.
+"""The same benchmark on several boards at once, over ssh, with the pitool installed there.
 
 Rows come one by one: a board that is lost on the way, or Ctrl-C, costs only what was not measured.
 """

@@ -1,6 +1,6 @@
-"""All that was ever measured here, in one SQLite file; and files that bench wrote.
+"""All results measured on this machine, in one SQLite file; and the result files of bench.
 
-A row is kept as the JSON values of ``rows.row``, with what is searched for in columns.
+A row is stored as the JSON values of ``rows.row``, with the searched values in columns.
 """
 
 from __future__ import annotations

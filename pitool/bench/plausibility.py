@@ -1,7 +1,7 @@
-"""Can a decode rate be true, and if it is low, why: the memory's ceiling and the prediction.
+"""Whether a decode speed is possible, and why it is low: memory bandwidth and the prediction.
 
-Decoding reads every streamed weight once a token, so bytes times tokens/s cannot be more than the
-memory gives. Below 80 % of what was predicted the usual causes are checked one by one.
+Decoding reads every streamed weight once per token, so bytes times tokens/s cannot exceed the
+memory bandwidth. Below 80 % of the prediction the usual causes are checked one by one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far the bench of one artifact is, for a screen: events in, one consistent state out.
+"""The progress of benchmarking one artifact, for a screen: events in, one consistent state out.
 
 ``BenchRunner.run`` is called in a thread of its own, after the chat's worker has ended: two models
 do not fit a small board. Knows no screen.

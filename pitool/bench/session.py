@@ -1,6 +1,6 @@
-"""One bench: artifacts are loaded, measured, kept in the history, learnt from and judged.
+"""One benchmark: artifacts are loaded, measured, stored in the history, learnt from and judged.
 
-The only place where that is done: the command and the screen are handed events and show them.
+The only place where that is done: the command and the screen receive events and show them.
 Knows neither flags nor a screen. Sensors are read between repetitions, never while one is timed.
 """
 

@@ -1,8 +1,8 @@
 """The slash commands as data: name, arguments, help, key; how a line is read and completed.
 
 Help, completion and palette of every front end come from this table. A row's ``do_NAME`` is what
-does it, in ``CommandHandlers`` or in the handlers of a front end; those that a front end has no
-handler for do not exist there.
+does it, in ``CommandHandlers`` or in the handlers of a front end; a command without a handler
+does not exist in that front end.
 """
 
 from __future__ import annotations

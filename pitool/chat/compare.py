@@ -1,7 +1,7 @@
 """The same prompt on two artifacts, one after the other.
 
-Answers are never written at once: they would share the cores, and no figure would be true. Both
-models stay loaded where both have room, else the worker of the first ends before the second.
+The answers are never generated at the same time: they would share the cores, and no figure would
+be true. Both models stay loaded if both fit, else the first is unloaded before the second.
 """
 
 from __future__ import annotations

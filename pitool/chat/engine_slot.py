@@ -1,4 +1,4 @@
-"""At most one engine, the file it came from, and what of its KV cache is kept on disk.
+"""At most one engine, the file it came from, and its KV caches that are saved on disk.
 
 Called by the one thread that uses the engine. Knows no status and says nothing to the user.
 """

@@ -1,4 +1,4 @@
-"""The conversations that are kept, the open one and the others, as a front end uses them."""
+"""The stored conversations and the open one, as a front end uses them."""
 
 from __future__ import annotations
 

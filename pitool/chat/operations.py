@@ -1,6 +1,6 @@
-"""What a session does with its engine: load, answer, end; and what it says of it.
+"""What a session does with its engine: load, answer, end; and the notices about it.
 
-Called one after another by whoever does the session's tasks, but for ``cancel`` and ``say``.
+Called one after another by whoever does the session's tasks, except ``cancel`` and ``say``.
 Outcomes are changes of the status or rows of a conversation.
 """
 

@@ -1,4 +1,4 @@
-"""Sampling by name: what ``/set`` takes, the presets, and the ranges that the engines accept."""
+"""Sampling by name: what ``/set`` accepts, the presets, and the ranges that the engines accept."""
 
 from __future__ import annotations
 

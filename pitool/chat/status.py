@@ -1,4 +1,4 @@
-"""What a session is doing, as it is shown: the status, who is told of its changes, its figures.
+"""What a session is doing, as it is shown: the status, who is notified of changes, the figures.
 
 Knows no colours and no widgets; text is what any front end prints.
 """

@@ -1,4 +1,4 @@
-"""``pitool monitor``: memory, temperature, clock and throttling, a line at an interval."""
+"""``pitool monitor``: memory, temperature, clock and throttling, one line per interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pitool plan``: what fits, how fast it will be, and what to do where it does not fit."""
+"""``pitool plan``: what fits, how fast it runs, and what helps when it does not fit."""
 
 from __future__ import annotations
 

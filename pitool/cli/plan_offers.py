@@ -1,4 +1,4 @@
-"""The sections of ``pitool plan`` on choices: boards to buy, GPUs to rent, what else would do."""
+"""The sections of ``pitool plan`` on choices: boards to buy, GPUs to rent, alternatives."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Answers on stdout as they are written, their figures and what is said of them on stderr.
+"""Prints answers on stdout as they are generated; figures and notices go to stderr.
 
-One conversation of the chat's own session, whose tasks are done at once: what ``pitool run`` and
-its ``-i`` print with.
+Owns one conversation of a chat session whose tasks run at once. ``pitool run`` prints with it,
+with and without ``-i``.
 """
 
 from __future__ import annotations

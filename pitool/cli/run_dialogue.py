@@ -1,7 +1,7 @@
 """A chat line by line, for pipes and for terminals that cannot draw: ``pitool run -i``.
 
-Each line of standard input is a turn of one conversation or a command that needs no screen; an
-error is a sentence, and the next line follows.
+Each line of standard input is a turn of one conversation or a command that needs no screen. An
+error is printed, and the dialogue goes on with the next line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``pitool serve``: a model over HTTP, with OpenAI's interface."""
+"""``pitool serve``: serves a model over HTTP, with OpenAI's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pitool tune``: the fastest settings of an artifact on this machine, measured and kept."""
+"""``pitool tune``: the fastest settings of an artifact on this machine, measured and saved."""
 
 from __future__ import annotations
 

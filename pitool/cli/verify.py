@@ -1,4 +1,4 @@
-"""``pitool verify``: is a bundle whole, and does this machine's runtime answer as it should."""
+"""``pitool verify``: checks a bundle's files, and its answers on this machine."""
 
 from __future__ import annotations
 

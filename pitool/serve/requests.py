@@ -1,7 +1,7 @@
 """From the JSON of OpenAI's interface to a prompt and its sampling; the standard library only.
 
 Sampling beyond OpenAI's own (``top_k``, ``min_p``, ``repeat_penalty``) has the names of llama.cpp's
-server. What cannot be done is refused with a sentence and not ignored.
+server. What is not supported is refused with an error, never ignored.
 """
 
 from __future__ import annotations

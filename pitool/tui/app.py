@@ -1,6 +1,6 @@
 """The application: joins a session to the screens that show it.
 
-It is handed all that it knows of the machine, and hands it on to the screens as a ``Context``.
+Everything it knows of the machine is passed to it, and passed on to the screens as a ``Context``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The slash commands of the chat that ask, show or copy something, and those of other screens.
+"""The slash commands that need a screen: they ask, show, copy, or open another screen.
 
 What a command does without a screen is in ``pitool.chat.commands``. A command that is only a key of
 the chat, such as ``/edit``, is that screen's action.

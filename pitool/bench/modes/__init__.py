@@ -1,6 +1,6 @@
-"""What bench measures besides tests: one mode a file, and this one table of them.
+"""What bench measures besides tests: one mode per file, and the table of them.
 
-A row gives the command its flags, the history its kind and the list of it its words. A module is
+A row names the flags of the command and the kind of result in the history. A module is
 imported when its mode is asked for: the command's help needs the flags only.
 """
 

@@ -1,4 +1,4 @@
-"""What a token costs: watts while idle and while decoding, joules a token.
+"""What a token costs: watts while idle and while decoding, joules per token.
 
 A meter is read while the model works, so this is a pass of its own: the timed repetitions are
 over before it begins.

@@ -1,4 +1,4 @@
-"""The bench: one artifact measured, beside its prediction and all that was measured before."""
+"""The benchmark screen: one artifact measured, next to its prediction and earlier results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversations that are kept: open, search, rename, delete, export."""
+"""The stored conversations: open, search, rename, delete, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The board: charts of its sensors, the doctor's findings with their fixes, and a log to start."""
+"""The board: charts of its sensors, the doctor's findings with their fixes, and a CSV log."""
 
 from __future__ import annotations
 

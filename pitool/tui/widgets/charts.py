@@ -1,4 +1,4 @@
-"""The sensors over time: a chart a figure, all over the same span."""
+"""The sensors over time: one chart per figure, all over the same time span."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list above the prompt: what a slash command may become."""
+"""The list above the prompt: the completions of a slash command."""
 
 from __future__ import annotations
 
