@@ -91,7 +91,7 @@ def test_save_replaces_nothing(told: Told, tmp_path: Path) -> None:
     told.session.ask("one")
     told.do(f"/save {tmp_path / 'a.md'}")
     assert "## Question\n\none" in (tmp_path / "a.md").read_text()
-    with pytest.raises(UsageError, match="exists: choose another file"):
+    with pytest.raises(UsageError, match="already exists: choose another file"):
         told.do(f"/save {tmp_path / 'a.md'}")
 
 

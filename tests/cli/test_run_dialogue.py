@@ -146,13 +146,13 @@ def test_a_model_without_a_template_continues_the_text(
     engine = Tracked([" upon a time", " and on"])
     engine.info = replace(engine.info, chat_template=False)
     done, _ = run(model, monkeypatch, engine, "m", "Once", stdin="more\n")
-    assert "no chat template: it continues the text" in done.stderr
+    assert "no chat template, so it continues the text" in done.stderr
     assert engine.prompts == ["Once", "Once\n upon a time\nmore"]
 
 
 def test_json_is_one_answer(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done, _ = run(model, monkeypatch, Tracked(), "--json", stdin="one\n")
-    assert "--json prints one answer" in str(done.exception)
+    assert "-i and --json cannot be combined" in str(done.exception)
 
 
 def test_an_empty_system_prompt_is_sent(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

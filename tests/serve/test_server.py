@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
     ),
     "a hot temperature": ("/v1/completions", {"prompt": "x", "temperature": 1e9}, 400, "take 0 to"),
     "a temperature in words": (
-        "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "'temperature' is no number",
+        "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "'temperature' is not a number",
     ),
     "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "from 1 on"),
     "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' is not 1"),

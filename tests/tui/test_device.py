@@ -189,7 +189,7 @@ async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
         await pilot.press("enter")
         await until(lambda: "one two" in shown(app))
         await pilot.press("f8")
-        await until(lambda: "looks when the model is idle" in shown(app))
+        await until(lambda: "runs when the model is idle" in shown(app))
         engine.go.set()
         await until(lambda: settled(app.session))
         await until(lambda: "1 to fix" in shown(app))

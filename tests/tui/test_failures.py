@@ -84,7 +84,7 @@ async def test_killed_in_the_middle_of_an_answer(tmp_path: Path) -> None:
         database=Database(tmp_path / FILE_NAME),
     )
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: "There is no bundle" in shown(app))
+        await until(lambda: "No bundles in" in shown(app))
         await pilot.press("escape")
         await until(lambda: "No model is chosen" in shown(app))
         await pilot.press("f3")
@@ -116,7 +116,7 @@ async def test_artifact_that_changes_while_it_is_loaded(runnable: Runnable) -> N
         assert "Hello from the script." in shown(app)
         runnable.entry.unlink()
         await ask(app, pilot, "three")
-        await until(lambda: "is gone; the loaded model keeps working until /unload." in shown(app))
+        await until(lambda: "was deleted; the loaded model keeps working until /unload." in shown(app))
         await ask(app, pilot, "four")
         notices = [row for row in app.session.conversation.rows if isinstance(row, Notice)]
         assert len(notices) == 2
