@@ -55,7 +55,7 @@ def run(
     """Run the command on an engine of the test's choice."""
     loader = Loader(engine)
     runnable = Runnable("Tiny", "gguf", "F16", model, 4, 4096)
-    monkeypatch.setattr("pitool.catalog.bundles.find_runnable", lambda *_: runnable)
+    monkeypatch.setattr("pitool.catalog.model_argument.find_runnable", lambda *_: runnable)
     monkeypatch.setattr("pitool.cli.loading.loader", lambda *_, **__: loader)
     done = CliRunner().invoke(
         cli, ["run", "-i", *words], input=stdin, standalone_mode=False, catch_exceptions=True
