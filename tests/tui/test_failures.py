@@ -116,7 +116,7 @@ async def test_artifact_that_changes_while_it_is_loaded(runnable: Runnable) -> N
         assert "Hello from the script." in shown(app)
         runnable.entry.unlink()
         await ask(app, pilot, "three")
-        await until(lambda: "was deleted; the loaded model keeps working until /unload." in shown(app))
+        await until(lambda: "was deleted; the loaded model keeps working" in shown(app))
         await ask(app, pilot, "four")
         notices = [row for row in app.session.conversation.rows if isinstance(row, Notice)]
         assert len(notices) == 2
