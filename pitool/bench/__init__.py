@@ -1,1 +1,1 @@
-"""Measures an engine: what a test is, how often it runs, and what is made of it."""
+"""Measures an engine: what a test is, how often it runs, and how its results are judged."""

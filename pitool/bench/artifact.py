@@ -1,4 +1,4 @@
-"""What was measured, beside what is known of it: file, plan, peak, prediction and versions."""
+"""What was measured, and what is known of it: file, plan, peak, prediction and versions."""
 
 from __future__ import annotations
 

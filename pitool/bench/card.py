@@ -1,4 +1,4 @@
-"""One picture or table of a bench that a person can post, with all that makes it comparable."""
+"""A picture or table of benchmark results to share, with all that makes them comparable."""
 
 from __future__ import annotations
 
@@ -94,16 +94,18 @@ def _conditions(conditions: Sequence[BenchRow]) -> str:
 
 
 def _machine(row: BenchRow) -> str:
-    firmware = f", bootloader of {row['firmware']}" if row["firmware"] else ""
+    firmware = f", bootloader from {row['firmware']}" if row["firmware"] else ""
     return f"{row['cpu_info']}, {row['kernel']}{firmware}"
 
 
 def check(path: Path) -> None:
     """Raise UsageError when a card cannot be written there, before anything is measured."""
     if path.suffix.lower() not in _RENDERERS:
-        raise UsageError(f"{path} is no card", f"end it with {', '.join(_RENDERERS)}")
+        raise UsageError(
+            f"{path} is not a card file", f"choose a name with {', '.join(_RENDERERS)}"
+        )
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.parent} is no folder", "name one that is there")
+        raise UsageError(f"{path.parent} is not a folder", "choose another --card")
 
 
 def write(path: Path, rows: Sequence[BenchRow]) -> None:
@@ -133,7 +135,8 @@ def png(made: Card) -> bytes:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
         raise MissingPart(
-            "a PNG needs Pillow, which is not installed", "pip install pillow, or write an .svg"
+            "a PNG needs Pillow, which is not installed",
+            "run: pip install pillow, or choose an .svg",
         ) from None
     scale = 2
     image = Image.new("RGB", (WIDTH * scale, _height(made) * scale), PAPER)

@@ -1,4 +1,4 @@
-"""What the board was like during each repetition, and what is to be said of it.
+"""The state of the board during each repetition, and the remarks on it.
 
 A number that was measured on a throttled, starved or swapping board is marked as such; before a
 test one can wait until the board is cool.
@@ -158,20 +158,20 @@ def unknowns(every: Iterable[Condition]) -> list[str]:
 
 
 _MEANING = {
-    "under-voltage": "the power supply is too weak, these figures are too low",
-    "frequency capped": "the clock was held down, these figures are too low",
-    "throttled": "the board was too hot, these figures are too low",
-    "soft temperature limit": "the clock was lowered for heat, these figures are too low",
+    "under-voltage": "the power supply is too weak, so these figures are too low",
+    "frequency capped": "the firmware capped the clock, so these figures are too low",
+    "throttled": "the board was too hot, so these figures are too low",
+    "soft temperature limit": "the clock was lowered because of heat, so these figures are too low",
     "other processes at work": "stop them and measure again",
-    "swapping": "the model does not fit into the memory that is free",
-    "read from disk": "parts of the model were not in memory yet",
+    "swapping": "the model does not fit in the free memory",
+    "read from disk": "part of the model was not in memory yet",
 }
 
 
 def check_thermometer(read: Callable[[], Reading] = sensors.read) -> None:
     """Raise MissingPart where there is no sensor, before anything is measured."""
     if read().temperature_c is None:
-        raise MissingPart("this machine shows no temperature", "leave --cooldown away")
+        raise MissingPart("this machine has no temperature sensor", "drop --cooldown")
 
 
 def cooling(
@@ -187,8 +187,9 @@ def cooling(
     while (temperature := read().temperature_c) is not None and temperature > limit:
         if waited >= LONGEST_COOLING:
             raise PitoolError(
-                f"it is still {format_celsius(temperature)} after {LONGEST_COOLING / 60:g} minutes",
-                "ask for a higher --cooldown or add a fan",
+                f"the board is still at {format_celsius(temperature)} after"
+                f" {LONGEST_COOLING / 60:g} minutes",
+                "use a higher --cooldown, or add a fan",
             )
         yield f"{format_celsius(temperature)}, waiting for {format_celsius(limit)}"
         sleep(COOLING_INTERVAL)

@@ -1,4 +1,4 @@
-"""What a bench tells while it works: the words between what measures and what shows it.
+"""The events of a benchmark: the interface between what measures and what shows it.
 
 ``session`` yields them; the command prints them and a screen keeps what it needs of them.
 """

@@ -1,4 +1,4 @@
-"""The same bench on several boards at once, over ssh and the pitool that is there.
+"""The same benchmark on several boards at once, over ssh, with the pitool installed there.
 
 Rows come one by one: a board that is lost on the way, or Ctrl-C, costs only what was not measured.
 """
@@ -101,7 +101,7 @@ def _problem(code: int, rows: Sequence[BenchRow], last: str) -> str:
         return "pitool is not installed"
     if code < 0:
         return "stopped"
-    return last or f"ended with code {code}"
+    return last or f"exited with code {code}"
 
 
 def without_output(arguments: Iterable[str]) -> list[str]:

@@ -121,9 +121,7 @@ def numbers(flag: str, text: str, least: int = 0) -> tuple[int, ...]:
     for part in text.split(","):
         found += _range(flag, part.strip(), least)
     if len(found) > MOST_VALUES:
-        raise UsageError(
-            f"{flag} {text} has {len(found)} values", f"give at most {MOST_VALUES} of them"
-        )
+        raise UsageError(f"{flag} {text} has {len(found)} values", f"use at most {MOST_VALUES}")
     return tuple(found)
 
 
@@ -131,7 +129,7 @@ def number(flag: str, text: str, least: int = 1) -> int:
     """Return one number."""
     found = numbers(flag, text, least)
     if len(found) != 1:
-        raise UsageError(f"{flag} {text} is a list", "give one number")
+        raise UsageError(f"{flag} {text} is a list", "use a single number")
     return found[0]
 
 
@@ -145,9 +143,11 @@ def _range(flag: str, text: str, least: int) -> list[int]:
     first, last, sign, step = match.groups()
     value, end, by = int(first), int(last or first), int(step or 1)
     if not least <= value <= end <= LARGEST:
-        raise UsageError(f"{flag} {text} is out of range", f"give one from {least} to {LARGEST}")
+        raise UsageError(
+            f"{flag} {text} is out of range", f"use a number from {least} to {LARGEST}"
+        )
     if end > value and (by == 0 or (sign == "*" and (by == 1 or value == 0))):
-        raise UsageError(f"{flag} {text} never reaches {end}", "give a larger step or first number")
+        raise UsageError(f"{flag} {text} never reaches {end}", "use a larger step or first number")
     following: Callable[[int], int] = (lambda n: n * by) if sign == "*" else (lambda n: n + by)
     values: list[int] = []
     while value <= end and len(values) <= MOST_VALUES:

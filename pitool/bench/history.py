@@ -1,6 +1,6 @@
-"""All that was ever measured here, in one SQLite file; and files that bench wrote.
+"""All results measured on this machine, in one SQLite file; and the result files of bench.
 
-A row is kept as the JSON values of ``rows.row``, with what is searched for in columns.
+A row is stored as the JSON values of ``rows.row``, with the searched values in columns.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class History:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA:
             raise BadInput(
-                f"{self._path} was written by a newer pitool", "update pitool or move it away"
+                f"{self._path} was written by a newer pitool",
+                "update pitool, or move the file away",
             )
         with self._database:
             self._database.execute(
@@ -71,7 +72,10 @@ class History:
             self._database.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _unusable(self, error: Exception) -> PitoolError:
-        return BadInput(f"the history {self._path} cannot be used ({error})", "move it away")
+        return BadInput(
+            f"cannot use the history {self._path} ({error})",
+            "move the file away to start a new one",
+        )
 
     def add(self, row: BenchRow, run: str) -> None:
         """Keep a row of ``rows.row``; ``run`` groups what one command measured."""
@@ -154,7 +158,7 @@ def read_rows(source: str) -> list[BenchRow]:
     if not found:
         raise BadInput(
             f"{source} is neither a file nor a run in the history",
-            "see pitool bench history for the runs",
+            "run pitool bench history to list the runs",
         )
     return found
 
@@ -167,7 +171,7 @@ def _file_rows(path: Path) -> list[BenchRow]:
         return list(_checked(found))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path} holds no results of a bench ({error!r})", "write one with -o json or jsonl"
+            f"{path} has no benchmark results ({error!r})", "write one with -o json or jsonl"
         ) from None
 
 
@@ -175,5 +179,5 @@ def _checked(rows: Iterable[BenchRow]) -> Iterable[BenchRow]:
     for row in rows:
         test_name(row)
         if not all(sample > 0 for sample in row["samples_ts"]):
-            raise ValueError("a rate is not above zero")
+            raise ValueError("a speed is not above zero")
         yield row

@@ -1,4 +1,4 @@
-"""Keeps what a bench measured beside what was predicted, so that predictions here improve."""
+"""Stores measured next to predicted speeds, so that predictions on this machine improve."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Can a decode rate be true, and if it is low, why: the memory's ceiling and the prediction.
+"""Whether a decode speed is possible, and why it is low: memory bandwidth and the prediction.
 
-Decoding reads every streamed weight once a token, so bytes times tokens/s cannot be more than the
-memory gives. Below 80 % of what was predicted the usual causes are checked one by one.
+Decoding reads every streamed weight once per token, so bytes times tokens/s cannot exceed the
+memory bandwidth. Below 80 % of the prediction the usual causes are checked one by one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Assessment:
         if self.ceiling_share is None or self.bandwidth_gbs is None:
             return [f"{said}; the memory's bandwidth is unknown"]
         share, bandwidth = format_share(self.ceiling_share), format_bandwidth(self.bandwidth_gbs)
-        said += f", {share} of the {bandwidth} that the memory gives ({self.bandwidth_source})"
+        said += f", {share} of the memory's {bandwidth} ({self.bandwidth_source})"
         if self.ceiling_share > IMPOSSIBLE:
             said += ": more than possible, so the board's name or its bandwidth must be wrong"
         return [said]
@@ -73,7 +73,7 @@ class Assessment:
             said.append(ONNX.assumed)
         if self.checked:
             found = "; ".join(self.reasons) or "none of the usual causes applies"
-            said.append(f"why: {found} (checked: {', '.join(self.checked)})")
+            said.append(f"cause: {found} (checked: {', '.join(self.checked)})")
         if self.unchecked:
             said.append(f"cannot be checked on this machine: {', '.join(self.unchecked)}")
         return said
@@ -162,7 +162,7 @@ def _threads(around: Circumstances) -> str | None:
     used, best = around.info.settings.decode_threads, around.board.decode_threads
     if used <= best:
         return ""
-    return f"{used} threads decode, {best} are the best on this board: pitool tune"
+    return f"decode uses {used} threads, {best} are best on this board: run pitool tune"
 
 
 def _clock(around: Circumstances) -> str | None:
@@ -172,7 +172,7 @@ def _clock(around: Circumstances) -> str | None:
     if max(clocks) >= 0.95 * around.board.clock_mhz:
         return ""
     able = format_megahertz(around.board.clock_mhz)
-    return f"the clock was at {round(max(clocks))} of {able}"
+    return f"the clock ran at {round(max(clocks))} of {able}"
 
 
 def _bootloader(around: Circumstances) -> str | None:
@@ -183,7 +183,7 @@ def _bootloader(around: Circumstances) -> str | None:
         return None
     if around.firmware >= wanted.since:
         return ""
-    return f"the EEPROM's bootloader is of {around.firmware}: sudo rpi-eeprom-update -a"
+    return f"the bootloader is from {around.firmware}: run sudo rpi-eeprom-update -a"
 
 
 CHECKS: dict[str, Check] = {
@@ -191,8 +191,8 @@ CHECKS: dict[str, Check] = {
     "throttling": _flagged(
         {
             "throttled": "the board was throttled",
-            "frequency capped": "the firmware held the clock down",
-            "soft temperature limit": "the clock was lowered for heat",
+            "frequency capped": "the firmware capped the clock",
+            "soft temperature limit": "the clock was lowered because of heat",
         }
     ),
     "under-voltage": _flagged({"under-voltage": "the power supply is too weak"}),

@@ -1,4 +1,4 @@
-"""How far the bench of one artifact is, for a screen: events in, one consistent state out.
+"""The progress of benchmarking one artifact, for a screen: events in, one consistent state out.
 
 ``BenchRunner.run`` is called in a thread of its own, after the chat's worker has ended: two models
 do not fit a small board. Knows no screen.
@@ -65,11 +65,11 @@ LISTS = (QUICK, STANDARD, DEEP)
 class Stage(Enum):
     """What the bench is doing; the value is how it is called on screen."""
 
-    IDLE = "nothing was measured yet"
+    IDLE = "nothing measured yet"
     LOADING = "loading"
     MEASURING = "measuring"
     DONE = "done"
-    STOPPED = "stopped, what was measured is kept"
+    STOPPED = "stopped, results so far are saved"
     FAILED = "failed"
 
 

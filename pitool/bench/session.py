@@ -1,6 +1,6 @@
-"""One bench: artifacts are loaded, measured, kept in the history, learnt from and judged.
+"""One benchmark: artifacts are loaded, measured, stored in the history, learnt from and judged.
 
-The only place where that is done: the command and the screen are handed events and show them.
+The only place where that is done: the command and the screen receive events and show them.
 Knows neither flags nor a screen. Sensors are read between repetitions, never while one is timed.
 """
 
@@ -190,7 +190,7 @@ class _Session:
         decodes = any(test.generate and not test.prompt for test in self._grid.workloads)
         streamed = decodes and any(find_format(runnable.format).streams for runnable in runnables)
         if self._procedure.probe_memory and streamed and probe.find(self._machine) is None:
-            yield Doing(f"reading memory for {probe.SECONDS:g} s, once")
+            yield Doing(f"measuring memory bandwidth for {probe.SECONDS:g} s, only once")
             probe.keep(probe.measure(self._machine))
 
     def _measure(self, load: _Load, history: History) -> Iterator[Event]:
@@ -248,7 +248,7 @@ class _Session:
                 self._go_on()
             self._done += 1
         except WorkerDied as error:
-            killed = Interrupted("stopped", "what was measured is kept")
+            killed = Interrupted("stopped", "see pitool bench history for the results so far")
             interruption = killed if self._cancel.is_set() else error
         except (KeyboardInterrupt, PitoolError) as error:
             interruption = error
@@ -276,7 +276,7 @@ class _Session:
 
     def _go_on(self) -> None:
         if self._cancel.is_set():
-            raise Interrupted("stopped", "what was measured is kept")
+            raise Interrupted("stopped", "see pitool bench history for the results so far")
 
 
 def _judged(results: Sequence[Result], about: MeasuredArtifact) -> Judged:

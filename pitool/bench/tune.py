@@ -1,9 +1,9 @@
 """Finds the fastest settings of an artifact on this machine, one after the other.
 
-Each setting in turn takes its candidates while the others stay as the best so far (coordinate
+Each setting in turn tries its candidates while the others stay at the best so far (coordinate
 descent): a sum of tests, where an exhaustive sweep is their product. Every candidate has one short
 test; the one that looks fastest is measured again in turn with the best so far, so that a machine
-that warms up is fair to both, and must win by more than the noise. One model is loaded at a time:
+that warms up is fair to both, and its gain must exceed the noise. One model is loaded at a time:
 a board may have no room for two.
 """
 
@@ -234,7 +234,7 @@ def tune_here(
             trials.append(trial)
             yield trial
         if best != base:
-            yield Doing("measuring the winner against the defaults once more")
+            yield Doing("comparing the best settings with the defaults")
             ratios = in_turn(base, best, ("prefill", "decode"), open_engine)
             gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The chat without a screen: what ``tui`` and ``run`` stand on. Knows no Textual, never prints.
+"""The chat without a screen, used by ``tui`` and ``run``. Knows no Textual, never prints.
 
 ``session`` is what a user can do. It hands ``tasks`` to a thread or does them at once; those are
 ``operations`` on the one engine of ``engine_slot``, whose answers ``answer`` writes. What is shown

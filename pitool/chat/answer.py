@@ -120,8 +120,8 @@ def dropped_notice(turns: int) -> Notice:
     """Return what is said when turns are left out."""
     noun = "turn is" if turns == 1 else f"{turns} turns are"
     return Notice(
-        f"the context is full: the oldest {noun} not sent to the model any more",
-        "/set full stop would rather end the answer",
+        f"the context is full: the oldest {noun} no longer sent to the model",
+        "use /set full stop to end the answer instead",
     )
 
 
@@ -129,7 +129,7 @@ def full_notice(size: int) -> Notice:
     """Return what is said when an answer ends because there is no room left."""
     return Notice(
         f"the context of {size} tokens is full",
-        "/continue leaves out the oldest turns and goes on, /new begins a new conversation",
+        "use /continue to drop the oldest turns and go on, or /new to start a new conversation",
     )
 
 

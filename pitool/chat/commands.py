@@ -1,8 +1,8 @@
 """The slash commands as data: name, arguments, help, key; how a line is read and completed.
 
 Help, completion and palette of every front end come from this table. A row's ``do_NAME`` is what
-does it, in ``CommandHandlers`` or in the handlers of a front end; those that a front end has no
-handler for do not exist there.
+does it, in ``CommandHandlers`` or in the handlers of a front end; a command without a handler
+does not exist in that front end.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class Command:
 
 
 COMMANDS: list[Command] = [
-    Command("help", "", "this list", "F1"),
+    Command("help", "", "list the commands", "F1"),
     Command("model", "[NAME [QUANT]]", "switch the model", "F2", "models"),
-    Command("unload", "", "end the worker, free its memory", "^U"),
-    Command("system", "[TEXT|off]", "the system prompt"),
-    Command("set", "[NAME VALUE|PRESET]", "sampling, presets, full context", "", "parameters"),
-    Command("again", "", "answer the last question anew", "^R"),
+    Command("unload", "", "unload the model, free its memory", "^U"),
+    Command("system", "[TEXT|off]", "set the system prompt"),
+    Command("set", "[NAME VALUE|PRESET]", "set sampling, presets, full context", "", "parameters"),
+    Command("again", "", "answer the last question again", "^R"),
     Command("edit", "", "edit an earlier question", "F4"),
-    Command("continue", "", "go on with a cut answer", "^G"),
-    Command("stop", "", "end the running answer", "Esc"),
+    Command("continue", "", "continue an unfinished answer", "^G"),
+    Command("stop", "", "stop the running answer", "Esc"),
     Command("copy", "[code [N]]", "copy the answer or a code block", "^Y", "copies"),
     Command("attach", "FILE", "send a text file with the question", "", "files", needs=True),
-    Command("think", "", "unfold or fold the thinking", "^T"),
-    Command("new", "", "begin a new conversation", "^N"),
+    Command("think", "", "show or hide the thinking", "^T"),
+    Command("new", "", "start a new conversation", "^N"),
     Command("rename", "[TITLE]", "name the conversation"),
     Command("save", "[FILE]", "export as .md or .json"),
     Command("clear", "", "empty the conversation"),
     Command("delete", "", "delete the conversation"),
-    Command("stats", "", "the figures of the last answer"),
-    Command("quit", "", "end pitool", "^Q"),
+    Command("stats", "", "show the figures of the last answer"),
+    Command("quit", "", "quit pitool", "^Q"),
 ]
 
 
@@ -83,8 +83,8 @@ def parse(text: str, table: Sequence[Command]) -> tuple[Command, str]:
     for command in table:
         if command.name == name.strip():
             return command, argument.strip()
-    hint = nearest(name, [command.name for command in table]) if name else "/help lists them"
-    raise UsageError(f"there is no command /{name}", f"{hint} (// sends it as a question)")
+    hint = nearest(name, [command.name for command in table]) if name else "use /help to list them"
+    raise UsageError(f"unknown command /{name}", f"{hint} (start with // to send it as a question)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class CommandHandlers:
         """Load another model."""
         if not words:
             known = ", ".join(self.choose_models()) or "a GGUF file or a bundle"
-            raise UsageError("/model needs a name", f"/model NAME [QUANT]; there is: {known}")
+            raise UsageError("/model needs a name", f"use /model NAME [QUANT]; available: {known}")
         name, _, quantisation = words.rpartition(" ")
         if not name:
             name, quantisation = words, ""
@@ -199,7 +199,7 @@ class CommandHandlers:
     def set_system(self, text: str) -> None:
         """Change the system prompt, and say so."""
         self.session.set_system(text)
-        self.say("The next answer follows it." if text else "There is no system prompt.")
+        self.say("Used from the next answer on." if text else "No system prompt is set.")
 
     def do_set(self, words: str) -> None:
         """Change how answers are sampled, or what happens when the context is full."""
@@ -211,12 +211,12 @@ class CommandHandlers:
             rows = [(f"{name} {value}", what) for name, value, what in parameters.shown(sampling)]
             rows.append((f"full {session.status.when_full}", "drop the oldest turns, or stop"))
             rows += [("", ""), ("presets", ", ".join(parameters.PRESETS))]
-            rows.append(("present", preset or "own"))
+            rows.append(("current", preset or "custom"))
             self.show_table("Sampling: /set NAME VALUE, or /set PRESET", rows)
         elif name == "full":
             policies: dict[str, WhenFull] = {"drop": "drop", "stop": "stop"}
             if value not in policies:
-                raise UsageError("full needs drop or stop", "drop leaves out the oldest turns")
+                raise UsageError("full needs drop or stop", "use /set full drop, or /set full stop")
             session.set_when_full(policies[value])
         else:
             session.set_sampling(parameters.change(sampling, name, value.strip()))
@@ -234,17 +234,17 @@ class CommandHandlers:
     def do_continue(self, _: str) -> None:
         """Go on with an answer that was cut."""
         if not self.session.resume():
-            self.cannot("The last answer came to its end by itself.")
+            self.cannot("The last answer is already complete.")
 
     def cannot(self, why: str) -> None:
         """Say why something cannot be done now."""
         busy = self.session.status.busy
-        self.say("Esc stops what is running, then it can be done." if busy else why)
+        self.say("Still running: press Esc to stop it, then try again." if busy else why)
 
     def do_attach(self, name: str) -> None:
         """Have a text file sent with the next question."""
         if not name:
-            raise UsageError("/attach needs a file", "/attach notes.txt")
+            raise UsageError("/attach needs a file", "use /attach FILE")
         self.attached = attach(Path(name).expanduser())
 
     def choose_files(self) -> Iterable[str]:
@@ -266,7 +266,7 @@ class CommandHandlers:
         """Export the conversation to a new file."""
         path = self.export_path(name)
         if path.exists():
-            raise UsageError(f"{path} exists", "name another file")
+            raise UsageError(f"{path} already exists", "choose another file")
         self.export(path)
 
     def export_path(self, name: str) -> Path:
@@ -284,7 +284,7 @@ class CommandHandlers:
     def do_clear(self, _: str) -> None:
         """Empty the conversation."""
         if not self.session.clear():
-            self.say("Esc stops what is running; then it can be cleared.")
+            self.say("Still running: press Esc to stop it, then try again.")
 
     def do_stats(self, _: str) -> None:
         """Show the figures of the last answer."""

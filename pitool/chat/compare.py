@@ -1,7 +1,7 @@
 """The same prompt on two artifacts, one after the other.
 
-Answers are never written at once: they would share the cores, and no figure would be true. Both
-models stay loaded where both have room, else the worker of the first ends before the second.
+The answers are never generated at the same time: they would share the cores, and no figure would
+be true. Both models stay loaded if both fit, else the first is unloaded before the second.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SideState(Enum):
 
     WAITING = "waiting"
     LOADING = "loading"
-    READING = "reading"
+    READING = "processing"
     ANSWERING = "answering"
     DONE = "done"
     STOPPED = "stopped"
@@ -69,10 +69,10 @@ def room_for(runnables: Sequence[Runnable], verdicts: Sequence[Forecast | None])
     known = [v for v in verdicts if v is not None and v.needed is not None]
     available = min((v.available for v in known if v.available is not None), default=None)
     if len(known) < len(runnables) or available is None:
-        return Room(together=False, why="one after the other: what they need here is unknown")
+        return Room(together=False, why="one after the other: the memory they need is unknown")
     needed = sum(v.needed or 0 for v in known)
     both, free = compare_bytes(needed, available)
-    sizes = f"together they need {both}, {free} are free"
+    sizes = f"together they need {both}, {free} is free"
     if needed <= available:
         return Room(together=True, why=f"both stay loaded: {sizes}")
     return Room(together=False, why=f"one after the other, the first is unloaded: {sizes}")

@@ -1,4 +1,4 @@
-"""At most one engine, the file it came from, and what of its KV cache is kept on disk.
+"""At most one engine, the file it came from, and its KV caches that are saved on disk.
 
 Called by the one thread that uses the engine. Knows no status and says nothing to the user.
 """
@@ -115,7 +115,7 @@ class SavedPrefills:
             try:
                 self._saved = engine.load_state(path)
             except PitoolError as error:
-                log.warning("a saved prefill is dropped: %s", error)
+                log.warning("dropped a saved prefill: %s", error)
                 self._prefills.drop(key)
             else:
                 self._inside, self._tokens = conversation, self._saved
@@ -136,7 +136,7 @@ class SavedPrefills:
             self._saved = self._tokens
             self._save_system(engine, runnable, conversation.system)
         except (PitoolError, OSError) as error:
-            log.warning("a prefill cannot be saved: %s", error)
+            log.warning("cannot save a prefill: %s", error)
 
     def _holds(self, conversation: Conversation) -> bool:
         return self._inside is not None and self._inside.key == conversation.key

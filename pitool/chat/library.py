@@ -1,4 +1,4 @@
-"""The conversations that are kept, the open one and the others, as a front end uses them."""
+"""The stored conversations and the open one, as a front end uses them."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def write_export(conversation: Conversation, path: Path) -> None:
         write_atomically(path, export(conversation, path).encode())
     except OSError as error:
         raise PitoolError(
-            f"{path} cannot be written ({error.strerror})", "name another file"
+            f"cannot write to {path} ({error.strerror})", "choose another file"
         ) from None

@@ -1,6 +1,6 @@
-"""What a session does with its engine: load, answer, end; and what it says of it.
+"""What a session does with its engine: load, answer, end; and the notices about it.
 
-Called one after another by whoever does the session's tasks, but for ``cancel`` and ``say``.
+Called one after another by whoever does the session's tasks, except ``cancel`` and ``say``.
 Outcomes are changes of the status or rows of a conversation.
 """
 
@@ -54,13 +54,15 @@ class Operations:
         self.last_error = error
         if isinstance(error, WorkerDied):
             self.drop(dead=True)
-            again = "the next question loads the model again"
+            again = "ask again to reload the model"
             notice = Notice(error.what, f"{error.do}; {again}" if error.do else again)
         elif isinstance(error, PitoolError):
             notice = Notice(error.what, error.do)
         else:
             log.exception("fault in the session", exc_info=error)
-            notice = Notice(f"a fault in pitool: {error!r}", "ask again, and report it if it stays")
+            notice = Notice(
+                f"internal error: {error!r}", "ask again, and report it if it happens again"
+            )
         self.say(conversation, notice)
         self._live.set(phase=self._resting)
 
@@ -156,10 +158,12 @@ class Operations:
         what = f"the file of {self._chosen().name}"
         match self._slot.file_change():
             case FileChange.CHANGED:
-                self.say(conversation, Notice(f"{what} changed on disk", "it is loaded again"))
+                self.say(conversation, Notice(f"{what} changed on disk", "reloading the model"))
                 self.drop(dead=True)  # what it has read is not of the new file
             case FileChange.GONE:
-                notice = Notice(f"{what} is gone", "the loaded one goes on until /unload")
+                notice = Notice(
+                    f"{what} was deleted", "the loaded model keeps working until /unload"
+                )
                 self.say(conversation, notice)
 
     def _stream(

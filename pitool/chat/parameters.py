@@ -1,4 +1,4 @@
-"""Sampling by name: what ``/set`` takes, the presets, and the ranges that the engines accept."""
+"""Sampling by name: what ``/set`` accepts, the presets, and the ranges that the engines accept."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def change(sampling: Sampling, name: str, value: str) -> Sampling:
     if name in PRESETS and not value:
         return replace(sampling, **PRESETS[name])  # type: ignore[arg-type]
     if name not in _READERS:
-        raise UsageError(f"there is no parameter {name!r}", nearest(name, [*names(), "full"]))
+        raise UsageError(f"unknown parameter {name!r}", nearest(name, [*names(), "full"]))
     read, wanted = _READERS[name]
     try:
         return replace(sampling, **{name: read(value)})  # type: ignore[arg-type]
     except ValueError:
         raise UsageError(
-            f"{name} cannot be {value!r}" if value else f"{name} needs a value", wanted
+            f"{name} cannot be {value!r}" if value else f"{name} needs a value", f"use {wanted}"
         ) from None
 
 

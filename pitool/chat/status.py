@@ -1,4 +1,4 @@
-"""What a session is doing, as it is shown: the status, who is told of its changes, its figures.
+"""What a session is doing, as it is shown: the status, who is notified of changes, the figures.
 
 Knows no colours and no widgets; text is what any front end prints.
 """
@@ -28,7 +28,7 @@ from pitool.report.numbers import (
 WhenFull = Literal["drop", "stop"]
 """What happens when the context is full: the oldest turns are left out, or the answer ends."""
 
-WHEN_FULL_WORDS = {"drop": "the oldest turns are left out", "stop": "the answer ends"}
+WHEN_FULL_WORDS = {"drop": "the oldest turns are dropped", "stop": "the answer ends"}
 
 
 class Phase(Enum):
@@ -37,7 +37,7 @@ class Phase(Enum):
     UNLOADED = "not loaded"
     LOADING = "loading"
     READY = "ready"
-    READING = "reading"
+    READING = "processing"
     ANSWERING = "answering"
     MEASURING = "measuring"
 
@@ -131,12 +131,12 @@ def figures_table(status: Status) -> list[tuple[str, str]]:
     decoding = format_seconds(timings.decode_seconds)
     rows = [
         ("prompt", format_count(timings.prompt_tokens, "token")),
-        ("reused", f"{format_count(timings.reused_tokens, 'token')} of the KV cache"),
+        ("reused", f"{format_count(timings.reused_tokens, 'token')} from the KV cache"),
         ("prefill", f"{format_count(read, 'token')} in {format_seconds(timings.prefill_seconds)}"),
         ("", format_rate(timings.prefill_rate)),
         ("TTFT", format_seconds(timings.ttft_seconds) if timings.decoded_tokens else NONE),
         ("decode", f"{format_count(timings.decoded_tokens, 'token')} in {decoding}"),
-        ("", f"{format_rate(timings.decode_rate)} in the mean"),
+        ("", f"{format_rate(timings.decode_rate)} on average"),
         ("memory", f"{memory_text(status)} planned" if status.planned else memory_text(status)),
     ]
     if info is not None:

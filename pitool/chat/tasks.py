@@ -1,6 +1,6 @@
-"""What a session has still to do: one task after another, each with a cancel event of its own.
+"""The tasks of a session: done one after another, each with a cancel event of its own.
 
-Owns order and cancelling only; what a task does, and what its end looks like, is its own affair.
+Owns order and cancelling only; never looks at what a task does or returns.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def attach(path: Path) -> Attachment:
         with path.open("rb") as file:
             data = file.read(ATTACHMENT_BYTES + 1)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror})", "name a text file") from None
+        raise BadInput(f"cannot read {path} ({error.strerror})", "choose a text file") from None
     if len(data) > ATTACHMENT_BYTES:
         raise BadInput(
             f"{path} is larger than {ATTACHMENT_BYTES // 1024} KiB", "attach a part of it"

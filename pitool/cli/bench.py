@@ -42,29 +42,29 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
 
 @command.command("run")
 @click.argument("bundles", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--quant", metavar="NAMES", help="Which artifacts: Q4_K_M,INT4; by default all.")
+@click.option("--quant", metavar="NAMES", help="Artifacts, such as Q4_K_M,INT4 (default: all).")
 @bench_options.grid_options
 @click.option(
     "--cooldown",
     type=click.FloatRange(0),
     metavar="°C",
-    help="Wait for this before each test.",
+    help="Let the board cool to this before each test.",
 )
 @bench_options.mode_options
 @click.option(
     "--card",
     type=click.Path(path_type=Path),
-    help="Write a .svg, .png or .md to share.",
+    help="Write a summary to share (.svg, .png or .md).",
 )
-@click.option("--hosts", metavar="LIST", help="Run it over ssh on pi@a,pi@b, one table for all.")
+@click.option("--hosts", metavar="LIST", help="Run over ssh on pi@a,pi@b, with one table for all.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
-@click.option("--force", is_flag=True, help="Load even if the memory does not seem to suffice.")
+@click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
+@click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def run(**options: Any) -> None:
     """Measure tokens per second, with llama-bench's tests, statistics and flags.
 
-    Each of BUNDLES is a folder, the name of one in the default folder, or a GGUF file; without
-    one the newest bundle is taken. Lists are 128,512 or ranges 1-4, 1-8+2, 1-8*2.
+    Each of BUNDLES is a folder, the name of a bundle in the default folder, or a GGUF file
+    (default: the newest bundle). A LIST is 128,512 or a range: 1-4, 1-8+2, 1-8*2.
 
     \b
     Example:
@@ -88,7 +88,7 @@ def run(**options: Any) -> None:
     tools = Tools(check=unchecked) if options["force"] else Tools()
     if options["hosts"] is not None:
         if kind:
-            raise UsageError("--hosts runs tests only", f"leave out --{kind}")
+            raise UsageError(f"--hosts and --{kind} cannot be combined", "drop one of them")
         given = click.get_current_context().meta[ARGUMENTS]
         _bench_hosts(options["hosts"], given, output, options["card"])
     elif kind:
@@ -175,7 +175,7 @@ class _TestPrinter:
         from pitool.bench.artifact import title_of
 
         done = len(event.result.samples_ns)
-        begun = "warm-up" if self._warm_up else "begins"
+        begun = "warm-up" if self._warm_up else "starting"
         state = f"{done}/{self._repetitions}" if done else begun
         test = f"{title_of(event.runnable)} {event.result.workload.name}"
         return f"[{event.number}/{event.planned}] {test} {state}"
@@ -191,7 +191,9 @@ def _raise(end: Finished, *, kept: bool) -> None:
 
     if end.stopped:
         after = f"stopped after {end.done} of {end.planned} tests"
-        raise Interrupted(after, "what is above is in the history" if kept else "run it again")
+        raise Interrupted(
+            after, "see pitool bench history for the results so far" if kept else "run it again"
+        )
     if end.failures:
         raise end.failures[0]
 
@@ -215,7 +217,9 @@ class _ModePrinter:
         if self._as_json:
             click.echo(json.dumps(documents, indent=2))
         if self._end.stopped:
-            left = "what was measured is above and in the history" if documents else "run it again"
+            left = (
+                "see pitool bench history for the results so far" if documents else "run it again"
+            )
             raise Interrupted("stopped early", left)
         if self._end.failures:
             raise self._end.failures[0]
@@ -257,10 +261,10 @@ def _bench_hosts(hosts: str, arguments: Sequence[str], output: str, card: Path |
     if card and rows:
         _write_card(card, rows)
     if any(answer.interrupted for answer in answers):
-        raise Interrupted("stopped before every host was done", "the others are above")
+        raise Interrupted("stopped before every host was done", "see above for the others")
     failed = [f"{answer.host} ({answer.problem})" for answer in answers if answer.problem]
     if failed:
-        raise PitoolError(f"not measured: {', '.join(failed)}", "the others are above")
+        raise PitoolError(f"not measured: {', '.join(failed)}", "see above for the others")
 
 
 def _write_card(path: Path, rows: Sequence[BenchRow]) -> None:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
-    """Compare two benches, test by test; exit code 1 when one became slower.
+    """Compare two benchmark runs, test by test. Exit code 1: a test became slower.
 
     OLD and NEW are files (-o json or jsonl), runs of the history, 'latest' or 'previous'.
-    'slower' needs a difference of --threshold per cent and a 99 % interval that leaves 1 out.
+    A test is 'slower' if the speeds differ by --threshold percent and the 99 % interval excludes 1.
 
     \b
     Example:
@@ -43,14 +43,14 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
 
     found = comparison.compare(read_rows(old), read_rows(new), threshold / 100)
     if not found.lines:
-        raise BadInput("the two have no test in common", "measure both with the same flags")
+        raise BadInput("the two runs have no test in common", "measure both with the same flags")
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         _show_comparison(found)
     if found.regressed:
         slower = [f"{line.model} {line.test}" for line in found.lines if line.verdict == "slower"]
-        raise PitoolError(f"slower: {', '.join(slower)}", "see the table for by how much")
+        raise PitoolError(f"slower: {', '.join(slower)}", "see the ratios above")
 
 
 def _show_comparison(found: BenchComparison) -> None:
@@ -75,7 +75,7 @@ def _show_comparison(found: BenchComparison) -> None:
     click.echo(to_terminal([Section("", columns, rows)]))
     for side, names in (("old", found.only_old), ("new", found.only_new)):
         for name in names:
-            click.echo(f"only in the {side} one: {name}", err=True)
+            click.echo(f"only in the {side} run: {name}", err=True)
     if found.differs:
         click.echo(f"note that these differ: {', '.join(found.differs)}", err=True)
 
@@ -87,18 +87,18 @@ KINDS = (TESTS, *MODES)
 
 @click.command("history")
 @click.option("--bundle", metavar="NAME", help="Only this bundle.")
-@click.option("--run", "name", metavar="RUN", help="Only this run, by its name in the list.")
-@click.option("--kind", type=click.Choice(KINDS), help="Only this; an export is of one kind.")
-@click.option("--plot", is_flag=True, help="Draw the rate of each test over its runs.")
+@click.option("--run", "name", metavar="RUN", help="Only this run (a name from the list).")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind of result.")
+@click.option("--plot", is_flag=True, help="Plot the speed of each test over its runs.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
 def history(
     bundle: str | None, name: str | None, kind: str | None, plot: bool, output: str, as_json: bool
 ) -> None:
-    """List what was measured on this machine, oldest first, or export it.
+    """List the results measured on this machine, oldest first, or export them.
 
-    Exported are the tests, or what --kind names: --sustained, --cold and --energy runs are kept
-    as well.
+    An export has results of one kind: tests, or those of --sustained, --cold or --energy with
+    --kind.
 
     \b
     Example:
@@ -117,7 +117,7 @@ def history(
         if kind != TESTS and not (exported and kind is None):
             others = kept.documents(kind=kind, run=name, bundle=bundle)
     if not (tests or others) and output != "json":
-        click.echo("nothing of this kind was measured yet: run pitool bench", err=True)
+        click.echo("no such results yet: run pitool bench", err=True)
     elif exported:
         _export(tests if kind in (None, TESTS) else others, output, kind)
     elif plot:
@@ -134,7 +134,7 @@ def _export(found: Sequence[BenchRow], output: str, kind: str | None) -> None:
 
     tests = kind in (None, TESTS)
     if output == "md" and not tests:
-        raise UsageError("Markdown is for tests only", "use -o json, jsonl, csv or sql")
+        raise UsageError("only tests can be exported as Markdown", "use -o json, jsonl, csv or sql")
     if output == "sql" and not tests:
         printer: Printer = Sql(click.echo, (), f"pitool_{kind}")
     else:

@@ -19,17 +19,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Each takes lists, ranges and repetition of the flag, as llama-bench's do.
 _LISTS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("-p", "--n-prompt", "prompts"), "Prompt tokens; 512 by default, 0 for none."),
-    (("-n", "--n-gen", "generates"), "Generated tokens; 128 by default, 0 for none."),
-    (("-d", "--n-depth", "depths"), "Tokens that are in the KV cache before; not timed."),
-    (("-b", "--batch-size", "batches"), "Most tokens in one prefill call."),
-    (("-ub", "--ubatch-size", "micro"), "Tokens in one pass over the weights."),
-    (("-t", "--threads", "threads"), "Threads; by default the best for this board."),
+    (("-p", "--n-prompt", "prompts"), "Prompt tokens (default: 512; 0 for none)."),
+    (("-n", "--n-gen", "generates"), "Generated tokens (default: 128; 0 for none)."),
+    (("-d", "--n-depth", "depths"), "Tokens in the KV cache before the test, not timed."),
+    (("-b", "--batch-size", "batches"), "Maximum tokens per prefill call."),
+    (("-ub", "--ubatch-size", "micro"), "Tokens per pass over the weights."),
+    (("-t", "--threads", "threads"), "Threads (default: the best for this board)."),
     (("-ctk", "--cache-type-k", "keys"), "KV cache type of the keys: f16,q8_0,..."),
     (("-ctv", "--cache-type-v", "values"), "KV cache type of the values."),
     (("-fa", "--flash-attn", "flash"), "Flash attention: auto, on, off."),
     (("-lm", "--load-mode", "modes"), "How weights are loaded: mmap, none, mmap+mlock."),
-    (("--repack", "repack"), "1 or 0: whether weights are interleaved for this CPU."),
+    (("--repack", "repack"), "Repack the weights for this CPU: 1 or 0."),
 )
 
 
@@ -37,15 +37,15 @@ def grid_options(function: F) -> F:
     """Give a command llama-bench's flags."""
     decorators = [
         click.option("-m", "--model", "models", multiple=True, type=click.Path(path_type=Path),
-                     help="A GGUF file; the same as BUNDLES."),
+                     help="A GGUF file, same as BUNDLES."),
         *(
             click.option(*names, multiple=True, metavar="LIST", help=text)
             for names, text in _LISTS
         ),
         click.option("-pg", "both", multiple=True, metavar="P,G",
-                     help="Prompt and generation, timed together."),
+                     help="Prompt and generated tokens, timed together."),
         click.option("-r", "--repetitions", default="5", metavar="N",
-                     help="Repetitions of each test; 5 by default."),
+                     help="Repetitions of each test (default: 5)."),
         click.option("--no-warmup", is_flag=True, help="Measure without a warm-up run."),
         click.option("--delay", type=click.IntRange(0, 86400), default=0, metavar="SECONDS",
                      help="Pause before each test."),
@@ -77,12 +77,10 @@ def mode(options: dict[str, Any], output: str) -> str | None:
 
     wanted = asked_for(options)
     if len(wanted) > 1:
-        raise UsageError(
-            f"--{' and --'.join(wanted)} are measured one at a time", "ask for one of them"
-        )
+        raise UsageError(f"--{' and --'.join(wanted)} cannot be combined", "choose one of them")
     if wanted and (output not in ("table", "json") or options["card"]):
         flag = "--card" if options["card"] else f"-o {output}"
-        raise UsageError(f"{flag} is for tests only", "leave it out, or use --json")
+        raise UsageError(f"{flag} works only with tests", "drop it, or use --json")
     return wanted[0] if wanted else None
 
 
@@ -125,5 +123,5 @@ def grid(options: dict[str, Any]) -> Grid:
         repack=grid.switches("--repack", text("repack")) if options["repack"] else (),
     )
     if not wanted.workloads:
-        raise UsageError("-p 0 and -n 0 leave nothing to measure", "give one of them a number")
+        raise UsageError("-p 0 and -n 0 leave nothing to measure", "set one of them above 0")
     return wanted

@@ -21,11 +21,11 @@ CHAT_FLUSH_SECONDS = 0.1
 
 @click.command("chat")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--quant", metavar="NAME", help="Which artifact of the bundle: Q4_K_M, Q8_0, ...")
-@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
-@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="Threads of the CPU.")
-@click.option("--system", default="", metavar="TEXT", help="The system prompt.")
-@click.option("--force", is_flag=True, help="Load even if the memory does not seem to suffice.")
+@click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Context size in tokens.")
+@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="CPU threads.")
+@click.option("--system", default="", metavar="TEXT", help="System prompt.")
+@click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
     quant: str | None,
@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Chat with a model; without BUNDLE, choose one.
 
-    BUNDLE is a folder, the name of one in the default folder, a GGUF file or an ONNX
+    BUNDLE is a folder, the name of a bundle in the default folder, a GGUF file or an ONNX
     folder.
 
     \b
@@ -82,7 +82,7 @@ def command(
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
     app.run()
     if app.return_code:
-        raise PitoolError("the screen ended with a fault", "report what is written above")
+        raise PitoolError("the screen crashed", "please report the error above")
 
 
 def _collect_what_comes() -> None:

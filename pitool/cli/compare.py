@@ -16,18 +16,18 @@ FORMS = ("as_json", "as_csv", "as_markdown")
 
 @click.command("compare")
 @click.argument("model", required=False)
-@click.option("--techniques", metavar="NAMES", help="Such as q4_k_m,gptq-int4; all if not given.")
-@click.option("--list", "list_only", is_flag=True, help="Say what the techniques are, and end.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="Prompts to answer, one a line.")
+@click.option("--techniques", metavar="NAMES", help="Such as q4_k_m,gptq-int4 (default: all).")
+@click.option("--list", "list_only", is_flag=True, help="List the techniques and exit.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="Prompts to answer, one per line.")
 @click.option("--text", type=click.Path(path_type=Path), help="Text to measure and calibrate on.")
-@click.option("--save", type=click.Path(path_type=Path), help="Keep artifacts there as bundles.")
-@click.option("--ram", metavar="TIER", help="Say which rows fit a board, such as 8gb.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write the report as a page.")
+@click.option("--save", type=click.Path(path_type=Path), help="Save the artifacts as bundles here.")
+@click.option("--ram", metavar="TIER", help="Mark the rows that fit this RAM, such as 8gb.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report as an HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print a Markdown table.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id.")
-@click.option("--resume/--no-resume", default=True, help="Take rows that are done (default).")
+@click.option("--resume/--no-resume", default=True, help="Reuse finished rows (default).")
 def command(
     model: str | None,
     techniques: str | None,
@@ -46,8 +46,8 @@ def command(
     """Measure what each quantisation technique costs and gains.
 
     MODEL is a folder, a hub id, a recipe, or 'sample'. Techniques that no runtime has a kernel for
-    are evaluated with dequantized weights and have no speeds. Rows are kept: a second run
-    continues where the first ended.
+    are evaluated with dequantised weights and have no speeds. Rows are stored: a second run
+    continues where the first one stopped.
 
     \b
     Example:
@@ -60,14 +60,14 @@ def command(
     from pitool.report.progress import talk
 
     if sum((as_json, as_csv, as_markdown)) > 1:
-        raise UsageError("--json, --csv and --markdown are one of three", "give one of them")
+        raise UsageError("--json, --csv and --markdown cannot be combined", "choose one of them")
     if list_only:
         _list(techniques, as_json=as_json)
         return
     if model is None:
-        raise UsageError("no model is named", "name a folder, a hub id, a recipe, or sample")
+        raise UsageError("no model given", "give a folder, a hub id, a recipe, or sample")
     if html and not html.parent.is_dir():
-        raise UsageError(f"there is no folder {html.parent}", "choose another --html")
+        raise UsageError(f"{html.parent} is not a folder", "choose another --html")
     comparison = _compare(model, revision, techniques, prompts, text, save, ram, resume=resume)
     if html:
         write_atomically(html, to_html(comparison).encode())

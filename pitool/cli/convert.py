@@ -28,23 +28,26 @@ if TYPE_CHECKING:
     "--quant", metavar="NAMES", help="Such as Q4_K_M, or Q8_0,INT4, or gptq-int4; or auto."
 )
 @click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
-@click.option("--fit", is_flag=True, help="Make a GGUF as large as the board has room for.")
+@click.option("--fit", is_flag=True, help="Make the largest GGUF that fits the board.")
 @click.option("--format", "format_", metavar="[gguf|onnx]", help="Make only this format.")
 @click.option(
     "--calibration",
     default="self",
     show_default=True,
     metavar="FILE",
-    help="Text or importance matrix; self: text written by the model; none.",
+    help="Text or importance matrix; self: the model writes a text; none.",
 )
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
 @click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
-@click.option("--lora-scale", type=float, multiple=True, help="Scale of the adapter (default 1).")
+@click.option("--lora-scale", type=float, multiple=True, help="Scale of the adapter (default: 1).")
 @click.option("--lora-separate", is_flag=True, help="Keep the adapter in a separate file.")
 @click.option(
-    "--max-kld", type=click.FloatRange(min=0), metavar="NATS", help="Fail above this mean KL."
+    "--max-kld",
+    type=click.FloatRange(min=0),
+    metavar="NATS",
+    help="Fail if the mean KL divergence is higher.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, write nothing.")

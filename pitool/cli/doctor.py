@@ -26,7 +26,7 @@ INDENT = " " * 9
 def command(as_board: bool | None, as_json: bool) -> None:
     """Find what slows models down on this machine, and how to fix it.
 
-    Exits with 0 when nothing is worse than a note, with 1 otherwise.
+    Exit code 1: a finding is worse than a note.
 
     \b
     Example:

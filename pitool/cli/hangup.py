@@ -1,7 +1,7 @@
 """Ends the program when its terminal is gone.
 
-A hang-up signal does that by itself, but not every connection that breaks sends one: then Textual
-waits for ever to write, and the model would stay in the board's memory.
+A hang-up signal does that by itself, but not every broken connection sends one: then Textual
+waits forever to write, and the model would stay in the board's memory.
 """
 
 from __future__ import annotations

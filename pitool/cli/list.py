@@ -43,7 +43,7 @@ def command(as_json: bool) -> None:
     for error in broken:
         click.echo(f"broken: {error.what}", err=True)
     if not bundles:
-        click.echo(f"there is no bundle in {default_folder()}: pitool convert", err=True)
+        click.echo(f"no bundles in {default_folder()}: run pitool convert", err=True)
         return
     rows = [
         (

@@ -1,4 +1,4 @@
-"""``pitool monitor``: memory, temperature, clock and throttling, a line at an interval."""
+"""``pitool monitor``: memory, temperature, clock and throttling, one line per interval."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @click.command("monitor")
 @click.option("--interval", type=click.FloatRange(0.5), default=2.0, show_default=True, metavar="S")
 @click.option(
-    "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after so many lines."
+    "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after this many lines."
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values with a head.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values with a header.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document per line.")
 def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> None:
     """Watch this board until stopped with Ctrl-C.
 
@@ -32,7 +32,7 @@ def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> 
     from pitool.errors import UsageError
 
     if as_csv and as_json:
-        raise UsageError("--csv and --json exclude each other", "take one")
+        raise UsageError("--csv and --json cannot be combined", "drop one of them")
     line: Callable[[Sample], str] = monitor.csv_line if as_csv else _json if as_json else _line
     if as_csv:
         click.echo(monitor.CSV_HEAD)

@@ -1,4 +1,4 @@
-"""``pitool plan``: what fits, how fast it will be, and what to do where it does not fit."""
+"""``pitool plan``: what fits, how fast it runs, and what helps when it does not fit."""
 
 from __future__ import annotations
 
@@ -18,27 +18,37 @@ if TYPE_CHECKING:
 
 @click.command("plan")
 @click.argument("model", required=False)
-@click.option("--ram", metavar="TIER", help="RAM of the board, such as 8gb; every tier without it.")
+@click.option("--ram", metavar="TIER", help="RAM of the board, such as 8gb (default: all).")
 @click.option("--board", metavar="BOARD", help="Such as pi5; 'here' is this machine.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of context to plan for.")
 @click.option("--kv-type", type=click.Choice(["f32", "f16", "q8_0", "q4_0"]), help="KV cache type.")
-@click.option("--profile", default="balanced", metavar="NAME", help="conservative, balanced, ...")
+@click.option(
+    "--profile", default="balanced", metavar="NAME", help="Profile: conservative, balanced, ..."
+)
 @click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
-@click.option("--lora", metavar="DIR|RANK", help="An adapter kept apart: its folder, or its rank.")
-@click.option("--format", metavar="[gguf|onnx]", help="Only this one.")
+@click.option("--lora", metavar="DIR|RANK", help="Separate LoRA adapter: its folder or rank.")
+@click.option("--format", metavar="[gguf|onnx]", help="Only this format.")
 @click.option("--buy", is_flag=True, help="Compare boards to buy.")
 @click.option("--rent", is_flag=True, help="Compare boards with rented GPUs.")
-@click.option("--price", multiple=True, metavar="BOARD=USD", help="Your price: pi5-8gb=160.")
 @click.option(
-    "--electricity", type=click.FloatRange(min=0), default=0.30, metavar="USD", help="For a kWh."
+    "--price", multiple=True, metavar="BOARD=USD", help="Your price, such as pi5-8gb=160."
+)
+@click.option(
+    "--electricity",
+    type=click.FloatRange(min=0),
+    default=0.30,
+    metavar="USD",
+    help="Price of a kWh.",
 )
 @click.option(
     "--target-tps",
     type=click.FloatRange(min=0, min_open=True),
     metavar="RATE",
-    help="List what decodes at RATE tokens/s or more.",
+    help="List boards that decode at RATE tokens/s or more.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw an SVG.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Plot to an SVG file."
+)
 @click.option("--markdown", is_flag=True, help="Print Markdown tables, for pasting.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -46,8 +56,8 @@ def command(
 ) -> None:
     """Show what fits where, and how fast it runs.
 
-    MODEL is a folder, a hub id, a recipe, a bundle, a GGUF file, or a size such as 14B. Nothing
-    but settings is read or downloaded.
+    MODEL is a folder, a hub id, a recipe, a bundle, a GGUF file, or a size such as 14B. Only
+    settings are read or downloaded, never weights.
 
     \b
     Example:
@@ -94,11 +104,13 @@ def _check(options: Options, plot: Path | None) -> None:
     asked = [flag for flag, value in wanted.items() if value]
     if asked and not options.form.by_bits:
         raise UsageError(
-            f"{asked[0]} does not work with {options.form.title}",
-            f"leave out --format {options.form.name} and its quantisations",
+            f"{asked[0]} cannot be used with {options.form.title}",
+            f"drop --format {options.form.name} and its quantisations",
         )
     if plot and plot.suffix.lower() != ".svg":
-        raise UsageError(f"--plot draws SVG, not {plot.name}", "name a file that ends in .svg")
+        raise UsageError(
+            f"--plot writes SVG, not {plot.name}", "choose a file name that ends in .svg"
+        )
 
 
 def _find_here(options: Options) -> ThisMachine | None:
@@ -146,5 +158,5 @@ def _write(path: Path, drawing: str) -> None:
         write_atomically(path, drawing.encode())
     except OSError as error:
         raise PitoolError(
-            f"{path} cannot be written ({error.strerror})", "name another file"
+            f"cannot write to {path} ({error.strerror})", "choose another file"
         ) from None

@@ -1,4 +1,4 @@
-"""The sections of ``pitool plan`` on choices: boards to buy, GPUs to rent, what else would do."""
+"""The sections of ``pitool plan`` on choices: boards to buy, GPUs to rent, alternatives."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def buy(report: Report) -> Iterator[Section]:
         f" million tokens at {usd_kwh:.2f} USD a kWh"
     )
     prices = (
-        f"list prices of {', '.join(dates) or 'no date'}{yours}; - where none is known"
-        " (--price pi5-8gb=160 sets one)"
+        f"list prices of {', '.join(dates) or 'no date'}{yours}; - if unknown"
+        " (set one with --price pi5-8gb=160)"
     )
     yield Section(
         "Boards to buy: verdict with GB left or missing, and decode tokens/s",
@@ -53,7 +53,10 @@ def buy(report: Report) -> Iterator[Section]:
         [
             columns,
             prices,
-            *([f"{left_out} boards that do not hold it at 4 bits are left out"] * bool(left_out)),
+            *(
+                [f"{left_out} boards that are too small for it at 4 bits are not shown"]
+                * bool(left_out)
+            ),
         ],
     )
     chosen = offers.choices(found)
@@ -94,7 +97,7 @@ def rent(report: Report) -> Iterator[Section]:
     dates = sorted({r.gpu.price_date for r in found if r.gpu.price_date})
     assumed = (
         f"16-bit is {SIXTEEN}, 8-bit {EIGHT}, 4-bit {FOUR}; prices of {', '.join(dates)};"
-        " 1/16 of the memory and 0.6 GB for the CUDA runtime are taken off"
+        " 1/16 of the memory and 0.6 GB for the CUDA runtime are deducted"
     )
     yield Section(
         "GPUs to rent: verdict and GB left or missing",
@@ -121,9 +124,9 @@ def _hosts(found: list[Rental]) -> Iterator[str]:
         checkpoint = rental.rows[SIXTEEN].artifact.bytes
         if rental.fits(FOUR) and not rental.gpu.holds(checkpoint):
             yield (
-                f"{rental.name}: its {rental.gpu.host_ram_gb} GB of RAM do not hold the"
-                f" {format_gigabytes(checkpoint)} GB of 16-bit weights: load a file that is"
-                " quantised"
+                f"{rental.name}: its {rental.gpu.host_ram_gb} GB of RAM cannot hold the"
+                f" {format_gigabytes(checkpoint)} GB of 16-bit weights: load a"
+                " quantised file"
             )
 
 
@@ -160,7 +163,7 @@ def _payback(report: Report, found: list[Rental]) -> Section:
         for each in paid
     ]
     name = rental.name if rental else "any GPU"
-    note = "a GPU is faster by far: this compares hours of having the model, not tokens"
+    note = "a GPU is much faster: this compares hours of use, not tokens"
     return Section(
         f"A board has paid for itself, against {name} at 4 bits, after",
         ["board", "USD", "hours", "days", "million tokens"],
@@ -194,17 +197,17 @@ def matches(report: Report, target: float) -> Section:
 def _surely(found: list[Match], target: float) -> str:
     """Say which boards reach the target at the slow end of what is to be expected too."""
     sure = [match.name for match in found if match.estimate.decode_range[0] >= target]
-    meaning = "range: as far as published speeds were from predicted ones"
-    return f"{meaning}; wholly above {target:g}: {', '.join(sure) or 'no board'}"
+    meaning = "range: by how much published speeds differ from predicted ones"
+    return f"{meaning}; entirely above {target:g}: {', '.join(sure) or 'no board'}"
 
 
 def _nearest(report: Report) -> str:
     best = report.fastest()
     if best is None:
-        return "it fits none of the boards; take a smaller model"
+        return "it fits on no board; use a smaller model"
     return (
-        f"none does: the fastest is {best.row.quantisation} on {best.name} at"
-        f" {format_speed(best.estimate.decode)}; take a smaller model"
+        f"no board does: the fastest is {best.row.quantisation} on {best.name} at"
+        f" {format_speed(best.estimate.decode)}; use a smaller model"
     )
 
 
@@ -220,11 +223,11 @@ def _methods(planner: Planner, place: Place) -> Section:
     seconds = (
         f"seconds on {fastest_soc(place)}"
         if place.boards
-        else "seconds are known for the boards only"
+        else "seconds are known only for the boards"
     )
     droppable = (
         f"{seconds}; droppable: pages of the file, which the kernel drops and reads again"
-        " when memory is short; mlock forbids it"
+        " when memory is short; mlock prevents it"
     )
     return Section(
         f"Ways to load, at {place.name}: memory in GB, seconds to read the file",
@@ -232,7 +235,7 @@ def _methods(planner: Planner, place: Place) -> Section:
         [_method(m) for m in others.load_methods(planner, place)],
         [
             droppable,
-            "read: a private copy; types that are repacked lie in memory twice when mapped",
+            "read: a private copy; repacked types are in memory twice when mapped",
         ],
     )
 

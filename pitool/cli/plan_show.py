@@ -58,7 +58,7 @@ def _fits(report: Report) -> Iterator[Section]:
         other = FORMATS[name]
         shown = [row for row in rows if row.quantisation in other.beside]
         section = _verdicts(report, other, shown)
-        yield replace(section, notes=[*section.notes, f"--format {name} has the sums"])
+        yield replace(section, notes=[*section.notes, f"--format {name} shows the sums"])
         yield _speeds(report, other, shown)
     if single and report.form.by_bits:
         yield from plan_offers.alternatives(report)
@@ -146,7 +146,7 @@ def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
 def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section:
     notes: list[str] = []
     if form is report.form:
-        notes = ["tight: it loads, but what should stay free for the page cache and spikes is not"]
+        notes = ["tight: it loads, but leaves too little for the page cache and spikes"]
     if len(report.places) == 1:
         notes += _remedies(report, rows)
     elif form is report.form:
@@ -171,7 +171,7 @@ def _largest(report: Report) -> Iterator[str]:
         least = min(rows, key=lambda r: r.peak)
         remedies = report.planner.remedies(least)
         would = f"{least.quantisation} with {' or '.join(remedies)}" if remedies else ""
-        yield f"{place.name}: nothing of this table fits; {would or 'only a smaller model'} would"
+        yield f"{place.name}: nothing in this table fits; {would or 'only a smaller model'} would"
 
 
 def _contexts(report: Report) -> Section:
@@ -206,7 +206,7 @@ def _speeds(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section
     trust: Sequence[str] = ()
     if form.assumed:
         title = f"Assumed tokens/s of decode under {form.runtime}, slowest to fastest"
-        trust = [f"{form.assumed}; the range is wide, and a bench on the board corrects it"]
+        trust = [f"{form.assumed}; the range is wide; measure on the board with pitool bench"]
     elif groups:
         trust = list(_trust(report, shown))
     return Section(
@@ -228,8 +228,8 @@ def _both(found: Estimate | None) -> str:
 def unpredicted(report: Report) -> str:
     """Say why there are no speeds."""
     if any(place.boards for place in report.places):
-        return "no board loads it"
-    return "this machine is none of the boards: no speed is predicted; pitool bench measures it"
+        return "it fits on no board"
+    return "this machine is not a known board: no speed is predicted; measure it with pitool bench"
 
 
 def _trust(report: Report, names: list[str]) -> Iterator[str]:
@@ -250,12 +250,12 @@ def _trust(report: Report, names: list[str]) -> Iterator[str]:
         if slow:
             waiting.setdefault(", ".join(slow), []).append(board)
     for slow_names, boards in waiting.items():
-        yield f"{', '.join(boards)}: a decode of {slow_names} waits for the products"
-    yield "any other decode waits for the memory"
+        yield f"{', '.join(boards)}: decode of {slow_names} is limited by arithmetic"
+    yield "any other decode is limited by memory bandwidth"
     if report.model.shape.parameters < SMALLEST_PUBLISHED:
         yield (
-            "no speed of so small a model is published: what a token costs besides its weights"
-            " counts there, so that real speeds are lower"
+            "no speeds of such small models are published: costs per token besides the weights"
+            " matter there, so real speeds are lower"
         )
 
 
@@ -263,7 +263,7 @@ def chart(report: Report) -> str:
     """Return an SVG of size against speed at the largest place; UsageError where none is known."""
     place = report.largest
     if not place.boards:
-        raise UsageError(f"no board is known for {place.name}", "name one with --board")
+        raise UsageError(f"no board is known for {place.name}", "choose one with --board")
     return plot.chart(f"{report.model.name} at {place.name}", series(report)).to_svg()
 
 

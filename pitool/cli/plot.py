@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pitool.report import svg
 from pitool.report.numbers import format_bytes, format_rate
 
-NOTE = "line: Pareto front of bits and speed; hollow: not said to fit"
+NOTE = "line: Pareto front of bits and speed; hollow: does not fit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> svg.Scatter:
         marks += drawn.values()
         fronts.append((colour, [drawn[p.label] for p in pareto([p for p in found if p.fits])]))
         legend.append((name, colour, False))
-    across, up = "size of the file in GB", "decode, tokens/s"
+    across, up = "file size in GB", "decode, tokens/s"
     return svg.Scatter(title, across, up, marks, fronts, legend, NOTE)
 
 

@@ -48,7 +48,7 @@ def command(
 
     names = tuple(dict.fromkeys((str(archive), *hosts) if rollback else hosts))
     if not names:
-        raise UsageError("no host given", "name one: pitool push X.pi pi@raspberrypi.local")
+        raise UsageError("no host given", "run: pitool push X.pi pi@raspberrypi.local")
     targets = [Host(name, config) for name in names]
     if rollback:
         with ThreadPoolExecutor(max_workers=len(targets)) as pool:

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("words", nargs=-1, metavar="[BUNDLE] [PROMPT]")
 @click.option("-i", "--interactive", is_flag=True, help="Chat line by line, without a screen.")
-@click.option("--quant", metavar="NAME", help="Which artifact of the bundle.")
+@click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option("--raw", is_flag=True, help="Continue the prompt without the chat template.")
 @click.option("--system", metavar="TEXT", help="System prompt.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of the answer.")
-@click.option("--temp", type=click.FloatRange(min=0), default=0.8, help="0 is greedy.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens in the answer.")
+@click.option("--temp", type=click.FloatRange(min=0), default=0.8, help="Temperature; 0 is greedy.")
 @click.option("--top-k", type=click.IntRange(min=0), default=40)
 @click.option("--top-p", type=click.FloatRange(0, 1), default=0.95)
 @click.option("--min-p", type=click.FloatRange(0, 1), default=0.05)
 @click.option("--repeat-penalty", type=click.FloatRange(min=0, min_open=True), default=1.0)
-@click.option("--seed", type=int, help="Makes the answer repeatable.")
+@click.option("--seed", type=int, help="Random seed, for repeatable answers.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends the answer.")
-@click.option("--context", type=click.IntRange(min=256), help="Tokens of context.")
-@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="Threads of the CPU.")
+@click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
+@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="CPU threads.")
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Answer one prompt with a bundle, a GGUF file or an ONNX folder.
 
-    Without BUNDLE the newest one is taken. Without PROMPT it is read from standard input.
+    Without BUNDLE the newest one is used. Without PROMPT it is read from standard input.
 
     With -i each line of standard input is a turn of one conversation, PROMPT the first of them;
     lines that begin with / are commands, which /help lists. Ctrl-C stops an answer, Ctrl-D ends.
@@ -65,7 +65,7 @@ def command(
     from pitool.errors import UsageError
 
     if interactive and as_json:
-        raise UsageError("--json prints one answer", "leave out -i or --json")
+        raise UsageError("-i and --json cannot be combined", "drop one of them")
     where, text = _split(words)
     runnable = find_runnable(where, quant)
     if where is None:
@@ -117,14 +117,14 @@ def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
         case (where, text):
             return Path(where).expanduser(), text
         case _:
-            raise UsageError("there are more words than BUNDLE and PROMPT", "quote the prompt")
+            raise UsageError("too many arguments", "quote the prompt")
 
 
 def _read_stdin() -> str:
     from pitool.errors import UsageError
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("there is no prompt", "give one in quotes, or pipe it in")
+        raise UsageError("no prompt given", "give one in quotes, or pipe it in")
     text = sys.stdin.buffer.read().decode(errors="replace").strip()
     if not text:
         raise UsageError("the prompt on standard input is empty", "give one in quotes")

@@ -1,7 +1,7 @@
-"""Answers on stdout as they are written, their figures and what is said of them on stderr.
+"""Prints answers on stdout as they are generated; figures and notices go to stderr.
 
-One conversation of the chat's own session, whose tasks are done at once: what ``pitool run`` and
-its ``-i`` print with.
+Owns one conversation of a chat session whose tasks run at once. ``pitool run`` prints with it,
+with and without ``-i``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class AnswerWriter:
         self._raise()
         info = self.session.status.info
         if info is not None and not info.chat_template and not self._raw:
-            say("the model has no chat template: it continues the text")
+            say("the model has no chat template, so it continues the text")
 
     def ask(self, text: str) -> None:
         """Answer one question."""
@@ -97,7 +97,7 @@ class AnswerWriter:
             f"memory {format_bytes(status.memory)}" if status.memory else "memory unknown",
         ]
         if answer.finish in ("length", "context"):
-            parts.append("stopped at the limit of tokens")
+            parts.append("stopped at the token limit")
         if answer.finish == "cancelled":
             parts.append("stopped")
         say(" | ".join(parts))

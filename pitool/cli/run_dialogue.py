@@ -1,7 +1,7 @@
 """A chat line by line, for pipes and for terminals that cannot draw: ``pitool run -i``.
 
-Each line of standard input is a turn of one conversation or a command that needs no screen; an
-error is a sentence, and the next line follows.
+Each line of standard input is a turn of one conversation or a command that needs no screen. An
+error is printed, and the dialogue goes on with the next line.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Dialogue(CommandHandlers):
             else:
                 question, self.attached = self.with_attachment(as_question(line)), None
                 if not self.session.ask(question):
-                    self.say("No model is chosen: /model NAME loads one.")
+                    self.say("No model is loaded: load one with /model NAME.")
         self._tell_notices()
         self._writer.show_figures()
 
@@ -84,7 +84,7 @@ class Dialogue(CommandHandlers):
         if text:
             super().do_system(text)
         else:
-            self.say(self.session.conversation.system or "There is no system prompt.")
+            self.say(self.session.conversation.system or "No system prompt is set.")
 
     def do_quit(self, _: str) -> None:
         """End."""

@@ -1,4 +1,4 @@
-"""``pitool serve``: a model over HTTP, with OpenAI's interface."""
+"""``pitool serve``: serves a model over HTTP, with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 @click.command("serve")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--quant", metavar="NAME", help="Which artifact of the bundle.")
-@click.option("--host", default=LOCAL[0], show_default=True, help="0.0.0.0 is every network.")
+@click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
+@click.option(
+    "--host", default=LOCAL[0], show_default=True, help="Address; 0.0.0.0 is every network."
+)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--context", type=click.IntRange(min=256), help="Tokens of context.")
+@click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
 @click.option("--waiting", default=4, show_default=True, type=click.IntRange(min=0),
               help="Requests that may wait while one is answered.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
@@ -31,8 +33,8 @@ def command(
 ) -> None:
     """Serve a model with an OpenAI-compatible HTTP API.
 
-    Programs that speak to OpenAI take http://HOST:PORT/v1 as their base URL. PITOOL_API_KEY in the
-    environment is the key that they must send.
+    OpenAI clients use http://HOST:PORT/v1 as their base URL. If PITOOL_API_KEY is set in the
+    environment, they must send it as their API key.
 
     \b
     Example:
@@ -65,12 +67,12 @@ def command(
         server = Server((host, port), load, runnable.name, key, say)
     except OSError as error:
         raise UsageError(
-            f"{host} port {port} cannot be listened on ({error.strerror or error})",
-            "stop what uses it, or take another --port",
+            f"cannot listen on {host} port {port} ({error.strerror or error})",
+            "stop the program that uses it, or choose another --port",
         ) from None
     with server:
         shown = f"[{host}]" if ":" in host else host
         say(f"serving {runnable.name} at http://{shown}:{server.server_address[1]}/v1")
         if key is None and host not in LOCAL:
-            say(f"warning: everybody on this network may use it; set {KEY} to ask for a key")
+            say(f"warning: anyone on this network can use it; set {KEY} to require a key")
         server.serve_forever()

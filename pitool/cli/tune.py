@@ -1,4 +1,4 @@
-"""``pitool tune``: the fastest settings of an artifact on this machine, measured and kept."""
+"""``pitool tune``: the fastest settings of an artifact on this machine, measured and saved."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @click.command("tune")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--quant", metavar="NAME", help="Which artifact of the bundle: Q4_K_M, INT4, ...")
+@click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option("--probe", is_flag=True, help="Only measure the memory's bandwidth, for pitool plan.")
-@click.option("--exact", is_flag=True, help="Leave the KV cache's type alone: answers stay equal.")
-@click.option("--dry-run", is_flag=True, help="Measure, but keep nothing.")
-@click.option("--force", is_flag=True, help="Load even if the memory does not seem to suffice.")
+@click.option("--exact", is_flag=True, help="Keep the KV cache type, so answers stay the same.")
+@click.option("--dry-run", is_flag=True, help="Measure without saving the result.")
+@click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     bundle: Path | None,
@@ -38,8 +38,8 @@ def command(
     """Find the fastest settings of an artifact on this machine.
 
     Tries threads, batch sizes, flash attention, KV cache types, repacking and load modes one after
-    the other and keeps what wins by more than the noise. run, chat and bench use it from then on
-    and say so. Ctrl-C keeps what has won so far.
+    the other and keeps each gain that exceeds the noise. run, chat and bench use the result and
+    say so. Ctrl-C keeps the best settings found so far.
 
     \b
     Example:
@@ -91,17 +91,17 @@ def _show(event: Trial | Doing | Tuning, *, as_json: bool) -> None:
             err=True,
         )
     if event.stopped:
-        raise Interrupted("stopped early", "what has won so far is above")
+        raise Interrupted("stopped early", "see above for the best settings so far")
 
 
 def _report(result: Tuned, *, kept: bool) -> None:
-    click.echo(f"{result.words}{'' if kept else ' (not kept)'}")
+    click.echo(f"{result.words}{'' if kept else ' (not saved)'}")
     click.echo(
         f"prefill {format_fixed(result.prefill_gain, 2)} times,"
         f" decode {format_fixed(result.decode_gain, 2)} times as fast"
     )
     if "kv_type" in result.changes:
-        click.echo("the KV cache's type changes answers a little; pitool tune --exact leaves it")
+        click.echo("the KV cache type changes answers slightly; pitool tune --exact keeps it")
 
 
 def _line(trial: Trial) -> str:
@@ -120,10 +120,12 @@ def _probe(dry_run: bool, as_json: bool) -> None:
     from pitool.device.detect import detect
 
     machine = detect()
-    click.echo(f"reading memory on {machine.board_name} for {probe.SECONDS:g} s", err=True)
+    click.echo(
+        f"measuring memory bandwidth on {machine.board_name} for {probe.SECONDS:g} s", err=True
+    )
     found = probe.measure(machine)
     if not dry_run:
-        click.echo(f"kept in {probe.keep(found)}", err=True)
+        click.echo(f"saved to {probe.keep(found)}", err=True)
     if as_json:
         click.echo(json.dumps({**asdict(found), "kept": not dry_run}, indent=2))
     else:

@@ -1,4 +1,4 @@
-"""``pitool verify``: is a bundle whole, and does this machine's runtime answer as it should."""
+"""``pitool verify``: checks a bundle's files, and its answers on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--text",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Text to compare on; without --reference its perplexity is given.",
+    help="Text to compare on; without --reference, print its perplexity.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Check the files of a bundle and its answers with the reference.
 
-    BUNDLE is a folder or the name of one in the default folder. The bundle carries a compact
+    BUNDLE is a folder or the name of one in the default folder. The bundle contains a compact
     reference of its checkpoint, so that a board needs nothing else. Exit code 4: a file is
     damaged; 1: the answers differ more than the certificate allows.
 
@@ -53,7 +53,7 @@ def command(
 
     opened = open_bundle(bundle)
     with Stages() as progress:
-        on_bytes = stage_of(progress, "checking the files", bytes_=True)
+        on_bytes = stage_of(progress, "verifying the files", bytes_=True)
         if damage := damaged_files(opened, on_bytes):
             listed = ", ".join(f"{d.path} {d.why}" for d in damage)
             raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
@@ -66,7 +66,7 @@ def command(
         _show(checks)
     if bad := [f.quantisation for f in checks if not f.ok]:
         raise PitoolError(
-            f"{', '.join(bad)} does not answer as it did when it was converted",
+            f"{', '.join(bad)} answers differently than after its conversion",
             "install the runtime that pitool pins, then convert again if it persists",
         )
 

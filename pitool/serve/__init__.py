@@ -1,1 +1,1 @@
-"""An HTTP server with OpenAI's interface, on the standard library alone."""
+"""An HTTP server with OpenAI's API; needs only the standard library."""

@@ -1,6 +1,6 @@
-"""The model behind the server: asked by one request at a time, loaded again if it dies.
+"""The model behind the server: used by one request at a time, loaded again if its worker dies.
 
-Requests wait for their turn up to a number; the next is refused, since on a board each waits for
+A limited number of requests wait for their turn; more are refused, since on a board each waits for
 all before it.
 """
 
@@ -51,7 +51,7 @@ class Model:
         ``gone``: whether whoever asked went away, which gives up the place: ConnectionResetError.
         """
         if not self._places.acquire(blocking=False):
-            raise BusyError("too many requests wait already", "ask again later")
+            raise BusyError("too many requests are waiting", "try again later")
         try:
             self._enter(1)
             while not self._turn.acquire(timeout=GLANCE):

@@ -1,4 +1,4 @@
-"""The JSON of OpenAI's interface that goes back: answers, pieces of a stream, errors."""
+"""The replies of OpenAI's API as JSON: answers, pieces of a stream, errors."""
 
 from __future__ import annotations
 

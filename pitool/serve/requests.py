@@ -1,7 +1,7 @@
 """From the JSON of OpenAI's interface to a prompt and its sampling; the standard library only.
 
 Sampling beyond OpenAI's own (``top_k``, ``min_p``, ``repeat_penalty``) has the names of llama.cpp's
-server. What cannot be done is refused with a sentence and not ignored.
+server. What is not supported is refused with an error, never ignored.
 """
 
 from __future__ import annotations
@@ -51,17 +51,15 @@ def parse(body: bytes, *, chat: bool, template: bool) -> Request:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        raise UsageError(
-            "the body is no JSON", "send an object as OpenAI's interface has it"
-        ) from None
+        raise UsageError("the body is not JSON", "send a JSON object in OpenAI's format") from None
     if not isinstance(data, Mapping):
-        raise UsageError("the body is no JSON object", "send an object as OpenAI's has it")
+        raise UsageError("the body is not a JSON object", "send one in OpenAI's format")
     for name in UNSUPPORTED:
         if data.get(name):
-            raise UsageError(f"{name!r} is not supported", "leave it out")
+            raise UsageError(f"{name!r} is not supported", "drop it")
     for name, plain in PLAIN.items():
         if data.get(name) not in plain:
-            raise UsageError(f"{name!r} is not {json.dumps(plain[-1])}", "leave it out")
+            raise UsageError(f"{name!r} cannot be anything but {json.dumps(plain[-1])}", "drop it")
     prompt = _conversation(data, template=template) if chat else _text(data)
     options = data.get("stream_options") or {}
     usage = isinstance(options, Mapping) and options.get("include_usage") is True
@@ -73,21 +71,21 @@ def _text(data: Mapping[str, Any]) -> str:
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str) or not prompt:
-        raise UsageError("'prompt' is no text", "send one string")
+        raise UsageError("'prompt' is not a string", "send one string")
     return prompt
 
 
 def _conversation(data: Mapping[str, Any], *, template: bool) -> Prompt:
     turns = data.get("messages")
     if not isinstance(turns, list) or not turns:
-        raise UsageError("'messages' is no list of messages", "send at least one")
+        raise UsageError("'messages' is not a list of messages", "send at least one")
     if not template:
         raise UsageError("the model has no chat template", "use /v1/completions")
     messages = []
     for i, turn in enumerate(turns):
         role = turn.get("role") if isinstance(turn, Mapping) else None
         if role not in ROLES:
-            raise UsageError(f"message {i} has no role of {', '.join(ROLES)}", "give it one")
+            raise UsageError(f"the role of message {i} is not supported", f"use {', '.join(ROLES)}")
         text = _content(turn.get("content"), i)
         messages.append(Message("system" if role == "developer" else role, text))
     return messages
@@ -100,9 +98,7 @@ def _content(content: object, i: int) -> str:
     parts = content if isinstance(content, list) else [None]
     texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise UsageError(
-            f"message {i} is not text alone", "send text: the models read nothing else"
-        )
+        raise UsageError(f"message {i} has more than text", "send only text")
     return "".join(text for text in texts if text)
 
 
@@ -111,15 +107,15 @@ def _sampling(data: Mapping[str, Any]) -> Sampling:
     for name, (low, high) in _NUMBERS.items():
         if (value := data.get(name)) is not None:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise UsageError(f"{name!r} is no number", f"take {low:g} to {high:g}")
+                raise UsageError(f"{name!r} is not a number", f"use {low:g} to {high:g}")
             if not low <= value <= high:
-                raise UsageError(f"{name!r} is {value:g}", f"take {low:g} to {high:g}")
+                raise UsageError(f"{name!r} is {value:g}", f"use {low:g} to {high:g}")
             values[name] = float(value)
     for name in ("top_k", "seed", "max_tokens", "max_completion_tokens"):
         if (value := data.get(name)) is not None:
             least = 1 if name.startswith("max") else 0
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name!r} is no whole number from {least} on", "correct it")
+                raise UsageError(f"{name!r} is not a whole number", f"use {least} or more")
             values["max_tokens" if name.startswith("max") else name] = value
     return Sampling(**values, stop=_stop(data.get("stop")))
 
@@ -127,5 +123,5 @@ def _sampling(data: Mapping[str, Any]) -> Sampling:
 def _stop(stop: object) -> tuple[str, ...]:
     texts = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-        raise UsageError("'stop' is no text and no list of texts", "correct it")
+        raise UsageError("'stop' is not valid", "send a string or a list of strings")
     return tuple(texts)

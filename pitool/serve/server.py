@@ -205,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
             known = length.isdecimal()
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if known else HTTPStatus.LENGTH_REQUIRED
             self.close_connection = True  # the body is not read
-            what = f"bodies have a length of at most {MOST_BYTES} bytes"
+            what = f"the body needs a Content-Length of at most {MOST_BYTES} bytes"
             self._json(status, failure(what, _INVALID))
             return None
         return self.rfile.read(int(length))
@@ -222,7 +222,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _missing(self) -> None:
         known = ", ".join(("/health", "/v1/models", *PATHS))
-        what = f"there is no {self.command} {self._path}; there are {known}"
+        what = f"unknown endpoint {self.command} {self._path}; use one of {known}"
         self._json(HTTPStatus.NOT_FOUND, failure(what, _INVALID))
 
     def _fail(self, error: PitoolError) -> None:

@@ -115,7 +115,7 @@ class Database:
             rows.append(row)
             damaged = damaged or not whole
         if damaged:
-            rows.append(Notice("a part of this conversation is damaged in the database", _SALVAGED))
+            rows.append(Notice("part of this conversation is damaged in the database", _SALVAGED))
         return Conversation(system, rows, title, sampling, min(dropped, len(rows)), key=key)
 
     def list(self, words: str = "") -> list[ConversationSummary]:
@@ -187,7 +187,7 @@ def _cannot(path: Path, error: Exception) -> PitoolError:
     )
 
 
-_SALVAGED = "what could be read is shown; /save writes it to a file"
+_SALVAGED = "use /save to write the readable part to a file"
 
 
 _SAVE_CONVERSATION = """

@@ -1,5 +1,5 @@
 """The terminal interface: the only room that knows Textual.
 
 ``app`` joins a session to the screens, which are handed a ``Context``, show the session's state and
-never change it but by its methods.
+change it only through its methods.
 """

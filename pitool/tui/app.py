@@ -1,6 +1,6 @@
 """The application: joins a session to the screens that show it.
 
-It is handed all that it knows of the machine, and hands it on to the screens as a ``Context``.
+Everything it knows of the machine is passed to it, and passed on to the screens as a ``Context``.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class PitoolApp(App[None]):
             database,
             lambda error: self.session.say(
                 f"the conversation is not saved: {error.what}",
-                f"{error.do}; it stays here and is tried again",
+                f"{error.do}; pitool keeps it in memory and tries again",
             ),
         )
 
@@ -302,7 +302,9 @@ class PitoolApp(App[None]):
 
     def _library(self) -> Library:
         if self.database is None or self.journal is None:
-            raise MissingPart("conversations are not kept here", "/save writes this one to a file")
+            raise MissingPart(
+                "conversations are not stored here", "use /save to write this one to a file"
+            )
         from pitool.chat.library import Library
 
         return Library(self.database, self.journal, self.session, self.prefills)
@@ -319,7 +321,7 @@ class PitoolApp(App[None]):
     def _bench(self) -> BenchRunner:
         """Return what measures, made at the first use."""
         if self._make_bench is None:
-            raise MissingPart("nothing is measured here", "pitool bench does it")
+            raise MissingPart("benchmarks are not available here", "run pitool bench")
         if self._benching is None:
             sensors = self._sensors
             seen = sensors.take if sensors else lambda _: None

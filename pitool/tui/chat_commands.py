@@ -1,4 +1,4 @@
-"""The slash commands of the chat that ask, show or copy something, and those of other screens.
+"""The slash commands that need a screen: they ask, show, copy, or open another screen.
 
 What a command does without a screen is in ``pitool.chat.commands``. A command that is only a key of
 the chat, such as ``/edit``, is that screen's action.
@@ -62,7 +62,7 @@ class ChatCommands(CommandHandlers):
         if text:
             super().do_system(text)
             return
-        question = "The system prompt, which every question is sent with:"
+        question = "System prompt, sent with every question:"
         self._screen.ask(
             AskLines(question, self.session.conversation.system),
             lambda new: None if new is None else self.set_system(new),
@@ -70,7 +70,7 @@ class ChatCommands(CommandHandlers):
 
     def do_clear(self, argument: str) -> None:
         """Ask, then empty the conversation."""
-        question = "Remove all questions and answers of this conversation? /new would keep them."
+        question = "Delete all questions and answers of this conversation? Use /new to keep them."
         self._screen.ask(
             Confirm(question, "Clear"),
             lambda yes: super(ChatCommands, self).do_clear(argument) if yes else None,
@@ -81,7 +81,7 @@ class ChatCommands(CommandHandlers):
         path = self.export_path(name)
         if path.exists():
             self._screen.ask(
-                Confirm(f"{path} exists. Replace it?", "Replace"),
+                Confirm(f"{path} already exists. Replace it?", "Replace"),
                 lambda yes: self.export(path) if yes else None,
             )
         else:
@@ -98,7 +98,7 @@ class ChatCommands(CommandHandlers):
         if title:
             rename(title)
         else:
-            self._screen.ask(AskText("A new name for it:", conversation.name), rename)
+            self._screen.ask(AskText("New name:", conversation.name), rename)
 
     def do_delete(self, _: str) -> None:
         """Ask, then delete the conversation."""
@@ -122,12 +122,12 @@ class ChatCommands(CommandHandlers):
             place = int(number) if number.strip().isdecimal() else len(blocks)
             if not 1 <= place <= len(blocks):
                 has = format_count(len(blocks), "code block")
-                raise UsageError(f"the answer has {has}", "/copy takes all of it")
+                raise UsageError(f"the answer has {has}", "use /copy to copy all of it")
             text, what = blocks[place - 1], f"Code block {place}"
         elif kind:
-            raise UsageError(f"/copy cannot take {kind!r}", "/copy, /copy code or /copy code 2")
+            raise UsageError(f"/copy cannot take {kind!r}", "use /copy, /copy code or /copy code 2")
         self._screen.app.copy_to_clipboard(text)
-        self.say(f"{what} is on the clipboard of your terminal, if it knows OSC 52.")
+        self.say(f"{what} was copied, if your terminal supports OSC 52.")
 
     def choose_copies(self) -> Sequence[str]:
         """Return what ``/copy`` takes."""

@@ -1,4 +1,4 @@
-"""What the screens are handed: the session, and all that they know of the machine."""
+"""What the screens are given: the session, and everything they know of the machine."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ FINDINGS = (
         "sudo swapoff /var/swap",
     ),
     Finding("power", "ok", "no under-voltage since boot"),
-    Finding("CPU", "ok", "dotprod is there and the runtime uses it"),
+    Finding("CPU", "ok", "the CPU has dotprod and the runtime uses it"),
 )
 
 

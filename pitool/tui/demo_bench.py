@@ -1,4 +1,4 @@
-"""What the demonstration measures with: a scripted engine on a board with invented figures."""
+"""The benchmark of the demonstration: a scripted engine on a board with invented figures."""
 
 from __future__ import annotations
 

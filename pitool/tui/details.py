@@ -67,9 +67,7 @@ def details(artifact: Artifact, forecast: Forecast | None) -> Content:
 def memory_line(artifact: Artifact, forecast: Forecast | None) -> Content:
     """Return a gauge of needed in available memory, and the verdict."""
     if forecast is None or forecast.share is None:
-        return Content(
-            f"{size_text(needed(artifact, forecast))} needed, what is free here is unknown"
-        )
+        return Content(f"{size_text(needed(artifact, forecast))} needed, free memory unknown")
     _, style = sign(forecast)
     needs, free = compare_bytes(forecast.needed or 0, forecast.available or 0)
     text = f" {needs} of {free} free here: "
@@ -100,8 +98,8 @@ def quality_line(measured: Certificate | None) -> str:
 def empty() -> Content:
     """Return what to do when there is no bundle."""
     return Content.assemble(
-        (f"There is no bundle in {default_folder()} yet.", "bold"),
+        (f"No bundles in {default_folder()} yet.", "bold"),
         "\n\nMake one here, without any download:\n\n    ",
         ("pitool convert sample --ram 1gb", "$text-primary"),
-        "\n\nor copy the folder of a bundle there, and press r.",
+        "\n\nor copy a bundle folder there and press r.",
     )

@@ -204,7 +204,7 @@ def test_an_interruption_keeps_what_is_measured(
     monkeypatch.setattr(sustained, "sustain", stopped)
     done = bench("--sustained", "1h", bundle(decode_rate=8.0))
     assert isinstance(done.exception, Interrupted)
-    assert "in the history" in done.exception.sentence
+    assert "pitool bench history" in done.exception.sentence
     assert "mean 8.00 t/s" in done.stdout
     assert "mean 8.00 t/s" in bench("history").stdout
 

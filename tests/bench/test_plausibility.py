@@ -52,7 +52,7 @@ def test_the_bandwidth_measured_here_goes_before_the_table_s() -> None:
     verdict = assess(decoding(9.0), replace(subject(), read_gbs=12.0))
     assert verdict
     assert verdict.ceiling_share == pytest.approx(9.0 / 12.0)
-    assert "75% of the 12.0 GB/s that the memory gives (measured here)" in verdict.lines[0]
+    assert "75% of the memory's 12.0 GB/s (measured here)" in verdict.lines[0]
 
 
 def test_a_prediction_for_onnxruntime_is_called_an_assumption() -> None:
@@ -111,7 +111,7 @@ def test_every_reason_is_found_where_it_holds_and_only_there() -> None:
     assert reasons(decoding(10.0)) == ""
     old = assess(decoding(10.0), replace(subject(100.0), firmware="2023-10-30"))
     assert old
-    assert old.reasons == ("the EEPROM's bootloader is of 2023-10-30: sudo rpi-eeprom-update -a",)
+    assert old.reasons == ("the bootloader is from 2023-10-30: run sudo rpi-eeprom-update -a",)
     new = assess(decoding(10.0), replace(subject(100.0), firmware="2025-01-22"))
     assert new
     assert new.reasons == ()

@@ -126,7 +126,7 @@ def test_what_a_lost_host_measured_before_is_kept(bundle: Callable[..., Path]) -
 def test_hosts_measure_tests_alone(bundle: Callable[..., Path]) -> None:
     done = bench("--hosts", "pi@one", "--sustained", "5s", bundle())
     assert isinstance(done.exception, UsageError)
-    assert "leave out --sustained" in done.exception.sentence
+    assert "--hosts and --sustained cannot be combined" in done.exception.sentence
 
 
 def test_only_arguments_for_the_boards_are_sent() -> None:

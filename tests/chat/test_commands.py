@@ -53,7 +53,7 @@ def test_what_needs_a_screen_is_not_there_without_one(told: Told) -> None:
     names = [command.name for command in told.table]
     assert {"help", "system", "set", "again", "continue", "clear", "save"} <= set(names)
     assert not {"edit", "think", "copy", "stop", "rename", "delete"} & set(names)
-    with pytest.raises(UsageError, match="there is no command /think"):
+    with pytest.raises(UsageError, match="unknown command /think"):
         told.do("/think")
 
 
@@ -76,7 +76,7 @@ def test_questions_and_commands_on_one_conversation(told: Told) -> None:
     told.do("/again")
     assert texts(session) == ["one", "second"]
     told.do("/continue")
-    assert told.said == ["The last answer came to its end by itself."]
+    assert told.said == ["The last answer is already complete."]
     told.do("/system Be brief.")
     told.do("/set temperature 0.25")
     assert session.conversation.system == "Be brief."
@@ -91,7 +91,7 @@ def test_save_replaces_nothing(told: Told, tmp_path: Path) -> None:
     told.session.ask("one")
     told.do(f"/save {tmp_path / 'a.md'}")
     assert "## Question\n\none" in (tmp_path / "a.md").read_text()
-    with pytest.raises(UsageError, match="exists: name another file"):
+    with pytest.raises(UsageError, match="already exists: choose another file"):
         told.do(f"/save {tmp_path / 'a.md'}")
 
 

@@ -103,7 +103,7 @@ def test_worker_that_dies_in_an_answer(make_session: Make, runnable: Runnable) -
     broken = ask(session, "Count")
     assert (broken.text, broken.finish) == ("one two three", "failed")
     assert notices(session)[0].what == KILLED
-    assert "next question loads" in notices(session)[0].do
+    assert "ask again" in notices(session)[0].do
     assert session.status.phase is Phase.UNLOADED
     assert dead.closed
     assert ask(session, "Again").text == "Hello from the script."

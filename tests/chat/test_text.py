@@ -151,7 +151,7 @@ def test_attachment(tmp_path: Path) -> None:
     (tmp_path / "big.txt").write_bytes(b"a" * 300_000)
     with pytest.raises(BadInput, match="larger than 256 KiB"):
         attach(tmp_path / "big.txt")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="cannot read"):
         attach(tmp_path)
 
 

@@ -59,5 +59,5 @@ def test_another_format_is_refused(pitool: Pitool, tmp_path: Path) -> None:
     assert (result.code, result.out) == (2, "")
     result = pitool("plan", "3B", "--plot", tmp_path / "none" / "chart.svg", "--json")
     assert (result.code, result.out) == (1, "")
-    assert "cannot be written" in result.sentence
+    assert "cannot write to" in result.sentence
     check_failure(pitool("plan", "5M", "--plot", tmp_path / "chart.svg"), 4)

@@ -18,7 +18,7 @@ from tests.cli.conftest import Pitool, check_failure, environment
 
 FIGURES = re.compile(
     r"prefill \d+ tokens, [\d.]+ t/s \| decode \d+ tokens, [\d.]+ t/s \| TTFT [\d.]+ s \|"
-    r" load [\d.]+ s \| memory \d+ MB( \| stopped at the limit of tokens)?"
+    r" load [\d.]+ s \| memory \d+ MB( \| stopped at the token limit)?"
 )
 GREEDY = ("--temp", "0", "--max-tokens", "8")
 

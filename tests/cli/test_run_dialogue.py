@@ -55,7 +55,7 @@ def run(
     """Run the command on an engine of the test's choice."""
     loader = Loader(engine)
     runnable = Runnable("Tiny", "gguf", "F16", model, 4, 4096)
-    monkeypatch.setattr("pitool.catalog.bundles.find_runnable", lambda *_: runnable)
+    monkeypatch.setattr("pitool.catalog.model_argument.find_runnable", lambda *_: runnable)
     monkeypatch.setattr("pitool.cli.loading.loader", lambda *_, **__: loader)
     done = CliRunner().invoke(
         cli, ["run", "-i", *words], input=stdin, standalone_mode=False, catch_exceptions=True
@@ -105,11 +105,11 @@ def test_commands_and_errors_and_on(model: Path, monkeypatch: pytest.MonkeyPatch
     assert done.exception is None
     assert done.stdout == "first\nsecond\nfirst\n"
     err = done.stderr
-    assert "there is no parameter 'nonsense'" in err
-    assert "there is no command /nope; did you mean 'new'?" in err
-    assert "/again                    answer the last question anew" in err
+    assert "unknown parameter 'nonsense'" in err
+    assert "unknown command /nope; did you mean 'new'?" in err
+    assert "/again                    answer the last question again" in err
     assert "/think" not in err
-    assert "There is no system prompt." in err
+    assert "No system prompt is set." in err
     assert engine.prompts[-1][-1] == Message("user", "/etc?")
     assert len(engine.prompts) == 3
 
@@ -120,7 +120,7 @@ def test_a_worker_that_dies_is_a_sentence_and_the_next_line_loads_again(
     done, loader = run(model, monkeypatch, Dying(after=2), stdin="one\ntwo\n")
     assert done.exception is None
     assert done.stdout == "one two\none two\n"
-    assert done.stderr.count("the next question loads the model again.") == 2
+    assert done.stderr.count("ask again to reload the model.") == 2
     assert len(loader.loads) == 2
 
 
@@ -146,13 +146,13 @@ def test_a_model_without_a_template_continues_the_text(
     engine = Tracked([" upon a time", " and on"])
     engine.info = replace(engine.info, chat_template=False)
     done, _ = run(model, monkeypatch, engine, "m", "Once", stdin="more\n")
-    assert "no chat template: it continues the text" in done.stderr
+    assert "no chat template, so it continues the text" in done.stderr
     assert engine.prompts == ["Once", "Once\n upon a time\nmore"]
 
 
 def test_json_is_one_answer(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done, _ = run(model, monkeypatch, Tracked(), "--json", stdin="one\n")
-    assert "--json prints one answer" in str(done.exception)
+    assert "-i and --json cannot be combined" in str(done.exception)
 
 
 def test_an_empty_system_prompt_is_sent(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

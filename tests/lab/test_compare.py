@@ -169,7 +169,7 @@ def test_the_baseline_comes_first_and_once() -> None:
 
 
 WRONG: dict[str, tuple[list[str], int, str]] = {
-    "no model": ([], 2, "no model is named"),
+    "no model": ([], 2, "no model given"),
     "unknown technique": (["sample", "--techniques", "gptq-int5"], 2, "did you mean 'gptq-int4'"),
     "no technique": (["sample", "--techniques", ","], 2, "--techniques is empty"),
     "two forms": (["sample", "--json", "--csv"], 2, "one of three"),

@@ -135,32 +135,32 @@ def test_a_key_is_asked_for() -> None:
 
 
 WRONG: dict[str, tuple[str, Any, int, str]] = {
-    "no JSON": ("/v1/completions", b"{", 400, "no JSON"),
-    "nested too deeply": ("/v1/completions", b"[" * 100_000, 400, "no JSON"),
-    "no object": ("/v1/completions", [], 400, "no JSON object"),
-    "no prompt": ("/v1/completions", {}, 400, "'prompt' is no text"),
-    "no messages": ("/v1/chat/completions", {}, 400, "'messages' is no list"),
-    "no role": ("/v1/chat/completions", {"messages": [{"content": "x"}]}, 400, "message 0 has no"),
+    "no JSON": ("/v1/completions", b"{", 400, "not JSON"),
+    "nested too deeply": ("/v1/completions", b"[" * 100_000, 400, "not JSON"),
+    "no object": ("/v1/completions", [], 400, "not a JSON object"),
+    "no prompt": ("/v1/completions", {}, 400, "'prompt' is not a string"),
+    "no messages": ("/v1/chat/completions", {}, 400, "'messages' is not"),
+    "no role": ("/v1/chat/completions", {"messages": [{"content": "x"}]}, 400, "role of message 0"),
     "an image": (
         "/v1/chat/completions",
-        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "not text alone",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "more than text",
     ),
-    "a hot temperature": ("/v1/completions", {"prompt": "x", "temperature": 1e9}, 400, "take 0 to"),
+    "a hot temperature": ("/v1/completions", {"prompt": "x", "temperature": 1e9}, 400, "use 0"),
     "a temperature in words": (
-        "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "'temperature' is no number",
+        "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "is not a number",
     ),
-    "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "from 1 on"),
-    "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' is not 1"),
+    "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "1 or more"),
+    "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' cannot be"),
     "a schema": (
         "/v1/completions", {"prompt": "x", "response_format": {"type": "json_schema"}}, 400,
-        "'response_format' is not",
+        "'response_format' cannot be",
     ),
     "a penalty": (
         "/v1/completions", {"prompt": "x", "presence_penalty": 1}, 400, "is not supported",
     ),
     "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
     "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
-    "another path": ("/v1/embeddings", {}, 404, "there is no POST /v1/embeddings"),
+    "another path": ("/v1/embeddings", {}, 404, "unknown endpoint POST /v1/embeddings"),
 }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ async def test_enter_during_an_answer_keeps_the_text(runnable: Runnable) -> None
         await send(app, pilot, "one")
         await until(lambda: "one two" in shown(app))
         await send(app, pilot, "more")
-        await until(lambda: "Esc stops what" in shown(app))
+        await until(lambda: "press Esc to stop" in shown(app))
         assert app.screen.query_one(Prompt).text == "more"
         engine.go.set()
         await until(lambda: settled(app.session))
@@ -100,7 +100,7 @@ async def test_worker_death_keeps_the_conversation(runnable: Runnable) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await ready(app)
         await send(app, pilot, "Count")
-        await until(lambda: "broken off" in shown(app) and "next question loads" in shown(app))
+        await until(lambda: "failed" in shown(app) and "ask again" in shown(app))
         text = shown(app)
         assert "one two three" in text
         assert KILLED in text
@@ -123,7 +123,7 @@ async def test_unload_and_new(runnable: Runnable) -> None:
         assert engine.closed
         assert "Hello from the script." in shown(app)
         await pilot.press("ctrl+n")
-        await until(lambda: "the next question loads it" in shown(app))
+        await until(lambda: "your next question loads it" in shown(app))
         assert "Hello from the script." not in shown(app)
 
 

@@ -99,7 +99,7 @@ async def test_measure_by_keys_and_see_it_beside_the_last_run(tmp_path: Path) ->
     async with screen(tmp_path) as (app, pilot):
         await pilot.press("f5")
         await opened(app)
-        assert "r measures." in shown(app)
+        assert "Press r to measure." in shown(app)
         await pilot.press("r")
         await until(lambda: "quick: done" in shown(app) and "84.30 ± 0.00" in shown(app))
         text = shown(app)
@@ -145,9 +145,9 @@ async def test_escape_ends_it_and_keeps_what_was_measured(tmp_path: Path) -> Non
         await until(lambda: "pp128 1/2: 100.00 t/s" in shown(app))
         assert "◐ measuring" in shown(app)
         await pilot.press("r")
-        await until(lambda: "Something runs already" in shown(app))
+        await until(lambda: "then r to measure" in shown(app))
         await pilot.press("escape")
-        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: "stopped, results so far are saved" in shown(app))
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
         assert engine.closed
         assert isinstance(app.screen, BenchScreen)
@@ -187,7 +187,7 @@ async def test_it_goes_on_under_another_screen_and_nothing_is_sensed(tmp_path: P
         await pilot.press("f8")
         await until(lambda: isinstance(app.screen, DeviceScreen))
         await app._sense()
-        await until(lambda: "looks when the model is idle" in shown(app))
+        await until(lambda: "runs when the model is idle" in shown(app))
         assert taken == []
         await pilot.press("escape")
         await opened(app)
@@ -205,7 +205,7 @@ async def test_escape_ends_it_after_a_new_conversation_and_says_stopped(tmp_path
         await until(engine.waits.is_set)
         app.session.new()  # as Ctrl+N in the chat does
         await pilot.press("escape")
-        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: "stopped, results so far are saved" in shown(app))
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
         assert engine.closed
         assert [len(row["samples_ns"]) for row in history(tmp_path)] == [1]
@@ -227,7 +227,7 @@ async def test_escape_in_the_chat_ends_it_too(tmp_path: Path) -> None:
         await until(lambda: app.session.status.phase is Phase.UNLOADED)
         await pilot.press("f5")
         await opened(app)
-        await until(lambda: "stopped, what was measured is kept" in shown(app))
+        await until(lambda: "stopped, results so far are saved" in shown(app))
 
 
 async def test_quitting_ends_it_at_once_and_keeps_what_was_measured(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_nothing_to_measure(tmp_path: Path) -> None:
     )
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f5")
-        await until(lambda: "There is no artifact to measure" in shown(app))
+        await until(lambda: "No artifact to measure" in shown(app))
         await pilot.press("r", "escape")
         await until(lambda: not isinstance(app.screen, BenchScreen))
 
@@ -258,6 +258,6 @@ async def test_a_broken_history_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("no database")
     async with screen(tmp_path) as (app, pilot):
         await pilot.press("f5")
-        await until(lambda: "cannot be used" in shown(app))
+        await until(lambda: "cannot use the history" in shown(app))
         await pilot.press("r")
         await until(lambda: "quick: failed" in shown(app))

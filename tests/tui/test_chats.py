@@ -108,7 +108,7 @@ async def test_search_rename_delete(tmp_path: Path, runnable: Runnable) -> None:
         await pilot.press("y")
         await until(lambda: "plums" not in shown(app))
         await pilot.press("slash", *"nothing like it", "enter")
-        await until(lambda: "No conversation has these words." in shown(app))
+        await until(lambda: "No conversations match." in shown(app))
     assert sorted(conversation.name for conversation in kept(tmp_path)) == ["apples", "pears"]
 
 
@@ -122,7 +122,7 @@ async def test_deleting_the_one_that_is_being_answered(tmp_path: Path, runnable:
         await pilot.press("f3")
         await until(lambda: "last used" in shown(app) and "Count" in shown(app))
         await pilot.press("d", "y")
-        await until(lambda: "No conversation is kept yet." in shown(app))
+        await until(lambda: "No conversations yet." in shown(app))
         await until(lambda: app.session.status.phase is Phase.READY)
     assert kept(tmp_path) == []
 

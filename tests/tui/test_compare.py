@@ -53,7 +53,7 @@ async def test_screen_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     load = LoadLog()
     async with screen(tmp_path, load) as (app, pilot):
         await pilot.press("enter")
-        await until(lambda: "Write a prompt first." in shown(app))
+        await until(lambda: "Enter a prompt first." in shown(app))
         first, second = app.screen.query(Select)
         second.value = first.value
         await pilot.press("a", "enter")

@@ -57,7 +57,7 @@ def test_series_of_a_recorded_machine() -> None:
     sample = board.points[0].sample
     assert lines["temperature"].startswith(f"{sample.temperature_c:.0f} °C")
     assert lines["clock"].startswith(f"{sample.clock_mhz:.0f} MHz")
-    assert lines["model holds"].startswith("not loaded")
+    assert lines["model memory"].startswith("not loaded")
     assert lines["decode"].startswith("6.5 t/s")
 
 
@@ -67,7 +67,7 @@ def test_missing_sensors_are_unknown() -> None:
     assert [values[name] for name in ("temperature", "clock", "CPU", "memory free")] == [
         "unknown"
     ] * 4
-    assert values["model holds"] == "not loaded"
+    assert values["model memory"] == "not loaded"
 
 
 def test_bars_are_to_scale_and_hold_their_place_in_time() -> None:
@@ -144,7 +144,7 @@ async def test_findings_and_their_fixes() -> None:
     app = on(demo.sensors())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("f8")
-        await until(lambda: "1 to mend in 4 checks" in shown(app))
+        await until(lambda: "1 to fix in 4 checks" in shown(app))
         text = shown(app)
         assert "WARNING cooling: the board was throttled since boot" in text
         assert "decode loses a third" in text
@@ -155,7 +155,7 @@ async def test_findings_and_their_fixes() -> None:
         await pilot.press("end")
         await until(lambda: "the runtime uses it" in shown(app))
         await pilot.press("enter")
-        await until(lambda: "nothing to mend here" in shown(app))
+        await until(lambda: "nothing to fix here" in shown(app))
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, DeviceScreen))
 
@@ -189,10 +189,10 @@ async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:
         await pilot.press("enter")
         await until(lambda: "one two" in shown(app))
         await pilot.press("f8")
-        await until(lambda: "looks when the model is idle" in shown(app))
+        await until(lambda: "runs when the model is idle" in shown(app))
         engine.go.set()
         await until(lambda: settled(app.session))
-        await until(lambda: "1 to mend" in shown(app))
+        await until(lambda: "1 to fix" in shown(app))
 
 
 async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     app = on(board)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("f8")
-        await until(lambda: "to mend" in shown(app))
+        await until(lambda: "to fix" in shown(app))
         await pilot.press("l")
         await until(lambda: app.screen.query(Input))
         app.screen.query_one(Input).value = "a.csv"
@@ -224,7 +224,7 @@ async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:
     app = on(demo.sensors())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f8")
-        await until(lambda: "to mend" in shown(app))
+        await until(lambda: "to fix" in shown(app))
         await pilot.press("l")
         await until(lambda: app.screen.query(Input))
         question = app.screen
@@ -291,8 +291,8 @@ async def test_resize_gives_the_findings_room() -> None:
     app = on(demo.sensors())
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f8")
-        await until(lambda: "to mend" in shown(app))
+        await until(lambda: "to fix" in shown(app))
         await pilot.resize_terminal(60, 16)
-        await until(lambda: "1 to mend" in shown(app) and "FAULT" not in shown(app))
+        await until(lambda: "1 to fix" in shown(app) and "FAULT" not in shown(app))
         await until(lambda: "WARNING cooling" in shown(app))
         assert "60 °C" in shown(app)

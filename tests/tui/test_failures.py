@@ -84,13 +84,13 @@ async def test_killed_in_the_middle_of_an_answer(tmp_path: Path) -> None:
         database=Database(tmp_path / FILE_NAME),
     )
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: "There is no bundle" in shown(app))
+        await until(lambda: "No bundles in" in shown(app))
         await pilot.press("escape")
         await until(lambda: "No model is chosen" in shown(app))
         await pilot.press("f3")
         await until(lambda: "Count" in shown(app))
         await pilot.press("enter")
-        await until(lambda: "w0 w1 w2 w3 w4" in shown(app) and "broken off" in shown(app))
+        await until(lambda: "w0 w1 w2 w3 w4" in shown(app) and "failed" in shown(app))
 
 
 async def ask(app: PitoolApp, pilot: Pilot[None], text: str) -> None:
@@ -110,13 +110,13 @@ async def test_artifact_that_changes_while_it_is_loaded(runnable: Runnable) -> N
         assert len(load.loads) == 1
         os.utime(runnable.entry, (1, 1))
         await ask(app, pilot, "two")
-        await until(lambda: "changed on disk; it is loaded again." in shown(app))
+        await until(lambda: "changed on disk; reloading the model." in shown(app))
         await until(lambda: "From the new file." in shown(app))
         assert first.closed
         assert "Hello from the script." in shown(app)
         runnable.entry.unlink()
         await ask(app, pilot, "three")
-        await until(lambda: "is gone; the loaded one goes on until /unload." in shown(app))
+        await until(lambda: "was deleted; the loaded model keeps working" in shown(app))
         await ask(app, pilot, "four")
         notices = [row for row in app.session.conversation.rows if isinstance(row, Notice)]
         assert len(notices) == 2

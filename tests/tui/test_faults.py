@@ -77,7 +77,7 @@ async def test_deleting_while_another_program_holds_the_database(
         assert "apples" in shown(app)
         other.execute("ROLLBACK")
         await pilot.press("d", "y")
-        await until(lambda: "No conversation is kept yet." in shown(app))
+        await until(lambda: "No conversations yet." in shown(app))
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, ChatScreen))
 

@@ -52,7 +52,7 @@ def test_lines_never_exceed_the_width(phase: Phase, width: int, runnable: Runnab
 def test_reading_shows_progress_and_time_left() -> None:
     reading = Status(Phase.READING, timings=Timings(512, 0, 128, 2.0))
     text = speed_line(reading, 80).plain
-    assert text.startswith("reading 128/512 ━━━━────")
+    assert text.startswith("prompt 128/512 ━━━━────")
     assert "prefill 64.0 t/s" in text
     assert "left 6.00 s" in text
 

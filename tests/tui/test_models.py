@@ -90,7 +90,7 @@ async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.M
         await pilot.press("v")
         await until(lambda: "verifying leaf-360m ━" in shown(app) and " 50% ·" in shown(app))
         await pilot.press("escape")
-        await until(lambda: "The check of leaf-360m was stopped." in shown(app))
+        await until(lambda: "Verifying leaf-360m was stopped." in shown(app))
         assert isinstance(app.screen, ModelsScreen)
 
 
@@ -108,7 +108,7 @@ async def test_delete_asks_first(tmp_path: Path) -> None:
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(lambda: "raspberry-1.7b is deleted." in shown(app))
+        await until(lambda: "Deleted raspberry-1.7b." in shown(app))
         await until(lambda: app.screen.query_one(DataTable).row_count == 1)
         assert list(tmp_path.iterdir()) == [second.path]
 

@@ -111,7 +111,7 @@ async def device(app: PitoolApp, pilot: Pilot[Any]) -> None:
     """Look at the board."""
     await models(app, pilot)
     await pilot.press("f8")
-    await until(lambda: "to mend in 4 checks" in shown(app) and "60 °C" in shown(app))
+    await until(lambda: "to fix in 4 checks" in shown(app) and "60 °C" in shown(app))
 
 
 SCREENS = [models, chat, completion, help_page, chats, question, compare, bench, device]

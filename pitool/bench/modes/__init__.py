@@ -1,6 +1,6 @@
-"""What bench measures besides tests: one mode a file, and this one table of them.
+"""What bench measures besides tests: one mode per file, and the table of them.
 
-A row gives the command its flags, the history its kind and the list of it its words. A module is
+A row names the flags of the command and the kind of result in the history. A module is
 imported when its mode is asked for: the command's help needs the flags only.
 """
 
@@ -33,12 +33,12 @@ class Flag:
 # Name -> the flags that ask for it; its module in this package has the same name.
 MODES: dict[str, tuple[Flag, ...]] = {
     "sustained": (
-        Flag("--sustained", "Instead: decode for 10m, first minute against last.", "TIME"),
+        Flag("--sustained", "Decode for TIME, such as 10m; compare first and last minute.", "TIME"),
     ),
-    "cold": (Flag("--cold", "Instead: load from a cold and a warm page cache, TTFT."),),
+    "cold": (Flag("--cold", "Measure load time and TTFT, page cache cold and warm."),),
     "energy": (
-        Flag("--energy", "Instead: watts and joules per token (Pi 5's power chip)."),
-        Flag("--power-meter", "The same with a command that prints watts.", "CMD"),
+        Flag("--energy", "Measure watts and joules per token (Pi 5's power chip)."),
+        Flag("--power-meter", "Like --energy, with a command that prints watts.", "CMD"),
     ),
 }
 

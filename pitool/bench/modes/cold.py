@@ -1,4 +1,4 @@
-"""From nothing to the first token: loading with a cold and a warm page cache, TTFT, memory."""
+"""From start to first token: loading with a cold and a warm page cache, TTFT, memory."""
 
 from __future__ import annotations
 

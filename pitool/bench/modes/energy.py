@@ -1,4 +1,4 @@
-"""What a token costs: watts while idle and while decoding, joules a token.
+"""What a token costs: watts while idle and while decoding, joules per token.
 
 A meter is read while the model works, so this is a pass of its own: the timed repetitions are
 over before it begins.
@@ -109,7 +109,7 @@ def _sampled(meter: Meter, interval: float, work: Callable[[], None]) -> float:
         ended.set()
         thread.join()
     if not samples:
-        raise PitoolError(f"{meter.source} gives no watts", "check the meter")
+        raise PitoolError(f"{meter.source} returned no watts", "check the meter")
     return statistics.median(samples)
 
 
@@ -141,7 +141,7 @@ def _lines(found: Energy, title: str) -> Iterator[str]:
         f" decode {format_watts(found.decode_watts)} at {format_rate(found.tokens_per_second, 2)}"
     )
     whole, added = map(format_significant, (found.joules_per_token, found.added_joules_per_token))
-    yield f"{whole} J per token, {added} J of it above idling; measured at: {found.source}"
+    yield f"{whole} J per token, {added} J of it above idle; measured at: {found.source}"
 
 
 def _words(document: Document) -> str:

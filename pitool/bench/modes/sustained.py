@@ -1,4 +1,4 @@
-"""Decoding for minutes: what a board gives when it is warm, beside what it gives at first."""
+"""Decoding for minutes: the speed of a board when it is warm, next to its speed at first."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What all screens have in common: they know the context, and a fault becomes a notice.
+"""What all screens have in common: the context, and errors that become notices.
 
 Every handler, worker and answer of a dialog of a ``BaseScreen`` runs through ``told``; the actions
-that keys and the palette start run through the same in the app. So that no screen catches errors
-to show them, and none ends the program.
+that keys and the palette start run through the same in the app. So no screen catches errors
+to show them, and no error ends the program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bench: one artifact measured, beside its prediction and all that was measured before."""
+"""The benchmark screen: one artifact measured, next to its prediction and earlier results."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class BenchScreen(BaseScreen[None]):
         if self._choices:
             state = state_line(progress)
         else:
-            state = Content("There is no artifact to measure: F2 says how to make one.")
+            state = Content("No artifact to measure: press F2 to see how to make one.")
         self.query_one("#state", Static).update(state)
         said = Content("\n".join(progress.said))
         style = "$text-error" if progress.stage is Stage.FAILED else ""
@@ -172,7 +172,7 @@ class BenchScreen(BaseScreen[None]):
         if not self.session.step_aside(
             lambda cancel: benching.run(runnable, tests, cancel), interrupt=benching.cancel
         ):
-            self.tell("Something runs already: Esc stops it, then r measures.")
+            self.tell("Still running: press Esc to stop it, then r to measure.")
 
     def action_back(self) -> None:
         """Close a list that is open, stop the bench, or go back."""
@@ -191,7 +191,7 @@ def state_line(progress: BenchProgress) -> Content:
     """Return what the bench is doing, and how far it is."""
     if progress.stage is Stage.IDLE:
         return Content.styled(
-            "r measures. The chat's model is unloaded; the next question loads it again.",
+            "Press r to measure. This unloads the chat model; the next question reloads it.",
             _DIM,
         )
     runnable = progress.runnable

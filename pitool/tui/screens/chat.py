@@ -48,7 +48,7 @@ class ChatScreen(BaseScreen[None]):
         Binding("ctrl+n", "new", "New", priority=True),
         Binding("ctrl+r", "again", "Again", priority=True),
         Binding("f4", "edit", "Edit", priority=True),
-        Binding("ctrl+g", "continue", "Go on", priority=True),
+        Binding("ctrl+g", "continue", "Continue", priority=True),
         Binding("ctrl+y", "copy", "Copy", priority=True),
         Binding("ctrl+t", "think", "Think", priority=True, show=False),
         Binding("ctrl+u", "unload", "Unload", priority=True),
@@ -117,7 +117,7 @@ class ChatScreen(BaseScreen[None]):
     def show_title(self) -> None:
         """Show the name of the conversation, and what the next question goes with."""
         self.query_one(HeaderLine).name_it(self.session.conversation.title)
-        editing = "Edit: Enter sends it in place of the question, F4 an earlier one, Esc leaves it"
+        editing = "Edit: Enter replaces the question, F4 edits an earlier one, Esc cancels"
         attached = self._commands.attached
         self.query_one(Prompt).label(
             editing if self._editing else "",
@@ -139,9 +139,9 @@ class ChatScreen(BaseScreen[None]):
             self._commands.attached = None
             self._end_edit()
         elif self.session.status.busy:
-            self.tell("Esc stops what is running, then Enter sends this.")
+            self.tell("Still running: press Esc to stop it, then Enter to send.")
         else:
-            self.tell("No model is chosen: F2 shows what there is.")
+            self.tell("No model is chosen: press F2 to choose one.")
 
     def _command(self, line: str) -> None:
         self._commands.do(f"/{line}")
@@ -217,7 +217,7 @@ class ChatScreen(BaseScreen[None]):
         if self._editing in asked:
             asked = asked[: asked.index(self._editing)] or asked
         if not asked:
-            self._commands.cannot("There is no question to edit.")
+            self._commands.cannot("There is no question to edit yet.")
             return
         self._editing = asked[-1]
         self.query_one(Prompt).write(asked[-1].text)

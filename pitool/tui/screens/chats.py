@@ -1,4 +1,4 @@
-"""The conversations that are kept: open, search, rename, delete, export."""
+"""The stored conversations: open, search, rename, delete, export."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class ChatsScreen(BaseScreen[bool]):
             table.add_row(*_cells(summary))
         table.move_cursor(row=min(place, max(len(self._found) - 1, 0)))
         table.display = bool(self._found)
-        none = "No conversation has these words." if words else "No conversation is kept yet."
+        none = "No conversations match." if words else "No conversations yet."
         self.query_one("#none", Static).update(Content("" if self._found else none))
         self.query_one("#none").display = not self._found
         if bool(self._found) != before:  # not with every letter of a search
@@ -146,7 +146,7 @@ class ChatsScreen(BaseScreen[bool]):
             return
 
         self.ask(
-            AskText("A new name for the conversation:", chosen.name),
+            AskText("New name for the conversation:", chosen.name),
             lambda title: None if title is None else self._rename(chosen.key, title),
         )
 

@@ -126,14 +126,14 @@ class CompareScreen(BaseScreen[None]):
             for number, (bundle, artifact) in enumerate(self._choices)
         ]
         if len(names) < 2:
-            yield Static("Two artifacts are needed, and there are fewer: F2 lists them.", id="why")
+            yield Static("A comparison needs two artifacts: press F2 to list them.", id="why")
         else:
             first = self._current()
             with Horizontal(id="sides"):
                 yield Panel(names, first)
                 yield Panel(names, 1 if first == 0 else 0)
             yield Static(id="why")
-            yield PromptLine(self._prompt, placeholder="A prompt for both; Enter runs it")
+            yield PromptLine(self._prompt, placeholder="Prompt for both; press Enter to run it")
         yield Keys()
 
     def on_mount(self) -> None:
@@ -186,9 +186,9 @@ class CompareScreen(BaseScreen[None]):
         prompt = self.query_one(Input).value.strip()
         chosen = [panel.chosen for panel in self.query(Panel)]
         if not prompt:
-            self.tell("Write a prompt first.")
+            self.tell("Enter a prompt first.")
         elif chosen[0] == chosen[1]:
-            self.tell("Choose two different artifacts: Tab goes there, Enter opens the list.")
+            self.tell("Choose two different artifacts: Tab moves to the lists, Enter opens one.")
         else:
             self._begin(chosen, prompt)
 
@@ -201,7 +201,7 @@ class CompareScreen(BaseScreen[None]):
             interrupt=self._comparison.cancel,
         )
         if self._run_task is None:
-            self.tell("Esc stops what is running, then Enter runs this.")
+            self.tell("Still running: press Esc to stop it, then Enter to run.")
 
     def action_swap(self) -> None:
         """Have left and right change places."""
@@ -270,7 +270,7 @@ def _state_line(side: Side | None) -> Content:
         case SideState.LOADING:
             return Content("loading ") + gauge(side.progress, _GAUGE_WIDTH)
         case SideState.READING if side.timings is not None:
-            return Content(f"reading {side.timings.prefilled_tokens}/{side.timings.prompt_tokens}")
+            return Content(f"prompt {side.timings.prefilled_tokens}/{side.timings.prompt_tokens}")
         case SideState.DONE | SideState.STOPPED if side.timings is not None:
             tokens = format_count(side.timings.decoded_tokens, "token")
             return Content(f"{side.state.value} · {tokens}")

@@ -1,4 +1,4 @@
-"""The board: charts of its sensors, the doctor's findings with their fixes, and a log to start."""
+"""The board: charts of its sensors, the doctor's findings with their fixes, and a CSV log."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DeviceScreen(BaseScreen[None]):
     def __init__(self, context: Context, _: str = "") -> None:
         super().__init__(context)
         if context.sensors is None:
-            raise MissingPart("the sensors are not read here", "pitool monitor does it")
+            raise MissingPart("sensors are not available here", "run pitool monitor")
         self._sensors = context.sensors
         self._examining = self._owed = False
 
@@ -123,9 +123,9 @@ class DeviceScreen(BaseScreen[None]):
         found = self._sensors.findings
         title = "Doctor"
         if self._owed:
-            title += ": looks when the model is idle, for it reads from the disk"
+            title += ": runs when the model is idle, because it reads from the disk"
         elif self._examining:
-            title += ": looking …"
+            title += ": checking …"
         elif found is not None:
             title += f": {_count(found)}"
         self.query_one("#title", Static).update(Content(title))
@@ -158,9 +158,9 @@ class DeviceScreen(BaseScreen[None]):
         fix = (self._sensors.findings or [])[event.option_index].fix
         if fix:
             self.app.copy_to_clipboard(fix)
-            self.notify("The fix is on the clipboard of your terminal, if it knows OSC 52.")
+            self.notify("The fix was copied, if your terminal supports OSC 52.")
         else:
-            self.notify("There is nothing to mend here.")
+            self.notify("There is nothing to fix here.")
 
     def action_log(self) -> None:
         """End the log that runs, or ask where to write one."""
@@ -175,7 +175,7 @@ class DeviceScreen(BaseScreen[None]):
                 self._show_samples()
 
         name = time.strftime("pitool-%Y%m%d-%H%M%S.csv")
-        question = "Log memory and sensors as CSV, as pitool monitor --csv does, to:"
+        question = "Log memory and sensors to a CSV file, like pitool monitor --csv:"
         self.ask(AskText(question, name), start)
 
 
@@ -196,14 +196,14 @@ def finding_text(finding: Finding, width: int) -> Content:
 def _count(findings: list[Finding]) -> str:
     bad = sum(finding.severity in ("warning", "fault") for finding in findings)
     if not bad:
-        return f"nothing to mend in {len(findings)} checks"
-    return f"{bad} to mend in {len(findings)} checks, Enter copies a fix"
+        return f"nothing to fix in {len(findings)} checks"
+    return f"{bad} to fix in {len(findings)} checks, Enter copies a fix"
 
 
 def _span(points: list[TimedSample]) -> str:
     """Return what the width of the charts stands for."""
     if len(points) < 2:
-        return "the first samples come"
+        return "waiting for the first samples"
     seconds = round(points[-1].sample.time - points[0].sample.time)
     long = f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
     flags = [flag for p in points for flag in p.sample.throttled_now or ()]

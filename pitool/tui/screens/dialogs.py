@@ -1,4 +1,4 @@
-"""What any screen may ask or show above itself: yes or no, a line, a text, a page to read."""
+"""The dialogs of all screens: yes or no, a line, a text, a page to read."""
 
 from __future__ import annotations
 

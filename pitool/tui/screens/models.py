@@ -181,7 +181,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
             damage = await asyncio.to_thread(damaged_files, bundle, self._progress(name))
         except Interrupted:
             self._say([])
-            self._show_work(Content(f"The check of {name} was stopped."))
+            self._show_work(Content(f"Verifying {name} was stopped."))
         else:
             self._show_work(_result(name, damage))
         finally:
@@ -224,10 +224,12 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         bundle = chosen[0]
         artifacts = bundle.manifest.artifacts
         if self._in_use(bundle):
-            raise UsageError(f"{bundle.path.name} is loaded", "Ctrl+U in the chat unloads it")
+            raise UsageError(
+                f"{bundle.path.name} is loaded", "press Ctrl+U in the chat to unload it"
+            )
         size = size_text(sum(artifact.bytes for artifact in artifacts))
         kinds = ", ".join(artifact.quantisation for artifact in artifacts)
-        question = f"Delete {bundle.path} with {kinds} ({size})? It cannot be brought back."
+        question = f"Delete {bundle.path} with {kinds} ({size})? This cannot be undone."
         self.ask(Confirm(question, "Delete"), lambda yes: self._delete(bundle) if yes else None)
 
     def _in_use(self, bundle: Bundle) -> bool:
@@ -241,7 +243,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         self._begin()
         try:
             await asyncio.to_thread(delete, bundle)
-            self._show_work(Content(f"{bundle.path.name} is deleted."))
+            self._show_work(Content(f"Deleted {bundle.path.name}."))
             self.action_refresh_list()
         finally:
             self._working = False
@@ -265,6 +267,6 @@ def _cells(bundle: Bundle, artifact: Artifact, verdict: Forecast | None) -> list
 def _result(name: str, damage: list[Damage]) -> Content:
     """Return what a check found."""
     if not damage:
-        return Content.styled(f"{name} is whole: every sha256 is the manifest's.", "$text-success")
+        return Content.styled(f"{name}: all checksums match the manifest.", "$text-success")
     listed = ", ".join(f"{one.path} {one.why}" for one in damage)
     return Content.styled(f"{name}: {listed}; convert or copy the bundle again.", "$text-error")

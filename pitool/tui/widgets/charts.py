@@ -1,4 +1,4 @@
-"""The sensors over time: a chart a figure, all over the same span."""
+"""The sensors over time: one chart per figure, all over the same time span."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SERIES = (
     Series("CPU", lambda p: p.sample.cpu, format_share, high=1.0),
     Series("memory free", lambda p: p.sample.available_bytes, format_bytes),
     Series(
-        "model holds",
+        "model memory",
         lambda p: p.sample.worker_bytes,
         format_bytes,
         absent="not loaded",

@@ -1,4 +1,4 @@
-"""The list above the prompt: what a slash command may become."""
+"""The list above the prompt: the completions of a slash command."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ class CompletionList(Static):
         ]
         if (more := len(self._found) - len(part)) > 0:
             lines.append(
-                Content.styled(f"  {more} more, Up and Down move, Tab takes", "$foreground 60%")
+                Content.styled(
+                    f"  {more} more: Up and Down to move, Tab to complete", "$foreground 60%"
+                )
             )
         self.update(Content("\n").join(lines))

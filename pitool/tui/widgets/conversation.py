@@ -149,7 +149,7 @@ def greeting(status: Status, tuned: Callable[[Runnable], str]) -> Content:
     """Return the words of an empty conversation: what is loaded, or how to load it."""
     runnable, info = status.runnable, status.info
     if runnable is None:
-        return Content.styled("No model is chosen. F2 shows what there is.", _DIM)
+        return Content.styled("No model is chosen. Press F2 to choose one.", _DIM)
     lines = [Content.assemble((runnable.name, "bold"), f"  {runnable.quantisation}")]
     facts = [runnable.format, size_text(runnable.bytes), f"context {runnable.context}"]
     if info is not None:
@@ -165,8 +165,8 @@ def greeting(status: Status, tuned: Callable[[Runnable], str]) -> Content:
 
 _DIM = "$foreground 60%"
 _HINTS = {
-    Phase.UNLOADED: "Not loaded: the next question loads it.",
-    Phase.LOADING: "Loading: a question can be written meanwhile.",
+    Phase.UNLOADED: "Not loaded yet: your next question loads it.",
+    Phase.LOADING: "Loading: you can already write a question.",
     Phase.READY: "Ready.",
     Phase.MEASURING: "Measuring.",
 }

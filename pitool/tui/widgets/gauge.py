@@ -1,4 +1,4 @@
-"""A bar of characters that reads without colour too."""
+"""A bar of characters that is readable without colour, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The footer of the keys: where the line is too short, those that are needed least are left out."""
+"""The footer of the keys: if the line is too short, the least important ones are hidden."""
 
 from __future__ import annotations
 

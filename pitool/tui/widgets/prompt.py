@@ -1,4 +1,4 @@
-"""Where the user writes: the prompt of the chat, and a line elsewhere; both cursors stand still."""
+"""Where the user types: the prompt of the chat, and a line elsewhere; neither cursor blinks."""
 
 from __future__ import annotations
 

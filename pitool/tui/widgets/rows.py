@@ -24,10 +24,10 @@ GROWING = "…"
 
 _ENDS = {
     "stop": "",
-    "length": "cut at the token limit",
+    "length": "stopped at the token limit",
     "context": "context full",
     "cancelled": "stopped",
-    "failed": "broken off",
+    "failed": "failed",
 }
 
 

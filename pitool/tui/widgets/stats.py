@@ -87,9 +87,9 @@ def _loading(status: Status, width: int) -> Content:
 
 def _reading(timings: Timings | None) -> list[Content]:
     if timings is None:
-        return [Content.styled("reading the prompt", _LABEL)]
+        return [Content.styled("processing the prompt", _LABEL)]
     done, total = timings.prefilled_tokens, timings.prompt_tokens
-    figure = f"reading {done}/{total} "
+    figure = f"prompt {done}/{total} "
     parts = [Content.assemble((figure, _LABEL), gauge(done / max(total, 1), _GAUGE_WIDTH))]
     if timings.prefill_rate > 0:
         left = format_seconds((total - done) / timings.prefill_rate)
@@ -98,7 +98,7 @@ def _reading(timings: Timings | None) -> list[Content]:
         _join(parts + _reused(timings)),
         _join(parts),
         parts[0],
-        _part("reading", f"{done}/{total}"),
+        _part("prompt", f"{done}/{total}"),
     ]
 
 
