@@ -257,7 +257,7 @@ def check_yarn(model: Description, yarn: Yarn) -> None:
     own = {
         "beta_fast": (yarn.beta_fast, 32.0),
         "beta_slow": (yarn.beta_slow, 1.0),
-        "attention_factor": (yarn.attention, 0.1 * log(yarn.factor) + 1),
+        "attention_factor, mscale or mscale_all_dim": (yarn.attention, 0.1 * log(yarn.factor) + 1),
         "truncate": (float(yarn.truncate), 1.0),
     }
     for key, (value, wanted) in own.items():
