@@ -308,7 +308,7 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
     assert f"bundle: {target}" in result.out
     assert "\x1b" not in result.out + result.err
     for stage in ("writing F16", "computing the reference", "verifying F16", "hashing"):
-        assert re.search(rf"^{stage} \.\.\.\n{stage}: \d+\.\d s$", result.err, re.MULTILINE)
+        assert re.search(rf"^{stage} \.\.\.\n{stage}: \d+\.\d+ s$", result.err, re.MULTILINE)
     again = pitool("convert", one_layer, "--ram", "1gb", "--quant", "F16")
     assert "already exists; use --force to replace it" in check_failure(again, 2)
     forced = pitool("convert", one_layer, "--ram", "1gb", "--quant", "BF16", "--force", "--json")
