@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from pitool.chat.library import write_export
-from pitool.report.numbers import format_minute
+from pitool.report.numbers import format_count, format_minute
 from pitool.store.export import file_name
 from pitool.tui.context import Context
 from pitool.tui.screens.base import BaseScreen
@@ -157,7 +157,9 @@ class ChatsScreen(BaseScreen[bool]):
         """Ask, then delete."""
         if (chosen := self._chosen) is None:
             return
-        question = f"Delete “{chosen.name}” with {chosen.questions} questions and their answers?"
+        answers = "its answer" if chosen.questions == 1 else "their answers"
+        questions = format_count(chosen.questions, "question")
+        question = f"Delete “{chosen.name}” with {questions} and {answers}?"
         self.ask(Confirm(question, "Delete"), lambda yes: self._delete(chosen.key) if yes else None)
 
     def _delete(self, key: str) -> None:
