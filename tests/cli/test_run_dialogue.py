@@ -103,10 +103,10 @@ def test_an_attached_file_is_said_and_sent_with_the_next_question(
     engine = Tracked(["first", "second"])
     done, _ = run(model, monkeypatch, engine, stdin=f"/attach {notes}\nWhat?\nAnd now?\n")
     assert done.stdout == "first\nsecond\n"
-    assert done.stderr.startswith("The next question is sent with notes.txt, 15 B.\n")
-    questions = [message.content for message in engine.prompts[-1] if message.role == "user"]
-    assert "Plums are blue." in questions[0]
-    assert questions[1] == "And now?"
+    assert "The next question is sent with notes.txt, 15 B." in done.stderr.splitlines()
+    first, *_, last = engine.prompts[-1]
+    assert "Plums are blue." in str(first)
+    assert last == Message("user", "And now?")
 
 
 def test_commands_and_errors_and_on(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -285,7 +285,7 @@ def test_what_cannot_be_listened_on_is_said_with_what_helps(
     model.write_bytes(b"GGUF")
     runnable = Runnable("Tiny", "gguf", "F16", model, 4, 4096)
     monkeypatch.setattr("pitool.catalog.model_argument.find_runnable", lambda *_: runnable)
-    monkeypatch.setattr("pitool.device.settings.settings_for", lambda *_: Settings())
+    monkeypatch.setattr("pitool.device.settings.settings_for", lambda *_: Settings(256, 1, 1))
 
     def refused(*words: str) -> UsageError:
         done = CliRunner().invoke(cli, ["serve", "--force", *words], standalone_mode=False)
@@ -294,11 +294,12 @@ def test_what_cannot_be_listened_on_is_said_with_what_helps(
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        assert refused("--port", port).advice == "stop the program that uses it, or choose another --port"
+        taken = refused("--port", port).do
+    assert taken == "stop the program that uses it, or choose another --port"
     # An address for documentation, which no machine has (RFC 5737).
     elsewhere = refused("--host", "192.0.2.1", "--port", "0")
-    assert elsewhere.advice == "give --host an address of this machine"
-    assert refused("--host", "a name", "--port", "0").advice == elsewhere.advice
+    assert elsewhere.do == "give --host an address of this machine"
+    assert refused("--host", "a name", "--port", "0").do == elsewhere.do
 
 
 def test_one_that_went_away_while_it_waited_never_reaches_the_model() -> None:

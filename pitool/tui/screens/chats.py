@@ -17,6 +17,7 @@ from pitool.chat.library import write_export
 from pitool.report.numbers import format_count, format_minute
 from pitool.store.export import file_name
 from pitool.tui.context import Context
+from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import AskText, Confirm
 from pitool.tui.widgets.header import HeaderLine
@@ -83,6 +84,10 @@ class ChatsScreen(BaseScreen[bool]):
         if self._found:
             table.focus()
         self.in_thread(self._library.flush, self._list_again)
+
+    def on_session_changed(self, _: SessionChanged) -> None:
+        """Show what the worker does now."""
+        self.query_one(HeaderLine).show(self.session.status)
 
     def _list_again(self) -> None:
         """List what was written meanwhile; the focus stays with who searches already."""
