@@ -104,7 +104,8 @@ def test_an_attached_file_is_said_and_sent_with_the_next_question(
     done, _ = run(model, monkeypatch, engine, stdin=f"/attach {notes}\nWhat?\nAnd now?\n")
     assert done.stdout == "first\nsecond\n"
     assert "The next question is sent with notes.txt, 15 B." in done.stderr.splitlines()
-    first, *_, last = engine.prompts[-1]
+    prompt = list(engine.prompts[-1])
+    first, last = prompt[0], prompt[-1]
     assert "Plums are blue." in str(first)
     assert last == Message("user", "And now?")
 

@@ -192,7 +192,7 @@ async def test_leaving_while_the_doctor_looks() -> None:
     app = on(board)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f8")
-        await until(lambda: begun.is_set() and "looking" in shown(app))
+        await until(lambda: begun.is_set() and "checking" in shown(app))
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, DeviceScreen))
         await pilot.pause()  # the screen is taken apart
