@@ -44,8 +44,8 @@ class Printer(Protocol):
 class Table:
     """For people: settings other than the defaults stand above the tests, problems at the end."""
 
-    def __init__(self, write: Write, _varied: Collection[str] = ()) -> None:
-        self._write, self._begun = write, False
+    def __init__(self, write: Write, varied: Collection[str] = ()) -> None:
+        self._write, self._varied, self._begun = write, varied, False
         self._settings: list[str] = []
 
     def add(self, row: BenchRow, /) -> None:
@@ -54,7 +54,7 @@ class Table:
         if not self._begun:
             self._begun = True
             self._write(_cells(widths, dict(zip(widths, widths, strict=True))))
-        if (settings := changed(row)) != self._settings:
+        if (settings := changed(row, self._varied)) != self._settings:
             self._settings = settings
             self._write(f"with {' '.join(settings) or 'default settings'}:")
         cells = {
@@ -185,10 +185,11 @@ PRINTERS: dict[str, Callable[[Write, Collection[str]], Printer]] = {
 }
 
 
-def changed(row: BenchRow) -> list[str]:
+def changed(row: BenchRow, varied: Collection[str] = ()) -> list[str]:
     """Return what was set other than by default, by llama-bench's short flags.
 
-    onnxruntime has none of these settings.
+    The load mode has no default that holds for every artifact and board: it stands there where
+    the run has several. onnxruntime has none of these settings.
     """
     if not format_of_engine(row["engine"]).tunable:
         return []
@@ -199,6 +200,7 @@ def changed(row: BenchRow) -> list[str]:
         ("ctk", "type_k", _DEFAULTS.kv_type),
         ("ctv", "type_v", _DEFAULTS.kv_type),
         ("rpk", "repack", True),
+        ("lm", "load_mode", None if "load_mode" in varied else row["load_mode"]),
     )
     return [
         f"{flag}={int(v) if isinstance(v := row[name], bool) else v}"

@@ -19,6 +19,7 @@ from pitool.chat.commands import CommandHandlers, as_question, is_command
 from pitool.chat.session import Session
 from pitool.cli.run_answers import AnswerWriter, say
 from pitool.errors import PitoolError
+from pitool.report.numbers import format_bytes
 from pitool.store.conversation import Notice
 
 PROMPT = "> "
@@ -85,6 +86,12 @@ class Dialogue(CommandHandlers):
             super().do_system(text)
         else:
             self.say(self.session.conversation.system or "No system prompt is set.")
+
+    def do_attach(self, name: str) -> None:
+        """Keep a text file for the next question, and say that it is kept."""
+        super().do_attach(name)
+        if (file := self.attached) is not None:
+            self.say(f"The next question is sent with {file.name}, {format_bytes(file.bytes)}.")
 
     def do_quit(self, _: str) -> None:
         """End."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 
 import click
@@ -66,9 +68,12 @@ def command(
     try:
         server = Server((host, port), load, runnable.name, key, say)
     except OSError as error:
+        foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         raise UsageError(
             f"cannot listen on {host} port {port} ({error.strerror or error})",
-            "stop the program that uses it, or choose another --port",
+            "give --host an address of this machine"
+            if foreign
+            else "stop the program that uses it, or choose another --port",
         ) from None
     with server:
         shown = f"[{host}]" if ":" in host else host

@@ -12,7 +12,7 @@ import pytest
 
 from pitool.bench import rows
 from pitool.bench.artifact import MeasuredArtifact
-from pitool.bench.printers import PRINTERS, SQL_TABLE, marks
+from pitool.bench.printers import PRINTERS, SQL_TABLE, changed, marks
 from pitool.bench.run import Result, Workload, measure
 from pitool.device.activity import Look
 from pitool.device.sensors import Reading, Throttled
@@ -87,6 +87,20 @@ def test_the_table_fits_80_columns(name: str) -> None:
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert "tg128 @ d64" in lines[2]
+
+
+def test_the_load_mode_stands_above_the_tests_where_there_are_several() -> None:
+    row = rows.row(result(Workload(prompt=512)), SUBJECT)
+    assert changed(row) == []
+    assert changed(row, {"load_mode"}) == [f"lm={row['load_mode']}"]
+    lines: list[str] = []
+    printer = PRINTERS["table"](lines.append, {"load_mode"})
+    for mode in ("mmap", "none"):
+        printer.add({**row, "load_mode": mode})
+    assert [line for line in lines if line.startswith("with ")] == [
+        "with lm=mmap:",
+        "with lm=none:",
+    ]
 
 
 def test_throttled_repetitions_are_marked() -> None:

@@ -95,6 +95,21 @@ def test_what_was_read_is_not_read_again(model: Path, monkeypatch: pytest.Monkey
     assert second < first / 2
 
 
+def test_an_attached_file_is_said_and_sent_with_the_next_question(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Plums are blue.")
+    engine = Tracked(["first", "second"])
+    done, _ = run(model, monkeypatch, engine, stdin=f"/attach {notes}\nWhat?\nAnd now?\n")
+    assert done.stdout == "first\nsecond\n"
+    assert "The next question is sent with notes.txt, 15 B." in done.stderr.splitlines()
+    prompt = list(engine.prompts[-1])
+    first, last = prompt[0], prompt[-1]
+    assert "Plums are blue." in str(first)
+    assert last == Message("user", "And now?")
+
+
 def test_commands_and_errors_and_on(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Tracked(["first", "second"])
     lines = [

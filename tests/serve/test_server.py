@@ -9,13 +9,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from pitool.engine.base import Engine
+from pitool.catalog.bundles import Runnable
+from pitool.cli.main import cli
+from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
-from pitool.errors import DoesNotFit, WorkerDied
+from pitool.errors import DoesNotFit, UsageError, WorkerDied
 from pitool.serve.model import Model
 from pitool.serve.server import Server
 
@@ -272,6 +276,30 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         Server(other.getsockname(), load, "tiny")
+
+
+def test_what_cannot_be_listened_on_is_said_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    runnable = Runnable("Tiny", "gguf", "F16", model, 4, 4096)
+    monkeypatch.setattr("pitool.catalog.model_argument.find_runnable", lambda *_: runnable)
+    monkeypatch.setattr("pitool.device.settings.settings_for", lambda *_: Settings(256, 1, 1))
+
+    def refused(*words: str) -> UsageError:
+        done = CliRunner().invoke(cli, ["serve", "--force", *words], standalone_mode=False)
+        assert isinstance(done.exception, UsageError)
+        return done.exception
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        taken = refused("--port", port).do
+    assert taken == "stop the program that uses it, or choose another --port"
+    # An address for documentation, which no machine has (RFC 5737).
+    elsewhere = refused("--host", "192.0.2.1", "--port", "0")
+    assert elsewhere.do == "give --host an address of this machine"
+    assert refused("--host", "a name", "--port", "0").do == elsewhere.do
 
 
 def test_one_that_went_away_while_it_waited_never_reaches_the_model() -> None:

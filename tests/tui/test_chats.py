@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 
 from pitool.catalog.bundles import Runnable
@@ -52,6 +53,25 @@ async def to_chats(app: PitoolApp, pilot: Pilot[None]) -> None:
     await until(lambda: app.session.status.phase is Phase.READY)
     await pilot.press("f3")
     await until(lambda: isinstance(app.screen, ChatsScreen) and "last used" in shown(app))
+
+
+@pytest.mark.parametrize("key", ["f2", "f3"])
+async def test_the_header_follows_the_worker_on_the_lists(
+    tmp_path: Path, runnable: Runnable, key: str
+) -> None:
+    engine = Halting()
+    app = keeping_app(tmp_path, runnable, Loader(engine))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: app.session.status.phase is Phase.READY)
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        type_in(app, "Count")
+        await pilot.press("enter")
+        await until(lambda: "one two" in shown(app))
+        await pilot.press(key)
+        await until(lambda: isinstance(app.screen, (ChatsScreen, ModelsScreen)))
+        await until(lambda: "answering" in shown(app).splitlines()[0])
+        engine.go.set()
+        await until(lambda: "ready" in shown(app).splitlines()[0])
 
 
 async def test_what_was_said_is_there_after_a_restart(tmp_path: Path, runnable: Runnable) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner
@@ -177,6 +178,28 @@ async def test_the_doctor_of_a_recorded_machine_and_again() -> None:
         assert len(looks) == 2  # kept from before, apart from the test's own
         await pilot.press("e")
         await until(lambda: len(looks) == 3)
+
+
+async def test_leaving_while_the_doctor_looks() -> None:
+    begun, go = Event(), Event()
+
+    def doctor() -> list[Finding]:
+        begun.set()
+        assert go.wait(60)
+        return examine(TREES / "pi5", lambda _: "", host=False, read_speed=lambda: None)
+
+    board = SensorHistory(Monitor(TREES / "pi5").look, doctor)
+    app = on(board)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f8")
+        await until(lambda: begun.is_set() and "checking" in shown(app))
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, DeviceScreen))
+        await pilot.pause()  # the screen is taken apart
+        go.set()
+        await until(lambda: bool(board.findings))
+        await pilot.press("f8")
+        await until(lambda: isinstance(app.screen, DeviceScreen) and "checks" in shown(app))
 
 
 async def test_the_doctor_waits_for_the_answer(runnable: Runnable) -> None:

@@ -14,9 +14,10 @@ from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from pitool.chat.library import write_export
-from pitool.report.numbers import format_minute
+from pitool.report.numbers import format_count, format_minute
 from pitool.store.export import file_name
 from pitool.tui.context import Context
+from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import AskText, Confirm
 from pitool.tui.widgets.header import HeaderLine
@@ -83,6 +84,10 @@ class ChatsScreen(BaseScreen[bool]):
         if self._found:
             table.focus()
         self.in_thread(self._library.flush, self._list_again)
+
+    def on_session_changed(self, _: SessionChanged) -> None:
+        """Show what the worker does now."""
+        self.query_one(HeaderLine).show(self.session.status)
 
     def _list_again(self) -> None:
         """List what was written meanwhile; the focus stays with who searches already."""
@@ -157,7 +162,9 @@ class ChatsScreen(BaseScreen[bool]):
         """Ask, then delete."""
         if (chosen := self._chosen) is None:
             return
-        question = f"Delete “{chosen.name}” with {chosen.questions} questions and their answers?"
+        answers = "its answer" if chosen.questions == 1 else "their answers"
+        questions = format_count(chosen.questions, "question")
+        question = f"Delete “{chosen.name}” with {questions} and {answers}?"
         self.ask(Confirm(question, "Delete"), lambda yes: self._delete(chosen.key) if yes else None)
 
     def _delete(self, key: str) -> None:

@@ -151,7 +151,8 @@ class DeviceScreen(BaseScreen[None]):
             await asyncio.to_thread(self._sensors.examine)
         finally:
             self._examining = False
-            self._show_findings()
+            if self.is_attached:  # not left meanwhile
+                self._show_findings()
 
     @on(OptionList.OptionSelected)
     def _copy_fix(self, event: OptionList.OptionSelected) -> None:

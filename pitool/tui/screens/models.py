@@ -26,6 +26,7 @@ from pitool.report.numbers import format_bytes, format_share
 from pitool.store.conversation import Notice
 from pitool.tui import details
 from pitool.tui.context import Context
+from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.widgets.gauge import gauge
@@ -102,6 +103,10 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         for name, justify in _COLUMNS.items():
             table.add_column(Text(name, justify=justify))
         self.action_refresh_list()
+
+    def on_session_changed(self, _: SessionChanged) -> None:
+        """Show what the worker does now."""
+        self.query_one(HeaderLine).show(self.session.status)
 
     def on_unmount(self) -> None:
         """End what still reads files."""
