@@ -255,7 +255,7 @@ class Hosts:
             self._rich.update(self._tasks[name], completed=count, total=total, amount=amount)
         elif share - self._said[name] >= STEP:
             self._said[name] = share
-            talk(f"{name}: {format_share(share)} downloaded")
+            talk(f"{name}: {format_share(share)} copied")
 
 
 def _host_bars() -> RichProgress:

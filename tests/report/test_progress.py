@@ -79,8 +79,8 @@ def test_hosts_say_each_quarter_once(capsys: pytest.CaptureFixture[str]) -> None
         for count in (10, 30, 40, 55, 100):
             hosts.arrived("pi@a", count, 100)
     assert lines(capsys) == [
-        "pi@b: copying", "pi@a: 30% has arrived", "pi@a: 55% has arrived",
-        "pi@a: 100% has arrived",
+        "pi@b: copying", "pi@a: 30% copied", "pi@a: 55% copied",
+        "pi@a: 100% copied",
     ]  # fmt: skip
 
 

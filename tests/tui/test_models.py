@@ -57,7 +57,7 @@ async def test_says_what_fits_here_and_how_fast(tmp_path: Path) -> None:
         assert "1.27 GB !" in text
         assert "2.04 GB ✗" in text
         assert "423 MB ✓" in text
-        assert "here prefill 65, decode 8.8 t/s" in text
+        assert "here prefill 64.9, decode 8.8 t/s" in text
         assert "perplexity 9.10 (checkpoint 9.00) · KL 0.0129 nats · top-1 97.1%" in text
         await pilot.press("down")
         await until(lambda: "does not fit now" in shown(app))
@@ -69,7 +69,7 @@ async def test_verify_says_whole_or_what_is_damaged(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "Leaf-360M" in shown(app))
         await pilot.press("v")
-        await until(lambda: "leaf-360m is whole" in shown(app))
+        await until(lambda: "leaf-360m: all checksums match the manifest" in shown(app))
         (bundle.path / "model.gguf").write_bytes(b"w3ights")
         await pilot.press("v")
         await until(lambda: "model.gguf has a different sha256; convert or copy" in shown(app))
@@ -123,7 +123,7 @@ async def test_what_is_loaded_is_not_deleted(tmp_path: Path) -> None:
         await pilot.press("f2")
         await until(lambda: isinstance(app.screen, ModelsScreen))
         await pilot.press("d")
-        words = "raspberry-1.7b is loaded; Ctrl+U in the chat"
+        words = "raspberry-1.7b is loaded; press Ctrl+U in the chat"
         await until(lambda: any(words in told.message for told in app._notifications))
 
 
