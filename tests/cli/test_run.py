@@ -242,7 +242,7 @@ def test_a_newer_manifest(pitool: Pitool, bundle: Path, tmp_path: Path) -> None:
 
 def test_a_prompt_longer_than_the_context(pitool: Pitool, bundle: Path) -> None:
     sentence = check_failure(pitool("run", bundle, "x " * 600, "--context", 256), 3)
-    assert "the context holds 256" in sentence
+    assert "the context has 256" in sentence
 
 
 def test_more_memory_than_there_is(pitool: Pitool, bundle: Path, tmp_path: Path) -> None:

@@ -232,11 +232,11 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "one is no number": ({"change": nan_once}, "F16 produces logits that are not finite"),
     "all are infinite": ({"change": lambda x: x * np.inf}, "not finite"),
     "other tokens": (
-        {"retoken": lambda ids: [*ids[:7], 3, *ids[8:]]}, "from token 7 on: report this model",
+        {"retoken": lambda ids: [*ids[:7], 3, *ids[8:]]}, "starting at token 7: report this model",
     ),
     "a token more": ({"retoken": lambda ids: [*ids, 3]}, "differently from tokenizer.json"),
-    "a token fewer": ({"retoken": lambda ids: ids[1:]}, "from token 0 on"),
-    "no tokens": ({"retoken": lambda ids: []}, "from token 0 on"),
+    "a token fewer": ({"retoken": lambda ids: ids[1:]}, "starting at token 0"),
+    "no tokens": ({"retoken": lambda ids: []}, "starting at token 0"),
 }  # fmt: skip
 
 

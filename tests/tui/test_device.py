@@ -240,7 +240,8 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         await until(lambda: app.screen.query(Input))
         app.screen.query_one(Input).value = "a.csv"
         await pilot.press("enter")
-        await until(lambda: "a.csv already exists; choose another file." in shown(app))
+        refused = "a.csv already exists; choose another file."
+        await until(lambda: any(refused in told.message for told in app._notifications))
 
 
 async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:

@@ -165,5 +165,5 @@ def test_without_a_tokenizer_nothing_is_written(tmp_path: Path) -> None:
 
 def test_rows_that_are_no_whole_blocks_are_refused(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "c", hidden_size=96, head_dim=16)
-    with pytest.raises(BadInput, match="whole blocks of 64"):
+    with pytest.raises(BadInput, match="not a multiple of 64"):
         written(source, tmp_path, "INT4", 64)
