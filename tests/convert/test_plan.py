@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pitool.catalog import boards
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.catalog.tiers import Tier, tiers
 from pitool.checkpoint.config import Config, read_config
@@ -54,7 +55,7 @@ def test_figures_of_an_artifact() -> None:
     assert artifact.memory.lines[0].bytes == artifact.bytes
     assert artifact.speeds
     assert {s.board for s in artifact.speeds} <= set(
-        __import__("pitool.catalog.boards").spec.boards.boards()
+        boards.boards()
     )
 
 
