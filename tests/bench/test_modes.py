@@ -60,7 +60,7 @@ def test_a_board_has_the_chip_that_the_table_gives_it() -> None:
 
     for root, run in ((TREES / "pi4", lambda _: PMIC), (TREES / "pi5", missing),
                       (TREES / "pi5", lambda _: "error")):  # fmt: skip
-        with pytest.raises(MissingPart, match="these have one: Raspberry Pi 5,"):
+        with pytest.raises(MissingPart, match="boards with one: Raspberry Pi 5,"):
             power.onboard(root, run)
     asked: list[list[str]] = []
 
