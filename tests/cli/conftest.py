@@ -33,16 +33,18 @@ class Result:
 Pitool = Callable[..., Result]
 
 
-def environment() -> dict[str, str]:
+def environment(columns: int = 100) -> dict[str, str]:
     """Return the environment of a child: threads that wait without burning a shared CPU."""
-    return {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": "100"}
+    return {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": str(columns)}
 
 
 @pytest.fixture
 def pitool(tmp_path: Path) -> Pitool:
     """Run ``python -m pitool`` with arguments; ``stdin`` is a text."""
 
-    def call(*arguments: object, stdin: str | bytes = "", cwd: Path | None = None) -> Result:
+    def call(
+        *arguments: object, stdin: str | bytes = "", cwd: Path | None = None, columns: int = 100
+    ) -> Result:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
             [sys.executable, "-m", "pitool", *map(str, arguments)],
@@ -51,7 +53,7 @@ def pitool(tmp_path: Path) -> Pitool:
             timeout=200,
             check=False,
             cwd=cwd or Path(__file__).parents[2],
-            env=environment(),
+            env=environment(columns),
         )
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 

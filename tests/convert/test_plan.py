@@ -54,9 +54,7 @@ def test_figures_of_an_artifact() -> None:
     assert artifact.bits_per_weight == pytest.approx(16, abs=0.1)
     assert artifact.memory.lines[0].bytes == artifact.bytes
     assert artifact.speeds
-    assert {s.board for s in artifact.speeds} <= set(
-        boards.boards()
-    )
+    assert {s.board for s in artifact.speeds} <= set(boards.boards())
 
 
 @pytest.mark.parametrize(

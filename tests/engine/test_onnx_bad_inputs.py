@@ -103,11 +103,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "path empty": (relocate(""), "which is outside"),
     "link outside": (link_outside, "which is outside"),
     "tokenizer missing": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json"),
-    "tokenizer broken": (cut("tokenizer.json", 500), "tokenizer.json is no tokenizer"),
+    "tokenizer broken": (cut("tokenizer.json", 500), "tokenizer.json is not a tokenizer"),
     "settings broken": (cut("tokenizer_config.json", 9), r"cannot read .*tokenizer_config\.json"),
     "config missing": (lambda f: (f / "genai_config.json").unlink(), "config.json is missing"),
     "config broken": (cut("genai_config.json", 50), r"cannot read .*genai_config\.json"),
-    "config a list": (lambda f: (f / "genai_config.json").write_text("[]"), "no JSON object"),
+    "config a list": (lambda f: (f / "genai_config.json").write_text("[]"), "is not a JSON object"),
     "config empty": (config(dict.clear), "not an onnxruntime-genai configuration"),
     "graph elsewhere": (
         config(lambda m: m["decoder"].update(filename="../model.onnx")),
@@ -119,11 +119,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "layers too many": (
         config(lambda m: m["decoder"].update(num_hidden_layers=4)),
-        "no decoder as its configuration says it: past_key_values.3.key",
+        "does not match its configuration: past_key_values.3.key",
     ),
     "layers too few": (
         config(lambda m: m["decoder"].update(num_hidden_layers=2)),
-        "no decoder as its configuration says it: past_key_values.2.key",
+        "does not match its configuration: past_key_values.2.key",
     ),
 }  # fmt: skip
 
