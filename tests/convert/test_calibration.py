@@ -134,7 +134,7 @@ def test_a_size(text: str, count: int) -> None:
 
 
 def test_a_calibration_that_is_not_there() -> None:
-    with pytest.raises(BadInput, match=r"no file 'nothing\.txt' to calibrate with"):
+    with pytest.raises(BadInput, match=r"--calibration 'nothing\.txt': no such file"):
         calibrate.check("nothing.txt")
 
 

@@ -121,7 +121,7 @@ def test_a_copy_that_was_cut_goes_on(
     outcome, said = pushed(board, tmp_path / "a.pi")
     assert outcome.error is None
     share = size / (tmp_path / "a.pi").stat().st_size
-    assert any(f"{share:.0%} is there" in line for line in said)
+    assert any(f"{share:.0%} already copied" in line for line in said)
     assert board.model == b"one" + bytes(8 * MIB)
 
 
@@ -190,7 +190,7 @@ def test_a_disk_that_fills_up(board: Board, tmp_path: Path) -> None:
 def test_a_small_disk_is_seen_beforehand(board: Board, tmp_path: Path) -> None:
     archives.make(tmp_path / "a.pi", b"one")
     board.tool("df", 'echo head; echo "/dev/root 100 96 4 96% /"')
-    assert "disk space free and needs" in failed(board, tmp_path / "a.pi", DoesNotFit)
+    assert "of free disk space and needs" in failed(board, tmp_path / "a.pi", DoesNotFit)
     assert not list((board.home / push.INCOMING).iterdir())
 
 
