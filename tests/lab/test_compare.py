@@ -132,7 +132,7 @@ def test_one_that_fails_has_its_reason_and_the_rest_goes_on(
     found = run(source, options(tmp_path, "q8_0", "q4_0", "fp16"))
     errors = {row.technique: row.error for row in found.rows}
     assert errors == {
-        "fp32": None, "q8_0": "it broke; mend it", "q4_0": "the disk: No space left on device",
+        "fp32": None, "q8_0": "it broke; mend it", "q4_0": "disk error: No space left on device",
         "fp16": None,
     }  # fmt: skip
     assert "- `q8_0`: it broke; mend it." in output.to_markdown(found)
@@ -172,11 +172,11 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "no model": ([], 2, "no model given"),
     "unknown technique": (["sample", "--techniques", "gptq-int5"], 2, "did you mean 'gptq-int4'"),
     "no technique": (["sample", "--techniques", ","], 2, "--techniques is empty"),
-    "two forms": (["sample", "--json", "--csv"], 2, "one of three"),
+    "two forms": (["sample", "--json", "--csv"], 2, "choose one of them"),
     "no prompts": (["sample", "--prompts", "nothing.txt"], 4, "nothing.txt does not exist"),
     "no text": (["sample", "--text", "nothing.txt"], 4, "nothing.txt does not exist"),
-    "no folder for the page": (["sample", "--html", "no/where.html"], 2, "no folder no"),
-    "no such model": (["nowhere"], 4, "no folder 'nowhere'"),
+    "no folder for the page": (["sample", "--html", "no/where.html"], 2, "no is not a folder"),
+    "no such model": (["nowhere"], 4, "'nowhere' is not a folder, a hub id or a recipe"),
 }
 
 
