@@ -181,7 +181,7 @@ def test_the_settings_are_told_as_they_came_to_be(engine: Engine) -> None:
 
 
 def test_a_context_that_the_model_does_not_have(tiny_onnx: Path) -> None:
-    with pytest.raises(DoesNotFit, match="takes 1024 tokens of context, not 1025"):
+    with pytest.raises(DoesNotFit, match="supports 1024 tokens of context, not 1025"):
         worker.start("onnx", tiny_onnx, replace(SETTINGS, context=1025))
 
 

@@ -40,7 +40,7 @@ def test_a_bundle_of_techniques(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "b"
     done = convert(checkpoint, "--quant", "rtn-int4,Q8_0,gptq-int4", "--out", target)
     assert done.exit_code == 0, done.output
-    assert done.stderr.count("letting the model write a text ...") == 1
+    assert done.stderr.count("generating a calibration text ...") == 1
     made = manifest.read(target)
     found = {a.quantisation: a for a in made.artifacts}
     assert [*found] == ["Q8_0", "RTN-INT4", "GPTQ-INT4"]
