@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "yarn with a scale of its own": (
         {"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": 2.0}},
-        "a custom 'attention_factor'",
+        "a custom 'attention_factor, mscale or mscale_all_dim'",
     ),
     "a beta of nothing": (
         {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 0}}, "a custom 'beta_fast'",
