@@ -235,7 +235,8 @@ def test_a_model_that_does_not_fit_is_not_fetched(pitool: Pitool, hub: Hub) -> N
 def test_content_that_is_not_what_the_hub_says(pitool: Pitool, hub: Hub, tmp_path: Path) -> None:
     hub.etag = "0" * 64
     sentence = check_failure(pitool(*ORDER), 4)
-    assert "the download of model.safetensors was damaged; run it again" in sentence
+    damaged = "the download of model.safetensors was damaged; run the command again to download"
+    assert damaged in sentence
     assert not list((tmp_path / "hf-home").rglob("0" * 64))
 
 
@@ -249,7 +250,7 @@ def test_the_token_of_the_environment(
     pitool: Pitool, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.token = "hf_word"
-    assert "is gated; accept its licence" in check_failure(pitool(*ORDER, "--dry-run"), 4)
+    assert "is a gated model; accept its licence" in check_failure(pitool(*ORDER, "--dry-run"), 4)
     monkeypatch.setenv("HF_TOKEN", "hf_word")
     assert pitool(*ORDER, "--dry-run").code == 0
 

@@ -101,6 +101,6 @@ def test_max_kld_leaves_nothing(pitool: Pitool, one_layer: Path, tmp_path: Path)
     out = tmp_path / "out" / "b"
     asked = ["--ram", "1gb", "--quant", "Q4_0", "--out", out, "--max-kld", "0.0001"]
     sentence = check_failure(pitool("convert", one_layer, *asked), 1)
-    assert "more than the 0.0001 of --max-kld" in sentence
+    assert "above --max-kld 0.0001" in sentence
     assert not out.exists()
     assert list(out.parent.iterdir()) == []

@@ -59,7 +59,7 @@ def test_every_planned_format_has_an_engine() -> None:
 
 
 def test_an_unknown_format_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match="no engine for format 'ggufs': did you mean 'gguf'"):
+    with pytest.raises(BadInput, match="unknown model format 'ggufs': did you mean 'gguf'"):
         find_engine("ggufs")
 
 
