@@ -90,7 +90,7 @@ def test_divergence_on_the_sample_model(tmp_path: Path) -> None:
     losses = {
         n: loss(written(source.folder, tmp_path, n)) for n in ("INT8", "INT8_DYNAMIC", "INT4")
     }
-    # Without VNNI, onnxruntime adds products of unsigned and signed bytes in 16 bits, which saturate:
+    # Without VNNI onnxruntime sums products of unsigned and signed bytes in 16 bits, saturating:
     # https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     largest = 0.01 if adds_in_32_bits() else 0.1
     assert 0 < losses["INT8"] < 0.01
