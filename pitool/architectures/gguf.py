@@ -268,6 +268,16 @@ def check_yarn(model: Description, yarn: Yarn) -> None:
             )
 
 
+def layer_norm_keys(model: Description) -> dict[str, Any]:
+    """Return what the loaders of families with layer norms and parallel branches read."""
+    assert model.rope
+    return {
+        "attention.layer_norm_epsilon": model.norm.epsilon,
+        "rope.dimension_count": model.rope.dim,
+        "use_parallel_residual": model.parallel,
+    }
+
+
 def without_default_theta(keys: dict[str, Any]) -> dict[str, Any]:
     """Return the keys without a base of the rotation that the loader assumes anyway."""
     if keys.get("rope.freq_base") == 10000.0:

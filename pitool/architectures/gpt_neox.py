@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from pitool.architectures.base import Architecture, Transform, Wanted
 from pitool.architectures.decoder import read_decoder
 from pitool.architectures.description import Biases, Description, Layout, Norm
-from pitool.architectures.gguf import DecoderFile, matrix, tensor, without_default_theta
+from pitool.architectures.gguf import (
+    DecoderFile,
+    layer_norm_keys,
+    matrix,
+    tensor,
+    without_default_theta,
+)
 from pitool.architectures.rope import read_rope
 from pitool.architectures.settings import Settings
 
@@ -104,12 +110,7 @@ class GptNeoxFile(DecoderFile):
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return rotated size, epsilon and whether the branches are parallel."""
-        assert model.rope
-        return {
-            "attention.layer_norm_epsilon": model.norm.epsilon,
-            "rope.dimension_count": model.rope.dim,
-            "use_parallel_residual": model.parallel,
-        }
+        return layer_norm_keys(model)
 
 
 ARCHITECTURE = Architecture("GPT-NeoX, Pythia", describe, GptNeoxFile())

@@ -9,7 +9,7 @@ from typing import Any
 from pitool.architectures.base import Architecture, Wanted
 from pitool.architectures.decoder import read_decoder
 from pitool.architectures.description import Biases, Description, Layout, Norm
-from pitool.architectures.gguf import DecoderFile, without_default_theta
+from pitool.architectures.gguf import DecoderFile, layer_norm_keys, without_default_theta
 from pitool.architectures.rope import read_rope
 from pitool.architectures.settings import Settings
 from pitool.catalog.model_shape import TensorShape
@@ -63,12 +63,7 @@ class StableLMFile(DecoderFile):
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return rotated size, epsilon and whether the branches are parallel."""
-        assert model.rope
-        return {
-            "attention.layer_norm_epsilon": model.norm.epsilon,
-            "rope.dimension_count": model.rope.dim,
-            "use_parallel_residual": model.parallel,
-        }
+        return layer_norm_keys(model)
 
 
 ARCHITECTURE = Architecture("StableLM 2, StableLM 3B", describe, StableLMFile())

@@ -62,6 +62,17 @@ class BaseScreen(Screen[ScreenResultType]):
         with told(self.app):
             await super()._dispatch_message(message)
 
+    def close_list(self) -> bool:
+        """Close a list of choices that is open; False where none is."""
+        from textual.widgets import Select  # not at the start: the chat has none
+
+        for select in self.query(Select):
+            if select.expanded:
+                select.expanded = False
+                select.focus()
+                return True
+        return False
+
     def run_worker(self, work: Any, *arguments: Any, **options: Any) -> Worker[Any]:
         """Run work in the background, its errors shown."""
 

@@ -176,11 +176,8 @@ class BenchScreen(BaseScreen[None]):
 
     def action_back(self) -> None:
         """Close a list that is open, stop the bench, or go back."""
-        for select in self.query(Select):
-            if select.expanded:
-                select.expanded = False
-                select.focus()
-                return
+        if self.close_list():
+            return
         if self._benching.progress.running:
             self.session.stop()
         else:

@@ -210,11 +210,8 @@ class CompareScreen(BaseScreen[None]):
 
     def action_back(self) -> None:
         """Close a list that is open, stop what runs, or go back."""
-        for select in self.query(Select):
-            if select.expanded:
-                select.expanded = False
-                select.focus()
-                return
+        if self.close_list():
+            return
         if self.session.status.busy:
             self.session.stop()
         else:
