@@ -15,7 +15,7 @@ from typing import Any
 from pitool.architectures.table import TABLE, describe, find
 from pitool.checkpoint.config import Config
 from pitool.convert.onnx.fused import inexpressible
-from pitool.convert.reference import incomputable
+from pitool.convert.numpy_forward import incomputable
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- families: scripts/families.py -->\n", "<!-- /families -->\n"

@@ -82,6 +82,8 @@ class Certificate:
     checkpoint: ``mean_kl`` and ``max_kl`` in nats per token (llama-perplexity's definition),
     ``top1`` the share of equal most likely tokens, perplexities of the checkpoint and artifact.
     ``compact_kl``: the mean against the compact reference of the bundle, which a board repeats.
+    ``verified``: False where nothing ran the checkpoint, and a float artifact stood in for it.
+    ``logit_error``: root mean square of the logits' difference as a share of their spread.
     """
 
     reference: str
@@ -95,6 +97,8 @@ class Certificate:
     median_kl: float | None = None
     p99_kl: float | None = None
     compact_kl: float | None = None
+    verified: bool = True
+    logit_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,24 @@ def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     if plan.reason:
         click.echo(plan.reason, err=True)
     click.echo(to_terminal([_memory(plan)], sys.stderr), err=True)
+    click.echo(f"quality: {verification(source, plan)}", err=True)
     click.echo(f"bundle: {target}", err=True)
+
+
+def verification(source: Source, plan: ConvertPlan) -> str:
+    """Return what the artifacts will be compared with, on how many tokens."""
+    from pitool.checkpoint.config import GGUF
+    from pitool.convert.download import read_settings
+    from pitool.convert.forward import expected
+    from pitool.convert.reference import tokens_to_compare
+
+    config = read_settings(source)
+    tokens = f"{tokens_to_compare(plan.model.parameters):,} tokens"
+    if config.model_type == GGUF:
+        return f"compared with the GGUF on up to {tokens}"
+    if whose := expected(config, plan.model.parameters):
+        return f"compared with {whose} in float32 on up to {tokens}"
+    return "not verified against the checkpoint, which needs: pip install 'pitool[export]'"
 
 
 def _memory(plan: ConvertPlan) -> Section:
@@ -154,6 +171,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
         "target": str(target),
         "reason": plan.reason,
         "parameters": plan.model.parameters,
+        "verification": verification(source, plan),
         "artifacts": [
             {
                 "format": a.format,

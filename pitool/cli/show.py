@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pitool.report.tables import Section
 
 FLOAT_BITS = 32
+NOT_VERIFIED = "not verified against the checkpoint"
 
 
 @click.command("show")
@@ -58,6 +60,7 @@ def table(bundle: Bundle) -> Section:
     notes = [f"tokens/s: predicted decode on {boards}"] if boards else []
     assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
     notes += dict.fromkeys(filter(None, assumed))
+    notes += _certificate_notes(artifacts)
     columns = [
         Column("artifact", "left", "middle"),
         Column("size"),
@@ -69,6 +72,17 @@ def table(bundle: Bundle) -> Section:
         Column("tokens/s"),
     ]
     return Section("", columns, [_row(artifact) for artifact in artifacts], notes)
+
+
+def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
+    """Return what the quality was measured on, and whether it is the checkpoint's."""
+    found = [artifact.certificate for artifact in artifacts if artifact.certificate]
+    notes = [
+        f"KL, top-1: {c.tokens:,} tokens of {c.text}, compared with {c.reference}" for c in found
+    ]
+    if not all(certificate.verified for certificate in found):
+        notes.append(NOT_VERIFIED)
+    return list(dict.fromkeys(notes))
 
 
 def _row(artifact: Artifact) -> list[str]:

@@ -44,9 +44,9 @@ def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> B
     check_room(makers, checkpoint, job)
     with Staging(job.target, replace=job.replace) as staging:
         hashed = hash_sources(checkpoint, progress)
-        certifier = certifier_of(checkpoint, job, staging.folder, engines, progress)
-        work = Conversion(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
-        artifacts = [artifact for maker in makers for artifact in maker.make(work)]
+        with certifier_of(checkpoint, job, staging.folder, engines, progress) as certifier:
+            work = Conversion(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
+            artifacts = [artifact for maker in makers for artifact in maker.make(work)]
         made = describe(
             work.folder,
             checkpoint,

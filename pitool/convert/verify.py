@@ -1,20 +1,18 @@
-"""Verifies artifacts: loads what was written and compares its logits with the checkpoint's.
+"""Verifies artifacts: loads what was written and judges how its logits differ from the checkpoint.
 
-Owns the certificates of a conversion and the reference that they share, made when the first
-artifact is loaded. Never computes a reference with the code it judges, except where a family has
-no forward pass here; the certificate then says so.
+Owns the certificates of a conversion and what differences they allow. The reference is made once,
+when the first artifact is loaded, by the forward pass that ``forward`` finds; where nobody has one
+the first artifact stands in, and every certificate says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from tempfile import TemporaryDirectory
 
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Certificate
@@ -23,108 +21,23 @@ from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
 from pitool.convert.engines import OpenEngine
-from pitool.convert.reference import covers, reference_logits
+from pitool.convert.forward import ForwardPass, open_forward
+from pitool.convert.reference import Difference, Reference, make_reference, tokens_to_compare
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact
-from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import WINDOW, Divergence, score, summarise, unscored
-from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact, windows_of
-from pitool.report.numbers import compare_fixed, format_significant
-from pitool.report.progress import Progress, stage_of
+from pitool.quality.divergence import WINDOW
+from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact
+from pitool.report.numbers import compare_fixed, format_share, format_significant
+from pitool.report.progress import Progress
 
-# Mean KL divergence that casts to 16 bits and a different order of summation can cause.
+# What storing in 16 bits and another order of summation can cause: mean KL divergence, and the
+# difference of the logits as a share of their spread, by the bits of a mantissa.
 EXACT_KL = 2e-3
-# Models with fewer weights, and the number of tokens that their reference covers.
-TOKENS = ((50_000_000, 2048), (500_000_000, 1024))
-TOKENS_OF_LARGE = 128
-
-TEXT = """A Raspberry Pi is a small computer. It was made so that people could learn how to \
-write programs, and it costs about as much as a meal for two. In the morning the children \
-opened the box, put the card into the slot and waited. "It works!" said the girl, and her \
-brother wrote the first line: print("hello, world"). The screen answered at once. They counted \
-from 1 to 10, then to 1000, and asked how far the numbers would go. Their mother smiled and \
-said that nobody had ever reached the end. Outside it was raining; the trees were green and the \
-river was high. After lunch they built a lamp that turned on when it got dark, and a bell that \
-rang when somebody came to the door."""
-
+EXACT_ERROR = {"BF16": 0.05}
+OTHER_EXACT_ERROR = 0.01
 
 AnyQuantisation = Quantisation | OnnxQuantisation
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A text in windows of token ids, the logits of each window, and the name of the text.
-
-    ``of``: whose logits these are: the checkpoint's, by our forward pass, or those of the first
-    float artifact for a family that it does not cover. ``compact``: the part that is stored in
-    the bundle.
-    """
-
-    text: str
-    windows: list[list[int]]
-    logits: list[NDArray[np.float32]]
-    compact: CompactReference
-    of: str = "{} in float32"
-
-
-def tokens_to_compare(parameters: int) -> int:
-    """Return the number of tokens that a reference covers: fewer for a large model."""
-    return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
-
-
-def make_reference(
-    checkpoint: Checkpoint,
-    engine: LogitsEngine,
-    tokens: int,
-    on_layer: Callable[[int, int], None],
-    text_file: Path | None = None,
-) -> Reference:
-    """Return the reference for a text: a file, the checkpoint's held-out text, or ``TEXT``.
-
-    PitoolError when the artifact tokenizes the text differently from tokenizer.json.
-    """
-    held_out = text_file or checkpoint.source.text
-    text = held_out.read_text(encoding="utf-8") if held_out else TEXT
-    text, expected = _known_words(checkpoint, text[: tokens * 8])
-    ids = engine.tokenize(text)
-    if expected is not None and expected != ids:
-        pairs = zip_longest(expected, ids)
-        at = next(i for i, (want, got) in enumerate(pairs) if want != got)
-        raise PitoolError(
-            f"the artifact tokenizes text differently from tokenizer.json, starting at token {at}",
-            "report this model: its tokenizer was not converted correctly",
-        )
-    ids = ids[:tokens]
-    name = held_out.name if held_out else "built-in"
-    cut = windows_of(engine, ids)
-    if covers(checkpoint.config):
-        logits = [reference_logits(checkpoint, window, on_layer) for window in cut]
-        return Reference(name, cut, logits, compact.make(cut, logits))
-    logits = [engine.logits(window) for window in cut]
-    of = f"the {'' if checkpoint.config.model_type == GGUF else 'float '}GGUF of {{}} in llama.cpp"
-    return Reference(name, cut, logits, compact.make(cut, logits), of)
-
-
-def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
-    """Return the text and its tokens by tokenizer.json, None if there is no such file.
-
-    Words with unknown tokens are left out, because runtimes legitimately differ on them.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    if not path.is_file():
-        return text, None
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    if unknown and unknown in tokenizer.encode(text).tokens:
-        spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
-        text = " ".join(spelled)
-    return text, tokenizer.encode(text).ids
 
 
 def certify(
@@ -135,21 +48,26 @@ def certify(
     A float artifact must equal the checkpoint except for rounding; a quantised one must still be
     clearly better than chance.
     """
-    logits = [engine.logits(ids) for ids in reference.windows]
-    if not all(np.isfinite(window).all() for window in logits):
-        raise PitoolError(
-            f"{quantisation.name} produces logits that are not finite",
-            "choose another quantisation",
-        )
-    result = diverge(reference, logits)
-    chance = math.log(logits[0].shape[-1])
-    if result.mean_kl > (chance / 2 if quantisation.quantised else EXACT_KL):
+    found = reference.compare(engine)
+    check(found, quantisation, reference.logits[0].shape[-1])
+    return certificate(found, reference, source)
+
+
+def check(found: Difference, quantisation: AnyQuantisation, vocabulary: int) -> None:
+    """Raise PitoolError when an artifact differs more than its type explains."""
+    divergence = found.divergence.mean_kl
+    if quantisation.quantised:
+        wrong = divergence > math.log(vocabulary) / 2
+    else:
+        most = EXACT_ERROR.get(quantisation.name, OTHER_EXACT_ERROR)
+        wrong = divergence > EXACT_KL or found.error > most
+    if wrong:
         raise PitoolError(
             f"{quantisation.name} differs from the checkpoint by a mean KL divergence of"
-            f" {format_significant(result.mean_kl)}, more than rounding explains",
+            f" {format_significant(divergence)} and by {format_share(found.error, 1)} of the"
+            " logits' spread, more than rounding explains",
             "report this model: it was not converted correctly",
         )
-    return certificate(result, logits, reference, source)
 
 
 def check_worst(certificates: Mapping[str, Certificate], worst: float | None) -> None:
@@ -163,25 +81,9 @@ def check_worst(certificates: Mapping[str, Certificate], worst: float | None) ->
             )
 
 
-def diverge(reference: Reference, logits: Sequence[NDArray[np.float32]]) -> Divergence:
-    """Return the divergence of logits, one array (tokens, vocabulary) per window."""
-    return summarise(
-        [
-            score(base, other, ids, unscored(ids))
-            for base, other, ids in zip(reference.logits, logits, reference.windows, strict=True)
-        ]
-    )
-
-
-def certificate(
-    result: Divergence,
-    logits: Sequence[NDArray[np.float32]],
-    reference: Reference,
-    source: str,
-) -> Certificate:
-    """Return the certificate of an artifact from its logits, one array per window."""
-    small = reference.compact
-    shown = [rows[: small.ids.shape[1]] for rows in logits[: len(small.ids)]]
+def certificate(found: Difference, reference: Reference, source: str) -> Certificate:
+    """Return the certificate of an artifact from its comparison."""
+    result = found.divergence
     return Certificate(
         reference=reference.of.format(source),
         text=reference.text,
@@ -193,12 +95,17 @@ def certificate(
         reference_perplexity=result.base_perplexity,
         median_kl=result.median_kl,
         p99_kl=result.p99_kl,
-        compact_kl=compact.compare(small, shown).mean_kl,
+        compact_kl=compact.compare(reference.compact, found.heads).mean_kl,
+        verified=reference.verified,
+        logit_error=found.error,
     )
 
 
 class Certifier:
-    """Certifies the artifacts of a bundle; writes the compact reference into its ``folder``."""
+    """Certifies the artifacts of a bundle; writes the compact reference into its ``folder``.
+
+    A context manager: transformers may run beside it until the reference is made.
+    """
 
     def __init__(
         self,
@@ -208,40 +115,63 @@ class Certifier:
         open_engine: OpenEngine,
         progress: Progress,
     ) -> None:
-        self._checkpoint, self._layers, self._folder = checkpoint, model.layers, folder
+        self._checkpoint, self._folder = checkpoint, folder
         self._open_engine, self._progress = open_engine, progress
         self._tokens = tokens_to_compare(model.parameters)
+        self._window = min(WINDOW, model.context)
         self._reference: Reference | None = None
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Certifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @cached_property
+    def _forward(self) -> ForwardPass | None:
+        self._progress.stage("opening the checkpoint", 1)
+        found = self._opened.enter_context(open_forward(self._checkpoint))
+        self._progress.advance(1)
+        return found
 
     @property
-    def has_reference(self) -> bool:
-        """Whether the reference was made."""
-        return self._reference is not None
+    def needs_float(self) -> bool:
+        """Whether the next artifact stands in for the checkpoint, and so must be a float one."""
+        return self._reference is None and self._forward is None
 
     def certify(self, entry: Path, kind: AnyQuantisation) -> Certificate:
-        """Return the measured quality of an artifact.
-
-        For a family without a forward pass here the first artifact must be a float one: its
-        logits become the reference.
-        """
-        with self._open_engine(entry, min(self._tokens, WINDOW)) as engine:
-            reference = self._reference or self._make_reference(engine, entry)
+        """Return the measured quality of an artifact, a float one where that is needed."""
+        with self._open_engine(entry, self._window) as engine:
+            reference = self._reference or self._make_reference(engine, entry, kind)
             self._progress.stage(f"verifying {kind.name}", 1)
             found = certify(engine, reference, kind, self._checkpoint.source.id)
             self._progress.advance(1)
         return found
 
-    def _make_reference(self, engine: LogitsEngine, entry: Path) -> Reference:
-        progress = self._progress
-        progress.stage("computing the reference", self._layers)
+    def _make_reference(
+        self, engine: LogitsEngine, entry: Path, kind: AnyQuantisation
+    ) -> Reference:
+        is_source = self._checkpoint.config.model_type == GGUF
+        assert self._forward or is_source or not kind.quantised
+        forward = self._forward or stand_in(engine, is_source=is_source, is_onnx=entry.is_dir())
         made = make_reference(
-            self._checkpoint, engine, self._tokens, lambda _done, _all: progress.advance(1)
-        )
-        if entry.is_dir() and not covers(self._checkpoint.config):
-            made = replace(made, of="the float ONNX graph of {}")
+            self._checkpoint, engine, forward, self._tokens, self._window,
+            self._folder, self._progress,
+        )  # fmt: skip
+        self._opened.close()
         compact.write(self._folder / compact.FILE_NAME, made.compact)
         self._reference = made
         return made
+
+
+def stand_in(engine: LogitsEngine, *, is_source: bool, is_onnx: bool) -> ForwardPass:
+    """Return a float artifact's forward pass; ``is_source``: it is itself what is converted."""
+    kind = "the " if is_source else "the float "
+    name = kind + ("ONNX graph of {} in onnxruntime" if is_onnx else "GGUF of {} in llama.cpp")
+    return ForwardPass(
+        name, 1, lambda ids, _on_layer: engine.logits(ids), stands_in=True, verified=is_source
+    )
 
 
 def check_against_checkpoint(
@@ -256,33 +186,46 @@ def check_against_checkpoint(
     if source.folder is None:
         raise BadInput(f"{name!r} is not on this machine", "use a checkpoint folder")
     checkpoint = open_checkpoint(source)
-    if not covers(checkpoint.config):
-        raise BadInput(
-            f"{name!r} belongs to a family that the float32 reference does not support",
-            "drop --reference to use the reference in the bundle",
-        )
     reference: Reference | None = None
-    for runnable in runnables:
-        assert runnable.artifact  # it is one of a bundle
-        tokens = tokens_to_compare(runnable.artifact.parameters)
-        with open_artifact(runnable, tokens) as engine:
-            if reference is None:
-                on_layer = stage_of(progress, f"computing the reference of {source.id}")
-                reference = make_reference(checkpoint, engine, tokens, on_layer, text)
-            progress.stage(f"running {runnable.quantisation}", 1)
-            unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
-            kind = QUANTISATIONS.get(runnable.quantisation, unknown)
-            found = certify(engine, reference, kind, source.id)
-        known = runnable.artifact.certificate
-        yield AnswerCheck(
-            quantisation=runnable.quantisation,
-            reference=found.reference,
-            tokens=found.tokens,
-            perplexity=found.perplexity,
-            mean_kl=found.mean_kl,
-            median_kl=found.median_kl,
-            p99_kl=found.p99_kl,
-            max_kl=found.max_kl,
-            top1=found.top1,
-            certified_kl=known.mean_kl if known else None,
-        )
+    with TemporaryDirectory(prefix="pitool-reference-") as folder:
+        for runnable in runnables:
+            assert runnable.artifact  # it is one of a bundle
+            window = min(WINDOW, runnable.artifact.context)
+            with open_artifact(runnable, window) as engine:
+                if reference is None:
+                    tokens = tokens_to_compare(runnable.artifact.parameters)
+                    with open_forward(checkpoint) as forward:
+                        if forward is None:
+                            raise _no_forward(name)
+                        reference = make_reference(
+                            checkpoint, engine, forward, tokens, window,
+                            Path(folder), progress, text,
+                        )  # fmt: skip
+                progress.stage(f"running {runnable.quantisation}", 1)
+                unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
+                kind = QUANTISATIONS.get(runnable.quantisation, unknown)
+                found = certify(engine, reference, kind, source.id)
+            yield _answer_check(runnable, found)
+
+
+def _no_forward(name: str) -> BadInput:
+    return BadInput(
+        f"neither transformers nor pitool has a forward pass for {name!r} here",
+        "install transformers, or drop --reference to use the reference in the bundle",
+    )
+
+
+def _answer_check(runnable: Runnable, found: Certificate) -> AnswerCheck:
+    known = runnable.artifact.certificate if runnable.artifact else None
+    return AnswerCheck(
+        quantisation=runnable.quantisation,
+        reference=found.reference,
+        tokens=found.tokens,
+        perplexity=found.perplexity,
+        mean_kl=found.mean_kl,
+        median_kl=found.median_kl,
+        p99_kl=found.p99_kl,
+        max_kl=found.max_kl,
+        top1=found.top1,
+        certified_kl=known.mean_kl if known else None,
+    )

@@ -18,22 +18,22 @@ from pitool.catalog import manifest
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert.describe import hash_sources
 from pitool.convert.download import download
+from pitool.convert.forward import open_forward
 from pitool.convert.gguf.model import model_shape
-from pitool.convert.reference import covers, reference_logits
+from pitool.convert.reference import Reference, run_reference
 from pitool.convert.staging import alive
 from pitool.convert.techniques import BASELINE, find_technique
 from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.bundle import Provenance, write_bundle
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.workbench import Workbench
-from pitool.convert.verify import Reference, certificate, diverge
+from pitool.convert.verify import certificate, stand_in
 from pitool.device import detect
 from pitool.errors import PitoolError
 from pitool.lab import making, measure
 from pitool.lab.material import Material, gather, read_text
 from pitool.lab.result import Comparison, TechniqueResult
 from pitool.lab.store import MaterialNames, ResultStore, versions
-from pitool.quality import compact
 from pitool.quality.divergence import WINDOW
 from pitool.quality.similarity import mean_similarity
 from pitool.report.progress import ItemProgress
@@ -145,18 +145,14 @@ class ComparisonJob:
             self._progress.stage("tokenizing the text", 1)
             parameters = self.shape.parameters
             material = gather(self._checkpoint, engine, self._options.text, parameters)
-            self._progress.stage("computing the reference", len(material.measured))
-            logits, of = [], "the float GGUF of {} in llama.cpp"
-            if covers(self._checkpoint.config):
-                of = "{} in float32"
-            for window in material.measured:
-                if covers(self._checkpoint.config):
-                    logits.append(reference_logits(self._checkpoint, window))
-                else:
-                    logits.append(engine.logits(window))
-                self._progress.advance(1)
-        small = compact.make(material.measured, logits)
-        reference = Reference(material.measured_from, material.measured, logits, small, of)
+            with open_forward(self._checkpoint) as found:
+                reference = run_reference(
+                    found or stand_in(engine, is_source=False, is_onnx=False),
+                    material.measured_from,
+                    material.measured,
+                    self._folder,
+                    self._progress,
+                )
         calibration = self._folder / "calibration.json"
         calibration.write_text(json.dumps(material.calibration), encoding="utf-8")
         self._store.keep_material(
@@ -214,11 +210,10 @@ class ComparisonJob:
             assembled.made, self._options.prompts, self.shape.context, self._threads, timed=timed
         )
         self._progress.advance(1)
-        logits = measure.logits(assembled.made, prepared.reference, self._threads)
-        quality = diverge(prepared.reference, logits)
+        found = measure.difference(assembled.made, prepared.reference, self._threads)
         self._progress.advance(1)
         if self._options.save and timed:
-            measured = certificate(quality, logits, prepared.reference, self._source.id)
+            measured = certificate(found, prepared.reference, self._source.id)
             tier = self._options.tier[0] if self._options.tier else None
             provenance = Provenance(self._checkpoint, self._source, prepared.reference, tier)
             write_bundle(
@@ -234,7 +229,7 @@ class ComparisonJob:
             planned=assembled.planned,
             convert_seconds=outcome.seconds,
             convert_memory=outcome.memory,
-            quality=quality,
+            quality=found.divergence,
             running=running,
             similarity=mean_similarity(answers, baseline.answers if baseline else answers),
             answers=answers,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.verify import TEXT, tokens_to_compare
+from pitool.convert.reference import tokens_to_compare
 from pitool.engine.base import Engine
 from pitool.errors import BadInput
+from pitool.quality import texts
 from pitool.quality.calibration import PROMPTS, write_text
 from pitool.quality.divergence import WINDOW, unscored
 from pitool.quality.health import windows_of
@@ -74,14 +75,19 @@ def gather(
     wanted = tokens_to_compare(parameters)
     path = text_file or checkpoint.source.text
     if path is None:
-        measured = windows_of(engine, engine.tokenize(TEXT)[:wanted])
+        measured = _built_in(engine, wanted)
         written = write_text(engine, MOST_WRITTEN, on_token)
         return Material(measured, written, BUILT_IN, SELF)
     ids = engine.tokenize(read_text(path)[: 8 * (wanted + CALIBRATION_WINDOWS * WINDOW)])
     if len(ids) < LEAST_TOKENS:
-        measured = windows_of(engine, engine.tokenize(TEXT)[:wanted])
+        measured = _built_in(engine, wanted)
         short = f"{path.name}, which has {len(ids)} tokens"
         return Material(measured, [], f"{BUILT_IN} instead of {short}", short)
     first = min(wanted, len(ids) // 2)
     rest = windows_of(engine, ids[first:])[:CALIBRATION_WINDOWS]
     return Material(windows_of(engine, ids[:first]), rest, path.name, path.name)
+
+
+def _built_in(engine: Engine, tokens: int) -> list[list[int]]:
+    """Return windows of the built-in texts."""
+    return windows_of(engine, engine.tokenize(texts.built_in(engine.tokenize, tokens))[:tokens])

@@ -6,17 +6,13 @@ import statistics
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pitool.bench import run as bench
 from pitool.bench.run import Workload
+from pitool.convert.reference import Difference, Reference
 from pitool.convert.techniques.base import ArtifactFiles
-from pitool.convert.verify import Reference
 from pitool.device import memory
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings
-from pitool.errors import PitoolError
 from pitool.lab.result import EngineFigures
 from pitool.quality.calibration import ask
 
@@ -42,14 +38,11 @@ def logits_engine(made: ArtifactFiles, tokens: int, threads: int) -> AbstractCon
     return open_engine(made, -(-tokens // 256) * 256, threads, min(tokens, LOGITS_ROWS))
 
 
-def logits(made: ArtifactFiles, reference: Reference, threads: int) -> list[NDArray[np.float32]]:
-    """Return the artifact's logits for each window of the reference; they are finite."""
+def difference(made: ArtifactFiles, reference: Reference, threads: int) -> Difference:
+    """Return how an artifact differs from the reference."""
     longest = max(map(len, reference.windows))
     with logits_engine(made, longest, threads) as engine:
-        found = [engine.logits(ids) for ids in reference.windows]
-    if not all(np.isfinite(window).all() for window in found):
-        raise PitoolError("the logits are not finite", "the technique breaks this model")
-    return found
+        return reference.compare(engine)
 
 
 def run(

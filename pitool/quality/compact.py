@@ -46,16 +46,24 @@ class CompactReference:
 def make(
     windows: Sequence[Sequence[int]], logits: Sequence[NDArray[np.float32]], k: int = TOP
 ) -> CompactReference:
-    """Return the compact form of full logits, one array (tokens, vocabulary) a window."""
+    """Return the compact form of logits, one array (tokens, vocabulary) a window.
+
+    Of each window only the first ``length`` rows are used.
+    """
     size = logits[0].shape[-1]
-    length = max(min(len(windows[0]), WINDOW_BYTES // (4 * size)), 4)
+    short = length(windows[0], size)
     k = min(k, size)
     parts = [
-        _compact_window(list(ids[:length]), rows[:length], k)
+        _compact_window(list(ids[:short]), rows[:short], k)
         for ids, rows in zip(windows[:MOST_WINDOWS], logits[:MOST_WINDOWS], strict=True)
     ]
-    ids = np.array([window[:length] for window in windows[:MOST_WINDOWS]], np.int32)
+    ids = np.array([window[:short] for window in windows[:MOST_WINDOWS]], np.int32)
     return CompactReference(ids, *(np.stack(column) for column in zip(*parts, strict=True)))
+
+
+def length(window: Sequence[int], vocabulary: int) -> int:
+    """Return how many tokens of a window the compact reference covers."""
+    return max(min(len(window), WINDOW_BYTES // (4 * vocabulary)), 4)
 
 
 def _compact_window(

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 512
 NEGLIGIBLE = -16.0
+# Of logits in float64 that are held at once.
+SLAB_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,45 @@ def score(
     Row i predicts ``ids[i + 1]``. The first ``skip`` rows, which see little context, are not
     scored.
     """
-    following = np.asarray(ids[1:])[skip:]
-    scored = [a[skip : len(ids) - 1] for a in (base, other)]
-    p, q = (log_softmax(a) for a in scored)
-    first, second = (a.argmax(-1) for a in scored)
+    rows = slice(skip, len(ids) - 1)
+    return score_rows(base[rows], other[rows], ids[skip + 1 :])
+
+
+def score_rows(
+    base: NDArray[np.float32], other: NDArray[np.float32], following: Sequence[int]
+) -> Scores:
+    """Return the scores of rows of logits, of which each predicts one of ``following``."""
+    targets = np.asarray(following)
+    parts = [_score(base[s], other[s], targets[s]) for s in _slabs(base)]
+    kl, same, surprise, base_surprise = zip(*parts, strict=True)
+    return Scores(*map(np.concatenate, (kl, same, surprise, base_surprise)))
+
+
+def _score(
+    base: NDArray[np.float32], other: NDArray[np.float32], following: NDArray[np.int_]
+) -> tuple[NDArray[Any], ...]:
+    p, q = log_softmax(base), log_softmax(other)
     terms = np.where(p > NEGLIGIBLE, np.exp(p) * (p - q), 0.0)
-    rows = np.arange(len(following))
-    return Scores(terms.sum(-1), first == second, -q[rows, following], -p[rows, following])
+    at = np.arange(len(following)), following
+    return terms.sum(-1), p.argmax(-1) == q.argmax(-1), -q[at], -p[at]
+
+
+def squares(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return two mean squares for rows of logits: of their difference, and of the base's own.
+
+    Both about the mean over the vocabulary, which no softmax sees. Shape (2,).
+    """
+    parts = []
+    for s in _slabs(base):
+        own = base[s].astype(np.float64)
+        parts.append(((other[s] - own).var(-1), own.var(-1)))
+    return np.concatenate(parts, axis=1).mean(1)
+
+
+def _slabs(logits: NDArray[np.float32]) -> list[slice]:
+    """Return runs of rows that are small in float64."""
+    rows = max(SLAB_BYTES // (8 * logits.shape[-1]), 1)
+    return [slice(i, i + rows) for i in range(0, len(logits), rows)]
 
 
 def summarise(windows: Sequence[Scores]) -> Divergence:

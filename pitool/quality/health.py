@@ -146,9 +146,9 @@ def perplexity(engine: LogitsEngine, text: str, tokens: int) -> tuple[float, int
     return float(np.exp(scores.mean())), len(scores)
 
 
-def windows_of(engine: LogitsEngine, ids: Sequence[int]) -> list[list[int]]:
+def windows_of(engine: LogitsEngine, ids: Sequence[int], size: int = WINDOW) -> list[list[int]]:
     """Return the windows of a text's tokens, each begun as the engine begins a text."""
-    return cut_windows(ids, engine.tokenize("") if len(ids) >= WINDOW else ())
+    return cut_windows(ids, engine.tokenize("") if len(ids) >= size else (), size)
 
 
 def as_converted(found: Divergence, certificate: Certificate | None) -> bool:

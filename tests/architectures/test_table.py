@@ -12,8 +12,8 @@ from gguf import GGUFReader
 
 from pitool.architectures import table
 from pitool.checkpoint.config import Config
+from pitool.convert.numpy_forward import covers, reference_logits
 from pitool.convert.onnx.fused import supported
-from pitool.convert.reference import covers, reference_logits
 from pitool.errors import BadInput
 from tests.convert.helpers import checkpoint_of, write_float
 from tests.convert.onnx.helpers import Plain, written

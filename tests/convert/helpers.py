@@ -22,9 +22,9 @@ from pitool.convert.engines import Engines, OpenEngine
 from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
+from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
-from pitool.convert.reference import reference_logits
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.quality.health import LogitsEngine

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pitool.convert.gguf import importance
-from pitool.convert.reference import Forward
+from pitool.convert.numpy_forward import Forward
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import BadInput

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pitool.convert.reference import covers, reference_logits
+from pitool.convert.numpy_forward import covers, reference_logits
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import BadInput

@@ -10,17 +10,20 @@ from pitool.catalog.manifest import Artifact, Certificate
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import graph_first, planned_artifact
+from pitool.convert.forward import expected
 from pitool.convert.onnx.export import export, write_exported
 from pitool.convert.onnx.fused import supported
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
-from pitool.convert.reference import covers
 from pitool.convert.verify import check_worst
 from pitool.planning.formats.onnx import OnnxPlan, plan_folder
 from pitool.planning.memory import Load
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 
 EXACT = ONNX_QUANTISATIONS["FP32"]
+# The float graph of a larger model is written only where a quantised one looks wrong.
+GRAPH_CHECK_PARAMETERS = 250_000_000
+USUAL_ERROR = 0.2
 
 
 class Folders:
@@ -63,9 +66,14 @@ def make(work: Conversion) -> list[Artifact]:
     planned = work.plan.of(OnnxPlan)
     with closing(Folders(work)) as folders:
         paths = {plan.quantisation: folders.write(plan) for plan in planned}
-        if not (covers(work.checkpoint.config) or work.certifier.has_reference):
-            _refer(work, folders, planned[0].load)
-    certificates = {kind: work.certifier.certify(path, kind) for kind, path in paths.items()}
+        only_quantised = all(kind.quantised for kind in paths)
+        small = work.plan.model.parameters < GRAPH_CHECK_PARAMETERS
+        if work.certifier.needs_float or (only_quantised and small):
+            check_graph(work, folders, planned[0].load)
+            only_quantised = False
+        certificates = {kind: work.certifier.certify(path, kind) for kind, path in paths.items()}
+        if only_quantised and any(map(is_suspicious, certificates.values())):
+            check_graph(work, folders, planned[0].load)
     check_worst({kind.name: found for kind, found in certificates.items()}, work.job.worst_kl)
     return [
         _entry(work, plan, paths[plan.quantisation], certificates[plan.quantisation])
@@ -73,13 +81,21 @@ def make(work: Conversion) -> list[Artifact]:
     ]
 
 
-def _refer(work: Conversion, folders: Folders, load: Load) -> None:
-    """Let a float graph be the reference of a family whose forward pass is not known here."""
+def check_graph(work: Conversion, folders: Folders, load: Load) -> None:
+    """Raise PitoolError when the graph computes something else than the checkpoint.
+
+    Rounding to a few bits hides what a float graph shows, so one is written and thrown away.
+    """
     exported = not supported(work.checkpoint.config)
     plan = plan_folder(work.plan.model, EXACT, load, exported=exported)
     folder = folders.write(plan, ".reference")
     work.certifier.certify(folder, EXACT)
     shutil.rmtree(folder)
+
+
+def is_suspicious(certificate: Certificate) -> bool:
+    """Tell whether an artifact differs more than a good quantisation usually does."""
+    return (certificate.logit_error or 0) > USUAL_ERROR
 
 
 def _entry(work: Conversion, plan: OnnxPlan, folder: Path, certificate: Certificate) -> Artifact:
@@ -95,7 +111,10 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     planned = plan.of(OnnxPlan)
     made = sum(each.bytes for each in planned)
     exported = not supported(checkpoint.config)
-    if planned and (exported or not covers(checkpoint.config)):
+    checked = plan.model.parameters < GRAPH_CHECK_PARAMETERS and all(
+        each.quantisation.quantised for each in planned
+    )
+    if planned and (exported or checked or not expected(checkpoint.config, plan.model.parameters)):
         exact = plan_folder(plan.model, EXACT, planned[0].load, exported=exported).bytes
         made += exact * (2 if exported else 1)
     return made, 0

@@ -20,7 +20,7 @@ import onnx
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.onnx import legacy
+from pitool.convert import legacy
 from pitool.convert.onnx.graph import DATA, GRAPH
 from pitool.convert.onnx.settings import (
     GraphSizes,

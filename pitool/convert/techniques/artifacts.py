@@ -14,7 +14,6 @@ from pitool.convert.describe import artifact, graph_first
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
-from pitool.convert.reference import covers
 from pitool.convert.techniques.assemble import Assembled, assemble, footprint
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.planned import TechniquePlan, calibrates
@@ -33,7 +32,7 @@ def make(work: Conversion) -> list[Artifact]:
     scratch.mkdir()
     try:
         bench = _workbench(work, scratch)
-        if not (covers(work.checkpoint.config) or work.certifier.has_reference):
+        if work.certifier.needs_float:
             work.certifier.certify(exact(bench), QUANTISATIONS["F32"])
         made = [_make(work, plan, bench) for plan in planned]
     finally:

@@ -15,10 +15,10 @@ from pitool.catalog.tiers import tiers
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.describe import artifact, describe, graph_first
 from pitool.convert.gguf.model import model_shape
+from pitool.convert.reference import Reference
 from pitool.convert.staging import Staging
 from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
-from pitool.convert.verify import Reference
 from pitool.errors import BadInput
 from pitool.planning.memory import Load
 from pitool.quality import compact

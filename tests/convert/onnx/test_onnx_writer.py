@@ -14,8 +14,8 @@ from pitool.catalog.onnx import read_folder
 from pitool.catalog.onnx_graph import streamed_bytes as graph_streamed_bytes
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.model import model_shape
+from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.onnx.writer import POSITIONS, write_onnx
-from pitool.convert.reference import reference_logits
 from pitool.errors import BadInput, UsageError
 from pitool.planning.formats.onnx import streamed_bytes
 from pitool.planning.onnx_weights import (

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from pitool.convert.reference import reference_logits
+from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.techniques.assemble import assemble
 from pitool.convert.techniques.base import Technique
 from pitool.convert.techniques.rounding import FloatTensor, IntegerMatrix, QuantisedTensor

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pitool.checkpoint.source import find_source, open_checkpoint
-from pitool.convert.reference import reference_logits
+from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.techniques import awq, find_technique, gptq, mixed
 from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.spool import Spool

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnxruntime.quantization.quant_utils import compute_scale_zp
 
+from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.onnx.writer import write_onnx
-from pitool.convert.reference import reference_logits
 from pitool.convert.techniques import find_technique, onnx_static
 from pitool.convert.techniques.assemble import assemble
 from pitool.convert.techniques.workbench import Workbench

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pitool.convert.reference import Forward, reference_logits
+from pitool.convert.numpy_forward import Forward, reference_logits
 from pitool.convert.techniques.rounding import IntegerMatrix
 from pitool.convert.techniques.workbench import Layer, Workbench
 from pitool.errors import BadInput

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pitool.convert.onnx.legacy import link_checkpoint, old_config, old_tokenizer
+from pitool.convert.legacy import link_checkpoint, old_config, old_tokenizer
 
 
 def test_the_rotation_is_moved_to_where_it_was() -> None:

@@ -1,0 +1,140 @@
+"""The forward pass that a checkpoint's artifacts are verified against, and whose it is.
+
+transformers' own where it is installed and knows the model, in a process of its own; else the one
+in ``reference``, which reads the checkpoint's settings as the writers do and so cannot see a
+misreading of these. Owns the choice; never falls back to an artifact.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.architectures.table import describe
+from pitool.checkpoint.config import GGUF, Config
+from pitool.checkpoint.source import Checkpoint
+from pitool.convert import legacy
+from pitool.convert.numpy_forward import covers, reference_logits
+from pitool.device import memory
+from pitool.errors import BadInput, WorkerDied
+from pitool.process.child import Child
+
+PACKAGES = ("accelerate", "torch", "transformers")
+OWN = "pitool's own forward pass"
+# What a float32 model may take of the free memory; a larger one is computed matrix by matrix.
+SHARE = 0.5
+
+OnLayer = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """A forward pass: ``of`` says whose, ``layers`` how many steps it takes.
+
+    ``logits`` returns those after each token, shape (tokens, vocabulary), and calls back after
+    each layer. ``stands_in``: it is not the checkpoint's own in float32 but an artifact's, and
+    ``of`` has a place for the checkpoint's name. ``verified``: it is what must be reproduced.
+    """
+
+    of: str
+    layers: int
+    logits: Callable[[Sequence[int], OnLayer], NDArray[np.float32]]
+    stands_in: bool = False
+    verified: bool = True
+
+
+def installed() -> bool:
+    """Tell whether transformers can run here."""
+    return all(importlib.util.find_spec(package) for package in PACKAGES)
+
+
+def expected(config: Config, parameters: int) -> str:
+    """Return whose forward pass is tried first, for a plan; nothing where there is none."""
+    if config.model_type == GGUF:
+        return ""
+    if not installed():
+        return OWN if covers(config) else ""
+    streamed = is_large(4 * parameters, memory.available())
+    return f"transformers {version()}" + (", matrix by matrix" if streamed else "")
+
+
+def is_large(wide: int, free: int | None) -> bool:
+    """Tell whether a model of ``wide`` bytes in float32 is computed matrix by matrix."""
+    return free is not None and wide > SHARE * free
+
+
+def version() -> str:
+    """Return the version of the transformers that is installed."""
+    return importlib.metadata.version("transformers")
+
+
+@contextmanager
+def open_forward(checkpoint: Checkpoint) -> Iterator[ForwardPass | None]:
+    """Give the forward pass of a checkpoint, None where nobody has one.
+
+    transformers' memory is back afterwards.
+    """
+    if installed() and checkpoint.config.model_type != GGUF:
+        with tempfile.TemporaryDirectory(prefix="pitool-checkpoint-") as scratch, _child() as child:
+            if found := _transformers(child, checkpoint, _readable(checkpoint, Path(scratch))):
+                yield found
+                return
+    yield _own(checkpoint) if covers(checkpoint.config) else None
+
+
+def _readable(checkpoint: Checkpoint, scratch: Path) -> Path:
+    """Return a folder that the installed transformers reads as the one that saved it does."""
+    if int(version().partition(".")[0]) >= 5:
+        return checkpoint.folder
+    legacy.link_checkpoint(checkpoint.folder, scratch)
+    return scratch
+
+
+def _child() -> Child:
+    return Child(
+        "pitool.convert.transformers_child",
+        name="the process that runs transformers",
+        advice="close programs, or uninstall transformers to verify without it",
+    )
+
+
+def _transformers(child: Child, checkpoint: Checkpoint, folder: Path) -> ForwardPass | None:
+    """Return transformers' forward pass, None where it does not run this model."""
+    adapters = checkpoint.source.adapters
+    try:
+        found, _ = child.call(
+            "open",
+            folder=str(folder),
+            adapters=[str(adapter.folder) for adapter in adapters],
+            scales=[adapter.scale for adapter in adapters],
+            streamed=is_large(_wide(checkpoint), memory.available()),
+        )
+    except (BadInput, WorkerDied):
+        return None
+
+    def logits(ids: Sequence[int], on_layer: OnLayer) -> NDArray[np.float32]:
+        shape, payload = child.call("logits", lambda _event: on_layer(), ids=list(ids))
+        return np.frombuffer(payload, np.float32).reshape(shape)
+
+    return ForwardPass(f"transformers {found['version']}", found["layers"], logits)
+
+
+def _wide(checkpoint: Checkpoint) -> int:
+    """Return the bytes of a checkpoint in float32."""
+    return 4 * sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
+
+
+def _own(checkpoint: Checkpoint) -> ForwardPass:
+    def logits(ids: Sequence[int], on_layer: OnLayer) -> NDArray[np.float32]:
+        return reference_logits(checkpoint, ids, lambda _done, _all: on_layer())
+
+    return ForwardPass(OWN, describe(checkpoint.config).sizes.layers, logits)

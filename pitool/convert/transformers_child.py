@@ -1,0 +1,193 @@
+"""The child process that runs a checkpoint's forward pass in transformers, in float32.
+
+``python -m pitool.convert.transformers_child``; only this process imports torch for a
+verification, so that its memory is back when it ends. Owns how transformers reads a checkpoint;
+never uses what the writers make of one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pitool.checkpoint.lora import MergedTensor
+from pitool.checkpoint.source import Source, find_adapters, open_checkpoint
+from pitool.checkpoint.tensors import Tensor
+from pitool.errors import BadInput, PitoolError
+from pitool.process.service import Call, serve
+
+
+class UnreadableError(Exception):
+    """transformers cannot run this checkpoint."""
+
+
+class Model:
+    """A checkpoint as transformers runs it; ``streamed``: its weights stay in the files."""
+
+    def __init__(self, folder: Path, tensors: Mapping[str, Tensor], *, streamed: bool) -> None:
+        import torch
+        import transformers
+
+        self.version = transformers.__version__
+        self._torch = torch
+        load = _streamed if streamed else _whole
+        self._model = load(folder, tensors).eval()
+        layers = _layers(self._model)
+        self.layers = len(layers)
+        self._on_layer: Callable[[], None] = lambda: None
+        for layer in layers:
+            layer.register_forward_hook(lambda *_: self._on_layer())
+
+    def logits(self, ids: list[int], on_layer: Callable[[], None]) -> Any:
+        """Return the logits after each token, shape (tokens, vocabulary), float32."""
+        self._on_layer = on_layer
+        with self._torch.inference_mode():
+            found = self._model(self._torch.tensor([ids]), use_cache=False).logits[0]
+        return found.float().numpy()
+
+
+def _whole(folder: Path, tensors: Mapping[str, Tensor]) -> Any:
+    """Load a checkpoint as everybody does; adapters are merged into it afterwards."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise UnreadableError(f"{missing[0]} is missing")
+    merged = {n: t for n, t in tensors.items() if isinstance(t, MergedTensor)}
+    names = dict(_by_name(model, merged))
+    if len(names) < len(merged):
+        raise UnreadableError("the adapter's tensors have other names")
+    for name, parameter in names.items():
+        parameter.data.copy_(torch.from_numpy(merged[name].float32()))
+    return model
+
+
+def _streamed(folder: Path, tensors: Mapping[str, Tensor]) -> Any:
+    """Build a model without weights; each of its modules reads its own when it runs."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            trust_remote_code=False,
+        )
+    model.tie_weights()
+    sources = {id(parameter): tensors[name] for name, parameter in _by_name(model, tensors)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in sources:
+            raise UnreadableError(f"{name} is missing")
+    for module in model.modules():
+        own = {n: sources[id(p)] for n, p in module.named_parameters(recurse=False)}
+        if own:
+            module.register_forward_pre_hook(_reader(own))
+            module.register_forward_hook(_dropper(dict(module.named_parameters(recurse=False))))
+    return model
+
+
+def _reader(own: Mapping[str, Tensor]) -> Callable[..., None]:
+    """Return what reads a module's weights before it runs."""
+    import torch
+
+    def read(module: Any, _inputs: Any) -> None:
+        for name, tensor in own.items():
+            value = torch.from_numpy(tensor.float32().copy())
+            setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
+
+    return read
+
+
+def _dropper(empty: Mapping[str, Any]) -> Callable[..., None]:
+    """Return what drops a module's weights after it ran."""
+
+    def drop(module: Any, *_: Any) -> None:
+        for name, parameter in empty.items():
+            setattr(module, name, parameter)
+
+    return drop
+
+
+def _by_name(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
+    """Yield the checkpoint's tensors that a model has, with their parameters.
+
+    The first word of the names may be left out in either, and some models have renamed parts.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    root = f"{model.base_model_prefix}."
+    renamed: dict[str, str] = getattr(model, "_checkpoint_conversion_mapping", None) or {}
+    for name in tensors:
+        now = name
+        for pattern, other in renamed.items():
+            now, changed = re.subn(pattern, other, now)
+            if changed:
+                break
+        for candidate in (now, now.removeprefix(root), root + now):
+            if candidate in parameters:
+                yield name, parameters[candidate]
+                break
+
+
+def _layers(model: Any) -> list[Any]:
+    """Return the decoder's layers: the longest list of modules."""
+    from torch.nn import ModuleList
+
+    lists = [module for module in model.modules() if isinstance(module, ModuleList)]
+    return list(max(lists, key=len, default=[]))
+
+
+def _open(call: Call) -> Model:
+    arguments = call.arguments
+    adapters = find_adapters(tuple(map(Path, arguments["adapters"])), tuple(arguments["scales"]))
+    folder = Path(arguments["folder"])
+    source = Source(folder.name, None, folder, adapters=adapters)
+    return Model(folder, open_checkpoint(source).tensors, streamed=arguments["streamed"])
+
+
+def main() -> None:
+    """Answer ``open`` and ``logits``; a model that transformers does not run is a ``BadInput``."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    opened: list[Model] = []
+
+    def answer_open(call: Call) -> None:
+        try:
+            opened[:] = [_open(call)]
+        except PitoolError:
+            raise
+        except Exception as error:  # whatever transformers, torch or remote code raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise BadInput(reason, "") from None
+        model = opened[0]
+        call.result({"version": model.version, "layers": model.layers})
+
+    def answer_logits(call: Call) -> None:
+        found = opened[0].logits(call.arguments["ids"], lambda: call.event(layer=1))
+        call.result(list(found.shape), np.ascontiguousarray(found, np.float32).tobytes())
+
+    with suppress(KeyboardInterrupt):
+        serve({"open": answer_open, "logits": answer_logits})
+
+
+if __name__ == "__main__":
+    main()
