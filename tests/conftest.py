@@ -34,6 +34,8 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PITOOL_HOME", str(home))
     monkeypatch.setenv("PITOOL_CACHE", str(tmp_path / "pitool-cache"))
     monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path / "no-sdist"))
+    # transformers takes seconds to start: the tests that need it say so.
+    monkeypatch.setenv("PITOOL_REFERENCE", "pitool")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")

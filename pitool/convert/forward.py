@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,9 @@ class ForwardPass:
 
 
 def installed() -> bool:
-    """Tell whether transformers can run here."""
+    """Tell whether transformers is to run here: ``PITOOL_REFERENCE=pitool`` says no."""
+    if os.environ.get("PITOOL_REFERENCE") == "pitool":
+        return False
     return all(importlib.util.find_spec(package) for package in PACKAGES)
 
 
