@@ -14,8 +14,8 @@ from typing import Any
 
 from pitool.architectures.table import TABLE, describe, find
 from pitool.checkpoint.config import Config
-from pitool.convert.onnx.fused import inexpressible
 from pitool.convert.numpy_forward import incomputable
+from pitool.convert.onnx.fused import inexpressible
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- families: scripts/families.py -->\n", "<!-- /families -->\n"
@@ -28,8 +28,8 @@ OWN = {"qwen3_moe": {"norm_topk_prob": True}}
 
 
 def rows() -> Iterator[str]:
-    """Yield the lines of the table: a family, and by whom it is written and certified."""
-    yield "| models | `model_type` | GGUF | ONNX | certified against |"
+    """Yield the lines of the table: a family, who writes it, and who has a forward pass of it."""
+    yield "| models | `model_type` | GGUF | ONNX | forward pass |"
     yield "|---|---|---|---|---|"
     names: dict[str, list[str]] = {}
     for name, module in TABLE.items():
@@ -38,7 +38,7 @@ def rows() -> Iterator[str]:
         yield _row(kinds)
     yield (
         "| every other | | by llama.cpp's own converter | by optimum, where it knows it |"
-        " a float artifact |"
+        " transformers |"
     )
 
 
@@ -49,7 +49,7 @@ def _row(kinds: list[str]) -> str:
     model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
     gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
     onnx = "by optimum, where it knows it" if inexpressible(model) else "native"
-    certified = "a float artifact" if incomputable(model) else "the checkpoint in float32"
+    certified = "transformers" if incomputable(model) else "transformers or pitool"
     shown = ", ".join(f"`{kind}`" for kind in kinds)
     return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"
 

@@ -1,9 +1,9 @@
-"""A reference forward pass of a checkpoint in float32, layer by layer, in plain numpy.
+"""A forward pass of a checkpoint in float32, layer by layer, in plain numpy.
 
-What an artifact is verified against. Driven by the checkpoint's description alone, whatever its
-family; reads the checkpoint's own tensors under their own names and computes every rotation for
-itself, so that a mistake in the conversion cannot repeat itself here. What it cannot compute is
-refused. Memory: one layer at a time.
+What an artifact is verified against where transformers is not installed. Driven by the
+checkpoint's description alone, whatever its family; reads the checkpoint's own tensors under their
+own names and computes every rotation for itself, so that a mistake in the conversion cannot repeat
+itself here. What it cannot compute is refused. Memory: one layer at a time.
 
 Llama (Touvron et al. 2023), grouped-query attention (Ainslie et al. 2023), rotary embedding by
 halves as in transformers, and what a description can say beyond them.
@@ -22,7 +22,6 @@ from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Y
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
-from pitool.quality.divergence import WINDOW
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -32,12 +31,10 @@ OnInput = Callable[[str, Array], object]
 
 
 def covers(config: Config) -> bool:
-    """Tell whether the forward pass is that of a checkpoint, for as many tokens as are compared."""
-    if table.find(config.model_type) is None:
-        return False
-    model = table.describe(config)
-    short = bool(model.layout.positions) and model.sizes.context < WINDOW
-    return not short and incomputable(model) is None
+    """Tell whether the forward pass is that of a checkpoint."""
+    return (
+        table.find(config.model_type) is not None and incomputable(table.describe(config)) is None
+    )
 
 
 def incomputable(model: Description) -> str | None:

@@ -62,12 +62,6 @@ def test_a_family_that_is_not_in_the_table() -> None:
     assert not covers(config)
 
 
-def test_learned_positions_end_before_the_tokens_that_are_compared() -> None:
-    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300, "model_type": "gpt2"}
-    for positions, covered in ((256, False), (1024, True)):
-        assert covers(Config({**sizes, "n_positions": positions}, Path("config.json"))) is covered
-
-
 def test_a_family_from_outside_is_one_file_and_one_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
