@@ -42,7 +42,7 @@ def test_against_the_checkpoint(pitool: Pitool, bundle: Path) -> None:
     certificate = manifest.read(bundle).artifacts[1].certificate
     assert certificate
     assert found["mean_kl"] == pytest.approx(certificate.mean_kl, abs=1e-3)
-    assert found["reference"] == "tiny in float32"
+    assert found["reference"] == "tiny in pitool's own forward pass, float32"
 
 
 def test_a_text_gives_its_perplexity(pitool: Pitool, bundle: Path, tmp_path: Path) -> None:

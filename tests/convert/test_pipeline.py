@@ -87,7 +87,7 @@ def test_a_bundle_of_several_artifacts(tmp_path: Path, target: Path, case: str) 
 def check_certificate(artifact: manifest.Artifact) -> None:
     certificate = artifact.certificate
     assert certificate is not None
-    assert certificate.reference == "model.v1 in float32"
+    assert certificate.reference == "model.v1 in pitool's own forward pass, float32"
     assert certificate.text == "built-in"
     assert certificate.tokens > 50
     assert 0 <= certificate.mean_kl <= certificate.max_kl

@@ -53,7 +53,7 @@ def test_a_bundle_of_techniques(checkpoint: Path, tmp_path: Path) -> None:
         }
         certificate = found[name].certificate
         assert certificate is not None
-        assert certificate.reference == "tiny in float32"
+        assert certificate.reference == "tiny in pitool's own forward pass, float32"
         assert 0 < certificate.mean_kl < 1
         assert 4 < found[name].bits_per_weight < 9
 
