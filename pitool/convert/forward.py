@@ -42,13 +42,15 @@ class ForwardPass:
     """A forward pass: ``of`` says whose, ``layers`` how many steps it takes.
 
     ``logits`` returns those after each token, shape (tokens, vocabulary), and calls back after
-    each layer. ``stands_in``: it is not the checkpoint's own in float32 but an artifact's, and
-    ``of`` has a place for the checkpoint's name. ``verified``: it is what must be reproduced.
+    each layer; with ``noise`` every number of a matrix is changed by up to this share of itself.
+    ``stands_in``: it is not the checkpoint's own in float32 but an artifact's, which knows no
+    noise, and ``of`` has a place for the checkpoint's name. ``verified``: it is what must be
+    reproduced.
     """
 
     of: str
     layers: int
-    logits: Callable[[Sequence[int], OnLayer], NDArray[np.float32]]
+    logits: Callable[[Sequence[int], float, OnLayer], NDArray[np.float32]]
     stands_in: bool = False
     verified: bool = True
 
@@ -124,8 +126,8 @@ def _transformers(child: Child, checkpoint: Checkpoint, folder: Path) -> Forward
     except (BadInput, WorkerDied):
         return None
 
-    def logits(ids: Sequence[int], on_layer: OnLayer) -> NDArray[np.float32]:
-        shape, payload = child.call("logits", lambda _event: on_layer(), ids=list(ids))
+    def logits(ids: Sequence[int], noise: float, on_layer: OnLayer) -> NDArray[np.float32]:
+        shape, payload = child.call("logits", lambda _event: on_layer(), ids=list(ids), noise=noise)
         return np.frombuffer(payload, np.float32).reshape(shape)
 
     return ForwardPass(f"transformers {found['version']}", found["layers"], logits)
@@ -137,7 +139,7 @@ def _wide(checkpoint: Checkpoint) -> int:
 
 
 def _own(checkpoint: Checkpoint) -> ForwardPass:
-    def logits(ids: Sequence[int], on_layer: OnLayer) -> NDArray[np.float32]:
-        return reference_logits(checkpoint, ids, lambda _done, _all: on_layer())
+    def logits(ids: Sequence[int], noise: float, on_layer: OnLayer) -> NDArray[np.float32]:
+        return reference_logits(checkpoint, ids, lambda _done, _all: on_layer(), noise=noise)
 
     return ForwardPass(OWN, describe(checkpoint.config).sizes.layers, logits)

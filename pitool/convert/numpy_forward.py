@@ -55,10 +55,12 @@ class Forward:
     """The forward pass in steps: ``embed``, ``layer`` for each layer, ``logits``.
 
     Weights of a layer are handed to it, so that it can be run with others than the checkpoint's.
+    ``noise``: every number of a matrix is changed by up to this share of itself.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, noise: float = 0.0) -> None:
         self._model = model = table.describe(checkpoint.config)
+        self._noise, self._random = np.float32(noise), np.random.default_rng(0)
         if reason := incomputable(model):
             raise model.error(
                 f"{reason} is not supported by the reference", "compare it with a float artifact"
@@ -74,7 +76,7 @@ class Forward:
         """Return the tensors of layer ``i``, without ``prefix(i)`` in their names."""
         prefix = self.prefix(i)
         return {
-            name.removeprefix(prefix): tensor.float32()
+            name.removeprefix(prefix): self._read(tensor)
             for name, tensor in self._tensors.items()
             if name.startswith(prefix)
         }
@@ -82,9 +84,10 @@ class Forward:
     def embed(self, ids: Sequence[int]) -> Array:
         """Return the first layer's input, shape (tokens, hidden)."""
         layout = self._model.layout
-        hidden = _rows(self._table(layout.embedding), ids) * np.float32(self._model.embedding_scale)
+        rows = self._noisy(_rows(self._table(layout.embedding), ids))
+        hidden = rows * np.float32(self._model.embedding_scale)
         if layout.positions:
-            hidden = hidden + _rows(self._table(layout.positions), range(len(ids)))
+            hidden = hidden + self._noisy(_rows(self._table(layout.positions), range(len(ids))))
         return hidden
 
     def layer(
@@ -104,9 +107,20 @@ class Forward:
             model.norm,
         )
         head = self._table(model.layout.embedding if model.tied else model.layout.head)
-        parts = [hidden @ to_float32(slab, head.kind).T for slab in head.slabs(HEAD_SLAB)]
+        slabs = (self._noisy(to_float32(slab, head.kind)) for slab in head.slabs(HEAD_SLAB))
+        parts = [hidden @ slab.T for slab in slabs]
         logits = np.concatenate(parts, axis=1, dtype=np.float32)
         return _capped(logits / np.float32(model.logits_divisor), model.final_softcap)
+
+    def _read(self, tensor: Tensor) -> Array:
+        return self._noisy(tensor.float32()) if len(tensor.shape) > 1 else tensor.float32()
+
+    def _noisy(self, weights: Array) -> Array:
+        if not self._noise:
+            return weights
+        share = 2 * self._random.random(weights.shape, np.float32) - 1
+        noisy: Array = weights * (1 + self._noise * share)
+        return noisy
 
     def _table(self, module: str) -> Tensor:
         """Return a table of rows; a tied checkpoint may hold only either of embedding and head."""
@@ -128,9 +142,11 @@ def reference_logits(
     checkpoint: Checkpoint,
     ids: Sequence[int],
     on_layer: Callable[[int, int], None] = lambda _done, _all: None,
+    *,
+    noise: float = 0.0,
 ) -> Array:
-    """Return the logits after each token, shape (tokens, vocabulary), float32."""
-    forward = Forward(checkpoint)
+    """Return the logits after each token, shape (tokens, vocabulary), float32; see ``Forward``."""
+    forward = Forward(checkpoint, noise)
     hidden = forward.embed(ids)
     for i in range(forward.layers):
         hidden = forward.layer(i, forward.weights(i), hidden)

@@ -6,7 +6,7 @@ from is ``forward``'s choice; what a difference means is ``verify``'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -28,6 +28,8 @@ TOKENS = ((2_000_000_000, 4096),)
 TOKENS_OF_LARGE = 2048
 BUILT_IN = "built-in, {} languages"
 RANDOM = "random tokens"
+# The largest relative error of rounding to nearest.
+PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}
 # Below this many tokens a text says nothing.
 LEAST_TOKENS = 16
 
@@ -50,7 +52,9 @@ class Reference:
     """A text in windows of token ids, and the float32 logits of the rows that are scored.
 
     ``text`` is its name; ``of``: whose logits these are; ``verified``: they are the checkpoint's
-    and not an artifact's. ``compact``: the part that is stored in the bundle.
+    and not an artifact's. ``compact``: the part that is stored in the bundle. ``rounding``: by
+    float type, the error that its precision alone makes in the checkpoint's weights; empty where
+    an artifact stands in.
     """
 
     text: str
@@ -59,6 +63,7 @@ class Reference:
     compact: CompactReference
     of: str
     verified: bool
+    rounding: Mapping[str, float]
 
     def compare(self, engine: LogitsEngine) -> Difference:
         """Return how an engine differs; PitoolError where its logits are not finite."""
@@ -73,8 +78,7 @@ class Reference:
             kept = rows[_kept(ids)]
             scores.append(score_rows(base, kept, ids[unscored(ids) + 1 :]))
             apart.append(squares(base, kept))
-        difference, own = np.mean(apart, axis=0)
-        return Difference(summarise(scores), float(np.sqrt(difference / max(own, 1e-30))), heads)
+        return Difference(summarise(scores), _error(np.mean(apart, axis=0)), heads)
 
 
 def tokens_to_compare(parameters: int) -> int:
@@ -110,13 +114,36 @@ def run_reference(
     progress.stage(f"computing the reference with {whose}", len(windows) * forward.layers)
     logits, heads = [], []
     for i, ids in enumerate(windows):
-        rows = forward.logits(ids, lambda: progress.advance(1))
+        rows = forward.logits(ids, 0.0, lambda: progress.advance(1))
         if i < compact.MOST_WINDOWS:
             heads.append(rows[: compact.length(ids, rows.shape[-1])].copy())
         logits.append(_keep(folder / f".logits-{i}.npy", rows[_kept(ids)]))
     of = forward.of if forward.stands_in else f"{{}} in {forward.of}, float32"
     small = compact.make(windows, heads)
-    return Reference(name, windows, logits, small, of, verified=forward.verified)
+    rounding = {} if forward.stands_in else _rounding(forward, windows[0], logits[0], progress)
+    return Reference(name, windows, logits, small, of, forward.verified, rounding)
+
+
+def _rounding(
+    forward: ForwardPass, ids: list[int], exact: NDArray[np.float32], progress: Progress
+) -> dict[str, float]:
+    """Return the error that the precision of each float type makes in a window.
+
+    By noise and not by rounding: weights may lie on the type's grid already, and the runtime
+    still rounds what it computes from them.
+    """
+    progress.stage("measuring rounding errors", len(PRECISIONS) * forward.layers)
+    found = {}
+    for kind, precision in PRECISIONS.items():
+        rows = forward.logits(ids, precision, lambda: progress.advance(1))
+        found[kind] = _error(squares(exact, rows[_kept(ids)]))
+    return found
+
+
+def _error(both: NDArray[np.float64]) -> float:
+    """Return the root of a mean square as a share of another's; see ``divergence.squares``."""
+    apart, own = both
+    return float(np.sqrt(apart / max(own, np.finfo(np.float64).tiny)))
 
 
 def _kept(ids: Sequence[int]) -> slice:

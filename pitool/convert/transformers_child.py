@@ -38,23 +38,59 @@ class Model:
 
         self.version = transformers.__version__
         self._torch = torch
-        load = _streamed if streamed else _whole
-        self._model = load(folder, tensors).eval()
+        self._noise = 0.0
+        self._on_layer: Callable[[], None] = lambda: None
+        self._model, sources = (_empty if streamed else _whole)(folder, tensors)
+        self._model.eval()
+        for module in self._model.modules():
+            if own := dict(module.named_parameters(recurse=False)):
+                named = {name: sources.get(id(parameter)) for name, parameter in own.items()}
+                module.register_forward_pre_hook(self._filler(own, named))
+                module.register_forward_hook(_restorer(own))
         layers = _layers(self._model)
         self.layers = len(layers)
-        self._on_layer: Callable[[], None] = lambda: None
         for layer in layers:
             layer.register_forward_hook(lambda *_: self._on_layer())
 
-    def logits(self, ids: list[int], on_layer: Callable[[], None]) -> Any:
-        """Return the logits after each token, shape (tokens, vocabulary), float32."""
-        self._on_layer = on_layer
+    def logits(self, ids: list[int], noise: float, on_layer: Callable[[], None]) -> Any:
+        """Return the logits after each token, shape (tokens, vocabulary), float32.
+
+        ``noise``: every number of a matrix is changed by up to this share of itself.
+        """
+        self._torch.manual_seed(0)
+        self._on_layer, self._noise = on_layer, noise
         with self._torch.inference_mode():
             found = self._model(self._torch.tensor([ids]), use_cache=False).logits[0]
         return found.float().numpy()
 
+    def _filler(
+        self, own: Mapping[str, Any], sources: Mapping[str, Tensor | None]
+    ) -> Callable[..., None]:
+        """Return what gives a module its weights before it runs."""
+        torch = self._torch
 
-def _whole(folder: Path, tensors: Mapping[str, Tensor]) -> Any:
+        def fill(module: Any, _inputs: Any) -> None:
+            for name, parameter in own.items():
+                source = sources[name]
+                value = torch.from_numpy(source.float32().copy()) if source else parameter.data
+                if self._noise and value.ndim > 1:
+                    value = value * (1 + self._noise * (2 * torch.rand_like(value) - 1))
+                setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
+
+        return fill
+
+
+def _restorer(own: Mapping[str, Any]) -> Callable[..., None]:
+    """Return what takes a module's weights away after it ran."""
+
+    def restore(module: Any, *_: Any) -> None:
+        for name, parameter in own.items():
+            setattr(module, name, parameter)
+
+    return restore
+
+
+def _whole(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, Tensor]]:
     """Load a checkpoint as everybody does; adapters are merged into it afterwards."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -75,11 +111,11 @@ def _whole(folder: Path, tensors: Mapping[str, Tensor]) -> Any:
         raise UnreadableError("the adapter's tensors have other names")
     for name, parameter in names.items():
         parameter.data.copy_(torch.from_numpy(merged[name].float32()))
-    return model
+    return model, {}
 
 
-def _streamed(folder: Path, tensors: Mapping[str, Tensor]) -> Any:
-    """Build a model without weights; each of its modules reads its own when it runs."""
+def _empty(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, Tensor]]:
+    """Build a model without weights; return what each parameter's are, by its identity."""
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -97,34 +133,7 @@ def _streamed(folder: Path, tensors: Mapping[str, Tensor]) -> Any:
     for name, parameter in model.named_parameters():
         if id(parameter) not in sources:
             raise UnreadableError(f"{name} is missing")
-    for module in model.modules():
-        own = {n: sources[id(p)] for n, p in module.named_parameters(recurse=False)}
-        if own:
-            module.register_forward_pre_hook(_reader(own))
-            module.register_forward_hook(_dropper(dict(module.named_parameters(recurse=False))))
-    return model
-
-
-def _reader(own: Mapping[str, Tensor]) -> Callable[..., None]:
-    """Return what reads a module's weights before it runs."""
-    import torch
-
-    def read(module: Any, _inputs: Any) -> None:
-        for name, tensor in own.items():
-            value = torch.from_numpy(tensor.float32().copy())
-            setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
-
-    return read
-
-
-def _dropper(empty: Mapping[str, Any]) -> Callable[..., None]:
-    """Return what drops a module's weights after it ran."""
-
-    def drop(module: Any, *_: Any) -> None:
-        for name, parameter in empty.items():
-            setattr(module, name, parameter)
-
-    return drop
+    return model, sources
 
 
 def _by_name(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
@@ -182,7 +191,8 @@ def main() -> None:
         call.result({"version": model.version, "layers": model.layers})
 
     def answer_logits(call: Call) -> None:
-        found = opened[0].logits(call.arguments["ids"], lambda: call.event(layer=1))
+        ids, noise = call.arguments["ids"], call.arguments["noise"]
+        found = opened[0].logits(ids, noise, lambda: call.event(layer=1))
         call.result(list(found.shape), np.ascontiguousarray(found, np.float32).tobytes())
 
     with suppress(KeyboardInterrupt):
