@@ -67,7 +67,8 @@ class Reference:
 
     def compare(self, engine: LogitsEngine) -> Difference:
         """Return how an engine differs; PitoolError where its logits are not finite."""
-        scores, apart, heads = [], [], []
+        scores, apart = [], []
+        heads: list[NDArray[np.float32]] = []
         length = self.compact.ids.shape[1]
         for base, ids in zip(self.logits, self.windows, strict=True):
             rows = engine.logits(ids)

@@ -105,7 +105,7 @@ def _score(
     p, q = log_softmax(base), log_softmax(other)
     terms = np.where(p > NEGLIGIBLE, np.exp(p) * (p - q), 0.0)
     at = np.arange(len(following)), following
-    return terms.sum(-1), p.argmax(-1) == q.argmax(-1), -q[at], -p[at]
+    return terms.sum(-1), base.argmax(-1) == other.argmax(-1), -q[at], -p[at]
 
 
 def squares(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -117,7 +117,8 @@ def squares(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np
     for s in _slabs(base):
         own = base[s].astype(np.float64)
         parts.append(((other[s] - own).var(-1), own.var(-1)))
-    return np.concatenate(parts, axis=1).mean(1)
+    both: NDArray[np.float64] = np.concatenate(parts, axis=1).mean(1)
+    return both
 
 
 def _slabs(logits: NDArray[np.float32]) -> list[slice]:

@@ -22,6 +22,8 @@ from pitool.cli import convert_engines
 from pitool.convert.conversion import Job
 from pitool.convert.gguf import writer
 from pitool.convert.onnx import decoder
+from pitool.convert.onnx.rotary import make_rotary
+from pitool.convert.onnx.weights import Weights
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
 from pitool.report.progress import Silent
@@ -59,7 +61,9 @@ def gguf_heads(patch: pytest.MonkeyPatch) -> None:
 
 
 def gguf_norm(patch: pytest.MonkeyPatch) -> None:
-    _patch_wanted(patch, "blk.2.ffn_norm.weight", transform=lambda rows: rows * np.float32(0.5))
+    _patch_wanted(
+        patch, "blk.2.post_ffw_norm.weight", transform=lambda rows: rows * np.float32(0.5)
+    )
 
 
 def _patch_wanted(patch: pytest.MonkeyPatch, name: str, **wrong: Any) -> None:
@@ -92,13 +96,13 @@ def onnx_heads(patch: pytest.MonkeyPatch) -> None:
 
 
 def onnx_norm(patch: pytest.MonkeyPatch) -> None:
-    vector = decoder.Weights.stored_vector
+    vector = Weights.stored_vector
 
     def halved(self: Any, name: str, values: np.ndarray[Any, Any]) -> Any:
-        wrong = name == "model.layers.2.pre_feedforward_layernorm.weight"
+        wrong = name == "model.layers.2.post_feedforward_layernorm.weight"
         return vector(self, name, values * np.float32(0.5) if wrong else values)
 
-    patch.setattr(decoder.Weights, "stored_vector", halved)
+    patch.setattr(Weights, "stored_vector", halved)
 
 
 def onnx_window(patch: pytest.MonkeyPatch) -> None:
@@ -106,10 +110,8 @@ def onnx_window(patch: pytest.MonkeyPatch) -> None:
 
 
 def onnx_theta(patch: pytest.MonkeyPatch) -> None:
-    make = decoder.make_rotary
-
     def wrong(rope: Any, *rest: Any, **named: Any) -> Any:
-        return make(replace(rope, theta=10000.0), *rest, **named)
+        return make_rotary(replace(rope, theta=10000.0), *rest, **named)
 
     patch.setattr(decoder, "make_rotary", wrong)
 
@@ -131,7 +133,7 @@ def misread_window(patch: pytest.MonkeyPatch) -> None:
 
 
 def misread_theta(patch: pytest.MonkeyPatch) -> None:
-    _patch_description(patch, rope=lambda model: replace(model.rope, theta=10000.0))
+    _patch_description(patch, rope=lambda model: model.rope and replace(model.rope, theta=10000.0))
 
 
 def misread_norm(patch: pytest.MonkeyPatch) -> None:
@@ -142,12 +144,13 @@ def misread_scale(patch: pytest.MonkeyPatch) -> None:
     _patch_description(patch, embedding_scale=lambda model: model.embedding_scale / 2)
 
 
-def _patch_description(patch: pytest.MonkeyPatch, **wrong: Callable[[Description], object]) -> None:
+def _patch_description(patch: pytest.MonkeyPatch, **wrong: Callable[[Description], Any]) -> None:
     family = gemma2.ARCHITECTURE
 
     def misread(settings: Settings) -> Description:
         model = family.describe(settings)
-        return replace(model, **{name: value(model) for name, value in wrong.items()})
+        changes: dict[str, Any] = {name: value(model) for name, value in wrong.items()}
+        return replace(model, **changes)
 
     patch.setattr(gemma2, "ARCHITECTURE", replace(family, describe=misread))
 

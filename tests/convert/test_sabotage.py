@@ -24,8 +24,9 @@ def test_without_a_mistake_both_formats_are_certified(gemma2: Path, tmp_path: Pa
         assert artifact.certificate
         assert artifact.certificate.verified
         assert artifact.certificate.reference == "model in pitool's own forward pass, float32"
-        assert artifact.certificate.logit_error
-        assert artifact.certificate.logit_error < 5e-3
+        most = {"F16": 0.02, "FP32": 1e-4}[artifact.quantisation]
+        assert artifact.certificate.logit_error is not None
+        assert artifact.certificate.logit_error < most
 
 
 @pytest.mark.parametrize("mistake", sabotage.GGUF)
