@@ -81,8 +81,17 @@ def _walk_key(name: str) -> tuple[int, str]:
     return (int(match[1]) if match else -1, name)
 
 
-# Matrices that stay in F32: norms by head, routers, positions, short convolutions.
-_KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "shortconv.conv.weight")
+# Matrices that stay in F32: norms by head, routers, positions, short convolutions, and what Gemma's
+# small models add to a layer's input.
+_KEPT = (
+    "_norm.weight",
+    "ffn_gate_inp.weight",
+    "position_embd.weight",
+    "token_types.weight",
+    "shortconv.conv.weight",
+    "ssm_conv1d.weight",
+    "per_layer_model_proj.weight",
+)
 
 
 def quantisable(tensor: TensorShape) -> bool:

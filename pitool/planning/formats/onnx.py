@@ -274,9 +274,9 @@ def estimate(
     correction: Correction = NONE,
 ) -> Estimate:
     """Return the speeds of a model with these stored tensors; ``kv_bytes``: of the full cache."""
-    rates, errors = board.prefill_gflops, assumed()
-    quantised = rates.repacked if board.dotprod else rates.plain
-    rate = 1e9 * (quantised if kind.quantised else rates.half)
+    errors = assumed()
+    cost = board.costs.cost("Q8_0" if kind.quantised else "F16", interleaved=board.dotprod)
+    rate = 1e9 * board.prefill_gflops / cost
     matrices = [t for t in model.tensors if len(t.shape) > 1]
     body = 2 * sum(t.weights for t in matrices if t.name not in (EMBEDDING, HEAD)) / rate
     products = 2 * sum(t.weights for t in matrices if model.streamed(t.name)) / rate
