@@ -31,6 +31,8 @@ class TensorShape:
     @property
     def part(self) -> str:
         """What of a layer it is: ``attn_v`` of ``blk.3.attn_v.weight``; empty outside of one."""
+        if self.layer < 0:
+            return ""
         return self.name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
 
 
