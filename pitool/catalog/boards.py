@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from pitool.catalog import tables
+from pitool.catalog.kernels import Kernels, find_kernels
 from pitool.catalog.tensor_types import repacked_types
 from pitool.errors import UsageError
 
@@ -28,19 +29,6 @@ class Ram:
     price_usd: float | None = None
     price_date: str | None = None
     available: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Prefill:
-    """Rate of matrix products in GFLOP/s (2 per weight and token) by kind of weight.
-
-    ``repacked``: types that ggml interleaves for this CPU; ``plain``: other quantised types;
-    ``half``: F16 and BF16.
-    """
-
-    repacked: float
-    plain: float
-    half: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +77,9 @@ class Board:
     ``revision_types``: the type field (bits 4-11) of its revision codes;
     ``features``: of ``neon crc fp16 dotprod``; ``bandwidth_gbs``: effective memory bandwidth of a
     decode at the best thread count, in 1e9 bytes/s, ``bandwidth_all_gbs`` on every core;
+    ``prefill_gflops``: rate of products with weights of cost 1 on every core, in 1e9 operations/s,
+    two for each weight and token; ``kernels``: the table of ``kernels.toml`` that says what each
+    type costs; ``cache_mib``: what all cores' caches hold;
     ``prefill_error``, ``decode_error``: share by which predictions were seen to miss;
     ``read_gbs``: what plain reading gives, as ``pitool tune --probe`` measures it;
     ``throttle_c``: °C from which the firmware lowers the clock; ``fan``: the cooler that it has a
@@ -110,7 +101,9 @@ class Board:
     bandwidth_all_gbs: float
     prefill_error: float
     decode_error: float
-    prefill_gflops: Prefill
+    prefill_gflops: float
+    kernels: str
+    cache_mib: float
     ram: tuple[Ram, ...]
     sources: dict[str, str]
     watts: Watts | None = None
@@ -126,6 +119,11 @@ class Board:
     def repacked(self) -> frozenset[str]:
         """Names of the tensor types that ggml interleaves for this CPU."""
         return repacked_types(self.features)
+
+    @property
+    def costs(self) -> Kernels:
+        """What each tensor type costs on this CPU."""
+        return find_kernels(self.kernels)
 
     @property
     def dotprod(self) -> bool:

@@ -85,6 +85,11 @@ class Header:
         """Bytes of all tensors."""
         return sum(tensor.bytes for tensor in self.tensors)
 
+    @property
+    def size(self) -> int:
+        """Bytes before the first tensor."""
+        return min((tensor.start for tensor in self.tensors), default=self.keys[1])
+
     def number(self, key: str, default: int = 0) -> int:
         """Return an integer of the architecture's own keys, such as ``block_count``."""
         value = self.metadata.get(f"{self.architecture}.{key}", default)

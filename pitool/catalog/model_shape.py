@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import prod
+
+# Of these a token needs one row only; llama.cpp reads them with GGML_OP_GET_ROWS.
+_TABLES = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,19 @@ class TensorShape:
     def weights(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    @property
+    def layer(self) -> int:
+        """The layer that it is of, -1 for one of the whole model."""
+        found = re.match(r"blk\.(\d+)\.", self.name)
+        return int(found[1]) if found else -1
+
+    @property
+    def part(self) -> str:
+        """What of a layer it is: ``attn_v`` of ``blk.3.attn_v.weight``; empty outside of one."""
+        if self.layer < 0:
+            return ""
+        return self.name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +74,7 @@ class ModelShape:
 
     def streamed(self, name: str) -> bool:
         """Whether a decode reads all of this tensor: an untied embedding gives one row only."""
-        return name != "token_embd.weight" or self.tied
+        return name not in _TABLES and (name != "token_embd.weight" or self.tied)
 
     def read_share(self, name: str) -> float:
         """Which part of this tensor a decode reads on average: of experts, those used."""

@@ -135,11 +135,11 @@ def _memory(plan: ConvertPlan) -> Section:
     totals = [artifact.memory.total for artifact in plan.artifacts]
     budget, *sums = compare_bytes(plan.budget, *totals)
     free = [format_bytes(plan.budget - total) for total in totals]
-    sizes = [plan.file_bytes(artifact) for artifact in plan.artifacts]
+    sizes = [artifact.bytes for artifact in plan.artifacts]
     rows += [
         ["sum", *sums],
         [f"free of {plan.place}'s {budget}", *free],
-        ["file on disk", *(format_bytes(size) if size else NONE for size in sizes)],
+        ["on disk", *map(format_bytes, sizes)],
     ]
     return Section("", ["memory", *(a.quantisation.name for a in plan.artifacts)], rows)
 
@@ -177,7 +177,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
                 "format": a.format,
                 "quantisation": a.quantisation.name,
                 "bytes": a.bytes,
-                "file_bytes": plan.file_bytes(a),
+                "tensor_bytes": a.tensor_bytes,
                 "bits_per_weight": a.bits_per_weight,
                 "context": a.context,
                 "memory": {line.name: line.bytes for line in a.memory.lines},

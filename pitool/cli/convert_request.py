@@ -66,7 +66,7 @@ class Request:
         assert self.source.folder
         names, recipe = self._names(), self.recipe
         config = read_settings(self.source)
-        plan = make_plan(
+        return make_plan(
             config,
             self.tier_name,
             self.tier,
@@ -78,8 +78,8 @@ class Request:
             importance=self.options["calibration"] != NONE,
             profile=self.profile,
             place=self.place,
+            header=lambda: header_of(self.source, config),
         )
-        return replace(plan, header=header_of(self.source, config)) if names.gguf else plan
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""

@@ -13,6 +13,7 @@ from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.staging import check_disk
+from pitool.errors import PitoolError
 from pitool.planning.formats.base import PlannedModel
 from pitool.report.progress import Progress
 
@@ -33,7 +34,21 @@ def read_settings(source: Source) -> Config:
 def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
-    return PlannedModel(source.id, model_shape(config))
+    return PlannedModel(source.id, model_shape(config), header=_header_bytes(source, config))
+
+
+def _header_bytes(source: Source, config: Config) -> int | None:
+    """Return the bytes of a GGUF before its tensors; None where no vocabulary can be read.
+
+    A plan needs only settings, so what is wrong with a tokenizer is for ``convert`` to say.
+    """
+    if config.model_type not in TABLE:
+        return None
+    assert source.folder
+    try:
+        return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
+    except PitoolError:
+        return None
 
 
 def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:

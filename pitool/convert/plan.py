@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pitool.catalog.gguf import padded
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
 from pitool.catalog.tables import names_in, nearest
@@ -22,7 +22,6 @@ from pitool.convert.techniques.planned import plan_technique
 from pitool.errors import UsageError
 from pitool.planning.formats import ONNX
 from pitool.planning.formats.base import ArtifactPlan, PlannedModel
-from pitool.planning.formats.gguf import GgufPlan
 from pitool.planning.memory import Load
 from pitool.planning.places import Place, tier_place
 from pitool.planning.planner import AUTO, Planner, Row
@@ -37,7 +36,6 @@ class ConvertPlan:
 
     ``place`` has ``budget`` bytes for a model; ``board``: id of the one board that it is planned
     for, None for every board of the tier. ``fitting``: of the GGUF of a given size, if any.
-    ``header``: bytes of a GGUF before its tensors; 0 where the vocabulary is not known.
     """
 
     model: ModelShape
@@ -49,13 +47,6 @@ class ConvertPlan:
     reason: str = ""
     board: str | None = None
     fitting: Fitting | None = None
-    header: int = 0
-
-    def file_bytes(self, artifact: ArtifactPlan) -> int | None:
-        """Return the size that the file will have; None for an ONNX folder."""
-        if not isinstance(artifact, GgufPlan):
-            return None
-        return self.header + sum(padded(t.bytes) for t in artifact.tensors)
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the artifacts of one kind: ``GgufPlan``, ``OnnxPlan`` or ``TechniquePlan``."""
@@ -84,13 +75,15 @@ def make_plan(
     importance: bool = False,
     profile: Profile | None = None,
     place: Place | None = None,
+    header: Callable[[], int] | None = None,
 ) -> ConvertPlan:
     """Return the plan; DoesNotFit with the numbers when nothing that was asked for fits.
 
     ``quantisations`` of GGUF and those of ``onnx``: names separated by commas, or ``auto``, or
     nothing; ``techniques`` of the lab: names; ``FIT`` of GGUF has ``size`` bytes at most, or what
     there is room for. ``importance``: there will be an importance matrix. ``place``: one board
-    instead of the smallest of the tier.
+    instead of the smallest of the tier. ``header``: counts the bytes of a GGUF before its
+    tensors, where the vocabulary is at hand.
     """
     found = find_model(config, convertible=bool(quantisations))
     model = found.shape
@@ -100,7 +93,10 @@ def make_plan(
     stored = {}
     if isinstance(found, Stored):
         stored = {found.kind.name: header_tensors(found.header)}
-    planned = PlannedModel("", model, stored, importance=importance, exported=exported)
+    planned = PlannedModel(
+        "", model, stored, importance=importance, exported=exported,
+        header=header() if header and quantisations else None,
+    )  # fmt: skip
     planner = Planner(planned, profile, profile_load(profile, model, context))
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)

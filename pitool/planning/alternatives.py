@@ -90,12 +90,12 @@ def load_methods(planner: Planner, place: Place) -> Iterator[LoadMethod]:
     for name, mode in METHODS:
         load = replace(planner.load, mapped=mode != "read")
         row = replace(planner, load=load).row(GGUF.find(name), place)
-        weights = row.artifact.bytes
+        weights = row.artifact.tensor_bytes
         yield LoadMethod(
             mode,
             row,
             weights if mode == "mmap" else 0,
-            storage.seconds(weights) if storage else {},
+            storage.seconds(row.artifact.bytes) if storage else {},
             planner.model.certificates.get(name),
         )
 

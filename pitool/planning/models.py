@@ -28,7 +28,8 @@ def planned_model(found: ModelArgument) -> PlannedModel:
 def _gguf(path: Path) -> PlannedModel:
     header = gguf.read_header(path)
     name = str(header.metadata.get("general.name", path.stem))
-    return PlannedModel(name, header_shape(header), {header.quantisation: header_tensors(header)})
+    stored = {header.quantisation: header_tensors(header)}
+    return PlannedModel(name, header_shape(header), stored, header=header.size)
 
 
 def _bundle(path: Path) -> PlannedModel:
@@ -41,9 +42,11 @@ def _bundle(path: Path) -> PlannedModel:
     if not headers:
         source = bundle.manifest.source.id
         raise BadInput(f"{path} contains no GGUF artifact", f"use its checkpoint instead: {source}")
+    first = next(iter(headers.values()))
     return PlannedModel(
         bundle.manifest.name,
-        header_shape(next(iter(headers.values()))),
+        header_shape(first),
         {name: header_tensors(header) for name, header in headers.items()},
         {a.quantisation: a.certificate for a in bundle.manifest.artifacts if a.certificate},
+        header=first.size,
     )

@@ -178,6 +178,7 @@ class Planner:
             "place": row.place.name,
             "tier": row.place.tier,
             "bytes": artifact.bytes,
+            "tensor_bytes": artifact.tensor_bytes,
             "bits_per_weight": artifact.bits_per_weight,
             "memory": {line.name: line.bytes for line in artifact.memory.lines},
             "memory_bytes": artifact.memory.total,

@@ -2,7 +2,8 @@
 
 A decode reads every streamed weight once, and the KV cache as far as it is filled: bytes over
 effective bandwidth, or the products over the board's rate where that takes longer. A prefill is
-bound by the products. Which bytes and rates these are is each format's own (``formats``).
+bound by the products (``prefill``). Which bytes and rates these are is each format's own
+(``formats``).
 """
 
 from __future__ import annotations

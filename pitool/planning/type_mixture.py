@@ -6,7 +6,6 @@ without an importance matrix; checked against its dry run in the tests.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,10 +55,12 @@ def assign_types(
 def _assign(
     model: ModelShape, quantisation: Quantisation, *, importance: bool
 ) -> Iterator[TypedTensor]:
-    # Counted in the order in which llama.cpp walks the tensors: by layer, as text.
-    order = sorted((t.name for t in model.tensors if quantisable(t)), key=_walk_key)
-    values = [name for name in order if name.endswith(_VALUES)]
-    down = [name for name in order if _part(name).startswith("ffn_down")]
+    # Counted in the order in which llama.cpp walks the tensors: by layer, then by name.
+    order = sorted(
+        (t for t in model.tensors if quantisable(t)), key=lambda tensor: (tensor.layer, tensor.name)
+    )
+    values = [t.name for t in order if t.name.endswith(_VALUES)]
+    down = [t.name for t in order if t.part.startswith("ffn_down")]
     positions = {name: i for part in (values, down) for i, name in enumerate(part)}
     for tensor in model.tensors:
         if not quantisable(tensor):
@@ -69,20 +70,23 @@ def _assign(
         if quantisation.quantised:
             position = positions.get(tensor.name, 0)
             name = _mixture(model, quantisation, tensor, position, len(values))
-            if importance and _part(tensor.name).startswith("ffn_down"):
+            if importance and tensor.part.startswith("ffn_down"):
                 name = _with_importance(quantisation, position, model.layers, name)
             name = _fit_row(tensor.shape[-1], name)
         yield TypedTensor(tensor, TENSOR_TYPES[name])
 
 
-def _walk_key(name: str) -> tuple[int, str]:
-    """llama.cpp sorts tensors by block number, then by name."""
-    match = re.match(r"blk\.(\d+)\.", name)
-    return (int(match[1]) if match else -1, name)
-
-
-# Matrices that stay in F32: norms by head, routers, positions, short convolutions.
-_KEPT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "shortconv.conv.weight")
+# Matrices that stay in F32: norms by head, routers, positions, short convolutions, and what Gemma's
+# small models add to a layer's input.
+_KEPT = (
+    "_norm.weight",
+    "ffn_gate_inp.weight",
+    "position_embd.weight",
+    "token_types.weight",
+    "shortconv.conv.weight",
+    "ssm_conv1d.weight",
+    "per_layer_model_proj.weight",
+)
 
 
 def quantisable(tensor: TensorShape) -> bool:
@@ -106,11 +110,6 @@ def _more_bits(i: int, n: int) -> bool:
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
 
 
-def _part(name: str) -> str:
-    """Return what of a layer a tensor is: ``attn_v`` of ``blk.3.attn_v.weight``."""
-    return name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
-
-
 def _mixture(
     model: ModelShape, quantisation: Quantisation, tensor: TensorShape, position: int, values: int
 ) -> str:
@@ -118,7 +117,7 @@ def _mixture(
 
     ``position``: which of its kind it is; ``values``: how many matrices of values there are.
     """
-    part = _part(tensor.name)
+    part = tensor.part
     if tensor.name == "output.weight" or (tensor.name == "token_embd.weight" and model.tied):
         whole = tensor.shape[-1] % TENSOR_TYPES[quantisation.base].block == 0
         return "Q6_K" if whole and quantisation.base != "Q8_0" else "Q8_0"

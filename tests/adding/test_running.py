@@ -40,13 +40,12 @@ ARCHITECTURE = Architecture("Toy", describe, llama.LlamaFile())
 '''
 
 SPEED = """
-[[row]]
-board = "pi5"
-model = "qwen-0_5b"
-quantisation = "Q2_K"
-threads = "best"
-decode = 41.5
+[[source]]
 source = "this test"
+date = "2026-11"
+board = "pi5"
+threads = "best"
+rows = [{ model = "qwen-0_5b", quantisation = "Q2_K", decode = 41.5 }]
 """
 
 COMPARE = """
@@ -54,7 +53,7 @@ import pathlib
 from benchmarks import predict
 predict.DATA = pathlib.Path(__import__("sys").argv[1])
 last = predict.compare()[-1]
-print((last.row.source, last.row.decode, round(last.decode_error, 3)))
+print((last.source.source, last.row.decode, round(last.decode_error, 3)))
 """
 
 

@@ -28,6 +28,7 @@ FIGURES = {
     "decode_error",
     "prefill_error",
     "prefill_gflops",
+    "cache_mib",
     "ram",
 }
 
@@ -90,16 +91,18 @@ def test_figures_are_possible(key: str, board: Board) -> None:
     # Below what the RAM could give: LPDDR2-900, LPDDR4-3200 and LPDDR4X-4267, 32 bits wide.
     ceiling = {"Cortex-A53": 3.6, "Cortex-A72": 12.8, "Cortex-A76": 17.1}[board.cpu]
     assert 0 < board.bandwidth_gbs < ceiling
-    assert board.prefill_gflops.repacked >= board.prefill_gflops.plain > 0
-    assert board.prefill_gflops.half > 0
+    # Below what the cores could do: 8-bit dot products of 16 numbers, else 8 products in F32.
+    width = 2 * 2 * 16 if board.dotprod else 2 * 8
+    assert 0 < board.prefill_gflops < board.cores * board.clock_mhz / 1e3 * width
+    assert 0.25 <= board.cache_mib <= 8
     if board.watts:
         assert 0 < board.watts.idle < board.watts.load < 30
 
 
 @every_board
 def test_nothing_is_repacked_without_dotprod(key: str, board: Board) -> None:
-    prefill = board.prefill_gflops
-    assert (prefill.repacked > prefill.plain) == board.dotprod
+    assert bool(board.repacked) == bool(board.costs.interleaved) == board.dotprod
+    assert board.kernels == ("dotprod" if board.dotprod else "neon")
 
 
 @every_board

@@ -50,9 +50,10 @@ def test_what_was_asked_for_in_its_order_without_repetition() -> None:
 
 def test_figures_of_an_artifact() -> None:
     (artifact,) = plan({}, "1gb", "F16", 512).artifacts
-    assert artifact.bytes == sum(t.bytes for t in artifact.tensors)
+    assert artifact.tensor_bytes == sum(t.bytes for t in artifact.tensors)
+    assert artifact.bytes > artifact.tensor_bytes
     assert artifact.bits_per_weight == pytest.approx(16, abs=0.1)
-    assert artifact.memory.lines[0].bytes == artifact.bytes
+    assert artifact.memory.lines[0].bytes == artifact.tensor_bytes
     assert artifact.speeds
     assert {s.board for s in artifact.speeds} <= set(boards.boards())
 

@@ -86,7 +86,7 @@ def test_the_size_of_the_file_is_known_before(exact: Path, tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     assert convert(exact, "--quant", "Q4_K_M", "--out", tmp_path / "b").exit_code == 0
     (file,) = (tmp_path / "b").glob("*.gguf")
-    assert f'"file_bytes": {file.stat().st_size},' in done.stdout
+    assert f'"bytes": {file.stat().st_size},' in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q6_K", "Q4_K_M", "Q8_0", "F16"])

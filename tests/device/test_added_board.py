@@ -32,7 +32,9 @@ bandwidth_gbs = 20.0
 bandwidth_all_gbs = 20.0
 prefill_error = 0.5
 decode_error = 0.5
-prefill_gflops = { repacked = 188.0, plain = 76.0, half = 120.0 }
+prefill_gflops = 300.0
+kernels = "dotprod"
+cache_mib = 4.0
 ram = [{ tier = "8gb", mem_total_mib = 8049 }]
 throttle_c = 70.0
 fan = "the Acme fan"

@@ -28,7 +28,7 @@ def test_what_is_mapped_may_be_dropped_and_repacked_copies_are_counted() -> None
     assert set(found) == set(METHODS)
     read, mapped, locked = (found["Q4_K_M", mode] for mode in ("read", "mmap", "mlock"))
     assert (read.droppable, locked.droppable) == (0, 0)
-    assert mapped.droppable == mapped.row.artifact.bytes
+    assert mapped.droppable == mapped.row.artifact.tensor_bytes
     copies = {line.name: line.bytes for line in mapped.row.artifact.memory.lines}
     assert copies["repacked copies"] > 0.5 * mapped.row.artifact.bytes
     assert mapped.row.artifact.memory.total == locked.row.artifact.memory.total

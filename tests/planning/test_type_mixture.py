@@ -186,6 +186,11 @@ PUBLISHED = {
     "Qwen/Qwen2.5-1.5B-Instruct-GGUF": (
         "Qwen2.5-1.5B-Instruct", True, {"Q3_K_M", "Q4_K_M", "Q5_K_M", "Q8_0"},
     ),
+    "Qwen/Qwen2.5-3B-Instruct-GGUF": ("Qwen2.5-3B", True, {"Q3_K_M", "Q4_K_M", "Q5_K_M", "Q8_0"}),
+    "bartowski/Qwen2.5-14B-Instruct-GGUF": ("Qwen2.5-14B-Instruct", True, {"Q4_K_M"}),
+    "Qwen/Qwen3-8B-GGUF": ("Qwen3-8B", True, {"Q4_K_M"}),
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF": ("SmolLM2-1.7B-Instruct", False, {"Q4_K_M"}),
+    "unsloth/gemma-3-1b-it-GGUF": ("gemma-3-1b-it", False, {"Q4_K_M", "Q8_0"}),
     "bartowski/Llama-3.2-3B-Instruct-GGUF": (
         "Llama-3.2-3B-Instruct", False, {"Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"},
     ),

@@ -49,7 +49,7 @@ def plan_technique(planner: Planner, place: Place, config: Config, name: str) ->
     planner.require(replace(row, artifact=replace(plan, quantisation=kind)), planner.remedies(row))
     return TechniquePlan(
         kind, plan.load, plan.tensors, plan.weights, plan.memory, plan.estimates,
-        technique=technique,
+        besides=plan.besides, technique=technique,
     )  # fmt: skip
 
 

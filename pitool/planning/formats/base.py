@@ -55,7 +55,8 @@ class PlannedModel:
     ``stored``: the tensors of GGUFs that exist, by quantisation; the others are computed.
     ``certificates``: the measured quality of artifacts. ``typical``: the shape is that of a size,
     not of a real model. ``importance``: it is quantised with an importance matrix. ``exported``:
-    its ONNX graphs are optimum's, not pitool's own.
+    its ONNX graphs are optimum's, not pitool's own. ``header``: bytes of a GGUF of it before the
+    tensors; None where its vocabulary is not at hand.
     """
 
     name: str
@@ -65,14 +66,15 @@ class PlannedModel:
     typical: bool = False
     importance: bool = False
     exported: bool = False
+    header: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactPlan:
-    """What one artifact will be: exact tensor bytes, memory, and speed for each board.
+    """What one artifact will be: bytes of its files, memory, and speed for each board.
 
     ``weights``: how many the model has; ``loading``: the most bytes held while it is loaded,
-    before there is a context.
+    before there is a context; ``besides``: bytes of its files that are no tensor's.
     """
 
     quantisation: AnyQuantisation
@@ -82,6 +84,7 @@ class ArtifactPlan:
     memory: MemoryPlan
     estimates: tuple[Estimate, ...] = ()
     loading: int = 0
+    besides: int = 0
 
     @property
     def format(self) -> str:
@@ -104,14 +107,19 @@ class ArtifactPlan:
         return tuple(e.speed for e in self.estimates)
 
     @property
-    def bytes(self) -> int:
+    def tensor_bytes(self) -> int:
         """Bytes of the tensors."""
         return sum(tensor.bytes for tensor in self.tensors)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of its files, header and metadata included."""
+        return self.tensor_bytes + self.besides
+
+    @property
     def bits_per_weight(self) -> float:
         """Stored bits over the number of weights."""
-        return self.bytes * 8 / self.weights
+        return self.tensor_bytes * 8 / self.weights
 
 
 class Format:

@@ -31,16 +31,20 @@ from pitool.planning.formats.base import (
 )
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, most_context
 from pitool.planning.places import Place
+from pitool.planning.prefill import prefill_seconds, product_seconds
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.speed import NONE, Correction, Estimate
 from pitool.planning.type_mixture import TypedTensor, assign_types
 
-EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 # Resident memory measured on x86_64 with Python 3.11: the worker with an empty model, and what a
 # token of the vocabulary adds to it.
 RUNTIME_BYTES = 48 * 1024 * 1024
 VOCABULARY_ENTRY_BYTES = 224
-HALF = frozenset({"F16", "BF16", "F32"})
+# Of a header: what stands beside names and tokens, an entry of the table of tensors beside its
+# name, and a token with its type and merge.
+METADATA_BYTES = 4096
+TENSOR_ENTRY_BYTES = 44
+TOKEN_BYTES = 40
 Threads = Literal["best", "all"]
 
 
@@ -102,10 +106,19 @@ class Gguf(PlannedFormat):
             sum(t.tensor.weights for t in tensors),
             plan_memory(shape, tensors, load, repacked=place.repacked),
             tuple(
-                estimate(key, board, shape, tensors, kv_bytes=kv_bytes, correction=correction)
+                estimate(
+                    key,
+                    board,
+                    shape,
+                    tensors,
+                    kv_bytes=kv_bytes,
+                    correction=correction,
+                    interleaved=None if load.repack else frozenset(),
+                )
                 for key, board in place.boards.items()
             ),
             loading_peak(shape, tensors, load, repacked=place.repacked),
+            _besides(model, tensors),
         )
 
     def longest_context(self, model: PlannedModel, artifact: ArtifactPlan, budget: int) -> int:
@@ -173,12 +186,20 @@ class Gguf(PlannedFormat):
         An embedding beside a head of its own is read one row a token; of experts only some are.
         """
         header = gguf.read_header(entry)
-        sizes = {tensor.name: tensor.bytes for tensor in header.tensors}
-        if header.number("expert_count"):
-            share = header.number("expert_used_count") / header.number("expert_count")
-            sizes = {n: round(b * share) if "_exps." in n else b for n, b in sizes.items()}
-        rows = sizes.get(EMBEDDING, 0) if HEAD in sizes else 0
-        return sum(sizes.values()) - rows
+        shape = header_shape(header)
+        return sum(round(t.bytes * shape.read_share(t.name)) for t in header.tensors)
+
+
+def _besides(model: PlannedModel, tensors: Iterable[TypedTensor]) -> int:
+    """Bytes of a file that are no tensor's: its header, and zeros up to where the next begins."""
+    header = typical_header(model.shape) if model.header is None else model.header
+    return header + sum(gguf.padded(t.bytes) - t.bytes for t in tensors)
+
+
+def typical_header(model: ModelShape) -> int:
+    """Return about how many bytes come before the tensors, where the vocabulary is not at hand."""
+    table = sum(TENSOR_ENTRY_BYTES + len(t.name) for t in model.tensors)
+    return gguf.padded(METADATA_BYTES + table + model.vocabulary * TOKEN_BYTES)
 
 
 def plan_memory(
@@ -266,19 +287,20 @@ def estimate(
     kv_bytes: int = 0,
     threads: Threads = "best",
     correction: Correction = NONE,
+    interleaved: frozenset[str] | None = None,
 ) -> Estimate:
     """Return the speeds of a model with these stored tensors.
 
-    ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores.
+    ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores;
+    ``interleaved``: types that ggml interleaves at load, by default all that it can on the board.
     """
-    streamed = [t for t in tensors if model.streamed(t.tensor.name)]
+    tensors = tuple(tensors)
+    fast = board.repacked if interleaved is None else interleaved
     bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
-    share = model.read_share
-    weights = sum(t.bytes * share(t.tensor.name) for t in streamed)
-    products = sum(_product_seconds(board, t) * share(t.tensor.name) for t in streamed)
-    # The head runs for the last token of a prompt only.
-    body = [t for t in streamed if t.tensor.name not in ("token_embd.weight", "output.weight")]
-    prefill = sum(_product_seconds(board, t) * share(t.tensor.name) for t in body)
+    shares = [(t, model.read_share(t.tensor.name)) for t in tensors]
+    weights = sum(t.bytes * share for t, share in shares)
+    products = sum(product_seconds(board, t, fast) * share for t, share in shares)
+    prefill = prefill_seconds(board, model, tensors, fast)
     return Estimate(
         board_id,
         correction.prefill / max(prefill, 1e-9),
@@ -288,12 +310,3 @@ def estimate(
         board.prefill_error,
         board.decode_error,
     )
-
-
-def _product_seconds(board: Board, tensor: TypedTensor) -> float:
-    """Seconds of one token's product with a matrix."""
-    name = tensor.type.name
-    rates = board.prefill_gflops
-    quantised = rates.repacked if name in board.repacked else rates.plain
-    rate = rates.half if name in HALF else quantised
-    return 2 * tensor.tensor.weights / (rate * 1e9)

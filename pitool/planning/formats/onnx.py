@@ -29,6 +29,7 @@ from pitool.planning.formats.base import (
 )
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, most_context
 from pitool.planning.onnx_weights import (
+    ALIGNMENT,
     EMBEDDING,
     HEAD,
     ONNX_QUANTISATIONS,
@@ -48,6 +49,10 @@ POSITIONS = 32768
 # model, and what a token of the vocabulary adds in the tokenizers library.
 RUNTIME_BYTES = 60_000_000
 VOCABULARY_ENTRY_BYTES = 430
+# Of a folder, beside its tensors: what a tensor and its operation take in the graph, and what a
+# token takes in tokenizer.json, 43 to 60 in those of Qwen2.5, SmolLM2, TinyLlama and the sample.
+GRAPH_ENTRY_BYTES = 500
+TOKENIZER_ENTRY_BYTES = 46
 # Linux maps so much of a file that is in the page cache around what is read.
 FAULT_AROUND_BYTES = 64 * 1024
 # An exported graph returns its KV cache anew: the engine's, the one before and the one after.
@@ -159,7 +164,17 @@ def plan_folder(
     else:
         positions = min(shape.context, max(POSITIONS, load.context))
         tensors, memory = stored_tensors(shape, kind, positions), plan_onnx(shape, kind, load)
-    return OnnxPlan(kind, load, tensors, shape.parameters, memory)
+    besides = _besides(shape, kind, tensors)
+    return OnnxPlan(kind, load, tensors, shape.parameters, memory, besides=besides)
+
+
+def _besides(shape: ModelShape, kind: OnnxQuantisation, tensors: Iterable[OnnxTensor]) -> int:
+    """About how many bytes of a folder are no tensor's: the graph, zeros, and the tokenizer."""
+    total = shape.vocabulary * TOKENIZER_ENTRY_BYTES
+    for t in tensors:
+        scales = kind.scale_bytes(t) if t.copied and kind.quantised else 0
+        total += GRAPH_ENTRY_BYTES - (t.bytes - scales) % -ALIGNMENT - scales % -ALIGNMENT
+    return total
 
 
 def plan_exported(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPlan:
@@ -274,9 +289,9 @@ def estimate(
     correction: Correction = NONE,
 ) -> Estimate:
     """Return the speeds of a model with these stored tensors; ``kv_bytes``: of the full cache."""
-    rates, errors = board.prefill_gflops, assumed()
-    quantised = rates.repacked if board.dotprod else rates.plain
-    rate = 1e9 * (quantised if kind.quantised else rates.half)
+    errors = assumed()
+    cost = board.costs.cost("Q8_0" if kind.quantised else "F16", interleaved=board.dotprod)
+    rate = 1e9 * board.prefill_gflops / cost
     matrices = [t for t in model.tensors if len(t.shape) > 1]
     body = 2 * sum(t.weights for t in matrices if t.name not in (EMBEDDING, HEAD)) / rate
     products = 2 * sum(t.weights for t in matrices if model.streamed(t.name)) / rate

@@ -36,8 +36,7 @@ def predicted(kind: str, board: Board, correction: Correction = NONE) -> Estimat
 
 def test_a_decode_is_bandwidth_over_bytes_by_hand() -> None:
     """Blocks of 32 weights at 4 bits and a float32 scale: 20 bytes; two norms and a last one."""
-    rates = replace(PI5.prefill_gflops, repacked=1e9, half=1e9)
-    board = replace(PI5, bandwidth_gbs=10.0, prefill_gflops=rates)
+    board = replace(PI5, bandwidth_gbs=10.0, prefill_gflops=1e9)
     streamed = (BODY + VOCABULARY * COLUMNS) // 32 * 20 + 3 * COLUMNS * 4
     found = predicted("INT4", board)
     assert found.decode == pytest.approx(10e9 / streamed)
@@ -49,12 +48,14 @@ def test_a_decode_is_bandwidth_over_bytes_by_hand() -> None:
 
 
 def test_a_prefill_is_products_over_the_rate_by_hand() -> None:
-    rates = replace(PI4.prefill_gflops, repacked=1.0, plain=20.0, half=10.0)
-    board = replace(PI4, prefill_gflops=rates)
-    assert predicted("INT4", board).prefill == pytest.approx(20e9 / (2 * BODY))
-    assert predicted("FP32", board).prefill == pytest.approx(10e9 / (2 * BODY))
-    slow = replace(PI4, prefill_gflops=replace(rates, plain=0.001))
-    assert predicted("INT4", slow).bound == "products"
+    """llama.cpp's rates: of 8-bit weights for quantised ones, of F16 for the others."""
+    board, costs = replace(PI4, prefill_gflops=20.0), PI4.costs.plain
+    assert predicted("INT4", board).prefill == pytest.approx(20e9 / (2 * BODY) / costs["Q8_0"])
+    assert predicted("FP32", board).prefill == pytest.approx(20e9 / (2 * BODY) / costs["F16"])
+    fast = replace(PI5, prefill_gflops=20.0)
+    faster = 20e9 / (2 * BODY) / PI5.costs.interleaved["Q8_0"]
+    assert predicted("INT4", fast).prefill == pytest.approx(faster)
+    assert predicted("INT4", replace(PI4, prefill_gflops=0.001)).bound == "products"
 
 
 @pytest.mark.parametrize("kind", ONNX_QUANTISATIONS)
