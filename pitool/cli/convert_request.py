@@ -21,6 +21,7 @@ from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
+from pitool.convert.sources import check_headers
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS, GGUF, ONNX
 from pitool.planning.formats.base import PlannedFormat
@@ -79,7 +80,10 @@ class Request:
             profile=self.profile,
             place=self.place,
         )
-        return replace(plan, header=header_of(self.source, config)) if names.gguf else plan
+        if names.gguf:
+            plan = replace(plan, header=header_of(self.source, config))
+        check_headers(self.source, config)
+        return plan
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""

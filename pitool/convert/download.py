@@ -12,6 +12,7 @@ from pitool.checkpoint.config import Config, read_config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.origins import find_origin
+from pitool.convert.sources import check_headers, check_tensors
 from pitool.convert.staging import check_disk
 from pitool.planning.formats.base import PlannedModel
 from pitool.report.progress import Progress
@@ -33,14 +34,16 @@ def read_settings(source: Source) -> Config:
 def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
-    return PlannedModel(source.id, model_shape(config))
+    planned = PlannedModel(source.id, model_shape(config))
+    check_headers(source, config)
+    return planned
 
 
 def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:
     """Return the source with all its files on this machine; local sources are returned as is.
 
-    Nothing is fetched if the disk is too small, or if a GGUF is wanted and the weights cannot be
-    converted to one.
+    Nothing is fetched if the disk is too small, if the headers of the weights are not what the
+    settings say, or if a GGUF is wanted and cannot be made.
     """
     if source.revision is None:
         return source
@@ -48,9 +51,11 @@ def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:
     headers = hub.read_headers(source)
     if headers.missing_bytes:
         assert source.folder
+        config = read_config(source.folder).with_tensors(headers.tensors)
+        checkpoint = Checkpoint.of(source, config, headers.tensors)
+        check_tensors(checkpoint)
         if for_gguf:
-            config = read_config(source.folder).with_tensors(headers.tensors)
-            find_origin(Checkpoint(source, source.folder, config, headers.tensors)).check()
+            find_origin(checkpoint)
         check_disk([(hub.cache_folder(), headers.missing_bytes)])
         progress.stage(f"downloading {source.id}", headers.missing_bytes, bytes_=True)
     return hub.fetch_weights(source, progress.advance)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pitool.catalog import manifest
-from pitool.checkpoint.tensors import read_index
+from pitool.checkpoint.weights import read_index
 from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import write_checkpoint
 

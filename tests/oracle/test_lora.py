@@ -140,7 +140,7 @@ def test_matrices_stored_the_other_way_round(tmp_path: Path) -> None:
     settings["fan_in_fan_out"] = True
     model = train(tmp_path / "c", tmp_path / "a", 1, **settings)
     from pitool.checkpoint.lora import merge
-    from pitool.checkpoint.tensors import read_index
+    from pitool.checkpoint.weights import read_index
 
     tensors = merge(read_index(tmp_path / "c"), Adapter(tmp_path / "a"), tied=True)
     wanted = model.merge_and_unload().state_dict()
