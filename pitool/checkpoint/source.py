@@ -171,7 +171,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     config = read_config(source.folder)
     if config.model_type == GGUF:
         return Checkpoint(source, source.folder, config, {})
-    _check_tokenizer(source.folder)
+    check_tokenizer(source.folder)
     return with_adapters(Checkpoint.of(source, config, read_index(source.folder)))
 
 
@@ -183,13 +183,13 @@ def with_adapters(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def _check_tokenizer(folder: Path) -> None:
-    """Raise BadInput where a checkpoint's tokenizer is missing, or is something else."""
+def check_tokenizer(folder: Path, *, needed: bool = True) -> None:
+    """Raise BadInput where a tokenizer's file is something else, or none is there if ``needed``."""
     found = [path for name in TOKENIZER_FILES if os.path.lexists(path := folder / name)]
-    if not found:
+    for path in found:
+        check_content(path)
+    if needed and not found:
         raise BadInput(
             f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy it from the original model",
         )
-    for path in found:
-        check_content(path)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pitool.architectures.table import TABLE
 from pitool.checkpoint import hub
-from pitool.checkpoint.config import Config, read_config
-from pitool.checkpoint.source import Checkpoint, Source
+from pitool.checkpoint.config import GGUF, Config, read_config
+from pitool.checkpoint.source import Checkpoint, Source, check_tokenizer
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.sources import check_headers, check_tensors
@@ -26,6 +26,8 @@ def read_settings(source: Source) -> Config:
     """
     assert source.folder
     config = read_config(source.folder)
+    if config.model_type != GGUF:
+        check_tokenizer(source.folder, needed=False)
     if source.revision is not None and config.model_type not in TABLE:
         return config.with_tensors(hub.read_headers(source).tensors)
     return config

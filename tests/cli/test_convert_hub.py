@@ -13,7 +13,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pitool.catalog import manifest
 from pitool.checkpoint.weights import read_index
@@ -222,6 +224,15 @@ def test_weights_of_another_shape_are_not_fetched(pitool: Pitool, hub: Hub) -> N
     sentence = check_failure(pitool(*ORDER), 4)
     assert "has shape" in sentence
     assert [r for _, _, r in hub.bytes_of("model.safetensors")] == ["bytes=0-100000"]
+
+
+def test_the_single_file_of_the_hub_goes_before_its_index(pitool: Pitool, hub: Hub) -> None:
+    write_checkpoint(hub.folder, shards=2, num_hidden_layers=2)
+    single = hub.folder / "model.safetensors"
+    save_file({"model.norm.weight": np.ones(3, np.float32)}, single)
+    assert "has no tensor" in check_failure(pitool(*ORDER), 4)
+    assert [r for _, _, r in hub.bytes_of(single.name)] == ["bytes=0-100000"]
+    assert not hub.bytes_of("model-00001-of-00002.safetensors")
 
 
 def test_a_model_that_does_not_fit_is_not_fetched(pitool: Pitool, hub: Hub) -> None:
