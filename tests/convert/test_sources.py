@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -17,14 +18,18 @@ from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
 from pitool.convert.gguf.writer import cast
+from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan, make_plan
+from pitool.convert.reference import reference_logits
 from pitool.convert.sources import check_headers, check_tensors, hash_sources
 from pitool.errors import BadInput
+from pitool.planning.onnx_weights import ONNX_QUANTISATIONS
 from pitool.report.progress import Silent
 from tests.convert.helpers import checkpoint_of, source_of, tensors, write_float
 from tests.convert.test_adapter import write_lora
 from tests.tiny import write_checkpoint
 
+FP32 = ONNX_QUANTISATIONS["FP32"]
 MATRIX = "model.layers.0.mlp.up_proj.weight"
 NORM = "model.layers.0.input_layernorm.weight"
 
@@ -80,11 +85,11 @@ def test_only_tensors_that_are_used_are_judged(folder: Path) -> None:
 def test_a_value_beyond_f16_matters_where_f16_is_written(folder: Path) -> None:
     change(folder, MATRIX, -7e4, 3, 5)
     checkpoint = checkpoint_of(folder)
-    for gguf, onnx in (("F16", ""), ("Q8_0,F16", ""), ("", "FP16")):
+    for gguf, graph in (("F16", ""), ("Q8_0,F16", ""), ("", "FP16")):
         with pytest.raises(BadInput, match=r"is -70000 at \[3, 5\], and F16 ends at 65504"):
-            hash_sources(checkpoint, Silent(), plan_of(folder, gguf, onnx))
-    for gguf, onnx in (("F32,BF16,Q8_0,Q4_0", ""), ("", "FP32,INT8")):
-        assert hash_sources(checkpoint, Silent(), plan_of(folder, gguf, onnx)).files
+            hash_sources(checkpoint, Silent(), plan_of(folder, gguf, graph))
+    for gguf, graph in (("F32,BF16,Q8_0,Q4_0", ""), ("", "FP32,INT8")):
+        assert hash_sources(checkpoint, Silent(), plan_of(folder, gguf, graph)).files
 
 
 def test_a_norm_is_never_f16_in_a_gguf(folder: Path) -> None:
@@ -177,8 +182,12 @@ def test_adapters_are_looked_at(folder: Path, tmp_path: Path) -> None:
 def test_a_tensor_that_no_family_uses_is_left_out(folder: Path, tmp_path: Path) -> None:
     """As transformers leaves it out: Llama has biases only where its settings say so."""
     path = folder / "model.safetensors"
+    logits = reference_logits(checkpoint_of(folder), [3, 4, 5])
     before = tensors(write_float(folder, tmp_path / "a.gguf", "F32"))
     bias = {"model.layers.0.self_attn.q_proj.bias": np.ones(256, np.float32)}
     save_file({**load_file(path), **bias, "model.extra.weight": np.ones(3, np.float32)}, path)
     check_tensors(checkpoint_of(folder))
     assert tensors(write_float(folder, tmp_path / "b.gguf", "F32")) == before
+    assert (reference_logits(checkpoint_of(folder), [3, 4, 5]) == logits).all()
+    graph = onnx.load(write_onnx(tmp_path / "o", checkpoint_of(folder), FP32) / "model.onnx")
+    assert not [each.name for each in graph.graph.initializer if each.name.endswith("bias")]

@@ -180,9 +180,9 @@ def test_a_multimodal_base_whose_names_are_other(tmp_path: Path, renamed: bool) 
             n.replace("language_model.model.", "model.language_model."): stored[n] for n in stored
         }
         save_file(moved, weights)
-    settings = {"r": 4, "lora_alpha": 8, "init_lora_weights": False}
-    settings["target_modules"] = r".*language_model.*(q_proj|down_proj)"
-    model = peft.get_peft_model(base, peft.LoraConfig(**settings))
+    lora: dict[str, Any] = {"r": 4, "lora_alpha": 8, "init_lora_weights": False}
+    lora["target_modules"] = r".*language_model.*(q_proj|down_proj)"
+    model = peft.get_peft_model(base, peft.LoraConfig(**lora))
     model.save_pretrained(tmp_path / "a")
     saved = load_file(tmp_path / "a" / "adapter_model.safetensors")
     assert all(".model.language_model.layers." in name for name in saved)
