@@ -59,32 +59,42 @@ def hash_sources(
     """
     source, folder = checkpoint.source, checkpoint.folder
     adapters = (*source.adapters, *source.apart)
-    if folder.is_file():
-        progress.stage("hashing the checkpoint", 1)
-        return manifest.Source(
-            source.id, source.revision, (_read(folder, folder.parent, (), (), progress),)
-        )
     matched = _matched(checkpoint, find_model(checkpoint.config, convertible=False))
     used = [stored for _, parts in matched for part in parts for stored in part.parts]
     halves = _halves(matched, plan) if plan else frozenset[str]()
-    settings = [p for n in ("config.json", *TOKENIZER_FILES) if (p := folder / n).is_file()]
-    paths = [*settings, *weight_files(folder)]
+    root, paths = _files(folder)
     progress.stage("hashing the checkpoint", len(paths) + 2 * len(adapters))
     return manifest.Source(
         source.id,
         source.revision,
-        tuple(_read(path, folder, used, halves, progress) for path in paths),
+        tuple(_read(path, root, used, halves, progress) for path in paths),
         tuple(_adapter(adapter, progress) for adapter in source.adapters),
         tuple(_adapter(adapter, progress) for adapter in source.apart),
     )
 
 
+def _files(folder: Path) -> tuple[Path, list[Path]]:
+    """Return the folder of a checkpoint, or of a GGUF, and the files that count."""
+    if folder.is_file():
+        return folder.parent, [folder]
+    settings = [p for n in ("config.json", *TOKENIZER_FILES) if (p := folder / n).is_file()]
+    return folder, [*settings, *weight_files(folder)]
+
+
 def _matched(checkpoint: Checkpoint, model: Model) -> Matched:
-    """Return the tensors of the GGUF with those of the checkpoint that they are made of."""
-    if isinstance(model, Stored):
-        return []
+    """Return the tensors of the GGUF with those of the checkpoint that they are made of.
+
+    Those of a GGUF that is converted are its own, where they are floats.
+    """
     wanted = model.wanted()
-    return list(zip(wanted, match_tensors(checkpoint, wanted), strict=True))
+    if not isinstance(model, Stored):
+        return list(zip(wanted, match_tensors(checkpoint, wanted), strict=True))
+    own = [
+        Tensor(t.name, t.type.name, t.shape, model.path, t.start, t.start + t.bytes)
+        for t in model.header.tensors
+    ]
+    pairs = zip(wanted, own, strict=True)
+    return [(want, (tensor,)) for want, tensor in pairs if tensor.is_float]
 
 
 def _halves(matched: Matched, plan: ConvertPlan) -> frozenset[str]:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
+from pitool.checkpoint.source import Source, open_checkpoint
 from pitool.convert.gguf.writer import cast
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan, make_plan
@@ -114,9 +115,21 @@ def test_the_values_of_an_adapter_are_judged(folder: Path, tmp_path: Path) -> No
             hash_sources(replace(checkpoint, source=source), Silent())
 
 
+def test_the_values_of_a_gguf_are_judged(folder: Path, tmp_path: Path) -> None:
+    change(folder, MATRIX, 7e4, 3, 5)
+    single = write_float(folder, tmp_path / "m-F32.gguf", "F32")
+    source = Source("m", None, single)
+    assert hash_sources(open_checkpoint(source), Silent(), plan_of(single, "F32,Q8_0")).files
+    with pytest.raises(BadInput, match=r"'blk\.0\.ffn_up\.weight' is 70000 at \[3, 5\], and F16"):
+        hash_sources(open_checkpoint(source), Silent(), plan_of(single, "F16"))
+    change(folder, MATRIX, np.nan, 3, 5)
+    half = write_float(folder, tmp_path / "m-BF16.gguf", "BF16")
+    with pytest.raises(BadInput, match=r"m-BF16\.gguf: 'blk\.0\.ffn_up\.weight' is NaN"):
+        hash_sources(open_checkpoint(Source("m", None, half)), Silent())
+
+
 def test_a_merge_that_f16_cannot_hold_is_not_written(folder: Path, tmp_path: Path) -> None:
     from pitool.catalog.tensor_types import QUANTISATIONS
-    from pitool.checkpoint.source import open_checkpoint
     from pitool.convert.gguf.model import find_model
     from pitool.convert.gguf.vocabulary import read_vocabulary
     from pitool.convert.gguf.writer import write_gguf
