@@ -22,6 +22,7 @@ from pitool.errors import BadInput
 # A multiple of every element's size.
 CHUNK_BYTES = 4 << 20
 LARGEST_HALF = 65504.0
+_WIDER = "choose BF16 or F32 instead of F16, or FP32 for ONNX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +114,22 @@ def wrong_value(tensor: Tensor, element: int, value: float, *, infinite: bool) -
     shown = "NaN" if isnan(value) else f"{value:g}"
     where = f"{tensor.path}: {tensor.name!r} is {shown}{f' at {place}' if place else ''}"
     if not infinite:
-        return BadInput(
-            f"{where}, and F16 ends at {LARGEST_HALF:g}", "choose BF16 or F32 instead of F16"
-        )
+        return BadInput(f"{where}, and F16 ends at {LARGEST_HALF:g}", _WIDER)
     return BadInput(
         f"{where}, which no artifact can hold",
         "use another revision of the checkpoint, or the one that it was made from",
     )
 
 
-def check_half(stored: NDArray[Any], tensor: Tensor) -> None:
-    """Raise BadInput when values just cast to F16 are infinite, as the sum of a merge can be."""
-    bits = stored.view(np.uint16) & np.uint16(0x7FFF)
-    if bits.size and bits.max() >= _LIMITS["F16"].infinite:
+def check_half(values: NDArray[Any], tensor: Tensor) -> None:
+    """Raise BadInput for values that F16 cannot hold, as the sum of a merge can be.
+
+    ``values``: F16 that they were cast to, or float32 that is to be cast.
+    """
+    limits = _LIMITS["F16" if values.dtype.itemsize == 2 else "F32"]
+    bits = values.view(limits.bits) & limits.bits.type(limits.magnitude)
+    if bits.size and bits.max() >= limits.beyond_half:
         raise BadInput(
             f"{tensor.path}: {tensor.name!r} has values beyond {LARGEST_HALF:g}, where F16 ends",
-            "choose BF16 or F32 instead of F16",
+            _WIDER,
         )

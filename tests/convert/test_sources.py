@@ -150,6 +150,8 @@ def test_a_merge_that_f16_cannot_hold_is_not_written(folder: Path, tmp_path: Pat
     with pytest.raises(BadInput, match="has values beyond 65504"):
         write_gguf(tmp_path / "x", checkpoint, model, vocabulary, QUANTISATIONS["F16"])
     write_gguf(tmp_path / "y", checkpoint, model, vocabulary, QUANTISATIONS["F32"])
+    with pytest.raises(BadInput, match="has values beyond 65504"):
+        write_onnx(tmp_path / "half", checkpoint, ONNX_QUANTISATIONS["FP16"])
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "F32"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.checkpoint.values import check_half
 from pitool.convert.onnx.blocks import Blocks, Floats, quantise_blocks, quantise_rows
 from pitool.convert.onnx.graph import Graph
 from pitool.planning.onnx_weights import OnnxQuantisation
@@ -65,11 +66,20 @@ class Weights:
             tensor = self._find(f"{part.module}.weight", part.shape)
             for slab in tensor.slabs(SLAB_BYTES, part.rows):
                 values = to_float32(slab, tensor.kind)
+                self._check(values, tensor)
                 yield part.arrange(values) if part.arrange else values
 
     def vector(self, name: str, size: int) -> Floats:
         """Return a vector of the checkpoint."""
-        return self._find(name, (size,)).float32()
+        tensor = self._find(name, (size,))
+        values = tensor.float32()
+        self._check(values, tensor)
+        return values
+
+    def _check(self, values: Floats, tensor: Tensor) -> None:
+        """Raise BadInput for values that the graph's float type cannot hold."""
+        if self.float.itemsize == 2:
+            check_half(values, tensor)
 
     def stored_vector(self, name: str, values: Floats) -> str:
         """Write a vector in the graph's float type."""
