@@ -70,7 +70,7 @@ class Checkpoint:
     @property
     def tied(self) -> bool:
         """Whether one tensor is both embedding and head: as the settings say, or as there is."""
-        heads = ("lm_head.weight", "embed_out.weight", "output.weight")
+        heads = ("lm_head.weight", "embed_out.weight")
         said = self.config.flag("tie_word_embeddings", default=False)
         return said or not any(name.endswith(heads) for name in self.tensors)
 

@@ -75,9 +75,14 @@ def read_through(path: Path, tensors: Collection[Tensor], halves: Collection[str
 def _chunks(
     file: BinaryIO, tensors: Collection[Tensor]
 ) -> Iterator[tuple[Tensor | None, int, bytes]]:
-    """Yield the whole file in order: the tensor, its first element, and bytes; None for others."""
+    """Yield the whole file in order: the tensor, its first element, and bytes; None for others.
+
+    A tensor that begins within another is not looked at by itself.
+    """
     at = 0
     for tensor in sorted((t for t in tensors if t.bytes), key=lambda t: t.start):
+        if tensor.start < at:
+            continue
         for _, data in _pieces(file, tensor.start - at):
             yield None, 0, data
         for done, data in _pieces(file, tensor.bytes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def test_tensors_that_are_not_looked_at(tmp_path: Path) -> None:
     used = [tensor for tensor in read_header(path) if tensor.name == "b"]
     assert read_through(path, used).wrong is None
     assert read_through(path, []).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_tensor_that_is_used_twice_and_one_within_another(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    save_file({"a": np.ones((4, 4), np.float32), "b": np.array([1, np.nan], np.float32)}, path)
+    a, b = sorted(read_header(path), key=lambda tensor: tensor.name)
+    inside = replace(a, name="inside", shape=(2,), start=a.start + 4, end=a.start + 12)
+    read = read_through(path, [b, inside, a, a, b])
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "'b' is NaN at [1]" in str(read.wrong)
 
 
 def test_a_sum_that_f16_cannot_hold(tmp_path: Path) -> None:
