@@ -93,7 +93,7 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
     if not stored.pairs and not stored.whole:
         raise BadInput(f"{adapter.folder} changes no tensor", "choose another adapter")
     scaling = _Scaling(adapter, settings)
-    merged = dict(tensors)
+    merged, changed = dict(tensors), set[str]()
     for name, tensor in stored.whole.items():
         target = _target(adapter, tensors, name, tensor.shape[:1], tied=tied)
         merged[target] = _replaced(adapter, tensors[target], tensor)
@@ -102,6 +102,9 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
         embedding = any(key.startswith("lora_embedding") for key in pair)
         rows = a.shape[1:] if embedding else b.shape[:1]
         target = _target(adapter, tensors, f"{module}.weight", rows, tied=tied)
+        if target in changed:
+            raise BadInput(f"{adapter.folder} changes {target!r} under two names", _AGAIN)
+        changed.add(target)
         transposed = embedding or bool(settings.get("fan_in_fan_out"))
         change = LowRankProduct(a, b, scaling.of(module, a.shape[0]), transposed)
         merged[target] = _added(adapter, merged[target], change)

@@ -135,6 +135,13 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: add(f, {f"{HALF}A.default.weight": np.ones((2, 512), np.float32)}),
         "under two names",
     ),
+    "a module under two names": (
+        lambda f: add(f, {
+            n.replace("model.layers", "language_model.model.layers"): t
+            for n, t in load_file(f / "adapter_model.safetensors").items()
+        }),
+        "changes 'model.layers.0.mlp.down_proj.weight' under two names",
+    ),
     "a resized embedding": (
         lambda f: add(f, {"base_model.model.model.embed_tokens.weight": TABLE}),
         "was trained with a resized vocabulary: .* has 515 rows, the checkpoint's 512",
