@@ -7,6 +7,7 @@ Uses huggingface_hub, so cache, token (``hf auth login`` or ``HF_TOKEN``), endpo
 from __future__ import annotations
 
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.checkpoint.source import Source
-from pitool.checkpoint.tensors import Tensor, read_header
+from pitool.checkpoint.tensors import Tensor, read_header, tensor_of
 from pitool.checkpoint.weights import INDEX, SINGLE, by_name, file_names
 from pitool.errors import BadInput, MissingPart, PitoolError
 
@@ -76,17 +77,25 @@ def _weight_names(source: Source) -> list[str]:
 
 
 def _read_remote(source: Source, path: Path) -> list[Tensor]:
+    """Return the tensors of a file on the hub, as ``read_header`` does for one that is here."""
     with _pitool_errors(source):
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import SafetensorsParsingError
 
-        header = HfApi().parse_safetensors_file_metadata(
-            source.id, path.name, revision=source.revision
+        wrong = BadInput(
+            f"{path.name} of {source.id} on the hub is not a safetensors file",
+            "choose another model or --revision",
         )
-    tensors = []
-    for key, info in header.tensors.items():
-        start, end = info.data_offsets
-        tensors.append(Tensor(key, info.dtype, tuple(info.shape), path, start, end))
-    return tensors
+        try:
+            header = HfApi().parse_safetensors_file_metadata(
+                source.id, path.name, revision=source.revision
+            )
+        except (SafetensorsParsingError, struct.error, LookupError, TypeError, AttributeError):
+            raise wrong from None
+    try:
+        return [tensor_of(path, name, vars(info)) for name, info in header.tensors.items()]
+    except (ValueError, TypeError):
+        raise wrong from None
 
 
 def fetch_weights(source: Source, on_bytes: Callable[[int], None] = lambda _: None) -> Source:

@@ -142,7 +142,7 @@ def _parse(path: Path, size: int, beginning: bytes, read: Any) -> list[Tensor]:
     try:
         header = json.loads(read(length), object_pairs_hook=_unique)
         entries = [(k, v) for k, v in header.items() if k != "__metadata__"]
-        tensors = [_tensor(path, size, 8 + length, name, entry) for name, entry in entries]
+        tensors = [tensor_of(path, name, entry, 8 + length) for name, entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path} has a damaged header ({error})", _AGAIN) from None
     _check_whole(path, size, 8 + length, tensors)
@@ -156,15 +156,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _tensor(path: Path, size: int, base: int, name: str, entry: Any) -> Tensor:
+def tensor_of(path: Path, name: str, entry: Any, base: int = 0) -> Tensor:
+    """Return a tensor by its entry in a header, whose data begins at byte ``base`` of the file.
+
+    BadInput where offsets and shape do not match; ValueError, TypeError or LookupError for an
+    entry that is none.
+    """
     kind, shape = str(entry["dtype"]), tuple(_whole(n) for n in entry["shape"])
     start, end = (_whole(n) for n in entry["data_offsets"])
     count, bits = prod(shape), bits_of(kind)
     fits = start <= end if bits is None else (end - start) * 8 == count * bits
     if start < 0 or min(shape, default=1) < 0 or not fits:
         raise BadInput(f"{path}: the offsets of {name!r} do not match its shape", _AGAIN)
-    if base + end > size:
-        raise _cut(path)
     return Tensor(name, kind, shape, path, base + start, base + end)
 
 
@@ -175,6 +178,8 @@ def bits_of(kind: str) -> int | None:
 
 def _check_whole(path: Path, size: int, base: int, tensors: list[Tensor]) -> None:
     """Raise BadInput unless the tensors fill the file without a hole or an overlap."""
+    if max((tensor.end for tensor in tensors), default=0) > size:
+        raise _cut(path)
     at = base
     for tensor in sorted(tensors, key=lambda t: (t.start, t.end)):
         if tensor.start != at:

@@ -235,6 +235,13 @@ def test_the_single_file_of_the_hub_goes_before_its_index(pitool: Pitool, hub: H
     assert not hub.bytes_of("model-00001-of-00002.safetensors")
 
 
+@pytest.mark.parametrize("data", [b"<!doctype html>" * 9, b"short", b"\2" + b"\0" * 7 + b"[]"])
+def test_a_file_on_the_hub_that_is_no_safetensors(pitool: Pitool, hub: Hub, data: bytes) -> None:
+    (hub.folder / "model.safetensors").write_bytes(data)
+    sentence = check_failure(pitool(*ORDER), 4)
+    assert "model.safetensors of someone/tiny on the hub is not a safetensors file" in sentence
+
+
 def test_a_model_that_does_not_fit_is_not_fetched(pitool: Pitool, hub: Hub) -> None:
     path = hub.folder / "config.json"
     huge = {"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672}
