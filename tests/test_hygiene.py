@@ -16,7 +16,7 @@ import pitool
 ROOT = Path(__file__).parents[1]
 HOST_ONLY = {
     "torch", "transformers", "safetensors", "onnx", "optimum", "gguf", "huggingface_hub",
-    "sentencepiece", "ml_dtypes",
+    "sentencepiece", "ml_dtypes", "regex",
 }  # fmt: skip
 ENGINES = {"llama_cpp", "onnxruntime"}
 

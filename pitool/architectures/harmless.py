@@ -18,7 +18,7 @@ ANY = frozenset((
     "transformers.js_config", "id2label", "label2id", "num_labels", "problem_type",
     "finetuning_task", "task_specific_params", "is_llama_config", "trainable_parameters",
     "num_parameters", "total_params", "_num_labels",
-    "predict_special_tokens", "transformers_weights", "unsloth_version", "unsloth_fixed",
+    "predict_special_tokens", "unsloth_version", "unsloth_fixed",
     # types and how the code computes
     "torch_dtype", "dtype", "use_bfloat16", "fp16", "bf16", "fp32", "residual_in_fp32",
     "torchscript", "tf_legacy_loss", "_attn_implementation", "attn_implementation",
@@ -119,6 +119,8 @@ CONDITIONS: dict[str, Condition] = {
     "scale_attn_weights": lambda value, _: value is True,
     "activation": lambda value, _: value in ("swiglu", "silu"),
     "no_bias": lambda value, _: value is True,
+    # transformers loads the file that it names
+    "transformers_weights": _equal("model.safetensors", "model.safetensors.index.json"),
     "is_causal": lambda value, _: value is True,
     "use_rope": lambda value, _: value is True,
     "causal": lambda value, _: value is True,

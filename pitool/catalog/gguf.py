@@ -232,5 +232,13 @@ class _Parser:
 
 def _foreign(magic: bytes) -> str:
     """Say what a file is that is not GGUF."""
-    known = {b"PK\x03\x04": "a ZIP archive", b"\x7fELF": "a program", b"lmgg": "old GGML"}
+    known = {
+        b"PK\x03\x04": "a ZIP archive",
+        b"\x7fELF": "a program",
+        b"lmgg": "old GGML",
+        b"vers": "a pointer of Git LFS, which 'git lfs pull' replaces by the file",
+        b"<!DO": "a web page",
+        b"<!do": "a web page",
+        b"<htm": "a web page",
+    }
     return known.get(magic, repr(magic))

@@ -26,7 +26,7 @@ class TensorType:
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Bytes of a tensor; ``shape`` ends with the row length, a multiple of ``block``."""
-        if shape[-1] % self.block:
+        if shape and shape[-1] % self.block:
             raise ValueError(f"a row of {shape[-1]} is not a multiple of {self.block}")
         return prod(shape) // self.block * self.block_bytes
 

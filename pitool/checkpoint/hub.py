@@ -7,6 +7,7 @@ Uses huggingface_hub, so cache, token (``hf auth login`` or ``HF_TOKEN``), endpo
 from __future__ import annotations
 
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,14 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pitool.checkpoint.source import Source
-from pitool.checkpoint.tensors import (
-    INDEX,
-    SINGLE,
-    Tensor,
-    check_kind,
-    file_names,
-    read_header,
-)
+from pitool.checkpoint.tensors import Tensor, read_header, tensor_of
+from pitool.checkpoint.weights import INDEX, SINGLE, by_name, file_names
 from pitool.errors import BadInput, MissingPart, PitoolError
 
 SMALL = (
@@ -51,37 +46,62 @@ def read_headers(source: Source) -> Headers:
     """Return the tensors of a source, by range requests for files not on this machine yet."""
     source = source if source.folder else fetch_settings(source)
     assert source.folder
-    tensors = {}
+    tensors: list[Tensor] = []
     missing_bytes = 0
-    for name in file_names(source.folder) or [SINGLE]:
+    for name in _weight_names(source):
         path = source.folder / name
         here = path.is_file()
-        for tensor in read_header(path) if here else _read_remote(source, path):
-            tensors[tensor.name] = tensor
-            missing_bytes += 0 if here else tensor.bytes
-    return Headers(tensors, missing_bytes)
+        found = read_header(path) if here else _read_remote(source, path)
+        tensors += found
+        missing_bytes += 0 if here else sum(tensor.bytes for tensor in found)
+    return Headers(by_name(tensors), missing_bytes)
 
 
-def _read_remote(source: Source, path: Path) -> list[Tensor]:
+def _weight_names(source: Source) -> list[str]:
+    """Return the weight files of a source whose settings are here, as transformers chooses them.
+
+    The index counts where the model has no ``model.safetensors``, which only the hub can tell; it
+    counts as well where the hub cannot be asked.
+    """
+    assert source.folder
+    names = file_names(source.folder) or [SINGLE]
+    if SINGLE in names or all((source.folder / name).is_file() for name in names):
+        return names
     with _pitool_errors(source):
         from huggingface_hub import HfApi
 
-        header = HfApi().parse_safetensors_file_metadata(
-            source.id, path.name, revision=source.revision
+        with suppress(*_transport_errors()):
+            if HfApi().file_exists(source.id, SINGLE, revision=source.revision):
+                return [SINGLE]
+    return names
+
+
+def _read_remote(source: Source, path: Path) -> list[Tensor]:
+    """Return the tensors of a file on the hub, as ``read_header`` does for one that is here."""
+    with _pitool_errors(source):
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        wrong = BadInput(
+            f"{path.name} of {source.id} on the hub is not a safetensors file",
+            "choose another model or --revision",
         )
-    tensors = []
-    for key, info in header.tensors.items():
-        check_kind(path, key, info.dtype)
-        start, end = info.data_offsets
-        tensors.append(Tensor(key, info.dtype, tuple(info.shape), path, start, end))
-    return tensors
+        try:
+            header = HfApi().parse_safetensors_file_metadata(
+                source.id, path.name, revision=source.revision
+            )
+        except (SafetensorsParsingError, struct.error, LookupError, TypeError, AttributeError):
+            raise wrong from None
+    try:
+        return [tensor_of(path, name, vars(info)) for name, info in header.tensors.items()]
+    except (ValueError, TypeError):
+        raise wrong from None
 
 
 def fetch_weights(source: Source, on_bytes: Callable[[int], None] = lambda _: None) -> Source:
     """Return the source with a folder that holds everything that a conversion needs."""
-    known = source.folder if source.folder else fetch_settings(source).folder
-    assert known
-    return _fetch(source, (*SMALL, *(file_names(known) or [SINGLE])), on_bytes)
+    known = source if source.folder else fetch_settings(source)
+    return _fetch(source, (*SMALL, *_weight_names(known)), on_bytes)
 
 
 def cache_folder() -> Path:

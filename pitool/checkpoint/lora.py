@@ -1,29 +1,45 @@
-"""LoRA adapters in PEFT's layout, merged into a checkpoint's tensors as these are read.
+"""LoRA adapters in PEFT's layout, merged into a checkpoint's tensors.
 
 Follows LoRA (Hu et al. 2021), rank-stabilised LoRA (Kalajdzievski 2023) and PEFT's
-``adapter_config.json``. A merged tensor is the float32 sum of the base and each low-rank product,
-computed slab by slab. The files of base and adapter are never changed.
+``adapter_config.json``, whose values are a stranger's: a formula that is not known is refused, and
+a pattern is matched for a bounded time. The files of base and adapter are never changed.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from math import prod, sqrt
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pitool.checkpoint.tensors import Tensor, read_header, to_float32
+from pitool.catalog.contents import read_object
+from pitool.checkpoint.merged import LowRankProduct, MergedTensor
+from pitool.checkpoint.tensors import Tensor, read_header
+from pitool.checkpoint.weights import find_name, is_buffer, plain_name
 from pitool.errors import BadInput
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_AGAIN = "download it again"
+_MERGE = "merge it with PEFT's merge_and_unload, then convert the result"
+# Seconds for all patterns of an adapter on all its modules; honest ones take milliseconds.
+PATTERN_SECONDS = 5.0
 _PREFIX = "base_model.model."
-_LOW_RANK = re.compile(r"(.+)\.(lora_A|lora_B)\.weight|(.+)\.(lora_embedding_A|lora_embedding_B)")
+# What torch's wrappers put into names.
+_WRAPPER = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\."
+)
+# Module, half of the pair, and the adapter's name, which PEFT leaves out.
+_LOW_RANK = re.compile(
+    r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B)(?:\.(?!(?:weight|bias)$)([^.]+))?"
+    r"(?:\.weight)?"
+)
+_TABLE = re.compile(r"(?:.*\.)?(?:embed_tokens|lm_head|wte|embed_in|embed_out)\.weight")
+_PLAIN = re.compile(r"[\w.]+")
 # Settings that select a formula which is not supported here, and its name.
 _OTHER_FORMULAS = {
     "use_dora": "DoRA",
@@ -35,6 +51,15 @@ _OTHER_FORMULAS = {
     "target_parameters": "a LoRA on bare parameters",
     "megatron_config": "a Megatron LoRA",
 }
+# The same by parts of tensors' names, where the settings do not say it.
+_OTHER_PARTS = {
+    "lora_magnitude_vector": "DoRA",
+    "lora_B.bias": "a LoRA with biases",
+    "lora_E": "AdaLoRA",
+    "token_adapter": "a LoRA with trainable tokens",
+}
+# Beginnings of ``init_lora_weights`` that change the base model before it is trained.
+_OTHER_BASES = ("pissa", "olora", "corda", "loftq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,48 +76,11 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class LowRankProduct:
-    """A product of ``a`` (rank, in) and ``b`` (out, rank); ``transposed``: for (in, out)."""
+class _Stored:
+    """What an adapter's file holds: pairs of factors by module, and tensors trained as a whole."""
 
-    a: Tensor
-    b: Tensor
-    scale: float
-    transposed: bool
-
-    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the two matrices whose product is added, in the order of the stored tensor."""
-        a, b = self.a.float32(), self.b.float32()
-        left, right = (a.T, b.T) if self.transposed else (b, a)
-        return left * np.float32(self.scale), right
-
-
-@dataclass(frozen=True, slots=True)
-class MergedTensor(Tensor):
-    """A tensor that reads as float32 with all its low-rank products added."""
-
-    base: Tensor
-    changes: tuple[LowRankProduct, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in float32."""
-        return prod(self.shape) * 4
-
-    def slabs(self, largest: int, multiple: int = 1) -> Iterator[NDArray[Any]]:
-        """Yield runs of merged rows, as ``Tensor.slabs`` does."""
-        factors = [change.factors() for change in self.changes]
-        first = 0
-        for slab in self.base.slabs(largest, multiple):
-            rows = to_float32(slab, self.base.kind).copy()
-            for left, right in factors:
-                rows += left[first : first + len(rows)] @ right
-            first += len(rows)
-            yield rows
-
-    def float32(self) -> NDArray[np.float32]:
-        """Return the whole merged tensor."""
-        (whole,) = self.slabs(self.bytes or 1)
-        return np.asarray(whole, np.float32).reshape(self.shape)
+    pairs: dict[str, dict[str, Tensor]]
+    whole: dict[str, Tensor]
 
 
 def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dict[str, Tensor]:
@@ -101,135 +89,211 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
     ``tied``: embedding and head are one tensor, so an adapter cannot change only one of them.
     """
     settings = _settings(adapter)
-    if not (adapter.folder / WEIGHTS).is_file():
-        raise BadInput(f"{adapter.folder} has no {WEIGHTS}", "save the adapter as safetensors")
-    merged = dict(tensors)
-    pairs: dict[str, dict[str, Tensor]] = {}
-    for tensor in read_header(adapter.folder / WEIGHTS):
-        name = tensor.name.removeprefix(_PREFIX)
-        if match := _LOW_RANK.fullmatch(name):
-            pairs.setdefault(match[1] or match[3], {})[match[2] or match[4]] = tensor
-        else:
-            target = _target(adapter, tensors, _saved_name(name), tied=tied)
-            merged[target] = _replaced(adapter, tensors[target], tensor)
-    if not pairs and len(merged) == len(tensors) and all(merged[n] is tensors[n] for n in merged):
+    stored = _read(adapter)
+    if not stored.pairs and not stored.whole:
         raise BadInput(f"{adapter.folder} changes no tensor", "choose another adapter")
-    for module, pair in pairs.items():
-        target = _target(adapter, tensors, f"{module}.weight", tied=tied)
-        merged[target] = _added(adapter, settings, module, merged[target], pair)
+    scaling = _Scaling(adapter, settings)
+    merged, changed = dict(tensors), set[str]()
+    for name, tensor in stored.whole.items():
+        target = _target(adapter, tensors, name, tensor.shape[:1], tied=tied)
+        merged[target] = _replaced(adapter, tensors[target], tensor)
+    for module, pair in stored.pairs.items():
+        a, b = _factors(adapter, module, pair)
+        embedding = any(key.startswith("lora_embedding") for key in pair)
+        rows = a.shape[1:] if embedding else b.shape[:1]
+        target = _target(adapter, tensors, f"{module}.weight", rows, tied=tied)
+        if target in changed:
+            raise BadInput(f"{adapter.folder} changes {target!r} under two names", _AGAIN)
+        changed.add(target)
+        transposed = embedding or bool(settings.get("fan_in_fan_out"))
+        change = LowRankProduct(a, b, scaling.of(module, a.shape[0]), transposed)
+        merged[target] = _added(adapter, merged[target], change)
     return merged
 
 
 def _settings(adapter: Adapter) -> dict[str, Any]:
     path = adapter.folder / CONFIG
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise BadInput(
             f"{adapter.folder} is not an adapter: it has no {CONFIG}",
             "use the folder that PEFT's save_pretrained wrote",
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    if not isinstance(settings, dict):
-        raise BadInput(f"{path} is not a JSON object", "download it again")
+        )
+    settings = read_object(path)
     if settings.get("peft_type") != "LORA":
         raise _unsupported(adapter, str(settings.get("peft_type") or "an unknown adapter type"))
     for key, what in _OTHER_FORMULAS.items():
         if settings.get(key):
             raise _unsupported(adapter, what)
+    initial = settings.get("init_lora_weights")
+    if isinstance(initial, str) and initial.lower().startswith(_OTHER_BASES):
+        raise _unsupported(adapter, f"a LoRA on a changed base (init_lora_weights {initial!r})")
     return settings
 
 
 def _unsupported(adapter: Adapter, what: str) -> BadInput:
-    return BadInput(
-        f"{adapter.folder} is {what}, and pitool can only merge a plain LoRA",
-        "merge it with PEFT's merge_and_unload, then convert the result",
-    )
+    return BadInput(f"{adapter.folder} is {what}, and pitool can only merge a plain LoRA", _MERGE)
 
 
-def _saved_name(name: str) -> str:
+# -- names -----------------------------------------------------------------------------------------
+
+
+def _read(adapter: Adapter) -> _Stored:
+    """Return an adapter's tensors by their names in the base model, as PEFT has them."""
+    path = adapter.folder / WEIGHTS
+    if not os.path.lexists(path):
+        raise BadInput(f"{adapter.folder} has no {WEIGHTS}", "save the adapter as safetensors")
+    found = [(_unwrapped(tensor.name), tensor) for tensor in read_header(path)]
+    others = [what for name, _ in found for part, what in _OTHER_PARTS.items() if part in name]
+    if others:
+        raise _unsupported(adapter, others[0])
+    matches = [(_LOW_RANK.fullmatch(name), name, tensor) for name, tensor in found]
+    adapters = sorted({match[3] or "default" for match, _, _ in matches if match}) or ["default"]
+    if len(adapters) > 1:
+        raise BadInput(
+            f"{path} holds several adapters ({', '.join(adapters)})", "save each in its own folder"
+        )
+    stored = _Stored({}, {})
+    for match, name, tensor in matches:
+        if match:
+            into, key = stored.pairs.setdefault(match[1], {}), match[2]
+        elif is_buffer(name) or ".original_module." in name:
+            continue
+        else:
+            into, key = stored.whole, _saved_name(name, adapters[0])
+        if key in into:
+            raise BadInput(f"{path} holds {name!r} under two names", _AGAIN)
+        into[key] = tensor
+    return stored
+
+
+def _unwrapped(name: str) -> str:
+    return _WRAPPER.sub("", name).removeprefix(_PREFIX)
+
+
+def _saved_name(name: str, adapter: str) -> str:
     """Return the base model's name of a fully trained tensor."""
-    return name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
+    name = name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
+    return name.replace(f".{adapter}.", ".")
 
 
-def _target(adapter: Adapter, tensors: Mapping[str, Tensor], name: str, *, tied: bool) -> str:
-    """Return the checkpoint's name for an adapter's name; a bare decoder lacks the first part."""
-    if tied and re.search(r"(embed_tokens|lm_head|wte|embed_in|embed_out)\.weight$", name):
+def _target(
+    adapter: Adapter, tensors: Mapping[str, Tensor], name: str, rows: tuple[int, ...], *, tied: bool
+) -> str:
+    """Return the checkpoint's name for an adapter's name; ``rows``: how many its change has."""
+    known = find_name(tensors, name) or find_name(tensors, plain_name(name))
+    table = _TABLE.fullmatch(name) is not None
+    if table and known and tensors[known].shape[:1] != rows:
+        raise BadInput(
+            f"{adapter.folder} was trained with a resized vocabulary: its change of {name!r} has"
+            f" {'x'.join(map(str, rows))} rows, the checkpoint's {tensors[known].shape[0]}",
+            "merge it with PEFT into the resized base model, then convert the result",
+        )
+    if table and tied:
         raise BadInput(
             f"{adapter.folder} changes {name!r}, which this model uses as both embedding and head",
-            "merge it with PEFT's merge_and_unload, then convert the result",
+            _MERGE,
         )
-    for known in (name, name.partition(".")[2]):
-        if known in tensors:
-            return known
-    raise BadInput(
-        f"{adapter.folder} changes {name!r}, which the checkpoint does not have",
-        "use the base model that the adapter was trained on",
-    )
+    if not known:
+        raise BadInput(
+            f"{adapter.folder} changes {name!r}, which the checkpoint does not have",
+            "use the base model that the adapter was trained on",
+        )
+    return known
+
+
+# -- values ----------------------------------------------------------------------------------------
 
 
 def _replaced(adapter: Adapter, base: Tensor, tensor: Tensor) -> Tensor:
     if tensor.shape != base.shape:
         raise _other_model(adapter, base, tensor.shape)
+    return _readable(tensor)
+
+
+def _factors(adapter: Adapter, module: str, pair: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the factors (rank, in) and (out, rank) of a module, checked against each other."""
+    try:
+        a, b = (_readable(pair[key]) for key in sorted(pair))
+    except ValueError:
+        raise BadInput(
+            f"{adapter.folder} has only one of the two factors of {module!r}", _AGAIN
+        ) from None
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
+        raise BadInput(f"{adapter.folder}: the factors of {module!r} do not match", _AGAIN)
+    return a, b
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """Return a tensor whose type can be read."""
+    _ = tensor.type
     return tensor
 
 
-def _added(
-    adapter: Adapter, settings: dict[str, Any], module: str, base: Tensor, pair: dict[str, Tensor]
-) -> MergedTensor:
+def _added(adapter: Adapter, base: Tensor, change: LowRankProduct) -> MergedTensor:
     """Return ``base`` with one more low-rank product, its shapes checked."""
-    try:
-        a, b = (pair[key] for key in sorted(pair))
-    except ValueError:
-        raise BadInput(
-            f"{adapter.folder} has only one of the two factors of {module!r}", "download it again"
-        ) from None
-    embedding = any(key.startswith("lora_embedding") for key in pair)
-    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
-        raise BadInput(f"{adapter.folder}: the factors of {module!r} do not match", _AGAIN)
-    outward, inward = b.shape[0], a.shape[1]
-    transposed = (
-        embedding or bool(settings.get("fan_in_fan_out")) or base.shape != (outward, inward)
-    )
-    shape = (inward, outward) if transposed else (outward, inward)
-    if base.shape != shape:
+    outward, inward = change.b.shape[0], change.a.shape[1]
+    transposed = change.transposed or base.shape != (outward, inward)
+    if base.shape != ((inward, outward) if transposed else (outward, inward)):
         raise _other_model(adapter, base, (outward, inward))
-    change = LowRankProduct(
-        a, b, adapter.scale * _scaling(adapter, settings, module, a.shape[0]), transposed
-    )
     root, earlier = (base.base, base.changes) if isinstance(base, MergedTensor) else (base, ())
+    changes = (*earlier, replace(change, transposed=transposed))
     return MergedTensor(
-        base.name, "F32", base.shape, root.path, root.start, root.end, root, (*earlier, change)
+        base.name, "F32", base.shape, root.path, root.start, root.end, root, changes
     )
 
 
-_AGAIN = "download it again"
+class _Scaling:
+    """The factor of each module's product: the user's scale times alpha / rank or / sqrt(rank)."""
 
+    def __init__(self, adapter: Adapter, settings: dict[str, Any]) -> None:
+        self._adapter, self._settings, self._seconds = adapter, settings, PATTERN_SECONDS
 
-def _scaling(adapter: Adapter, settings: dict[str, Any], module: str, rank: int) -> float:
-    """Return alpha / rank or alpha / sqrt(rank), with the values that match the module's name."""
-    said = _by_pattern(settings, "rank_pattern", module, settings.get("r"))
-    alpha = _by_pattern(settings, "alpha_pattern", module, settings.get("lora_alpha"))
-    if said != rank or not isinstance(alpha, int | float) or isinstance(alpha, bool):
-        raise BadInput(
-            f"{adapter.folder}: {module!r} has rank {rank}, but {CONFIG} says rank {said!r} and"
-            f" alpha {alpha!r}",
-            "use both files from the same release",
-        )
-    return float(alpha) / (sqrt(rank) if settings.get("use_rslora") else rank)
+    def of(self, module: str, rank: int) -> float:
+        """Return the factor, with the values whose patterns match the module's name."""
+        said = self._by_pattern("rank_pattern", module, self._settings.get("r"))
+        alpha = self._by_pattern("alpha_pattern", module, self._settings.get("lora_alpha"))
+        if said != rank or rank < 1 or not _is_number(alpha):
+            raise BadInput(
+                f"{self._adapter.folder}: {module!r} has rank {rank}, but {CONFIG} says rank"
+                f" {said!r} and alpha {alpha!r}",
+                "use both files from the same release",
+            )
+        divisor = sqrt(rank) if self._settings.get("use_rslora") else rank
+        return self._adapter.scale * float(alpha) / divisor
 
-
-def _by_pattern(settings: dict[str, Any], key: str, module: str, default: Any) -> Any:
-    """Return the value of the first pattern that matches the end of the module's name, as PEFT."""
-    patterns = settings.get(key) or {}
-    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-        try:
-            if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module):
+    def _by_pattern(self, key: str, module: str, default: Any) -> Any:
+        """Return the value of the first pattern that matches the end of a name, as PEFT."""
+        patterns = self._settings.get(key) or {}
+        for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+            if self._matches(pattern, module):
                 return value
-        except re.error:
-            continue
-    return default
+        return default
+
+    def _matches(self, pattern: str, module: str) -> bool:
+        if _PLAIN.fullmatch(pattern):
+            return f".{module}".endswith(f".{pattern}")
+        import regex  # the one engine with a limit of time
+
+        start = time.monotonic()
+        try:
+            whole = regex.compile(rf"(?:.*\.)?(?:{pattern})")
+            found = whole.fullmatch(module, timeout=max(self._seconds, 0.001)) is not None
+        except TimeoutError:
+            raise BadInput(
+                f"{self._adapter.folder / CONFIG} has a pattern that takes too long to match"
+                f" ({pattern[:60]!r})",
+                "use a simpler pattern, such as the module's name",
+            ) from None
+        except (regex.error, RecursionError, OverflowError):
+            return False
+        self._seconds -= time.monotonic() - start
+        return found
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _other_model(adapter: Adapter, base: Tensor, shape: tuple[int, ...]) -> BadInput:

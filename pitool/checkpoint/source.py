@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
 from pitool.catalog import gguf, tables
+from pitool.catalog.contents import check_content
 from pitool.catalog.model_argument import (
     CHECKPOINTS,
     SAMPLE,
@@ -18,7 +20,8 @@ from pitool.catalog.model_argument import (
 from pitool.catalog.recipes import Recipe, default_recipe
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
-from pitool.checkpoint.tensors import Tensor, read_index
+from pitool.checkpoint.tensors import Tensor
+from pitool.checkpoint.weights import find_name, is_buffer, is_weight, read_index
 from pitool.errors import BadInput, UsageError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -44,12 +47,62 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder with its settings and the index of its tensors."""
+    """A checkpoint folder with its settings and the index of its weights.
+
+    ``others``: what is stored beside them in a type that cannot be read, such as a mask of
+    integers, or a quantised matrix.
+    """
 
     source: Source
     folder: Path
     config: Config
     tensors: dict[str, Tensor]
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: Source, config: Config, index: Mapping[str, Tensor]) -> Checkpoint:
+        """Return the checkpoint of a source whose tensors are known, before any adapter."""
+        assert source.folder is not None
+        weights = {name: tensor for name, tensor in index.items() if is_weight(tensor)}
+        others = {name: tensor for name, tensor in index.items() if not tensor.is_float}
+        return cls(source, source.folder, config, weights, others)
+
+    @property
+    def tied(self) -> bool:
+        """Whether one tensor is both embedding and head: as the settings say, or as there is."""
+        heads = ("lm_head.weight", "embed_out.weight")
+        said = self.config.flag("tie_word_embeddings", default=False)
+        return said or not any(name.endswith(heads) for name in self.tensors)
+
+    def weight(self, names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
+        """Return the weight under the first of ``names`` that there is.
+
+        BadInput where there is none, where it has another shape, or a type that cannot be read.
+        """
+        found = (find_name(self.tensors, name) for name in names)
+        known = next((name for name in found if name), None)
+        if known is None:
+            raise self._without(names[0])
+        tensor = self.tensors[known]
+        if tensor.shape != shape:
+            raise BadInput(
+                f"{self.folder}: {tensor.name!r} has shape {tensor.shape}, but config.json implies"
+                f" {shape}",
+                "use weights and config.json from the same release",
+            )
+        return tensor
+
+    def _without(self, name: str) -> BadInput:
+        """Return the error of a weight that is missing, or is there in another form."""
+        module = name.rpartition(".")[0]
+        for other, tensor in self.others.items():
+            if other.startswith(f"{module}.") and not is_buffer(other):
+                return BadInput(
+                    f"{tensor.path}: {tensor.name!r} is stored as {tensor.kind}; only F64, F32, F16"
+                    " and BF16 are supported",
+                    "use the checkpoint that is not quantised",
+                )
+        return BadInput(f"{self.folder} has no tensor {name!r}", "download it again")
 
 
 def find_source(model: str | None, tier: str, *, gguf_too: bool = False) -> Source:
@@ -118,13 +171,25 @@ def open_checkpoint(source: Source) -> Checkpoint:
     config = read_config(source.folder)
     if config.model_type == GGUF:
         return Checkpoint(source, source.folder, config, {})
-    if not any((source.folder / name).is_file() for name in TOKENIZER_FILES):
+    check_tokenizer(source.folder)
+    return with_adapters(Checkpoint.of(source, config, read_index(source.folder)))
+
+
+def with_adapters(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint with its source's adapters merged; BadInput where one does not belong."""
+    for adapter in checkpoint.source.adapters:
+        merged = merge(checkpoint.tensors, adapter, tied=checkpoint.tied)
+        checkpoint = replace(checkpoint, tensors=merged)
+    return checkpoint
+
+
+def check_tokenizer(folder: Path, *, needed: bool = True) -> None:
+    """Raise BadInput where a tokenizer's file is something else, or none is there if ``needed``."""
+    found = [path for name in TOKENIZER_FILES if os.path.lexists(path := folder / name)]
+    for path in found:
+        check_content(path)
+    if needed and not found:
         raise BadInput(
-            f"{source.folder} has no tokenizer (tokenizer.json or tokenizer.model)",
+            f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy it from the original model",
         )
-    tensors = read_index(source.folder)
-    tied = config.flag("tie_word_embeddings", default=False)
-    for adapter in source.adapters:
-        tensors = merge(tensors, adapter, tied=tied)
-    return Checkpoint(source, source.folder, config, tensors)

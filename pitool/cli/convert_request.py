@@ -21,6 +21,7 @@ from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
+from pitool.convert.sources import check_headers
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS, GGUF, ONNX
 from pitool.planning.formats.base import PlannedFormat
@@ -66,7 +67,7 @@ class Request:
         assert self.source.folder
         names, recipe = self._names(), self.recipe
         config = read_settings(self.source)
-        return make_plan(
+        plan = make_plan(
             config,
             self.tier_name,
             self.tier,
@@ -80,6 +81,8 @@ class Request:
             place=self.place,
             header=lambda: header_of(self.source, config),
         )
+        check_headers(self.source, config)
+        return plan
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""

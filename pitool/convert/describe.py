@@ -1,4 +1,4 @@
-"""What a manifest says: the checkpoint's files, each artifact, and what made them.
+"""What a manifest says: each artifact, and what made them.
 
 The one place that builds a manifest and its entries, for ``convert`` and for the lab's bundles.
 """
@@ -8,71 +8,20 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pitool
 from pitool.catalog import manifest
 from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, Speed
 from pitool.catalog.model_shape import ModelShape
-from pitool.checkpoint import hub
 from pitool.checkpoint.source import Checkpoint
-from pitool.checkpoint.tensors import weight_files
 from pitool.convert.conversion import Conversion
-from pitool.errors import BadInput
 from pitool.planning.formats.base import ArtifactPlan
 from pitool.planning.memory import Load, MemoryPlan
 from pitool.quality import compact
-from pitool.report.progress import Progress
 
 IMPORTANCE = "importance.gguf"
-
-
-def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
-    """Return the files that an artifact is made from, with their hashes."""
-    source = checkpoint.source
-    folder, paths = _files(checkpoint.folder)
-    progress.stage(
-        "hashing the checkpoint", len(paths) + 2 * len((*source.adapters, *source.apart))
-    )
-
-    def entries(paths: Iterable[Path], folder: Path) -> tuple[FileEntry, ...]:
-        made = []
-        for path in paths:
-            made.append(manifest.file_entry(path, folder))
-            _check_hash(path, made[-1].sha256)
-            progress.advance(1)
-        return tuple(made)
-
-    adapters, apart = (
-        tuple(
-            manifest.Adapter(a.folder.resolve().name, a.scale, entries(a.files, a.folder))
-            for a in group
-        )
-        for group in (source.adapters, source.apart)
-    )
-    files = entries(paths, folder)
-    return manifest.Source(source.id, source.revision, files, adapters, apart)
-
-
-def _files(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the folder of a checkpoint, or of a GGUF, and the files that count."""
-    if folder.is_file():
-        return folder.parent, [folder]
-    names = ("config.json", "tokenizer.json", "tokenizer.model")
-    settings = [path for name in names if (path := folder / name).is_file()]
-    return folder, [*settings, *weight_files(folder)]
-
-
-def _check_hash(path: Path, found: str) -> None:
-    """Raise BadInput, and delete the download, where it is not what the hub has."""
-    if hub.expected_sha256(path) in (None, found):
-        return
-    path.resolve().unlink()
-    path.unlink()
-    raise BadInput(
-        f"the download of {path.name} was damaged", "run the command again to download it again"
-    )
 
 
 def describe(

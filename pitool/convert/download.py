@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pitool.architectures.table import TABLE
 from pitool.checkpoint import hub
-from pitool.checkpoint.config import Config, read_config
-from pitool.checkpoint.source import Checkpoint, Source
+from pitool.checkpoint.config import GGUF, Config, read_config
+from pitool.checkpoint.source import Checkpoint, Source, check_tokenizer
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.origins import find_origin
+from pitool.convert.sources import check_headers, check_tensors
 from pitool.convert.staging import check_disk
 from pitool.errors import PitoolError
 from pitool.planning.formats.base import PlannedModel
@@ -26,6 +27,8 @@ def read_settings(source: Source) -> Config:
     """
     assert source.folder
     config = read_config(source.folder)
+    if config.model_type != GGUF:
+        check_tokenizer(source.folder, needed=False)
     if source.revision is not None and config.model_type not in TABLE:
         return config.with_tensors(hub.read_headers(source).tensors)
     return config
@@ -34,6 +37,7 @@ def read_settings(source: Source) -> Config:
 def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
+    check_headers(source, config)
     return PlannedModel(source.id, model_shape(config), header=_header_bytes(source, config))
 
 
@@ -54,8 +58,8 @@ def _header_bytes(source: Source, config: Config) -> int | None:
 def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:
     """Return the source with all its files on this machine; local sources are returned as is.
 
-    Nothing is fetched if the disk is too small, or if a GGUF is wanted and the weights cannot be
-    converted to one.
+    Nothing is fetched if the disk is too small, if the headers of the weights are not what the
+    settings say, or if a GGUF is wanted and cannot be made.
     """
     if source.revision is None:
         return source
@@ -63,9 +67,11 @@ def download(source: Source, progress: Progress, *, for_gguf: bool) -> Source:
     headers = hub.read_headers(source)
     if headers.missing_bytes:
         assert source.folder
+        config = read_config(source.folder).with_tensors(headers.tensors)
+        checkpoint = Checkpoint.of(source, config, headers.tensors)
+        check_tensors(checkpoint)
         if for_gguf:
-            config = read_config(source.folder).with_tensors(headers.tensors)
-            find_origin(Checkpoint(source, source.folder, config, headers.tensors)).check()
+            find_origin(checkpoint)
         check_disk([(hub.cache_folder(), headers.missing_bytes)])
         progress.stage(f"downloading {source.id}", headers.missing_bytes, bytes_=True)
     return hub.fetch_weights(source, progress.advance)

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pitool.checkpoint.weights import link_weights
+
 Settings = dict[str, Any]
 # Families for which transformers 4 has other names for the rotation's settings.
 OLD_NAMES = {
@@ -57,10 +59,12 @@ def link_checkpoint(source: Path, folder: Path, *, weights: bool = True) -> None
     ``weights``: link the weights as well.
     """
     for path in source.iterdir():
-        if not path.is_file() or (not weights and ".safetensors" in path.name):
+        if not path.is_file() or ".safetensors" in path.name:
             continue
         if rewrite := REWRITTEN.get(path.name):
             values = json.loads(path.read_text(encoding="utf-8"))
             (folder / path.name).write_text(json.dumps(rewrite(values)), encoding="utf-8")
         else:
             (folder / path.name).symlink_to(path.resolve())
+    if weights:
+        link_weights(source, folder)

@@ -99,7 +99,7 @@ class Forward:
     def logits(self, hidden: Array) -> Array:
         """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
         model = self._model
-        bias = self._tensors.get(f"{model.layout.norm}.bias")
+        bias = self._tensors[f"{model.layout.norm}.bias"] if model.norm.layer else None
         hidden = _normed(
             hidden,
             self._tensors[f"{model.layout.norm}.weight"].float32(),
@@ -193,15 +193,23 @@ class _Layer:
         return self._weights[name]
 
     def _norm(self, x: Array, name: str) -> Array:
-        weight, bias = self._weight(f"{name}.weight"), self._weights.get(f"{name}.bias")
-        return _normed(x, weight, bias, self._model.norm)
+        weight, norm = self._weight(f"{name}.weight"), self._model.norm
+        return _normed(x, weight, self._weight(f"{name}.bias") if norm.layer else None, norm)
 
     def _linear(self, name: str, x: Array) -> Array:
         self._on_input(name, x)
         weight = self._weight(f"{name}.weight")
         y = x @ (weight if self._model.layout.transposed else weight.T)
-        bias = self._weights.get(f"{name}.bias")
-        return y if bias is None else y + bias
+        return y + self._weight(f"{name}.bias") if self._biased(name) else y
+
+    def _biased(self, name: str) -> bool:
+        """Tell whether the model adds a bias; one that is stored without being used is ignored."""
+        biases, layout = self._model.biases, self._model.layout
+        if name in (layout.query, layout.key, layout.value, layout.qkv):
+            return biases.qkv
+        if name == layout.output:
+            return biases.output
+        return biases.mlp and name in (layout.gate, layout.up, layout.gate_up, layout.down)
 
     # -- attention -----------------------------------------------------------------------------
 

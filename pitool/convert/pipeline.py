@@ -14,13 +14,14 @@ from pitool.catalog.bundles import Bundle
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert import cache
 from pitool.convert.conversion import Conversion, Job, Maker
-from pitool.convert.describe import describe, hash_sources
+from pitool.convert.describe import describe
 from pitool.convert.download import download
 from pitool.convert.engines import Engines
 from pitool.convert.gguf import adapter
 from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.plan import ConvertPlan
+from pitool.convert.sources import hash_sources
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
@@ -43,7 +44,7 @@ def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> B
     makers = makers_of(job.plan)
     check_room(makers, checkpoint, job)
     with Staging(job.target, replace=job.replace) as staging:
-        hashed = hash_sources(checkpoint, progress)
+        hashed = hash_sources(checkpoint, progress, job.plan)
         with certifier_of(checkpoint, job, staging.folder, engines, progress) as certifier:
             work = Conversion(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
             artifacts = [artifact for maker in makers for artifact in maker.make(work)]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pitool.checkpoint.lora import MergedTensor
+from pitool.checkpoint.merged import MergedTensor
 from pitool.checkpoint.source import Source, find_adapters, open_checkpoint
 from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput, PitoolError

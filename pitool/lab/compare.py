@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pitool.catalog import manifest
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
-from pitool.convert.describe import hash_sources
 from pitool.convert.download import download
 from pitool.convert.forward import open_forward
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.reference import Reference, run_reference
+from pitool.convert.sources import hash_sources
 from pitool.convert.staging import alive
 from pitool.convert.techniques import BASELINE, find_technique
 from pitool.convert.techniques.base import ArtifactFiles, Technique

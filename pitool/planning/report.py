@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.catalog.boards import find_board
+from pitool.catalog.contents import check_content, check_file
 from pitool.catalog.files import path_kind
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import find_profile
@@ -306,4 +307,7 @@ def adapter_bytes(lora: str, shape: ModelShape) -> int:
         raise BadInput(
             f"{lora} contains no adapter_model.safetensors", "use a PEFT folder or a rank"
         )
+    check_file(found[0])
+    if found[0].suffix == ".safetensors":
+        check_content(found[0])  # a pointer of Git LFS has another size
     return found[0].stat().st_size

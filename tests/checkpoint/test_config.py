@@ -82,14 +82,20 @@ def test_a_folder_without_settings(tmp_path: Path) -> None:
 def test_settings_that_are_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "config.json").write_bytes(data)
     with pytest.raises(
-        BadInput, match=r"cannot read .*config\.json|config\.json is not a JSON object"
+        BadInput, match=r"cannot read .*config\.json|config\.json is (not a JSON object|empty)"
     ):
         read_config(tmp_path)
 
 
 def test_settings_that_are_a_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(BadInput, match=r"cannot read .*config\.json"):
+    with pytest.raises(BadInput, match=r"config\.json is a folder, not a file"):
+        read_config(tmp_path)
+
+
+def test_an_adapter_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"is a LoRA adapter, not a checkpoint.*--lora"):
         read_config(tmp_path)
 
 

@@ -78,7 +78,11 @@ WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated safetensors": (truncate, 4, r"model\.safetensors is truncated"),
     "header beyond the file": (long_header, 4, "claims 1099511627776 bytes, the file has"),
     "empty safetensors": (
-        lambda f: (f / "model.safetensors").write_bytes(b""), 4, r"model\.safetensors is truncated",
+        lambda f: (f / "model.safetensors").write_bytes(b""), 4, r"model\.safetensors is empty",
+    ),
+    "a pointer in place of the tokenizer": (
+        lambda f: (f / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1"),
+        4, r"tokenizer\.json is a pointer of Git LFS",
     ),
     "pytorch_model.bin only": (pickled, 4, r"pytorch_model\.bin, a format that can run code"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), 4, r"has no model\.safetensors"),
@@ -280,6 +284,12 @@ def test_a_dry_run_as_json(call: Pitool, checkpoint: Path, private_home: Path) -
         assert artifact["memory"]["weights"] == artifact["bytes"]
         assert artifact["speed"]
     assert not private_home.exists()
+
+
+def test_a_dry_run_looks_at_the_headers(call: Pitool, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_text("<!doctype html>")
+    result = call("convert", checkpoint, "--ram", "1gb", "--dry-run")
+    assert "is a web page" in check_failure(result, 4)
 
 
 def test_a_dry_run_needs_no_weights(call: Pitool, checkpoint: Path) -> None:

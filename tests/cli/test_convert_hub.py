@@ -13,10 +13,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pitool.catalog import manifest
-from pitool.checkpoint.tensors import read_index
+from pitool.checkpoint.weights import read_index
 from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import write_checkpoint
 
@@ -222,6 +224,22 @@ def test_weights_of_another_shape_are_not_fetched(pitool: Pitool, hub: Hub) -> N
     sentence = check_failure(pitool(*ORDER), 4)
     assert "has shape" in sentence
     assert [r for _, _, r in hub.bytes_of("model.safetensors")] == ["bytes=0-100000"]
+
+
+def test_the_single_file_of_the_hub_goes_before_its_index(pitool: Pitool, hub: Hub) -> None:
+    write_checkpoint(hub.folder, shards=2, num_hidden_layers=2)
+    single = hub.folder / "model.safetensors"
+    save_file({"model.norm.weight": np.ones(3, np.float32)}, single)
+    assert "has no tensor" in check_failure(pitool(*ORDER), 4)
+    assert [r for _, _, r in hub.bytes_of(single.name)] == ["bytes=0-100000"]
+    assert not hub.bytes_of("model-00001-of-00002.safetensors")
+
+
+@pytest.mark.parametrize("data", [b"<!doctype html>" * 9, b"short", b"\2" + b"\0" * 7 + b"[]"])
+def test_a_file_on_the_hub_that_is_no_safetensors(pitool: Pitool, hub: Hub, data: bytes) -> None:
+    (hub.folder / "model.safetensors").write_bytes(data)
+    sentence = check_failure(pitool(*ORDER), 4)
+    assert "model.safetensors of someone/tiny on the hub is not a safetensors file" in sentence
 
 
 def test_a_model_that_does_not_fit_is_not_fetched(pitool: Pitool, hub: Hub) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Pitool, check_failure
+from tests.tiny import LLAMA, write_checkpoint
 
 
 def document(pitool: Pitool, *arguments: object, code: int = 0) -> dict[str, Any]:
@@ -113,6 +114,15 @@ def test_absurd_settings(pitool: Pitool, tmp_path: Path) -> None:
     endless |= {"num_hidden_layers": 10**9, "intermediate_size": 64, "vocab_size": 64}
     (tmp_path / "config.json").write_text(json.dumps(endless))
     assert "up to 1000 is needed" in check_failure(pitool("plan", tmp_path), 4)
+
+
+def test_the_headers_of_a_folder_are_looked_at(pitool: Pitool, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "c", num_hidden_layers=1)
+    (folder / "tokenizer.json").unlink()
+    assert pitool("plan", folder, "--ram", "1gb").code == 0
+    (folder / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": 2}))
+    sentence = check_failure(pitool("plan", folder, "--ram", "1gb"), 4)
+    assert "has no tensor 'model.layers.1.input_layernorm.weight'" in sentence
 
 
 def test_more_context_than_trained_for_is_said(pitool: Pitool) -> None:

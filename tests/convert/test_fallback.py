@@ -6,17 +6,23 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
+from pitool.checkpoint.weights import read_index
 from pitool.convert.gguf import fallback
 from pitool.convert.gguf.model import find_model, model_shape
+from pitool.convert.plan import make_plan
 from pitool.errors import BadInput, MissingPart, PitoolError
 from tests.tiny import write_checkpoint
 
 TABLE = 'TEXT_MODEL_MAP = {\n    "BloomForCausalLM": "bloom",\n}\nMMPROJ_MODEL_MAP = {"X": "x"}\n'
 COPIES = "import sys\nopen(sys.argv[3], 'w').write(' '.join(sys.argv[1:]))\n"
+LISTS = "import os, sys\nopen(sys.argv[3], 'w').write(' '.join(os.listdir(sys.argv[1])))\n"
 FAILS = "import sys\nprint('loading', file=sys.stderr)\nsys.exit('ValueError: no such thing')\n"
 
 
@@ -56,7 +62,39 @@ def test_another_architecture_is_planned_by_its_tensors(foreign: Path, sdist: Pa
 def test_the_script_gets_folder_target_and_type(foreign: Path, sdist: Path) -> None:
     target = foreign / "m.gguf"
     fallback.run_converter(foreign, target, QUANTISATIONS["BF16"])
-    assert target.read_text() == f"{foreign} --outfile {target} --outtype bf16"
+    given, *words = target.read_text().split()
+    assert words == ["--outfile", str(target), "--outtype", "bf16"]
+    assert Path(given).name == foreign.name  # by which the model is called
+
+
+def test_the_script_finds_the_weights_that_were_chosen(foreign: Path, sdist: Path) -> None:
+    (sdist / fallback.SCRIPT).write_text(LISTS)
+    (foreign / "model.safetensors.index.json").write_text("an older one")
+    (foreign / "model.fp16.safetensors").write_text("another")
+    target = foreign / "m.gguf"
+    fallback.run_converter(foreign, target, QUANTISATIONS["BF16"])
+    found = target.read_text().split()
+    assert [name for name in found if "safetensors" in name] == ["model.safetensors"]
+    assert {"config.json", "tokenizer.json"} <= set(found)
+
+
+def test_a_list_for_each_layer_and_a_scalar_are_planned(foreign: Path, sdist: Path) -> None:
+    path = foreign / "config.json"
+    values = json.loads(path.read_text()) | {"intermediate_size": [256, 512, 512]}
+    path.write_text(json.dumps(values))
+    weights = foreign / "model.safetensors"
+    scalar = {"model.layers.0.mlp.act_fn.alpha_p": np.array(0.8, np.float32)}
+    mask = {"model.layers.0.attention.bias": np.ones((1, 1, 4, 4), np.uint8)}
+    floats = {n: t.float32() for n, t in read_index(foreign).items()}
+    save_file({**floats, **scalar, **mask}, weights)
+    config = read_config(foreign)
+    shape = model_shape(config)
+    assert shape.feed_forward == 512
+    found = {tensor.name: tensor.shape for tensor in shape.tensors}
+    assert found["model.layers.0.mlp.act_fn.alpha_p"] == ()
+    assert not any("attention.bias" in name for name in found)
+    plan = make_plan(config, "1gb", tiers()["1gb"], "F16,Q8_0,Q4_K_M", 512)
+    assert all(t.bytes == 4 for a in plan.artifacts for t in a.tensors if t.tensor.shape == ())  # type: ignore[attr-defined]
 
 
 def test_a_failure_gives_its_last_line(foreign: Path, sdist: Path) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from pitool.checkpoint.lora import Adapter
+from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
+from pitool.checkpoint.weights import read_index
 from pitool.convert.gguf.adapter import write_adapter
 from pitool.convert.gguf.model import find_model
 from pitool.engine import worker
@@ -139,9 +140,6 @@ def test_matrices_stored_the_other_way_round(tmp_path: Path) -> None:
     settings = {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_proj"]}
     settings["fan_in_fan_out"] = True
     model = train(tmp_path / "c", tmp_path / "a", 1, **settings)
-    from pitool.checkpoint.lora import merge
-    from pitool.checkpoint.tensors import read_index
-
     tensors = merge(read_index(tmp_path / "c"), Adapter(tmp_path / "a"), tied=True)
     wanted = model.merge_and_unload().state_dict()
     changed = [name for name in tensors if "c_attn.w" in name or "c_proj.w" in name]
@@ -149,6 +147,53 @@ def test_matrices_stored_the_other_way_round(tmp_path: Path) -> None:
     for name in changed:
         key = name if name in wanted else f"transformer.{name}"
         np.testing.assert_allclose(tensors[name].float32(), wanted[key].numpy(), atol=2e-6)
+
+
+TEXT = {
+    "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 64,
+    "query_pre_attn_scalar": 8, "max_position_embeddings": 128,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 28, "patch_size": 14,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_multimodal_base_whose_names_are_other(tmp_path: Path, renamed: bool) -> None:
+    """Published with the text model inside; PEFT saves today's names, in the other order."""
+    from safetensors.numpy import load_file, save_file
+
+    config = transformers.Gemma3Config(
+        text_config=TEXT, vision_config=VISION, mm_tokens_per_image=4
+    )
+    torch.manual_seed(0)
+    base = transformers.Gemma3ForConditionalGeneration(config)
+    base.save_pretrained(tmp_path / "c")
+    weights = tmp_path / "c" / "model.safetensors"
+    stored = load_file(weights)
+    assert any(name.startswith("language_model.model.layers.") for name in stored)
+    if renamed:  # as transformers has them in memory
+        moved = {
+            n.replace("language_model.model.", "model.language_model."): stored[n] for n in stored
+        }
+        save_file(moved, weights)
+    lora: dict[str, Any] = {"r": 4, "lora_alpha": 8, "init_lora_weights": False}
+    lora["target_modules"] = r".*language_model.*(q_proj|down_proj)"
+    model = peft.get_peft_model(base, peft.LoraConfig(**lora))
+    model.save_pretrained(tmp_path / "a")
+    saved = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert all(".model.language_model.layers." in name for name in saved)
+    before = read_index(tmp_path / "c")
+    tensors = merge(before, Adapter(tmp_path / "a"), tied=True)
+    wanted = model.merge_and_unload().state_dict()
+    changed = [name for name in tensors if tensors[name] is not before[name]]
+    assert len(changed) == 4
+    for name in changed:
+        theirs = wanted[name.replace("model.", "model.language_model.", 1)].numpy()
+        np.testing.assert_allclose(tensors[name].float32(), theirs, atol=2e-6)
 
 
 def convert_lora(source: Path, base: Path, adapter: Path, target: Path) -> None:

@@ -17,7 +17,8 @@ from gguf import GGUFWriter, Keys
 from numpy.typing import NDArray
 
 from pitool.architectures.base import Wanted
-from pitool.checkpoint.lora import Adapter, LowRankProduct, MergedTensor, merge
+from pitool.checkpoint.lora import Adapter, merge
+from pitool.checkpoint.merged import LowRankProduct, MergedTensor
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor
 from pitool.convert.gguf.model import Model
@@ -48,8 +49,7 @@ def paths(adapters: Sequence[Adapter], folder: Path) -> list[Path]:
 
 def write_adapter(path: Path, checkpoint: Checkpoint, model: Model, adapter: Adapter) -> None:
     """Write an adapter of the checkpoint; BadInput when it can only be merged."""
-    tied = checkpoint.config.flag("tie_word_embeddings", default=False)
-    merged = merge(checkpoint.tensors, adapter, tied=tied)
+    merged = merge(checkpoint.tensors, adapter, tied=checkpoint.tied)
     changes = _changes(checkpoint, model, adapter, merged)
     alpha = Counter(change.scale * _rank(change) for _, change in changes).most_common(1)[0][0]
     if alpha == 0:

@@ -75,7 +75,6 @@ def header_of(source: Source, config: Config) -> int:
 
 def write_exact(work: Conversion, origin: Origin) -> Paths:
     """Write the lossless GGUFs from the origin; return their paths."""
-    origin.check()
     asked = [a.quantisation for a in work.plan.of(GgufPlan)]
     written = {}
     for kind in exact_kinds(origin, work.plan):

@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pitool.architectures.base import Wanted
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import Config
-from pitool.checkpoint.tensors import read_index
+from pitool.checkpoint.weights import is_weight, link_weights, read_index
 from pitool.convert import cache
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.errors import BadInput, MissingPart, PitoolError
@@ -58,7 +59,7 @@ class Foreign:
         values = dict(config.text_model().values)
         for name, others in NAMES.items():
             found = next((values[o] for o in (name, *others) if values.get(o) is not None), None)
-            values[name] = found
+            values[name] = _largest(found)
         named = Config(values, config.path)
         hidden, heads = named.count("hidden_size"), named.count("num_attention_heads", 1)
         layers, table = named.count("num_hidden_layers"), (named.count("vocab_size"), hidden)
@@ -76,14 +77,15 @@ class Foreign:
         )
 
     def wanted(self) -> list[Wanted]:
-        """Return the checkpoint's tensors, with GGUF's names where they are the usual ones."""
+        """Return the checkpoint's weights, with GGUF's names where they are the usual ones."""
         shape = self.shape
         return self._tensors(shape.layers, (shape.vocabulary, shape.hidden))
 
     def _tensors(self, layers: int, table: tuple[int, int]) -> list[Wanted]:
         """Return the tensors; an embedding of another name is recognised by its ``table`` shape."""
         usual = get_tensor_name_map(MODEL_ARCH.LLAMA, layers)
-        tensors = self._config.tensors or read_index(self._config.path.parent)
+        index = self._config.tensors or read_index(self._config.path.parent)
+        tensors = {name: tensor for name, tensor in index.items() if is_weight(tensor)}
         names = {name: usual.get_name(name, (".weight", ".bias")) or name for name in tensors}
         if EMBEDDING not in names.values():
             found = (name for name, tensor in tensors.items() if tensor.shape == table)
@@ -94,6 +96,12 @@ class Foreign:
     def metadata(self) -> Iterator[tuple[str, Any]]:
         """Yield nothing: the converter writes it."""
         yield from ()
+
+
+def _largest(value: Any) -> Any:
+    """Return the largest of a list, which some families have with a number for each layer."""
+    numbers = isinstance(value, list) and value and all(type(n) is int for n in value)
+    return max(value) if numbers else value
 
 
 def find_foreign(config: Config) -> Foreign:
@@ -178,6 +186,27 @@ def vocabulary(folder: Path, size: int) -> Vocabulary:
 
 def run_converter(folder: Path, target: Path, kind: Quantisation) -> None:
     """Write ``target`` in a float type from a checkpoint folder; PitoolError with the reason."""
+    with _plain_folder(folder) as plain:
+        _run(plain, folder, target, kind)
+
+
+@contextmanager
+def _plain_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder in which the converter finds the weights that are chosen here, and no others.
+
+    It would mix every file whose name begins with ``model``, and obeys an index before anything.
+    """
+    with tempfile.TemporaryDirectory(prefix="pitool-") as scratch:
+        plain = Path(scratch) / folder.name  # the model is called after its folder
+        plain.mkdir()
+        for path in folder.iterdir():
+            if ".safetensors" not in path.name:
+                (plain / path.name).symlink_to(path.resolve())
+        link_weights(folder, plain)
+        yield plain
+
+
+def _run(plain: Path, folder: Path, target: Path, kind: Quantisation) -> None:
     source = source_folder()
     paths = os.pathsep.join([str(source), str(source / "gguf-py")])
     last = ""
@@ -186,7 +215,7 @@ def run_converter(folder: Path, target: Path, kind: Quantisation) -> None:
         nonlocal last
         last = line.strip() or last
 
-    words = [str(source / SCRIPT), str(folder), "--outfile", str(target)]
+    words = [str(source / SCRIPT), str(plain), "--outfile", str(target)]
     code = follow(
         [sys.executable, *words, "--outtype", kind.name.lower()],
         remember,

@@ -56,19 +56,25 @@ class Origin(Protocol):
     def header_bytes(self) -> int:
         """Return the size of a GGUF before its tensors; the weights are not read."""
 
-    def check(self) -> None:
-        """Raise BadInput for a missing or malformed tensor, or a LoRA that cannot be merged."""
-
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Write a GGUF in a float type, or in the origin's own type."""
 
 
 def find_origin(checkpoint: Checkpoint) -> Origin:
-    """Return the origin of a checkpoint, whose weights may not be on this machine yet."""
+    """Return the origin of a checkpoint, whose weights may not be on this machine yet.
+
+    BadInput for a LoRA that cannot be merged.
+    """
     model = find_model(checkpoint.config)
     if isinstance(model, Stored):
         return GgufFile(model)
     if isinstance(model, fallback.Foreign):
+        if checkpoint.source.adapters or checkpoint.source.apart:
+            raise BadInput(
+                f"a {model.architecture!r} model is converted by llama.cpp's own converter, which"
+                " cannot merge a LoRA",
+                "merge it with PEFT, then convert the merged model",
+            )
         return ForeignCheckpoint(checkpoint, model)
     return NativeCheckpoint(checkpoint, model)
 
@@ -85,8 +91,10 @@ class NativeCheckpoint:
     @property
     def kind(self) -> Quantisation:
         """The float type that holds the checkpoint's matrices."""
-        kinds = {t.kind for t in self._checkpoint.tensors.values() if len(t.shape) > 1}
-        return QUANTISATIONS[kinds.pop() if len(kinds) == 1 else "F32"]
+        used = match_tensors(self._checkpoint, self._model.wanted())
+        kinds = {t.kind for parts in used for t in parts if len(t.shape) > 1}
+        kind = kinds.pop() if len(kinds) == 1 else "F32"
+        return QUANTISATIONS[kind if kind in QUANTISATIONS else "F32"]
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -106,10 +114,6 @@ class NativeCheckpoint:
         """Return the size of the header that the writer writes."""
         return header_bytes(self._checkpoint, self._model, self._vocabulary)
 
-    def check(self) -> None:
-        """Match the tensors."""
-        match_tensors(self._checkpoint, self._model.wanted())
-
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Write straight from the checkpoint."""
         size = self._shape.parameters * (4 if kind.name == "F32" else 2)
@@ -125,17 +129,6 @@ class ForeignCheckpoint(NativeCheckpoint):
     @cached_property
     def _vocabulary(self) -> Vocabulary:
         return fallback.vocabulary(self._checkpoint.folder, self._shape.vocabulary)
-
-    def check(self) -> None:
-        """Match the tensors, and reject LoRAs."""
-        source = self._checkpoint.source
-        if source.adapters or source.apart:
-            raise BadInput(
-                f"a {self._model.architecture!r} model is converted by llama.cpp's own converter,"
-                " which cannot merge a LoRA",
-                "merge it with PEFT, then convert the merged model",
-            )
-        super().check()
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Run the converter."""
@@ -177,9 +170,6 @@ class GgufFile:
     def header_bytes(self) -> int:
         """Return the size of the file's own header with another type."""
         return quantise.header_bytes(self._stored.header)
-
-    def check(self) -> None:
-        """Do nothing: a GGUF has its own tensors."""
 
     def write(self, kind: Quantisation, path: Path, progress: Progress) -> None:
         """Copy the file, or cast its matrices to another float type."""

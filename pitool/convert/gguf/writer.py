@@ -20,9 +20,9 @@ from pitool.catalog.gguf import ALIGNMENT, padded
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.checkpoint.values import check_half
 from pitool.convert.gguf.model import Model
 from pitool.convert.gguf.vocabulary import Vocabulary
-from pitool.errors import BadInput
 from pitool.planning.type_mixture import assign_types
 
 SLAB_BYTES = 16 << 20
@@ -35,35 +35,11 @@ def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[tuple[Te
     """
     return [
         tuple(
-            _match(checkpoint, name, want)
+            checkpoint.weight([name, want.fallback] if want.fallback else [name], want.source_shape)
             for name in want.parts or (() if want.value is not None else (want.source,))
         )
         for want in wanted
     ]
-
-
-def _match(checkpoint: Checkpoint, name: str, want: Wanted) -> Tensor:
-    found = (checkpoint.tensors.get(alias) for alias in _aliases(name, want.fallback))
-    tensor = next((t for t in found if t), None)
-    if tensor is None:
-        raise BadInput(f"{checkpoint.folder} has no tensor {name!r}", "download it again")
-    if tensor.shape != want.source_shape:
-        raise BadInput(
-            f"{checkpoint.folder}: {tensor.name!r} has shape {tensor.shape}, but config.json"
-            f" implies {want.source_shape}",
-            "use weights and config.json from the same release",
-        )
-    return tensor
-
-
-def _aliases(name: str, fallback: str) -> Iterator[str]:
-    """Yield the names that transformers' versions and wrappers give a tensor."""
-    yield name
-    if fallback:
-        yield fallback
-    yield f"language_model.{name}"
-    yield name.replace("model.", "model.language_model.", 1)
-    yield name.removeprefix("transformer.")
 
 
 def write_gguf(
@@ -154,16 +130,19 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
 
 
 def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[bytes]:
-    """Yield a tensor's bytes as stored in ``kind``."""
+    """Yield a tensor's bytes as stored in ``kind``; BadInput for values that it cannot hold."""
     if want.value is not None:
         yield want.value.astype("<f4").tobytes()
     for source in sources:
         for slab in source.slabs(SLAB_BYTES, want.rows):
             rows = want.transform(slab) if want.transform else slab
             if want.shift:
-                yield cast(to_float32(rows, source.kind) + want.shift, "F32", kind).tobytes()
+                made = cast(to_float32(rows, source.kind) + want.shift, "F32", kind)
             else:
-                yield cast(rows, source.kind, kind).tobytes()
+                made = cast(rows, source.kind, kind)
+            if kind == "F16":
+                check_half(made, source)
+            yield made.tobytes()
 
 
 def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:

@@ -152,22 +152,24 @@ class DecoderGraph:
             f"{here}.o_proj",
             (sizes.hidden, columns),
             pad_columns(sizes.head_dim, self._head),
+            biased=model.biases.output,
         )
         return self._weights.matmul(outputs[0], part.module, [part])
 
     def _projections(self, value: str, here: str) -> list[str]:
         """Return query, key and value: packed as one where nothing is done to them between."""
         sizes = self._model.sizes
-        dim, hidden = sizes.head_dim, sizes.hidden
+        dim, hidden, biased = sizes.head_dim, sizes.hidden, self._model.biases.qkv
         query, cache = (sizes.heads * dim, hidden), (sizes.kv_heads * dim, hidden)
         if self._model.layout.qkv:
-            whole = Part(f"{here}.qkv_proj", (query[0] + 2 * cache[0], hidden))
+            rows = query[0] + 2 * cache[0]
+            whole = Part(f"{here}.qkv_proj", (rows, hidden), biased=biased)
             return [self._weights.matmul(value, whole.module, [whole]), "", ""]
         halves, ends = pad_halves(dim, self._head), pad_ends(dim, self._head)
         parts = [
-            Part(f"{here}.q_proj", query, halves, dim),
-            Part(f"{here}.k_proj", cache, halves, dim),
-            Part(f"{here}.v_proj", cache, ends, dim),
+            Part(f"{here}.q_proj", query, halves, dim, biased),
+            Part(f"{here}.k_proj", cache, halves, dim, biased),
+            Part(f"{here}.v_proj", cache, ends, dim, biased),
         ]
         if not self._model.head_norm:
             return [self._weights.matmul(value, f"{here}.qkv_proj", parts), "", ""]
@@ -207,14 +209,15 @@ class DecoderGraph:
 
     def _feed_forward(self, value: str, here: str) -> str:
         hidden, wide = self._model.sizes.hidden, self._model.sizes.feed_forward
+        biased = self._model.biases.mlp
         if self._model.layout.gate_up:
-            both = Part(f"{here}.gate_up_proj", (2 * wide, hidden))
+            both = Part(f"{here}.gate_up_proj", (2 * wide, hidden), biased=biased)
             made = self._weights.matmul(value, both.module, [both])
             outputs = [f"{here}.gate", f"{here}.up"]
             gate, up = self._graph.nodes("Split", [made], outputs, axis=-1, num_outputs=2)
         else:
             gate, up = (
-                self._weights.matmul(value, name, [Part(name, (wide, hidden))])
+                self._weights.matmul(value, name, [Part(name, (wide, hidden), biased=biased)])
                 for name in (f"{here}.gate_proj", f"{here}.up_proj")
             )
         name = f"{here}.activated"
@@ -223,7 +226,7 @@ class DecoderGraph:
         else:
             active = self._graph.node("QuickGelu", [gate], name, alpha=1.0)  # x * sigmoid(x)
         product = self._graph.node("Mul", [active, up], f"{here}.product")
-        down = Part(f"{here}.down_proj", (hidden, wide))
+        down = Part(f"{here}.down_proj", (hidden, wide), biased=biased)
         return self._weights.matmul(product, down.module, [down])
 
     def _logits(self, value: str, head: Head | None) -> None:

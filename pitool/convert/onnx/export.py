@@ -77,7 +77,7 @@ def _write_merged(checkpoint: Checkpoint, path: Path) -> None:
     """Write the tensors with their adapters merged, in float32."""
     from safetensors.numpy import save_file
 
-    tensors = {name: tensor.float32() for name, tensor in checkpoint.tensors.items()}
+    tensors = {tensor.name: tensor.float32() for tensor in checkpoint.tensors.values()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.checkpoint.values import check_half
 from pitool.convert.onnx.blocks import Blocks, Floats, quantise_blocks, quantise_rows
 from pitool.convert.onnx.graph import Graph
-from pitool.errors import BadInput
 from pitool.planning.onnx_weights import OnnxQuantisation
 
 SLAB_BYTES = 1 << 20
@@ -32,13 +32,15 @@ Head = Callable[[str, str], str]
 class Part:
     """Rows of a matrix: a tensor of the checkpoint by its module's name.
 
-    ``arrange`` is applied to runs of rows whose count is a multiple of ``rows``, and to the bias.
+    ``arrange`` is applied to runs of rows whose count is a multiple of ``rows``, and to the bias,
+    which it has where it is ``biased``; one that is stored beside another matrix is not used.
     """
 
     module: str
     shape: tuple[int, int]
     arrange: Arrange | None = None
     rows: int = 1
+    biased: bool = False
 
 
 class Weights:
@@ -54,19 +56,9 @@ class Weights:
     # -- reading ---------------------------------------------------------------------------
 
     def _find(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        tensors = self._checkpoint.tensors
-        tensor = tensors.get(name)
-        if tensor is None and name == EMBEDDING:
-            tensor = tensors.get(HEAD)  # one that is also the head may be stored as that
-        if tensor is None:
-            raise BadInput(f"{self._checkpoint.folder} has no tensor {name!r}", "download it again")
-        if tensor.shape != shape:
-            raise BadInput(
-                f"{self._checkpoint.folder}: {name!r} has shape {tensor.shape}, but config.json"
-                f" implies {shape}",
-                "use both files from the same release",
-            )
-        return tensor
+        # An embedding that is also the head may be stored as that.
+        names = [EMBEDDING, HEAD] if name == EMBEDDING else [name]
+        return self._checkpoint.weight(names, shape)
 
     def _slabs(self, parts: Sequence[Part]) -> Iterator[Floats]:
         """Yield the rows of all parts in float32, in order."""
@@ -74,11 +66,20 @@ class Weights:
             tensor = self._find(f"{part.module}.weight", part.shape)
             for slab in tensor.slabs(SLAB_BYTES, part.rows):
                 values = to_float32(slab, tensor.kind)
+                self._check(values, tensor)
                 yield part.arrange(values) if part.arrange else values
 
     def vector(self, name: str, size: int) -> Floats:
         """Return a vector of the checkpoint."""
-        return self._find(name, (size,)).float32()
+        tensor = self._find(name, (size,))
+        values = tensor.float32()
+        self._check(values, tensor)
+        return values
+
+    def _check(self, values: Floats, tensor: Tensor) -> None:
+        """Raise BadInput for values that the graph's float type cannot hold."""
+        if self.float.itemsize == 2:
+            check_half(values, tensor)
 
     def stored_vector(self, name: str, values: Floats) -> str:
         """Write a vector in the graph's float type."""
@@ -100,7 +101,7 @@ class Weights:
 
     def _bias(self, name: str, parts: Sequence[Part]) -> str:
         """Write the biases of all parts as one; return its name, empty when there is none."""
-        if f"{parts[0].module}.bias" not in self._checkpoint.tensors:
+        if not parts[0].biased:
             return ""
         vectors = []
         for part in parts:

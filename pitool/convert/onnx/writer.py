@@ -6,6 +6,7 @@ The layout is that of onnxruntime-genai's model builder, so that the folder runs
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 from pitool.architectures.description import Description
@@ -72,9 +73,6 @@ def stored_positions(model: Description, context: int = 0) -> int:
 
 def _count(checkpoint: Checkpoint, model: Description) -> int:
     """Return the number of weights, a shared matrix counted once."""
-    sizes = [
-        (name, tensor.bytes // (4 if tensor.kind == "F32" else 2))
-        for name, tensor in checkpoint.tensors.items()
-    ]
-    twice = {HEAD} if model.tied and EMBEDDING in checkpoint.tensors else set()
-    return sum(size for name, size in sizes if name not in twice)
+    tensors = checkpoint.tensors
+    twice = {HEAD} if model.tied and EMBEDDING in tensors else set()
+    return sum(prod(tensor.shape) for name, tensor in tensors.items() if name not in twice)

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pitool.checkpoint.source import Checkpoint
-from pitool.checkpoint.tensors import SINGLE, Tensor, read_header, to_float32
+from pitool.checkpoint.tensors import Tensor, read_header, to_float32
+from pitool.checkpoint.weights import SINGLE
 from pitool.convert.onnx.blocks import quantise_blocks
 from pitool.convert.techniques.rounding import Floats, IntegerMatrix, QuantisedTensor
 from pitool.convert.techniques.workbench import EMBEDDING, HEAD, is_matrix
