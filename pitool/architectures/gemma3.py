@@ -48,7 +48,7 @@ def describe(settings: Settings) -> Description:
     return read_decoder(
         settings,
         biases=read_biases(settings),
-        norm=Norm(settings.number("rms_norm_eps", 1e-6), offset=1.0),
+        norm=Norm(settings.epsilon("rms_norm_eps", 1e-6), offset=1.0),
         layout=LAYOUT,
         head_norm="head",
         windows=settings.windows(types),

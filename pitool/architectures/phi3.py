@@ -58,7 +58,7 @@ class Phi3File(DecoderFile):
             )
 
     def check_windows(self, model: Description) -> None:
-        """Accept a window: it is that of every layer."""
+        """Accept a window, which llama.cpp drops: the context of the GGUF ends with it."""
 
     def computed(self, model: Description) -> Iterator[Wanted]:
         """Yield the divisors of LongRoPE."""

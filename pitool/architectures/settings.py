@@ -109,6 +109,12 @@ class Settings(Config):
         name = self.value(key) or default
         return ACTIVATIONS.get(name, name) if isinstance(name, str) else repr(name)
 
+    def epsilon(self, key: str, default: float) -> float:
+        """Return what is added to a mean square before its root is taken."""
+        if (value := self.number(key, default)) < 0:
+            raise self.bad(key, "a number from 0 on")
+        return value
+
     def cap(self, key: str, default: float = 0.0) -> float:
         """Return a bound, 0 for none; ``default`` is that of a missing key, null means none."""
         if self.value(key) is None and key in self.values:
