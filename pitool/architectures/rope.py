@@ -271,8 +271,7 @@ class _Numbers:
         for key, beta in betas.items():
             if beta is not None and beta < 0:
                 raise self._error(f"rope scaling has {key!r} {beta}")
-        # As transformers takes it: null is false, a missing one true.
-        truncate = self._table.flag("truncate", default="truncate" not in self._table.values)
+        truncate = self._table.flag("truncate", default=True)
         return Yarn(factor, self._original(own=True), attention, *betas.values(), truncate=truncate)
 
     def _yarn_attention(self, factor: float) -> float:

@@ -76,6 +76,8 @@ class Settings(Config):
     def only(self, key: str, wanted: object, what: str) -> None:
         """Raise BadInput where a setting has another value than the only one that is known."""
         value = self.value(key)
+        if value is None and key in self.values and isinstance(wanted, bool):
+            value = False  # as transformers takes null
         if value is not None and value != wanted:
             raise BadInput(
                 f"{self.path}: {what} is not supported ({key!r} is {value!r})",

@@ -6,6 +6,7 @@ Settings are spelled as transformers 4 does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,7 @@ def unscaled(unsaid: str = "") -> tuple[Setting, ...]:
     )  # fmt: skip
 
 
-def yarns() -> tuple[Setting, ...]:
+def yarns(pairs: int) -> tuple[Setting, ...]:
     """Return YaRN's settings; llama.cpp cannot be told of most of its numbers."""
 
     def plain(idle: bool = False, **numbers: Any) -> Value:
@@ -129,7 +130,10 @@ def yarns() -> tuple[Setting, ...]:
             "yarn original",
             "rope",
             (
-                Value(yarn(original_max_position_embeddings=1), unsaid="from a context of 1 tok"),
+                Value(
+                    yarn(original_max_position_embeddings=1),
+                    unsaid="from a context of 1 tok" * (pairs > 2),
+                ),
                 plain(original_max_position_embeddings=1 << 30),
                 Value({**yarn(), ORIGINAL: 32}),
                 Value({**yarn(), ORIGINAL: 64}, refused="transformers 4 takes 32"),
@@ -206,12 +210,16 @@ def llama3s(unsaid: str) -> tuple[Setting, ...]:
     )
 
 
-def longropes(pairs: int, unsaid: str) -> tuple[Setting, ...]:
-    """Return LongRoPE's settings for a head of so many pairs of numbers."""
-    lists = {
+def _lists(pairs: int) -> Changes:
+    return {
         "short_factor": [1.0 + i / 8 for i in range(pairs)],
         "long_factor": [2.0 + i for i in range(pairs)],
     }
+
+
+def longropes(pairs: int, unsaid: str) -> tuple[Setting, ...]:
+    """Return LongRoPE's settings for a head of so many pairs of numbers."""
+    lists = _lists(pairs)
     return (
         Setting(
             "longrope",
@@ -237,7 +245,7 @@ def ropes(
     return (
         Setting("theta", "rope", values(theta, 100.0, 1_000_000, 2.5)),
         *unscaled(),
-        *yarns(),
+        *yarns(pairs),
         *llama3s(llama3),
         *longropes(pairs, NO_LONGROPE),
     )
@@ -448,12 +456,25 @@ GEMMA3 = Family(
     ),
     joint=SCALE,
 )  # fmt: skip
+
+
+def _phi3_long(pairs: int) -> Iterator[Value]:
+    """Yield LongRoPE beside an original context, by the names that Phi-3 has for it."""
+    for kind in ("longrope", "su", "yarn"):
+        yield Value(scaled(kind, **_lists(pairs)))
+    long = scaled("longrope", **_lists(pairs))
+    yield Value({**long, ORIGINAL: 128})
+    yield Value({**long, ORIGINAL: 32}, unsaid="")
+    yield Value(scaled("longrope", **_lists(pairs), attention_factor=1.3))
+    yield Value(scaled("longrope", **_lists(pairs), factor=4.0), refused="transformers 4 takes 1")
+
+
 PHI3 = Family(
     {**BASE, ORIGINAL: CONTEXT},
     (
         Setting("theta", "rope", values("rope_theta", 100.0, 1_000_000)),
         *unscaled("rope scaling 'linear' is not supported"),
-        *longropes(8, ""),
+        Setting("longrope", "rope", tuple(_phi3_long(8))),
         Setting("partial", "rope", values("partial_rotary_factor", 0.5, 0.25)
                 + values("partial_rotary_factor", 1.0, idle=True)),
         Setting("window", "window", values("sliding_window", 8, 1)
@@ -475,7 +496,7 @@ GPT2 = Family(
         Setting("mlp", "heads", values("n_inner", 96, refused="a custom MLP size")
                 + values("n_inner", 256, None, idle=True)),
         Setting("scale", "scale", (
-            *values("scale_attn_weights", False, refused="unscaled attention"),
+            *values("scale_attn_weights", False, None, refused="unscaled attention"),
             *values("scale_attn_by_inverse_layer_idx", True, refused="a scale per layer"),
             *values("reorder_and_upcast_attn", True, idle=True),
         )),
@@ -500,7 +521,7 @@ GPT_NEOX = Family(
             Value({"rotary_pct": 0.2}, broken=True, refused="odd"),
         )),
         LAYER_NORM,
-        Setting("residual", "heads", values("use_parallel_residual", False)
+        Setting("residual", "heads", values("use_parallel_residual", False, None)
                 + values("use_parallel_residual", True, idle=True)),
         Setting("attention_bias", "bias",
                 values("attention_bias", False, refused="attention without biases")
@@ -543,6 +564,7 @@ GRANITE = Family(
                 + values("attention_multiplier", 0.0, unsaid="'attention_multiplier'")
                 + values("attention_multiplier", 1.0, idle=True)),
         Setting("embedding scale", "scale", values("embedding_multiplier", 12.0)
+                + values("embedding_multiplier", 0.0, unsaid="'embedding_multiplier'")
                 + values("embedding_multiplier", 1.0, idle=True)),
         Setting("residual scale", "scale", values("residual_multiplier", 0.22, -1.0)
                 + values("residual_multiplier", 0.0, unsaid="'residual_multiplier'")),
