@@ -36,7 +36,7 @@ def describe(settings: Settings) -> Description:
         epsilon=1e-5,
         layout=LAYOUT,
         windows=(window,) * sizes.layers,
-        rope=read_rope(settings, sizes.head_dim, aliases=ALIASES),
+        rope=read_rope(settings, sizes.head_dim, share=1.0, aliases=ALIASES),
         original_context=settings.count("original_max_position_embeddings"),
     )
 

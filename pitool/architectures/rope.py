@@ -99,13 +99,13 @@ def read_rope(
     head_dim: int,
     *,
     theta: float = 10000.0,
-    share: float = 1.0,
+    share: float | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Rope:
     """Return the rotation; BadInput where it is not known or its numbers cannot be.
 
-    ``theta`` and ``share`` are what transformers assumes for a missing setting; ``aliases``: other
-    names of kinds.
+    ``theta`` and ``share`` are what transformers assumes for a missing setting, None for the share
+    of a family that rotates whole heads whatever is set; ``aliases``: other names of kinds.
     """
     table = rope_table(settings)
     return make_rope(settings, table, head_dim, theta=theta, share=share, aliases=aliases)
@@ -141,7 +141,7 @@ def make_rope(
     head_dim: int,
     *,
     theta: float = 10000.0,
-    share: float = 1.0,
+    share: float | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Rope:
     """Return the rotation of a table, completed by the settings beside it."""
@@ -174,8 +174,10 @@ class _Numbers:
         self._settings.note("rope_theta")
         return theta
 
-    def rotated(self, default: float, head_dim: int) -> int:
+    def rotated(self, default: float | None, head_dim: int) -> int:
         """Return how many numbers of a head are rotated, in pairs."""
+        if default is None:
+            return self._whole(head_dim)
         share = self._share(default)
         dim = int(share * head_dim)
         if dim < 2 or dim % 2:
@@ -184,6 +186,12 @@ class _Numbers:
                 " but an even number is needed"
             )
         return dim
+
+    def _whole(self, head_dim: int) -> int:
+        share = self._table.values.get("partial_rotary_factor")
+        if share is not None and share != 1:
+            raise refuse_key(self._settings, "rope_scaling.partial_rotary_factor", share)
+        return head_dim
 
     def _share(self, default: float) -> float:
         given = self._table.values.get("partial_rotary_factor") is not None

@@ -10,8 +10,10 @@ import pytest
 
 from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn, read_rope
 from pitool.architectures.settings import Settings
+from pitool.architectures.table import describe
 from pitool.checkpoint.config import Config
 from pitool.errors import BadInput
+from tests.tiny import LLAMA
 
 PATH = Path("model/config.json")
 LLAMA3 = {
@@ -23,7 +25,7 @@ SCALED = Llama3(8.0, 1.0, 4.0, 8192.0)
 
 def read(head_dim: int = 64, **values: Any) -> Rope:
     defaults = {"model_type": "llama", "max_position_embeddings": 2048}
-    return read_rope(Settings(Config({**defaults, **values}, PATH)), head_dim)
+    return read_rope(Settings(Config({**defaults, **values}, PATH)), head_dim, share=1.0)
 
 
 def yarn(**values: Any) -> Yarn:
@@ -216,3 +218,17 @@ def test_an_attention_factor_that_would_blank_the_rotation(value: float) -> None
 def test_a_key_of_the_scaling_that_nobody_knows() -> None:
     with pytest.raises(BadInput, match=r"sets 'rope_scaling\.mrope_section' to \[16, 24, 24\]"):
         read(rope_scaling={"type": "default", "mrope_section": [16, 24, 24]})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"partial_rotary_factor": 0.5},
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+    ],
+    ids=["beside", "inside"],
+)
+def test_a_family_that_rotates_whole_heads_refuses_a_part(values: dict[str, Any]) -> None:
+    """transformers 4 fails, and 5 rotates whole heads all the same."""
+    with pytest.raises(BadInput, match=r"partial_rotary_factor' to 0\.5"):
+        describe(Config({**LLAMA, **values}, PATH))

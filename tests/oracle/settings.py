@@ -253,7 +253,7 @@ def ropes(
 
 PARTIAL = Setting(
     "partial", "rope",
-    values("partial_rotary_factor", 0.5, broken=True, unsaid="rotating only")
+    values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
     + values("partial_rotary_factor", None, broken=True)
     + values("partial_rotary_factor", 1.0, idle=True),
 )  # fmt: skip
@@ -481,7 +481,7 @@ PHI3 = Family(
                 + values("sliding_window", 1000, None, idle=True)),
         NORM, tied(False), activations(), HEADS, head_dims(OWN_HEAD),
     ),
-    joint="LongRoPE needs|rotating",
+    joint="LongRoPE needs",
 )  # fmt: skip
 GPT2 = Family(
     {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT, "vocab_size": 300,
