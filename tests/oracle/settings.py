@@ -41,11 +41,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A base that leaves out what it can, and the settings; ``joint``: refusals of two together."""
+    """A base that leaves out what it can, and the settings.
+
+    ``joint``: refusals of two together. ``fails``: settings of which transformers 4 computes not
+    every value; 5 does.
+    """
 
     base: Changes
     settings: tuple[Setting, ...]
     joint: str = ""
+    fails: tuple[str, ...] = ()
 
 
 BASE: Changes = {
@@ -243,7 +248,7 @@ def ropes(
 ) -> tuple[Setting, ...]:  # fmt: skip
     """Return the settings of a whole rotation; what the writer says of a kind that it cannot."""
     return (
-        Setting("theta", "rope", values(theta, 100.0, 1_000_000, 2.5)),
+        Setting("theta", "rope", values(theta, 100.0, 500_000, 2.5)),
         *unscaled(),
         *yarns(pairs),
         *llama3s(llama3),
@@ -276,13 +281,17 @@ def tied(default: bool, key: str = "tie_word_embeddings") -> Setting:
     return Setting("tied", "heads", values(key, not default) + values(key, default, idle=True))
 
 
-def activations(key: str = "hidden_act") -> Setting:
-    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone."""
+def activations(key: str = "hidden_act", *, computed: bool = True) -> Setting:
+    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone.
+
+    ``computed``: the reference computes the family, and refuses others itself.
+    """
     unsaid = "the activation .* is not supported"
+    other = {"refused" if computed else "unsaid": unsaid}
     return Setting(
         "activation", "activation",
         values(key, "gelu", "gelu_pytorch_tanh", "gelu_new", unsaid=unsaid)
-        + values(key, "relu", "quick_gelu", refused=unsaid)
+        + values(key, "relu", "quick_gelu", **other)
         + values(key, "silu", "swish", idle=True),
     )  # fmt: skip
 
@@ -365,7 +374,7 @@ EXPERTS: Changes = {
 QWEN3_MOE = Family(
     {**BASE, **EXPERTS},
     (
-        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
+        *ropes(), PARTIAL, NORM, tied(False), activations(computed=False), HEADS, head_dims(),
         Setting("attention_bias", "bias",
                 values("attention_bias", False, idle=True) + values("attention_bias", True)),
         Setting("window", "window", (
@@ -382,6 +391,7 @@ QWEN3_MOE = Family(
             *values("mlp_only_layers", [], None, idle=True),
         )),
     ),
+    fails=("kv_heads",),
 )  # fmt: skip
 GEMMA: Changes = {**BASE, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
 GELU = "the activation .* is not supported"
@@ -389,7 +399,7 @@ GEMMA_ACTIVATION = Setting(
     "activation", "activation",
     values("hidden_activation", "gelu", "silu", unsaid=GELU)
     + values("hidden_activation", "relu", refused=GELU)
-    + values("hidden_activation", "gelu_pytorch_tanh", None, idle=True)
+    + values("hidden_activation", "gelu_pytorch_tanh", idle=True)
     + values("hidden_act", "silu", idle=True),
 )  # fmt: skip
 SCALE = "this scale of the attention scores is not supported"
@@ -427,9 +437,9 @@ GEMMA2 = Family(
         )),
     ),
     joint=SCALE,
+    fails=("kv_heads", "linear"),
 )  # fmt: skip
 SIX = {"num_hidden_layers": 6}
-CAPPED = "attention soft-capping is not supported"
 GEMMA3 = Family(
     {**GEMMA, **SIX},
     (
@@ -438,8 +448,8 @@ GEMMA3 = Family(
         Setting("local theta", "rope", values("rope_local_base_freq", 100.0, 2.5)
                 + values("rope_local_base_freq", 10000, idle=True)),
         Setting("pattern", "window", (
-            *values("_sliding_window_pattern", 2, 1, unsaid=PATTERN),
-            *values("sliding_window_pattern", 3, unsaid=PATTERN),
+            *values("_sliding_window_pattern", 2, 1, idle=True),
+            *values("sliding_window_pattern", 2, 3, unsaid=PATTERN),
             *values("sliding_window_pattern", 6, idle=True),
         )),
         Setting("layer_types", "window", (
@@ -447,24 +457,24 @@ GEMMA3 = Family(
             Value({"layer_types": [FULL] + [SLIDING] * 5}, unsaid=PATTERN),
             Value({"layer_types": [FULL] * 6}, unsaid=PATTERN),
         )),
-        Setting("attention cap", "cap", values("attn_logit_softcapping", 1.0, unsaid=CAPPED)
-                + values("attn_logit_softcapping", None, idle=True)),
+        Setting("attention cap", "cap", values("attn_logit_softcapping", 1.0, None, idle=True)),
         Setting("final cap", "cap", values("final_logit_softcapping", 1.0, 50.0)
                 + values("final_logit_softcapping", None, idle=True)),
         Setting("direction", "window", values(
             "use_bidirectional_attention", True, refused="bidirectional")),
     ),
     joint=SCALE,
+    fails=("kv_heads", "linear"),
 )  # fmt: skip
 
 
 def _phi3_long(pairs: int) -> Iterator[Value]:
     """Yield LongRoPE beside an original context, by the names that Phi-3 has for it."""
     for kind in ("longrope", "su", "yarn"):
-        yield Value(scaled(kind, **_lists(pairs)))
-    long = scaled("longrope", **_lists(pairs))
+        yield Value({"rope_scaling": {"type": kind, **_lists(pairs)}})
+    long = {"rope_scaling": {"type": "longrope", **_lists(pairs)}}
     yield Value({**long, ORIGINAL: 128})
-    yield Value({**long, ORIGINAL: 32}, unsaid="")
+    yield Value({**long, ORIGINAL: 32})
     yield Value(scaled("longrope", **_lists(pairs), attention_factor=1.3))
     yield Value(scaled("longrope", **_lists(pairs), factor=4.0), refused="transformers 4 takes 1")
 
@@ -482,6 +492,7 @@ PHI3 = Family(
         NORM, tied(False), activations(), HEADS, head_dims(OWN_HEAD),
     ),
     joint="LongRoPE needs",
+    fails=("kv_heads", "linear", "dynamic", "longrope"),
 )  # fmt: skip
 GPT2 = Family(
     {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT, "vocab_size": 300,
@@ -518,7 +529,7 @@ GPT_NEOX = Family(
         Setting("partial", "rope", (
             *values("rotary_pct", *SHARES),
             *values("rotary_pct", 0.25, idle=True),
-            Value({"rotary_pct": 0.2}, broken=True, refused="odd"),
+            Value({"rotary_pct": 0.2}, broken=True, refused="an even number"),
         )),
         LAYER_NORM,
         Setting("residual", "heads", values("use_parallel_residual", False, None)
@@ -542,7 +553,7 @@ STABLELM = Family(
         Setting("partial", "rope", (
             *values("partial_rotary_factor", *SHARES),
             *values("partial_rotary_factor", 0.25, idle=True),
-            Value({"partial_rotary_factor": 0.2}, broken=True, refused="odd"),
+            Value({"partial_rotary_factor": 0.2}, broken=True, refused="an even number"),
         )),
         LAYER_NORM,
         Setting("residual", "heads", values("use_parallel_residual", True)
@@ -553,6 +564,7 @@ STABLELM = Family(
                 + values("use_qkv_bias", False, idle=True)),
         activations(), tied(False), HEADS,
     ),
+    fails=("kv_heads",),
     joint="LongRoPE needs",
 )  # fmt: skip
 GRANITE = Family(
@@ -571,6 +583,7 @@ GRANITE = Family(
         Setting("logits scale", "scale", values("logits_scaling", 8.0, 0.5)
                 + values("logits_scaling", 0.0, refused="'logits_scaling'", broken=True)),
     ),
+    fails=("kv_heads", "linear"),
 )  # fmt: skip
 KINDS = ["conv", FULL, "conv"]
 LFM2 = Family(
@@ -593,10 +606,11 @@ LFM2 = Family(
         Setting("mlp", "heads", (
             Value({"block_auto_adjust_ff_dim": True, "block_multiple_of": 16}),
             Value({"block_auto_adjust_ff_dim": True, "block_multiple_of": 8,
-                   "block_ffn_dim_multiplier": 1.5}),
+                   "block_ffn_dim_multiplier": 2.0}),
             *values("block_ff_dim", 80),
         )),
     ),
+    fails=("kv_heads",),
 )  # fmt: skip
 OLMO2 = Family(
     BASE,
@@ -607,6 +621,7 @@ OLMO2 = Family(
             *values("attention_bias", False, idle=True),
         )),
     ),
+    fails=("kv_heads", *(each.name for each in ropes())),
 )  # fmt: skip
 FOUR = {"num_hidden_layers": 4}
 ROTATED = "only every fourth layer can be unrotated"
@@ -638,6 +653,7 @@ SMOLLM3 = Family(
             Value({"layer_types": [FULL] * 4}, idle=True),
         )),
     ),
+    fails=("kv_heads",),
 )  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
