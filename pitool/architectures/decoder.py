@@ -28,7 +28,7 @@ def read_decoder(settings: Settings, *, epsilon: float = 1e-6, **own: Any) -> De
         **own,
     }
     if "norm" not in own:
-        fields["norm"] = Norm(settings.number("rms_norm_eps", epsilon))
+        fields["norm"] = Norm(settings.epsilon("rms_norm_eps", epsilon))
     if "rope" not in own:
         fields["rope"] = read_rope(settings, sizes.head_dim)
     if "activation" not in own:

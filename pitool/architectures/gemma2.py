@@ -33,7 +33,7 @@ def describe(settings: Settings) -> Description:
     return read_decoder(
         settings,
         biases=read_biases(settings),
-        norm=Norm(settings.number("rms_norm_eps", 1e-6), offset=1.0),
+        norm=Norm(settings.epsilon("rms_norm_eps", 1e-6), offset=1.0),
         layout=LAYOUT,
         windows=settings.windows(types),
         scale=settings.number("query_pre_attn_scalar", 256) ** -0.5,

@@ -39,16 +39,16 @@ def describe(settings: Settings) -> Description:
     """Return what the settings mean; norms multiply by one plus the stored weight."""
     wrapped = "text_config" in settings.values
     settings.default(**DEFAULTS)
-    settings.ignore("hidden_act")  # transformers takes ``hidden_activation``
+    # transformers takes ``hidden_activation``, the pattern without the mark, and no cap on scores.
+    settings.ignore("hidden_act", "_sliding_window_pattern", "attn_logit_softcapping")
     settings.only("use_bidirectional_attention", wanted=False, what="bidirectional attention")
     layers, head_dim = settings.count("num_hidden_layers"), settings.count("head_dim")
-    old = settings.count("_sliding_window_pattern", PERIOD)
-    every = settings.count("sliding_window_pattern", old)
+    every = settings.count("sliding_window_pattern", PERIOD)
     types = settings.layer_types([SLIDING if (i + 1) % every else FULL for i in range(layers)])
     return read_decoder(
         settings,
         biases=read_biases(settings),
-        norm=Norm(settings.number("rms_norm_eps", 1e-6), offset=1.0),
+        norm=Norm(settings.epsilon("rms_norm_eps", 1e-6), offset=1.0),
         layout=LAYOUT,
         head_norm="head",
         windows=settings.windows(types),
@@ -57,7 +57,6 @@ def describe(settings: Settings) -> Description:
         scale=settings.number("query_pre_attn_scalar") ** -0.5,
         activation=settings.activation("hidden_activation", "gelu_pytorch_tanh"),
         embedding_scale=sqrt(settings.count("hidden_size")),
-        softcap=settings.cap("attn_logit_softcapping"),
         final_softcap=settings.cap("final_logit_softcapping"),
         wrapped=wrapped,
     )
@@ -75,7 +74,7 @@ def _local_rope(settings: Settings, head_dim: int) -> Rope:
 
 
 class Gemma3File(DecoderFile):
-    """llama.cpp's graph has every sixth layer without a window, and no cap on scores."""
+    """llama.cpp's graph has every sixth layer without a window."""
 
     architecture = "gemma3"
     activations = ("gelu_pytorch_tanh",)
@@ -83,15 +82,9 @@ class Gemma3File(DecoderFile):
     largest = 62
 
     def check(self, model: Description) -> None:
-        """Refuse another scale of the scores, a cap on them and a scaled local rotation."""
+        """Refuse another scale of the scores and a scaled local rotation."""
         super().check(model)
         check_scale(model, self.largest)
-        if model.softcap:
-            raise model.error(
-                f"attention soft-capping is not supported ('attn_logit_softcapping' is"
-                f" {model.softcap})",
-                "convert a checkpoint without it",
-            )
         if model.local_rope and model.local_rope.scaling:
             raise model.error(
                 f"rope scaling {model.local_rope.kind!r} in sliding-window layers is not supported",

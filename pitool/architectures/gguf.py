@@ -7,7 +7,7 @@ llama.cpp's converter, order included.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isclose, log
+from math import ceil, floor, isclose, log, pi
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,7 +73,7 @@ class DecoderFile:
                 "convert a checkpoint whose 'partial_rotary_factor' is 1",
             )
         if isinstance(rope.scaling, Yarn):
-            check_yarn(model, rope.scaling)
+            check_yarn(model, rope, rope.scaling)
 
     def check_windows(self, model: Description) -> None:
         """Raise BadInput for a window, which llama.cpp's graph of most families does not know."""
@@ -252,12 +252,16 @@ def _yarn_keys(yarn: Yarn) -> dict[str, Any]:
     }
 
 
-def check_yarn(model: Description, yarn: Yarn) -> None:
-    """Refuse numbers other than YaRN's own: llama.cpp's loaders of these families ignore them."""
+def check_yarn(model: Description, rope: Rope, yarn: Yarn) -> None:
+    """Refuse numbers other than YaRN's own: llama.cpp's loaders of these families ignore them.
+
+    Also a range of dimensions that is empty, where llama.cpp keeps what transformers divides.
+    """
+    usual = 0.1 * log(yarn.factor) + 1 if yarn.factor > 1 else 1.0
     own = {
         "beta_fast": (yarn.beta_fast, 32.0),
         "beta_slow": (yarn.beta_slow, 1.0),
-        "attention_factor, mscale or mscale_all_dim": (yarn.attention, 0.1 * log(yarn.factor) + 1),
+        "attention_factor, mscale or mscale_all_dim": (yarn.attention, usual),
         "truncate": (float(yarn.truncate), 1.0),
     }
     for key, (value, wanted) in own.items():
@@ -266,6 +270,19 @@ def check_yarn(model: Description, yarn: Yarn) -> None:
                 f"YaRN with a custom {key!r} is not supported",
                 "convert a checkpoint without it",
             )
+    low, high = (_yarn_dimension(rope, yarn, turns) for turns in (32, 1))
+    if max(floor(low), 0) > min(ceil(high), rope.dim - 1):
+        raise model.error(
+            f"YaRN from a context of {yarn.original} tokens at 'rope_theta' {rope.theta:g} is not"
+            " supported",
+            "choose a checkpoint whose 'original_max_position_embeddings' and 'rope_theta' go"
+            " together",
+        )
+
+
+def _yarn_dimension(rope: Rope, yarn: Yarn, turns: float) -> float:
+    """Return the dimension that turns so many times within the original context."""
+    return rope.dim * log(yarn.original / (turns * 2 * pi)) / (2 * log(rope.theta))
 
 
 def layer_norm_keys(model: Description) -> dict[str, Any]:

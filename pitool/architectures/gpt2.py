@@ -51,7 +51,7 @@ def describe(settings: Settings) -> Description:
     settings.only("add_cross_attention", wanted=False, what="cross-attention")
     return read_decoder(
         settings,
-        norm=Norm(settings.number("layer_norm_epsilon", 1e-5), layer=True),
+        norm=Norm(settings.epsilon("layer_norm_epsilon", 1e-5), layer=True),
         biases=Biases(qkv=True, output=True, mlp=True),
         layout=LAYOUT,
         rope=None,

@@ -45,7 +45,7 @@ def describe(settings: Settings) -> Description:
     sizes = settings.sizes()
     return read_decoder(
         settings,
-        norm=Norm(settings.number("layer_norm_eps", 1e-5), layer=True),
+        norm=Norm(settings.epsilon("layer_norm_eps", 1e-5), layer=True),
         biases=Biases(qkv=True, output=True, mlp=True),
         layout=LAYOUT,
         rope=read_rope(settings, sizes.head_dim, share=0.25),

@@ -13,13 +13,16 @@ from pitool.architectures.settings import Settings
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
+    divisor = settings.number("logits_scaling", 1.0)
+    if divisor == 0:
+        raise settings.bad("logits_scaling", "a number other than 0")
     return read_decoder(
         settings,
         biases=read_biases(settings),
         scale=settings.number("attention_multiplier", 1.0),
         embedding_scale=settings.number("embedding_multiplier", 1.0),
         residual_scale=settings.number("residual_multiplier", 1.0),
-        logits_divisor=settings.number("logits_scaling", 1.0),
+        logits_divisor=divisor,
     )
 
 
@@ -29,8 +32,20 @@ class GraniteFile(LlamaFile):
     architecture = "granite"
 
     def check(self, model: Description) -> None:
-        """Refuse a head size of its own: the loader takes the hidden size over the heads."""
+        """Refuse a multiplier of 0, which llama.cpp takes for none, and a head size of its own.
+
+        The loader takes the hidden size over the heads.
+        """
         super().check(model)
+        for key, value in (
+            ("attention_multiplier", model.scale),
+            ("embedding_multiplier", model.embedding_scale),
+            ("residual_multiplier", model.residual_scale),
+        ):
+            if value == 0:
+                raise model.error(
+                    f"{key!r} 0 is not supported", f"choose a checkpoint with {key!r}"
+                )
         quotient = model.sizes.hidden // model.sizes.heads
         if model.sizes.head_dim != quotient:
             raise model.error(

@@ -48,7 +48,7 @@ def describe(settings: Settings) -> Description:
     sizes = settings.sizes()
     return read_decoder(
         settings,
-        norm=Norm(settings.number("norm_eps", 1e-5)),
+        norm=Norm(settings.epsilon("norm_eps", 1e-5)),
         layout=LAYOUT,
         rope=read_rope(settings, sizes.head_dim, theta=1_000_000.0),
         head_norm="head",

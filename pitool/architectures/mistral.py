@@ -1,7 +1,7 @@
 """Mistral 7B and its kin: Llama's graph, with a window in the first.
 
 llama.cpp attends to everything where the first Mistral 7B looks 4096 tokens back; nothing differs
-up to there.
+up to there, which is the context of its GGUF.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def describe(settings: Settings) -> Description:
         epsilon=1e-5,
         layout=LAYOUT,
         windows=(window,) * sizes.layers,
-        rope=read_rope(settings, sizes.head_dim, aliases=ALIASES),
+        rope=read_rope(settings, sizes.head_dim, share=1.0, aliases=ALIASES),
         original_context=settings.count("original_max_position_embeddings"),
     )
 
@@ -58,7 +58,7 @@ class Phi3File(DecoderFile):
             )
 
     def check_windows(self, model: Description) -> None:
-        """Accept a window: it is that of every layer."""
+        """Accept a window, which llama.cpp drops: the context of the GGUF ends with it."""
 
     def computed(self, model: Description) -> Iterator[Wanted]:
         """Yield the divisors of LongRoPE."""

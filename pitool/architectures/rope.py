@@ -99,24 +99,33 @@ def read_rope(
     head_dim: int,
     *,
     theta: float = 10000.0,
-    share: float = 1.0,
+    share: float | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Rope:
     """Return the rotation; BadInput where it is not known or its numbers cannot be.
 
-    ``theta`` and ``share`` are what transformers assumes for a missing setting; ``aliases``: other
-    names of kinds.
+    ``theta`` and ``share`` are what transformers assumes for a missing setting, None for the share
+    of a family that rotates whole heads whatever is set; ``aliases``: other names of kinds.
     """
     table = rope_table(settings)
     return make_rope(settings, table, head_dim, theta=theta, share=share, aliases=aliases)
 
 
 def rope_table(settings: Settings, layers: str = "full_attention") -> dict[str, Any]:
-    """Return the table of the rotation of a kind of layers, empty where there is none."""
-    both = settings.value("rope_parameters"), settings.value("rope_scaling")
-    table = both[0] or both[1] or {}
+    """Return the table of the rotation of a kind of layers, empty where there is none.
+
+    BadInput where both layouts are there and differ: transformers 4 and 5 read one each.
+    """
+    new, old = settings.value("rope_parameters"), settings.value("rope_scaling")
+    table = new or old or {}
     if not isinstance(table, dict):
         raise settings.bad("rope_scaling", "a table")
+    if new and old and new != old:
+        raise BadInput(
+            f"{settings.path}: 'rope_parameters' and 'rope_scaling' differ, of which versions of"
+            " transformers read one each",
+            "remove the one that the model was not trained with",
+        )
     kinds = [kind for kind in ("full_attention", "sliding_attention") if kind in table]
     if not kinds:
         return table
@@ -132,7 +141,7 @@ def make_rope(
     head_dim: int,
     *,
     theta: float = 10000.0,
-    share: float = 1.0,
+    share: float | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Rope:
     """Return the rotation of a table, completed by the settings beside it."""
@@ -141,10 +150,11 @@ def make_rope(
             raise refuse_key(settings, f"rope_scaling.{key}", value)
     settings.note(ORIGINAL)  # of no use to a rotation that has none
     numbers = _Numbers(settings, table)
-    dim = int(numbers.share(share) * head_dim)
+    dim = numbers.rotated(share, head_dim)
     kind = str(table.get("rope_type", table.get("type")) or "default").lower()
     kind = (aliases or {}).get(kind, kind)
-    return Rope(numbers.theta(theta), dim, kind, numbers.scaling(kind, dim))
+    base = numbers.theta(theta)
+    return Rope(base, dim, kind, numbers.scaling(kind, dim, base))
 
 
 class _Numbers:
@@ -164,7 +174,26 @@ class _Numbers:
         self._settings.note("rope_theta")
         return theta
 
-    def share(self, default: float) -> float:
+    def rotated(self, default: float | None, head_dim: int) -> int:
+        """Return how many numbers of a head are rotated, in pairs."""
+        if default is None:
+            return self._whole(head_dim)
+        share = self._share(default)
+        dim = int(share * head_dim)
+        if dim < 2 or dim % 2:
+            raise self._error(
+                f"'partial_rotary_factor' {share} rotates {dim} of {head_dim} numbers of a head,"
+                " but an even number is needed"
+            )
+        return dim
+
+    def _whole(self, head_dim: int) -> int:
+        share = self._table.values.get("partial_rotary_factor")
+        if share is not None and share != 1:
+            raise refuse_key(self._settings, "rope_scaling.partial_rotary_factor", share)
+        return head_dim
+
+    def _share(self, default: float) -> float:
         given = self._table.values.get("partial_rotary_factor") is not None
         beside = self._settings.number("partial_rotary_factor", default)
         share = self._table.number("partial_rotary_factor") if given else beside
@@ -172,7 +201,7 @@ class _Numbers:
             raise self._error(f"'partial_rotary_factor' is {share}")
         return share
 
-    def scaling(self, kind: str, dim: int) -> Scaling | None:
+    def scaling(self, kind: str, dim: int, theta: float) -> Scaling | None:
         match kind:
             case "default":
                 return None
@@ -183,7 +212,7 @@ class _Numbers:
             case "llama3":
                 return self._llama3()
             case "yarn":
-                return self._yarn()
+                return self._yarn(theta)
             case "longrope":
                 return self._longrope(dim)
         raise BadInput(
@@ -200,37 +229,58 @@ class _Numbers:
     def _maybe(self, key: str) -> float | None:
         return None if self._table.values.get(key) is None else self._table.number(key)
 
-    def _original(self) -> int:
-        """Return the context before it was stretched; both layouts have a place for it."""
+    def _original(self, *, own: bool) -> int:
+        """Return the context before it was stretched, in the table or beside it.
+
+        Transformers 5 takes the one beside first, 4 only one of both: the table's ``own``, or the
+        one beside. BadInput where it matters.
+        """
         trained = self._settings.count("max_position_embeddings")
-        beside = self._settings.count(ORIGINAL, trained)
-        return self._table.count(ORIGINAL, beside)
+        beside = self._settings.count(ORIGINAL, 0) if self._given(self._settings) else None
+        inside = self._table.count(ORIGINAL) if self._given(self._table) else None
+        newer = beside or inside or trained
+        older = (inside if own else beside) or trained
+        return int(self._agreed(ORIGINAL, older, newer))
+
+    def _agreed(self, key: str, older: float, newer: float) -> float:
+        """Return what transformers 5 reads; BadInput where 4, which knows one layout, differs."""
+        if self._settings.value("rope_scaling") and older != newer:
+            raise BadInput(
+                f"{self._settings.path}: transformers 4 takes {older:g} for {key!r} of the rope"
+                f" scaling, transformers 5 {newer:g}",
+                f"write the number that the model was trained with as {key!r} both in"
+                " 'rope_scaling' and beside it",
+            )
+        return newer
+
+    @staticmethod
+    def _given(source: Config) -> bool:
+        return source.values.get(ORIGINAL) is not None
 
     def _llama3(self) -> Llama3:
         factor, low, high = map(self._positive, ("factor", "low_freq_factor", "high_freq_factor"))
-        beside = self._settings.value(ORIGINAL) is not None
-        original = float(self._original()) if beside else self._positive(ORIGINAL)
+        original = self._original(own=True)
         if high <= low:
             raise self._error(
                 f"rope scaling has 'high_freq_factor' {high} below 'low_freq_factor' {low}"
             )
-        return Llama3(factor, low, high, original)
+        return Llama3(factor, low, high, float(original))
 
-    def _yarn(self) -> Yarn:
+    def _yarn(self, theta: float) -> Yarn:
+        if theta <= 1:  # its logarithm is divided by
+            raise self._error(f"YaRN cannot scale a rotation whose 'rope_theta' is {theta:g}")
         factor = self._positive("factor")
         attention = self._maybe("attention_factor")
         if attention is None:
             attention = self._yarn_attention(factor)
         if attention <= 0:
             raise self._error(f"rope scaling has 'attention_factor' {attention}")
-        return Yarn(
-            factor,
-            self._original(),
-            attention,
-            self._maybe("beta_fast"),
-            self._maybe("beta_slow"),
-            self._table.flag("truncate", default=True),
-        )
+        betas = {key: self._maybe(key) for key in ("beta_fast", "beta_slow")}
+        for key, beta in betas.items():
+            if beta is not None and beta < 0:
+                raise self._error(f"rope scaling has {key!r} {beta}")
+        truncate = self._table.flag("truncate", default=True)
+        return Yarn(factor, self._original(own=True), attention, *betas.values(), truncate=truncate)
 
     def _yarn_attention(self, factor: float) -> float:
         """Return the factor of the paper, or the ratio of two where both scales are given."""
@@ -242,8 +292,8 @@ class _Numbers:
         return scaled(over) / scaled(under) if over and under else scaled(1.0)
 
     def _longrope(self, dim: int) -> LongRope:
-        original = self._original()
-        stretch = self._settings.count("max_position_embeddings") / original
+        original = self._original(own=False)
+        stretch = self._stretch(original)
         lists = [self._table.values.get(key) for key in ("short_factor", "long_factor")]
         if any(not isinstance(found, list) or len(found) != dim // 2 for found in lists):
             raise self._error(
@@ -258,6 +308,15 @@ class _Numbers:
         if attention <= 0:
             raise self._error(f"rope scaling has 'attention_factor' {attention}")
         return LongRope(short, long, original, attention)
+
+    def _stretch(self, original: int) -> float:
+        """Return how far the context was stretched: by the factor, or by the two contexts."""
+        ratio = self._settings.count("max_position_embeddings") / original
+        factor = self._maybe("factor")
+        if factor is None:
+            return ratio
+        older = ratio if self._given(self._settings) else factor
+        return self._agreed("factor", older, factor)
 
     def _all(self, numbers: list[object]) -> tuple[float, ...]:
         named = Config({f"factor {i}": n for i, n in enumerate(numbers)}, self._settings.path)

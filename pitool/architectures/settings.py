@@ -76,6 +76,8 @@ class Settings(Config):
     def only(self, key: str, wanted: object, what: str) -> None:
         """Raise BadInput where a setting has another value than the only one that is known."""
         value = self.value(key)
+        if value is None and key in self.values and isinstance(wanted, bool):
+            value = False  # as transformers takes null
         if value is not None and value != wanted:
             raise BadInput(
                 f"{self.path}: {what} is not supported ({key!r} is {value!r})",
@@ -108,6 +110,12 @@ class Settings(Config):
         """Return the activation by our name for it, or its own where we have none."""
         name = self.value(key) or default
         return ACTIVATIONS.get(name, name) if isinstance(name, str) else repr(name)
+
+    def epsilon(self, key: str, default: float) -> float:
+        """Return what is added to a mean square before its root is taken."""
+        if (value := self.number(key, default)) < 0:
+            raise self.bad(key, "a number from 0 on")
+        return value
 
     def cap(self, key: str, default: float = 0.0) -> float:
         """Return a bound, 0 for none; ``default`` is that of a missing key, null means none."""

@@ -27,7 +27,7 @@ def describe(settings: Settings) -> Description:
     layout = NORMED if normed else LAYOUT
     return read_decoder(
         settings,
-        norm=Norm(settings.number("layer_norm_eps", 1e-5), layer=True),
+        norm=Norm(settings.epsilon("layer_norm_eps", 1e-5), layer=True),
         biases=Biases(qkv=settings.flag("use_qkv_bias", default=False)),
         layout=replace(layout, before_mlp="") if parallel else layout,
         rope=read_rope(settings, sizes.head_dim, share=0.25),

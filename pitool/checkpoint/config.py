@@ -81,10 +81,10 @@ class Config:
         return float(value)
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Return true or false."""
+        """Return true or false; null is false, as in transformers, not what a missing key is."""
         value = self.value(key)
         if value is None:
-            return default
+            return default and key not in self.values
         if not isinstance(value, bool):
             raise self._bad(key, value, "true or false")
         return value

@@ -399,6 +399,6 @@ def _yarn(frequency: Wide, theta: float, yarn: Yarn) -> Wide:
     if yarn.truncate:
         low, high = np.floor(low), np.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)
-    ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 1e-3), 0, 1)
+    ramp = np.clip((np.arange(dim // 2) - low) / (high - low or 1e-3), 0, 1)
     blended: Wide = frequency * (1 - ramp) + frequency / yarn.factor * ramp
     return blended

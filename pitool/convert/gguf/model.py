@@ -45,6 +45,7 @@ class Described:
         model, sizes = self._description, self._description.sizes
         row = sizes.kv_heads * sizes.head_dim
         rows = (0 if i in model.convolutions else row for i in range(sizes.layers))
+        windows = self._file.windows(model)
         return ModelShape(
             architecture=self.architecture,
             layers=sizes.layers,
@@ -54,9 +55,9 @@ class Described:
             kv_heads=sizes.kv_heads,
             head_dim=sizes.head_dim,
             vocabulary=sizes.vocabulary,
-            context=sizes.context,
+            context=model.context(windows),
             tensors=tuple(wanted.target for wanted in self.wanted()),
-            windows=self._file.windows(model),
+            windows=windows,
             kv_rows=tuple(rows) if model.convolutions else (),
             experts=model.experts.count if model.experts else 0,
             experts_used=model.experts.used if model.experts else 0,

@@ -86,6 +86,6 @@ def _yarn(yarn: Yarn, theta: float, plain: Floats) -> Floats:
         low, high = np.floor(low), np.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)
     places = np.arange(dim // 2, dtype=np.float32)
-    ramp = np.clip((places - low) / max(high - low, 1e-3), 0, 1)
+    ramp = np.clip((places - low) / (high - low or 1e-3), 0, 1)
     blended: Floats = (plain / yarn.factor * ramp + plain * (1 - ramp)).astype(np.float32)
     return blended

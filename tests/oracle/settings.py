@@ -1,0 +1,675 @@
+"""Every setting of every native family that changes the mathematics, with values at its edges.
+
+Data alone: ``test_settings`` makes tiny checkpoints of it, one setting at a time and two together.
+Settings are spelled as transformers 4 does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Changes = dict[str, Any]
+CONTEXT = 256
+TOKENS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a setting is set to.
+
+    ``idle``: transformers' logits do not change. ``refused``: what the reading or the reference
+    says; ``unsaid``: what the GGUF's writer alone says. ``broken``: transformers computes nothing.
+    """
+
+    changes: Changes
+    idle: bool = False
+    refused: str = ""
+    unsaid: str = ""
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of a ``kind`` of the report's columns."""
+
+    name: str
+    kind: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A base that leaves out what it can, and the settings.
+
+    ``joint``: refusals of two together. ``fails``: settings of which transformers 4 computes not
+    every value; 5 does.
+    """
+
+    base: Changes
+    settings: tuple[Setting, ...]
+    joint: str = ""
+    fails: tuple[str, ...] = ()
+
+
+BASE: Changes = {
+    "hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "vocab_size": 300,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def values(key: str, *each: Any, **details: Any) -> tuple[Value, ...]:
+    """Return the values of one key."""
+    return tuple(Value({key: value}, **details) for value in each)
+
+
+def scaled(kind: str, **numbers: Any) -> Changes:
+    """Return the settings of a scaled rotation."""
+    return {"rope_scaling": {"rope_type": kind, **numbers}}
+
+
+def yarn(**numbers: Any) -> Changes:
+    """Return YaRN's settings, with its usual numbers where no others are given."""
+    return scaled("yarn", **{"factor": 4.0, ORIGINAL: 32, **numbers})
+
+
+def llama3(**numbers: Any) -> Changes:
+    """Return Llama 3's settings, with its usual numbers where no others are given."""
+    usual = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, ORIGINAL: 64}
+    return scaled("llama3", **{**usual, **numbers})
+
+
+ORIGINAL = "original_max_position_embeddings"
+FULL, SLIDING = "full_attention", "sliding_attention"
+CUSTOM = "YaRN with a custom"
+NO_LLAMA3 = "rope scaling 'llama3' is not supported"
+NO_LONGROPE = "rope scaling 'longrope' is not supported"
+
+
+def unscaled(unsaid: str = "") -> tuple[Setting, ...]:
+    """Return what every rotation has: bases and plain scalings; ``unsaid``: all that are."""
+    return (
+        Setting("dynamic", "rope", (Value(scaled("dynamic", factor=2.0), idle=True),)),
+        Setting(
+            "linear",
+            "rope",
+            (
+                Value(scaled("linear", factor=4.0), unsaid=unsaid),
+                Value(scaled("linear", factor=0.5), unsaid=unsaid),
+                Value(scaled("linear", factor=1000.0), unsaid=unsaid),
+                Value({"rope_scaling": {"type": "linear", "factor": 3}}, unsaid=unsaid),
+                Value({"rope_scaling": {"rope_type": "linear", "factor": 1.0}}, idle=True,
+                      unsaid=unsaid),
+                Value({"rope_scaling": None}, idle=True),
+                Value(scaled("linear", factor=0), refused="'factor'", broken=True),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def yarns(pairs: int) -> tuple[Setting, ...]:
+    """Return YaRN's settings; llama.cpp cannot be told of most of its numbers."""
+
+    def plain(idle: bool = False, **numbers: Any) -> Value:
+        return Value(yarn(**numbers), idle=idle)
+
+    def custom(**numbers: Any) -> Value:
+        return Value(yarn(**numbers), unsaid=CUSTOM)
+
+    return (
+        Setting(
+            "yarn",
+            "rope",
+            (
+                plain(),
+                plain(factor=1.0, idle=True),
+                plain(factor=0.5),
+                plain(factor=1000.0),
+                plain(original_max_position_embeddings=4),
+                Value(scaled("yarn", factor=4.0)),
+            ),
+        ),
+        Setting(
+            "yarn original",
+            "rope",
+            (
+                Value(
+                    yarn(original_max_position_embeddings=1),
+                    unsaid="from a context of 1 tok" * (pairs > 2),
+                ),
+                plain(original_max_position_embeddings=1 << 30),
+                Value({**yarn(), ORIGINAL: 32}),
+                Value({**yarn(), ORIGINAL: 64}, refused="transformers 4 takes 32"),
+                Value({**scaled("yarn", factor=4.0), ORIGINAL: 64}, refused="transformers 4 takes"),
+            ),
+        ),
+        Setting(
+            "yarn betas",
+            "rope",
+            (
+                custom(beta_fast=16, beta_slow=2),
+                custom(beta_fast=0, beta_slow=0),
+                custom(beta_fast=0.25, beta_slow=2),
+                plain(beta_fast=None, beta_slow=None),
+                plain(beta_fast=32, beta_slow=1.0),
+                Value(yarn(beta_slow=-1), refused="'beta_slow'", broken=True),
+            ),
+        ),
+        Setting(
+            "yarn mscale",
+            "rope",
+            (
+                custom(mscale=1.0, mscale_all_dim=1.0),
+                custom(mscale=0.7, mscale_all_dim=1.2),
+                plain(mscale=0.7),
+                plain(mscale=1.0, mscale_all_dim=0),
+                plain(mscale=None, mscale_all_dim=1.0),
+            ),
+        ),
+        Setting(
+            "yarn attention_factor",
+            "rope",
+            (
+                custom(attention_factor=1.3),
+                custom(attention_factor=1),
+                plain(attention_factor=None),
+                Value(yarn(attention_factor=0), refused="'attention_factor'"),
+            ),
+        ),
+        Setting(
+            "yarn truncate",
+            "rope",
+            (
+                custom(truncate=False),
+                custom(truncate=None),
+                plain(truncate=True),
+            ),
+        ),
+    )
+
+
+def llama3s(unsaid: str) -> tuple[Setting, ...]:
+    """Return Llama 3's settings."""
+    return (
+        Setting(
+            "llama3",
+            "rope",
+            (
+                Value(llama3(), unsaid=unsaid),
+                Value(llama3(factor=32.0, original_max_position_embeddings=16), unsaid=unsaid),
+                Value(llama3(factor=1000.0), unsaid=unsaid),
+                Value(llama3(factor=1.0), idle=True, unsaid=unsaid),
+            ),
+        ),
+        Setting(
+            "llama3 bounds",
+            "rope",
+            (
+                Value(llama3(low_freq_factor=0.5, high_freq_factor=8), unsaid=unsaid),
+                Value(llama3(low_freq_factor=3.9, high_freq_factor=4.0), unsaid=unsaid),
+                Value(llama3(high_freq_factor=1.0), refused="'high_freq_factor'"),
+            ),
+        ),
+    )
+
+
+def _lists(pairs: int) -> Changes:
+    return {
+        "short_factor": [1.0 + i / 8 for i in range(pairs)],
+        "long_factor": [2.0 + i for i in range(pairs)],
+    }
+
+
+def longropes(pairs: int, unsaid: str) -> tuple[Setting, ...]:
+    """Return LongRoPE's settings for a head of so many pairs of numbers."""
+    lists = _lists(pairs)
+    return (
+        Setting(
+            "longrope",
+            "rope",
+            (
+                Value(scaled("longrope", **lists), unsaid=unsaid, broken=True),
+                Value(scaled("longrope", **lists, factor=4.0), unsaid=unsaid),
+                Value({**scaled("longrope", **lists), ORIGINAL: 128}, unsaid=unsaid),
+                Value({**scaled("longrope", **lists), ORIGINAL: 32}, unsaid=unsaid),
+                Value(scaled("longrope", **lists, attention_factor=1.3), unsaid=unsaid),
+                Value({**scaled("longrope", **lists, factor=2.0), ORIGINAL: 128}, unsaid=unsaid),
+                Value({**scaled("longrope", **lists, factor=4.0), ORIGINAL: 128},
+                      refused="transformers 4 takes 2 for 'factor'"),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def ropes(
+    pairs: int = 8, *, llama3: str = NO_LLAMA3, theta: str = "rope_theta",
+) -> tuple[Setting, ...]:  # fmt: skip
+    """Return the settings of a whole rotation; what the writer says of a kind that it cannot."""
+    return (
+        Setting("theta", "rope", values(theta, 100.0, 500_000, 2.5)),
+        *unscaled(),
+        *yarns(pairs),
+        *llama3s(llama3),
+        *longropes(pairs, NO_LONGROPE),
+    )
+
+
+PARTIAL = Setting(
+    "partial", "rope",
+    values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
+    + values("partial_rotary_factor", None, broken=True)
+    + values("partial_rotary_factor", 1.0, idle=True),
+)  # fmt: skip
+NORM = Setting(
+    "rms_norm_eps", "norm", (*values("rms_norm_eps", 0.1, 1e-3, 2.0, 0.0),
+                             Value({"rms_norm_eps": -1.0}, refused="'rms_norm_eps'", broken=True)),
+)  # fmt: skip
+ATTENTION_BIAS = Setting(
+    "attention_bias", "bias",
+    values("attention_bias", True) + values("attention_bias", False, idle=True),
+)  # fmt: skip
+MLP_BIAS = Setting(
+    "mlp_bias", "bias", values("mlp_bias", True) + values("mlp_bias", False, idle=True)
+)
+HEADS = Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4, None))
+
+
+def tied(default: bool, key: str = "tie_word_embeddings") -> Setting:
+    """Return the switch of the head; ``default`` is that of a missing key."""
+    return Setting("tied", "heads", values(key, not default) + values(key, default, idle=True))
+
+
+def activations(key: str = "hidden_act", *, computed: bool = True) -> Setting:
+    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone.
+
+    ``computed``: the reference computes the family, and refuses others itself.
+    """
+    unsaid = "the activation .* is not supported"
+    other = {"refused" if computed else "unsaid": unsaid}
+    return Setting(
+        "activation", "activation",
+        values(key, "gelu", "gelu_pytorch_tanh", "gelu_new", unsaid=unsaid)
+        + values(key, "relu", "quick_gelu", **other)
+        + values(key, "silu", "swish", idle=True),
+    )  # fmt: skip
+
+
+def head_dims(unsaid: str = "", default: int = 16) -> Setting:
+    """Return the size of a head."""
+    return Setting(
+        "head_dim", "heads",
+        values("head_dim", 32, 8, unsaid=unsaid) + values("head_dim", default, idle=True),
+    )  # fmt: skip
+
+
+def switched(*, unsaid: str = "a sliding window is not supported") -> tuple[Setting, ...]:
+    """Return the windows of Qwen's families, which have a switch."""
+
+    def windowed(size: Any, first: Any = 1) -> Changes:
+        return {"use_sliding_window": True, "sliding_window": size, "max_window_layers": first}
+
+    return (
+        Setting(
+            "window", "window",
+            (
+                Value(windowed(8), unsaid=unsaid),
+                Value(windowed(1, 0), unsaid=unsaid),
+                Value(windowed(1000, 0), unsaid=unsaid, idle=True),
+                Value(windowed(8, 3), idle=True),
+                Value(windowed(None), idle=True),
+                Value({"use_sliding_window": True}, idle=True),
+                Value({"use_sliding_window": False, "sliding_window": 8}, idle=True),
+            ),
+        ),
+        Setting(
+            "layer_types", "window",
+            (
+                Value({**windowed(8), "layer_types": [SLIDING, FULL, SLIDING]}, unsaid=unsaid),
+                Value({"layer_types": [FULL] * 3}, idle=True),
+                Value({**windowed(8), "layer_types": [FULL] * 3}, idle=True),
+            ),
+        ),
+    )  # fmt: skip
+
+
+OWN_HEAD = "a custom head size is not supported"
+LLAMA = Family(
+    BASE,
+    (
+        *ropes(llama3=""), PARTIAL, NORM, ATTENTION_BIAS, MLP_BIAS, tied(False), activations(),
+        HEADS, head_dims(),
+    ),
+)  # fmt: skip
+MISTRAL = Family(
+    {**BASE, "sliding_window": None, "head_dim": 16},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("window", "window", (
+            *values("sliding_window", 8, 1, 47),
+            *values("sliding_window", 48, 1000, idle=True),
+        )),
+    ),
+)  # fmt: skip
+QWEN2 = Family(
+    BASE,
+    (
+        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, *switched(),
+        Setting("attention_bias", "bias", values("attention_bias", True, False, idle=True)),
+        head_dims(),
+    ),
+)  # fmt: skip
+QWEN3 = Family(
+    {**BASE, "head_dim": 16},
+    (
+        *ropes(), PARTIAL, NORM, ATTENTION_BIAS, tied(False), activations(), HEADS, head_dims(),
+        *switched(),
+    ),
+)  # fmt: skip
+EXPERTS: Changes = {
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16,
+    "norm_topk_prob": True,
+}  # fmt: skip
+QWEN3_MOE = Family(
+    {**BASE, **EXPERTS},
+    (
+        *ropes(), PARTIAL, NORM, tied(False), activations(computed=False), HEADS, head_dims(),
+        Setting("attention_bias", "bias",
+                values("attention_bias", False, idle=True) + values("attention_bias", True)),
+        Setting("window", "window", (
+            Value({"use_sliding_window": True, "sliding_window": 8}, unsaid="sliding window"),
+            Value({"use_sliding_window": False, "sliding_window": 8}, idle=True),
+        )),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_experts", 8, 3),
+            *values("moe_intermediate_size", 64),
+            *values("norm_topk_prob", False, None, refused="routing without normalised"),
+            *values("decoder_sparse_step", 2, refused="a dense layer"),
+            *values("mlp_only_layers", [0], refused="layers without experts"),
+            *values("mlp_only_layers", [], None, idle=True),
+        )),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+GEMMA: Changes = {**BASE, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
+GELU = "the activation .* is not supported"
+GEMMA_ACTIVATION = Setting(
+    "activation", "activation",
+    values("hidden_activation", "gelu", "silu", unsaid=GELU)
+    + values("hidden_activation", "relu", refused=GELU)
+    + values("hidden_activation", "gelu_pytorch_tanh", idle=True)
+    + values("hidden_act", "silu", idle=True),
+)  # fmt: skip
+SCALE = "this scale of the attention scores is not supported"
+GEMMA_SCALE = Setting(
+    "query_pre_attn_scalar", "scale", values("query_pre_attn_scalar", 4, 24.5, unsaid=SCALE)
+)
+GEMMA_HEAD = Setting(
+    "head_dim", "heads",
+    (Value({"head_dim": 32, "query_pre_attn_scalar": 32}),
+     Value({"head_dim": 8, "query_pre_attn_scalar": 8})),
+)  # fmt: skip
+PATTERN = "this pattern of sliding windows is not supported"
+WINDOW = Setting(
+    "window", "window",
+    values("sliding_window", 1, 3, 47) + values("sliding_window", 48, 4000),
+)  # fmt: skip
+UNCAPPED = "a Gemma 2 model without soft-capping is not supported"
+GEMMA2 = Family(
+    GEMMA,
+    (
+        *ropes(), PARTIAL, NORM, ATTENTION_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
+        GEMMA_SCALE, WINDOW,
+        Setting("layer_types", "window", (
+            Value({"layer_types": [SLIDING, FULL, SLIDING]}, idle=True),
+            Value({"layer_types": [FULL, SLIDING, FULL]}, unsaid=PATTERN),
+            Value({"layer_types": [FULL] * 3}, unsaid=PATTERN),
+        )),
+        Setting("attention cap", "cap", (
+            *values("attn_logit_softcapping", 1.0, 2000.0),
+            *values("attn_logit_softcapping", None, unsaid=UNCAPPED),
+        )),
+        Setting("final cap", "cap", (
+            *values("final_logit_softcapping", 1.0, 2000.0),
+            *values("final_logit_softcapping", None, unsaid=UNCAPPED),
+        )),
+    ),
+    joint=SCALE,
+    fails=("kv_heads", "linear"),
+)  # fmt: skip
+SIX = {"num_hidden_layers": 6}
+GEMMA3 = Family(
+    {**GEMMA, **SIX},
+    (
+        *ropes(), PARTIAL, NORM, ATTENTION_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
+        GEMMA_SCALE, WINDOW,
+        Setting("local theta", "rope", values("rope_local_base_freq", 100.0, 2.5)
+                + values("rope_local_base_freq", 10000, idle=True)),
+        Setting("pattern", "window", (
+            *values("_sliding_window_pattern", 2, 1, idle=True),
+            *values("sliding_window_pattern", 2, 3, unsaid=PATTERN),
+            *values("sliding_window_pattern", 6, idle=True),
+        )),
+        Setting("layer_types", "window", (
+            Value({"layer_types": [SLIDING] * 5 + [FULL]}, idle=True),
+            Value({"layer_types": [FULL] + [SLIDING] * 5}, unsaid=PATTERN),
+            Value({"layer_types": [FULL] * 6}, unsaid=PATTERN),
+        )),
+        Setting("attention cap", "cap", values("attn_logit_softcapping", 1.0, None, idle=True)),
+        Setting("final cap", "cap", values("final_logit_softcapping", 1.0, 50.0)
+                + values("final_logit_softcapping", None, idle=True)),
+        Setting("direction", "window", values(
+            "use_bidirectional_attention", True, refused="bidirectional")),
+    ),
+    joint=SCALE,
+    fails=("kv_heads", "linear"),
+)  # fmt: skip
+
+
+def _phi3_long(pairs: int) -> Iterator[Value]:
+    """Yield LongRoPE beside an original context, by the names that Phi-3 has for it."""
+    for kind in ("longrope", "su", "yarn"):
+        yield Value({"rope_scaling": {"type": kind, **_lists(pairs)}})
+    long = {"rope_scaling": {"type": "longrope", **_lists(pairs)}}
+    yield Value({**long, ORIGINAL: 128})
+    yield Value({**long, ORIGINAL: 32})
+    yield Value(scaled("longrope", **_lists(pairs), attention_factor=1.3))
+    yield Value(scaled("longrope", **_lists(pairs), factor=4.0), refused="transformers 4 takes 1")
+
+
+PHI3 = Family(
+    {**BASE, ORIGINAL: CONTEXT},
+    (
+        Setting("theta", "rope", values("rope_theta", 100.0, 1_000_000)),
+        *unscaled("rope scaling 'linear' is not supported"),
+        Setting("longrope", "rope", tuple(_phi3_long(8))),
+        Setting("partial", "rope", values("partial_rotary_factor", 0.5, 0.25)
+                + values("partial_rotary_factor", 1.0, idle=True)),
+        Setting("window", "window", values("sliding_window", 8, 1)
+                + values("sliding_window", 1000, None, idle=True)),
+        NORM, tied(False), activations(), HEADS, head_dims(OWN_HEAD),
+    ),
+    joint="LongRoPE needs",
+    fails=("kv_heads", "linear", "dynamic", "longrope"),
+)  # fmt: skip
+GPT2 = Family(
+    {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT, "vocab_size": 300,
+     "bos_token_id": 1, "eos_token_id": 2},
+    (
+        Setting("epsilon", "norm", values("layer_norm_epsilon", 0.1, 2.0, 0.0)),
+        Setting("activation", "activation", (
+            *values("activation_function", "gelu", "silu", unsaid=GELU),
+            *values("activation_function", "relu", refused=GELU),
+            *values("activation_function", "gelu_pytorch_tanh", "gelu_new", idle=True),
+        )),
+        Setting("mlp", "heads", values("n_inner", 96, refused="a custom MLP size")
+                + values("n_inner", 256, None, idle=True)),
+        Setting("scale", "scale", (
+            *values("scale_attn_weights", False, None, refused="unscaled attention"),
+            *values("scale_attn_by_inverse_layer_idx", True, refused="a scale per layer"),
+            *values("reorder_and_upcast_attn", True, idle=True),
+        )),
+        Setting("heads", "heads", values("n_head", 1, 2, 8)),
+        tied(True),
+    ),
+)  # fmt: skip
+LAYER_NORM = Setting(
+    "epsilon", "norm",
+    (*values("layer_norm_eps", 0.1, 2.0, 0.0),
+     Value({"layer_norm_eps": -1.0}, refused="'layer_norm_eps'", broken=True)),
+)  # fmt: skip
+SHARES = (0.5, 1.0)
+NEOX_BASE = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
+GPT_NEOX = Family(
+    NEOX_BASE,
+    (
+        *ropes(2, theta="rotary_emb_base"),
+        Setting("partial", "rope", (
+            *values("rotary_pct", *SHARES),
+            *values("rotary_pct", 0.25, idle=True),
+            Value({"rotary_pct": 0.2}, broken=True, refused="an even number"),
+        )),
+        LAYER_NORM,
+        Setting("residual", "heads", values("use_parallel_residual", False, None)
+                + values("use_parallel_residual", True, idle=True)),
+        Setting("attention_bias", "bias",
+                values("attention_bias", False, refused="attention without biases")
+                + values("attention_bias", True, idle=True)),
+        Setting("activation", "activation", (
+            *values("hidden_act", "gelu_new", "silu", unsaid=GELU),
+            *values("hidden_act", "relu", refused=GELU),
+            *values("hidden_act", "gelu", idle=True),
+        )),
+        tied(False),
+    ),
+    joint="LongRoPE needs",
+)  # fmt: skip
+STABLELM = Family(
+    BASE,
+    (
+        *ropes(2),
+        Setting("partial", "rope", (
+            *values("partial_rotary_factor", *SHARES),
+            *values("partial_rotary_factor", 0.25, idle=True),
+            Value({"partial_rotary_factor": 0.2}, broken=True, refused="an even number"),
+        )),
+        LAYER_NORM,
+        Setting("residual", "heads", values("use_parallel_residual", True)
+                + values("use_parallel_residual", False, idle=True)),
+        Setting("head norms", "norm", values("qk_layernorm", True)
+                + values("qk_layernorm", False, idle=True)),
+        Setting("bias", "bias", values("use_qkv_bias", True)
+                + values("use_qkv_bias", False, idle=True)),
+        activations(), tied(False), HEADS,
+    ),
+    fails=("kv_heads",),
+    joint="LongRoPE needs",
+)  # fmt: skip
+GRANITE = Family(
+    BASE,
+    (
+        *ropes(llama3=""), PARTIAL, NORM, ATTENTION_BIAS, MLP_BIAS, tied(False), activations(),
+        HEADS, head_dims(OWN_HEAD),
+        Setting("attention scale", "scale", values("attention_multiplier", 0.2, -0.5)
+                + values("attention_multiplier", 0.0, unsaid="'attention_multiplier'")
+                + values("attention_multiplier", 1.0, idle=True)),
+        Setting("embedding scale", "scale", values("embedding_multiplier", 12.0)
+                + values("embedding_multiplier", 0.0, unsaid="'embedding_multiplier'")
+                + values("embedding_multiplier", 1.0, idle=True)),
+        Setting("residual scale", "scale", values("residual_multiplier", 0.22, -1.0)
+                + values("residual_multiplier", 0.0, unsaid="'residual_multiplier'")),
+        Setting("logits scale", "scale", values("logits_scaling", 8.0, 0.5)
+                + values("logits_scaling", 0.0, refused="'logits_scaling'", broken=True)),
+    ),
+    fails=("kv_heads", "linear"),
+)  # fmt: skip
+KINDS = ["conv", FULL, "conv"]
+LFM2 = Family(
+    {**BASE, "layer_types": KINDS, "block_auto_adjust_ff_dim": False},
+    (
+        *ropes(), PARTIAL, HEADS,
+        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0, 0.0)
+                + values("rms_norm_eps", 0.1, idle=True)),
+        Setting("tied", "heads", values("tie_embedding", False)
+                + values("tie_embedding", True, idle=True)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [FULL] * 3, ["conv", "conv", FULL]),
+            Value({"layer_types": None, "full_attn_idxs": [0, 2]}),
+        )),
+        Setting("convolution", "heads", (
+            *values("conv_L_cache", 2, 5),
+            *values("conv_bias", True, refused="a convolution with a bias"),
+            *values("conv_bias", False, idle=True),
+        )),
+        Setting("mlp", "heads", (
+            Value({"block_auto_adjust_ff_dim": True, "block_multiple_of": 16}),
+            Value({"block_auto_adjust_ff_dim": True, "block_multiple_of": 8,
+                   "block_ffn_dim_multiplier": 2.0}),
+            *values("block_ff_dim", 80),
+        )),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+OLMO2 = Family(
+    BASE,
+    (
+        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS,
+        Setting("attention_bias", "bias", (
+            *values("attention_bias", True),
+            *values("attention_bias", False, idle=True),
+        )),
+    ),
+    fails=("kv_heads", *(each.name for each in ropes())),
+)  # fmt: skip
+FOUR = {"num_hidden_layers": 4}
+ROTATED = "only every fourth layer can be unrotated"
+
+
+def _windowed(size: Any, **more: Any) -> Changes:
+    return {"use_sliding_window": True, "sliding_window": size, **more}
+
+
+SMOLLM3 = Family(
+    {**BASE, **FOUR},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, ATTENTION_BIAS, MLP_BIAS, tied(True), activations(),
+        HEADS,
+        Setting("unrotated", "rope", (
+            *values("no_rope_layer_interval", 2, 3, unsaid=ROTATED),
+            *values("no_rope_layer_interval", 4, idle=True),
+            *values("no_rope_layers", [1, 1, 1, 0], idle=True),
+            *values("no_rope_layers", [0, 1, 1, 1], [1, 1, 1, 1], unsaid=ROTATED),
+        )),
+        Setting("window", "window", (
+            Value(_windowed(8), unsaid="a sliding window"),
+            Value(_windowed(None), idle=True),
+            Value({"use_sliding_window": False, "sliding_window": 8}, idle=True),
+        )),
+        Setting("layer_types", "window", (
+            Value(_windowed(8, layer_types=[SLIDING, FULL, SLIDING, FULL]),
+                  unsaid="a sliding window"),
+            Value({"layer_types": [FULL] * 4}, idle=True),
+        )),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+
+FAMILIES: dict[str, Family] = {
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    "qwen3_moe": QWEN3_MOE,
+    "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3,
+    "phi3": PHI3,
+    "gpt2": GPT2,
+    "gpt_neox": GPT_NEOX,
+    "granite": GRANITE,
+    "lfm2": LFM2,
+    "olmo2": OLMO2,
+    "smollm3": SMOLLM3,
+    "stablelm": STABLELM,
+}

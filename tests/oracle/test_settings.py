@@ -1,0 +1,352 @@
+"""Every setting of every family: right, or refused by a sentence; never accepted and different.
+
+Each is tried alone and with others, in the reference and in llama.cpp on our GGUF, against the
+logits of transformers. By default a sample; ``PITOOL_ORACLE=all`` takes every value in the engine
+and up to 120 pairs a family, drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pitool.architectures.description import Description
+from pitool.architectures.table import TABLE, describe
+from pitool.checkpoint.config import Config, read_config
+from pitool.convert.gguf.model import find_model
+from pitool.convert.numpy_forward import reference_logits
+from pitool.errors import BadInput
+from tests.convert.helpers import checkpoint_of, write_float
+from tests.oracle.settings import FAMILIES, TOKENS, Changes, Setting, Value
+from tests.tiny import write_tokenizer
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+WHOLE = os.environ.get("PITOOL_ORACLE") == "all"
+PAIRS = 120 if WHOLE else 5
+IDS = np.random.default_rng(0).integers(0, 300, TOKENS).tolist()
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A configuration, and the values that made it of its family's base."""
+
+    kind: str
+    values: tuple[Value, ...]
+    settings: tuple[str, ...] = ()
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether transformers 4 may compute nothing."""
+        known = any(name in FAMILIES[self.kind].fails for name in self.settings)
+        return known or any(value.broken or value.refused for value in self.values)
+
+    @property
+    def config(self) -> Changes:
+        """Settings as transformers 4 spells them."""
+        config = {"model_type": self.kind, **FAMILIES[self.kind].base}
+        for value in self.values:
+            config = merge(config, value.changes)
+        return config
+
+    @property
+    def name(self) -> str:
+        """What it changes, for messages."""
+        return " with ".join(json.dumps(value.changes) for value in self.values) or "base"
+
+    def says(self, *, file: bool) -> str:
+        """Return the pattern of the refusals that are known; empty for none."""
+        known = [v.refused for v in self.values] + [v.unsaid for v in self.values if file]
+        joint = FAMILIES[self.kind].joint if len(self.values) > 1 and file else ""
+        return "|".join(filter(None, [*known, joint]))
+
+
+def merge(one: Changes, other: Changes) -> Changes:
+    """Return settings with others over them, table by table."""
+    merged = dict(one)
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def singles(kind: str) -> list[Case]:
+    """Return each value of each setting alone."""
+    return [
+        Case(kind, (value,), (each.name,))
+        for each in FAMILIES[kind].settings
+        for value in each.values
+    ]
+
+
+def firsts(kind: str) -> list[Case]:
+    """Return the first value of each setting that changes something and is written."""
+    return [
+        Case(kind, (value,), (each.name,))
+        for each in FAMILIES[kind].settings
+        for value in itertools.islice(filter(_written, each.values), 1)
+    ]
+
+
+def _written(value: Value) -> bool:
+    return not (value.idle or value.refused or value.unsaid or value.broken)
+
+
+def pairs(kind: str, count: int) -> list[Case]:
+    """Return values of two settings together: a sample by the family's seed."""
+
+    def whole(setting: Setting) -> list[Value]:
+        return [value for value in setting.values if not value.broken]
+
+    settings = FAMILIES[kind].settings
+    every = [
+        Case(kind, both, (one.name, other.name))
+        for one, other in itertools.combinations(settings, 2)
+        for both in itertools.product(whole(one), whole(other))
+    ]
+    return random.Random(kind).sample(every, min(count, len(every)))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer that all cases share."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, 300)
+    return folder / "tokenizer.json"
+
+
+Make = Callable[[Case], tuple[Path, Logits | None]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, tokenizer: Path) -> Make:
+    """Write the checkpoint of a case; give its folder and transformers' logits, None for none."""
+    from tests.oracle import checkpoints
+
+    folder = tmp_path / "Tiny-Test-1B"
+
+    def made(case: Case) -> tuple[Path, Logits | None]:
+        shutil.rmtree(folder, ignore_errors=True)
+        checkpoints.write_config(folder, case.config)
+        shutil.copy(tokenizer, folder)
+        try:
+            model = checkpoints.make_model(folder)
+            logits = checkpoints.compute(model, IDS)
+        except Exception:  # whatever a library of models says to a setting that cannot be
+            return folder, None
+        checkpoints.save_weights(model, folder)
+        return folder, logits if np.isfinite(logits).all() else None
+
+    return made
+
+
+def difference(found: Logits, wanted: Logits) -> float:
+    """Return the largest difference as a share of the largest logit."""
+    return float(np.abs(found - wanted).max() / (np.abs(wanted).max() or 1))
+
+
+def judge(
+    case: Case, logits: Callable[[], Logits], wanted: Logits, limit: float, *, file: bool
+) -> str:
+    """Return what is wrong with the logits or the refusal of a case, empty for nothing."""
+    known = case.says(file=file)
+    try:
+        found = logits()
+    except BadInput as error:
+        right = known and re.search(known, error.what) and error.do
+        return "" if right else f"{case.name}: refused: {error.what}"
+    if len(case.values) == 1 and known:
+        return f"{case.name}: accepted, but {known!r} is known"
+    if not (off := difference(found, wanted)) < limit:
+        return f"{case.name}: accepted, and {off:.2g} away"
+    return ""
+
+
+def test_every_family_has_its_settings() -> None:
+    assert set(FAMILIES) == set(TABLE) - {"gemma3"}  # whose text model is gemma3_text
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_setting_alone_in_the_reference(kind: str, make: Make) -> None:
+    _folder, base = make(Case(kind, ()))
+    assert base is not None
+    wrong = []
+    for case in [Case(kind, ()), *singles(kind)]:
+        folder, wanted = make(case)
+        wrong += filter(None, [_unchanged(case, base, wanted), _in_reference(case, folder, wanted)])
+    assert not wrong, "\n".join(wrong)
+
+
+def _unchanged(case: Case, base: Logits, wanted: Logits | None) -> str:
+    """Return what is untrue of a value's marks: a setting without effect proves nothing."""
+    for value in case.values:
+        if wanted is None and not case.may_fail:
+            return f"{case.name}: transformers computes nothing"
+        if wanted is not None and not value.refused and _idle(wanted, base) != value.idle:
+            return f"{case.name}: changes {difference(wanted, base):.2g}"
+    return ""
+
+
+def _idle(found: Logits, base: Logits) -> bool:
+    return found.shape == base.shape and difference(found, base) < 1e-6
+
+
+def _in_reference(case: Case, folder: Path, wanted: Logits | None) -> str:
+    """Judge reading and forward pass; those of experts are read, and computed by none of ours."""
+    if wanted is None:
+        return ""
+    if case.kind == "qwen3_moe":
+        return judge(case, lambda: _read(folder, wanted), wanted, 1, file=False)
+    return judge(
+        case, lambda: reference_logits(checkpoint_of(folder), IDS), wanted, 1e-4, file=False
+    )
+
+
+def _read(folder: Path, wanted: Logits) -> Logits:
+    describe(read_config(folder))
+    return wanted
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_what_no_file_can_say_is_refused_before_it_is_written(kind: str) -> None:
+    wrong = []
+    for case in singles(kind):
+        try:
+            find_model(Config(case.config, Path("model/config.json")))
+            said = ""
+        except BadInput as error:
+            said = error.what
+        known = case.says(file=True)
+        if bool(said) != bool(known) or not re.search(known, said):
+            wrong.append(f"{case.name}: {said or 'accepted'}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_settings_in_pairs_in_the_reference(kind: str, make: Make) -> None:
+    made = ((case, *make(case)) for case in pairs(kind, PAIRS))
+    wrong = [_in_reference(*each) for each in made if each[2] is not None]
+    assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+class Engine:
+    """llama.cpp in a child, which is started again after a file that ended it."""
+
+    def __init__(self, target: Path) -> None:
+        self._target, self._child = target, self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.oracle.engine_child"]
+        root = Path(__file__).parents[2]
+        return subprocess.Popen(
+            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def logits(self, file: Path, ids: list[int]) -> Logits:
+        """Return the logits after each token."""
+        assert self._child.stdin
+        assert self._child.stdout
+        order = {"file": str(file), "target": str(self._target), "ids": ids}
+        self._child.stdin.write(json.dumps(order) + "\n")
+        self._child.stdin.flush()
+        answer = self._child.stdout.readline().strip()
+        if not answer:
+            self.close()
+            self._child = self._start()
+        assert answer == "done", answer or "llama.cpp ended the process"
+        table: Logits = np.load(self._target)
+        return table
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.communicate()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One child for all files."""
+    engine = Engine(tmp_path_factory.mktemp("logits") / "logits.npy")
+    yield engine
+    engine.close()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_settings_in_the_engine(kind: str, make: Make, engine: Engine, tmp_path: Path) -> None:
+    alone = singles(kind) if WHOLE else firsts(kind)
+    wrong = []
+    for case in [Case(kind, ()), *alone, *pairs(kind, PAIRS)]:
+        folder, wanted = make(case)
+        if wanted is not None:
+            wrong.append(_in_engine(case, folder, wanted, engine, tmp_path / "m.gguf"))
+    assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+def _in_engine(case: Case, folder: Path, wanted: Logits, engine: Engine, path: Path) -> str:
+    """Judge a GGUF for as many tokens as it is said to be right for."""
+    right = TOKENS
+
+    def logits() -> Logits:
+        nonlocal right
+        write_float(folder, path, "F32")
+        right = min(TOKENS, find_model(read_config(folder)).shape.context)
+        found = np.array(wanted)
+        found[:right] = engine.logits(path, IDS[:right])
+        return found
+
+    try:
+        return judge(case, logits, wanted, 1e-3, file=True)
+    except AssertionError as error:
+        return f"{case.name}: {error}"
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_both_spellings_mean_the_same(kind: str) -> None:
+    for case in [Case(kind, ()), *singles(kind), *pairs(kind, 120)]:
+        found, before = _meaning(spelled_anew(case.config)), _meaning(case.config)
+        differs = isinstance(before, str) and "transformers 4 takes" in before
+        refused = isinstance(before, str) and isinstance(found, str)
+        assert found == before or refused or differs, f"{case.name}: {found} and {before}"
+
+
+def _meaning(config: Changes) -> Description | str:
+    """Return the description of settings, or why they are refused."""
+    try:
+        return describe(Config(config, Path("config.json")))
+    except BadInput as error:
+        return error.what
+
+
+def spelled_anew(config: Changes) -> Changes:
+    """Return settings as transformers 5 writes them."""
+    config = dict(config)
+    table = {**(config.pop("rope_scaling", None) or {})}
+    table.setdefault("rope_type", table.pop("type", "default"))
+    for key in ("rope_theta", "partial_rotary_factor"):
+        if config.get(key) is not None:
+            table[key] = config.pop(key)
+    if config["model_type"] == "gemma3_text":
+        local = {"rope_type": "default"}
+        if "rope_local_base_freq" in config:
+            local["rope_theta"] = config.pop("rope_local_base_freq")
+        table = {"full_attention": table, "sliding_attention": local}
+    if config["model_type"] != "gpt2":
+        config["rope_parameters"] = table
+    return {**config, "dtype": "float32"}
