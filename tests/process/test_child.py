@@ -201,7 +201,7 @@ def test_one_that_does_nothing_is_given_up(size: int) -> None:
 
 def test_one_that_computes_without_a_word_is_waited_for() -> None:
     with start(silence=0.5) as child:
-        assert child.call("compute", seconds=2.0).value == "done"
+        assert child.call("compute", seconds=1.2).value == "done"
 
 
 def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
