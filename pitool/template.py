@@ -143,14 +143,14 @@ def _joins(value: Any, separator: Any = "", *_: Any) -> int:
 
 def _formats(form: Any, *values: Any) -> int:
     """Return a bound for ``%`` and ``format``: each field may take every value at its width."""
-    form = str(form)
-    widths = [int(number[:10]) for number in re.findall(r"\d+", form)]
-    nested = "*" in form or re.search(r"\{[^}]*\{", form)
+    text = str(form)
+    widths = [int(number[:10]) for number in re.findall(r"\d+", text)]
+    nested = "*" in text or re.search(r"\{[^}]*\{", text)
     longest = sum(_weight(value, text=True) for value in values)
     longest += max(widths, default=0)
     if nested:  # a width is one of the values
         longest += max(map(_factor, values), default=0)
-    return len(form) + (form.count("%") + form.count("{")) * longest
+    return len(text) + (text.count("%") + text.count("{")) * longest
 
 
 def _squares(value: Any, *by: Any) -> int:

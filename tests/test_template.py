@@ -187,7 +187,8 @@ FINE = [
     ),
     (
         "{% macro turn(m, n=1) %}<{{ m.role }}{{ n }}>{{ caller() if caller else '' }}"
-        "{% endmacro %}{% for m in messages %}{{ turn(m) }}{% call turn(m, 2) %}in{% endcall %}{% endfor %}"
+        "{% endmacro %}{% for m in messages %}{{ turn(m) }}"
+        "{% call turn(m, 2) %}in{% endcall %}{% endfor %}"
     ),
     (
         "{% set a, b = 1, (2, 3) %}{{ a ~ b }}{% for k, v in messages[0].items() %}{{ k }}={{ v }}"
