@@ -45,7 +45,8 @@ def modules_of(room: str) -> list[str]:
 
 
 HELP = """
-from pitool.cli.main import cli, run
+from pitool.cli.commands import cli
+from pitool.cli.main import run
 assert run(lambda: cli.main({words}, standalone_mode=False, prog_name="pitool")) == 0
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from pitool.catalog import manifest, tables
 from pitool.catalog.files import path_kind
 from pitool.catalog.manifest import Artifact, Manifest
+from pitool.catalog.unicode import clean
 from pitool.errors import BadInput, PitoolError, UsageError
 
 # Tokens of context for a model that was not planned: more is asked for by --context.
@@ -42,6 +43,9 @@ class Runnable:
     context: int
     artifact: Artifact | None = None
     adapters: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        clean(self, "name")
 
     @property
     def planned(self) -> int | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pitool.catalog.bundles import Runnable
+from pitool.catalog.unicode import well_formed
 from pitool.chat.answer import CHAT, PromptStyle
 from pitool.chat.engine_slot import EngineSlot, Load
 from pitool.chat.operations import Memory, Operations
@@ -52,7 +53,7 @@ class Session:
         tasks: Callable[[Failed], Tasks] = TaskThread,
         frame_seconds: float | None = None,
     ) -> None:
-        self.conversation = Conversation(system)
+        self.conversation = Conversation(well_formed(system))
         self.recorder = recorder or Unrecorded()
         self._live = LiveStatus(notify, frame_seconds)
         slot = EngineSlot(load, prefills)
@@ -181,7 +182,7 @@ class Session:
 
     def set_system(self, text: str) -> None:
         """Change the system prompt of the conversation."""
-        self.conversation.system = text
+        self.conversation.system = well_formed(text)
         if self.conversation.rows:
             self.recorder.put(self.conversation)
 

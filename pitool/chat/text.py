@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.unicode import clean
 from pitool.errors import BadInput
 
 ATTACHMENT_BYTES = 256 * 1024
@@ -21,6 +22,9 @@ class Attachment:
 
     name: str
     text: str
+
+    def __post_init__(self) -> None:
+        clean(self, "name")
 
     @property
     def bytes(self) -> int:

@@ -18,6 +18,7 @@ from pitool.catalog.model_argument import (
     resolve,
 )
 from pitool.catalog.recipes import Recipe, default_recipe
+from pitool.catalog.unicode import clean
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor
@@ -43,6 +44,9 @@ class Source:
     text: Path | None = None
     adapters: tuple[Adapter, ...] = ()
     apart: tuple[Adapter, ...] = ()
+
+    def __post_init__(self) -> None:
+        clean(self, "id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from pitool.process.child import kill_all
+
 CODE = 128 + signal.SIGHUP
 
 
@@ -29,6 +31,7 @@ def end_without(terminal: int, last: Callable[[], object]) -> threading.Thread:
         try:
             last()
         finally:
+            kill_all()
             os._exit(CODE)
 
     thread = threading.Thread(target=watch, name="hangup", daemon=True)

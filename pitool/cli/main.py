@@ -1,135 +1,46 @@
-"""The program's entry point and its only exit: finds the command and reports errors.
+"""The program's entry point and its only exit: minds the signals and reports errors.
 
 Data goes to stdout, everything else to stderr. The traceback of an unexpected error goes to a log
-whose path is shown.
+whose path is shown. Imports next to nothing, so that Ctrl-C has an end from the first moment.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
+import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 
-import click
-
-from pitool import __version__
-from pitool.catalog.tables import nearest
-from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError, ended
-
-# Section of --help -> command -> module in this package with an object named `command`.
-SECTIONS = {
-    "On the laptop": {
-        "plan": "pitool.cli.plan",
-        "convert": "pitool.cli.convert",
-        "compare": "pitool.cli.compare",
-        "wheel": "pitool.cli.wheel",
-        "pack": "pitool.cli.pack",
-        "push": "pitool.cli.push",
-    },
-    "Use a model": {
-        "chat": "pitool.cli.chat",
-        "run": "pitool.cli.run",
-        "serve": "pitool.cli.serve",
-        "bench": "pitool.cli.bench",
-        "tune": "pitool.cli.tune",
-        "verify": "pitool.cli.verify",
-    },
-    "Manage bundles and the board": {
-        "list": "pitool.cli.list",
-        "show": "pitool.cli.show",
-        "rm": "pitool.cli.rm",
-        "doctor": "pitool.cli.doctor",
-        "monitor": "pitool.cli.monitor",
-    },
-}
-
-
-def commands() -> dict[str, str]:
-    """Return the module of each command, in the order in which a person needs them."""
-    return {name: module for rows in SECTIONS.values() for name, module in rows.items()}
-
-
-class _ClosedPipe(Exception):  # noqa: N818 - not an error
-    """The reader of stdout closed the pipe; click would exit with a code of its own."""
-
-
-class Commands(click.Group):
-    """A group that imports a command when it is called or listed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which they are used."""
-        return list(commands())
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name."""
-        module = commands().get(cmd_name)
-        if module is None:
-            return None
-        command: click.Command = importlib.import_module(module).command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; UsageError suggests the nearest name."""
-        known = commands()
-        if args and args[0] not in known and not args[0].startswith("-"):
-            raise UsageError(f"unknown command {args[0]!r}", nearest(args[0], known))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands in sections."""
-        room = formatter.width - 6 - max(map(len, commands()))
-        for section, rows in SECTIONS.items():
-            with formatter.section(section):
-                found = ((name, self.get_command(ctx, name)) for name in rows)
-                formatter.write_dl(
-                    [(name, command.get_short_help_str(room)) for name, command in found if command]
-                )
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command; keep a closed pipe from click, which would handle it itself."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _ClosedPipe from error
-
-
-@click.group(
-    cls=Commands,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-)
-@click.version_option(__version__, prog_name="pitool")
-@click.pass_context
-def cli(ctx: click.Context) -> None:
-    """Run language models on a Raspberry Pi.
-
-    Without a command, starts the chat.
-
-    \b
-    Example:
-      pitool convert sample --ram 1gb
-      pitool run "What is a Raspberry Pi?"
-    """
-    if ctx.invoked_subcommand is None:
-        chat = cli.get_command(ctx, "chat")
-        assert chat
-        ctx.invoke(chat)
+from pitool.errors import DoesNotFit, Interrupted, PitoolError, ended
 
 
 def main() -> None:
     """Run the program and exit with its code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(lambda: cli.main(standalone_mode=False, prog_name="pitool")))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # What was ignored from the start stays so, Ctrl-C too: nohup and the shell ask for that.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    code = run(_command)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: the next one has nothing to say
+    sys.exit(code)
 
 
-def _terminate(_number: int, _frame: object) -> None:
+def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _command() -> None:
+    # Names of files hold what is no UTF-8 as lone surrogates, and a terminal may know less than
+    # Unicode. Escaped like this they are right in JSON too.
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    from pitool.cli.commands import cli
+
+    cli.main(standalone_mode=False, prog_name="pitool")
 
 
 def run(call: Callable[[], object]) -> int:
@@ -137,34 +48,47 @@ def run(call: Callable[[], object]) -> int:
     try:
         call()
         sys.stdout.flush()
-    except click.ClickException as error:
-        return _say(error.format_message(), 2)
     except PitoolError as error:
         return _say(error.sentence, error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return _say("interrupted", Interrupted.exit_code)
-    except (BrokenPipeError, _ClosedPipe):
-        # Python would report the closed pipe again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        return _ended_by(error)
+    return 0
+
+
+def _ended_by(error: Exception) -> int:
+    """Report an error that is not pitool's own, or has no words yet."""
+    import click
+
+    from pitool.cli.commands import ClosedPipe
+
+    match error:
+        case click.ClickException():
+            return _say(error.format_message(), 2)
+        case click.Abort():
+            return _say("interrupted", Interrupted.exit_code)
+        case BrokenPipeError() | ClosedPipe():
+            # Python would report the closed pipe again when it flushes stdout at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        case OSError(errno=errno.ENOSPC):
             full = DoesNotFit("the disk is full", "free some space, or choose another --out")
             return _say(full.sentence, full.exit_code)
-        return _fault(error)
-    except Exception as error:
-        return _fault(error)
-    return 0
+    return _fault(error)
 
 
 def _say(text: str, code: int) -> int:
     """Print one line to stderr and return the exit code."""
-    click.echo(f"pitool: {ended(text)}", err=True)
+    if sys.stderr is not None:  # closed from the start
+        print(f"pitool: {ended(text)}", file=sys.stderr, flush=True)  # noqa: T201 - without click
     return code
 
 
 def _fault(error: Exception) -> int:
     """Write the traceback to a log and print its path."""
+    import traceback
+
     from pitool.catalog.bundles import home
 
     log = home() / "fault.log"

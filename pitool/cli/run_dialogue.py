@@ -132,7 +132,9 @@ def _stopped_by_ctrl_c(session: Session) -> Iterator[None]:
         asked = True
         session.stop()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # as from the start in the background of a shell
+        signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:

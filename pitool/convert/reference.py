@@ -195,7 +195,7 @@ def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | No
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
     except Exception as error:
         raise BadInput(f"cannot read {path} ({error})", "download it again") from None
     unknown = getattr(tokenizer.model, "unk_token", None)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from pitool.catalog.unicode import clean
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -73,6 +75,9 @@ class Message:
 
     role: str
     content: str
+
+    def __post_init__(self) -> None:
+        clean(self, "role", "content")
 
 
 class Squares(NamedTuple):

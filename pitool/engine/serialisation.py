@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pitool.catalog.unicode import well_formed
 from pitool.engine.base import (
     Message,
     ModelInfo,
@@ -19,9 +20,9 @@ from pitool.engine.base import (
 
 
 def prompt_to_json(prompt: Prompt) -> Any:
-    """Return a prompt as JSON values."""
+    """Return a prompt as JSON values, its text well formed."""
     if isinstance(prompt, str):
-        return prompt
+        return well_formed(prompt)
     return [[p.role, p.content] if isinstance(p, Message) else int(p) for p in prompt]
 
 
@@ -57,7 +58,9 @@ def token_from_json(value: Sequence[Any]) -> Token:
     return Token(text, number, Timings(*timings), finish)
 
 
-def squares_from_payload(shapes: Mapping[str, Sequence[int]], payload: bytes) -> dict[str, Squares]:
+def squares_from_payload(
+    shapes: Mapping[str, Sequence[int]], payload: bytes | bytearray
+) -> dict[str, Squares]:
     """Return the arrays that were sent one after the other."""
     import numpy as np
 

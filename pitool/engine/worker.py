@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLOSE_SECONDS = 5
+SILENCE_SECONDS = 30
+"""No prompt is too long: this is without a sign of life, and a board that computes, swaps or reads
+from its card shows one all the time."""
 FLUSH_SECONDS = 0.05
 """Tokens that come faster are sent together: each message wakes this process on a core that the
 model could use."""
@@ -37,7 +40,9 @@ def start(
 ) -> WorkerEngine:
     """Load an artifact in a new process; what goes wrong there is raised here.
 
-    ``flush_seconds``: least time between two messages of one answer, but for its first and last.
+    ``on_progress`` gets the share that is loaded, from 0 to 1, again and again also where it does
+    not grow: what it raises gives the load up. ``flush_seconds``: least time between two
+    messages of one answer, but for its first and last.
     """
     engine = registry.find_engine(format_name)
     child = Child(
@@ -46,16 +51,25 @@ def start(
         advice="load the model again",
         remedies=_REMEDIES,
         close_seconds=CLOSE_SECONDS,
+        silence_seconds=SILENCE_SECONDS,
     )
 
-    def progress(event: dict[str, Any]) -> None:
+    share = 0.0
+
+    def tell() -> None:
         if on_progress:
-            on_progress(event["progress"])
+            on_progress(share)
+
+    def progress(event: dict[str, Any]) -> None:
+        nonlocal share
+        share = event["progress"]
+        tell()
 
     try:
         loaded = child.call(
             "load",
             progress,
+            tell,
             engine=engine,
             entry=str(entry),
             settings=dataclasses.asdict(settings),

@@ -2,11 +2,13 @@
 
 Requests carry numbers, so that the late answer of a request that was given up is never taken for
 the answer of the next one. Closing never blocks, whatever the child is stuck in and whichever
-thread waits for it. A death becomes one ``WorkerDied`` that says why and what to do.
+thread waits for it, and no child outlives the program. A death becomes one ``WorkerDied`` that
+says why and what to do.
 """
 
 from __future__ import annotations
 
+import atexit
 import io
 import itertools
 import os
@@ -15,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pitool.errors import PitoolError, WorkerDied
-from pitool.process.wire import Received, Wire, error_from_json
+from pitool.process.signs import signs_of_life
+from pitool.process.wire import LOOK_SECONDS, Received, Wire, error_from_json
 
 # How a close divides its time: the end of the pipe, SIGTERM, SIGKILL. Even the last is no promise:
 # a process that waits for a broken disk stays until the kernel gives up.
@@ -37,15 +41,32 @@ _DEATHS = {
 _REMEDIES = {signal.SIGILL: "install a wheel that is built for this board"}
 
 
+_started: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+@atexit.register
+def kill_all() -> None:
+    """Leave no child behind, whatever thread still waits for it or did not come to close it.
+
+    Done at the end of the program; one that leaves by ``os._exit`` calls it.
+    """
+    for child in list(_started):
+        child.kill()
+
+
 def _ignore(_event: dict[str, Any]) -> None:
     """Take no interest in what comes before a result."""
+
+
+def _go_on() -> None:
+    """Wait for what comes next."""
 
 
 class Result(NamedTuple):
     """What a request came to: a JSON value and raw bytes."""
 
     value: Any
-    payload: bytes
+    payload: bytes | bytearray
 
 
 class Child:
@@ -53,7 +74,8 @@ class Child:
 
     ``name`` and ``advice`` are for the sentence of a death: what died, and what to do; ``remedies``
     are better advice for some signals. ``close_seconds`` is the longest that a close takes;
-    ``environment`` is added to this process's own.
+    ``environment`` is added to this process's own. One that neither says anything nor shows a sign
+    of life for ``silence_seconds`` of a request is taken for dead, and killed.
     """
 
     def __init__(
@@ -64,14 +86,17 @@ class Child:
         advice: str,
         remedies: Mapping[signal.Signals, str] | None = None,
         close_seconds: float = 5.0,
+        silence_seconds: float | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._name, self._advice = name, advice
         self._remedies = {**_REMEDIES, **(remedies or {})}
-        self._close_seconds = close_seconds
+        self._close_seconds, self._silence_seconds = close_seconds, silence_seconds
         self._turn, self._numbers = threading.Lock(), itertools.count(1)
         self._running: int | None = None
-        self._ended = False
+        self._ended = self._stuck = False
+        self._still = 0
+        self._signs: tuple[str, ...] | None = None
         # Native libraries write what they like to stderr; it explains a crash.
         self._stderr = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed in close
         try:
@@ -90,19 +115,28 @@ class Child:
             reason = error.strerror or error
             raise PitoolError(f"cannot start {name} ({reason})", "close programs") from None
         self.pid = self._process.pid
-        incoming = io.BufferedReader(cast("io.RawIOBase", self._process.stdout))
-        self._wire = Wire(incoming, cast("io.RawIOBase", self._process.stdin))
+        incoming, outgoing = self._process.stdout, self._process.stdin
+        assert incoming and outgoing
+        os.set_blocking(outgoing.fileno(), False)
+        self._wire = Wire(cast("io.RawIOBase", incoming), cast("io.RawIOBase", outgoing))
+        _started.add(self)
 
     # -- requests --------------------------------------------------------------------------
 
     def call(
-        self, method: str, on_event: Callable[[dict[str, Any]], object] = _ignore, **arguments: Any
+        self,
+        method: str,
+        on_event: Callable[[dict[str, Any]], object] = _ignore,
+        on_wait: Callable[[], object] = _go_on,
+        **arguments: Any,
     ) -> Result:
         """Return the result of a request; what comes before it goes to ``on_event``.
 
-        Raises the PitoolError that was raised in the child, WorkerDied when the child is gone.
+        ``on_wait`` is called several times a second while nothing comes. What either raises gives
+        the request up. Raises the PitoolError that was raised in the child, WorkerDied when the
+        child is gone.
         """
-        events = self.stream(method, **arguments)
+        events = self._stream(method, on_wait, arguments)
         try:
             while True:
                 on_event(next(events))
@@ -113,13 +147,26 @@ class Child:
 
     def stream(self, method: str, **arguments: Any) -> Generator[dict[str, Any], None, Result]:
         """Yield the events of a request and return its result; leaving early cancels the rest."""
+        return self._stream(method, _go_on, arguments)
+
+    def _stream(
+        self, method: str, on_wait: Callable[[], object], arguments: Mapping[str, Any]
+    ) -> Generator[dict[str, Any], None, Result]:
+        def wait() -> None:
+            self._look()
+            on_wait()
+
         with self._turn:
             number = next(self._numbers)
-            self._send({"id": number, "do": method, **arguments})
+            self._still = 0
+            try:
+                self._wire.send({"id": number, "do": method, **arguments}, waiting=wait)
+            except (OSError, ValueError):
+                raise self._death() from None
             self._running = number
             try:
                 while True:
-                    message, payload = self._receive(number)
+                    message, payload = self._receive(number, wait)
                     if "result" in message:
                         self._running = None
                         return Result(message["result"], payload)
@@ -132,28 +179,39 @@ class Child:
                 self._running = None
 
     def cancel(self) -> None:
-        """Ask the child to give up the request that runs; from any thread."""
+        """Ask the child to give up the request that runs; from any thread, never blocks."""
         if (number := self._running) is not None:
-            with suppress(WorkerDied):
-                self._send({"id": number, "do": "cancel"})
+            with suppress(OSError, ValueError):  # it is gone, and so is the request
+                self._wire.try_to_send({"id": number, "do": "cancel"})
 
-    def _send(self, message: dict[str, Any]) -> None:
-        try:
-            self._wire.send(message)
-        except (OSError, ValueError):
-            raise self._death() from None
-
-    def _receive(self, number: int) -> Received:
+    def _receive(self, number: int, wait: Callable[[], object]) -> Received:
         """Return the next message of a request; those of earlier ones are dropped."""
         while True:
             try:
-                received = self._wire.receive()
+                received = self._wire.receive(wait)
             except (OSError, ValueError):
                 received = None
             if received is None:
                 raise self._death()
+            self._still = 0
             if received.message.get("id") == number:
                 return received
+
+    def _look(self) -> None:
+        """Give up a child that was closed meanwhile, or does nothing any more.
+
+        Looks are counted, not seconds: while this process is stopped as well, none pass.
+        """
+        if self._ended:
+            raise self._death()
+        if self._silence_seconds is None:
+            return
+        before, self._signs = self._signs, signs_of_life(self.pid)
+        self._still = self._still + 1 if self._signs == before is not None else 0
+        if self._still * LOOK_SECONDS >= self._silence_seconds:
+            self._stuck = True
+            self._process.kill()
+            raise self._death()
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -168,7 +226,9 @@ class Child:
             gone = self._gone_within(TERMINATE_SHARE)
         if not gone:
             self._process.kill()
-            self._gone_within(KILL_SHARE)
+            gone = self._gone_within(KILL_SHARE)
+        if gone:
+            _started.discard(self)
         self._wire.close(KILL_SHARE * self._close_seconds)
         self._stderr.close()
 
@@ -194,6 +254,9 @@ class Child:
     def _death(self) -> WorkerDied:
         """Return why the child is gone, in a sentence."""
         self._running = None  # nothing is left to cancel
+        if self._stuck:
+            seconds = f"{self._silence_seconds:g} seconds"
+            return WorkerDied(f"{self._name} did nothing for {seconds}", self._advice)
         if self._ended:
             return WorkerDied(f"{self._name} was closed", self._advice)
         if not self._gone_within(HANG_UP_SHARE):

@@ -61,7 +61,8 @@ def serve(
     the parent is gone in the middle of one, which may take a while and is worth nothing then.
     What native code prints goes to stderr.
     """
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    incoming = os.fdopen(os.dup(0), "rb", buffering=0)
+    outgoing = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     _Service(Wire(incoming, outgoing), methods, cancel, abandon).run()

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from pitool.catalog.unicode import clean
 from pitool.engine.base import Finish, Message, Sampling, Timings, Token
 
 TITLE_LENGTH = 60
@@ -24,6 +25,9 @@ class Question:
 
     text: str
     key: str = field(default_factory=_new_key, compare=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        clean(self, "text")
 
 
 @dataclass(slots=True)
@@ -53,6 +57,9 @@ class Notice:
     what: str
     do: str = ""
     key: str = field(default_factory=_new_key, compare=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        clean(self, "what", "do")
 
     @property
     def advice(self) -> str:

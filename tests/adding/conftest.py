@@ -23,7 +23,8 @@ from pitool.catalog.tables import recipes_folder
 
 RUN = """
 import sys
-from pitool.cli.main import cli, run
+from pitool.cli.commands import cli
+from pitool.cli.main import run
 sys.exit(run(lambda: cli.main(sys.argv[1:], standalone_mode=False, prog_name="pitool")))
 """
 

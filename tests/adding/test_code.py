@@ -104,7 +104,7 @@ def test_a_technique(extended: Extended, tiny_checkpoint: Path) -> None:
 
 def test_a_command(extended: Extended) -> None:
     extended.module("pitool.cli", "greet", COMMAND)
-    extended.row("from pitool.cli.main import SECTIONS")
+    extended.row("from pitool.cli.commands import SECTIONS")
     extended.row('list(SECTIONS.values())[1]["greet"] = "pitool.cli.greet"')
     assert extended.run("greet", "you").strip() == "hello, you"
     assert "Say hello." in extended.run("--help")

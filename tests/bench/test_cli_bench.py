@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pitool import __version__
 from pitool.bench import run
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.errors import Interrupted, PitoolError, UsageError
 
 Bundle = Callable[..., Path]

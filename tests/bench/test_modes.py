@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pitool import __version__
 from pitool.bench.modes import cold, energy, sustained
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.device import power
 from pitool.device.activity import Look
 from pitool.device.power import Meter

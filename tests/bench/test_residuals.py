@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from pitool.catalog import manifest
 from pitool.catalog.manifest import Speed
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.device import detect as detect_module
 from pitool.device import probe, residuals
 from pitool.device.detect import Machine

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pitool.bench import card, fleet
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.errors import PitoolError, UsageError
 from pitool.remote import ssh
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from pitool.bench import tune
 from pitool.catalog.model_argument import find_runnable
 from pitool.chat.status import Phase, Status
+from pitool.cli.commands import cli
 from pitool.cli.loading import tuned_words
-from pitool.cli.main import cli
 from pitool.device import tuned
 from pitool.device.activity import Look
 from pitool.device.detect import detect

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pitool.catalog import manifest
 from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.errors import BadInput, UsageError
 
 

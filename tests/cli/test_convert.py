@@ -20,7 +20,8 @@ import pytest
 
 from pitool.catalog import bundles, tables
 from pitool.catalog.recipes import load_recipes, recipes
-from pitool.cli.main import cli, run
+from pitool.cli.commands import cli
+from pitool.cli.main import run
 from pitool.convert import cache
 from tests.cli.conftest import Pitool, Result, check_failure, environment
 from tests.convert.helpers import names

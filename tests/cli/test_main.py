@@ -9,7 +9,8 @@ import click
 import pytest
 
 from pitool import __version__, errors
-from pitool.cli.main import cli, commands, run
+from pitool.cli.commands import cli, commands
+from pitool.cli.main import run
 from tests.cli.conftest import Pitool
 
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.answer import PromptStyle
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.cli.run_answers import AnswerWriter
 from pitool.engine.base import Engine, Message, Sampling
 from pitool.engine.scripted import Scripted

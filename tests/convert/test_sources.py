@@ -19,9 +19,9 @@ from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
 from pitool.checkpoint.source import Source, open_checkpoint
 from pitool.convert.gguf.writer import cast
+from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan, make_plan
-from pitool.convert.reference import reference_logits
 from pitool.convert.sources import check_headers, check_tensors, hash_sources
 from pitool.errors import BadInput
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS

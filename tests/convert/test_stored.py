@@ -15,7 +15,7 @@ from pitool.catalog.gguf import model_name, read_header
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.convert.gguf import llama_quantise, quantise, stored
 from pitool.convert.gguf.origins import GgufFile
 from pitool.convert.gguf.stored import Stored, kind_of

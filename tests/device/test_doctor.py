@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from pitool.catalog import manifest, versions
 from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.device.doctor import disk, examination
 from pitool.device.doctor.finding import SEVERITIES, Finding
 

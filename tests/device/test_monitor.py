@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.device import monitor
 
 STATUS = "Name:\tpython\nVmRSS:\t  204800 kB\n"

@@ -59,6 +59,14 @@ def deaf(call: Call) -> None:
         time.sleep(3600)
 
 
+def compute(call: Call) -> None:
+    """Compute for so long, and say nothing."""
+    end = time.process_time() + call.arguments["seconds"]
+    while time.process_time() < end:
+        pass
+    call.result("done")
+
+
 def die(call: Call) -> None:
     print(call.arguments["words"], file=sys.stderr, flush=True)
     os.kill(os.getpid(), call.arguments["signal"])
@@ -72,5 +80,5 @@ def abandon() -> None:
 
 
 if __name__ == "__main__":
-    methods = (echo, fail, crash, talk, cancels, stick, deaf, die)
+    methods = (echo, fail, crash, talk, cancels, stick, deaf, die, compute)
     serve({method.__name__: method for method in methods}, cancel=cancel, abandon=abandon)

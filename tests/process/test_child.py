@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,13 +20,14 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(60)
 
 
-def start(**environment: str) -> Child:
+def start(silence: float | None = None, **environment: str) -> Child:
     return Child(
         "tests.process.obstinate",
         name="the test's child",
         advice="start it again",
         remedies={signal.SIGKILL: "take a smaller test"},
         close_seconds=1.0,
+        silence_seconds=silence,
         environment={"PYTHONPATH": str(ROOT), **environment},
     )
 
@@ -124,6 +126,31 @@ def test_requests_of_several_threads_take_turns(child: Child) -> None:
     assert all(asked == answered for asked, answered in found)
 
 
+def test_what_raises_while_nothing_comes_gives_the_request_up(child: Child) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def refuse() -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        child.call("deaf", on_wait=refuse)
+    child.close()
+    assert gone(child)
+
+
+def test_a_cancel_waits_for_nobody(child: Child) -> None:
+    events = child.stream("talk")
+    next(events)
+    os.kill(child.pid, signal.SIGSTOP)
+    for _ in range(10_000):  # more than the pipe holds
+        child.cancel()
+    waiting = Waiting(events.close)
+    child.close()
+    waiting.thread.join()
+    assert gone(child)
+
+
 # -- deaths --------------------------------------------------------------------------------
 
 
@@ -156,6 +183,25 @@ def test_an_unforeseen_fault_ends_it_with_its_last_words(child: Child) -> None:
         "the test's child exited with code 1 after printing: ValueError: never foreseen;"
         " start it again"
     )
+
+
+@pytest.mark.parametrize("size", [0, 2_000_000], ids=["reading", "writing"])
+def test_one_that_does_nothing_is_given_up(size: int) -> None:
+    with start(silence=0.5) as child:
+        assert child.call("echo", value=1).value == 1
+        os.kill(child.pid, signal.SIGSTOP)
+        for _ in range(2):  # dead for good
+            with pytest.raises(WorkerDied) as caught:
+                child.call("echo", value="x" * size)
+            assert caught.value.sentence == (
+                "the test's child did nothing for 0.5 seconds; start it again"
+            )
+    assert gone(child)
+
+
+def test_one_that_computes_without_a_word_is_waited_for() -> None:
+    with start(silence=0.5) as child:
+        assert child.call("compute", seconds=1.2).value == "done"
 
 
 def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -232,6 +278,37 @@ def test_a_kill_frees_who_waits(child: Child) -> None:
     waiting = Waiting(lambda: list(events))
     child.kill()
     assert waiting.sentence == "the test's child was closed; start it again"
+
+
+STARTS = """
+import os, signal, sys, threading
+from pitool.process.child import kill_all
+from tests.process.test_child import start
+child = start()
+talk = child.stream("talk")
+next(talk)
+os.kill(child.pid, int(sys.argv[1]))
+threading.Thread(target=lambda: list(talk), daemon=True).start()
+print(child.pid, flush=True)
+exec(sys.argv[2])
+"""
+ENDS = {
+    "exit": (signal.SIGSTOP, "sys.exit()"),
+    "fault": (signal.SIGSTOP, "raise KeyboardInterrupt"),
+    "at once": (signal.SIGSTOP, "kill_all(); os._exit(0)"),
+    "killed": (0, "os.kill(os.getpid(), signal.SIGKILL)"),
+}
+
+
+@pytest.mark.parametrize(("number", "end"), ENDS.values(), ids=ENDS)
+def test_none_is_left_by_a_program_that_ends(number: int, end: str) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", STARTS, str(int(number)), end],
+        cwd=ROOT, capture_output=True, check=False,
+    )  # fmt: skip
+    child = Path(f"/proc/{int(program.stdout)}/stat")
+    while child.exists() and ") Z " not in child.read_text():
+        pass
 
 
 def test_a_busy_one_abandons_its_work_when_the_parent_hangs_up(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pitool.process.wire import Wire, error_from_json, error_to_json
 def ends() -> Iterator[tuple[Wire, int]]:
     """A wire whose own messages come back to it, and the descriptor that they go through."""
     read, write = os.pipe()
-    wire = Wire(os.fdopen(read, "rb"), os.fdopen(write, "wb", buffering=0))
+    wire = Wire(os.fdopen(read, "rb", buffering=0), os.fdopen(write, "wb", buffering=0))
     yield wire, write
     wire.close(1.0)
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from pitool.catalog.bundles import Runnable
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, UsageError, WorkerDied

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual.events import Resize
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
@@ -24,6 +25,7 @@ from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.dialogs import AskLines, Confirm, Page
 from pitool.tui.screens.models import ModelsScreen
 from pitool.tui.widgets.completion import CompletionList
+from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Prompt
 from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
@@ -390,11 +392,30 @@ async def test_the_footer_shows_whole_keys_and_the_most_needed(
     async with chat(runnable, Tracked(), tmp_path, (80, 24)) as c:
         await c.ask("Hi")
         await c.sees("f4 Edit")
-        await until(lambda: "Device" not in shown(c.app))
-        line = shown(c.app).splitlines()[-1]
-        assert all(word in line for word in ("Help", "Models", "Chats", "New", "Copy", "Quit"))
+        words = ("Help", "Models", "Chats", "New", "Copy", "Quit")
+        await until(lambda: all(word in shown(c.app).splitlines()[-1] for word in words))
+        assert "Device" not in shown(c.app)
         await c.pilot.resize_terminal(120, 40)
         await c.sees("f8 Device")
         assert "f5 Bench" in shown(c.app)
         await c.pilot.resize_terminal(80, 24)
         await until(lambda: "Device" not in shown(c.app))
+
+
+async def test_the_footer_is_composed_again_for_other_keys_only(
+    runnable: Runnable, tmp_path: Path
+) -> None:
+    async with chat(runnable, Tracked(), tmp_path, (120, 40)) as c:
+        await c.ask("Hi")
+        await c.sees("f4 Edit")
+        screen = c.app.screen
+        keys = screen.query_one(Keys)
+        before = list(keys.children)
+        screen.refresh_bindings()
+        screen.bindings_updated_signal.publish(screen)
+        keys.on_resize(Resize(keys.size, keys.virtual_size))
+        await c.pilot.pause()
+        assert list(keys.children) == before
+        await c.pilot.press("ctrl+n")
+        await until(lambda: "f4 Edit" not in shown(c.app))
+        assert list(keys.children) != before

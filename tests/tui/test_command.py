@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.errors import UsageError
 
 

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.device.doctor.examination import examine
 from pitool.device.doctor.finding import Finding
 from pitool.device.monitor import Monitor, Sample

@@ -17,6 +17,7 @@ from gguf import GGUFWriter, Keys
 from numpy.typing import NDArray
 
 from pitool.architectures.base import Wanted
+from pitool.catalog.unicode import well_formed
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.merged import LowRankProduct, MergedTensor
 from pitool.checkpoint.source import Checkpoint
@@ -40,11 +41,15 @@ class Factors:
 
 def paths(adapters: Sequence[Adapter], folder: Path) -> list[Path]:
     """Return the adapters' paths, in order; equal folder names are numbered."""
-    names = [adapter.folder.resolve().name for adapter in adapters]
+    names = [_name(adapter) for adapter in adapters]
     return [
         folder / f"{name}{f'-{i}' if names.count(name) > 1 else ''}{SUFFIX}"
         for i, name in enumerate(names, 1)
     ]
+
+
+def _name(adapter: Adapter) -> str:
+    return well_formed(adapter.folder.resolve().name)
 
 
 def write_adapter(path: Path, checkpoint: Checkpoint, model: Model, adapter: Adapter) -> None:
@@ -56,7 +61,7 @@ def write_adapter(path: Path, checkpoint: Checkpoint, model: Model, adapter: Ada
         raise BadInput(f"{adapter.folder} has no effect at scale 0", "drop this --lora")
     writer = GGUFWriter(path, model.architecture)
     writer.add_type("adapter")
-    writer.add_name(adapter.folder.resolve().name)
+    writer.add_name(_name(adapter))
     writer.add_string(Keys.Adapter.TYPE, "lora")
     writer.add_float32(Keys.Adapter.LORA_ALPHA, alpha)
     for factors in (_factors(want, change, alpha) for want, change in changes):

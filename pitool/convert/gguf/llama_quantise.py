@@ -41,7 +41,7 @@ def quantise(
     ``types``: of single tensors, instead of those of llama.cpp's mixture; ``importance``: the
     file of an importance matrix.
     """
-    order = {
+    order: dict[str, Any] = {
         "source": str(source),
         "target": str(target),
         "name": quantisation.name,

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pitool.template import Template, TemplateFault
 
 Message = dict[str, str]
 _S, _U, _R, _V = "\ue001", "\ue002", "\ue003", "\ue004"
@@ -74,9 +73,7 @@ def modelfile(
 def take_apart(template: str, end: str) -> Turns | None:
     """Return the parts of a Jinja chat template, None when it does more than join parts."""
     try:
-        compiled = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
-            template
-        )
+        compiled = Template(template)
 
         def render(messages: list[Message], *, answer: bool = True) -> str:
             # Ollama adds the beginning-of-sequence token itself.
@@ -86,7 +83,7 @@ def take_apart(template: str, end: str) -> Turns | None:
         turns = _parts(render)
         talks = [_TALK, _TALK[:2], _TALK[1:], _TALK[1:2]]
         same = all(turns.render(talk) == render(talk) for talk in talks)
-    except (jinja2.TemplateError, ValueError, TypeError):
+    except (TemplateFault, ValueError):
         return None
     foreign = any(sign in turns.go_template() for sign in (_S, _U, _R, _V, '"""'))
     literal = "".join((*turns.system, *turns.user, *turns.assistant, turns.default))

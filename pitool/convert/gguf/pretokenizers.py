@@ -52,7 +52,7 @@ def _known(path: Path) -> str | None:
 
     text, names = _table()
     try:
-        ids = Tokenizer.from_file(str(path)).encode(text).ids
+        ids = Tokenizer.from_buffer(path.read_bytes()).encode(text).ids
     except Exception:  # the library raises nothing narrower; reading the file reports the error
         return None
     return names.get(hashlib.sha256(str(ids).encode()).hexdigest())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pitool.architectures.base import Wanted
 from pitool.catalog.gguf import ALIGNMENT, padded
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
+from pitool.catalog.unicode import clean
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.checkpoint.values import check_half
@@ -107,6 +108,8 @@ def _describe(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     """Write the general keys from the model card: name, licence, authors and so on."""
     counts = writer.get_total_parameter_count()
     metadata = Metadata.load(None, checkpoint.folder, None, counts[0])
+    # The name of the folder is read into several of them.
+    clean(metadata, *(key for key, value in vars(metadata).items() if isinstance(value, str)))
     metadata.name = metadata.name or checkpoint.source.id.rpartition("/")[2]
     metadata.size_label = metadata.size_label or size_label(*counts)
     writer.add_type("model")

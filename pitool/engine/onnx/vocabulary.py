@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -40,7 +39,7 @@ class Vocabulary:
     def __init__(self, folder: OnnxFolder) -> None:
         path = folder.path / TOKENIZER
         try:
-            self._tokenizer = Tokenizer.from_file(os.fspath(path))
+            self._tokenizer = Tokenizer.from_buffer(path.read_bytes())
         except Exception as error:  # tokenizers raises no class of its own
             raise BadInput(f"{path} is not a tokenizer ({error})", "copy the model again") from None
         self._tokenizer.no_truncation()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
@@ -22,6 +25,15 @@ class Keys(Footer):
     def __init__(self, *least: str) -> None:
         super().__init__(show_command_palette=False, compact=True)
         self._least = least
+        self._composed: object = None
+
+    async def recompose(self) -> None:
+        """Compose again where something is different: meanwhile there is no footer."""
+        bindings = self.screen.active_bindings.values()
+        wanted = (self.app.size.width, [(each.binding, each.enabled) for each in bindings])
+        if wanted != self._composed:
+            self._composed = wanted
+            await super().recompose()
 
     def compose(self) -> ComposeResult:
         """Give the keys that the width has room for; help and palette have them all."""
@@ -36,8 +48,17 @@ class Keys(Footer):
 
     def on_resize(self, _: events.Resize) -> None:
         """Choose again for the new width."""
-        # In this widget's own turn: beside a change of the keys two sets of them would be mounted.
         self.refresh(recompose=True)
+
+    def bindings_changed(self, screen: Screen[Any]) -> None:
+        """Choose again among other keys.
+
+        Always in this widget's own turn: Textual composes in the screen's, and where a resize
+        comes in between, both remove the old keys first and then both mount a set of new ones.
+        """
+        self._bindings_ready = True
+        if screen.app.app_focus and self.is_attached and screen is self.screen:
+            self.call_after_refresh(self.refresh, recompose=True)
 
 
 def _width(key: Widget) -> int:

@@ -13,7 +13,7 @@ from pitool.catalog import manifest
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.recipes import recipes
 from pitool.checkpoint.source import find_source
-from pitool.cli.main import cli
+from pitool.cli.commands import cli
 from pitool.convert.plan import Names, split_names
 from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.assemble import assemble, footprint
