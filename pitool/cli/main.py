@@ -6,7 +6,6 @@ whose path is shown.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import signal
@@ -18,7 +17,7 @@ import click
 
 from pitool import __version__
 from pitool.catalog.tables import nearest
-from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError, ended
+from pitool.errors import Interrupted, PitoolError, UsageError, disk_full, ended
 
 # Section of --help -> command -> module in this package with an object named `command`.
 SECTIONS = {
@@ -148,10 +147,8 @@ def run(call: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            full = DoesNotFit("the disk is full", "free some space, or choose another --out")
-            return _say(full.sentence, full.exit_code)
-        return _fault(error)
+        full = disk_full(error, "choose another --out")
+        return _say(full.sentence, full.exit_code) if full else _fault(error)
     except Exception as error:
         return _fault(error)
     return 0

@@ -71,14 +71,20 @@ def encode(contents: Contents) -> bytes:
     return (json.dumps(asdict(contents), indent=1, sort_keys=True) + "\n").encode()
 
 
-def write(path: Path, contents: Contents, sources: dict[str, Path]) -> None:
-    """Write an archive: ``sources`` says where each listed file lies. Same files, same bytes."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+def write(target: IO[bytes], contents: Contents, sources: dict[str, Path]) -> int:
+    """Write an archive and return its size; same files, same bytes.
+
+    ``sources`` says where each listed file lies. ``target`` is written from its start to its end,
+    so that it may be a pipe.
+    """
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         data = encode(contents)
         tar.addfile(_member(MANIFEST, len(data)), io.BytesIO(data))
         for entry in contents.files:
             with sources[entry.path].open("rb") as file:
                 tar.addfile(_member(entry.path, entry.bytes), file)
+        end = tar.offset + 2 * tarfile.BLOCKSIZE
+    return end + -end % tarfile.RECORDSIZE
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
