@@ -163,10 +163,11 @@ def _say(text: str, code: int) -> int:
 def _fault(error: Exception) -> int:
     """Write the traceback to a log and print its path."""
     from pitool.catalog.bundles import home
+    from pitool.catalog.files import make_private
 
     log = home() / "fault.log"
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(log)  # what a user asked may stand in it
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         report = f"please report it with {log}"
     except OSError:

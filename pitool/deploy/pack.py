@@ -62,18 +62,21 @@ def pack(
         runtime_bytes = sum(path.stat().st_size for path in sources.values())
         if bundle is not None:
             memory = _model(sources, bundle, board, quantisations, folder)
-        contents = archive.Contents(
-            name=bundle.path.name if bundle else "runtime",
-            board=board_id,
-            pitool=pitool.__version__,
-            pythons=pythons,
-            bundles=(bundle.path.name,) if bundle else (),
-            memory=memory,
-            files=tuple(
-                manifest.FileEntry(name, path.stat().st_size, archive.file_digest(path))
-                for name, path in sorted(sources.items())
-            ),
-        )
+        try:
+            contents = archive.Contents(
+                name=bundle.path.name if bundle else "runtime",
+                board=board_id,
+                pitool=pitool.__version__,
+                pythons=pythons,
+                bundles=(bundle.path.name,) if bundle else (),
+                memory=memory,
+                files=tuple(
+                    manifest.FileEntry(name, path.stat().st_size, archive.file_digest(path))
+                    for name, path in sorted(sources.items())
+                ),
+            )
+        except ValueError as error:  # a folder that its user gave an odd name
+            raise UsageError(f"cannot pack {target.name}: {error}", "rename it") from None
         with output(target) as file:
             size = archive.write(file, contents, sources)
     return Packed(target, size, runtime_bytes, contents.bytes - runtime_bytes, contents.id)
