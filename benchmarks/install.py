@@ -26,6 +26,7 @@ from pathlib import Path
 
 from benchmarks.peer import cache, say
 from pitool.catalog.manifest import FileEntry
+from pitool.catalog.outputs import output
 from pitool.deploy import archive, pack, wheel
 
 LLAMA = "llama-cpp-python"
@@ -77,7 +78,8 @@ def host_archive(packages: Path, llama: Path, folder: Path) -> Path:
         ),
     )  # fmt: skip
     target = folder / "host.pi"
-    archive.write(target, contents, sources)
+    with output(target) as file:
+        archive.write(file, contents, sources)
     return target
 
 

@@ -14,6 +14,15 @@ raised anywhere and caught once, in ``cli.main``. Never prints, never exits.
 
 from __future__ import annotations
 
+import errno
+
+# What a disk says that has no room, and what gives room.
+_FULL = {
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "free some of it"),
+    errno.EFBIG: ("a file exceeds the limit on file sizes", "raise the limit (ulimit -f)"),
+}
+
 
 class PitoolError(Exception):
     """An error that a user can act on.
@@ -55,6 +64,26 @@ class DoesNotFit(PitoolError):  # noqa: N818 - the name reads as the verdict
     """Not enough memory or disk space."""
 
     exit_code = 3
+
+
+def disk_full(error: OSError, otherwise: str) -> DoesNotFit | None:
+    """Return what a disk without room ends in, None for another error.
+
+    ``otherwise``: what to do where no room can be made.
+    """
+    if error.errno not in _FULL:
+        return None
+    what, do = _FULL[error.errno]
+    return DoesNotFit(what, f"{do}, or {otherwise}")
+
+
+def cannot_write(
+    path: object, error: OSError | ValueError, otherwise: str = "choose another file"
+) -> PitoolError:
+    """Return what a refused write ends in: DoesNotFit on a full disk, a fault else."""
+    what = f"cannot write to {path} ({getattr(error, 'strerror', None) or error})"
+    full = disk_full(error, otherwise) if isinstance(error, OSError) else None
+    return DoesNotFit(what, full.do) if full else PitoolError(what, otherwise)
 
 
 class BadInput(PitoolError):  # noqa: N818

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.bench.rows import BenchRow, artifact_name, rate, test_name
-from pitool.catalog.files import write_atomically
+from pitool.catalog.outputs import check_output, write_output
 from pitool.device.sensors import FLAGS
 from pitool.errors import MissingPart, UsageError
 from pitool.planning.formats import format_of_engine
@@ -104,14 +104,13 @@ def check(path: Path) -> None:
         raise UsageError(
             f"{path} is not a card file", f"choose a name with {', '.join(_RENDERERS)}"
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.parent} is not a folder", "choose another --card")
+    check_output(path, "--card")
 
 
 def write(path: Path, rows: Sequence[BenchRow]) -> None:
     """Write the card in the format of the file's suffix."""
     check(path)
-    write_atomically(path, _RENDERERS[path.suffix.lower()](card(rows)))
+    write_output(path, _RENDERERS[path.suffix.lower()](card(rows)))
 
 
 def markdown(made: Card) -> bytes:

@@ -6,21 +6,21 @@ A row is stored as the JSON values of ``rows.row``, with the searched values in 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from pitool.bench.rows import BenchRow, test_name
+from pitool.catalog import databases
 from pitool.catalog.bundles import home
-from pitool.errors import BadInput, PitoolError
+from pitool.catalog.databases import BENCHMARKS, database_errors
+from pitool.errors import BadInput
 
 Document = dict[str, Any]
 """What a mode measured, see ``modes``."""
 
-SCHEMA = 2
-FILE_NAME = "bench.sqlite"
+FILE_NAME = BENCHMARKS.file_name
 # What the view `results` shows of a row, for people with sqlite3.
 SHOWN = (
     "stddev_ts",
@@ -39,20 +39,13 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=30)
+        with database_errors(path):
+            self._database = databases.connect(path, timeout=30)
             self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from None
 
     def _prepare(self) -> None:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA:
-            raise BadInput(
-                f"{self._path} was written by a newer pitool",
-                "update pitool, or move the file away",
-            )
+        BENCHMARKS.check_version(version)
         with self._database:
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS bench (id INTEGER PRIMARY KEY, run TEXT NOT NULL,"
@@ -69,13 +62,7 @@ class History:
                 " kind TEXT NOT NULL, test_time TEXT NOT NULL, bundle TEXT,"
                 " quantisation TEXT NOT NULL, document TEXT NOT NULL)"
             )
-            self._database.execute(f"PRAGMA user_version = {SCHEMA}")
-
-    def _unusable(self, error: Exception) -> PitoolError:
-        return BadInput(
-            f"cannot use the history {self._path} ({error})",
-            "move the file away to start a new one",
-        )
+            self._database.execute(f"PRAGMA user_version = {BENCHMARKS.schema}")
 
     def add(self, row: BenchRow, run: str) -> None:
         """Keep a row of ``rows.row``; ``run`` groups what one command measured."""
@@ -105,11 +92,8 @@ class History:
         )
 
     def _insert(self, statement: str, *values: object) -> None:
-        try:
-            with self._database:
-                self._database.execute(statement, values)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+        with database_errors(self._path), self._database:
+            self._database.execute(statement, values)
 
     def rows(self, run: str | None = None, bundle: str | None = None) -> list[BenchRow]:
         """Return the rows, oldest first, each with its ``run``; of one run or bundle if named."""
@@ -125,11 +109,15 @@ class History:
         parts = [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
         if parts:
             query += f" WHERE {' AND '.join(parts)}"
-        try:
+        with database_errors(self._path):
             found = self._database.execute(f"{query} ORDER BY id", wanted).fetchall()
+        try:
             return [{**json.loads(text), "run": name} for name, text in found]
-        except (sqlite3.Error, ValueError) as error:
-            raise self._unusable(error) from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BadInput(
+                f"a result in {self._path} is damaged ({error})",
+                f"move it away to start a new one: {databases.move_away(self._path)}",
+            ) from None
 
     def close(self) -> None:
         """Close the file."""

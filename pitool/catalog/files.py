@@ -1,11 +1,17 @@
-"""Files are written whole or not at all, and looked for without surprises."""
+"""Files of pitool's own: written whole or not at all, and looked for without surprises.
+
+A file that a user names is written by ``outputs``.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from pathlib import Path
 from typing import Literal
+
+_COUNT = itertools.count()
 
 
 def path_kind(path: Path) -> Literal["file", "folder"] | None:
@@ -17,9 +23,14 @@ def path_kind(path: Path) -> Literal["file", "folder"] | None:
     return "folder" if stat.S_ISDIR(mode) else "file"
 
 
+def temporary_name(folder: Path) -> Path:
+    """Return a name in a folder that no other thread or process writes to."""
+    return folder / f".pitool.{os.getpid()}.{next(_COUNT)}.partial"
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` so that a power cut leaves either the old or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = temporary_name(path.parent)
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -38,6 +49,36 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush everything in a folder, and the folder itself; links are not followed."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            sync(path)
+    sync(folder)
+
+
+def make_private(file: Path) -> None:
+    """Make a file where there is none, and keep other users from it and from its folder.
+
+    A folder that is set up to be shared (sticky or setgid), belongs to somebody else or holds the
+    user's home keeps its rights: then the file's own have to do.
+    """
+    folder = file.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _tighten(file, 0o600)
+    shared = folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID)
+    home = Path(os.path.realpath(os.path.expanduser("~")))  # noqa: PTH111 - there may be no home
+    if not shared and not home.is_relative_to(folder.resolve()):
+        _tighten(folder, 0o700)
+
+
+def _tighten(path: Path, mode: int) -> None:
+    found = path.stat()
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & ~mode:
+        path.chmod(stat.S_IMODE(found.st_mode) & mode)
 
 
 def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:

@@ -264,10 +264,7 @@ class CommandHandlers:
 
     def do_save(self, name: str) -> None:
         """Export the conversation to a new file."""
-        path = self.export_path(name)
-        if path.exists():
-            raise UsageError(f"{path} already exists", "choose another file")
-        self.export(path)
+        self.export(self.export_path(name))
 
     def export_path(self, name: str) -> Path:
         """Return where the conversation is to be exported to; UsageError if it is empty."""
@@ -276,9 +273,9 @@ class CommandHandlers:
             raise UsageError("there is nothing to save yet", "ask something first")
         return Path(name or file_name(conversation)).expanduser()
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path, *, replace: bool = False) -> None:
         """Write the conversation to a file, and say so."""
-        write_export(self.session.conversation, path)
+        write_export(self.session.conversation, path, replace=replace)
         self.say(f"Written to {path}")
 
     def do_clear(self, _: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pitool.catalog.files import write_atomically
+from pitool.catalog.outputs import write_output
 from pitool.chat.session import Session
-from pitool.errors import PitoolError
 from pitool.store.conversation import Conversation
 from pitool.store.export import export
 
@@ -67,14 +66,9 @@ class Library:
             self._prefills.drop_conversation(key)
 
 
-def write_export(conversation: Conversation, path: Path) -> None:
+def write_export(conversation: Conversation, path: Path, *, replace: bool = False) -> None:
     """Write a conversation as Markdown or JSON, whole or not at all.
 
-    PitoolError when the disk refuses.
+    UsageError where a file is there and ``replace`` is False, PitoolError when the disk refuses.
     """
-    try:
-        write_atomically(path, export(conversation, path).encode())
-    except OSError as error:
-        raise PitoolError(
-            f"cannot write to {path} ({error.strerror})", "choose another file"
-        ) from None
+    write_output(path, export(conversation, path).encode(), replace=replace)

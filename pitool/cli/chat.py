@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.device.doctor.finding import Finding
+    from pitool.errors import PitoolError
+    from pitool.store.database import Database
 
 CHAT_FLUSH_SECONDS = 0.1
 """A screen shows tokens together anyway: messages that it need not read leave the cores alone."""
@@ -59,18 +61,19 @@ def command(
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.sensor_history import SensorHistory
-    from pitool.store.database import FILE_NAME, Database
     from pitool.store.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None
+    database, trouble = _conversations()
     app = PitoolApp(
         load=loader(context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS),
         bundles=list_bundles,
         memory=rss,
         runnable=runnable,
         system=system,
-        database=Database(home() / FILE_NAME),
+        database=database,
+        trouble=trouble,
         prefills=Prefills(home() / FOLDER_NAME),
         sensors=SensorHistory(Monitor().look, _examine),
         judge=Judge(),
@@ -83,6 +86,18 @@ def command(
     app.run()
     if app.return_code:
         raise PitoolError("the screen crashed", "please report the error above")
+
+
+def _conversations() -> tuple[Database | None, PitoolError | None]:
+    """Return the stored conversations, or why there are none: a model answers without them."""
+    from pitool.catalog.bundles import home
+    from pitool.errors import PitoolError
+    from pitool.store.database import FILE_NAME, Database
+
+    try:
+        return Database(home() / FILE_NAME), None
+    except PitoolError as error:
+        return None, error
 
 
 def _collect_what_comes() -> None:

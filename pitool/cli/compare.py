@@ -54,7 +54,7 @@ def command(
       pitool compare sample --ram 1gb --html report.html
       pitool compare ./model --techniques q4_k_m,q4_k_m-imatrix,gptq-int4 --text wiki.txt
     """
-    from pitool.catalog.files import write_atomically
+    from pitool.catalog.outputs import check_output, write_output
     from pitool.errors import UsageError
     from pitool.lab.page import to_html
     from pitool.report.progress import talk
@@ -66,11 +66,11 @@ def command(
         return
     if model is None:
         raise UsageError("no model given", "give a folder, a hub id, a recipe, or sample")
-    if html and not html.parent.is_dir():
-        raise UsageError(f"{html.parent} is not a folder", "choose another --html")
+    if html:
+        check_output(html, "--html")
     comparison = _compare(model, revision, techniques, prompts, text, save, ram, resume=resume)
     if html:
-        write_atomically(html, to_html(comparison).encode())
+        write_output(html, to_html(comparison).encode())
         talk(f"report: {html}")
     if save:
         talk(f"bundles: {save}")

@@ -6,14 +6,13 @@ whose path is shown. Imports next to nothing, so that Ctrl-C has an end from the
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 
-from pitool.errors import DoesNotFit, Interrupted, PitoolError, ended
+from pitool.errors import Interrupted, PitoolError, disk_full, ended
 
 
 def main() -> None:
@@ -72,8 +71,7 @@ def _ended_by(error: Exception) -> int:
             # Python would report the closed pipe again when it flushes stdout at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        case OSError(errno=errno.ENOSPC):
-            full = DoesNotFit("the disk is full", "free some space, or choose another --out")
+        case OSError() if full := disk_full(error, "choose another --out"):
             return _say(full.sentence, full.exit_code)
     return _fault(error)
 
@@ -90,10 +88,11 @@ def _fault(error: Exception) -> int:
     import traceback
 
     from pitool.catalog.bundles import home
+    from pitool.catalog.files import make_private
 
     log = home() / "fault.log"
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(log)  # what a user asked may stand in it
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         report = f"please report it with {log}"
     except OSError:

@@ -151,12 +151,6 @@ def _find_model(model: str | None, options: Options, places: Sequence[Place]) ->
 
 
 def _write(path: Path, drawing: str) -> None:
-    from pitool.catalog.files import write_atomically
-    from pitool.errors import PitoolError
+    from pitool.catalog.outputs import write_output
 
-    try:
-        write_atomically(path, drawing.encode())
-    except OSError as error:
-        raise PitoolError(
-            f"cannot write to {path} ({error.strerror})", "choose another file"
-        ) from None
+    write_output(path, drawing.encode())

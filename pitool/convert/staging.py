@@ -5,50 +5,54 @@ Owns the staging folder next to the target, its removal on failure, and the swit
 
 from __future__ import annotations
 
-import os
-import re
+import contextlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pitool.catalog.files import path_kind, sync
+from pitool.catalog.files import path_kind, sync, sync_tree
 from pitool.catalog.manifest import FILE_NAME
-from pitool.errors import DoesNotFit, PitoolError, UsageError
+from pitool.catalog.scratch import hidden_name, leftovers, locked, scratch
+from pitool.errors import DoesNotFit, UsageError, cannot_write
 from pitool.report.numbers import compare_bytes
 
 SPARE_BYTES = 32 << 20
+MOVED = "old"  # what a replaced bundle's name ends with until the new one has its name
 
 
 class Staging:
     """A context manager: ``folder`` to write into, ``publish`` to give it the target's name."""
 
+    folder: Path
+
     def __init__(self, target: Path, *, replace: bool) -> None:
         self._target, self._replace = target, replace
-        self.folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Staging:
         check_target(self._target, replace=self._replace)
+        parent = self._target.parent
         try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(self._target)
-            self.folder.mkdir()
+            parent.mkdir(parents=True, exist_ok=True)
+            with locked(parent):
+                _clear_moved(self._target)
+            self.folder = self._exits.enter_context(scratch(parent, self._target.name))
         except OSError as error:
-            raise PitoolError(
-                f"cannot write to {self._target.parent} ({error.strerror})",
-                "choose another --out",
-            ) from None
+            raise cannot_write(parent, error, "choose another --out") from None
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._exits.close()
 
     def publish(self) -> None:
         """Flush everything to disk and switch to it; a replaced bundle is removed last."""
-        for path in self.folder.rglob("*"):
-            sync(path)
-        sync(self.folder)
+        sync_tree(self.folder)
+        with locked(self._target.parent):
+            self._switch()
+
+    def _switch(self) -> None:
         check_target(self._target, replace=self._replace)  # it may have appeared meanwhile
-        old = self._target.with_name(f".{self._target.name}.{os.getpid()}.old")
+        old = hidden_name(self._target.parent, self._target.name, MOVED)
         if self._target.exists():
             self._target.rename(old)
         try:
@@ -96,25 +100,10 @@ def _check_free(folder: Path, needed: int) -> None:
         )
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what killed conversions left behind, and restore a bundle they had moved aside."""
-    ours = re.compile(rf"\.{re.escape(target.name)}\.([1-9]\d*)\.(partial|old)")
-    for path in list(target.parent.iterdir()):
-        match = ours.fullmatch(path.name)
-        if not match or alive(int(match[1])):
-            continue
-        if match[2] == "old" and not target.exists():
-            path.rename(target)
-        else:
+def _clear_moved(target: Path) -> None:
+    """Restore a bundle that a killed conversion had moved aside, or remove it if it has a heir."""
+    for path in leftovers(target.parent, target.name, MOVED):
+        if target.exists():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process is running, whoever owns it."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        else:
+            path.rename(target)

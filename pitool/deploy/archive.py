@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pitool.catalog import tables
-from pitool.catalog.files import sync
+from pitool.catalog.files import sync, sync_tree
 from pitool.catalog.manifest import FileEntry
 from pitool.errors import BadInput
 
@@ -26,6 +27,8 @@ MANIFEST = "pi.json"
 MANIFEST_BYTES = 4 * 1024**2
 CHUNK = 1024**2
 SCRIPTS = ("install.sh", "pitool")  # what is executable
+INSTALLER = (*SCRIPTS, "pitool.service")
+WHEEL = r"[0-9A-Za-z][0-9A-Za-z._+!-]*\.whl"
 AGAIN = "create it again with pitool pack, or copy it again"
 
 
@@ -51,9 +54,26 @@ class Contents:
         names = [entry.path for entry in self.files]
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
+        self._check_texts()
+        for name in names:
+            _check_place(name, self.bundles)
         missing = {w for wheels in self.pythons.values() for w in wheels} - set(names)
         if missing:
             raise ValueError(f"{min(missing)} is required but not listed")
+
+    def _check_texts(self) -> None:
+        """Raise ValueError for a text that a shell, a path or a terminal could misread."""
+        for kind, pattern, texts in (
+            ("Python", r"3\.\d{1,2}", tuple(self.pythons)),
+            ("board", r"[a-z0-9][a-z0-9_-]{0,40}", (self.board,)),
+            ("version", r"[0-9A-Za-z.+!-]{1,60}", (self.pitool,)),
+            ("bundle", r"[^\s./-][^/\\]{0,200}", self.bundles),
+        ):
+            for text in texts:
+                if not re.fullmatch(pattern, text, re.ASCII) or not text.isprintable():
+                    raise ValueError(f"{text!r} is not the name of a {kind}")
+        if not self.name.isprintable() or self.memory < 0:
+            raise ValueError("its name or its memory is invalid")
 
     @property
     def bytes(self) -> int:
@@ -66,19 +86,36 @@ class Contents:
         return hashlib.sha256(encode(self)).hexdigest()[:12]
 
 
+def _check_place(name: str, bundles: tuple[str, ...]) -> None:
+    """Raise ValueError for a file that lies where an archive has none."""
+    top, _, rest = name.partition("/")
+    place = {
+        "wheels": re.fullmatch(WHEEL, rest) is not None,
+        "bundles": rest.partition("/")[0] in bundles and "/" in rest,
+    }
+    if not (place.get(top) or name in INSTALLER) or not name.isprintable():
+        raise ValueError(f"{name!r} is no place in an archive")
+
+
 def encode(contents: Contents) -> bytes:
     """Return the manifest as it stands in the archive."""
     return (json.dumps(asdict(contents), indent=1, sort_keys=True) + "\n").encode()
 
 
-def write(path: Path, contents: Contents, sources: dict[str, Path]) -> None:
-    """Write an archive: ``sources`` says where each listed file lies. Same files, same bytes."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+def write(target: IO[bytes], contents: Contents, sources: dict[str, Path]) -> int:
+    """Write an archive and return its size; same files, same bytes.
+
+    ``sources`` says where each listed file lies. ``target`` is written from its start to its end,
+    so that it may be a pipe.
+    """
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         data = encode(contents)
         tar.addfile(_member(MANIFEST, len(data)), io.BytesIO(data))
         for entry in contents.files:
             with sources[entry.path].open("rb") as file:
                 tar.addfile(_member(entry.path, entry.bytes), file)
+        end = tar.offset + 2 * tarfile.BLOCKSIZE
+    return end + -end % tarfile.RECORDSIZE
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
@@ -178,8 +215,9 @@ def unpack(path: Path, folder: Path) -> Contents:
         staging.mkdir(parents=True)
         with tarfile.open(path, "r:") as tar:
             tar.extractall(staging, filter="data")
-        sync(staging)
+        sync_tree(staging)
         staging.rename(folder)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

@@ -14,11 +14,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pitool.catalog.bundles import RELEASES, STORE, home
+from pitool.catalog.files import sync, sync_tree
+from pitool.catalog.scratch import locked
 from pitool.deploy import archive
-from pitool.errors import BadInput, MissingPart, PitoolError
+from pitool.errors import BadInput, MissingPart, PitoolError, disk_full
 
 KEEP = 2
 DONE = ".complete"
@@ -40,7 +44,20 @@ def install(folder: Path, keep: int = KEEP) -> str:
     Raises MissingPart for a Python that the archive has no wheels for, BadInput for damage.
     """
     contents = archive.read_folder(folder)
+    with _alone() as top:
+        return _install(folder, contents, top, keep)
+
+
+@contextmanager
+def _alone() -> Iterator[Path]:
+    """Yield the home of pitool while no other installation works in it."""
     top = home()
+    top.mkdir(parents=True, exist_ok=True)
+    with locked(top):
+        yield top
+
+
+def _install(folder: Path, contents: archive.Contents, top: Path, keep: int) -> str:
     before = _current(top)
     release = top / RELEASES / contents.id
     staging = release.with_name(f".{contents.id}.partial")
@@ -60,8 +77,10 @@ def install(folder: Path, keep: int = KEEP) -> str:
     for name in contents.bundles:
         _link(staging / "bundles" / name, _store(folder / "bundles" / name, top))
     shutil.copy2(folder / archive.MANIFEST, staging)
+    sync_tree(staging)
     shutil.rmtree(release, ignore_errors=True)
     staging.rename(release)
+    sync(release.parent)
     _switch(top, release)
     _prune(top, keep)
     return contents.id
@@ -72,30 +91,39 @@ def use(name: str) -> str:
 
     Raises BadInput where it is not.
     """
-    top = home()
-    release = top / RELEASES / name
-    contents = archive.read_manifest(release)
-    files = [entry for entry in contents.files if entry.path.startswith("bundles/")]
-    if not archive.whole(release, files) or not _starts(release / "runtime"):
-        raise BadInput(f"the release {name} is damaged", "push or install it again")
-    _switch(top, release)
+    with _alone() as top:
+        release = top / RELEASES / name
+        contents = archive.read_manifest(release)
+        files = [entry for entry in contents.files if entry.path.startswith("bundles/")]
+        if not archive.whole(release, files) or not _starts(release / "runtime"):
+            raise BadInput(f"the release {name} is damaged", "push or install it again")
+        _switch(top, release)
     return name
 
 
 def rollback() -> str:
     """Switch to the release before the one in use, and return its id."""
-    top = home()
-    current = _current(top)
-    others = [path for path in _releases(top) if path != current]
-    if not others:
-        raise BadInput("there is no earlier release to roll back to", "push a release")
-    _switch(top, others[0])
+    nothing = BadInput("there is no earlier release to roll back to", "push a release")
+    if not home().is_dir():
+        raise nothing
+    with _alone() as top:
+        current = _current(top)
+        others = [path for path in _releases(top) if path != current]
+        if not others:
+            raise nothing
+        _switch(top, others[0])
     return others[0].name
 
 
 def uninstall(*, models: bool = False) -> None:
     """Remove runtimes and releases, and with ``models`` the bundles as well."""
-    top = home()
+    if home().is_dir():
+        with _alone() as top:
+            _remove(top, models=models)
+    _launcher().unlink(missing_ok=True)
+
+
+def _remove(top: Path, *, models: bool) -> None:
     for link in (top / "bundles").glob("*"):
         if link.is_symlink() and models:
             link.unlink()
@@ -105,7 +133,6 @@ def uninstall(*, models: bool = False) -> None:
     (top / "current").unlink(missing_ok=True)
     for name in (RELEASES, "runtimes", *([STORE] if models else [])):
         shutil.rmtree(top / name, ignore_errors=True)
-    _launcher().unlink(missing_ok=True)
 
 
 def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
@@ -125,13 +152,18 @@ def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
         return target
     shutil.rmtree(target, ignore_errors=True)
     _run(sys.executable, "-m", "venv", "--without-pip", str(target))
-    (pip,) = (folder / "wheels").glob("pip-*.whl")
+    pip = next((folder / "wheels").glob("pip-*.whl"), None)
+    if pip is None:
+        raise BadInput(f"{folder} contains no pip to install with", archive.AGAIN)
     words = ("--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", "-q")
     paths = [str(folder / wheel) for wheel in wheels]
     _run(str(target / "bin/python"), f"{pip}/pip", "install", *words, *paths)
     _smoke(target)
-    (target / DONE).touch()
     shutil.copy2(folder / "pitool", target / "launcher")
+    sync_tree(target)  # what says that it is complete must not reach the disk before it
+    (target / DONE).touch()
+    sync(target)
+    sync(target.parent)
     return target
 
 
@@ -166,7 +198,9 @@ def _store(bundle: Path, top: Path) -> Path:
         staging = target.with_name(f".{target.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
         shutil.copytree(bundle, staging, copy_function=_hard_link)
+        sync_tree(staging)
         staging.rename(target)
+        sync(target.parent)
     return target
 
 
@@ -207,7 +241,9 @@ def _switch(top: Path, release: Path) -> None:
     text = (release / "runtime/launcher").read_text(encoding="utf-8")
     partial.write_text(text.replace("@HOME@", str(top)), encoding="utf-8")
     partial.chmod(0o755)
+    sync(partial)
     partial.replace(launcher)
+    sync(launcher.parent)
     _restart_service()
 
 
@@ -230,10 +266,13 @@ def _link(path: Path, target: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(os.path.relpath(target, path.parent))
     partial.replace(path)
+    sync(path.parent)
 
 
 def _prune(top: Path, keep: int) -> None:
     """Remove all but the newest releases, and what neither those nor kept bundles link to."""
+    for left in (top / RELEASES).glob(".*.partial"):  # of an installation that was killed
+        shutil.rmtree(left)
     for release in _releases(top)[max(keep, 1) :]:
         if release != _current(top):
             shutil.rmtree(release)
@@ -276,8 +315,9 @@ def main(words: list[str] | None = None) -> int:
         print(f"pitool: {error.what}; {error.do}.", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except OSError as error:
-        print(f"pitool: {error}.", file=sys.stderr)  # noqa: T201
-        return 1
+        full = disk_full(error, "uninstall what is not needed")
+        print(f"pitool: {full.sentence if full else error}.", file=sys.stderr)  # noqa: T201
+        return full.exit_code if full else 1
     print(said)  # noqa: T201
     return 0
 

@@ -56,6 +56,10 @@ for name in python3.13 python3.11 python3; do
 done
 [ -n "$PYTHON" ] || die 5 "There is no Python. Install it: sudo apt-get install python3."
 [ -x "$(command -v "$PYTHON")" ] || die 5 "PITOOL_PYTHON names $PYTHON, which is no program. Name another, or none."
+# Asked in words that every Python 3 knows: pitool itself is no program to an older one.
+version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die 5 "This system has Python $version, and pitool needs 3.11 or newer. Use Raspberry Pi OS Bookworm or Trixie (64-bit)."
 
 set -- "$HERE"/wheels/pitool-*.whl
 if [ -f "$1" ]; then OWN=$1; else OWN=''; fi

@@ -6,17 +6,17 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pitool
-from pitool.catalog import manifest, tables
+from pitool.catalog import cache, manifest, tables
 from pitool.catalog.boards import Board
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact
-from pitool.deploy import archive, cache, wheel, wheelfile
+from pitool.catalog.outputs import check_output, output
+from pitool.catalog.scratch import scratch
+from pitool.deploy import archive, wheel, wheelfile
 from pitool.errors import DoesNotFit, PitoolError, UsageError
 
 PYTHONS = ("3.11", "3.13")  # Raspberry Pi OS Bookworm and Trixie
@@ -53,59 +53,49 @@ def pack(
     Raises DoesNotFit when no artifact of the bundle fits the board, UsageError for a folder that is
     not there, and what ``wheel.build`` does.
     """
-    if not target.parent.is_dir():
-        raise UsageError(
-            f"{target.parent} is not a folder", "create it, or choose another file with -o"
-        )
-    with tempfile.TemporaryDirectory(dir=cache.folder("tmp"), prefix="pack-") as scratch:
+    check_output(target, "file with -o")
+    with scratch(cache.folder("tmp"), "pack") as folder:
         sources: dict[str, Path] = {}
         pythons, memory = {}, 0
         if runtime:
-            pythons = _runtime(sources, Path(scratch), compiler)
+            pythons = _runtime(sources, folder, compiler)
         runtime_bytes = sum(path.stat().st_size for path in sources.values())
         if bundle is not None:
-            memory = _model(sources, bundle, board, quantisations, Path(scratch))
-        contents = archive.Contents(
-            name=bundle.path.name if bundle else "runtime",
-            board=board_id,
-            pitool=pitool.__version__,
-            pythons=pythons,
-            bundles=(bundle.path.name,) if bundle else (),
-            memory=memory,
-            files=tuple(
-                manifest.FileEntry(name, path.stat().st_size, archive.file_digest(path))
-                for name, path in sorted(sources.items())
-            ),
-        )
-        partial = target.with_name(f".{target.name}.partial")
+            memory = _model(sources, bundle, board, quantisations, folder)
         try:
-            archive.write(partial, contents, sources)
-            partial.replace(target)
-        except OSError as error:
-            raise PitoolError(
-                f"cannot write to {target} ({error.strerror})",
-                "free some space, or choose another file with -o",
-            ) from None
-        finally:
-            partial.unlink(missing_ok=True)
-    size = target.stat().st_size
+            contents = archive.Contents(
+                name=bundle.path.name if bundle else "runtime",
+                board=board_id,
+                pitool=pitool.__version__,
+                pythons=pythons,
+                bundles=(bundle.path.name,) if bundle else (),
+                memory=memory,
+                files=tuple(
+                    manifest.FileEntry(name, path.stat().st_size, archive.file_digest(path))
+                    for name, path in sorted(sources.items())
+                ),
+            )
+        except ValueError as error:  # a folder that its user gave an odd name
+            raise UsageError(f"cannot pack {target.name}: {error}", "rename it") from None
+        with output(target) as file:
+            size = archive.write(file, contents, sources)
     return Packed(target, size, runtime_bytes, contents.bytes - runtime_bytes, contents.id)
 
 
 def _model(
-    sources: dict[str, Path], bundle: Bundle, board: Board, names: tuple[str, ...], scratch: Path
+    sources: dict[str, Path], bundle: Bundle, board: Board, names: tuple[str, ...], folder: Path
 ) -> int:
     """Add the artifacts that the board wants; return the memory of the smallest."""
     chosen = choose(bundle, board, names)
-    folder = f"bundles/{bundle.path.name}"
+    top = f"bundles/{bundle.path.name}"
     for artifact in chosen:
         for entry in artifact.files:
             path = bundle.path / entry.path
             if not path.is_file() or archive.file_digest(path) != entry.sha256:
                 raise PitoolError(f"{path} is missing or damaged", "convert the model again")
-            sources[f"{folder}/{entry.path}"] = path
-    manifest.write(scratch, dataclasses.replace(bundle.manifest, artifacts=chosen))
-    sources[f"{folder}/{manifest.FILE_NAME}"] = scratch / manifest.FILE_NAME
+            sources[f"{top}/{entry.path}"] = path
+    manifest.write(folder, dataclasses.replace(bundle.manifest, artifacts=chosen))
+    sources[f"{top}/{manifest.FILE_NAME}"] = folder / manifest.FILE_NAME
     return min(_memory(artifact) for artifact in chosen)
 
 
@@ -132,14 +122,14 @@ def _memory(artifact: Artifact) -> int:
 
 
 def _runtime(
-    sources: dict[str, Path], scratch: Path, compiler: str | None
+    sources: dict[str, Path], folder: Path, compiler: str | None
 ) -> dict[str, tuple[str, ...]]:
     """Add installer, launcher and wheels; return the wheels of each Python."""
     sources["install.sh"] = HERE / "board_install.sh"
     sources["pitool"] = HERE / "board_launcher.sh"
     sources["pitool.service"] = HERE / "pitool.service"
     llama = wheel.build(compiler).path
-    own = own_wheel(scratch)
+    own = own_wheel(folder)
     pythons = {}
     for version in PYTHONS:
         wheels = [llama, own, *download(version)]
@@ -162,19 +152,14 @@ def download(version: str) -> list[Path]:
     wanted = sorted(requirements())
     key = hashlib.sha256(repr((wanted, ALONE, PLATFORMS)).encode()).hexdigest()[:12]
     kept = cache.folder("board-packages") / f"{version}-{key}"
-    if not kept.is_dir():
-        partial = kept.with_name(f"{kept.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+    if not cache.take(kept):
         tag = "cp" + version.replace(".", "")
         words = ["--only-binary=:all:", *PLATFORM_WORDS, "--python-version", version]
         words += ["--implementation", "cp", "--abi", tag, "--abi", "abi3", "--abi", "none"]
-        words += ["-d", str(partial)]
         alone = [r for r in wanted if re.split(r"[^\w-]", r)[0] in ALONE]
         # What llama-cpp-python asks for beside these (its wheel is not on the index).
         rest = [r for r in wanted if r not in alone] + ["diskcache", "typing-extensions"]
-        wheel.pip("download", *words, *rest)
-        wheel.pip("download", "--no-deps", *words, *alone, "pip")
-        partial.rename(kept)
+        wheel.download(kept, [(*words, *rest), ("--no-deps", *words, *alone, "pip")])
     return sorted(kept.glob("*.whl"))
 
 

@@ -59,7 +59,8 @@ rm -rf @ID@ && mkdir @ID@
 tar -xf @ID@.pi -C @ID@
 PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@
 rm -f @ID@.pi
-find . -name "*.pi" -mtime +7 -delete  # from pushes that were interrupted and never resumed
+# From pushes that were interrupted and never resumed.
+find . -mindepth 1 -maxdepth 1 -mtime +7 -exec rm -rf {} +
 """
 HOME = "${PITOOL_HOME:-$HOME/.local/share/pitool}"
 ARRIVE = f'"{HOME}/current/runtime/bin/python" -m pitool.deploy.arrive'

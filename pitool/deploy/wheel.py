@@ -12,13 +12,14 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.catalog import versions
-from pitool.deploy import cache, toolchain, wheelfile
+from pitool.catalog import cache, versions
+from pitool.catalog.files import sync, sync_tree
+from pitool.catalog.scratch import locked, scratch
+from pitool.deploy import toolchain, wheelfile
 from pitool.errors import MissingPart, PitoolError
 from pitool.process.program import follow
 
@@ -76,14 +77,16 @@ def build(
     tools = toolchain.find(compiler)
     version = pinned_version()
     kept = cache.folder("board-wheels", f"{version}-{_key(tools)}")
+    cache.take(kept)
     found = sorted(kept.glob("*.whl"))
     if found and not force:
         return describe(found[0], tools.name, cached=True)
-    with tempfile.TemporaryDirectory(dir=cache.folder("tmp"), prefix="wheel-") as scratch:
-        raw = _compile(sdist(version), tools, Path(scratch), progress)
-        wheel = wheelfile.normalise(raw, Path(scratch))
-        target = kept / wheel.name
-        wheel.replace(target)
+    with scratch(cache.folder("tmp"), "wheel") as folder:
+        raw = _compile(sdist(version), tools, folder, progress)
+        wheel = wheelfile.normalise(raw, folder)
+        sync(wheel)
+        target = wheel.replace(kept / wheel.name)
+    cache.trim()
     return describe(target, tools.name, cached=False)
 
 
@@ -105,13 +108,24 @@ def describe(path: Path, tools: str, *, cached: bool) -> Wheel:
 
 def sdist(version: str) -> Path:
     """Return the source archive of llama-cpp-python, downloaded by pip once."""
-    folder = cache.folder(f"sdist-{version}")
-    found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
-    if not found:
-        words = ("--no-deps", "--no-binary", "llama-cpp-python", "-d", str(folder))
-        pip("download", *words, f"llama-cpp-python=={version}")
-        found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
-    return found[0]
+    kept = cache.folder("board-sources") / version
+    if not cache.take(kept):
+        words = ("--no-deps", "--no-binary", "llama-cpp-python")
+        download(kept, [(*words, f"llama-cpp-python=={version}")])
+    return next(kept.glob("llama_cpp_python-*.tar.gz"))
+
+
+def download(kept: Path, orders: Sequence[tuple[str, ...]]) -> None:
+    """Have pip download into a folder of the cache, which is there whole or not at all."""
+    with scratch(kept.parent, kept.name) as folder:
+        for words in orders:
+            pip("download", "-d", str(folder / "all"), *words)
+        sync_tree(folder / "all")
+        with locked(kept.parent):
+            if not kept.exists():  # another run may have been faster
+                (folder / "all").rename(kept)
+    cache.take(kept)
+    cache.trim()
 
 
 def pip(*words: str) -> None:
@@ -142,33 +156,33 @@ def _unpack(archive: Path, folder: Path) -> Path:
 
 
 def _compile(
-    archive: Path, tools: toolchain.Toolchain, scratch: Path, progress: OnStep | None
+    archive: Path, tools: toolchain.Toolchain, folder: Path, progress: OnStep | None
 ) -> Path:
     """Return the wheel as pip builds it."""
-    source = _unpack(archive, scratch / "source")
-    (scratch / "lean.cmake").write_text(LEAN)
+    source = _unpack(archive, folder / "source")
+    (folder / "lean.cmake").write_text(LEAN)
     options = [
         *OPTIONS,
-        f"-DCMAKE_TOOLCHAIN_FILE={tools.write(scratch)}",
-        f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={scratch / 'lean.cmake'}",
+        f"-DCMAKE_TOOLCHAIN_FILE={tools.write(folder)}",
+        f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={folder / 'lean.cmake'}",
         # Paths of this build must not end in the files.
-        f"-DCMAKE_C_FLAGS=-ffile-prefix-map={scratch}=.",
-        f"-DCMAKE_CXX_FLAGS=-ffile-prefix-map={scratch}=.",
+        f"-DCMAKE_C_FLAGS=-ffile-prefix-map={folder}=.",
+        f"-DCMAKE_CXX_FLAGS=-ffile-prefix-map={folder}=.",
     ]
     environment = {
         "_PYTHON_HOST_PLATFORM": "linux-aarch64",
         "CMAKE_GENERATOR": "Ninja",
         "CMAKE_ARGS": " ".join(options),
         "SOURCE_DATE_EPOCH": str(wheelfile.SOURCE_DATE_EPOCH),
-        "GIT_CEILING_DIRECTORIES": str(scratch),
-        "SKBUILD_BUILD_DIR": str(scratch / "build"),
+        "GIT_CEILING_DIRECTORIES": str(folder),
+        "SKBUILD_BUILD_DIR": str(folder / "build"),
         "SKBUILD_WHEEL_EXCLUDE": EXCLUDE,
-        "TMPDIR": str(scratch),
+        "TMPDIR": str(folder),
     }
     command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir"]
     log = cache.folder() / "wheel.log"
-    code = _build([*command, "-w", str(scratch / "wheel"), str(source)], environment, log, progress)
-    made = sorted((scratch / "wheel").glob("*.whl"))
+    code = _build([*command, "-w", str(folder / "wheel"), str(source)], environment, log, progress)
+    made = sorted((folder / "wheel").glob("*.whl"))
     if code or not made:
         raise PitoolError("llama.cpp failed to compile", f"see the compiler's output in {log}")
     return made[0]

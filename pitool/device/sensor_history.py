@@ -6,6 +6,7 @@ threads.
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections import deque
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pitool.catalog.outputs import open_new
 from pitool.device.monitor import CSV_HEAD, Sample, csv_line
-from pitool.errors import PitoolError, UsageError
+from pitool.errors import PitoolError, UsageError, cannot_write
 
 if TYPE_CHECKING:
     from pitool.device.doctor.finding import Finding
@@ -37,12 +39,13 @@ class CsvLog:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file: IO[str] = path.open("x", encoding="utf-8", buffering=1)
+            self._file: IO[str] = io.TextIOWrapper(
+                open_new(path), encoding="utf-8", line_buffering=True
+            )
         except FileExistsError:
             raise UsageError(f"{path} already exists", "choose another file") from None
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise PitoolError(f"cannot write to {path} ({why})", "choose another file") from None
+            raise cannot_write(path, error) from None
         self.path, self.lines = path, 0
         self._write(CSV_HEAD)
 
@@ -55,10 +58,7 @@ class CsvLog:
         try:
             self._file.write(f"{line}\n")
         except OSError as error:
-            raise PitoolError(
-                f"cannot write to {self.path} ({error.strerror})",
-                "free some space and start a new log",
-            ) from None
+            raise cannot_write(self.path, error, "start a new log elsewhere") from None
 
     def close(self) -> None:
         """Have it on the disk."""

@@ -6,22 +6,21 @@ Owns the work folder and what techniques begin with. Results that are kept are n
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pitool.catalog import manifest
+from pitool.catalog.scratch import scratch
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert.download import download
 from pitool.convert.forward import open_forward
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.reference import Reference, run_reference
 from pitool.convert.sources import hash_sources
-from pitool.convert.staging import alive
 from pitool.convert.techniques import BASELINE, find_technique
 from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.bundle import Provenance, write_bundle
@@ -124,16 +123,15 @@ class ComparisonJob:
         self._checkpoint, self._source, self._options = checkpoint, source, options
         self._store, self._threads, self._progress = store, threads, progress
         self.shape = model_shape(checkpoint.config)
-        self._folder = store.folder / f"work.{os.getpid()}"
+        self._exits = ExitStack()
 
     def __enter__(self) -> ComparisonJob:
         self._store.folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale(self._store.folder)
-        self._folder.mkdir()
+        self._folder = self._exits.enter_context(scratch(self._store.folder, "work"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._exits.close()
 
     @cached_property
     def _prepared(self) -> Prepared:
@@ -250,11 +248,3 @@ def plain_result(technique: Technique, **found: object) -> TechniqueResult:
     needs = tuple(sorted(need.name.lower() for need in technique.needs))
     values = {"technique": technique.name, "needs": needs, **said, **found}
     return TechniqueResult(**values)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove the work folders of comparisons that were killed."""
-    for path in folder.glob("work.*"):
-        match = re.fullmatch(r"work\.([1-9]\d*)", path.name)
-        if match and not alive(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -87,8 +86,9 @@ class ResultStore:
         return tables.build(MaterialNames, values, path.name)
 
     def forget(self) -> None:
-        """Remove all results."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all results; another comparison may be working in the folder."""
+        for path in self.folder.glob("*.json"):
+            path.unlink(missing_ok=True)
 
     def _path(self, technique: Technique) -> Path:
         return self.folder / f"{technique.name}-v{technique.version}.json"

@@ -14,7 +14,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from pitool.errors import DoesNotFit, MissingPart, PitoolError, UsageError
@@ -27,6 +29,14 @@ OPTIONS = (
     "ServerAliveCountMax=4",
 )
 RSYNC = "rsync"
+SENT = "sent"
+NAME = re.compile(
+    r"""(?:[^\s@:/-][^\s@:/]*@)?  # the user
+    (?:\[(?P<inside>[^\s\[\]@/]+)\](?::(?P<after>\d{1,5}))?
+    |(?P<ipv6>[^\s\[\]@:/]*:[^\s\[\]@/]*:[^\s\[\]@/]*)
+    |(?P<host>[^\s\[\]@:/-][^\s\[\]@:/]*)(?::(?P<port>\d{1,5}))?)""",
+    re.VERBOSE,
+)
 WATCH = 'while sleep 1; do stat -c %s "$HOME/{target}" 2>/dev/null || echo 0; done'
 LOST = 255  # what ssh ends with when the connection is the trouble
 # ssh's messages when a connection fails: what happened, and what to do (with the host's name).
@@ -98,24 +108,38 @@ def _hand_on(lines: IO[str], take: Callable[[str], object]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host as ssh names it (``pi@raspberrypi.local``); ``config`` as for ``ssh -F``.
+    """A host as its user names it: ``[USER@]HOST[:PORT]``; ``config`` as for ``ssh -F``.
 
-    An IPv6 address may stand in brackets or not, for whatever is done there.
+    HOST is a name of ssh's configuration or of the network, or an address. An IPv6 address may
+    have a zone (``fe80::1%eth0``), and stands in brackets where a port follows.
     """
 
     name: str
     config: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or self.name.startswith("-"):  # ssh would take it for an option
+        found = NAME.fullmatch(self.name)
+        if found is None or (":" in self._address and not _is_ipv6(self._address)):
             raise UsageError(
-                f"{self.name!r} is not a host", "use a name such as pi@raspberrypi.local"
+                f"{self.name!r} is not a host",
+                "use a name such as pi@raspberrypi.local, pi@raspberrypi.local:2222 or"
+                " pi@[fe80::1%eth0]:2222",
             )
+        if not 0 < int(self._port or 22) < 65536:
+            raise UsageError(f"{self._port} is not a port", "choose one from 1 to 65535")
 
     @property
     def _address(self) -> str:
         """The host's name alone, an address without brackets."""
-        return self.name.rpartition("@")[2].removeprefix("[").removesuffix("]")
+        found = NAME.fullmatch(self.name)
+        assert found
+        return found["inside"] or found["ipv6"] or found["host"]
+
+    @property
+    def _port(self) -> str | None:
+        found = NAME.fullmatch(self.name)
+        assert found
+        return found["port"] or found["after"]
 
     def _named(self, address: str) -> str:
         user, at, _ = self.name.rpartition("@")
@@ -129,6 +153,7 @@ class Host:
     @property
     def _options(self) -> list[str]:
         words = [word for option in OPTIONS for word in ("-o", option)]
+        words += ["-o", f"Port={self._port}"] if self._port else []
         return [*words, *(["-F", str(self.config)] if self.config else [])]
 
     def _ssh(self, command: str) -> list[str]:
@@ -165,14 +190,18 @@ class Host:
         """
         if rsync and shutil.which(RSYNC):
             shell = shlex.join([_program("ssh"), *self._options])
-            words = [RSYNC, "--append-verify", "--inplace", "--timeout=60", "-e", shell, "--"]
-            command, batch = [*words, str(source), f"{self._for_files}:{target}"], ""
+            words = [RSYNC, "--append-verify", "--inplace", "--copy-links", "--timeout=60"]
+            command, batch = [*words, "-e", shell, "--", SENT, f"{self._for_files}:{target}"], ""
         else:
             command = [_program("sftp"), *self._options, "-b", "-", "--", self._for_files]
-            verb = "reput" if there else "put"
-            batch = f'{verb} "{source}" "{target}"\n'
-        with self._watching(target, arrived):
-            done = subprocess.run(command, input=batch.encode(), capture_output=True, check=False)
+            batch = f'{"reput" if there else "put"} {SENT} "{target}"\n'
+        with TemporaryDirectory(prefix="pitool-") as folder, self._watching(target, arrived):
+            # Under a name that means nothing to anyone: a:b is a host to rsync, and sftp's batches
+            # have no way to write a line feed.
+            (Path(folder) / SENT).symlink_to(source.absolute())
+            done = subprocess.run(
+                command, input=batch.encode(), capture_output=True, check=False, cwd=folder
+            )
         if done.returncode:
             raise self._failure(LOST, done.stderr.decode(errors="replace"))
 
@@ -212,6 +241,14 @@ class Host:
             f"{self.name}: the connection failed ({words})",
             "push again to resume",
         )
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        IPv6Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _program(name: str) -> str:

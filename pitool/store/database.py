@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import databases
+from pitool.catalog.databases import CONVERSATIONS, database_errors
 from pitool.engine.base import Sampling, Timings
-from pitool.errors import BadInput, PitoolError
+from pitool.errors import BadInput
 from pitool.store import schema
 from pitool.store.conversation import (
     Answer,
@@ -28,7 +30,7 @@ from pitool.store.conversation import (
     title_of,
 )
 
-FILE_NAME = "conversations.db"
+FILE_NAME = CONVERSATIONS.file_name
 BUSY_SECONDS = 10
 EXCERPT_LENGTH = 60
 
@@ -50,9 +52,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        with _pitool_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
+        with database_errors(path):
+            self._connection = databases.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -146,7 +147,7 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _pitool_errors(self._path):
+        with self._lock, database_errors(self._path):
             # A transaction that starts as a reader cannot wait for another writer.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -159,32 +160,8 @@ class Database:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _pitool_errors(self._path):
+        with self._lock, database_errors(self._path):
             yield self._connection
-
-
-@contextmanager
-def _pitool_errors(path: Path) -> Iterator[None]:
-    """Turn all errors of SQLite and the disk into PitoolErrors."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-            sqlite3.SQLITE_BUSY,
-            sqlite3.SQLITE_LOCKED,
-        ):
-            raise PitoolError(f"{path} is in use by another program", "try again") from None
-        raise _cannot(path, error) from None
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OSError) as error:
-        raise _cannot(path, error) from None
-    except sqlite3.Error as error:
-        raise BadInput(f"{path} is damaged ({error})", "move it away to start a new one") from None
-
-
-def _cannot(path: Path, error: Exception) -> PitoolError:
-    return PitoolError(
-        f"cannot access {path} ({error})", "check the free disk space and the file permissions"
-    )
 
 
 _SALVAGED = "use /save to write the readable part to a file"

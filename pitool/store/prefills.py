@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pitool.catalog.bundles import Runnable
+from pitool.catalog.files import make_private
 from pitool.engine.base import Settings
 
 FOLDER_NAME = "prefills"
@@ -42,8 +43,8 @@ class Prefills:
 
     def save(self, key: str, write: Callable[[Path], object]) -> None:
         """Have ``write`` create the file of a key; if it raises, the old file stays."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         staged = self._folder / f".{key}.{os.getpid()}"
+        make_private(staged)  # a cache can be turned back into what was said
         try:
             write(staged)
             staged.replace(self._folder / key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from pitool.errors import BadInput
+from pitool.catalog.databases import CONVERSATIONS
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -46,7 +46,7 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(connection)
-        _check_version(version, len(migrations))
+        CONVERSATIONS.check_version(version)
         for number in range(version, len(migrations)):
             for statement in migrations[number].split(";"):
                 connection.execute(statement)
@@ -55,15 +55,6 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-
-
-def _check_version(version: int, known: int) -> None:
-    if version > known:
-        raise BadInput(
-            f"the conversations have schema version {version}, and this pitool supports up to"
-            f" {known}",
-            "update pitool",
-        )
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -25,7 +25,7 @@ from pitool.chat.engine_slot import Load
 from pitool.chat.operations import Memory
 from pitool.chat.session import Session
 from pitool.chat.status import Phase, Status
-from pitool.errors import MissingPart
+from pitool.errors import MissingPart, PitoolError
 from pitool.tui import themes
 from pitool.tui.context import Context, Judge
 from pitool.tui.messages import OpenScreen, SensorsRead, SessionChanged
@@ -58,8 +58,8 @@ class PitoolApp(App[None]):
     once, without one the user chooses. Conversations are kept in ``database`` and read prompts in
     ``prefills``, where those are given; the theme is kept in the folder ``settings``. ``sensors``
     is what the board is looked at with, ``bench`` gives what artifacts are measured with, ``tuned``
-    says what a model was tuned to. ``screens`` open from everywhere. ``shown`` is called when the
-    first screen is there, and again when the chat is.
+    says what a model was tuned to, ``trouble`` why there is no ``database``. ``screens`` open from
+    everywhere. ``shown`` is called when the first screen is there, and again when the chat is.
     """
 
     TITLE = "pitool"
@@ -74,6 +74,7 @@ class PitoolApp(App[None]):
         runnable: Runnable | None = None,
         system: str = "",
         database: Database | None = None,
+        trouble: PitoolError | None = None,
         prefills: Prefills | None = None,
         sensors: SensorHistory | None = None,
         bench: MakeRunner | None = None,
@@ -90,7 +91,7 @@ class PitoolApp(App[None]):
         self._sensed_timings: Timings | None = None
         self._make_bench = bench
         self._benching: BenchRunner | None = None
-        self.database, self.prefills = database, prefills
+        self.database, self.prefills, self._trouble = database, prefills, trouble
         self.journal = self._open_journal(database)
         self.session = Session(
             load,
@@ -130,6 +131,8 @@ class PitoolApp(App[None]):
         kept = themes.remembered(self._settings)
         self.theme = kept if kept in self.available_themes else themes.DARK.name
         self.theme_changed_signal.subscribe(self, self._keep_theme)
+        if self._trouble is not None:
+            self.notify(self._trouble.statement, severity="warning", markup=False, timeout=15)
         if self._sensors is not None:
             self.set_interval(TICK_SECONDS, self._tick)
         if self._runnable is None:
@@ -302,7 +305,7 @@ class PitoolApp(App[None]):
 
     def _library(self) -> Library:
         if self.database is None or self.journal is None:
-            raise MissingPart(
+            raise self._trouble or MissingPart(
                 "conversations are not stored here", "use /save to write this one to a file"
             )
         from pitool.chat.library import Library

@@ -17,7 +17,7 @@ from pitool.report.numbers import format_count
 from pitool.store.export import code_blocks
 from pitool.tui.messages import OpenScreen
 from pitool.tui.screens.base import BaseScreen
-from pitool.tui.screens.dialogs import AskLines, AskText, Confirm, Page
+from pitool.tui.screens.dialogs import AskLines, AskText, Confirm, Page, asking_to_replace
 
 
 class ChatCommands(CommandHandlers):
@@ -79,13 +79,7 @@ class ChatCommands(CommandHandlers):
     def do_save(self, name: str) -> None:
         """Export the conversation; ask where the file exists."""
         path = self.export_path(name)
-        if path.exists():
-            self._screen.ask(
-                Confirm(f"{path} already exists. Replace it?", "Replace"),
-                lambda yes: self.export(path) if yes else None,
-            )
-        else:
-            self.export(path)
+        asking_to_replace(self._screen, partial(self.export, path))
 
     def do_rename(self, title: str) -> None:
         """Give the conversation a title, or ask for one."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,12 +26,8 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "bundles" / "b"
 
 
-@pytest.fixture(scope="module")
-def dead() -> int:
-    """Return the id of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
+# In the name of what a killed conversion left.
+DEAD = "0123abcd"
 
 
 def fill(folder: Path, text: str = "new") -> None:
@@ -112,6 +105,7 @@ def test_files_are_flushed_before_the_switch(target: Path, monkeypatch: pytest.M
         assert target.exists() == (path == target.parent)
 
     monkeypatch.setattr(staging, "sync", sync)
+    monkeypatch.setattr("pitool.catalog.files.sync", sync)
     with Staging(target, replace=False) as stage:
         fill(stage.folder)
         stage.publish()
@@ -189,50 +183,49 @@ def enter(target: Path) -> set[str]:
     return names(target.parent)
 
 
-def test_the_folders_of_dead_processes_are_removed(target: Path, dead: int) -> None:
-    fill_me = target.parent / f".b.{dead}.partial"
+def test_the_folders_of_killed_conversions_are_removed(target: Path) -> None:
+    fill_me = target.parent / f".b.{DEAD}.partial"
     fill_me.mkdir(parents=True)
     (fill_me / "m.gguf").write_text("half")
     assert enter(target) == set()
 
 
-def test_the_folders_of_living_processes_stay(target: Path) -> None:
-    living = f".b.{os.getppid()}.partial"
-    (target.parent / living).mkdir(parents=True)
-    assert enter(target) == {living}
+def test_the_folders_of_conversions_that_run_stay(target: Path) -> None:
+    with Staging(target, replace=True) as other:
+        assert enter(target) == {other.folder.name}
 
 
-def test_the_folders_of_other_targets_stay(target: Path, dead: int) -> None:
-    for name in (f".c.{dead}.partial", f".bb.{dead}.partial", f"b.{dead}.partial"):
+def test_the_folders_of_other_targets_stay(target: Path) -> None:
+    for name in (f".c.{DEAD}.partial", f".bb.{DEAD}.partial", f"b.{DEAD}.partial"):
         (target.parent / name).mkdir(parents=True)
     assert len(enter(target)) == 3
 
 
-def test_a_target_with_dots_and_a_longer_one(target: Path, dead: int) -> None:
+def test_a_target_with_dots_and_a_longer_one(target: Path) -> None:
     """``b`` is not ``b.v2``, though the one's pattern matches the other's folder."""
-    other = f".b.v2.{dead}.partial"
+    other = f".b.v2.{DEAD}.partial"
     (target.parent / other).mkdir(parents=True)
     assert enter(target) == {other}
 
 
-def test_names_with_signs_of_patterns(tmp_path: Path, dead: int) -> None:
+def test_names_with_signs_of_patterns(tmp_path: Path) -> None:
     target = tmp_path / "bundles" / "model[1]*"
-    leftover = f".model[1]*.{dead}.partial"
-    other = f".model1-x.{dead}.partial"
+    leftover = f".model[1]*.{DEAD}.partial"
+    other = f".model1-x.{DEAD}.partial"
     for name in (leftover, other):
         (target.parent / name).mkdir(parents=True)
     assert enter(target) == {other}
 
 
-def test_a_bundle_that_was_moved_aside_comes_back(target: Path, dead: int) -> None:
-    bundle(target.parent / f".b.{dead}.old")
+def test_a_bundle_that_was_moved_aside_comes_back(target: Path) -> None:
+    bundle(target.parent / f".b.{DEAD}.old")
     assert enter(target) == {"b"}
     assert names(target) == {"manifest.json", "old.gguf"}
 
 
-def test_a_replaced_bundle_is_removed(target: Path, dead: int) -> None:
+def test_a_replaced_bundle_is_removed(target: Path) -> None:
     bundle(target, "new")
-    bundle(target.parent / f".b.{dead}.old")
+    bundle(target.parent / f".b.{DEAD}.old")
     assert enter(target) == {"b"}
     assert names(target) == {"manifest.json", "new.gguf"}
 

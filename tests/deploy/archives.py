@@ -68,5 +68,6 @@ def make(
             for name, source in sorted(sources.items())
         ),
     )  # fmt: skip
-    archive.write(path, contents, sources)
+    with path.open("wb") as file:
+        archive.write(file, contents, sources)
     return contents

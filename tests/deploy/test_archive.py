@@ -35,16 +35,21 @@ def contents(**changes: Any) -> archive.Contents:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     (tmp_path / "a.gguf").write_bytes(DATA)
-    archive.write(tmp_path / "good.pi", contents(), {"bundles/tiny/a.gguf": tmp_path / "a.gguf"})
-    return tmp_path / "good.pi"
+    return written(tmp_path / "good.pi", tmp_path / "a.gguf")
+
+
+def written(path: Path, model: Path) -> Path:
+    with path.open("wb") as file:
+        size = archive.write(file, contents(), {"bundles/tiny/a.gguf": model})
+    assert size == path.stat().st_size
+    return path
 
 
 def test_same_files_are_same_bytes(good: Path, tmp_path: Path) -> None:
     source = tmp_path / "a.gguf"
     source.touch()
     source.chmod(0o600)
-    archive.write(tmp_path / "again.pi", contents(), {"bundles/tiny/a.gguf": source})
-    assert (tmp_path / "again.pi").read_bytes() == good.read_bytes()
+    assert written(tmp_path / "again.pi", source).read_bytes() == good.read_bytes()
 
 
 def test_tar_unpacks_it_like_we_do(good: Path, tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tarfile
+import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from pitool.catalog import manifest
+from pitool.catalog import cache, manifest
 from pitool.catalog.boards import boards
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.deploy import archive, pack, wheel
-from pitool.errors import DoesNotFit, PitoolError, UsageError
+from pitool.errors import DoesNotFit, MissingPart, PitoolError, UsageError
 from tests.cli.conftest import Pitool, pitool  # noqa: F401 - a fixture
 from tests.deploy import archives
 
@@ -24,8 +27,8 @@ SIZES = {"F16": 20 * GIB, "Q8_0": 3 * GIB, "Q4_0": 300 * 2**20}  # bytes of memo
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    folder = tmp_path / "mine"
-    folder.mkdir()
+    folder = tmp_path / "bundles" / "mine"
+    folder.mkdir(parents=True)
     artifacts = []
     for name, needed in SIZES.items():
         (folder / f"{name}.gguf").write_bytes(name.encode())
@@ -89,14 +92,55 @@ def test_a_damaged_bundle_is_not_packed(bundle: Bundle) -> None:
 def test_a_disk_that_fills_up_leaves_nothing(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, *_: object) -> None:
-        path.write_bytes(b"half")
+    def full(file: IO[bytes], *_: object) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archive, "write", full)
-    with pytest.raises(PitoolError, match="No space left"):
+    with pytest.raises(DoesNotFit, match="No space left"):
         packed(bundle, "pi4b")
     assert [path.name for path in bundle.path.parent.iterdir()] == ["mine"]
+
+
+def test_a_pipe_takes_an_archive(bundle: Bundle, tmp_path: Path) -> None:
+    made, _ = packed(bundle, "pi4b")
+    os.mkfifo(tmp_path / "pipe")
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    pack.pack(bundle, "pi4b", boards()["pi4b"], tmp_path / "pipe", runtime=False)
+    reader.join()
+    assert heard == [made.path.read_bytes()]
+
+
+def test_what_a_killed_run_left_is_removed(bundle: Bundle, private_home: Path) -> None:
+    left = cache.folder("tmp") / ".pack.0123abcd.partial"
+    left.mkdir()
+    (left / "half.whl").touch()
+    packed(bundle, "pi4b")
+    assert not list(cache.folder("tmp").iterdir())
+
+
+def test_downloads_are_there_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = cache.folder("board-packages") / ".3.11-x.0123abcd.partial"
+    left.mkdir()
+    kept = cache.folder("board-packages") / "3.11-x"
+    orders: list[tuple[str, ...]] = []
+
+    def pip(_download: str, _d: str, folder: str, *words: str) -> None:
+        Path(folder).mkdir(exist_ok=True)
+        (Path(folder) / f"{words[0]}.whl").touch()
+        orders.append(words)
+        if words == ("fails",):
+            raise MissingPart("pip download failed", "check the network")
+
+    monkeypatch.setattr(wheel, "pip", pip)
+    with pytest.raises(MissingPart):
+        wheel.download(kept, [("one",), ("fails",)])
+    assert not list(kept.parent.iterdir())
+    wheel.download(kept, [("one",), ("two",)])
+    assert sorted(path.name for path in kept.iterdir()) == ["one.whl", "two.whl"]
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 def test_a_runtime_holds_all_that_its_installer_needs(

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from pitool.deploy import cache
+from pitool.catalog import cache
 from tests.cli.conftest import environment
 
 HERE = Path(__file__).parent
+# Made once and kept: not in the cache of a test.
+ROOT_FILE_SYSTEMS = cache.root() / "rootfs"
 CASES = [case for case in os.environ.get("PITOOL_EMULATE", "").split(",") if case]
 VARIANTS = {"pi3": "armv8.0_1", "pi4": "armv8.0_1", "pi5": "armv8.2_2"}
 PAGES = {"pi3": "4 KiB", "pi4": "4 KiB", "pi5": "16 KiB"}
@@ -82,7 +84,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 
 def root_file_system(release: str) -> Path:
     """Return the cached root file system of a release, made of Debian's packages if missing."""
-    folder = cache.folder("rootfs") / release
+    ROOT_FILE_SYSTEMS.mkdir(parents=True, exist_ok=True)
+    folder = ROOT_FILE_SYSTEMS / release
     if not folder.is_dir():
         for program in ("mmdebstrap", "apt-get"):
             if not shutil.which(program):

@@ -146,13 +146,13 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to be looked at" * 40)
-    with pytest.raises(BadInput, match=r"is damaged .*move it away"):
+    with pytest.raises(BadInput, match=r"is damaged .*pitool doctor"):
         Database(path)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PitoolError, match="cannot access"):
+    with pytest.raises(PitoolError, match="cannot write to"):
         Database(tmp_path / "file" / "conversations.db")
 
 

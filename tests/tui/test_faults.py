@@ -13,7 +13,7 @@ from textual.widgets import Button, Static
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase
-from pitool.errors import PitoolError
+from pitool.errors import BadInput, PitoolError
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import Database
 from pitool.tui.app import PitoolApp
@@ -199,6 +199,26 @@ async def test_actions_handlers_and_workers_end_in_notices(
         await is_told(app, "/a/file: No space left on device.")
         await pilot.press("a")
         assert isinstance(app.screen, Faulty)
+
+
+async def test_conversations_that_cannot_be_opened_keep_no_model_from_answering(
+    runnable: Runnable,
+) -> None:
+    trouble = BadInput("conversations.db is damaged", "run pitool doctor")
+    app = PitoolApp(
+        load=Loader(Tracked()),
+        bundles=lambda: ([], []),
+        memory=lambda _: None,
+        runnable=runnable,
+        trouble=trouble,
+    )
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
+        await is_told(app, "conversations.db is damaged; run pitool doctor.")
+        app.clear_notifications()
+        await pilot.press("f3")
+        await is_told(app, "conversations.db is damaged; run pitool doctor.")
+        assert isinstance(app.screen, ChatScreen)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("x"), AssertionError()])

@@ -23,11 +23,12 @@ from typing import Any
 from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 
 from pitool.architectures.base import Wanted
+from pitool.catalog import cache
 from pitool.catalog.model_shape import ModelShape, TensorShape
+from pitool.catalog.scratch import scratch
 from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.weights import is_weight, link_weights, read_index
-from pitool.convert import cache
 from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.errors import BadInput, MissingPart, PitoolError
 from pitool.process.program import follow
@@ -138,9 +139,12 @@ def source_folder() -> Path:
     """Return the folder of llama.cpp's sources, downloaded once; MissingPart if that fails."""
     named = os.environ.get("PITOOL_LLAMA_CPP_SDIST")
     version = importlib.metadata.version(PACKAGE)
-    root = Path(named).expanduser() if named else cache.folder().parent / f"sdist-{version}"
+    root = Path(named).expanduser() if named else cache.root() / f"sdist-{version}"
     if not named and not root.is_dir():
         _download(version, root)
+    if not named:
+        cache.take(root)
+        cache.trim()
     source = root / "vendor" / "llama.cpp"
     if not (source / SCRIPT).is_file():
         raise MissingPart(
@@ -155,13 +159,13 @@ def source_folder() -> Path:
 def _download(version: str, root: Path) -> None:
     """Download and unpack the source archive; the folder gets its name only when complete."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=".sdist-") as scratch:
+    with scratch(root.parent, "sdist") as folder:
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", PACKAGE,
-             "-d", scratch, f"{PACKAGE}=={version}"],
+             "-d", str(folder), f"{PACKAGE}=={version}"],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        archives = list(Path(scratch).glob("*.tar.gz"))
+        archives = list(folder.glob("*.tar.gz"))
         if done.returncode or not archives:
             reason = (done.stderr.strip().splitlines() or ["no archive"])[-1]
             raise MissingPart(
@@ -169,7 +173,7 @@ def _download(version: str, root: Path) -> None:
                 f"run: pip download --no-deps --no-binary {PACKAGE} {PACKAGE}=={version},"
                 " unpack it, and point PITOOL_LLAMA_CPP_SDIST to the folder",
             )
-        unpacked = Path(scratch) / "unpacked"
+        unpacked = folder / "unpacked"
         with tarfile.open(archives[0]) as archive:
             archive.extractall(unpacked, filter="data")
         next(unpacked.iterdir()).rename(root)
@@ -196,8 +200,8 @@ def _plain_folder(folder: Path) -> Iterator[Path]:
 
     It would mix every file whose name begins with ``model``, and obeys an index before anything.
     """
-    with tempfile.TemporaryDirectory(prefix="pitool-") as scratch:
-        plain = Path(scratch) / folder.name  # the model is called after its folder
+    with tempfile.TemporaryDirectory(prefix="pitool-") as folder_of_links:
+        plain = Path(folder_of_links) / folder.name  # the model is called after its folder
         plain.mkdir()
         for path in folder.iterdir():
             if ".safetensors" not in path.name:

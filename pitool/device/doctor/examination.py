@@ -10,7 +10,7 @@ from pathlib import Path
 from pitool.catalog.boards import boards
 from pitool.device import files, sensors
 from pitool.device.detect import detect
-from pitool.device.doctor import disk, host, memory, power, software
+from pitool.device.doctor import databases, disk, host, memory, power, software
 from pitool.device.doctor.finding import SEVERITIES, Check, Finding, Severity, System
 from pitool.device.sensors import Run
 
@@ -77,6 +77,7 @@ def examine(
     converts = machine.arch not in ("aarch64", "armv7l", "armv6l") if host is None else host
     checks = HOST_CHECKS if converts else BOARD_CHECKS
     found = [finding for check in checks if (finding := check(system))]
+    found += databases.databases(system)
     return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pitool.catalog.onnx import OnnxFolder
 from pitool.engine.onnx.runtime import onnxruntime
-from pitool.errors import BadInput, PitoolError
+from pitool.errors import BadInput, cannot_write
 
 _HASHED = 1 << 20
 
@@ -122,7 +122,7 @@ def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[An
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise PitoolError(f"cannot write to {path} ({error})", "free disk space") from None
+        raise cannot_write(path, error, "delete saved prefills") from None
     finally:
         temporary.unlink(missing_ok=True)
 

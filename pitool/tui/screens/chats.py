@@ -19,7 +19,7 @@ from pitool.store.export import file_name
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
-from pitool.tui.screens.dialogs import AskText, Confirm
+from pitool.tui.screens.dialogs import AskText, Confirm, asking_to_replace
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Line
@@ -176,11 +176,14 @@ class ChatsScreen(BaseScreen[bool]):
             return
         conversation = self._library.read(chosen.key)
 
+        def export(path: Path, *, replace: bool) -> None:
+            write_export(conversation, path, replace=replace)
+            self.notify(f"Written to {path}", markup=False)
+
         def write(name: str | None) -> None:
             if name:
                 path = Path(name).expanduser()
-                write_export(conversation, path)
-                self.notify(f"Written to {path}", markup=False)
+                asking_to_replace(self, partial(export, path))
 
         self.ask(AskText("Export to (.md or .json):", file_name(conversation)), write)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,6 +13,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
+from pitool.catalog.outputs import AlreadyThere
+from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Line
 
@@ -26,6 +28,24 @@ _BOX = """
     Button { margin-left: 2; }
     Input { margin-top: 1; border: round $foreground 30%; background: $surface; }
 """
+
+
+class Write(Protocol):
+    """Writes a file; AlreadyThere where one is there that it must not replace."""
+
+    def __call__(self, *, replace: bool) -> object:
+        """Write it."""
+
+
+def asking_to_replace(screen: BaseScreen[Any], write: Write) -> None:
+    """Write a file; where one is there, ask first."""
+    try:
+        write(replace=False)
+    except AlreadyThere as error:
+        screen.ask(
+            Confirm(f"{error.what}. Replace it?", "Replace"),
+            lambda yes: write(replace=True) if yes else None,
+        )
 
 
 class Confirm(ModalScreen[bool]):

@@ -1,0 +1,101 @@
+"""Folders that one process works in, and what is left of them when it is killed.
+
+Whoever works in a folder holds its lock (flock of the folder itself), which ends with the process,
+however that ends; so the next run tells a leftover from work in progress without guessing by
+process ids, which are used again and differ between containers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def scratch(parent: Path, name: str) -> Iterator[Path]:
+    """Yield a new folder in ``parent`` that is gone at the end.
+
+    Those that killed processes left under the same ``name`` are removed first.
+    """
+    with locked(parent):
+        for path in leftovers(parent, name, "partial"):
+            shutil.rmtree(path, ignore_errors=True)
+        folder = hidden_name(parent, name, "partial")
+        folder.mkdir()
+        lock = _lock(folder, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _unlock(lock)
+
+
+def hidden_name(parent: Path, name: str, suffix: str) -> Path:
+    """Return a new name in ``parent`` that ``leftovers`` finds."""
+    return parent / f".{name}.{secrets.token_hex(4)}.{suffix}"
+
+
+def leftovers(parent: Path, name: str, suffix: str) -> list[Path]:
+    """Return the folders ``.NAME.NUMBER.SUFFIX`` that nobody works in.
+
+    Called with ``parent`` locked, so that none is just being made.
+    """
+    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.{suffix}")
+    return [path for path in parent.iterdir() if ours.fullmatch(path.name) and not in_use(path)]
+
+
+def in_use(path: Path) -> bool:
+    """Tell whether a process holds a file or folder; what cannot be locked counts as held."""
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(held)
+    return False
+
+
+def hold(path: Path) -> None:
+    """Have a file or folder count as in use until this process ends."""
+    _held.append(_lock(path, fcntl.LOCK_SH))
+
+
+_held: list[int | None] = []
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a short step in a folder; waits for them."""
+    lock = _lock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        _unlock(lock)
+
+
+def _lock(path: Path, how: int) -> int | None:
+    """Return a descriptor that holds the lock; None on a file system that has none (some NFS)."""
+    held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, how)
+    except OSError:
+        os.close(held)
+        return None
+    return held
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        with contextlib.suppress(OSError):
+            os.close(lock)
