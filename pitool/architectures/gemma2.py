@@ -48,13 +48,19 @@ class Gemma2File(DecoderFile):
     """llama.cpp's graph has the window in even layers and always both caps."""
 
     architecture = "gemma2"
+    own_heads = True
     activations = ("gelu_pytorch_tanh",)
     # llama.cpp's loader knows the size that scales its scores otherwise by its layers.
     largest = 46
 
     def check(self, model: Description) -> None:
-        """Refuse another scale of the scores, and a model without caps."""
+        """Refuse another scale of the scores, a head of its own, and a model without caps."""
         super().check(model)
+        if not model.tied:
+            raise model.error(
+                "a head that is not the embedding is not supported",
+                "convert a checkpoint whose 'tie_word_embeddings' is True",
+            )
         check_scale(model, self.largest)
         if not (model.softcap and model.final_softcap):
             raise model.error(

@@ -77,6 +77,7 @@ class Gemma3File(DecoderFile):
     """llama.cpp's graph has every sixth layer without a window."""
 
     architecture = "gemma3"
+    own_heads = True
     activations = ("gelu_pytorch_tanh",)
     # llama.cpp's loader knows the size that scales its scores otherwise (27B) by its layers.
     largest = 62

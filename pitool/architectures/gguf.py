@@ -47,6 +47,11 @@ class DecoderFile:
     scalings: ClassVar[Mapping[str, type]] = {"dynamic": Dynamic, "linear": Linear, "yarn": Yarn}
     # Whether llama.cpp's graph of the family rotates a part of each head.
     partial = False
+    # Whether its loader takes a head size of its own, biases behind attention and in the MLP, and
+    # a model whose head is the embedding: where not, the embedding is written twice.
+    own_heads = False
+    more_biases = False
+    headless = True
 
     def check(self, model: Description) -> None:
         """Raise BadInput for what llama.cpp's graph of the family does not compute."""
@@ -55,9 +60,25 @@ class DecoderFile:
                 f"the activation {model.activation!r} is not supported",
                 f"convert a checkpoint whose activation is {self.activations[0]}",
             )
+        self.check_shape(model)
         if model.rope:
             self.check_rope(model, model.rope)
         self.check_windows(model)
+
+    def check_shape(self, model: Description) -> None:
+        """Raise BadInput for tensors that llama.cpp's loader of the family has no place for."""
+        sizes, biases = model.sizes, model.biases
+        quotient = sizes.hidden // sizes.heads
+        if sizes.head_dim != quotient and not self.own_heads:
+            raise model.error(
+                f"a custom head size is not supported ('head_dim' is {sizes.head_dim})",
+                f"convert a checkpoint whose 'head_dim' is {quotient}",
+            )
+        if (biases.output or biases.mlp) and not self.more_biases:
+            raise model.error(
+                "biases of attention's output or of the MLP are not supported",
+                "convert a checkpoint whose 'attention_bias' and 'mlp_bias' are False",
+            )
 
     def check_rope(self, model: Description, rope: Rope) -> None:
         """Raise BadInput for a rotation that would be converted wrongly."""
@@ -108,6 +129,8 @@ class DecoderFile:
         yield from self.norm("output_norm", layout.norm, model)
         if not model.tied:
             yield tensor("output.weight", head, *table)
+        elif not self.headless:
+            yield tensor("output.weight", f"{layout.embedding}.weight", *table, fallback=fallback)
 
     def computed(self, _model: Description) -> Iterator[Wanted]:
         """Yield tensors that are computed from the settings."""

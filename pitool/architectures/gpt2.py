@@ -63,6 +63,7 @@ class Gpt2File(DecoderFile):
     """Turns the matrices, and adds the embedding of positions."""
 
     architecture = "gpt2"
+    more_biases = True
     activations = ("gelu_pytorch_tanh",)
 
     def ends(self, model: Description) -> Iterator[Wanted]:

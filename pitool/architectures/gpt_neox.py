@@ -68,6 +68,7 @@ class GptNeoxFile(DecoderFile):
     """Orders the fused matrix by part; llama.cpp wants a head even where it is tied."""
 
     architecture = "gptneox"
+    more_biases = True
     activations = ("gelu",)
     partial = True
 

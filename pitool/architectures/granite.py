@@ -30,12 +30,10 @@ class GraniteFile(LlamaFile):
     """Llama's tensors, with the multipliers as metadata."""
 
     architecture = "granite"
+    own_heads = False
 
     def check(self, model: Description) -> None:
-        """Refuse a multiplier of 0, which llama.cpp takes for none, and a head size of its own.
-
-        The loader takes the hidden size over the heads.
-        """
+        """Refuse a multiplier of 0, which llama.cpp takes for none."""
         super().check(model)
         for key, value in (
             ("attention_multiplier", model.scale),
@@ -46,12 +44,6 @@ class GraniteFile(LlamaFile):
                 raise model.error(
                     f"{key!r} 0 is not supported", f"choose a checkpoint with {key!r}"
                 )
-        quotient = model.sizes.hidden // model.sizes.heads
-        if model.sizes.head_dim != quotient:
-            raise model.error(
-                f"a custom head size is not supported ('head_dim' is {model.sizes.head_dim})",
-                f"convert a checkpoint whose 'head_dim' is {quotient}",
-            )
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return the multipliers."""

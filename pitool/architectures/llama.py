@@ -23,6 +23,8 @@ class LlamaFile(DecoderFile):
     """llama.cpp's graph rotates neighbours, and knows Llama 3's frequencies as divisors."""
 
     architecture = "llama"
+    own_heads = True
+    more_biases = True
     scalings: ClassVar = {**DecoderFile.scalings, "llama3": Llama3}
 
     def rotation(self, model: Description) -> Transform:

@@ -25,9 +25,10 @@ def describe(settings: Settings) -> Description:
 
 
 class Olmo2File(DecoderFile):
-    """Nothing of its own."""
+    """llama.cpp wants a head even where it is tied."""
 
     architecture = "olmo2"
+    headless = False
 
 
 ARCHITECTURE = Architecture("OLMo 2", describe, Olmo2File())

@@ -48,15 +48,6 @@ class Phi3File(DecoderFile):
     scalings: ClassVar = {"dynamic": DecoderFile.scalings["dynamic"], "longrope": LongRope}
     partial = True
 
-    def check(self, model: Description) -> None:
-        """Refuse a head size of its own: the loader takes the hidden size over the heads."""
-        super().check(model)
-        if model.sizes.head_dim != model.sizes.hidden // model.sizes.heads:
-            raise model.error(
-                f"a custom head size is not supported ('head_dim' is {model.sizes.head_dim})",
-                "convert a checkpoint without 'head_dim'",
-            )
-
     def check_windows(self, model: Description) -> None:
         """Accept a window, which llama.cpp drops: the context of the GGUF ends with it."""
 

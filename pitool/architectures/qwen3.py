@@ -29,6 +29,7 @@ class Qwen3File(DecoderFile):
     """Writes the head size always."""
 
     architecture = "qwen3"
+    own_heads = True
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return the head size."""

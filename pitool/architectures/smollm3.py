@@ -36,6 +36,8 @@ class SmolLM3File(LlamaFile):
     """llama.cpp's graph leaves every fourth layer unrotated."""
 
     architecture = "smollm3"
+    own_heads = False
+    more_biases = False
 
     def check(self, model: Description) -> None:
         """Refuse other unrotated layers than llama.cpp's."""

@@ -37,9 +37,10 @@ def describe(settings: Settings) -> Description:
 
 
 class StableLMFile(DecoderFile):
-    """Stacks the norms of the heads."""
+    """Stacks the norms of the heads; llama.cpp wants a head even where it is tied."""
 
     architecture = "stablelm"
+    headless = False
     partial = True
 
     def head_norms(self, here: str, there: str, model: Description) -> Iterator[Wanted]:

@@ -270,15 +270,22 @@ ATTENTION_BIAS = Setting(
     "attention_bias", "bias",
     values("attention_bias", True) + values("attention_bias", False, idle=True),
 )  # fmt: skip
+NO_BIAS = "biases of attention's output or of the MLP are not supported"
+LONE_BIAS = Setting(
+    "attention_bias", "bias",
+    values("attention_bias", True, unsaid=NO_BIAS) + values("attention_bias", False, idle=True),
+)  # fmt: skip
 MLP_BIAS = Setting(
     "mlp_bias", "bias", values("mlp_bias", True) + values("mlp_bias", False, idle=True)
 )
 HEADS = Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4, None))
 
 
-def tied(default: bool, key: str = "tie_word_embeddings") -> Setting:
+def tied(default: bool, *, unsaid: str = "") -> Setting:
     """Return the switch of the head; ``default`` is that of a missing key."""
-    return Setting("tied", "heads", values(key, not default) + values(key, default, idle=True))
+    key = "tie_word_embeddings"
+    other = values(key, not default, unsaid=unsaid)
+    return Setting("tied", "heads", other + values(key, default, idle=True))
 
 
 def activations(key: str = "hidden_act", *, computed: bool = True) -> Setting:
@@ -357,13 +364,13 @@ QWEN2 = Family(
     (
         *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, *switched(),
         Setting("attention_bias", "bias", values("attention_bias", True, False, idle=True)),
-        head_dims(),
+        head_dims(OWN_HEAD),
     ),
 )  # fmt: skip
 QWEN3 = Family(
     {**BASE, "head_dim": 16},
     (
-        *ropes(), PARTIAL, NORM, ATTENTION_BIAS, tied(False), activations(), HEADS, head_dims(),
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(False), activations(), HEADS, head_dims(),
         *switched(),
     ),
 )  # fmt: skip
@@ -376,7 +383,8 @@ QWEN3_MOE = Family(
     (
         *ropes(), PARTIAL, NORM, tied(False), activations(computed=False), HEADS, head_dims(),
         Setting("attention_bias", "bias",
-                values("attention_bias", False, idle=True) + values("attention_bias", True)),
+                values("attention_bias", False, idle=True)
+                + values("attention_bias", True, unsaid=NO_BIAS)),
         Setting("window", "window", (
             Value({"use_sliding_window": True, "sliding_window": 8}, unsaid="sliding window"),
             Value({"use_sliding_window": False, "sliding_window": 8}, idle=True),
@@ -416,11 +424,13 @@ WINDOW = Setting(
     "window", "window",
     values("sliding_window", 1, 3, 47) + values("sliding_window", 48, 4000),
 )  # fmt: skip
+OWN_END = "a head that is not the embedding is not supported"
 UNCAPPED = "a Gemma 2 model without soft-capping is not supported"
 GEMMA2 = Family(
     GEMMA,
     (
-        *ropes(), PARTIAL, NORM, ATTENTION_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(True, unsaid=OWN_END),
+        GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
         GEMMA_SCALE, WINDOW,
         Setting("layer_types", "window", (
             Value({"layer_types": [SLIDING, FULL, SLIDING]}, idle=True),
@@ -432,7 +442,7 @@ GEMMA2 = Family(
             *values("attn_logit_softcapping", None, unsaid=UNCAPPED),
         )),
         Setting("final cap", "cap", (
-            *values("final_logit_softcapping", 1.0, 2000.0),
+            *values("final_logit_softcapping", 5.0, 2000.0),
             *values("final_logit_softcapping", None, unsaid=UNCAPPED),
         )),
     ),
@@ -443,7 +453,7 @@ SIX = {"num_hidden_layers": 6}
 GEMMA3 = Family(
     {**GEMMA, **SIX},
     (
-        *ropes(), PARTIAL, NORM, ATTENTION_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
         GEMMA_SCALE, WINDOW,
         Setting("local theta", "rope", values("rope_local_base_freq", 100.0, 2.5)
                 + values("rope_local_base_freq", 10000, idle=True)),
@@ -458,7 +468,7 @@ GEMMA3 = Family(
             Value({"layer_types": [FULL] * 6}, unsaid=PATTERN),
         )),
         Setting("attention cap", "cap", values("attn_logit_softcapping", 1.0, None, idle=True)),
-        Setting("final cap", "cap", values("final_logit_softcapping", 1.0, 50.0)
+        Setting("final cap", "cap", values("final_logit_softcapping", 5.0, 50.0)
                 + values("final_logit_softcapping", None, idle=True)),
         Setting("direction", "window", values(
             "use_bidirectional_attention", True, refused="bidirectional")),
@@ -617,7 +627,7 @@ OLMO2 = Family(
     (
         *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS,
         Setting("attention_bias", "bias", (
-            *values("attention_bias", True),
+            *values("attention_bias", True, unsaid=NO_BIAS),
             *values("attention_bias", False, idle=True),
         )),
     ),
@@ -634,8 +644,10 @@ def _windowed(size: Any, **more: Any) -> Changes:
 SMOLLM3 = Family(
     {**BASE, **FOUR},
     (
-        *ropes(llama3=""), PARTIAL, NORM, ATTENTION_BIAS, MLP_BIAS, tied(True), activations(),
+        *ropes(llama3=""), PARTIAL, NORM, LONE_BIAS, tied(True), activations(),
         HEADS,
+        Setting("mlp_bias", "bias", values("mlp_bias", True, unsaid=NO_BIAS)),
+        head_dims(OWN_HEAD),
         Setting("unrotated", "rope", (
             *values("no_rope_layer_interval", 2, 3, unsaid=ROTATED),
             *values("no_rope_layer_interval", 4, idle=True),

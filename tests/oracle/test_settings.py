@@ -73,8 +73,9 @@ class Case:
     def says(self, *, file: bool) -> str:
         """Return the pattern of the refusals that are known; empty for none."""
         known = [v.refused for v in self.values] + [v.unsaid for v in self.values if file]
-        joint = FAMILIES[self.kind].joint if len(self.values) > 1 and file else ""
-        return "|".join(filter(None, [*known, joint]))
+        if len(self.values) > 1:  # two rotations at once have two original contexts
+            known += ["transformers 4 takes", FAMILIES[self.kind].joint]
+        return "|".join(filter(None, known))
 
 
 def merge(one: Changes, other: Changes) -> Changes:
@@ -256,7 +257,7 @@ class Engine:
         root = Path(__file__).parents[2]
         return subprocess.Popen(
             command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
+            stderr=subprocess.DEVNULL, text=True, env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )  # fmt: skip
 
     def logits(self, file: Path, ids: list[int]) -> Logits:
