@@ -54,7 +54,8 @@ class Checkpoint:
     """A checkpoint folder with its settings and the index of its weights.
 
     ``others``: what is stored beside them in a type that cannot be read, such as a mask of
-    integers, or a quantised matrix.
+    integers, or a quantised matrix. A weight that no family asks for by its name is left out, as
+    transformers leaves it out.
     """
 
     source: Source

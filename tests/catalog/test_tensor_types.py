@@ -96,3 +96,8 @@ def test_a_quantisation_in_any_case(text: str) -> None:
 def test_an_unknown_quantisation_names_the_nearest(text: str, hint: str) -> None:
     with pytest.raises(UsageError, match=hint):
         find_quantisation(text)
+
+
+def test_a_scalar_is_one_weight() -> None:
+    assert TENSOR_TYPES["F32"].size(()) == 4
+    assert TENSOR_TYPES["BF16"].size(()) == 2
