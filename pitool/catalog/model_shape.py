@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from math import prod
 
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 # Of these a token needs one row only; llama.cpp reads them with GGML_OP_GET_ROWS.
 _TABLES = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
 
@@ -70,20 +71,28 @@ class ModelShape:
     @property
     def tied(self) -> bool:
         """Whether the embedding is also the head."""
-        return all(tensor.name != "output.weight" for tensor in self.tensors)
+        return all(tensor.name != HEAD for tensor in self.tensors)
 
     def streamed(self, name: str) -> bool:
-        """Whether a decode reads all of this tensor: an untied embedding gives one row only."""
-        return name not in _TABLES and (name != "token_embd.weight" or self.tied)
+        """Whether a decode reads anything of this tensor but a row."""
+        return self.read_share(name) > 0
 
     def read_share(self, name: str) -> float:
-        """Which part of this tensor a decode reads on average: of experts, those used."""
-        if self.experts and "_exps." in name:
-            return self.experts_used / self.experts
-        return 1.0 if self.streamed(name) else 0.0
+        """Which part of this tensor a decode reads on average."""
+        return read_share(name, tied=self.tied, experts=self.experts, used=self.experts_used)
 
     def layer_caches(self) -> tuple[tuple[int, int], ...]:
         """Return window and numbers in a key, for each layer."""
         windows = self.windows or (0,) * self.layers
         rows = self.kv_rows or (self.kv_heads * self.head_dim,) * self.layers
         return tuple(zip(windows, rows, strict=True))
+
+
+def read_share(name: str, *, tied: bool, experts: int, used: int) -> float:
+    """Return which part of a tensor a decode reads on average: of experts, those used.
+
+    Of an embedding beside a head of its own it reads one row, which is as good as nothing.
+    """
+    if experts and "_exps." in name:
+        return used / experts
+    return 0.0 if name in _TABLES or (name == EMBEDDING and not tied) else 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pitool.catalog.boards import Board
-from pitool.catalog.model_shape import ModelShape, TensorShape
+from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape, TensorShape
 from pitool.planning.type_mixture import TypedTensor
 
 # Tokens of the prompt that a prefill is predicted for: llama-bench's pp512.
@@ -24,7 +24,7 @@ CHUNKS_IN_USE = 4
 # next): the numbers of a whole batch do not stay in the caches.
 INPUT_BYTES = 5
 OUTPUT_BYTES = 16
-ENDS = frozenset({"token_embd.weight", "output.weight"})
+ENDS = frozenset({EMBEDDING, HEAD})
 
 
 def prefill_seconds(
