@@ -67,9 +67,9 @@ def test_install_uninstall_and_what_is_left(
 @pytest.mark.parametrize(
     ("words", "environment", "code", "said"),
     [
-        (["--keep"], {}, 2, "--keep takes a number"),
-        (["--keep", "two"], {}, 2, "--keep takes a number"),
-        (["--keep", "0"], {}, 2, "--keep takes a number"),
+        (["--keep"], {}, 2, "--keep needs a number"),
+        (["--keep", "two"], {}, 2, "--keep needs a number"),
+        (["--keep", "0"], {}, 2, "--keep needs a number"),
         (["--bogus"], {}, 2, "Unknown argument: --bogus"),
         (["rollback"], {}, 4, "no earlier release"),
         ([], {"PITOOL_PYTHON": "/no/python"}, 5, "PITOOL_PYTHON names /no/python"),
