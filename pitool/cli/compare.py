@@ -129,6 +129,7 @@ def _print(comparison: Comparison, *, as_json: bool, as_csv: bool, as_markdown: 
 
 def _list(names: str | None, *, as_json: bool) -> None:
     from pitool.convert.techniques import find_techniques
+    from pitool.report.tables import Section, to_terminal
 
     found = find_techniques(names)
     if as_json:
@@ -138,7 +139,10 @@ def _list(names: str | None, *, as_json: bool) -> None:
             row["needs"] = sorted(technique.needs)
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
+    lines = []
     for technique in found:
         kernel = f"runs on {technique.kernel}" if technique.kernel else "no kernel"
         needs = f"; needs {', '.join(sorted(technique.needs))}" if technique.needs else ""
-        click.echo(f"{technique.name}: {technique.effect} {technique.source}; {kernel}{needs}.")
+        source = f"Source: {technique.source}"
+        lines.append(f"{technique.name}: {technique.effect} {source}; {kernel}{needs}.")
+    click.echo(to_terminal([Section("", notes=lines)]))

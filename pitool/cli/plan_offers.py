@@ -165,7 +165,7 @@ def _payback(report: Report, found: list[Rental]) -> Section:
     name = rental.name if rental else "a GPU"
     note = "this compares hours of use, not tokens: a GPU is much faster"
     return Section(
-        f"When buying a board costs less than renting {name}, at 4 bits",
+        f"Use after which buying costs less than renting {name}, at 4 bits",
         ["board", "USD", "hours", "days", "million tokens"],
         rows,
         [note]

@@ -44,7 +44,8 @@ def command(
     \b
     Example:
       pitool verify sample-1gb
-      pitool verify sample-1gb --reference sample --text notes.txt
+      pitool verify sample-1gb --reference sample
+      pitool verify sample-1gb --text recipes/sample/heldout.txt
     """
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
