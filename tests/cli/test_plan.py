@@ -197,7 +197,7 @@ def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:
     named = [r for r in both["onnx_rows"] if r["quantisation"] in ("INT8", "INT4")]
     assert named == onnx["rows"]
     text = pitool("plan", "1.5B", columns=80).out
-    assert "Verdicts under onnxruntime" in text
+    assert "Verdicts with onnxruntime" in text
     assert max(map(len, text.splitlines())) <= 80
     assert document(pitool, "1.5B", "--format", "gguf", "--ram", "4gb")["onnx_rows"] == []
     assert "onnxruntime" not in pitool("plan", "1.5B", "--quant", "Q8_0").out

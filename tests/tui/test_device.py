@@ -318,5 +318,5 @@ async def test_resize_gives_the_findings_room() -> None:
         await until(lambda: "to fix" in shown(app))
         await pilot.resize_terminal(60, 16)
         await until(lambda: "1 to fix" in shown(app) and "FAULT" not in shown(app))
-        await until(lambda: "WARNING cooling" in shown(app))
+        await until(lambda: "WARNING throttling" in shown(app))
         assert "60 °C" in shown(app)
