@@ -72,7 +72,7 @@ class Assessment:
         if self.assumed:
             said.append(ONNX.assumed)
         if self.checked:
-            found = "; ".join(self.reasons) or "none of the usual ones"
+            found = "; ".join(self.reasons) or "not found"
             said.append(f"cause: {found} (checked: {', '.join(self.checked)})")
         if self.unchecked:
             said.append(f"cannot be checked on this machine: {', '.join(self.unchecked)}")
