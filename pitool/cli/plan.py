@@ -127,7 +127,7 @@ def _check(options: Options, plot: Path | None) -> None:
 
 def _find_here(options: Options) -> ThisMachine | None:
     """Return this machine where it is asked for, or where it is a board and none is named."""
-    from pitool.planning.report import HERE
+    from pitool.planning.places import HERE
 
     if options.ram is not None or options.board not in (None, HERE):
         return None
@@ -151,7 +151,7 @@ def _find_model(model: str | None, options: Options, places: Sequence[Place]) ->
     from pitool.checkpoint import hub
     from pitool.checkpoint.source import find_source
     from pitool.convert.download import planned_checkpoint
-    from pitool.planning.report import HERE
+    from pitool.planning.places import HERE
     from pitool.report.progress import talk
 
     named = options.ram or options.board not in (None, HERE)
