@@ -86,7 +86,7 @@ progress() { # a step's output: everything to the log, progress to the screen
             percent=$((100 * BASH_REMATCH[1] / BASH_REMATCH[2]))
             if [ -t 1 ] || [ $((percent / 10)) -gt $tenth ]; then
                 tenth=$((percent / 10))
-                text="step ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]}, $percent %, $((SECONDS / 60)) min $((SECONDS % 60)) s"
+                text="step ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]}, $percent%, $((SECONDS / 60)) min $((SECONDS % 60)) s"
             fi
         elif [[ $line =~ $DOWNLOAD ]]; then
             text="downloading ${BASH_REMATCH[2]%%-*} ${BASH_REMATCH[3]}"

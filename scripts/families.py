@@ -37,7 +37,7 @@ def rows() -> Iterator[str]:
     for kinds in sorted(names.values()):
         yield _row(kinds)
     yield (
-        "| every other | | by llama.cpp's own converter | by optimum, where it knows it |"
+        "| every other | | by llama.cpp's own converter | by optimum, if it supports the model |"
         " transformers |"
     )
 
@@ -48,7 +48,7 @@ def _row(kinds: list[str]) -> str:
     name = kinds[-1]
     model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
     gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
-    onnx = "by optimum, where it knows it" if inexpressible(model) else "native"
+    onnx = "by optimum, if it supports the model" if inexpressible(model) else "native"
     certified = "transformers" if incomputable(model) else "transformers or pitool"
     shown = ", ".join(f"`{kind}`" for kind in kinds)
     return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"

@@ -30,6 +30,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs"
 SIZE = (96, 28)
 SECONDS = 60
 
+NOON = time.strptime("2026-11-22 12:00", "%Y-%m-%d %H:%M")
 LISTED = [  # with times that stay
     ConversationSummary("a", demo.QUESTION, 1_790_000_000, 1),
     ConversationSummary("b", "A haiku about raspberries", 1_789_900_000, 4),
@@ -89,7 +90,7 @@ async def bench(app: PitoolApp, pilot: Pilot[Any]) -> None:
     await models(app, pilot)
     await pilot.press("f5")
     await _until(pilot, lambda: app.screen.query(DataTable))
-    with mock.patch("time.strftime", return_value="2026-11-22T12:00:00Z"):
+    with mock.patch("time.gmtime", return_value=NOON):
         for rows in (2, 4):
             await _until(pilot, lambda: not app.session.status.busy)
             await pilot.press("r")

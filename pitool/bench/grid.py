@@ -138,7 +138,7 @@ def _range(flag: str, text: str, least: int) -> list[int]:
     if match is None:
         raise UsageError(
             f"{flag} {text!r} is not a whole number or a range",
-            "write it as 512, 128,512, 1-4, 1-8+2 or 1-8*2",
+            "use a number (512), a list (128,512) or a range (1-4, 1-8+2, 1-8*2)",
         )
     first, last, sign, step = match.groups()
     value, end, by = int(first), int(last or first), int(step or 1)

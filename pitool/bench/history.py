@@ -145,7 +145,7 @@ def read_rows(source: str) -> list[BenchRow]:
         found = history.rows(run=source)
     if not found:
         raise BadInput(
-            f"{source} is neither a file nor a run in the history",
+            f"{source!r} is neither a file nor a run in the history",
             "run pitool bench history to list the runs",
         )
     return found

@@ -56,13 +56,13 @@ class Assessment:
             return []
         said = f"decode reads {format_bandwidth(self.read_gbs)} of weights"
         if self.cached:
-            return [f"{said}, which fit into the CPU's caches, so the memory does not limit it"]
+            return [f"{said}, which fit into the CPU's caches: memory bandwidth is not the limit"]
         if self.ceiling_share is None or self.bandwidth_gbs is None:
             return [f"{said}; the memory's bandwidth is unknown"]
         share, bandwidth = format_share(self.ceiling_share), format_bandwidth(self.bandwidth_gbs)
         said += f", {share} of the memory's {bandwidth} ({self.bandwidth_source})"
         if self.ceiling_share > IMPOSSIBLE:
-            said += ": more than possible, so the board's name or its bandwidth must be wrong"
+            said += ": more than is possible, so the detected board or its bandwidth is wrong"
         return [said]
 
     def _prediction(self) -> list[str]:
@@ -72,7 +72,7 @@ class Assessment:
         if self.assumed:
             said.append(ONNX.assumed)
         if self.checked:
-            found = "; ".join(self.reasons) or "none of the usual causes applies"
+            found = "; ".join(self.reasons) or "not found"
             said.append(f"cause: {found} (checked: {', '.join(self.checked)})")
         if self.unchecked:
             said.append(f"cannot be checked on this machine: {', '.join(self.unchecked)}")

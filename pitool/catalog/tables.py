@@ -20,11 +20,13 @@ from pitool.errors import BadInput, PitoolError
 T = TypeVar("T")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a clause that names what is close to ``word``, or everything known."""
+def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a clause that names what is close to ``word``; ``otherwise``, or everything known."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(known)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return otherwise or f"choose from: {', '.join(known)}"
 
 
 def names_in(text: str) -> list[str]:

@@ -49,7 +49,9 @@ COMMANDS: list[Command] = [
     Command("model", "[NAME [QUANT]]", "switch the model", "F2", "models"),
     Command("unload", "", "unload the model, free its memory", "^U"),
     Command("system", "[TEXT|off]", "set the system prompt"),
-    Command("set", "[NAME VALUE|PRESET]", "set sampling, presets, full context", "", "parameters"),
+    Command(
+        "set", "[NAME VALUE|PRESET]", "set sampling and what to do when full", "", "parameters"
+    ),
     Command("again", "", "answer the last question again", "^R"),
     Command("edit", "", "edit an earlier question", "F4"),
     Command("continue", "", "continue an unfinished answer", "^G"),
@@ -62,7 +64,7 @@ COMMANDS: list[Command] = [
     Command("save", "[FILE]", "export as .md or .json"),
     Command("clear", "", "empty the conversation"),
     Command("delete", "", "delete the conversation"),
-    Command("stats", "", "show the figures of the last answer"),
+    Command("stats", "", "show the statistics of the last answer"),
     Command("quit", "", "quit pitool", "^Q"),
 ]
 
@@ -83,7 +85,7 @@ def parse(text: str, table: Sequence[Command]) -> tuple[Command, str]:
     for command in table:
         if command.name == name.strip():
             return command, argument.strip()
-    hint = nearest(name, [command.name for command in table]) if name else "use /help to list them"
+    hint = nearest(name, [c.name for c in table], "use /help to list the commands")
     raise UsageError(f"unknown command /{name}", f"{hint} (start with // to send it as a question)")
 
 

@@ -72,7 +72,7 @@ def room_for(runnables: Sequence[Runnable], verdicts: Sequence[Forecast | None])
         return Room(together=False, why="one after the other: the memory they need is unknown")
     needed = sum(v.needed or 0 for v in known)
     both, free = compare_bytes(needed, available)
-    sizes = f"together they need {both}, {free} is free"
+    sizes = f"together they need {both}, and {free} is free"
     if needed <= available:
         return Room(together=True, why=f"both stay loaded: {sizes}")
     return Room(together=False, why=f"one after the other, the first is unloaded: {sizes}")

@@ -51,12 +51,12 @@ def _stops(text: str) -> tuple[str, ...]:
 
 
 _READERS: dict[str, tuple[Callable[[str], object], str]] = {
-    "temperature": (_number(0, 5), "a number from 0 (exact) to 5"),
+    "temperature": (_number(0, 5), "a number from 0 (greedy) to 5"),
     "top_k": (_whole(0, 1_000_000), "a whole number, 0 for all"),
     "top_p": (_number(0, 1), "a number from 0 to 1"),
     "min_p": (_number(0, 1), "a number from 0 to 1"),
     "repeat_penalty": (_number(0.01, 10), "a number from 0.01 to 10, 1 for none"),
-    "repeat_window": (_whole(0, 1_000_000), "a whole number of tokens"),
+    "repeat_window": (_whole(0, 1_000_000), "a whole number of tokens, 0 for none"),
     "seed": (_optional(_whole(0, 2**32 - 1)), f"a whole number, or {NONE} for a new one each time"),
     "max_tokens": (_optional(_whole(1, 1_000_000)), f"a whole number, or {NONE}"),
     "stop": (_stops, f"texts that end an answer, or {NONE}"),

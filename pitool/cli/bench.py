@@ -48,7 +48,7 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
     "--cooldown",
     type=click.FloatRange(0),
     metavar="°C",
-    help="Let the board cool to this before each test.",
+    help="Let the board cool to this temperature before each test.",
 )
 @bench_options.mode_options
 @click.option(
@@ -56,7 +56,7 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
     type=click.Path(path_type=Path),
     help="Write a summary to share (.svg, .png or .md).",
 )
-@click.option("--hosts", metavar="LIST", help="Run over ssh on pi@a,pi@b, with one table for all.")
+@click.option("--hosts", metavar="LIST", help="Run on several boards over SSH, such as pi@a,pi@b.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
@@ -261,10 +261,14 @@ def _bench_hosts(hosts: str, arguments: Sequence[str], output: str, card: Path |
     if card and rows:
         _write_card(card, rows)
     if any(answer.interrupted for answer in answers):
-        raise Interrupted("stopped before every host was done", "see above for the others")
+        raise Interrupted(
+            "stopped before all hosts were done", "see above for the results of the others"
+        )
     failed = [f"{answer.host} ({answer.problem})" for answer in answers if answer.problem]
     if failed:
-        raise PitoolError(f"not measured: {', '.join(failed)}", "see above for the others")
+        raise PitoolError(
+            f"not measured: {', '.join(failed)}", "see above for the results of the others"
+        )
 
 
 def _write_card(path: Path, rows: Sequence[BenchRow]) -> None:

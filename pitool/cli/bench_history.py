@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 @click.argument("old")
 @click.argument("new")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 100), default=3.0, show_default=True, metavar="%"
+    "--threshold",
+    type=click.FloatRange(0, 100),
+    default=3.0,
+    show_default=True,
+    metavar="%",
+    help="Least difference that counts.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
     """Compare two benchmark runs, test by test. Exit code 1: a test became slower.
 
     OLD and NEW are files (-o json or jsonl), runs of the history, 'latest' or 'previous'.
-    A test is 'slower' if the speeds differ by --threshold percent and the 99 % interval excludes 1.
+    A test is 'slower' if its speed fell by --threshold percent and the 99% interval of the ratio
+    is below 1.
 
     \b
     Example:
@@ -69,7 +75,7 @@ def _show_comparison(found: BenchComparison) -> None:
         Column("test", "left"),
         Column("old"),
         Column("new"),
-        Column("ratio (99 % interval)"),
+        Column("ratio (99% interval)"),
         Column("verdict", "left"),
     ]
     click.echo(to_terminal([Section("", columns, rows)]))
@@ -88,7 +94,7 @@ KINDS = (TESTS, *MODES)
 @click.command("history")
 @click.option("--bundle", metavar="NAME", help="Only this bundle.")
 @click.option("--run", "name", metavar="RUN", help="Only this run (a name from the list).")
-@click.option("--kind", type=click.Choice(KINDS), help="Only this kind of result.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind of result (default: all).")
 @click.option("--plot", is_flag=True, help="Plot the speed of each test over its runs.")
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as -o json.")

@@ -37,7 +37,7 @@ def grid_options(function: F) -> F:
     """Give a command llama-bench's flags."""
     decorators = [
         click.option("-m", "--model", "models", multiple=True, type=click.Path(path_type=Path),
-                     help="A GGUF file, same as BUNDLES."),
+                     help="A GGUF file to measure, like one of BUNDLES."),
         *(
             click.option(*names, multiple=True, metavar="LIST", help=text)
             for names, text in _LISTS

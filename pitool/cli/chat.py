@@ -36,7 +36,7 @@ def command(
     system: str,
     force: bool,
 ) -> None:
-    """Chat with a model; without BUNDLE, choose one.
+    """Chat with a model; without BUNDLE, choose one from a list.
 
     BUNDLE is a folder, the name of a bundle in the default folder, a GGUF file or an ONNX
     folder.

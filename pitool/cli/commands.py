@@ -99,7 +99,7 @@ class Commands(click.Group):
 def cli(ctx: click.Context) -> None:
     """Run language models on a Raspberry Pi.
 
-    Without a command, starts the chat.
+    Without a command, pitool starts the chat.
 
     \b
     Example:

@@ -16,11 +16,15 @@ FORMS = ("as_json", "as_csv", "as_markdown")
 
 @click.command("compare")
 @click.argument("model", required=False)
-@click.option("--techniques", metavar="NAMES", help="Such as q4_k_m,gptq-int4 (default: all).")
+@click.option(
+    "--techniques", metavar="NAMES", help="Techniques, such as q4_k_m,gptq-int4 (default: all)."
+)
 @click.option("--list", "list_only", is_flag=True, help="List the techniques and exit.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="Prompts to answer, one per line.")
-@click.option("--text", type=click.Path(path_type=Path), help="Text to measure and calibrate on.")
-@click.option("--save", type=click.Path(path_type=Path), help="Save the artifacts as bundles here.")
+@click.option("--text", type=click.Path(path_type=Path), help="Text for measuring and calibration.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Save the artifacts as bundles in this folder."
+)
 @click.option("--ram", metavar="TIER", help="Mark the rows that fit this RAM, such as 8gb.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as an HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -52,7 +56,7 @@ def command(
     \b
     Example:
       pitool compare sample --ram 1gb --html report.html
-      pitool compare ./model --techniques q4_k_m,q4_k_m-imatrix,gptq-int4 --text wiki.txt
+      pitool compare ./model --techniques q4_k_m,gptq-int4 --text wiki.txt
     """
     from pitool.catalog.outputs import check_output, write_output
     from pitool.errors import UsageError
@@ -125,6 +129,7 @@ def _print(comparison: Comparison, *, as_json: bool, as_csv: bool, as_markdown: 
 
 def _list(names: str | None, *, as_json: bool) -> None:
     from pitool.convert.techniques import find_techniques
+    from pitool.report.tables import Section, to_terminal
 
     found = find_techniques(names)
     if as_json:
@@ -134,7 +139,10 @@ def _list(names: str | None, *, as_json: bool) -> None:
             row["needs"] = sorted(technique.needs)
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
+    lines = []
     for technique in found:
         kernel = f"runs on {technique.kernel}" if technique.kernel else "no kernel"
         needs = f"; needs {', '.join(sorted(technique.needs))}" if technique.needs else ""
-        click.echo(f"{technique.name}: {technique.effect} {technique.source}; {kernel}{needs}.")
+        source = f"Source: {technique.source}"
+        lines.append(f"{technique.name}: {technique.effect} {source}; {kernel}{needs}.")
+    click.echo(to_terminal([Section("", notes=lines)]))

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--ram", required=True, metavar="TIER", help="RAM of the board, such as 8gb.")
 @click.option("--board", metavar="BOARD", help="Plan for one board with that RAM, such as pi5.")
-@click.option("--profile", metavar="NAME", help="conservative, balanced (default), aggressive.")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Planning profile: conservative, balanced (default) or aggressive.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
 @click.option(
-    "--quant", metavar="NAMES", help="Such as Q4_K_M, or Q8_0,INT4, or gptq-int4; or auto."
+    "--quant",
+    metavar="NAMES",
+    help="Quantisations, such as Q4_K_M or Q8_0,INT4 or gptq-int4; or auto.",
 )
 @click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
 @click.option("--fit", is_flag=True, help="Make the largest GGUF that fits the board.")
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     default="self",
     show_default=True,
     metavar="FILE",
-    help="Text or importance matrix; self: the model writes a text; none.",
+    help="Text or importance matrix; 'self': the model writes a text; or 'none'.",
 )
 @click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
 @click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
     help="Fail if the mean KL divergence is higher.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option("--dry-run", is_flag=True, help="Show the plan, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(**options: Any) -> None:
     """Convert a checkpoint to a bundle that fits a board.
@@ -138,7 +144,7 @@ def _memory(plan: ConvertPlan) -> Section:
     sizes = [artifact.bytes for artifact in plan.artifacts]
     rows += [
         ["sum", *sums],
-        [f"free of {plan.place}'s {budget}", *free],
+        [f"left of {budget}", *free],
         ["on disk", *map(format_bytes, sizes)],
     ]
     return Section("", ["memory", *(a.quantisation.name for a in plan.artifacts)], rows)

@@ -20,13 +20,13 @@ INDENT = " " * 9
 
 @click.command("doctor")
 @click.option(
-    "--board/--host", "as_board", default=None, help="Treat this machine as a board/host."
+    "--board/--host", "as_board", default=None, help="Treat this machine as a board or as a host."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_board: bool | None, as_json: bool) -> None:
     """Find what slows models down on this machine, and how to fix it.
 
-    Exit code 1: a finding is worse than a note.
+    The exit code is 1 if there is a warning or a fault.
 
     \b
     Example:

@@ -63,6 +63,6 @@ def command(as_json: bool) -> None:
         Column("size"),
         Column("context", priority=2),
         Column("memory here", "left"),
-        Column("made", "left", priority=1),
+        Column("created", "left", priority=1),
     ]
     click.echo(to_terminal([Section("", columns, rows)]))

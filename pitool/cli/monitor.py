@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 @click.command("monitor")
-@click.option("--interval", type=click.FloatRange(0.5), default=2.0, show_default=True, metavar="S")
+@click.option("--interval", type=click.FloatRange(0.5), default=2.0, show_default=True, metavar="S",
+              help="Seconds between two lines.")  # fmt: skip
 @click.option(
     "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after this many lines."
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values with a header.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document per line.")
 def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> None:
-    """Watch this board until stopped with Ctrl-C.
+    """Show memory, CPU and sensors until stopped with Ctrl-C.
 
     \b
     Example:

@@ -19,26 +19,38 @@ if TYPE_CHECKING:
 @click.command("plan")
 @click.argument("model", required=False)
 @click.option("--ram", metavar="TIER", help="RAM of the board, such as 8gb (default: all).")
-@click.option("--board", metavar="BOARD", help="Such as pi5; 'here' is this machine.")
+@click.option("--board", metavar="BOARD", help="Board, such as pi5; 'here' is this machine.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of context to plan for.")
-@click.option("--kv-type", type=click.Choice(["f32", "f16", "q8_0", "q4_0"]), help="KV cache type.")
 @click.option(
-    "--profile", default="balanced", metavar="NAME", help="Profile: conservative, balanced, ..."
+    "--kv-type",
+    type=click.Choice(["f32", "f16", "q8_0", "q4_0"]),
+    help="Type of the KV cache (default: the profile's).",
 )
-@click.option("--quant", metavar="NAMES", help="Such as Q4_K_M or F16,Q8_0; auto picks one.")
+@click.option(
+    "--profile",
+    default="balanced",
+    metavar="NAME",
+    help="Planning profile: conservative, balanced (default) or aggressive.",
+)
+@click.option(
+    "--quant", metavar="NAMES", help="Quantisations, such as Q4_K_M or F16,Q8_0; or auto."
+)
 @click.option("--lora", metavar="DIR|RANK", help="Separate LoRA adapter: its folder or rank.")
 @click.option("--format", metavar="[gguf|onnx]", help="Only this format.")
 @click.option("--buy", is_flag=True, help="Compare boards to buy.")
 @click.option("--rent", is_flag=True, help="Compare boards with rented GPUs.")
 @click.option(
-    "--price", multiple=True, metavar="BOARD=USD", help="Your price, such as pi5-8gb=160."
+    "--price",
+    multiple=True,
+    metavar="BOARD=USD",
+    help="Price to use for a board, such as pi5-8gb=160.",
 )
 @click.option(
     "--electricity",
     type=click.FloatRange(min=0),
     default=0.30,
     metavar="USD",
-    help="Price of a kWh.",
+    help="Price of electricity per kWh.",
 )
 @click.option(
     "--target-tps",
@@ -115,7 +127,7 @@ def _check(options: Options, plot: Path | None) -> None:
 
 def _find_here(options: Options) -> ThisMachine | None:
     """Return this machine where it is asked for, or where it is a board and none is named."""
-    from pitool.planning.report import HERE
+    from pitool.planning.places import HERE
 
     if options.ram is not None or options.board not in (None, HERE):
         return None
@@ -139,7 +151,7 @@ def _find_model(model: str | None, options: Options, places: Sequence[Place]) ->
     from pitool.checkpoint import hub
     from pitool.checkpoint.source import find_source
     from pitool.convert.download import planned_checkpoint
-    from pitool.planning.report import HERE
+    from pitool.planning.places import HERE
     from pitool.report.progress import talk
 
     named = options.ram or options.board not in (None, HERE)

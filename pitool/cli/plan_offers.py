@@ -38,9 +38,9 @@ def buy(report: Report) -> Iterator[Section]:
     yours = " and yours" * any(o.date == offers.YOURS for o in holding)
     left_out = len(found) - len(holding)
     columns = (
-        f"8-bit is {EIGHT}, 4-bit {FOUR}; what follows is at 4 bits: $/t/s the price of each"
-        " token/s, watts at the wall under full load, joules of a token, $/M the electricity of a"
-        f" million tokens at {usd_kwh:.2f} USD a kWh"
+        f"8-bit is {EIGHT}, 4-bit {FOUR}; the columns after it are for 4-bit: price per token/s in"
+        " USD, watts at the wall under full load, joules per token, and USD of electricity per"
+        f" million tokens at {usd_kwh:.2f} USD per kWh"
     )
     prices = (
         f"list prices of {', '.join(dates) or 'no date'}{yours}; - if unknown"
@@ -67,7 +67,7 @@ def buy(report: Report) -> Iterator[Section]:
             f" {c.next_up}"
             for c in chosen
         ]
-        or ["no board with a known price holds it at 4 bits"],
+        or ["no board with a known price has enough memory for it at 4 bits"],
     )
 
 
@@ -114,7 +114,7 @@ def rent(report: Report) -> Iterator[Section]:
         ],
         [assumed, *_hosts(found)],
     )
-    yield Section("What changing saves", notes=list(_cheaper(found)))
+    yield Section("The cheapest GPU for each precision", notes=list(_cheaper(found)))
     yield _payback(report, found)
 
 
@@ -141,8 +141,8 @@ def _cheaper(found: list[Rental]) -> Iterator[str]:
         if previous is not None and previous.gpu.usd_hour is not None:
             saved = previous.gpu.usd_hour - best.gpu.usd_hour
             text += (
-                f", {saved * HOURS_A_DAY:.2f} a day and {saved * HOURS_A_MONTH:.2f} a month"
-                f" less than {previous.name}"
+                f", {saved * HOURS_A_DAY:.2f} USD a day and"
+                f" {saved * HOURS_A_MONTH:.2f} USD a month less than {previous.name}"
             )
         previous = best
         yield text
@@ -162,13 +162,15 @@ def _payback(report: Report, found: list[Rental]) -> Section:
         ]
         for each in paid
     ]
-    name = rental.name if rental else "any GPU"
-    note = "a GPU is much faster: this compares hours of use, not tokens"
+    name = rental.name if rental else "a GPU"
+    note = "this compares hours of use, not tokens: a GPU is much faster"
     return Section(
-        f"A board has paid for itself, against {name} at 4 bits, after",
+        f"Use after which buying costs less than renting {name}, at 4 bits",
         ["board", "USD", "hours", "days", "million tokens"],
         rows,
-        [note] if rows else ["no board with a known price and power holds it at 4 bits"],
+        [note]
+        if rows
+        else ["no board with a known price and power has enough memory for it at 4 bits"],
     )
 
 
@@ -176,7 +178,7 @@ def matches(report: Report, target: float) -> Section:
     """Return the boards on which the model decodes fast enough, with the best quantisation."""
     found = report.matches()
     return Section(
-        f"Decodes at {target:g} tokens/s or more, with the best quantisation that does",
+        f"Boards that decode at {target:g} tokens/s or more, with their best quantisation",
         ["board", "USD", "quant", "verdict", "t/s", "range", "longest"],
         [
             [
@@ -197,17 +199,17 @@ def matches(report: Report, target: float) -> Section:
 def _surely(found: list[Match], target: float) -> str:
     """Say which boards reach the target at the slow end of what is to be expected too."""
     sure = [match.name for match in found if match.estimate.decode_range[0] >= target]
-    meaning = "range: by how much published speeds differ from predicted ones"
-    return f"{meaning}; entirely above {target:g}: {', '.join(sure) or 'no board'}"
+    meaning = "range: what to expect, given the error of the prediction"
+    return f"{meaning}; {target:g} or more throughout: {', '.join(sure) or 'no board'}"
 
 
 def _nearest(report: Report) -> str:
     best = report.fastest()
     if best is None:
-        return "it fits on no board; use a smaller model"
+        return "it does not fit any board; use a smaller model"
     return (
-        f"no board does: the fastest is {best.row.quantisation} on {best.name} at"
-        f" {format_speed(best.estimate.decode)}; use a smaller model"
+        f"no board is fast enough: the best is {best.row.quantisation} on {best.name} at"
+        f" {format_speed(best.estimate.decode)} tokens/s; use a smaller model"
     )
 
 
@@ -223,19 +225,19 @@ def _methods(planner: Planner, place: Place) -> Section:
     seconds = (
         f"seconds on {fastest_soc(place)}"
         if place.boards
-        else "seconds are known only for the boards"
+        else "seconds are known only for known boards"
     )
     droppable = (
-        f"{seconds}; droppable: pages of the file, which the kernel drops and reads again"
-        " when memory is short; mlock prevents it"
+        f"{seconds}; droppable: pages of the file that the kernel drops and reads again when"
+        " memory is short; mlock prevents this"
     )
     return Section(
-        f"Ways to load, at {place.name}: memory in GB, seconds to read the file",
+        f"Ways to load on {place.title}: memory in GB, seconds to read the file",
         ["method", "memory", "droppable", "verdict", "SD", "USB SSD", "NVMe", "KL"],
         [_method(m) for m in others.load_methods(planner, place)],
         [
             droppable,
-            "read: a private copy; repacked types are in memory twice when mapped",
+            "read: loads a private copy; with mmap, repacked types are in memory twice",
         ],
     )
 
@@ -255,7 +257,7 @@ def _method(method: LoadMethod) -> list[str]:
 
 def _savings(planner: Planner, place: Place) -> Section:
     return Section(
-        f"Before, after and saved, in GB, at {place.name}",
+        f"Saved by quantising, on {place.title}, in GB",
         ["change", "file", "after", "saved", "", "memory", "after", "saved", ""],
         [_saving(s) for s in others.savings(planner, place)],
     )
@@ -279,7 +281,7 @@ def _saving(saving: Saving) -> list[str]:
 def _profiles(planner: Planner, place: Place) -> Section:
     choices = list(others.profile_choices(planner, place))
     return Section(
-        f"Profiles, at {place.name}",
+        f"Profiles on {place.title}",
         ["profile", "GB free", "context", "KV", "batch", "auto", "verdict", "t/s"],
         [_profile(choice) for choice in choices],
         [f"{choice.name}: {choice.profile.summary}" for choice in choices],

@@ -58,7 +58,9 @@ def _fits(report: Report) -> Iterator[Section]:
         other = FORMATS[name]
         shown = [row for row in rows if row.quantisation in other.beside]
         section = _verdicts(report, other, shown)
-        yield replace(section, notes=[*section.notes, f"--format {name} shows the sums"])
+        yield replace(
+            section, notes=[*section.notes, f"--format {name} shows the memory in detail"]
+        )
         yield _speeds(report, other, shown)
     if single and report.form.by_bits:
         yield from plan_offers.alternatives(report)
@@ -72,7 +74,7 @@ def head(report: Report) -> Section:
     model = (
         f"{kind}: {format_fixed(shape.parameters / 1e6, 1)} million weights, {shape.layers} layers,"
         f" {shape.kv_heads} key-value head{'s' * (shape.kv_heads > 1)} of {shape.head_dim},"
-        f" trained for {shape.context} tokens"
+        f" trained with {shape.context} tokens of context"
     )
     cache = load.kv_type if report.form.tunable else "of the graph's own type"
     how = (
@@ -96,19 +98,20 @@ def memory(report: Report) -> Section:
     ]
     labels = dict.fromkeys(label for column in columns for label in column)
     table = [[k, *(c.get(k, "-") for c in columns)] for k in labels]
-    table.append(["sum, while it runs", *(format_gigabytes(r.artifact.memory.total) for r in rows)])
+    table.append(["sum while running", *(format_gigabytes(r.artifact.memory.total) for r in rows)])
     if form.loading_counts:
-        table.append(["peak, loading included", *(format_gigabytes(r.peak) for r in rows)])
+        table.append(["peak, with loading", *(format_gigabytes(r.peak) for r in rows)])
     room = (
-        f"{place.name} has {format_gigabytes(place.room)} GB after the operating system and the GPU"
+        f"{place.title} has {format_gigabytes(place.room)} GB left by the operating system"
+        " and the GPU"
     )
     free = format_gigabytes(place.room - place.budget(report.planner.profile))
     copied = any(label.endswith("copies") for label in labels)
     return Section(
-        f"Memory in GB (1e9 bytes), at {place.name}",
+        f"Memory on {place.title}, in GB (1e9 bytes)",
         ["", *(r.quantisation for r in rows)],
         table,
-        [f"{room}; {free} GB of it stay free", *([form.copies(place)] if copied else [])],
+        [f"{room}; {free} GB of this stays free", *([form.copies(place)] if copied else [])],
     )
 
 
@@ -130,7 +133,7 @@ def _one_place(report: Report) -> Section:
         )
     headings = ["quant", "size", "bits", "needs", "verdict", "left", "longest", "tokens/s"]
     return Section(
-        f"On {report.largest.name}, in GB",
+        f"Quantisations on {report.largest.title}, in GB",
         headings,
         table,
         ["longest: tokens of context that fit; tokens/s: decode", *_remedies(report, report.rows)],
@@ -140,19 +143,19 @@ def _one_place(report: Report) -> Section:
 def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         if would := report.planner.remedies(row):
-            yield f"{row.quantisation} on {row.place.name} would fit with {' or '.join(would)}"
+            yield f"{row.quantisation} on {row.place.title} would fit with {' or '.join(would)}"
 
 
 def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section:
     notes: list[str] = []
     if form is report.form:
-        notes = ["tight: it loads, but leaves too little for the page cache and spikes"]
+        notes = ["tight: it loads, but leaves too little memory for the page cache and peaks"]
     if len(report.places) == 1:
         notes += _remedies(report, rows)
     elif form is report.form:
         notes += _largest(report)
     return Section(
-        f"Verdicts under {form.runtime}: fits, tight or no, and the GB left or missing",
+        f"Verdicts with {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],
         [
             [name, format_gigabytes(found[0].artifact.bytes), *map(cell, found)]
@@ -171,7 +174,7 @@ def _largest(report: Report) -> Iterator[str]:
         least = min(rows, key=lambda r: r.peak)
         remedies = report.planner.remedies(least)
         would = f"{least.quantisation} with {' or '.join(remedies)}" if remedies else ""
-        yield f"{place.name}: nothing in this table fits; {would or 'only a smaller model'} would"
+        yield f"{place.title}: nothing in this table fits; {would or 'only a smaller model'} would"
 
 
 def _contexts(report: Report) -> Section:
@@ -205,7 +208,7 @@ def _speeds(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section
     title = "Predicted tokens/s, prefill/decode"
     trust: Sequence[str] = ()
     if form.assumed:
-        title = f"Assumed tokens/s of decode under {form.runtime}, slowest to fastest"
+        title = f"Assumed decode tokens/s with {form.runtime}, slowest to fastest"
         trust = [f"{form.assumed}; the range is wide; measure on the board with pitool bench"]
     elif groups:
         trust = list(_trust(report, shown))
@@ -228,8 +231,10 @@ def _both(found: Estimate | None) -> str:
 def unpredicted(report: Report) -> str:
     """Say why there are no speeds."""
     if any(place.boards for place in report.places):
-        return "it fits on no board"
-    return "this machine is not a known board: no speed is predicted; measure it with pitool bench"
+        return "it does not fit any board"
+    return (
+        "this machine is not a known board, so no speed is predicted: measure it with pitool bench"
+    )
 
 
 def _trust(report: Report, names: list[str]) -> Iterator[str]:
@@ -251,11 +256,12 @@ def _trust(report: Report, names: list[str]) -> Iterator[str]:
             waiting.setdefault(", ".join(slow), []).append(board)
     for slow_names, boards in waiting.items():
         yield f"{', '.join(boards)}: decode of {slow_names} is limited by arithmetic"
-    yield "any other decode is limited by memory bandwidth"
+    subject = "all other decode" if waiting else "decode"
+    yield f"{subject} is limited by memory bandwidth"
     if report.model.shape.parameters < SMALLEST_PUBLISHED:
         yield (
-            "no speeds of such small models are published: costs per token besides the weights"
-            " matter there, so real speeds are lower"
+            "no speeds of such small models are published; real speeds are lower, because costs per"
+            " token other than reading the weights matter"
         )
 
 
@@ -263,8 +269,8 @@ def chart(report: Report) -> str:
     """Return an SVG of size against speed at the largest place; UsageError where none is known."""
     place = report.largest
     if not place.boards:
-        raise UsageError(f"no board is known for {place.name}", "choose one with --board")
-    return plot.chart(f"{report.model.name} at {place.name}", series(report)).to_svg()
+        raise UsageError(f"no board is known for {place.title}", "choose one with --board")
+    return plot.chart(f"{report.model.name} on {place.title}", series(report)).to_svg()
 
 
 def series(report: Report) -> dict[str, Sequence[plot.PlannedSpeed]]:

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens in the answer.")
 @click.option("--temp", type=click.FloatRange(min=0), default=0.8, help="Temperature; 0 is greedy.")
-@click.option("--top-k", type=click.IntRange(min=0), default=40)
-@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95)
-@click.option("--min-p", type=click.FloatRange(0, 1), default=0.05)
-@click.option("--repeat-penalty", type=click.FloatRange(min=0, min_open=True), default=1.0)
+@click.option(
+    "--top-k", type=click.IntRange(min=0), default=40, help="Most likely tokens kept; 0 for all."
+)
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1), default=0.95, help="Probability kept; 1 for all."
+)
+@click.option("--min-p", type=click.FloatRange(0, 1), default=0.05,
+              help="Least probability, relative to the most likely token.")  # fmt: skip
+@click.option("--repeat-penalty", type=click.FloatRange(min=0, min_open=True), default=1.0,
+              help="Penalty on repeated tokens; 1 for none.")  # fmt: skip
 @click.option("--seed", type=int, help="Random seed, for repeatable answers.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends the answer.")
 @click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
@@ -124,7 +130,7 @@ def _read_stdin() -> str:
     from pitool.errors import UsageError
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("no prompt given", "give one in quotes, or pipe it in")
+        raise UsageError("no prompt given", "give one in quotes, or on standard input")
     text = sys.stdin.buffer.read().decode(errors="replace").strip()
     if not text:
         raise UsageError("the prompt on standard input is empty", "give one in quotes")

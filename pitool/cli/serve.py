@@ -17,9 +17,13 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option(
-    "--host", default=LOCAL[0], show_default=True, help="Address; 0.0.0.0 is every network."
+    "--host",
+    default=LOCAL[0],
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 is all networks.",
 )
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535),
+              help="Port to listen on; 0 for any free one.")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
 @click.option("--waiting", default=4, show_default=True, type=click.IntRange(min=0),
               help="Requests that may wait while one is answered.")  # fmt: skip
@@ -71,7 +75,7 @@ def command(
         foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         raise UsageError(
             f"cannot listen on {host} port {port} ({error.strerror or error})",
-            "give --host an address of this machine"
+            "set --host to an address of this machine"
             if foreign
             else "stop the program that uses it, or choose another --port",
         ) from None
@@ -79,5 +83,5 @@ def command(
         shown = f"[{host}]" if ":" in host else host
         say(f"serving {runnable.name} at http://{shown}:{server.server_address[1]}/v1")
         if key is None and host not in LOCAL:
-            say(f"warning: anyone on this network can use it; set {KEY} to require a key")
+            say(f"warning: anyone on this network can use this server; set {KEY} to require a key")
         server.serve_forever()

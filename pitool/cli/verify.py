@@ -35,16 +35,17 @@ if TYPE_CHECKING:
 def command(
     bundle: Path, quant: str | None, reference: str | None, text: Path | None, as_json: bool
 ) -> None:
-    """Check the files of a bundle and its answers with the reference.
+    """Check a bundle's files, and its answers against its reference.
 
-    BUNDLE is a folder or the name of one in the default folder. The bundle contains a compact
-    reference of its checkpoint, so that a board needs nothing else. Exit code 4: a file is
-    damaged; 1: the answers differ more than the certificate allows.
+    BUNDLE is a folder or the name of one in the default folder. The bundle contains
+    compact reference data of its checkpoint, so a board needs nothing else. The exit code is 4 if
+    a file is damaged, and 1 if the answers differ by more than the certificate allows.
 
     \b
     Example:
       pitool verify sample-1gb
-      pitool verify sample-1gb --reference sample --text recipes/sample/heldout.txt
+      pitool verify sample-1gb --reference sample
+      pitool verify sample-1gb --text recipes/sample/heldout.txt
     """
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
@@ -66,8 +67,8 @@ def command(
         _show(checks)
     if bad := [f.quantisation for f in checks if not f.ok]:
         raise PitoolError(
-            f"{', '.join(bad)} answers differently than after its conversion",
-            "install the runtime that pitool pins, then convert again if it persists",
+            f"{', '.join(bad)} answers differently from when it was converted",
+            "run ./install.sh again; if it still differs, convert the model again",
         )
 
 

@@ -1,24 +1,24 @@
 #!/bin/sh
-# Installs pitool and its bundles on a Raspberry Pi from this unpacked .pi: no network, no root, and
-# the system's Python stays as it is (PEP 668): everything goes below ~/.local/share/pitool.
+# Installs pitool and its bundles on a Raspberry Pi from this unpacked .pi, without network or root.
+# Everything is stored below ~/.local/share/pitool; the system's Python is not modified (PEP 668).
 set -eu
 
 usage() {
     cat <<'USAGE'
 usage: ./install.sh [install | uninstall | rollback] [OPTIONS]
 
-  install            install what lies here and switch to it (the default)
-    --keep N         keep N releases to go back to (default 2)
-    --service        also start `pitool serve` with the session (systemd user service)
-  rollback           go back to the release before
-  uninstall          remove pitool; --models removes the bundles too
+  install            install this release and switch to it (the default)
+    --keep N         number of releases to keep on the board (default: 2)
+    --service        also start `pitool serve` with the user's session (systemd user service)
+  rollback           return to the previous release
+  uninstall          remove pitool; --models also removes the bundles
 
-PITOOL_PYTHON names the Python to use.
-exit codes: 0 done, 1 fault, 2 usage, 4 damaged files, 5 something is missing on this board
+PITOOL_PYTHON: the Python to use (3.11 or 3.13)
+exit codes: 0 done, 1 fault, 2 usage, 4 damaged files, 5 missing component
 USAGE
 }
 
-die() { # die CODE WORDS
+die() { # die CODE MESSAGE
     code=$1
     shift
     echo "error: $*" >&2
@@ -33,30 +33,30 @@ while [ $# -gt 0 ]; do
         --keep)
             case ${2:-} in
                 [1-9] | [1-9][0-9]) KEEP=$2 ;;
-                *) die 2 "--keep takes a number of releases from 1 to 99, such as --keep 2." ;;
+                *) die 2 "--keep needs a number of releases from 1 to 99, such as --keep 2." ;;
             esac
             shift
             ;;
         --service) SERVICE=yes ;;
         --models) MODELS=--models ;;
         -h | --help) usage && exit 0 ;;
-        *) die 2 "Unknown argument: $1. ./install.sh --help lists what there is." ;;
+        *) die 2 "Unknown argument: $1. See ./install.sh --help." ;;
     esac
     shift
 done
 
 machine=$(uname -m)
 [ "$(getconf LONG_BIT 2>/dev/null || echo 64)" = 64 ] ||
-    die 5 "This system is 32-bit and the engines need a 64-bit one. Write Raspberry Pi OS (64-bit) to the card with Raspberry Pi Imager."
-[ "$machine" = aarch64 ] || die 5 "This archive is for aarch64 and this machine is $machine. Use ./install.sh of a clone here."
+    die 5 "This is a 32-bit system, but pitool needs a 64-bit one. Write Raspberry Pi OS (64-bit) to the card with Raspberry Pi Imager."
+[ "$machine" = aarch64 ] || die 5 "This archive is for aarch64, but this machine is $machine. Install from a clone of pitool instead."
 
 PYTHON=${PITOOL_PYTHON:-}
 for name in python3.13 python3.11 python3; do
     [ -n "$PYTHON" ] || ! "$name" -c '' 2>/dev/null || PYTHON=$name
 done
-[ -n "$PYTHON" ] || die 5 "There is no Python. Install it: sudo apt-get install python3."
-[ -x "$(command -v "$PYTHON")" ] || die 5 "PITOOL_PYTHON names $PYTHON, which is no program. Name another, or none."
-# Asked in words that every Python 3 knows: pitool itself is no program to an older one.
+[ -n "$PYTHON" ] || die 5 "Python is not installed. Install it: sudo apt-get install python3."
+[ -x "$(command -v "$PYTHON")" ] || die 5 "PITOOL_PYTHON is $PYTHON, which is not a program. Set it to another Python, or unset it."
+# Asked in words that every Python 3 knows: pitool itself cannot be parsed by an older one.
 version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die 5 "This system has Python $version, and pitool needs 3.11 or newer. Use Raspberry Pi OS Bookworm or Trixie (64-bit)."
@@ -64,9 +64,9 @@ version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 set -- "$HERE"/wheels/pitool-*.whl
 if [ -f "$1" ]; then OWN=$1; else OWN=''; fi
 [ -n "$OWN" ] || PYTHON=${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python
-[ -x "$(command -v "$PYTHON")" ] || die 5 "This archive holds a model only and pitool is not installed. Install an archive with a runtime first."
+[ -x "$(command -v "$PYTHON")" ] || die 5 "This archive contains only a model, and pitool is not installed. Install an archive with a runtime first."
 if [ -n "$SERVICE" ] && [ ! -f "$HERE/pitool.service" ]; then
-    die 5 "This archive holds a model only. Install one with a runtime with --service."
+    die 5 "This archive contains only a model. Use --service with an archive that contains a runtime."
 fi
 arrive() { PYTHONPATH=$OWN "$PYTHON" -m pitool.deploy.arrive "$@"; }
 
@@ -88,15 +88,15 @@ case $COMMAND in
             sed 's|@PITOOL@|%h/.local/bin/pitool|' "$HERE/pitool.service" >"$UNIT"
             if systemctl --user daemon-reload && systemctl --user enable pitool.service &&
                 systemctl --user restart pitool.service; then
-                echo "pitool serve runs: http://127.0.0.1:8080/v1. Without a login too: loginctl enable-linger"
+                echo "pitool serve is running at http://127.0.0.1:8080/v1. To keep it running after logout: loginctl enable-linger"
             else
-                echo "warning: systemd did not start the service; the unit is $UNIT" >&2
+                echo "warning: systemd could not start the service; its unit is $UNIT" >&2
             fi
         fi
         echo "Installed. Next: pitool run \"What is a Raspberry Pi?\""
         case ":$PATH:" in
             *":$HOME/.local/bin:"*) ;;
-            *) echo "warning: $HOME/.local/bin is not on the PATH yet: log in again." >&2 ;;
+            *) echo "warning: $HOME/.local/bin is not on the PATH: log in again." >&2 ;;
         esac
         ;;
 esac

@@ -11,14 +11,13 @@ from pitool.device import files, memory, probe, residuals
 from pitool.device.detect import Machine
 from pitool.errors import PitoolError
 from pitool.planning.formats import FORMATS
-from pitool.planning.places import Place, board_place
+from pitool.planning.places import HERE, Place, board_place
 from pitool.planning.speed import Correction
 from pitool.report.numbers import compare_bytes, format_bandwidth, format_bytes, format_fixed
 
 MARGIN_SHARE = 0.05
 # Below this share of the table's figure a board is said to fall short of it.
 SHORT = 0.95
-NAME = "here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def this_machine(machine: Machine, root: Path = files.HOST) -> ThisMachine:
     board = boards().get(machine.board_id or "")
     known = {} if board is None else {machine.board_id or "": _as_found(board, machine)}
     free = margin(machine)
-    place = Place(NAME, NAME, machine.mem_available, free, known, machine.features)
+    place = Place(HERE, HERE, machine.mem_available, free, known, machine.features)
     found = probe.find(machine)
     notes = [
         *_facts(machine, root),
@@ -141,12 +140,12 @@ def _memory_notes(machine: Machine, board: Board | None, root: Path) -> Iterator
     if machine.mem_available < SHORT * table:
         missing = format_bytes(table - machine.mem_available)
         do = "raise the limit" if _limited(machine, root) else "close programs"
-        yield f"below the board's figures: {missing} less than after a fresh boot; {do}"
+        yield f"{missing} less memory is available than after a fresh boot: {do}"
     absent = [f for f in board.features if f not in machine.features]
     if absent:
-        yield f"below the board's figures: the CPU does not report {', '.join(absent)}"
+        yield f"the CPU does not report {', '.join(absent)}, which this board should have"
     if machine.page_kib and machine.page_kib != board.page_kib:
-        yield f"unlike the board's figures: pages of {board.page_kib} KiB are usual"
+        yield f"this board usually has pages of {board.page_kib} KiB"
 
 
 def _ram(machine: Machine, board: Board | None) -> Ram | None:
@@ -165,7 +164,6 @@ def _speed_notes(found: probe.Probe | None, board: Board | None) -> Iterator[str
     usual = board.read_gbs if board else None
     if usual and found.read_gbs < SHORT * usual:
         yield (
-            f"below the board's figures: {format_bandwidth(usual)} is usual; check the power"
-            " supply and the"
-            " clock"
+            f"memory is slower than usual for this board ({format_bandwidth(usual)}): check the"
+            " power supply and the clock"
         )

@@ -204,7 +204,7 @@ def _next(offer: Offer, fitting: list[Offer]) -> str:
     price = offer.price or 0
     dearer = [o for o in fitting if (o.price or 0) > price and _gain(offer, o)]
     if not dearer:
-        return "no more expensive board improves on this"
+        return "no more expensive board is better"
     above = min(dearer, key=lambda o: o.price or inf)
     return f"{above.name} for {(above.price or 0) - price:.0f} USD more: {_gain(offer, above)}"
 

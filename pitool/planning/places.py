@@ -11,6 +11,9 @@ from pitool.catalog.profiles import Profile
 from pitool.catalog.tensor_types import repacked_types
 from pitool.catalog.tiers import MIB, Tier, tiers
 
+HERE = "here"
+"""The name of the place that is this machine."""
+
 
 class Verdict(enum.StrEnum):
     """``TIGHT``: it loads, but eats into what should stay free for the page cache and spikes."""
@@ -44,6 +47,11 @@ class Place:
     margin: int
     boards: Mapping[str, Board]
     features: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name as a sentence says it."""
+        return "this machine" if self.name == HERE else self.name
 
     @property
     def repacked(self) -> frozenset[str]:

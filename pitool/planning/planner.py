@@ -119,17 +119,17 @@ class Planner:
             row = self.row(GGUF.find(name), place)
             against = _against(row, least)
             if not against:
-                best = f"{name}: the best quality that fits {place.name} and decodes at"
+                best = f"{name}: the best quality that fits {place.title} and decodes at"
                 room = f"{format_gigabytes(row.left)} GB free"
-                why = f"; {passed}" if passed else ", and this is the best quality asked for"
+                why = f"; {passed}" if passed else "; no candidate has better quality"
                 speed = f"{format_speed(row.slowest)} tokens/s or more on its boards"
                 return row, f"{best} {speed}\n{room}{why}"
             passed = f"{name} was skipped: {against}"
         for name in self.profile.fallback:
             row = self.row(GGUF.find(name), place)
             if row.fits:
-                return row, f"{name}: fits {place.name}; a smaller model would be faster\n{passed}"
-        return row, f"nothing fits {place.name}"
+                return row, f"{name}: fits {place.title}; a smaller model would be faster\n{passed}"
+        return row, f"nothing fits {place.title}"
 
     def remedies(self, row: Row) -> list[str]:
         """Return the options, each by itself enough, with which a row would fit."""
@@ -165,7 +165,7 @@ class Planner:
         needed, budget = compare_bytes(row.peak, row.place.budget(self.profile))
         raise DoesNotFit(
             f"{row.quantisation} with {row.artifact.context} tokens of context {verb}: it needs"
-            f" {needed}, {row.place.name} has {budget} for a model",
+            f" {needed}, and {row.place.title} has {budget} for a model",
             would_fit(self.remedies(row) if remedies is None else remedies),
         )
 
@@ -199,7 +199,8 @@ class Planner:
             return
         row = rows[-1]
         raise DoesNotFit(
-            f"{row.quantisation} does not fit {row.place.name} by {format_bytes(-row.left)}",
+            f"{row.quantisation} needs {format_bytes(-row.left)} more memory than"
+            f" {row.place.title} has",
             would_fit(self.remedies(row)),
         )
 
@@ -213,8 +214,8 @@ def would_fit(remedies: Iterable[str]) -> str:
 def _against(row: Row, least: float) -> str:
     """Return what speaks against a candidate, if anything."""
     if not row.fits:
-        verb = "is tight" if row.loads else "does not fit"
-        return f"it {verb} by {format_gigabytes(abs(row.left))} GB"
+        lack = "leaves too little free" if row.loads else "does not fit"
+        return f"it {lack}, by {format_gigabytes(abs(row.left))} GB"
     if row.slowest < least:
         found, wanted = compare_fixed(row.slowest, least, digits=1)
         return f"it decodes at {found} tokens/s, below {wanted}"

@@ -31,12 +31,11 @@ from pitool.planning.offers import (
     priced_boards,
     read_prices,
 )
-from pitool.planning.places import Place, board_place, tier_place, tier_places
+from pitool.planning.places import HERE, Place, board_place, tier_place, tier_places
 from pitool.planning.planner import AUTO, Planner, Row
 from pitool.planning.speed import Correction
 
 # The board that is this machine.
-HERE = "here"
 MOST_RANK = 1024
 
 

@@ -201,5 +201,5 @@ def sized_shape(text: str) -> tuple[str, ModelShape]:
     assert number is not None
     name = f"a typical {text.strip().upper()}"
     if known := sizes().get(number):
-        return f"{name}, as {known.model}", known.shape
+        return f"{name}, like {known.model}", known.shape
     return name, typical_shape(number)

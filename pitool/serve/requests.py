@@ -53,13 +53,13 @@ def parse(body: bytes, *, chat: bool, template: bool) -> Request:
     except (ValueError, RecursionError):
         raise UsageError("the body is not JSON", "send a JSON object in OpenAI's format") from None
     if not isinstance(data, Mapping):
-        raise UsageError("the body is not a JSON object", "send one in OpenAI's format")
+        raise UsageError("the body is not a JSON object", "send a JSON object in OpenAI's format")
     for name in UNSUPPORTED:
         if data.get(name):
             raise UsageError(f"{name!r} is not supported", "drop it")
     for name, plain in PLAIN.items():
         if data.get(name) not in plain:
-            raise UsageError(f"{name!r} cannot be anything but {json.dumps(plain[-1])}", "drop it")
+            raise UsageError(f"{name!r} must be {json.dumps(plain[-1])}", "drop it")
     prompt = _conversation(data, template=template) if chat else _text(data)
     options = data.get("stream_options") or {}
     usage = isinstance(options, Mapping) and options.get("include_usage") is True
@@ -78,14 +78,16 @@ def _text(data: Mapping[str, Any]) -> str:
 def _conversation(data: Mapping[str, Any], *, template: bool) -> Prompt:
     turns = data.get("messages")
     if not isinstance(turns, list) or not turns:
-        raise UsageError("'messages' is not a list of messages", "send at least one")
+        raise UsageError("'messages' is not a list of messages", "send at least one message")
     if not template:
         raise UsageError("the model has no chat template", "use /v1/completions")
     messages = []
     for i, turn in enumerate(turns):
         role = turn.get("role") if isinstance(turn, Mapping) else None
         if role not in ROLES:
-            raise UsageError(f"the role of message {i} is not supported", f"use {', '.join(ROLES)}")
+            raise UsageError(
+                f"the role of message {i} is not supported", f"use one of: {', '.join(ROLES)}"
+            )
         text = _content(turn.get("content"), i)
         messages.append(Message("system" if role == "developer" else role, text))
     return messages

@@ -106,7 +106,8 @@ class Database:
             ).fetchall()
         if head is None:
             raise BadInput(
-                "the conversation no longer exists: another pitool deleted it", "choose another"
+                "the conversation no longer exists: another pitool deleted it",
+                "open another conversation",
             )
         title, system, data = head
         sampling, dropped, damaged = _head(data)

@@ -119,7 +119,7 @@ class ChatCommands(CommandHandlers):
                 raise UsageError(f"the answer has {has}", "use /copy to copy all of it")
             text, what = blocks[place - 1], f"Code block {place}"
         elif kind:
-            raise UsageError(f"/copy cannot take {kind!r}", "use /copy, /copy code or /copy code 2")
+            raise UsageError(f"unknown argument {kind!r}", "use /copy, /copy code or /copy code 2")
         self._screen.app.copy_to_clipboard(text)
         self.say(f"{what} was copied, if your terminal supports OSC 52.")
 

@@ -158,7 +158,7 @@ def test_nothing_that_fits(call: Pitool, tmp_path: Path, private_home: Path) -> 
     (folder / "config.json").write_text(json.dumps({**LLAMA, **huge}))
     sentence = check_failure(call("convert", folder, "--ram", "1gb"), 3)
     assert re.search(
-        r"Q2_K with 1024 tokens of context does not fit: it needs 2\d GB, 1gb has \d+ MB for a"
+        r"Q2_K with 1024 tokens of context does not fit: it needs 2\d GB, and 1gb has \d+ MB for a"
         r" model; choose a smaller model\.$", sentence,
     )  # fmt: skip
     assert names(private_home / "bundles") == set()

@@ -84,7 +84,7 @@ def test_answers_that_differ_fail(pitool: Pitool, copy: Path) -> None:
     (copy / "manifest.json").write_text(json.dumps(made))
     result = pitool("verify", copy, "--quant", "F16")
     assert result.code == 1
-    assert "F16 answers differently than after its conversion" in result.sentence
+    assert "F16 answers differently from when it was converted" in result.sentence
     assert "DIFFERS" in result.out
 
 

@@ -130,7 +130,8 @@ def test_the_refusal_has_the_numbers() -> None:
     with pytest.raises(DoesNotFit) as caught:
         make_plan(config(), "1gb", tier_of(64), "F16", 512)
     assert re.fullmatch(
-        r"F16 with 512 tokens of context is tight: it needs 1?\d\d MB, 1gb has 67 MB for a model",
+        r"F16 with 512 tokens of context is tight: it needs 1?\d\d MB, and 1gb has 67 MB"
+        r" for a model",
         caught.value.what,
     )
     assert caught.value.do == "--ram 512mb would fit"

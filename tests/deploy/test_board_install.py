@@ -55,7 +55,7 @@ def test_install_uninstall_and_what_is_left(
     done = install(unpacked)
     assert done.returncode == 0, done.stderr
     assert "Next: pitool run" in done.stdout
-    assert "not on the PATH yet" in done.stderr
+    assert "is not on the PATH" in done.stderr
     launcher = tmp_path / "home/.local/bin/pitool"
     version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False)
     # The archive of the tests has no click: it is pitool that starts, and fails there.
@@ -67,12 +67,12 @@ def test_install_uninstall_and_what_is_left(
 @pytest.mark.parametrize(
     ("words", "environment", "code", "said"),
     [
-        (["--keep"], {}, 2, "--keep takes a number"),
-        (["--keep", "two"], {}, 2, "--keep takes a number"),
-        (["--keep", "0"], {}, 2, "--keep takes a number"),
+        (["--keep"], {}, 2, "--keep needs a number"),
+        (["--keep", "two"], {}, 2, "--keep needs a number"),
+        (["--keep", "0"], {}, 2, "--keep needs a number"),
         (["--bogus"], {}, 2, "Unknown argument: --bogus"),
         (["rollback"], {}, 4, "no earlier release"),
-        ([], {"PITOOL_PYTHON": "/no/python"}, 5, "PITOOL_PYTHON names /no/python"),
+        ([], {"PITOOL_PYTHON": "/no/python"}, 5, "PITOOL_PYTHON is /no/python"),
     ],
 )
 def test_wrong_words_end_in_a_sentence(

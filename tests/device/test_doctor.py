@@ -154,7 +154,7 @@ def test_a_runtime_that_dies_is_a_fault_and_not_the_end_of_the_doctor(pi5: Path)
         raise subprocess.CalledProcessError(-4, command)
 
     found = examine(pi5, dies)["llama.cpp"]
-    assert (found.severity, found.found) == ("fault", "it was built for a newer CPU")
+    assert (found.severity, found.found) == ("fault", "built for a newer CPU")
 
 
 def test_onnxruntime_that_does_not_load(pi5: Path) -> None:
@@ -186,7 +186,7 @@ def test_cores_that_a_model_may_not_use(pi5: Path) -> None:
     first = cpuinfo.read_text().partition("\n\n")[0]
     write(pi5, "proc/cpuinfo", f"{first}\n")
     found = examine(pi5)["threads"]
-    assert (found.severity, found.cost) == ("warning", "prefill at 25% of its speed")
+    assert (found.severity, found.cost) == ("warning", "prefill runs at 25% of its full speed")
 
 
 @pytest.mark.parametrize(

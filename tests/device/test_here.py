@@ -47,14 +47,14 @@ def test_the_room_is_what_is_available_now(pi5: Machine) -> None:
 
 
 def test_less_than_the_table_is_said(pi5: Machine) -> None:
-    assert "below the board's figures" in notes(replace(pi5, mem_available=500 * 2**20))
+    assert "less memory is available" in notes(replace(pi5, mem_available=500 * 2**20))
     roomy = notes(replace(pi5, mem_available=pi5.mem_total))
-    assert "below the board's figures" not in roomy
+    assert "less memory is available" not in roomy
     bare = tuple(f for f in pi5.features if f != "dotprod")
     without = this_machine(replace(pi5, features=bare), FIXTURES / "pi5")
     assert any("the CPU does not report dotprod" in note for note in without.notes)
     assert "Q4_0" not in without.place.repacked
-    assert "pages of 16 KiB are usual" in notes(replace(pi5, page_kib=4))
+    assert "usually has pages of 16 KiB" in notes(replace(pi5, page_kib=4))
 
 
 ZRAM, FILE = "/dev/zram0 partition 2097136 0 100\n", "/var/swap file 2097136 0 -2\n"
@@ -91,7 +91,7 @@ def test_a_limit_on_a_board_is_the_room(tmp_path: Path) -> None:
     assert found.place.room == (2 << 30) - (512 << 20) + 300_000_000
     said = "\n".join(found.notes)
     assert "a cgroup limits memory" in said
-    assert "less than after a fresh boot; raise the limit" in said
+    assert "less memory is available than after a fresh boot: raise the limit" in said
 
 
 def test_pages_features_and_memory_of_a_board(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_pages_features_and_memory_of_a_board(tmp_path: Path) -> None:
         path = root / "proc" / name
         path.write_text(path.read_text().replace(old, new))
     said = "\n".join(this_machine(detect(root), root).notes)
-    for part in ("pages of 4 KiB", "does not report dotprod", "fresh boot; close programs"):
+    for part in ("pages of 4 KiB", "does not report dotprod", "fresh boot: close programs"):
         assert part in said
 
 
@@ -152,7 +152,7 @@ def test_a_slow_memory_lowers_the_prediction_and_a_fast_one_does_not(
     for rate, factor in ((7.0, 0.5), (20.0, 1.0)):
         probe.keep(Probe(probe.key(pi5), rate, 3, 1, "2026-11-01"))
         assert this_machine(pi5, FIXTURES / "pi5").corrections["gguf"] == Correction(1.0, factor)
-        assert ("GB/s is usual" in notes(pi5)) == (rate < 14)
+        assert ("slower than usual" in notes(pi5)) == (rate < 14)
 
 
 # -- residuals -----------------------------------------------------------------------------

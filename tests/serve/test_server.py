@@ -298,7 +298,7 @@ def test_what_cannot_be_listened_on_is_said_with_what_helps(
     assert taken == "stop the program that uses it, or choose another --port"
     # An address for documentation, which no machine has (RFC 5737).
     elsewhere = refused("--host", "192.0.2.1", "--port", "0")
-    assert elsewhere.do == "give --host an address of this machine"
+    assert elsewhere.do == "set --host to an address of this machine"
     assert refused("--host", "a name", "--port", "0").do == elsewhere.do
 
 

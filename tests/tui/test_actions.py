@@ -170,13 +170,13 @@ async def test_sampling(runnable: Runnable, tmp_path: Path) -> None:
         assert c.app.session.conversation.sampling.seed == 7
         await c.send("/set full stop")
         await until(lambda: c.app.session.status.when_full == "stop")
-        await c.sees("then stops")
+        await c.sees("when full: stop")
         await c.send("/set")
         await until(lambda: isinstance(c.app.screen, Page))
         await c.sees("temperature 1.1")
         await c.pilot.press("escape")
         await c.send("/set temperature hot")
-        await c.is_told("temperature cannot be 'hot'; use a number from 0 (exact) to 5.")
+        await c.is_told("temperature cannot be 'hot'; use a number from 0 (greedy) to 5.")
         assert c.app.screen.query_one(Prompt).text == "/set temperature hot"
 
 

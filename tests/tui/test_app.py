@@ -123,7 +123,7 @@ async def test_unload_and_new(runnable: Runnable) -> None:
         assert engine.closed
         assert "Hello from the script." in shown(app)
         await pilot.press("ctrl+n")
-        await until(lambda: "your next question loads it" in shown(app))
+        await until(lambda: "your next question loads the model" in shown(app))
         assert "Hello from the script." not in shown(app)
 
 

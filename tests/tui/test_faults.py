@@ -193,7 +193,7 @@ async def test_actions_handlers_and_workers_end_in_notices(
         await is_told(app, "the action failed; do [b]it[/b] again.")
         await until(lambda: "do [b]it[/b] again." in shown(app))
         await pilot.click(Button)
-        await is_told(app, "the database refuses: the handler failed.")
+        await is_told(app, "the database reports an error: the handler failed.")
         assert isinstance(app.screen, Faulty)
         app.screen.later()
         await is_told(app, "/a/file: No space left on device.")

@@ -33,12 +33,12 @@ def test_speeds_of_an_answer() -> None:
 
 def test_context_and_memory_at_80_columns() -> None:
     assert room_line(DONE, 78).plain == (
-        "context 312/2048 ━━╸───────────── · then oldest dropped · memory 812 MB"
+        "context 312/2048 ━━╸───────────── · when full: drop · memory 812 MB"
     )
     full = replace(DONE, planned=900_000_000, when_full="stop")
-    assert room_line(full, 78).plain.endswith("· then stops · memory 812 of 900 MB")
+    assert room_line(full, 78).plain.endswith("· when full: stop · memory 812 of 900 MB")
     dropped = replace(DONE, dropped=3)
-    assert "then oldest dropped, 3 turns dropped" in room_line(dropped, 120).plain
+    assert "when full: drop, 3 turns dropped" in room_line(dropped, 120).plain
 
 
 @pytest.mark.parametrize("phase", Phase)

@@ -151,7 +151,8 @@ def _measure(
 
 def _lines(name: str, start: Start, planned: int | None) -> Iterator[str]:
     share = "an unknown share" if start.cached_before is None else format_share(start.cached_before)
-    yield f"{name}: {share} of it in the page cache, ready in {format_seconds(start.load_seconds)}"
+    ready = format_seconds(start.load_seconds)
+    yield f"{name}: {share} of the model in the page cache, ready in {ready}"
     ttft = ", ".join(f"{n}: {format_seconds(seconds)}" for n, seconds in start.ttft_seconds.items())
     yield f"  TTFT by prompt tokens  {ttft}"
     if start.peak_memory is not None:
@@ -163,7 +164,7 @@ def _warnings(cold: Start) -> Iterator[str]:
     if cold.cached_before is None:
         yield "this system cannot tell whether the page cache was emptied"
     elif cold.cached_before > CACHED:
-        yield "the page cache could not be emptied, so the cold start was a warm one"
+        yield "the page cache could not be emptied, so the cold start was in fact warm"
 
 
 def _words(document: Document) -> str:

@@ -44,7 +44,7 @@ def plan_onnx(
             needed, room = compare_bytes(row.peak, place.budget(planner.profile))
             left_out.append(
                 f"ONNX {row.quantisation} is skipped: it needs {needed},"
-                f" {place.name} has {room} for a model"
+                f" and {place.title} has {room} for a model"
             )
     return fitting, left_out
 

@@ -15,7 +15,7 @@ from pitool.errors import BadInput
 
 EXACT = "f32.gguf"
 IMPORTANCE = "importance.gguf"
-SOURCE = "llama.cpp, its K-quants and formats (ggml-quants.c)"
+SOURCE = "llama.cpp, ggml-quants.c"
 EFFECTS = {
     "Q2_K": "2-bit levels in blocks of 16, scales and minima in superblocks of 256.",
     "Q3_K_S": "3-bit levels in blocks of 16, scales in superblocks of 256.",

@@ -32,7 +32,7 @@ def quantise(name: str, rows: Floats, percentile: float = PERCENTILE) -> Integer
 
 TECHNIQUE = Technique(
     name="percentile-int8",
-    title=f"Percentile INT8, {PERCENTILE:g} %",
+    title=f"Percentile INT8, {PERCENTILE:g}%",
     effect=f"Clips a matrix at its {PERCENTILE:g}th percentile, then uses one scale for all of it.",
     source="Migacz 2017 (NVIDIA, 8-bit inference with TensorRT); Wu et al. 2020 (arXiv:2004.09602)",
     make=per_matrix(quantise),

@@ -71,7 +71,7 @@ def free_space(_system: System) -> Finding | None:
         "warning",
         f"{format_bytes(free)} where models are stored",
         "a model of 1 to 2 GB may not fit",
-        "run pitool list, then pitool rm on what you do not need",
+        "run pitool list, then pitool rm for the bundles that you do not need",
     )
 
 

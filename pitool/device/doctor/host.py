@@ -45,7 +45,7 @@ def export(_system: System) -> Finding:
 def ssh(_system: System) -> Finding:
     """What the way to the board needs."""
     if shutil.which("ssh"):
-        return Finding("ssh", "ok", "there")
+        return Finding("ssh", "ok", "installed")
     return Finding(
         "ssh",
         "note",
@@ -58,7 +58,7 @@ def ssh(_system: System) -> Finding:
 def cross_compiler(_system: System) -> Finding:
     """What ``pitool wheel`` needs."""
     if shutil.which("aarch64-linux-gnu-g++") or not _missing(("ziglang",)):
-        return Finding("cross compiler", "ok", "there")
+        return Finding("cross compiler", "ok", "installed")
     return Finding(
         "cross compiler",
         "note",

@@ -46,10 +46,8 @@ def free_memory(system: System) -> Finding | None:
         "memory",
         severity,
         f"{free} of {all_} free, {worst.name} needs {needed}",
-        "pitool refuses to load it" if no else "little is left for the page cache and spikes",
-        CLOSE_PROGRAMS
-        if mended
-        else "choose a smaller one: pitool convert with a smaller --ram or --quant",
+        "pitool refuses to load it" if no else "little memory is left for the page cache and peaks",
+        CLOSE_PROGRAMS if mended else "convert the model with a smaller --ram or --quant",
     )
 
 
@@ -77,7 +75,7 @@ def swap(system: System) -> Finding:
             "a process that runs out of memory is killed at once",
             "keep it off for speed; for compressed swap: sudo apt install rpi-swap",
         )
-    where = ", ".join(devices) or "somewhere"
+    where = ", ".join(devices) or "an unknown device"
     if all("zram" in device for device in devices) and devices:
         return Finding("swap", "ok", f"{format_bytes(total)} in compressed memory")
     return Finding(

@@ -39,7 +39,7 @@ def clock(system: System) -> Finding | None:
         "clock",
         "warning",
         f"limited to {allowed // 1000} of {format_megahertz(able / 1000)}",
-        f"prefill at {format_share(allowed / able)} of its speed",
+        f"prefill runs at {format_share(allowed / able)} of its full speed",
         f"echo {able} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_max_freq",
     )
 

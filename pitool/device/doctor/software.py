@@ -43,8 +43,8 @@ def board(system: System) -> Finding:
         "board",
         "note",
         f"{name} is not a known board",
-        "speeds are not predicted for it",
-        "measure them: pitool bench",
+        "no speeds are predicted for it",
+        "run pitool bench to measure them",
     )
 
 
@@ -60,7 +60,7 @@ def backend(system: System) -> Finding:
         answer = system.run([sys.executable, "-c", _ASK_BACKEND]).strip()
     except (OSError, subprocess.SubprocessError) as error:
         code = getattr(error, "returncode", None)
-        died = "it was built for a newer CPU" if code in (-4, 132) else "it does not load"
+        died = "built for a newer CPU" if code in (-4, 132) else "does not load"
         return Finding("llama.cpp", "fault", died, "GGUF artifacts cannot run", REINSTALL)
     if "dotprod" in system.machine.features and "DOTPROD" not in answer.upper():
         return Finding(
@@ -80,7 +80,7 @@ def onnx_runtime(system: System) -> Finding:
         system.run([sys.executable, "-c", "import onnxruntime"])
     except (OSError, subprocess.SubprocessError):
         return Finding(
-            "onnxruntime", "warning", "it does not load", "ONNX artifacts cannot run", REINSTALL
+            "onnxruntime", "warning", "does not load", "ONNX artifacts cannot run", REINSTALL
         )
     return Finding("onnxruntime", "ok", versions.installed("onnxruntime") or "loads")
 
@@ -113,7 +113,7 @@ def threads(system: System) -> Finding:
         "threads",
         "warning",
         f"{found} of {cores} cores",
-        f"prefill at {format_share(prefill / cores)} of its speed",
+        f"prefill runs at {format_share(prefill / cores)} of its full speed",
         "remove isolcpus= and maxcpus= from /boot/firmware/cmdline.txt, and CPU limits from the"
         " service or container",
     )

@@ -34,7 +34,7 @@ def fault(error: BaseException) -> str:
             return ended(what)
     # By its name: SQLite is imported with the first conversation.
     known = any((c.__module__, c.__name__) == ("sqlite3", "Error") for c in type(error).__mro__)
-    return ended(f"the database refuses: {error}") if known else ""
+    return ended(f"the database reports an error: {error}") if known else ""
 
 
 @contextmanager

@@ -167,7 +167,7 @@ class CompareScreen(BaseScreen[None]):
         ):
             panel.show(side, artifact, other)
         why = self._comparison.room.why
-        self.query_one("#why", Static).update(Content(f"Greedy, {why}." if why else ""))
+        self.query_one("#why", Static).update(Content(f"Greedy sampling; {why}." if why else ""))
 
     def _side(self, panel: Panel) -> Side | None:
         """Return what ran for the artifact that a panel has chosen."""

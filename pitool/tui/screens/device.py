@@ -52,7 +52,7 @@ class DeviceScreen(BaseScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back"),
         Binding("l", "log", "Log on/off"),
-        Binding("e", "examine", "Examine again"),
+        Binding("e", "examine", "Run doctor"),
     ]
     DEFAULT_CSS = """
     DeviceScreen {

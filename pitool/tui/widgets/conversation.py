@@ -165,7 +165,7 @@ def greeting(status: Status, tuned: Callable[[Runnable], str]) -> Content:
 
 _DIM = "$foreground 60%"
 _HINTS = {
-    Phase.UNLOADED: "Not loaded yet: your next question loads it.",
+    Phase.UNLOADED: "Not loaded yet: your next question loads the model.",
     Phase.LOADING: "Loading: you can already write a question.",
     Phase.READY: "Ready.",
     Phase.MEASURING: "Measuring.",

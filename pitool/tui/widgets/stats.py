@@ -19,7 +19,7 @@ from pitool.tui.widgets.gauge import gauge
 
 _LABEL = "$foreground 60%"
 _GAUGE_WIDTH = 16
-_WHEN_FULL = {"drop": "then oldest dropped", "stop": "then stops"}
+_WHEN_FULL = {"drop": "when full: drop", "stop": "when full: stop"}
 NEARLY_FULL = 0.85
 
 
