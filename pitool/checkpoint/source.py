@@ -19,6 +19,7 @@ from pitool.catalog.recipes import Recipe, default_recipe
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor, read_index
+from pitool.checkpoint.tokenizer import Choice, choose
 from pitool.errors import BadInput, UsageError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -50,6 +51,11 @@ class Checkpoint:
     folder: Path
     config: Config
     tensors: dict[str, Tensor]
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder whose tokenizer counts: that of an adapter that brings one, else its own."""
+        return choose_tokenizer(self.source, self.folder).folder
 
 
 def find_source(model: str | None, tier: str, *, gguf_too: bool = False) -> Source:
@@ -101,6 +107,11 @@ def find_adapters(folders: Sequence[Path], scales: Sequence[float]) -> tuple[Ada
         raise UsageError("an adapter scale is not a finite number", "use a number such as 0.8")
     padded = (*scales, *(1.0,) * (len(folders) - len(scales)))
     return tuple(Adapter(folder, scale) for folder, scale in zip(folders, padded, strict=True))
+
+
+def choose_tokenizer(source: Source, folder: Path) -> Choice:
+    """Return whose tokenizer counts: that of the checkpoint, or of an adapter that brings one."""
+    return choose(folder, tuple(each.folder for each in (*source.adapters, *source.apart)))
 
 
 def _sample_folder() -> Path:

@@ -13,14 +13,24 @@ from pathlib import Path
 
 import pitool
 from pitool.catalog import manifest
-from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, Speed
+from pitool.catalog.manifest import (
+    Artifact,
+    Certificate,
+    FileEntry,
+    Manifest,
+    MemoryLine,
+    Speed,
+    Tokenization,
+)
 from pitool.catalog.model_shape import ModelShape
-from pitool.checkpoint import hub
+from pitool.checkpoint import hub, tokenizer
+from pitool.checkpoint.lora import Adapter
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import weight_files
 from pitool.convert.conversion import Conversion
 from pitool.errors import BadInput
 from pitool.planning.formats.base import ArtifactPlan
+from pitool.planning.formats.onnx import VOCABULARY_ENTRY_BYTES
 from pitool.planning.memory import Load, MemoryPlan
 from pitool.quality import compact
 from pitool.report.progress import Progress
@@ -33,7 +43,8 @@ def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
     source = checkpoint.source
     folder, paths = _files(checkpoint.folder)
     progress.stage(
-        "hashing the checkpoint", len(paths) + 2 * len((*source.adapters, *source.apart))
+        "hashing the checkpoint",
+        len(paths) + sum(len(_all_files(a)) for a in (*source.adapters, *source.apart)),
     )
 
     def entries(paths: Iterable[Path], folder: Path) -> tuple[FileEntry, ...]:
@@ -46,7 +57,7 @@ def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
 
     adapters, apart = (
         tuple(
-            manifest.Adapter(a.folder.resolve().name, a.scale, entries(a.files, a.folder))
+            manifest.Adapter(a.folder.resolve().name, a.scale, entries(_all_files(a), a.folder))
             for a in group
         )
         for group in (source.adapters, source.apart)
@@ -55,11 +66,17 @@ def hash_sources(checkpoint: Checkpoint, progress: Progress) -> manifest.Source:
     return manifest.Source(source.id, source.revision, files, adapters, apart)
 
 
+def _all_files(adapter: Adapter) -> tuple[Path, ...]:
+    """Return the files of an adapter, and those of a tokenizer that it may bring."""
+    own = (adapter.folder / name for name in tokenizer.FILES)
+    return (*adapter.files, *(path for path in own if path.is_file()))
+
+
 def _files(folder: Path) -> tuple[Path, list[Path]]:
     """Return the folder of a checkpoint, or of a GGUF, and the files that count."""
     if folder.is_file():
         return folder.parent, [folder]
-    names = ("config.json", "tokenizer.json", "tokenizer.model")
+    names = ("config.json", "generation_config.json", *tokenizer.FILES)
     settings = [path for name in names if (path := folder / name).is_file()]
     return folder, [*settings, *weight_files(folder)]
 
@@ -116,7 +133,7 @@ def planned_artifact(
     """Return the entry of an artifact that is what was planned."""
     return artifact(
         work.folder,
-        files,
+        [*files, *work.tokens.write(work.folder, entry_of(work.folder, files))],
         work.plan.model,
         certificate,
         format_name=plan.format,
@@ -127,6 +144,7 @@ def planned_artifact(
         load=plan.load,
         speed=plan.speeds,
         adapters=adapters,
+        tokenization=work.tokens.of(entry_of(work.folder, files)),
     )
 
 
@@ -144,6 +162,7 @@ def artifact(
     load: Load,
     speed: tuple[Speed, ...] = (),
     adapters: Sequence[Path] = (),
+    tokenization: Tokenization | None = None,
 ) -> Artifact:
     """Return the entry of an artifact in the bundle ``folder``; hashes are read from the disk.
 
@@ -157,13 +176,26 @@ def artifact(
         parameters=model.parameters,
         context=context,
         bits_per_weight=round(bits_per_weight, 3),
-        memory=memory.lines,
+        memory=(*memory.lines, *_tokenizer_memory(model, tokenization)),
         speed=speed,
         certificate=certificate,
         kv_type=load.kv_type,
         micro_batch=load.micro_batch,
         adapters=tuple(path.name for path in adapters),
+        tokenization=tokenization,
     )
+
+
+def _tokenizer_memory(model: ModelShape, tokens: Tokenization | None) -> tuple[MemoryLine, ...]:
+    """Return what the tokenizers library takes beside an engine that has its own vocabulary."""
+    if tokens is None or tokens.folder is None:
+        return ()
+    return (MemoryLine("tokenizer", model.vocabulary * VOCABULARY_ENTRY_BYTES),)
+
+
+def entry_of(bundle: Path, files: Sequence[Path]) -> Path:
+    """Return what an engine opens of an artifact's files: its GGUF, or its folder."""
+    return files[0] if files[0].parent == bundle else files[0].parent
 
 
 def graph_first(folder: Path) -> list[Path]:

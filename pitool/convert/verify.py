@@ -24,6 +24,7 @@ from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
 from pitool.convert.engines import OpenEngine
 from pitool.convert.reference import covers, reference_logits
+from pitool.convert.tokens import spelled
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact
@@ -107,24 +108,8 @@ def make_reference(
 
 
 def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
-    """Return the text and its tokens by tokenizer.json, None if there is no such file.
-
-    Words with unknown tokens are left out, because runtimes legitimately differ on them.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    if not path.is_file():
-        return text, None
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    if unknown and unknown in tokenizer.encode(text).tokens:
-        spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
-        text = " ".join(spelled)
-    return text, tokenizer.encode(text).ids
+    """Return the text without words that it cannot spell, and its tokens by tokenizer.json."""
+    return spelled(checkpoint, text)
 
 
 def certify(

@@ -7,19 +7,28 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pitool.engine.base import Message, Prompt
+from pitool.engine import encoding
+from pitool.engine.base import Prompt
 from pitool.engine.chat_template import ChatTemplate
 from pitool.engine.llamacpp.library import llama_cpp
 from pitool.errors import PitoolError
 
+_SPACE = "▁"
+
 
 class Vocabulary:
-    """The vocabulary of a loaded llama.cpp model."""
+    """The vocabulary of a loaded llama.cpp model.
 
-    def __init__(self, model: Any) -> None:
+    ``ends`` and ``nfc``: see ``Settings``; without ``ends`` llama.cpp's own end an answer.
+    """
+
+    def __init__(self, model: Any, ends: Sequence[int] = (), *, nfc: bool = False) -> None:
         self._handle = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._handle)
         self._pieces: dict[int, bytes] = {}
+        self._ends = frozenset(ends)
+        self._beginning = self._begins_with()
+        self._compose = encoding.Composer(self._whole_tokens) if nfc else str
         self._unknown = self._unknown_pattern()
         self.template = self._read_template(model)
 
@@ -33,26 +42,32 @@ class Vocabulary:
             source.decode(errors="replace"), bos=self.text([bos]), eos=self.text([eos])
         )
 
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Return token ids, the beginning-of-sequence token included where the model adds it.
+    def _begins_with(self) -> list[int]:
+        """Return the tokens that a text begins with."""
+        bos: int = llama_cpp.llama_vocab_bos(self._handle)
+        return [bos] if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self._handle) else []
 
-        A conversation goes through the chat template; a base model without one reads the turns'
-        texts line by line. Token ids are returned as they are.
-        """
-        if not isinstance(prompt, str):
-            turns = [turn for turn in prompt if isinstance(turn, Message)]
-            if len(turns) < len(prompt):
-                return [int(i) for i in prompt if isinstance(i, int)]
-            prompt = (
-                self.template.render(turns)
-                if self.template
-                else "\n".join(turn.content for turn in turns)
-            )
-        ids = self._tokenize(prompt)
-        bos = llama_cpp.llama_vocab_bos(self._handle)
-        if ids[:2] == [bos, bos] and llama_cpp.llama_vocab_get_add_bos(self._handle):
-            return ids[1:]  # the template wrote it already
-        return ids
+    def _whole_tokens(self) -> list[str]:
+        """Return the texts that llama.cpp takes for one token wherever they stand."""
+        wanted = (
+            llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+            | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        )
+        return [
+            self._stored(token)
+            for token in range(self.size)
+            if llama_cpp.llama_vocab_get_attr(self._handle, token) & wanted
+        ]
+
+    def _stored(self, token: int) -> str:
+        """Return a token as it is stored, with its sign for a space."""
+        text: bytes = llama_cpp.llama_vocab_get_text(self._handle, token) or b""
+        return text.decode(errors="replace")
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the token ids of a prompt; see ``encoding.encode``."""
+        return encoding.encode(prompt, self.template, self._beginning, self._tokenize)
 
     def _unknown_pattern(self) -> re.Pattern[str] | None:
         """Return what to replace in a SentencePiece vocabulary without byte tokens, else None.
@@ -61,22 +76,23 @@ class Vocabulary:
         """
         if llama_cpp.llama_vocab_type(self._handle) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
             return None
-        characters, special = {" ", "\n"}, []
+        characters, special = set[str](), []
         for token in range(self.size):
             kind = llama_cpp.llama_vocab_get_attr(self._handle, token)
             if kind & llama_cpp.LLAMA_TOKEN_ATTR_BYTE:
                 return None
-            text = (llama_cpp.llama_vocab_get_text(self._handle, token) or b"").decode()
+            text = self._stored(token)
             if kind & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL:
                 special.append(re.escape(text))
             elif kind & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN:
                 self._unknown_text = text
             elif len(text) == 1:
-                characters.add(text)
+                characters.add(" " if text == _SPACE else text)
         known = "".join(re.escape(c) for c in sorted(characters))
         return re.compile("|".join([f"({s})" for s in special] + [f"[^{known}]+"]))
 
     def _tokenize(self, text: str) -> list[int]:
+        text = self._compose(text)
         if self._unknown:
             text = self._unknown.sub(
                 lambda match: match[0] if match.lastindex else self._unknown_text, text
@@ -84,7 +100,7 @@ class Vocabulary:
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._handle, data, len(data), buffer, room, True, True)
+        count = llama_cpp.llama_tokenize(self._handle, data, len(data), buffer, room, False, True)
         if count < 0:
             raise PitoolError(f"a text of {len(data)} bytes cannot be tokenized", "shorten it")
         return list(buffer[:count])
@@ -111,5 +127,7 @@ class Vocabulary:
             room = -count
 
     def ends(self, token: int) -> bool:
-        """Tell whether the token ends a generation."""
+        """Tell whether the token ends an answer."""
+        if self._ends:
+            return token in self._ends
         return bool(llama_cpp.llama_vocab_is_eog(self._handle, token))
