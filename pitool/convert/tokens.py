@@ -51,7 +51,7 @@ class Tokens:
         decided = self._decided[path.is_dir()]
         with self._load(path, tokens, decided) as engine:
             if different := self._different(engine, decided):
-                raise _different_tokens(different)
+                raise _different_tokens(different, self._files)
             yield engine
 
     def of(self, path: Path) -> Tokenization | None:
@@ -157,9 +157,14 @@ def _different_pieces(engine: LogitsEngine, files: TokenizerFiles) -> Expected |
     return None
 
 
-def _different_tokens(found: Expected) -> PitoolError:
+def _different_tokens(found: Expected, files: TokenizerFiles) -> PitoolError:
+    if files.data is not None:
+        return PitoolError(
+            f"the artifact tokenizes {found.shown} differently from {TOKENIZER}",
+            "report this model: its tokenizer was not converted correctly",
+        )
     return BadInput(
-        f"the artifact makes other tokens of {found.shown} than the checkpoint's tokenizer",
-        f"create {TOKENIZER} with transformers if the checkpoint has none"
-        " (AutoTokenizer.from_pretrained(...).save_pretrained(...)), else report this model",
+        f"llama.cpp tokenizes {found.shown} differently from {files.folder / PIECES}",
+        f"create {TOKENIZER} with transformers:"
+        " AutoTokenizer.from_pretrained(...).save_pretrained(...)",
     )
