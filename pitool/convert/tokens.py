@@ -24,7 +24,7 @@ from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.turn_ends import turn_ends
 from pitool.errors import BadInput, PitoolError
 from pitool.quality.health import LogitsEngine
-from pitool.quality.tokens import TEXTS, Expected, TokenReference, known_words
+from pitool.quality.tokens import TEXTS, Expected, TokenReference, differs, known_words
 
 FOLDER = "tokenizer"
 """The folder in a bundle for a tokenizer that the runtime does not have."""
@@ -152,7 +152,7 @@ def _different_pieces(engine: LogitsEngine, files: TokenizerFiles) -> Expected |
     first = [processor.bos_id()] if begins or begins is None else []
     for text in (text for text in TEXTS if "<" not in text):
         expected = Expected(text, [*first, *processor.encode(text)])
-        if engine.tokenize(text) != expected.ids:
+        if differs(engine.tokenize, expected):
             return expected
     return None
 

@@ -51,6 +51,9 @@ TALKS = (
 MOST_SPECIAL = 48
 
 
+Tokenize = Callable[[Prompt], Sequence[int]]
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """A prompt and the token ids that it must become."""
@@ -91,16 +94,18 @@ class TokenReference:
             except BadInput:
                 continue  # it takes no system message, or none that is empty
 
-    def different(self, tokenize: Callable[[Prompt], Sequence[int]]) -> Expected | None:
+    def different(self, tokenize: Tokenize) -> Expected | None:
         """Return the first prompt of which ``tokenize`` makes other tokens, None without one."""
-        for each in (*self.texts, *self.chats):
-            try:
-                same = list(tokenize(each.prompt)) == each.ids
-            except PitoolError:
-                same = False
-            if not same:
-                return each
-        return None
+        every = (*self.texts, *self.chats)
+        return next((each for each in every if differs(tokenize, each)), None)
+
+
+def differs(tokenize: Tokenize, expected: Expected) -> bool:
+    """Tell whether other tokens are made of a prompt, or none: llama.cpp may abort."""
+    try:
+        return list(tokenize(expected.prompt)) != expected.ids
+    except PitoolError:
+        return True
 
 
 def known_words(folder: Path, text: str) -> tuple[str, list[int]]:

@@ -86,7 +86,7 @@ class Vocabulary:
                 special.append(re.escape(text))
             elif kind & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN:
                 self._unknown_text = text
-            elif len(text) == 1:
+            elif len(text) == 1 and text != " ":  # llama.cpp looks for its sign instead
                 characters.add(" " if text == _SPACE else text)
         known = "".join(re.escape(c) for c in sorted(characters))
         return re.compile("|".join([f"({s})" for s in special] + [f"[^{known}]+"]))
