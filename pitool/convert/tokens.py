@@ -20,7 +20,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tokenizer import PIECES, TOKENIZER, TokenizerFiles
 from pitool.convert.engines import Loading, OpenWith
 from pitool.convert.gguf.model import find_model
-from pitool.convert.gguf.vocabulary import read_vocabulary
+from pitool.convert.gguf.vocabulary import load_pieces, puts_space, read_vocabulary
 from pitool.convert.turn_ends import turn_ends
 from pitool.errors import BadInput, PitoolError
 from pitool.quality.health import LogitsEngine
@@ -122,7 +122,7 @@ def plain(checkpoint: Checkpoint, rows: int) -> Tokenization:
     folder = checkpoint.tokenizer_folder
     files = TokenizerFiles(folder, rows)
     known = files.added
-    if files.data is None:
+    if files.data is None and load_pieces(folder / PIECES):
         known = read_vocabulary(folder, rows, checkpoint.folder).whole_tokens
     normalizer = (files.data or {}).get("normalizer") or {}
     steps = normalizer.get("normalizers") or [normalizer]
@@ -145,9 +145,11 @@ def spelled(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
 
 def _different_pieces(engine: LogitsEngine, files: TokenizerFiles) -> Expected | None:
     """Return the first text of which a GGUF makes other tokens than its SentencePiece model."""
-    from sentencepiece import SentencePieceProcessor
-
-    processor = SentencePieceProcessor(model_file=str(files.folder / PIECES))
+    processor = load_pieces(files.folder / PIECES)
+    if processor is None:
+        return None  # of a kind that only llama.cpp's own converter reads
+    if files.settings.get("add_prefix_space") not in (None, puts_space(processor)):
+        return None  # the settings change what the file does, and nothing here does both
     begins = files.begins_with_bos
     first = [processor.bos_id()] if begins or begins is None else []
     for text in (text for text in TEXTS if "<" not in text):

@@ -139,3 +139,14 @@ def test_the_ends_are_all_that_somebody_says(tmp_path: Path) -> None:
         found = tokens.of(path)
     by_name = {0, 2, first + 2}
     assert found == Tokenization(tuple(sorted({7, 9, first, first + 1} | by_name)))
+
+
+def test_a_model_without_a_beginning_token_writes_none_into_its_template(tmp_path: Path) -> None:
+    """llama.cpp takes the token 11 for it, a comma in many vocabularies."""
+    template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    folder = write(tmp_path / "c", "smollm", chat_template=template)
+    with opened(folder) as (tokens, engine, path):
+        assert engine.tokenize([Message("user", "Why?")]) == engine.tokenize("Why?")
+        found = tokens.of(path)
+    assert found
+    assert found.folder is None

@@ -30,7 +30,7 @@ from pitool.report.progress import Progress, counting
 class Chat:
     """The model's Jinja chat template, if any, and its end-of-sequence token as text.
 
-    ``stops``: the texts of all tokens that end an answer.
+    ``stops``: the texts of the special tokens that end an answer.
     """
 
     template: str | None
@@ -102,11 +102,11 @@ class NativeCheckpoint:
     def chat(self) -> Chat:
         """Template and token from the tokenizer's files."""
         special = self._vocabulary.special
-        end = special.special_token_ids.get("eos")
+        end, ends = special.special_token_ids.get("eos"), self._vocabulary.ends
         return Chat(
             special.chat_template if isinstance(special.chat_template, str) else None,
             self._text(end) if end is not None else "",
-            tuple(self._text(end) for end in self._vocabulary.ends),
+            tuple(text for text, i in self._vocabulary.whole_tokens.items() if i in ends),
         )
 
     def _text(self, token: int) -> str:

@@ -97,7 +97,7 @@ def read_vocabulary(folder: Path, size: int, settings: Path | None = None) -> Vo
 def _made(files: TokenizerFiles) -> Vocabulary:
     """Return the vocabulary by the file that transformers would take, tokenizer.json first."""
     data, folder = files.data, files.folder
-    pieces = _load_pieces(folder / PIECES)
+    pieces = load_pieces(folder / PIECES)
     if data is None:
         if pieces is None:
             raise _without_tokenizer(folder)
@@ -246,7 +246,7 @@ def _prepends_space(data: dict[str, Any]) -> bool:
     )
 
 
-def _load_pieces(path: Path) -> Any:
+def load_pieces(path: Path) -> Any:
     """Return a SentencePiece processor; None for no such file, or one of another kind.
 
     Llama 3 has a tiktoken file of that name.
@@ -259,6 +259,11 @@ def _load_pieces(path: Path) -> Any:
     except (OSError, RuntimeError):
         return None
     return processor
+
+
+def puts_space(processor: Any) -> bool:
+    """Tell whether a SentencePiece model puts a space before a text."""
+    return bool(processor.EncodeAsPieces("a")[0].startswith(_SPACE))
 
 
 def _same_pieces(processor: Any, vocabulary: dict[str, int]) -> bool:
@@ -285,7 +290,7 @@ def _sentencepiece(files: TokenizerFiles, processor: Any) -> Vocabulary:
             text, types[i] = _added_type(token["content"], special=bool(token.get("special")))
             tokens[i], scores[i] = text.encode(), _ADDED_SCORE
     prefix = settings.get("add_prefix_space")
-    if prefix is None and not processor.EncodeAsPieces("a")[0].startswith(_SPACE):
+    if prefix is None and not puts_space(processor):
         prefix = False  # as in Gemma; llama.cpp's default is to add the space
     return Vocabulary(
         model="llama",

@@ -36,11 +36,21 @@ class Vocabulary:
         source = llama_cpp.llama_model_chat_template(model, None)
         if not source:
             return None
-        bos = llama_cpp.llama_vocab_bos(self._handle)
-        eos = llama_cpp.llama_vocab_eos(self._handle)
-        return ChatTemplate(
-            source.decode(errors="replace"), bos=self.text([bos]), eos=self.text([eos])
-        )
+        bos = self._word(model, "bos", llama_cpp.llama_vocab_bos(self._handle))
+        eos = self._word(model, "eos", llama_cpp.llama_vocab_eos(self._handle))
+        return ChatTemplate(source.decode(errors="replace"), bos=bos, eos=eos)
+
+    def _word(self, model: Any, name: str, token: int) -> str:
+        """Return the text of a token for the template, nothing where the model has none.
+
+        llama.cpp then names GPT-2's 11, which is a comma in most vocabularies.
+        """
+        if llama_cpp.llama_vocab_type(self._handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+            key, room = f"tokenizer.ggml.{name}_token_id".encode(), 16
+            value = ctypes.create_string_buffer(room)
+            if llama_cpp.llama_model_meta_val_str(model, key, value, room) < 0:
+                return ""
+        return self.text([token])
 
     def _begins_with(self) -> list[int]:
         """Return the tokens that a text begins with."""
