@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
@@ -38,6 +38,12 @@ def encode(
     return ids if ids[: len(begins)] == begins else begins + ids
 
 
+def any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of any of the texts, the longest first; of none it matches nothing."""
+    longest_first = sorted(filter(None, texts), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
 class Composer:
     """Puts a text into Unicode's composed form (NFC), but for the special tokens in it.
 
@@ -54,8 +60,7 @@ class Composer:
         if unicodedata.is_normalized("NFC", text):
             return text
         if self._whole is None:
-            longest_first = sorted(filter(None, self._special()), key=len, reverse=True)
-            self._whole = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+            self._whole = any_of(self._special())
         made, at = [], 0
         for match in self._whole.finditer(text):
             made += [unicodedata.normalize("NFC", text[at : match.start()]), match[0]]

@@ -35,7 +35,9 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def add_token(folder: Path, text: str) -> int:
     """Add a special token after the last one; return its id."""
     data = json.loads((folder / "tokenizer.json").read_text())
-    number = max([*data["model"]["vocab"].values(), *(t["id"] for t in data["added_tokens"])]) + 1
+    number: int = (
+        max([*data["model"]["vocab"].values(), *(t["id"] for t in data["added_tokens"])]) + 1
+    )
     data["added_tokens"].append({**data["added_tokens"][0], "id": number, "content": text})
     (folder / "tokenizer.json").write_text(json.dumps(data))
     return number

@@ -121,6 +121,21 @@ def test_decomposed_letters_are_composed_where_the_tokenizer_does(
         assert vocabulary.encode(text) == expected
 
 
+def test_an_ordinary_token_with_the_name_of_an_end_is_text(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Qwen's vocabulary has the tag </s>, which llama.cpp takes for an end by its name."""
+    folder = shared_data / "tokenizers" / "qwen2.5"
+    text = f"a <s>b</s> {SPECIAL['qwen2.5']} </s>c"
+    expected = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    write(folder, tmp_path / "m.gguf", SIZES["qwen2.5"])
+    with opened(tmp_path / "m.gguf", ends=[151645]) as vocabulary:
+        assert vocabulary.encode(text) == expected
+        tag = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("</s>")
+        assert vocabulary.piece(tag) == b"</s>"
+        assert not vocabulary.ends(tag)
+
+
 def test_special_tokens_in_a_text(pair: tuple[str, Any, Tokenizer]) -> None:
     name, vocabulary, tokenizer = pair
     assert vocabulary.encode(SPECIAL[name]) == tokenizer.encode(SPECIAL[name]).ids

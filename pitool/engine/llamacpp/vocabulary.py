@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+from pitool.catalog.turn_ends import NAMES
 from pitool.engine import encoding
 from pitool.engine.base import Prompt
 from pitool.engine.chat_template import ChatTemplate
@@ -28,6 +30,8 @@ class Vocabulary:
         self._pieces: dict[int, bytes] = {}
         self._ends = frozenset(ends)
         self._beginning = self._begins_with()
+        # Of a file from elsewhere llama.cpp may be right: the types in it are sometimes wrong.
+        self._mistaken = self._find_mistaken() if ends else {}
         self._compose = encoding.Composer(self._whole_tokens) if nfc else str
         self._unknown = self._unknown_pattern()
         self.template = self._read_template(model)
@@ -68,7 +72,41 @@ class Vocabulary:
             self._stored(token)
             for token in range(self.size)
             if llama_cpp.llama_vocab_get_attr(self._handle, token) & wanted
+            and self._stored(token) not in self._mistaken
         ]
+
+    def _find_mistaken(self) -> dict[str, int]:
+        """Return the ids of ordinary tokens that llama.cpp takes for special ones by their names.
+
+        As Qwen's ``</s>``, which is a tag of HTML in its vocabulary; by text.
+        """
+        found = {}
+        if llama_cpp.llama_vocab_type(self._handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+            both = llama_cpp.LLAMA_TOKEN_ATTR_NORMAL | llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            for name in NAMES:
+                ids = self._run(name, special=True)
+                if len(ids) == 1:
+                    attributes = llama_cpp.llama_vocab_get_attr(self._handle, ids[0])
+                    if attributes & both == both:
+                        found[name] = ids[0]
+        return found
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """What is a token of its own in a text."""
+        return encoding.any_of(self._whole_tokens())
+
+    def _spell_apart(self, text: str) -> list[int]:
+        """Return the tokens of a text with mistaken ones in it: of each part between special ones.
+
+        A byte-level BPE makes the tokens of such a part without a look at what is around it.
+        """
+        ids, at = [], 0
+        for match in self._special.finditer(text):
+            ids += self._run(text[at : match.start()], special=False)
+            ids += self._run(match[0], special=True)
+            at = match.end()
+        return ids + self._run(text[at:], special=False)
 
     def _stored(self, token: int) -> str:
         """Return a token as it is stored, with its sign for a space."""
@@ -107,10 +145,18 @@ class Vocabulary:
             text = self._unknown.sub(
                 lambda match: match[0] if match.lastindex else self._unknown_text, text
             )
+        if any(name in text for name in self._mistaken):
+            return self._spell_apart(text)
+        return self._run(text, special=True)
+
+    def _run(self, text: str, *, special: bool) -> list[int]:
+        """Have llama.cpp tokenize; ``special``: look for special tokens in the text."""
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._handle, data, len(data), buffer, room, False, True)
+        count = llama_cpp.llama_tokenize(
+            self._handle, data, len(data), buffer, room, False, special
+        )
         if count < 0:
             raise PitoolError(f"a text of {len(data)} bytes cannot be tokenized", "shorten it")
         return list(buffer[:count])
@@ -122,7 +168,8 @@ class Vocabulary:
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token as it is shown: special tokens have none."""
         if token not in self._pieces:
-            self._pieces[token] = self._piece(token, special=False)
+            ordinary = token in self._mistaken.values()
+            self._pieces[token] = self._piece(token, special=ordinary)
         return self._pieces[token]
 
     def _piece(self, token: int, *, special: bool) -> bytes:
