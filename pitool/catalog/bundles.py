@@ -32,7 +32,8 @@ class Runnable:
     """One artifact ready for an engine; ``entry`` is the file or folder the engine opens.
 
     ``context``: tokens that the artifact is planned for, or was trained for. ``adapters``: LoRA
-    files that the engine loads with it.
+    files that the engine loads with it. ``tokenizer``: the folder of the tokenizer that it uses
+    in place of the artifact's own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Runnable:
     context: int
     artifact: Artifact | None = None
     adapters: tuple[str, ...] = ()
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         clean(self, "name")
@@ -168,6 +170,7 @@ def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
             raise BadInput(f"{path} is missing", "convert or copy the bundle again")
         if size != file.bytes:
             raise BadInput(f"{path} has {size} bytes, not {file.bytes}", "copy the bundle again")
+    tokens = artifact.tokenization
     return Runnable(
         name=bundle.manifest.name,
         format=artifact.format,
@@ -177,6 +180,7 @@ def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
         context=artifact.context,
         artifact=artifact,
         adapters=tuple(str(bundle.path / path) for path in artifact.adapters),
+        tokenizer=str(bundle.path / tokens.folder) if tokens and tokens.folder else None,
     )
 
 

@@ -20,6 +20,13 @@ SCHEMA = "pitool.schema/1"
 FILE_NAME = "manifest.json"
 
 
+def _check_inside(text: str) -> None:
+    """Raise ValueError for a path that is none below the bundle's folder."""
+    path = PurePosixPath(text)
+    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in text:
+        raise ValueError(f"the path {text!r} points outside the folder")
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """A file by its path relative to the bundle, bytes, and sha256 in hexadecimal."""
@@ -29,9 +36,7 @@ class FileEntry:
     sha256: str
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.path)
-        if not path.name or path.is_absolute() or ".." in path.parts or "\\" in self.path:
-            raise ValueError(f"the path {self.path!r} points outside the folder")
+        _check_inside(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +107,32 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokenization:
+    """How an artifact's engine turns text into tokens, and which of them end an answer.
+
+    ``ends``: their ids. ``nfc``: a text is put into Unicode's composed form first. ``folder``: the
+    folder in the bundle whose tokenizer.json makes the tokens, None where the artifact's own
+    vocabulary does.
+    """
+
+    ends: tuple[int, ...]
+    nfc: bool = False
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            _check_inside(self.folder)
+        if any(not 0 <= end < 2**31 for end in self.ends):
+            raise ValueError("a token id is out of range")
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One runnable file set; ``context`` in tokens, ``parameters`` a count of weights.
 
     ``kv_type`` and ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
-    the engine loads with it, by the paths of their ``files``.
+    the engine loads with it, by the paths of their ``files``. ``tokenization``: None in bundles
+    of older versions, whose engines go by the artifact alone.
     """
 
     format: str
@@ -122,6 +148,7 @@ class Artifact:
     kv_type: str = "f16"
     micro_batch: int = 512
     adapters: tuple[str, ...] = ()
+    tokenization: Tokenization | None = None
 
     def __post_init__(self) -> None:
         if not self.files:

@@ -22,6 +22,7 @@ from pitool.catalog.unicode import clean
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.tensors import Tensor
+from pitool.checkpoint.tokenizer import Choice, choose
 from pitool.checkpoint.weights import find_name, is_buffer, is_weight, read_index
 from pitool.errors import BadInput, UsageError
 
@@ -109,6 +110,11 @@ class Checkpoint:
                 )
         return BadInput(f"{self.folder} has no tensor {name!r}", "download it again")
 
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder whose tokenizer counts: that of an adapter that brings one, else its own."""
+        return choose_tokenizer(self.source, self.folder).folder
+
 
 def find_source(model: str | None, tier: str, *, gguf_too: bool = False) -> Source:
     """Return the source for what the user typed; None asks the tier's recipe.
@@ -159,6 +165,11 @@ def find_adapters(folders: Sequence[Path], scales: Sequence[float]) -> tuple[Ada
         raise UsageError("an adapter scale is not a finite number", "use a number such as 0.8")
     padded = (*scales, *(1.0,) * (len(folders) - len(scales)))
     return tuple(Adapter(folder, scale) for folder, scale in zip(folders, padded, strict=True))
+
+
+def choose_tokenizer(source: Source, folder: Path) -> Choice:
+    """Return whose tokenizer counts: that of the checkpoint, or of an adapter that brings one."""
+    return choose(folder, tuple(each.folder for each in (*source.adapters, *source.apart)))
 
 
 def _sample_folder() -> Path:

@@ -85,6 +85,8 @@ def command(**options: Any) -> None:
     if not options["dry_run"]:
         check_target(request.target, replace=options["force"])
     request = request.with_settings(talk)
+    if note := request.tokenizer_note:
+        talk(note)
     plan = request.plan()
     _show_plan(request.source, plan, request.target)
     if options["dry_run"]:

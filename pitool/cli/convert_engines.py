@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pitool.convert.engines import Calibrator, Engines, OpenEngine
+from pitool.convert.engines import Calibrator, Engines, Loading, OpenEngine
 from pitool.device.detect import detect
 from pitool.engine import worker
 from pitool.engine.base import Settings
@@ -19,22 +19,29 @@ BATCH = 128
 
 def engines() -> Engines:
     """Return the engines of a conversion on this machine."""
-    return Engines(open_engine, open_calibrator, write_text, open_with_adapters)
+    return Engines(open_engine, open_calibrator, write_text, open_with)
 
 
 def open_engine(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
     """Load a GGUF file or an ONNX folder in a worker, with room for ``tokens`` tokens."""
-    batch = min(tokens, BATCH)
-    return _start(path, _settings(tokens, micro_batch=batch, outputs=batch))
+    return open_with(Loading())(path, tokens)
 
 
-def open_with_adapters(adapters: Sequence[Path]) -> OpenEngine:
-    """Return a function that loads a GGUF together with LoRA files."""
-    named = tuple(map(str, adapters))
+def open_with(loading: Loading) -> OpenEngine:
+    """Return a function that loads an artifact with its LoRAs, tokenized as is said."""
 
     def open_(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
         batch = min(tokens, BATCH)
-        return _start(path, _settings(tokens, micro_batch=batch, outputs=batch, adapters=named))
+        settings = _settings(
+            tokens,
+            micro_batch=batch,
+            outputs=batch,
+            adapters=tuple(map(str, loading.adapters)),
+            ends=tuple(loading.ends),
+            nfc=loading.nfc,
+            tokenizer=str(loading.tokenizer) if loading.tokenizer else None,
+        )
+        return _start(path, settings)
 
     return open_
 

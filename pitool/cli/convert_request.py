@@ -14,7 +14,13 @@ from pitool.catalog.recipes import Recipe
 from pitool.catalog.tables import lookup
 from pitool.catalog.tiers import Tier, find_tier
 from pitool.checkpoint import hub
-from pitool.checkpoint.source import Source, find_adapters, find_source, with_revision
+from pitool.checkpoint.source import (
+    Source,
+    choose_tokenizer,
+    find_adapters,
+    find_source,
+    with_revision,
+)
 from pitool.convert.download import read_settings
 from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
@@ -61,6 +67,12 @@ class Request:
             return self
         talk(f"reading the settings of {self.source.id} from the hub")
         return replace(self, source=hub.fetch_settings(self.source))
+
+    @property
+    def tokenizer_note(self) -> str:
+        """What must be said of an adapter's own chat template; nothing where there is none."""
+        assert self.source.folder
+        return choose_tokenizer(self.source, self.source.folder).note
 
     def plan(self) -> ConvertPlan:
         """Return the plan; DoesNotFit with the numbers where there is none."""

@@ -58,6 +58,8 @@ def table(bundle: Bundle) -> Section:
     artifacts = bundle.manifest.artifacts
     boards = ", ".join(find_board(speed.board).name for speed in artifacts[0].speed)
     notes = [f"tokens/s: predicted decode on {boards}"] if boards else []
+    if any(a.tokenization and a.tokenization.folder for a in artifacts):
+        notes.append("tokens: made by tokenizer.json, because llama.cpp makes others of this model")
     assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
     notes += dict.fromkeys(filter(None, assumed))
     notes += _certificate_notes(artifacts)

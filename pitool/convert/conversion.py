@@ -14,6 +14,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.engines import Engines
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
+from pitool.convert.tokens import Tokens
 from pitool.convert.verify import Certifier
 from pitool.report.progress import Progress
 
@@ -38,7 +39,8 @@ class Job:
 class Conversion:
     """A conversion in progress, which writes its artifacts into ``folder``.
 
-    ``source``: the checkpoint's files with their hashes; ``texts``: the calibration windows by
+    ``source``: the checkpoint's files with their hashes; ``tokens``: how the artifacts are
+    tokenized; ``texts``: the calibration windows by
     ``Job.calibration``, once they were read or generated.
     """
 
@@ -49,6 +51,7 @@ class Conversion:
     engines: Engines
     progress: Progress
     certifier: Certifier
+    tokens: Tokens
     texts: dict[str, list[list[int]]] = field(default_factory=dict)
 
     @property

@@ -13,11 +13,20 @@ from pathlib import Path
 
 import pitool
 from pitool.catalog import manifest
-from pitool.catalog.manifest import Artifact, Certificate, FileEntry, Manifest, Speed
+from pitool.catalog.manifest import (
+    Artifact,
+    Certificate,
+    FileEntry,
+    Manifest,
+    MemoryLine,
+    Speed,
+    Tokenization,
+)
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion
 from pitool.planning.formats.base import ArtifactPlan
+from pitool.planning.formats.onnx import VOCABULARY_ENTRY_BYTES
 from pitool.planning.memory import Load, MemoryPlan
 from pitool.quality import compact
 
@@ -65,7 +74,7 @@ def planned_artifact(
     """Return the entry of an artifact that is what was planned."""
     return artifact(
         work.folder,
-        files,
+        [*files, *work.tokens.write(work.folder, entry_of(work.folder, files))],
         work.plan.model,
         certificate,
         format_name=plan.format,
@@ -76,6 +85,7 @@ def planned_artifact(
         load=plan.load,
         speed=plan.speeds,
         adapters=adapters,
+        tokenization=work.tokens.of(entry_of(work.folder, files)),
     )
 
 
@@ -93,6 +103,7 @@ def artifact(
     load: Load,
     speed: tuple[Speed, ...] = (),
     adapters: Sequence[Path] = (),
+    tokenization: Tokenization | None = None,
 ) -> Artifact:
     """Return the entry of an artifact in the bundle ``folder``; hashes are read from the disk.
 
@@ -106,13 +117,26 @@ def artifact(
         parameters=model.parameters,
         context=context,
         bits_per_weight=round(bits_per_weight, 3),
-        memory=memory.lines,
+        memory=(*memory.lines, *_tokenizer_memory(model, tokenization)),
         speed=speed,
         certificate=certificate,
         kv_type=load.kv_type,
         micro_batch=load.micro_batch,
         adapters=tuple(path.name for path in adapters),
+        tokenization=tokenization,
     )
+
+
+def _tokenizer_memory(model: ModelShape, tokens: Tokenization | None) -> tuple[MemoryLine, ...]:
+    """Return what the tokenizers library takes beside an engine that has its own vocabulary."""
+    if tokens is None or tokens.folder is None:
+        return ()
+    return (MemoryLine("tokenizer", model.vocabulary * VOCABULARY_ENTRY_BYTES),)
+
+
+def entry_of(bundle: Path, files: Sequence[Path]) -> Path:
+    """Return what an engine opens of an artifact's files: its GGUF, or its folder."""
+    return files[0] if files[0].parent == bundle else files[0].parent
 
 
 def graph_first(folder: Path) -> list[Path]:

@@ -42,8 +42,22 @@ OpenEngine = Callable[[Path, int], AbstractContextManager[LogitsEngine]]
 OpenCalibrator = Callable[[Path], AbstractContextManager[Calibrator]]
 """Loads a GGUF as a calibrator, with room for a calibration window."""
 
-OpenWithAdapters = Callable[[Sequence[Path]], OpenEngine]
-"""Returns an ``OpenEngine`` that loads a GGUF together with LoRA files."""
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What an artifact is loaded with: the paths of LoRAs, and how it is tokenized.
+
+    ``tokenizer``: the folder whose tokenizer.json makes the tokens.
+    """
+
+    adapters: Sequence[Path] = ()
+    ends: Sequence[int] = ()
+    nfc: bool = False
+    tokenizer: Path | None = None
+
+
+OpenWith = Callable[[Loading], OpenEngine]
+"""Returns an ``OpenEngine`` that loads an artifact so."""
 
 WriteText = Callable[[Path, int, Callable[[int], None]], list[list[int]]]
 """Has the model of a GGUF write about a number of tokens; returns its texts as token ids."""
@@ -56,4 +70,4 @@ class Engines:
     open: OpenEngine
     open_calibrator: OpenCalibrator
     write_text: WriteText
-    open_with_adapters: OpenWithAdapters
+    open_with: OpenWith

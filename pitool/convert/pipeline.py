@@ -25,6 +25,7 @@ from pitool.convert.sources import hash_sources
 from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
+from pitool.convert.tokens import Tokens
 from pitool.convert.verify import Certifier
 from pitool.planning.formats.gguf import GgufPlan
 from pitool.planning.formats.onnx import OnnxPlan
@@ -45,8 +46,11 @@ def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> B
     check_room(makers, checkpoint, job)
     with Staging(job.target, replace=job.replace) as staging:
         hashed = hash_sources(checkpoint, progress, job.plan)
-        with certifier_of(checkpoint, job, staging.folder, engines, progress) as certifier:
-            work = Conversion(checkpoint, hashed, job, staging.folder, engines, progress, certifier)
+        tokens = tokens_of(checkpoint, job, staging.folder, engines)
+        with certifier_of(checkpoint, job, staging.folder, tokens, progress) as certifier:
+            work = Conversion(
+                checkpoint, hashed, job, staging.folder, engines, progress, certifier, tokens
+            )
             artifacts = [artifact for maker in makers for artifact in maker.make(work)]
         made = describe(
             work.folder,
@@ -76,12 +80,17 @@ def check_room(makers: list[Maker], checkpoint: Checkpoint, job: Job) -> None:
     check_disk(needs)
 
 
+def tokens_of(checkpoint: Checkpoint, job: Job, folder: Path, engines: Engines) -> Tokens:
+    """Return what decides how the artifacts are tokenized, and loads them so."""
+    paths = adapter.paths(checkpoint.source.apart, folder)
+    return Tokens(checkpoint, job.plan.model.vocabulary, engines.open_with, paths)
+
+
 def certifier_of(
-    checkpoint: Checkpoint, job: Job, folder: Path, engines: Engines, progress: Progress
+    checkpoint: Checkpoint, job: Job, folder: Path, tokens: Tokens, progress: Progress
 ) -> Certifier:
     """Return what compares artifacts with the checkpoint, its separate adapters included."""
-    source, open_engine = checkpoint.source, engines.open
+    source = checkpoint.source
     if source.apart:
-        open_engine = engines.open_with_adapters(adapter.paths(source.apart, folder))
         checkpoint = open_checkpoint(replace(source, adapters=source.adapters + source.apart))
-    return Certifier(checkpoint, job.plan.model, folder, open_engine, progress)
+    return Certifier(checkpoint, job.plan.model, folder, tokens.open, progress)

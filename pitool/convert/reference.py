@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
-from pitool.errors import BadInput, PitoolError
+from pitool.convert.tokens import spelled
+from pitool.errors import PitoolError
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import WINDOW, Divergence, score_rows, squares, summarise, unscored
@@ -169,7 +170,7 @@ def _text(
         name, text = held_out.name, held_out.read_text(encoding="utf-8")[: tokens * 8]
     else:
         name, text = "built-in", texts.built_in(engine.tokenize, tokens)
-    text, expected = _known_words(checkpoint, text)
+    text, expected = spelled(checkpoint, text)
     ids = engine.tokenize(text)
     if expected is not None and expected != ids:
         pairs = zip_longest(expected, ids)
@@ -182,24 +183,3 @@ def _text(
         return name, ids
     vocabulary = checkpoint.config.text_model().count("vocab_size")
     return RANDOM, np.random.default_rng(0).integers(0, vocabulary, 2 * WINDOW).tolist()
-
-
-def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
-    """Return the text and its tokens by tokenizer.json, None if there is no such file.
-
-    Words with unknown tokens are left out, because runtimes legitimately differ on them.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    if not path.is_file():
-        return text, None
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_buffer(path.read_bytes())
-    except Exception as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    if unknown and unknown in tokenizer.encode(text).tokens:
-        spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
-        text = " ".join(spelled)
-    return text, tokenizer.encode(text).ids

@@ -13,10 +13,10 @@ from pathlib import Path
 from pitool.architectures.base import Wanted
 from pitool.catalog import manifest
 from pitool.catalog.manifest import FileEntry
-from pitool.checkpoint import hub
+from pitool.checkpoint import hub, tokenizer
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.lora import Adapter
-from pitool.checkpoint.source import TOKENIZER_FILES, Checkpoint, Source, with_adapters
+from pitool.checkpoint.source import Checkpoint, Source, with_adapters
 from pitool.checkpoint.tensors import Tensor, read_header
 from pitool.checkpoint.values import read_through
 from pitool.checkpoint.weights import has_weights, is_weight, read_index, weight_files
@@ -63,7 +63,7 @@ def hash_sources(
     used = [stored for _, parts in matched for part in parts for stored in part.parts]
     halves = _halves(matched, plan) if plan else frozenset[str]()
     root, paths = _files(folder)
-    progress.stage("hashing the checkpoint", len(paths) + 2 * len(adapters))
+    progress.stage("hashing the checkpoint", len(paths) + sum(len(_all_files(a)) for a in adapters))
     return manifest.Source(
         source.id,
         source.revision,
@@ -77,7 +77,8 @@ def _files(folder: Path) -> tuple[Path, list[Path]]:
     """Return the folder of a checkpoint, or of a GGUF, and the files that count."""
     if folder.is_file():
         return folder.parent, [folder]
-    settings = [p for n in ("config.json", *TOKENIZER_FILES) if (p := folder / n).is_file()]
+    names = ("config.json", "generation_config.json", *tokenizer.FILES)
+    settings = [path for name in names if (path := folder / name).is_file()]
     return folder, [*settings, *weight_files(folder)]
 
 
@@ -115,13 +116,18 @@ def _halves(matched: Matched, plan: ConvertPlan) -> frozenset[str]:
 
 
 def _adapter(adapter: Adapter, progress: Progress) -> manifest.Adapter:
-    settings, weights = adapter.files
-    factors = [tensor for tensor in read_header(weights) if is_weight(tensor)]
+    factors = [tensor for tensor in read_header(adapter.files[1]) if is_weight(tensor)]
     return manifest.Adapter(
         adapter.folder.resolve().name,
         adapter.scale,
-        tuple(_read(path, adapter.folder, factors, (), progress) for path in (settings, weights)),
+        tuple(_read(p, adapter.folder, factors, (), progress) for p in _all_files(adapter)),
     )
+
+
+def _all_files(adapter: Adapter) -> tuple[Path, ...]:
+    """Return the files of an adapter, and those of a tokenizer that it may bring."""
+    own = (adapter.folder / name for name in tokenizer.FILES)
+    return (*adapter.files, *(path for path in own if path.is_file()))
 
 
 def _read(

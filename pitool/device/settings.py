@@ -48,6 +48,7 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
     """
     decode, prefill = board_threads(machine)
     planned = runnable.artifact
+    tokens = planned.tokenization if planned else None
     return Settings(
         kv_type=planned.kv_type if planned else "f16",
         micro_batch=planned.micro_batch if planned else 512,
@@ -56,6 +57,9 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
         prefill_threads=prefill,
         load_mode="read" if repacks(machine, runnable) else "mmap",
         adapters=runnable.adapters,
+        ends=tokens.ends if tokens else (),
+        nfc=tokens.nfc if tokens else False,
+        tokenizer=runnable.tokenizer,
     )
 
 

@@ -33,6 +33,11 @@ class Settings:
     ``mmap`` (pages shared with the page cache), ``read`` (a private copy) or ``mlock`` (mapped
     and kept from swap); ``repack``: let the runtime interleave weights for this CPU's fast
     kernels; ``adapters``: paths of LoRA files that are added to the weights.
+
+    ``ends``: ids of the tokens that end an answer, none where the runtime is to know them;
+    ``nfc``: put a text into Unicode's composed form, which the runtime does not do; ``tokenizer``:
+    a folder whose tokenizer.json and chat template turn prompts into tokens in place of the
+    artifact's own.
     """
 
     context: int
@@ -48,6 +53,9 @@ class Settings:
     flash_attention: FlashAttention = "auto"
     collect: bool = False
     adapters: Sequence[str] = ()
+    ends: Sequence[int] = ()
+    nfc: bool = False
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

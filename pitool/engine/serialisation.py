@@ -76,7 +76,8 @@ def squares_from_payload(
 
 def settings_from_json(value: dict[str, Any]) -> Settings:
     """Return the settings that ``dataclasses.asdict`` wrote."""
-    return Settings(**{**value, "adapters": tuple(value.get("adapters", ()))})
+    lists = {name: tuple(value.get(name, ())) for name in ("adapters", "ends")}
+    return Settings(**{**value, **lists})
 
 
 def sampling_from_json(value: dict[str, Any]) -> Sampling:

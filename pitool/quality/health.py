@@ -16,7 +16,7 @@ import numpy as np
 
 from pitool.catalog.bundles import Bundle, Runnable
 from pitool.catalog.manifest import Certificate
-from pitool.engine.base import Engine
+from pitool.engine.base import Engine, Prompt
 from pitool.errors import BadInput
 from pitool.quality import compact
 from pitool.quality.compact import CompactReference
@@ -37,8 +37,8 @@ TEXT_CONTEXT = 512
 class LogitsEngine(Protocol):
     """The part of an engine that a verification uses."""
 
-    def tokenize(self, prompt: str) -> list[int]:
-        """Return token ids of a text."""
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return token ids of a text or a conversation."""
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token, shape (tokens, vocabulary)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pitool.catalog.manifest import (
     MemoryLine,
     Source,
     Speed,
+    Tokenization,
 )
 from pitool.errors import BadInput
 
@@ -53,6 +55,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     manifest.write(tmp_path, example())
     assert manifest.read(tmp_path) == example()
     assert example().artifacts[0].bytes == 130
+
+
+def test_how_an_artifact_is_tokenized_is_kept_and_older_bundles_do_not_say_it(
+    tmp_path: Path,
+) -> None:
+    (old,) = example().artifacts
+    assert old.tokenization is None
+    said = replace(old, tokenization=Tokenization((2, 7), nfc=True, folder="tokenizer"))
+    manifest.write(tmp_path, example(artifacts=(said,)))
+    assert manifest.read(tmp_path).artifacts == (said,)
+    data = json.loads((tmp_path / "manifest.json").read_text())
+    del data["artifacts"][0]["tokenization"]
+    (tmp_path / "manifest.json").write_text(json.dumps(data))
+    assert manifest.read(tmp_path).artifacts == (old,)
 
 
 def test_the_file_is_plain_json_with_the_schema_first(tmp_path: Path) -> None:
@@ -103,6 +119,16 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "a context of nothing": (
         lambda d: d["artifacts"][0].update(context=0), "context",
+    ),
+    "a tokenizer outside": (
+        lambda d: d["artifacts"][0].update(tokenization={"ends": [], "folder": "../x"}),
+        "points outside",
+    ),
+    "an end that is no token": (
+        lambda d: d["artifacts"][0].update(tokenization={"ends": [-1]}), "out of range",
+    ),
+    "ends that are missing": (
+        lambda d: d["artifacts"][0].update(tokenization={}), "has no 'ends'",
     ),
     "a size that is a text": (
         lambda d: d["artifacts"][0]["files"][0].update(bytes="1"), r"files\[0\]\.bytes is str",

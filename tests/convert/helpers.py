@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.tensor_types import QUANTISATIONS
@@ -26,7 +25,8 @@ from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
 from pitool.engine import worker
-from pitool.engine.base import Settings
+from pitool.engine.base import Prompt, Settings
+from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.quality.health import LogitsEngine
 from pitool.report.progress import Silent
 
@@ -52,12 +52,11 @@ class Honest:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+        self.tokenizer = TokenizerFolder(checkpoint.folder)
 
-    def tokenize(self, prompt: str) -> list[int]:
+    def tokenize(self, prompt: Prompt) -> list[int]:
         """Return token ids by the tokenizers library."""
-        ids: list[int] = self.tokenizer.encode(prompt).ids
-        return ids
+        return self.tokenizer.encode(prompt)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the reference's logits."""
@@ -95,7 +94,7 @@ def engines_of(engine: OpenEngine) -> Engines:
         engine,
         convert_engines.open_calibrator,
         convert_engines.write_text,
-        convert_engines.open_with_adapters,
+        convert_engines.open_with if engine is real_engine else lambda _: engine,
     )
 
 

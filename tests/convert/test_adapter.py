@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 from safetensors.numpy import save_file
 
+from pitool.catalog import manifest
 from pitool.catalog.bundles import choose, open_bundle
+from pitool.catalog.manifest import FileEntry
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.lora import Adapter
+from pitool.checkpoint.tokenizer import TOKENIZER
 from pitool.convert.conversion import Job
 from pitool.convert.gguf.adapter import paths, write_adapter
+from pitool.convert.gguf.artifacts import _made_of
 from pitool.convert.gguf.model import find_model
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
@@ -57,6 +63,44 @@ def test_a_bundle_whose_adapter_the_engine_loads(tiny_checkpoint: Path, tmp_path
     modelfile = next(bundle.path.glob("*.Modelfile")).read_text()
     assert "\nADAPTER ./style.lora.gguf\n" in modelfile
     assert settings_for(choose(bundle)).adapters == (str(bundle.path / "style.lora.gguf"),)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("separate", [True, False])
+def test_an_adapters_own_chat_template_is_in_the_bundle(
+    tiny_checkpoint: Path, tmp_path: Path, separate: bool
+) -> None:
+    """As a trainer saves it beside the adapter of a base model that has none."""
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    lora = Adapter(write_lora(tmp_path / "style"))
+    shutil.copy(base / "tokenizer.json", lora.folder)
+    said = json.loads((base / "tokenizer_config.json").read_text())
+    template = said.pop("chat_template")
+    (base / "tokenizer_config.json").write_text(json.dumps(said))
+    (lora.folder / "tokenizer_config.json").write_text(json.dumps({**said, "eos_token": "a"}))
+    (lora.folder / "chat_template.jinja").write_text(template)
+    merged, apart = ((), (lora,)) if separate else ((lora,), ())
+    plan = make_plan(
+        read_config(base), "1gb", tiers()["1gb"], "F16", 512, onnx="" if separate else "FP32"
+    )
+    source = replace(source_of(base), adapters=merged, apart=apart)
+    target = tmp_path / "bundle"
+    made = convert(source, Job(plan, target, False, 1), engines_of(real_engine), Silent())
+    (file,) = target.glob("*F16.gguf")
+    assert GGUFReader(file).fields["tokenizer.chat_template"].contents() == template
+    folders = [path.parent for path in target.glob("*/genai_config.json")]
+    assert len(folders) == (not separate)
+    assert all((folder / "chat_template.jinja").read_text() == template for folder in folders)
+    (noted,) = made.manifest.source.apart if separate else made.manifest.source.adapters
+    assert "chat_template.jinja" in {entry.path for entry in noted.files}
+
+
+def test_a_lossless_file_depends_on_the_tokenizer_of_an_adapter_but_not_on_its_weights() -> None:
+    weights, words = FileEntry("adapter_model.safetensors", 1, "a"), FileEntry(TOKENIZER, 1, "b")
+    source = manifest.Source("m", None, (), apart=(manifest.Adapter("style", 0.5, (weights,)),))
+    assert _made_of(source) == manifest.Source("m", None, ())
+    both = replace(source, apart=(manifest.Adapter("style", 0.5, (weights, words)),))
+    assert _made_of(both).apart == (manifest.Adapter("style", 1.0, (words,)),)
 
 
 def test_adapters_of_the_same_name_are_numbered(tmp_path: Path) -> None:

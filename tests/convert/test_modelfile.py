@@ -73,6 +73,16 @@ def test_the_whole_file() -> None:
     )
 
 
+def test_everything_that_ends_an_answer_is_a_stop() -> None:
+    """The template's own end first, each once; what cannot stand in quotation marks is left out."""
+    ends = ["<|endoftext|>", "<|im_end|>", "two words", '"', ""]
+    text = modelfile("m.gguf", 256, TEMPLATE, "<|im_end|>", stops=ends)
+    stops = [line for line in text.splitlines() if line.startswith("PARAMETER stop")]
+    assert stops == ['PARAMETER stop "<|im_end|>"', 'PARAMETER stop "<|endoftext|>"']
+    text = modelfile("m.gguf", 256, None, "", stops=ends)
+    assert text.endswith('PARAMETER stop "<|endoftext|>"\nPARAMETER stop "<|im_end|>"\n')
+
+
 @pytest.mark.parametrize(
     "template",
     [

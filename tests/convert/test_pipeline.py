@@ -22,6 +22,7 @@ from pitool.convert.conversion import Job
 from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf import origins
 from pitool.convert.gguf.writer import write_gguf
+from pitool.engine.base import Prompt
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError, WorkerDied
 from pitool.quality.health import LogitsEngine
 from tests.convert.helpers import (
@@ -106,8 +107,8 @@ def test_the_source_and_what_made_it_are_named(tmp_path: Path, target: Path) -> 
     assert (made.source.id, made.source.revision) == ("c", None)
     assert {f.path: f.sha256 for f in made.source.files} == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors",
-                     "model-00002-of-00002.safetensors")
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json",
+                     "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
     }  # fmt: skip
     packages = {"llama-cpp-python", "gguf", "numpy", "onnx", "onnxruntime"}
     assert set(made.versions) == {"pitool", "python", *packages}
@@ -211,7 +212,7 @@ class Liar(Honest):
         super().__init__(checkpoint_of(folder))
         self.change, self.retoken = change, retoken
 
-    def tokenize(self, prompt: str) -> list[int]:
+    def tokenize(self, prompt: Prompt) -> list[int]:
         return self.retoken(super().tokenize(prompt))
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -232,11 +233,11 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "one is no number": ({"change": nan_once}, "F16 produces logits that are not finite"),
     "all are infinite": ({"change": lambda x: x * np.inf}, "not finite"),
     "other tokens": (
-        {"retoken": lambda ids: [*ids[:7], 3, *ids[8:]]}, "starting at token 7: report this model",
+        {"retoken": lambda ids: [*ids[:7], 3, *ids[8:]]}, "differently from tokenizer.json: report",
     ),
     "a token more": ({"retoken": lambda ids: [*ids, 3]}, "differently from tokenizer.json"),
-    "a token fewer": ({"retoken": lambda ids: ids[1:]}, "starting at token 0"),
-    "no tokens": ({"retoken": lambda ids: []}, "starting at token 0"),
+    "a token fewer": ({"retoken": lambda ids: ids[1:]}, "differently from tokenizer.json"),
+    "no tokens": ({"retoken": lambda ids: []}, "differently from tokenizer.json"),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pitool.convert import forward
 from pitool.convert.forward import OWN, ForwardPass, open_forward
 from pitool.convert.numpy_forward import reference_logits
 from pitool.convert.reference import RANDOM, Reference, make_reference, run_reference
+from pitool.engine.base import Prompt
 from pitool.report.progress import Silent
 from tests.convert.helpers import Honest, checkpoint_of
 from tests.tiny import write_checkpoint
@@ -30,7 +31,7 @@ class Given:
     def __init__(self, logits: NDArray[np.float32]) -> None:
         self._logits = logits
 
-    def tokenize(self, _prompt: str) -> list[int]:
+    def tokenize(self, _prompt: Prompt) -> list[int]:
         return []
 
     def logits(self, _ids: Sequence[int]) -> NDArray[np.float32]:
@@ -102,7 +103,7 @@ def test_a_vocabulary_that_spells_nothing_is_tried_on_random_tokens(tmp_path: Pa
     checkpoint = checkpoint_of(write_checkpoint(tmp_path / "m", num_hidden_layers=1))
 
     class Speechless(Honest):
-        def tokenize(self, _prompt: str) -> list[int]:
+        def tokenize(self, _prompt: Prompt) -> list[int]:
             return []
 
     (checkpoint.folder / "tokenizer.json").unlink()

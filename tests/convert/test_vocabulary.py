@@ -74,9 +74,8 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "ids that are texts": (lambda d: d["model"]["vocab"].update(a="1"), "is damaged"),
     "negative ids": (lambda d: d["model"]["vocab"].update(a=-1), "has a token -1"),
     "ids beyond the model": (
-        lambda d: d["model"]["vocab"].update(zz=600), "token 600, but the model has only 512 rows",
+        lambda d: d["model"]["vocab"].update(z=600), "token 600 'z', but the model has only 512",
     ),
-    "no merges": (lambda d: d["model"].update(merges=[]), "has no merges"),
     "rules that nobody knows": (
         lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "no pre-tokenizer with the rules",
     ),
@@ -92,7 +91,16 @@ def test_a_broken_tokenizer_is_refused(folder: Path, case: str) -> None:
         read_vocabulary(folder, 512)
 
 
+def test_a_file_of_another_kind_beside_tokenizer_json_is_left_alone(folder: Path) -> None:
+    """Llama 3's tokenizer.model is tiktoken's: a token in base 64 and its rank on each line."""
+    expected = read_vocabulary(folder, 512)
+    (folder / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
+    found = read_vocabulary(folder, 512)
+    assert (found.model, found.pre, found.tokens) == ("gpt2", "smollm", expected.tokens)
+
+
 def test_a_sentencepiece_file_that_is_none(folder: Path) -> None:
-    (folder / "tokenizer.model").write_bytes(b"nothing of the kind")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
     with pytest.raises(BadInput, match="is not a SentencePiece model"):
         read_vocabulary(folder, 512)

@@ -10,6 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from pitool.catalog.bundles import Runnable
+from pitool.catalog.manifest import Artifact, FileEntry, Tokenization
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.device.detect import Machine, detect
@@ -62,6 +63,18 @@ def test_threads_that_are_named_go_before_those_of_the_board(tmp_path: Path) -> 
     assert (chosen.decode_threads, chosen.prefill_threads) == (2, 2)
     assert settings_for(runnable, None, pi) == untuned(runnable, None, pi)
     assert untuned(runnable, None, pi).prefill_threads == 4
+
+
+def test_an_artifact_is_tokenized_as_its_manifest_says(tmp_path: Path) -> None:
+    runnable = find_runnable(mixture(tmp_path / "m.gguf", "Q4_K"))
+    plain = untuned(runnable, None, machine())
+    assert (plain.ends, plain.nfc, plain.tokenizer) == ((), False, None)
+    artifact = Artifact(
+        "gguf", "Q4_K", (FileEntry("m.gguf", 1, ""),), "llama", 1, 256, 4.5, (), (),
+        tokenization=Tokenization((2, 7), nfc=True),
+    )  # fmt: skip
+    found = untuned(replace(runnable, artifact=artifact, tokenizer="t"), None, machine())
+    assert (found.ends, found.nfc, found.tokenizer) == ((2, 7), True, "t")
 
 
 def test_an_onnx_folder_is_mapped(tmp_path: Path) -> None:

@@ -69,7 +69,10 @@ DEFAULTS = {
 }
 
 # Keys that we write and the converter leaves out of some families.
-ADDED = {"general.file_type": "GPT-NeoX's converter forgets it"}
+ADDED = {
+    "general.file_type": "GPT-NeoX's converter forgets it",
+    "tokenizer.ggml.eot_token_id": "an end that only config.json or the template names",
+}
 
 
 def checkpoint(shared_data: Path, folder: Path, case: str) -> Path:

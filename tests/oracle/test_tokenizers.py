@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gguf import GGUFWriter
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer
 
 from pitool.convert.gguf.vocabulary import read_vocabulary
 
@@ -81,8 +81,8 @@ def write(folder: Path, path: Path, size: int) -> None:
 class opened:  # noqa: N801 - used as a context manager
     """llama.cpp's vocabulary of a GGUF, through the engine's own code."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, ends: Sequence[int] = (), *, nfc: bool = False) -> None:
+        self.path, self.ends, self.nfc = path, ends, nfc
 
     def __enter__(self) -> Any:
         import os
@@ -95,7 +95,7 @@ class opened:  # noqa: N801 - used as a context manager
         params.vocab_only = True
         self.model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         assert self.model, self.log.reason
-        return Vocabulary(self.model)
+        return Vocabulary(self.model, self.ends, nfc=self.nfc)
 
     def __exit__(self, *_: object) -> None:
         self.llama_cpp.llama_model_free(self.model)
@@ -107,19 +107,33 @@ def test_texts(pair: tuple[str, Any, Tokenizer], text: str) -> None:
     assert vocabulary.encode(text) == tokenizer.encode(text).ids, name
 
 
-def test_decomposed_letters_are_not_composed_by_llama_cpp(
-    pair: tuple[str, Any, Tokenizer],
+def test_decomposed_letters_are_composed_where_the_tokenizer_does(
+    shared_data: Path, tmp_path: Path
 ) -> None:
-    """Qwen2's tokenizer composes first (NFC), llama.cpp takes text as it is: known and harmless."""
-    _, vocabulary, tokenizer = pair
-    text = unicodedata.normalize("NFD", "naïve Größe")
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    if isinstance(tokenizer.normalizer, normalizers.NFC):
-        assert vocabulary.encode(text) != tokenizer.encode(text).ids
-        composed = unicodedata.normalize("NFC", text)
-        assert vocabulary.encode(composed) == tokenizer.encode(text).ids
-    else:
-        assert vocabulary.encode(text) == tokenizer.encode(text).ids
+    """Qwen2's tokenizer composes a text first (NFC), llama.cpp takes it as it is."""
+    folder = shared_data / "tokenizers" / "qwen2.5"
+    text = unicodedata.normalize("NFD", "naïve Größe") + "<|im_end|>\u0338"
+    expected = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    write(folder, tmp_path / "m.gguf", SIZES["qwen2.5"])
+    with opened(tmp_path / "m.gguf") as vocabulary:
+        assert vocabulary.encode(text) != expected
+    with opened(tmp_path / "m.gguf", nfc=True) as vocabulary:
+        assert vocabulary.encode(text) == expected
+
+
+def test_an_ordinary_token_with_the_name_of_an_end_is_text(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Qwen's vocabulary has the tag </s>, which llama.cpp takes for an end by its name."""
+    folder = shared_data / "tokenizers" / "qwen2.5"
+    text = f"a <s>b</s> {SPECIAL['qwen2.5']} </s>c"
+    expected = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    write(folder, tmp_path / "m.gguf", SIZES["qwen2.5"])
+    with opened(tmp_path / "m.gguf", ends=[151645]) as vocabulary:
+        assert vocabulary.encode(text) == expected
+        tag = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("</s>")
+        assert vocabulary.piece(tag) == b"</s>"
+        assert not vocabulary.ends(tag)
 
 
 def test_special_tokens_in_a_text(pair: tuple[str, Any, Tokenizer]) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pitool.catalog import manifest
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.catalog.tensor_types import Quantisation, TensorType
+from pitool.checkpoint import tokenizer
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
@@ -83,10 +85,19 @@ def write_exact(work: Conversion, origin: Origin) -> Paths:
             origin.write(kind, written[kind], work.progress)
         else:
             written[kind] = origin.file or cache.get(
-                cache.key(replace(work.source, apart=()), kind.name),
+                cache.key(_made_of(work.source), kind.name),
                 lambda path, kind=kind: origin.write(kind, path, work.progress),  # type: ignore[misc]
             )
     return written
+
+
+def _made_of(source: manifest.Source) -> manifest.Source:
+    """Return what a lossless GGUF depends on: of the LoRAs beside it the tokenizer alone."""
+    kept = (
+        replace(one, scale=1.0, files=tuple(f for f in one.files if f.path in tokenizer.FILES))
+        for one in source.apart
+    )
+    return replace(source, apart=tuple(one for one in kept if one.files))
 
 
 def write_adapters(work: Conversion) -> list[Path]:
@@ -161,7 +172,7 @@ def write_modelfile(path: Path, context: int, chat: Chat, adapters: Sequence[Pat
     """Write the Modelfile of a GGUF and its LoRAs next to it; return its path."""
     names = [a.name for a in adapters]
     target = path.with_suffix(".Modelfile")
-    text = modelfile(path.name, context, chat.template, chat.end, names)
+    text = modelfile(path.name, context, chat.template, chat.end, names, chat.stops)
     target.write_text(text, encoding="utf-8")
     return target
 

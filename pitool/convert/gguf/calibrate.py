@@ -83,7 +83,7 @@ def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
         found = work.engines.write_text(exact, tokens, work.progress.advance)
     else:
         text = _read(Path(asked))
-        with work.engines.open(exact, importance.WINDOW) as engine:
+        with work.tokens.open(exact, importance.WINDOW) as engine:
             found = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
     if sum(map(len, found)) < 2:
         raise BadInput(

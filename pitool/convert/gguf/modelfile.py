@@ -51,11 +51,17 @@ class Turns:
 
 
 def modelfile(
-    file: str, context: int, template: str | None, end: str, adapters: Sequence[str] = ()
+    file: str,
+    context: int,
+    template: str | None,
+    end: str,
+    adapters: Sequence[str] = (),
+    stops: Sequence[str] = (),
 ) -> str:
     """Return the Modelfile of a GGUF; ``end``: its end-of-sequence token as text.
 
-    ``adapters``: the names of the LoRA files next to it.
+    ``adapters``: the names of the LoRA files next to it; ``stops``: the texts of all tokens that
+    end an answer.
     """
     lines = [f"FROM ./{file}", *(f"ADAPTER ./{name}" for name in adapters)]
     lines.append(f"PARAMETER num_ctx {context}")
@@ -64,10 +70,14 @@ def modelfile(
         lines.append(f'TEMPLATE """{turns.go_template()}"""')
         if turns.default:
             lines.append(f'SYSTEM """{turns.default}"""')
-        stop = turns.assistant[1].strip()
-        if stop and not any(c.isspace() or c == '"' for c in stop):
-            lines.append(f'PARAMETER stop "{stop}"')
+        stops = (turns.assistant[1].strip(), *stops)
+    lines += [f'PARAMETER stop "{stop}"' for stop in dict.fromkeys(stops) if _is_stop(stop)]
     return "\n".join(lines) + "\n"
+
+
+def _is_stop(text: str) -> bool:
+    """Tell whether a text can stand in quotation marks as a stop."""
+    return bool(text) and not any(c.isspace() or c == '"' for c in text)
 
 
 def take_apart(template: str, end: str) -> Turns | None:

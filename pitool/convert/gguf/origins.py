@@ -28,10 +28,14 @@ from pitool.report.progress import Progress, counting
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The model's Jinja chat template, if any, and its end-of-sequence token as text."""
+    """The model's Jinja chat template, if any, and its end-of-sequence token as text.
+
+    ``stops``: the texts of the special tokens that end an answer.
+    """
 
     template: str | None
     end: str
+    stops: tuple[str, ...] = ()
 
 
 class Origin(Protocol):
@@ -98,17 +102,23 @@ class NativeCheckpoint:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return read_vocabulary(self._checkpoint.folder, self._shape.vocabulary)
+        checkpoint = self._checkpoint
+        rows = self._shape.vocabulary
+        return read_vocabulary(checkpoint.tokenizer_folder, rows, checkpoint.folder)
 
     @property
     def chat(self) -> Chat:
         """Template and token from the tokenizer's files."""
         special = self._vocabulary.special
-        end = special.special_token_ids.get("eos")
+        end, ends = special.special_token_ids.get("eos"), self._vocabulary.ends
         return Chat(
             special.chat_template if isinstance(special.chat_template, str) else None,
-            self._vocabulary.tokens[end].decode(errors="replace") if end is not None else "",
+            self._text(end) if end is not None else "",
+            tuple(text for text, i in self._vocabulary.whole_tokens.items() if i in ends),
         )
+
+    def _text(self, token: int) -> str:
+        return self._vocabulary.tokens[token].decode(errors="replace")
 
     def header_bytes(self) -> int:
         """Return the size of the header that the writer writes."""

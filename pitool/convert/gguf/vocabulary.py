@@ -7,29 +7,45 @@ templates are read by gguf's own SpecialVocab.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFWriter, SpecialVocab, TokenType
 
+from pitool.catalog.turn_ends import known_ends
+from pitool.checkpoint.tokenizer import (
+    ADDED,
+    PIECES,
+    TOKENIZER,
+    TokenizerFiles,
+    damaged,
+    past_the_end,
+    read_json,
+)
 from pitool.convert.gguf.pretokenizers import find_pretokenizer
+from pitool.convert.turn_ends import turn_ends
 from pitool.errors import BadInput
 
 _UNUSED_SCORE = -10000.0
 _ADDED_SCORE = -1000.0
 _SPACE = "\u2581"  # SentencePiece's symbol for a space
+# llama.cpp wants a merge; this one cannot apply, because a byte-level BPE has no such letters.
+_NO_MERGE = f"{_SPACE} {_SPACE}"
+# Pre-tokenizers with which llama.cpp puts the beginning token unless it is told not to.
+_BEGINS = frozenset(
+    {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+     "jina-v5-nano", "tekken", "chameleon"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """Tokens by id, with score and type; ``model`` is ``llama`` or ``gpt2``.
 
-    ``add_space_prefix``: None for llama.cpp's default.
+    ``add_space_prefix``: None for llama.cpp's default; ``ends``: ids that end an answer.
     """
 
     model: str
@@ -39,6 +55,17 @@ class Vocabulary:
     types: list[int]
     special: SpecialVocab
     add_space_prefix: bool | None = None
+    ends: tuple[int, ...] = ()
+
+    @property
+    def whole_tokens(self) -> dict[str, int]:
+        """The ids of the tokens that are recognised as a whole in a text, by their texts."""
+        kinds = (TokenType.CONTROL, TokenType.USER_DEFINED)
+        return {
+            token.decode(errors="replace"): i
+            for i, (token, kind) in enumerate(zip(self.tokens, self.types, strict=True))
+            if kind in kinds
+        }
 
     def write(self, writer: GGUFWriter) -> None:
         """Add everything to the metadata of a GGUF."""
@@ -53,52 +80,93 @@ class Vocabulary:
         self.special.add_to_gguf(writer, quiet=True)
 
 
-def read_vocabulary(folder: Path, size: int) -> Vocabulary:
-    """Return the vocabulary of a checkpoint folder, padded to ``size`` tokens."""
+def read_vocabulary(folder: Path, size: int, settings: Path | None = None) -> Vocabulary:
+    """Return the vocabulary of a tokenizer's folder, padded to ``size`` tokens.
+
+    ``settings``: the folder of config.json and generation_config.json, where it is another one.
+    """
     logging.getLogger("gguf").setLevel(logging.ERROR)
-    settings = _read_json(folder / "tokenizer_config.json") or {}
-    data = _read_json(folder / "tokenizer.json")
-    if (folder / "tokenizer.model").is_file():
-        return _sentencepiece(folder, size, settings)
-    if data is None:
-        raise BadInput(f"{folder} has no tokenizer", "copy tokenizer.json from the original model")
+    files = TokenizerFiles(folder, size)
     try:
-        if data["model"]["type"] != "BPE":
-            raise BadInput(
-                f"{folder} has a {data['model']['type']} tokenizer, which is not supported",
-                "choose a model with a SentencePiece or byte-level BPE tokenizer",
-            )
-        if not data["model"]["vocab"]:
-            raise BadInput(f"the tokenizer in {folder} has no tokens", "download it again")
-        if data["model"].get("byte_fallback"):
-            return _byte_fallback(folder, size, data, settings)
-        return _byte_level(folder, size, data)
+        made = _made(files)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(folder, error) from None
+    return _with_special(made, files, settings or folder)
+
+
+def _made(files: TokenizerFiles) -> Vocabulary:
+    """Return the vocabulary by the file that transformers would take, tokenizer.json first."""
+    data, folder = files.data, files.folder
+    pieces = load_pieces(folder / PIECES)
+    if data is None:
+        if pieces is None:
+            raise _without_tokenizer(folder)
+        return _sentencepiece(files, pieces)
+    kind = data["model"]["type"]
+    if kind == "Unigram" and pieces:
+        return _sentencepiece(files, pieces)
+    if kind != "BPE":
         raise BadInput(
-            f"{folder / 'tokenizer.json'} is damaged ({error!r})", "download it again"
-        ) from None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    if not isinstance(data, dict):
-        raise BadInput(f"{path} is not a JSON object", "download it again")
-    return data
-
-
-def _check_ids(ids: Iterable[int], size: int, folder: Path) -> None:
-    """Raise BadInput for ids that the model has no row for."""
-    odd = [i for i in ids if not 0 <= i < size]
-    if odd:
-        raise BadInput(
-            f"{folder}: the tokenizer has a token {max(odd)}, but the model has only {size} rows",
-            "use the tokenizer and the model from the same release",
+            f"{folder} has a {kind} tokenizer, which is not supported",
+            "choose a model with a SentencePiece or byte-level BPE tokenizer",
         )
+    if not data["model"]["vocab"]:
+        raise BadInput(f"the tokenizer in {folder} has no tokens", "download it again")
+    if not _marks_spaces(data):
+        return _byte_level(files, data)
+    if pieces and _same_pieces(pieces, data["model"]["vocab"]):
+        return _sentencepiece(files, pieces)
+    return _byte_fallback(files, data)
+
+
+def _without_tokenizer(folder: Path) -> BadInput:
+    if (folder / PIECES).is_file():
+        return BadInput(
+            f"{folder / PIECES} is not a SentencePiece model, and there is no {TOKENIZER}",
+            "download it again, or create tokenizer.json with transformers:"
+            " AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
+    return BadInput(f"{folder} has no tokenizer", "copy tokenizer.json from the original model")
+
+
+def _marks_spaces(data: dict[str, Any]) -> bool:
+    """Tell whether a BPE writes a space as SentencePiece does, not by the letters of bytes."""
+    if data["model"].get("byte_fallback"):
+        return True
+    steps = [*_steps(data.get("normalizer")), *_steps(data.get("pre_tokenizer"))]
+    kinds = {step.get("type") for step in steps}
+    replaced = any(s.get("type") == "Replace" and s.get("content") == _SPACE for s in steps)
+    return "ByteLevel" not in kinds and ("Metaspace" in kinds or replaced)
+
+
+def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the steps of a normalizer or pre-tokenizer."""
+    part = part or {}
+    return list(part.get("normalizers") or part.get("pretokenizers") or [part])
+
+
+def _with_special(made: Vocabulary, files: TokenizerFiles, settings: Path) -> Vocabulary:
+    """Return the vocabulary with what gguf's SpecialVocab reads otherwise than transformers does.
+
+    The template, which tokens are put around a text, and the ends that llama.cpp would not know.
+    """
+    special = made.special
+    if settings != files.folder:
+        special._try_load_from_config_json(settings)
+    if not isinstance(special.chat_template, list):
+        special.chat_template = files.template
+    flags, ids = special.add_special_token, special.special_token_ids
+    begins = files.begins_with_bos
+    by_default = made.model == "llama" or made.pre in _BEGINS
+    if begins is not None and flags.get("bos", by_default) != begins:
+        flags["bos"] = begins
+    if flags.get("eos"):
+        flags["eos"] = False  # an answer follows, or the text goes on
+    ends = turn_ends(files, made.whole_tokens, settings)
+    known = {ids.get("eos"), *known_ends(made.whole_tokens)}
+    for name, end in zip(("eot", "eom"), (e for e in ends if e not in known), strict=False):
+        ids.setdefault(name, end)
+    return replace(made, ends=ends)
 
 
 def _blank(size: int) -> tuple[list[bytes], list[float], list[int]]:
@@ -117,36 +185,33 @@ def _added_type(content: str, *, special: bool) -> tuple[str, int]:
     return content.replace(_SPACE, " "), int(TokenType.USER_DEFINED)
 
 
-def _byte_level(folder: Path, size: int, data: dict[str, Any]) -> Vocabulary:
-    tokens, scores, types = _blank(size)
+def _byte_level(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
+    tokens, scores, types = _blank(files.size)
     vocabulary = data["model"]["vocab"]
-    added = data.get("added_tokens", [])
-    _check_ids([*vocabulary.values(), *(t["id"] for t in added)], size, folder)
+    added = data.get("added_tokens") or []
     for text, i in vocabulary.items():
         tokens[i], types[i] = text.encode(), int(TokenType.NORMAL)
     for token in added:
         text, types[token["id"]] = _added_type(token["content"], special=token["special"])
         tokens[token["id"]] = text.encode()
-    special = SpecialVocab(folder, load_merges=True)
-    if not special.merges:
-        raise BadInput(f"{folder / 'tokenizer.json'} has no merges", "download it again")
-    return Vocabulary("gpt2", find_pretokenizer(data, folder), tokens, scores, types, special)
+    special = SpecialVocab(files.folder, load_merges=True, n_vocab=files.size)
+    if not data["model"].get("merges"):
+        special.merges = [_NO_MERGE]
+    pre = find_pretokenizer(data, files.folder)
+    return Vocabulary("gpt2", pre, _unique(tokens), scores, types, special)
 
 
-def _byte_fallback(
-    folder: Path, size: int, data: dict[str, Any], settings: dict[str, Any]
-) -> Vocabulary:
+def _byte_fallback(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
     """Return a SentencePiece vocabulary from tokenizer.json, with scores from the merge order.
 
     llama.cpp merges by the score of the result; the negative rank of the merge that produces a
     token gives the same order.
     """
-    tokens, scores, types = _blank(size)
+    tokens, scores, types = _blank(files.size)
     vocabulary = data["model"]["vocab"]
-    added = data.get("added_tokens", [])
-    _check_ids([*vocabulary.values(), *(t["id"] for t in added)], size, folder)
+    added = data.get("added_tokens") or []
     ranks: dict[str, int] = {}
-    for rank, merge in enumerate(data["model"]["merges"]):
+    for rank, merge in enumerate(data["model"].get("merges") or []):
         ranks.setdefault("".join(merge.split(" ") if isinstance(merge, str) else merge), rank)
     unknown = data["model"].get("unk_token")
     for text, i in vocabulary.items():
@@ -163,62 +228,89 @@ def _byte_fallback(
     return Vocabulary(
         model="llama",
         pre="default",
-        tokens=tokens,
+        tokens=_unique(tokens),
         scores=scores,
         types=types,
-        special=SpecialVocab(folder, n_vocab=size),
-        add_space_prefix=settings.get("add_prefix_space", _prepends_space(data)),
+        special=SpecialVocab(files.folder, n_vocab=files.size),
+        add_space_prefix=files.settings.get("add_prefix_space", _prepends_space(data)),
     )
 
 
 def _prepends_space(data: dict[str, Any]) -> bool:
     """Tell whether the tokenizer puts a space before the text."""
-    normalizer = data.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    if any(step.get("type") == "Prepend" for step in steps):
+    if any(step.get("type") == "Prepend" for step in _steps(data.get("normalizer"))):
         return True
-    pre = data.get("pre_tokenizer") or {}
     return any(
         step.get("type") == "Metaspace" and step.get("prepend_scheme") in ("first", "always")
-        for step in pre.get("pretokenizers", [pre])
+        for step in _steps(data.get("pre_tokenizer"))
     )
 
 
-def _sentencepiece(folder: Path, size: int, settings: dict[str, Any]) -> Vocabulary:
+def load_pieces(path: Path) -> Any:
+    """Return a SentencePiece processor; None for no such file, or one of another kind.
+
+    Llama 3 has a tiktoken file of that name.
+    """
     from sentencepiece import SentencePieceProcessor
 
     processor = SentencePieceProcessor()
     try:
-        processor.LoadFromFile(str(folder / "tokenizer.model"))
+        processor.LoadFromFile(str(path))
     except (OSError, RuntimeError):
-        raise BadInput(
-            f"{folder / 'tokenizer.model'} is not a SentencePiece model", "download it again"
-        ) from None
-    _check_ids([processor.vocab_size() - 1], size, folder)
+        return None
+    return processor
+
+
+def puts_space(processor: Any) -> bool:
+    """Tell whether a SentencePiece model puts a space before a text."""
+    return bool(processor.EncodeAsPieces("a")[0].startswith(_SPACE))
+
+
+def _same_pieces(processor: Any, vocabulary: dict[str, int]) -> bool:
+    """Tell whether a SentencePiece model is the one that tokenizer.json was made from."""
+    count = processor.vocab_size()
+    return all(i >= count or processor.IdToPiece(i) == text for text, i in vocabulary.items())
+
+
+def _sentencepiece(files: TokenizerFiles, processor: Any) -> Vocabulary:
+    folder, size, settings = files.folder, files.size, files.settings
+    if processor.vocab_size() > size:
+        raise past_the_end(folder, processor.vocab_size() - 1, size)
     tokens, scores, types = _blank(size)
     for i in range(processor.vocab_size()):
         tokens[i], scores[i] = processor.IdToPiece(i).encode(), processor.GetScore(i)
         types[i] = int(_piece_type(processor, i))
-    for key, i in (_read_json(folder / "added_tokens.json") or {}).items():
-        _check_ids([i], size, folder)
-        tokens[i], scores[i], types[i] = key.encode(), _ADDED_SCORE, int(TokenType.USER_DEFINED)
+    for key, i in (read_json(folder / ADDED) or {}).items():
+        if files.has_row(i, key):
+            kind = int(TokenType.USER_DEFINED)
+            tokens[i], scores[i], types[i] = key.encode(), _ADDED_SCORE, kind
     for key, token in settings.get("added_tokens_decoder", {}).items():
         i = int(key)
-        _check_ids([i], size, folder)
-        text, types[i] = _added_type(token["content"], special=bool(token.get("special")))
-        tokens[i], scores[i] = text.encode(), _ADDED_SCORE
+        if files.has_row(i, token["content"]):
+            text, types[i] = _added_type(token["content"], special=bool(token.get("special")))
+            tokens[i], scores[i] = text.encode(), _ADDED_SCORE
     prefix = settings.get("add_prefix_space")
-    if prefix is None and not processor.EncodeAsPieces("a")[0].startswith(_SPACE):
+    if prefix is None and not puts_space(processor):
         prefix = False  # as in Gemma; llama.cpp's default is to add the space
     return Vocabulary(
         model="llama",
         pre="default",
-        tokens=tokens,
+        tokens=_unique(tokens),
         scores=scores,
         types=types,
         special=SpecialVocab(folder, n_vocab=size),
         add_space_prefix=prefix,
     )
+
+
+def _unique(tokens: list[bytes]) -> list[bytes]:
+    """Return the tokens with those that occur twice renamed, on which llama.cpp would abort."""
+    seen: set[bytes] = set()
+    made = []
+    for i, token in enumerate(tokens):
+        made.append(token if token not in seen else f"[AGAIN{i}]".encode())
+        seen.add(made[-1])
+    return made
 
 
 def _piece_type(processor: Any, i: int) -> TokenType:

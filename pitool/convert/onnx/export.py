@@ -24,7 +24,6 @@ from pitool.convert import legacy
 from pitool.convert.onnx.graph import DATA, GRAPH
 from pitool.convert.onnx.settings import (
     GraphSizes,
-    copy_tokenizer,
     without_tokenizer,
     write_settings,
 )
@@ -96,7 +95,6 @@ def write_exported(
     else:
         _save(onnx.load(exported / GRAPH), folder / GRAPH)
     write_settings(folder, checkpoint, sizes, model.context, fused=False)
-    copy_tokenizer(checkpoint.folder, folder)
     return folder
 
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pitool.catalog.onnx import CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG
+from pitool.catalog.onnx import CONFIG, TOKENIZER
 from pitool.checkpoint.source import Checkpoint
+from pitool.checkpoint.tokenizer import TokenizerFiles
 from pitool.convert.onnx.graph import GRAPH
+from pitool.convert.turn_ends import turn_ends
 from pitool.errors import BadInput
-
-COPIED = (
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    CHAT_TEMPLATE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +36,6 @@ def without_tokenizer(checkpoint: Path) -> BadInput | None:
     )
 
 
-def copy_tokenizer(checkpoint: Path, folder: Path) -> None:
-    """Copy the tokenizer's files and the chat template of a checkpoint."""
-    for each in COPIED:
-        if (checkpoint / each).is_file():
-            shutil.copyfile(checkpoint / each, folder / each)
-
-
 def write_settings(
     folder: Path,
     checkpoint: Checkpoint,
@@ -59,15 +44,15 @@ def write_settings(
     *,
     fused: bool = True,
 ) -> None:
-    """Write ``genai_config.json``: what onnxruntime-genai and the engine need beside the graph.
+    """Write ``genai_config.json``, the tokenizer's files and the chat template.
 
+    They are what onnxruntime-genai and the engine need beside the graph.
     ``fused``: the KV cache is one buffer, and the graph counts positions itself.
     """
     config = checkpoint.config
     positions = {} if fused else {"position_ids": "position_ids"}
-    generation = _json(checkpoint.folder / "generation_config.json")
-    ends = generation.get("eos_token_id", config.values.get("eos_token_id"))
-    first = ends[0] if isinstance(ends, list) and ends else ends
+    files = TokenizerFiles(checkpoint.tokenizer_folder, sizes.vocabulary)
+    ends = turn_ends(files, files.added, checkpoint.folder)
     pad = config.values.get("pad_token_id")
     model = {
         "bos_token_id": config.values.get("bos_token_id") or 0,
@@ -93,8 +78,8 @@ def write_settings(
             "num_hidden_layers": sizes.layers,
             "num_key_value_heads": sizes.kv_heads,
         },
-        "eos_token_id": 0 if ends is None else ends,
-        "pad_token_id": first if pad is None else pad,
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends),
+        "pad_token_id": next(iter(ends), 0) if pad is None else pad,
         "type": config.model_type,
         "vocab_size": sizes.vocabulary,
     }
@@ -112,12 +97,4 @@ def write_settings(
     }
     text = json.dumps({"model": model, "search": search}, indent=4)
     (folder / CONFIG).write_text(text, encoding="utf-8")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return the settings of an optional file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    files.write(folder)

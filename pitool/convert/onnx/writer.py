@@ -15,7 +15,7 @@ from pitool.convert.onnx.decoder import DecoderGraph
 from pitool.convert.onnx.fused import describe, refusal
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.rotary import longest_exact
-from pitool.convert.onnx.settings import GraphSizes, copy_tokenizer, write_settings
+from pitool.convert.onnx.settings import GraphSizes, write_settings
 from pitool.convert.onnx.weights import EMBEDDING, HEAD, OnBytes, Weights
 from pitool.planning.onnx_weights import OnnxQuantisation, padded_head
 
@@ -53,7 +53,6 @@ def write_onnx(
         DecoderGraph(graph, weights, model, positions, on_layer).build()
         graph.save(name, {"name": name, "quantisation": kind.name, "parameters": count})
     write_settings(folder, checkpoint, _sizes(model), positions)
-    copy_tokenizer(checkpoint.folder, folder)
     return folder
 
 

@@ -97,6 +97,7 @@ def _entry(
         memory=footprint(made, work.plan.model, plan.context).memory,
         load=plan.load,
         speed=plan.speeds,
+        tokenization=work.tokens.of(made.entry),
     )
     work.progress.advance(1)
     return entry

@@ -115,7 +115,9 @@ def write_values(spool: Spool, path: Path) -> ArtifactFiles:
     """Write a float32 GGUF of the stored values."""
     checkpoint = spool.checkpoint
     model = find_model(checkpoint.config)
-    vocabulary = read_vocabulary(checkpoint.folder, model.shape.vocabulary)
+    vocabulary = read_vocabulary(
+        checkpoint.tokenizer_folder, model.shape.vocabulary, checkpoint.folder
+    )
     write_gguf(path, checkpoint, model, vocabulary, find_quantisation("F32"))
     return ArtifactFiles("gguf", path)
 

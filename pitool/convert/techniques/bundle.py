@@ -19,6 +19,7 @@ from pitool.convert.reference import Reference
 from pitool.convert.staging import Staging
 from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
+from pitool.convert.tokens import plain
 from pitool.errors import BadInput
 from pitool.planning.memory import Load
 from pitool.quality import compact
@@ -111,4 +112,5 @@ def _artifact(
         bits_per_weight=assembled.bits_per_weight,
         memory=footprint(assembled.made, model, load.context).memory,
         load=load,
+        tokenization=plain(checkpoint, model.vocabulary),
     )

@@ -32,6 +32,8 @@ from pitool.errors import BadInput, DoesNotFit, PitoolError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pitool.engine.tokenizer_folder import TokenizerFolder
+
 _LOAD_MODES = {
     "mmap": llama_cpp.LLAMA_LOAD_MODE_MMAP,
     "read": llama_cpp.LLAMA_LOAD_MODE_NONE,
@@ -65,7 +67,8 @@ class LlamaCpp:
         load_backends()
         self._collector = Collector() if settings.collect else None
         self._model = self._load_model(entry, on_progress)
-        self._vocabulary = Vocabulary(self._model)
+        self._vocabulary = Vocabulary(self._model, settings.ends, nfc=settings.nfc)
+        self._reader = self._open_reader(settings)
         self._row = ctypes.c_float * self._vocabulary.size
         self._ctx = self._make_context()
         self._add_adapters(settings.adapters)
@@ -81,7 +84,7 @@ class LlamaCpp:
             layers=llama_cpp.llama_model_n_layer(self._model),
             vocabulary=self._vocabulary.size,
             trained_context=llama_cpp.llama_model_n_ctx_train(self._model),
-            chat_template=self._vocabulary.template is not None,
+            chat_template=self._reader.template is not None,
             backend=describe_cpu(),
             load_seconds=time.perf_counter() - start,
             settings=settings,
@@ -108,6 +111,14 @@ class LlamaCpp:
                 f"llama.cpp cannot load {entry} ({self._log.reason})", "convert or copy it again"
             )
         return model
+
+    def _open_reader(self, settings: Settings) -> Vocabulary | TokenizerFolder:
+        """Return what turns prompts into tokens: llama.cpp, or the tokenizer that is named."""
+        if settings.tokenizer is None:
+            return self._vocabulary
+        from pitool.engine.tokenizer_folder import TokenizerFolder
+
+        return TokenizerFolder(Path(settings.tokenizer), settings.ends)
 
     def _make_context(self) -> Any:
         settings = self._settings
@@ -165,7 +176,7 @@ class LlamaCpp:
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return token ids of a text, of a conversation, or the ids themselves."""
-        return self._vocabulary.encode(prompt)
+        return self._reader.encode(prompt)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens included."""

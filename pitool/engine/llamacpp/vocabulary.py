@@ -5,21 +5,34 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from pitool.engine.base import Message, Prompt
+from pitool.catalog.turn_ends import NAMES
+from pitool.engine import encoding
+from pitool.engine.base import Prompt
 from pitool.engine.chat_template import ChatTemplate
 from pitool.engine.llamacpp.library import llama_cpp
 from pitool.errors import PitoolError
 
+_SPACE = "▁"
+
 
 class Vocabulary:
-    """The vocabulary of a loaded llama.cpp model."""
+    """The vocabulary of a loaded llama.cpp model.
 
-    def __init__(self, model: Any) -> None:
+    ``ends`` and ``nfc``: see ``Settings``; without ``ends`` llama.cpp's own end an answer.
+    """
+
+    def __init__(self, model: Any, ends: Sequence[int] = (), *, nfc: bool = False) -> None:
         self._handle = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._handle)
         self._pieces: dict[int, bytes] = {}
+        self._ends = frozenset(ends)
+        self._beginning = self._begins_with()
+        # Of a file from elsewhere llama.cpp may be right: the types in it are sometimes wrong.
+        self._mistaken = self._find_mistaken() if ends else {}
+        self._compose = encoding.Composer(self._whole_tokens) if nfc else str
         self._unknown = self._unknown_pattern()
         self.template = self._read_template(model)
 
@@ -27,32 +40,82 @@ class Vocabulary:
         source = llama_cpp.llama_model_chat_template(model, None)
         if not source:
             return None
-        bos = llama_cpp.llama_vocab_bos(self._handle)
-        eos = llama_cpp.llama_vocab_eos(self._handle)
-        return ChatTemplate(
-            source.decode(errors="replace"), bos=self.text([bos]), eos=self.text([eos])
+        bos = self._word(model, "bos", llama_cpp.llama_vocab_bos(self._handle))
+        eos = self._word(model, "eos", llama_cpp.llama_vocab_eos(self._handle))
+        return ChatTemplate(source.decode(errors="replace"), bos=bos, eos=eos)
+
+    def _word(self, model: Any, name: str, token: int) -> str:
+        """Return the text of a token for the template, nothing where the model has none.
+
+        llama.cpp then names GPT-2's 11, which is a comma in most vocabularies.
+        """
+        if llama_cpp.llama_vocab_type(self._handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+            key, room = f"tokenizer.ggml.{name}_token_id".encode(), 16
+            value = ctypes.create_string_buffer(room)
+            if llama_cpp.llama_model_meta_val_str(model, key, value, room) < 0:
+                return ""
+        return self.text([token])
+
+    def _begins_with(self) -> list[int]:
+        """Return the tokens that a text begins with."""
+        bos: int = llama_cpp.llama_vocab_bos(self._handle)
+        return [bos] if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self._handle) else []
+
+    def _whole_tokens(self) -> list[str]:
+        """Return the texts that llama.cpp takes for one token wherever they stand."""
+        wanted = (
+            llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+            | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
         )
+        return [
+            self._stored(token)
+            for token in range(self.size)
+            if llama_cpp.llama_vocab_get_attr(self._handle, token) & wanted
+            and self._stored(token) not in self._mistaken
+        ]
+
+    def _find_mistaken(self) -> dict[str, int]:
+        """Return the ids of ordinary tokens that llama.cpp takes for special ones by their names.
+
+        As Qwen's ``</s>``, which is a tag of HTML in its vocabulary; by text.
+        """
+        found = {}
+        if llama_cpp.llama_vocab_type(self._handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+            both = llama_cpp.LLAMA_TOKEN_ATTR_NORMAL | llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            for name in NAMES:
+                ids = self._run(name, special=True)
+                if len(ids) == 1:
+                    attributes = llama_cpp.llama_vocab_get_attr(self._handle, ids[0])
+                    if attributes & both == both:
+                        found[name] = ids[0]
+        return found
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """What is a token of its own in a text."""
+        return encoding.any_of(self._whole_tokens())
+
+    def _spell_apart(self, text: str) -> list[int]:
+        """Return the tokens of a text with mistaken ones in it: of each part between special ones.
+
+        A byte-level BPE makes the tokens of such a part without a look at what is around it.
+        """
+        ids, at = [], 0
+        for match in self._special.finditer(text):
+            ids += self._run(text[at : match.start()], special=False)
+            ids += self._run(match[0], special=True)
+            at = match.end()
+        return ids + self._run(text[at:], special=False)
+
+    def _stored(self, token: int) -> str:
+        """Return a token as it is stored, with its sign for a space."""
+        text: bytes = llama_cpp.llama_vocab_get_text(self._handle, token) or b""
+        return text.decode(errors="replace")
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return token ids, the beginning-of-sequence token included where the model adds it.
-
-        A conversation goes through the chat template; a base model without one reads the turns'
-        texts line by line. Token ids are returned as they are.
-        """
-        if not isinstance(prompt, str):
-            turns = [turn for turn in prompt if isinstance(turn, Message)]
-            if len(turns) < len(prompt):
-                return [int(i) for i in prompt if isinstance(i, int)]
-            prompt = (
-                self.template.render(turns)
-                if self.template
-                else "\n".join(turn.content for turn in turns)
-            )
-        ids = self._tokenize(prompt)
-        bos = llama_cpp.llama_vocab_bos(self._handle)
-        if ids[:2] == [bos, bos] and llama_cpp.llama_vocab_get_add_bos(self._handle):
-            return ids[1:]  # the template wrote it already
-        return ids
+        """Return the token ids of a prompt; see ``encoding.encode``."""
+        return encoding.encode(prompt, self.template, self._beginning, self._tokenize)
 
     def _unknown_pattern(self) -> re.Pattern[str] | None:
         """Return what to replace in a SentencePiece vocabulary without byte tokens, else None.
@@ -61,30 +124,39 @@ class Vocabulary:
         """
         if llama_cpp.llama_vocab_type(self._handle) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
             return None
-        characters, special = {" ", "\n"}, []
+        characters, special = set[str](), []
         for token in range(self.size):
             kind = llama_cpp.llama_vocab_get_attr(self._handle, token)
             if kind & llama_cpp.LLAMA_TOKEN_ATTR_BYTE:
                 return None
-            text = (llama_cpp.llama_vocab_get_text(self._handle, token) or b"").decode()
+            text = self._stored(token)
             if kind & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL:
                 special.append(re.escape(text))
             elif kind & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN:
                 self._unknown_text = text
-            elif len(text) == 1:
-                characters.add(text)
+            elif len(text) == 1 and text != " ":  # llama.cpp looks for its sign instead
+                characters.add(" " if text == _SPACE else text)
         known = "".join(re.escape(c) for c in sorted(characters))
         return re.compile("|".join([f"({s})" for s in special] + [f"[^{known}]+"]))
 
     def _tokenize(self, text: str) -> list[int]:
+        text = self._compose(text)
         if self._unknown:
             text = self._unknown.sub(
                 lambda match: match[0] if match.lastindex else self._unknown_text, text
             )
+        if any(name in text for name in self._mistaken):
+            return self._spell_apart(text)
+        return self._run(text, special=True)
+
+    def _run(self, text: str, *, special: bool) -> list[int]:
+        """Have llama.cpp tokenize; ``special``: look for special tokens in the text."""
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._handle, data, len(data), buffer, room, True, True)
+        count = llama_cpp.llama_tokenize(
+            self._handle, data, len(data), buffer, room, False, special
+        )
         if count < 0:
             raise PitoolError(f"a text of {len(data)} bytes cannot be tokenized", "shorten it")
         return list(buffer[:count])
@@ -96,7 +168,8 @@ class Vocabulary:
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token as it is shown: special tokens have none."""
         if token not in self._pieces:
-            self._pieces[token] = self._piece(token, special=False)
+            ordinary = token in self._mistaken.values()
+            self._pieces[token] = self._piece(token, special=ordinary)
         return self._pieces[token]
 
     def _piece(self, token: int, *, special: bool) -> bytes:
@@ -111,5 +184,7 @@ class Vocabulary:
             room = -count
 
     def ends(self, token: int) -> bool:
-        """Tell whether the token ends a generation."""
+        """Tell whether the token ends an answer."""
+        if self._ends:
+            return token in self._ends
         return bool(llama_cpp.llama_vocab_is_eog(self._handle, token))

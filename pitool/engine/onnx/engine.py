@@ -22,7 +22,7 @@ from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
-from pitool.engine.onnx.vocabulary import Vocabulary
+from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, DoesNotFit, PitoolError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Onnx:
                 f" {settings.context}",
                 f"use a --context of at most {folder.context}",
             )
-        self._vocabulary = Vocabulary(folder)
+        self._vocabulary = TokenizerFolder(folder.path, settings.ends, folder.ends)
         self._graph = Graph(folder, settings)
         self._model = kv_cache.fingerprint(folder)
         self._cache: list[int] = []

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pitool.catalog.onnx import Names, OnnxFolder
 from pitool.engine.base import Message
-from pitool.engine.onnx.vocabulary import Vocabulary
 from pitool.engine.text import TextStream
+from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput
 from tests.oracle.test_tokenizers import SPECIAL, TEXTS
 
@@ -23,20 +22,15 @@ TURNS = [
 ]
 
 
-def folder_of(path: Path, *, ends: frozenset[int] = frozenset()) -> OnnxFolder:
-    graph = path / "model.onnx"
-    return OnnxFolder(path, "m", "llama", graph, (), 1, 1, 1, 1, 1, ends, Names())
-
-
 @pytest.fixture(params=sorted(SPECIAL))
-def real(request: pytest.FixtureRequest, shared_data: Path) -> tuple[str, Vocabulary, Path]:
+def real(request: pytest.FixtureRequest, shared_data: Path) -> tuple[str, TokenizerFolder, Path]:
     """Name, vocabulary and folder of a real tokenizer."""
     path = shared_data / "tokenizers" / request.param
-    return request.param, Vocabulary(folder_of(path)), path
+    return request.param, TokenizerFolder(path), path
 
 
 @pytest.mark.oracle
-def test_tokens_and_text_are_those_of_transformers(real: tuple[str, Vocabulary, Path]) -> None:
+def test_tokens_and_text_are_those_of_transformers(real: tuple[str, TokenizerFolder, Path]) -> None:
     from transformers import AutoTokenizer
 
     name, vocabulary, path = real
@@ -52,7 +46,7 @@ def test_tokens_and_text_are_those_of_transformers(real: tuple[str, Vocabulary, 
 
 
 @pytest.mark.oracle
-def test_a_conversation_is_that_of_transformers(real: tuple[str, Vocabulary, Path]) -> None:
+def test_a_conversation_is_that_of_transformers(real: tuple[str, TokenizerFolder, Path]) -> None:
     from transformers import AutoTokenizer
 
     _, vocabulary, path = real
@@ -62,7 +56,7 @@ def test_a_conversation_is_that_of_transformers(real: tuple[str, Vocabulary, Pat
 
 
 def test_pieces_make_up_the_text_and_never_split_a_character(
-    real: tuple[str, Vocabulary, Path],
+    real: tuple[str, TokenizerFolder, Path],
 ) -> None:
     _, vocabulary, _ = real
     for text in TEXTS.values():
@@ -76,7 +70,7 @@ def test_pieces_make_up_the_text_and_never_split_a_character(
 
 def test_special_tokens_are_not_shown_and_ends_are_known(shared_data: Path) -> None:
     path = shared_data / "tokenizers" / "qwen2.5"
-    vocabulary = Vocabulary(folder_of(path, ends=frozenset({7})))
+    vocabulary = TokenizerFolder(path, said=[7])
     tokens = {
         name: vocabulary.encode(name) for name in ("<|im_start|>", "<|im_end|>", "<tool_call>")
     }
@@ -95,12 +89,12 @@ def test_special_tokens_are_not_shown_and_ends_are_known(shared_data: Path) -> N
 
 
 def test_a_beginning_that_the_text_has_already_is_not_doubled(shared_data: Path) -> None:
-    vocabulary = Vocabulary(folder_of(shared_data / "tokenizers" / "tinyllama-chat"))
+    vocabulary = TokenizerFolder(shared_data / "tokenizers" / "tinyllama-chat")
     assert vocabulary.encode("<s>Hi") == vocabulary.encode("Hi")
 
 
 def test_token_ids_stay_as_they_are(shared_data: Path) -> None:
-    vocabulary = Vocabulary(folder_of(shared_data / "tokenizers" / "tinyllama-chat"))
+    vocabulary = TokenizerFolder(shared_data / "tokenizers" / "tinyllama-chat")
     assert vocabulary.encode([1, 1, 5]) == [1, 1, 5]
 
 
@@ -110,7 +104,7 @@ def test_a_template_file_goes_before_the_configuration(
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tiny_checkpoint / name, tmp_path / name)
     (tmp_path / "chat_template.jinja").write_text("Q: {{ messages[0].content }}{{ eos_token }}")
-    vocabulary = Vocabulary(folder_of(tmp_path))
+    vocabulary = TokenizerFolder(tmp_path)
     assert vocabulary.text(vocabulary.encode([Message("user", "Hi")])) == "Q: Hi<|im_end|>"
 
 
@@ -119,7 +113,7 @@ def test_of_several_templates_the_default_is_taken(tiny_checkpoint: Path, tmp_pa
     templates = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]
     config = {"chat_template": templates, "eos_token": {"content": "<|im_end|>"}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    vocabulary = Vocabulary(folder_of(tmp_path))
+    vocabulary = TokenizerFolder(tmp_path)
     assert vocabulary.text(vocabulary.encode([Message("user", "Hi")])) == "yes"
 
 
@@ -127,7 +121,7 @@ def test_without_a_template_the_turns_are_read_line_by_line(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     shutil.copy(tiny_checkpoint / "tokenizer.json", tmp_path / "tokenizer.json")
-    vocabulary = Vocabulary(folder_of(tmp_path))
+    vocabulary = TokenizerFolder(tmp_path)
     turns = [Message("user", "Hi"), Message("assistant", "Ho")]
     assert vocabulary.text(vocabulary.encode(turns)) == "Hi\nHo"
 
@@ -136,4 +130,4 @@ def test_without_a_template_the_turns_are_read_line_by_line(
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(BadInput, match="is not a tokenizer"):
-        Vocabulary(folder_of(tmp_path))
+        TokenizerFolder(tmp_path)
