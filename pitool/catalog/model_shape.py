@@ -79,7 +79,8 @@ class ModelShape:
 
     def read_share(self, name: str) -> float:
         """Which part of this tensor a decode reads on average."""
-        return read_share(name, tied=self.tied, experts=self.experts, used=self.experts_used)
+        tied = name != EMBEDDING or self.tied
+        return read_share(name, tied=tied, experts=self.experts, used=self.experts_used)
 
     def layer_caches(self) -> tuple[tuple[int, int], ...]:
         """Return window and numbers in a key, for each layer."""

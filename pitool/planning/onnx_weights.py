@@ -12,7 +12,7 @@ from math import prod
 from typing import ClassVar
 
 from pitool.catalog import tables
-from pitool.catalog.model_shape import ModelShape, TensorShape
+from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape, TensorShape
 from pitool.errors import UsageError
 
 ALIGNMENT = 4096
@@ -176,7 +176,6 @@ def exported_tensors(model: ModelShape, kind: OnnxQuantisation) -> tuple[OnnxTen
     return (OnnxTensor(EMBEDDING, size, copied=False), *rest)
 
 
-EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 _FACTORS = "rope_freqs.weight"
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from pitool.catalog import onnx, onnx_graph, tables
 from pitool.catalog.boards import Board
 from pitool.catalog.manifest import MemoryLine
-from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape
 from pitool.errors import PitoolError, UsageError
 from pitool.planning.formats.base import (
     AnyQuantisation,
@@ -30,8 +30,6 @@ from pitool.planning.formats.base import (
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, most_context
 from pitool.planning.onnx_weights import (
     ALIGNMENT,
-    EMBEDDING,
-    HEAD,
     ONNX_QUANTISATIONS,
     OnnxQuantisation,
     OnnxTensor,
