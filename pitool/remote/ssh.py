@@ -29,7 +29,6 @@ OPTIONS = (
     "ServerAliveCountMax=4",
 )
 RSYNC = "rsync"
-SENT = "sent"
 NAME = re.compile(
     r"""(?:[^\s@:/-][^\s@:/]*@)?  # the user
     (?:\[(?P<inside>[^\s\[\]@/]+)\](?::(?P<after>\d{1,5}))?
@@ -188,20 +187,20 @@ class Host:
 
         ``there``: a part of it has arrived already; ``arrived`` hears now and then how many bytes.
         """
-        if rsync and shutil.which(RSYNC):
-            shell = shlex.join([_program("ssh"), *self._options])
-            words = [RSYNC, "--append-verify", "--inplace", "--copy-links", "--timeout=60"]
-            command, batch = [*words, "-e", shell, "--", SENT, f"{self._for_files}:{target}"], ""
-        else:
-            command = [_program("sftp"), *self._options, "-b", "-", "--", self._for_files]
-            batch = f'{"reput" if there else "put"} {SENT} "{target}"\n'
+        # Under a name that means nothing to anyone: a:b is a host to rsync, and sftp's batches have
+        # no way to write a line feed.
         with TemporaryDirectory(prefix="pitool-") as folder, self._watching(target, arrived):
-            # Under a name that means nothing to anyone: a:b is a host to rsync, and sftp's batches
-            # have no way to write a line feed.
-            (Path(folder) / SENT).symlink_to(source.absolute())
-            done = subprocess.run(
-                command, input=batch.encode(), capture_output=True, check=False, cwd=folder
-            )
+            sent = Path(folder) / "sent"
+            sent.symlink_to(source.absolute())
+            if rsync and shutil.which(RSYNC):
+                shell = shlex.join([_program("ssh"), *self._options])
+                words = [RSYNC, "--append-verify", "--inplace", "--copy-links", "--timeout=60"]
+                words += ["-e", shell, "--", str(sent), f"{self._for_files}:{target}"]
+                batch = ""
+            else:
+                words = [_program("sftp"), *self._options, "-b", "-", "--", self._for_files]
+                batch = f'{"reput" if there else "put"} "{sent}" "{target}"\n'
+            done = subprocess.run(words, input=batch.encode(), capture_output=True, check=False)
         if done.returncode:
             raise self._failure(LOST, done.stderr.decode(errors="replace"))
 
@@ -234,8 +233,10 @@ class Host:
         for mark, (what, do) in REFUSALS.items():
             if mark in said:
                 found = FORGET.search(said)
-                forget = found[0] if found else f"ssh-keygen -R {self._address}"
-                advice = do.format(name=self.name, forget=forget)
+                known = f"'[{self._address}]:{self._port}'" if self._port else self._address
+                forget = found[0] if found else f"ssh-keygen -R {known}"
+                port = f"-p {self._port} " if self._port else ""
+                advice = do.format(name=f"{port}{self._named(self._address)}", forget=forget)
                 return PitoolError(f"{self.name}: {what}", advice)
         return PitoolError(
             f"{self.name}: the connection failed ({words})",

@@ -189,3 +189,51 @@ def test_an_unpacked_folder_with_another_manifest_is_refused(
     (tmp_path / "out" / archive.MANIFEST).write_text(text)
     with pytest.raises(BadInput):
         archive.read_folder(tmp_path / "out")
+
+
+SAFE = {"pythons": {"3.11": []}, "bundles": ["größe 1"], "name": "größe 1", "files": []}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"pythons": {"3.11; rm -rf ~": []}},
+        {"pythons": {"$(id)": []}},
+        {"pythons": {"": []}},
+        {"pythons": {"3.11\n": []}},
+        {"bundles": [".."]},
+        {"bundles": ["a/b"]},
+        {"bundles": ["/etc"]},
+        {"bundles": ["-rf"]},
+        {"bundles": [".hidden"]},
+        {"bundles": [""]},
+        {"bundles": ["a\nb"]},
+        {"bundles": ["\x1b[2J"]},
+        {"bundles": ["x" * 300]},
+        {"board": "../pi5"},
+        {"board": "pi5; id"},
+        {"pitool": "0.1 $(id)"},
+        {"name": "\x1b]0;owned\x07"},
+        {"memory": -1},
+    ],
+    ids=repr,
+)
+def test_a_text_that_could_be_misread_is_refused(tmp_path: Path, values: dict[str, Any]) -> None:
+    path = tmp_path / "bad.pi"
+    tar_of(path, manifest=changed(**SAFE))
+    assert archive.check(path).bundles == ("größe 1",)
+    tar_of(path, manifest=changed(**(SAFE | values)))
+    with pytest.raises(BadInput):
+        archive.check(path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["extra", ".bashrc", "wheels/a b.whl", "wheels/-a.whl", "wheels/a.py", "wheels/x/a.whl", "bundles/other/a",
+     "bundles/tiny", "bundles/tiny/a\nb", "site/x.py", "pi.json"],
+)  # fmt: skip
+def test_a_file_that_lies_where_an_archive_has_none(tmp_path: Path, place: str) -> None:
+    tar_of(tmp_path / "bad.pi", named(place, DATA), manifest=listed(place))
+    with pytest.raises(BadInput, match="no place in an archive"):
+        archive.check(tmp_path / "bad.pi")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.pi"]

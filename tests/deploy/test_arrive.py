@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -182,3 +183,53 @@ def test_one_sentence_and_an_exit_code(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all(line.startswith("pitool: ") for line in said)
+
+
+def test_all_is_on_the_disk_before_the_switch(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after the switch finds the release, its runtime and its bundle whole."""
+    top, synced, switched = home / ".local/share/pitool", set[Path](), list[Path]()
+    fsync, link = os.fsync, arrive._link
+
+    def on_sync(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def on_link(path: Path, target: Path) -> None:
+        if path.name == "current":
+            switched.append(target)
+            seen = {path.name for path in synced}
+            assert {"a.gguf", "manifest.json", "errors.py", "launcher", archive.MANIFEST} <= seen
+            assert {top / "store", top / "runtimes", top / "releases"} <= synced
+        link(path, target)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("descriptors have no names here")
+    monkeypatch.setattr(os, "fsync", on_sync)
+    monkeypatch.setattr(arrive, "_link", on_link)
+    installed(tmp_path, "first", b"one")
+    assert len(switched) == 1
+
+
+def test_what_a_killed_installation_left_is_removed(tmp_path: Path, home: Path) -> None:
+    top = home / ".local/share/pitool"
+    for name in ("releases/.0123.partial", "store/.other-0123.partial", "runtimes/0123"):
+        (top / name).mkdir(parents=True)
+        (top / name / "half").touch()
+    installed(tmp_path, "first", b"one")
+    assert not list(top.rglob("half"))
+
+
+def test_an_archive_without_pip_is_told_in_a_sentence(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archives.make(tmp_path / "a.pi")
+    archive.unpack(tmp_path / "a.pi", tmp_path / "a")
+    (pip,) = (tmp_path / "a/wheels").glob("pip-*")
+    known = json.loads((tmp_path / "a/pi.json").read_text())
+    known["files"] = [file for file in known["files"] if "pip-" not in file["path"]]
+    (tmp_path / "a/pi.json").write_text(json.dumps(known))
+    pip.unlink()
+    assert arrive.main(["install", str(tmp_path / "a")]) == 4
+    assert "contains no pip" in capsys.readouterr().err

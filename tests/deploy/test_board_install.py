@@ -106,3 +106,24 @@ def test_the_wrong_machine(
     assert done.returncode == 5
     assert said in done.stderr
     assert not list((tmp_path / "home").iterdir())
+
+
+def test_an_older_python_is_told_in_a_sentence(
+    install: Install, unpacked: Path, tmp_path: Path
+) -> None:
+    for name in ("python3.11", "python3.13", "python3"):
+        (tmp_path / "tools" / name).unlink()
+    # Bullseye has Python 3.9: it says so, and nothing of pitool is run by it.
+    said = (
+        """case "$2" in *print*) echo 3.9 ;; *version_info*) exit 1 ;; "") ;; *) exit 99 ;; esac"""
+    )
+    tool(tmp_path / "tools", "python3", said)
+    tool(tmp_path / "tools", "python3.13", "exit 127")
+    tool(tmp_path / "tools", "python3.11", "exit 127")
+    done = install(unpacked)
+    assert done.returncode == 5
+    assert done.stderr == (
+        "error: This system has Python 3.9, and pitool needs 3.11 or newer."
+        " Use Raspberry Pi OS Bookworm or Trixie (64-bit).\n"
+    )
+    assert not list((tmp_path / "home").iterdir())

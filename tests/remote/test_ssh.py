@@ -89,9 +89,77 @@ def test_an_address_is_written_one_way_for_everything(
     assert (board.home / "arrived.pi").read_bytes() == b"x" * 5000
 
 
-@pytest.mark.parametrize("name", ["", "-oProxyCommand=x"])
+@pytest.mark.parametrize(
+    "name",
+    ["127.0.0.1:{port}", "{user}@127.0.0.1:{port}", "[::1]:{port}", "{user}@[::1%lo]:{port}"],
+)
+@pytest.mark.parametrize("way", ["rsync", "sftp"])
+def test_a_port_may_follow(board: Board, tmp_path: Path, name: str, way: str) -> None:
+    if way == "rsync" and not shutil.which("rsync"):
+        pytest.skip("rsync is not installed")
+    if "[" in name and not has_ipv6():
+        pytest.skip("there is no IPv6 here")
+    config = board.folder / "config"
+    (port,) = re.findall(r"Port (\d+)", config.read_text())
+    config.write_text(re.sub(r"(?m)^ *Port .*\n", "", config.read_text()))
+    host = by_address(board, name.format(user=board.user, port=port))
+    (tmp_path / "a.pi").write_bytes(b"x" * 5000)
+    assert host.run("echo here") == "here\n"
+    host.send(tmp_path / "a.pi", "arrived.pi", rsync=way == "rsync", there=False)
+    assert (board.home / "arrived.pi").read_bytes() == b"x" * 5000
+
+
+@pytest.mark.parametrize("way", ["rsync", "sftp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a:b.pi",
+        "-a.pi",
+        "a b.pi",
+        "a\"b'c\\d.pi",
+        "a\nput b.pi",
+        "größe 模型.pi",
+        "*[a]?.pi",
+        "$(id).pi",
+    ],
+)
+def test_a_name_that_could_be_misread(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    if way == "rsync" and not shutil.which("rsync"):
+        pytest.skip("rsync is not installed")
+    folder = tmp_path / "host:folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path(name).write_bytes(b"first")
+    board.host.send(Path(name), "arrived.pi", rsync=way == "rsync", there=False)
+    Path(name).write_bytes(b"first and second")
+    board.host.send(Path(name), "arrived.pi", rsync=way == "rsync", there=True)
+    assert (board.home / "arrived.pi").read_bytes() == b"first and second"
+    assert [path.name for path in board.home.iterdir()] == ["arrived.pi"]
+
+
+def test_what_is_advised_has_the_port(board: Board) -> None:
+    config = board.folder / "config"
+    (port,) = re.findall(r"Port (\d+)", config.read_text())
+    (board.folder / "key.pub").write_text("")
+    said = failed(by_address(board, f"{board.user}@127.0.0.1:{port}"))
+    assert f"ssh-copy-id -p {port} {board.user}@127.0.0.1" in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "-oProxyCommand=x", "pi@-oProxyCommand=x", "a b", "host:", "host:ssh", "a:b:c", "[::1", "::1]:22",
+     "[::1]:", "pi@", "a/b", "host\n", "[nonsense:x]", "ssh://host"],
+)  # fmt: skip
 def test_what_is_no_host_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a host"):
+        Host(name)
+
+
+@pytest.mark.parametrize("name", ["host:0", "host:65536", "[::1]:99999"])
+def test_what_is_no_port_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is not a port"):
         Host(name)
 
 
