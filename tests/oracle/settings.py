@@ -605,7 +605,8 @@ LFM2 = Family(
         Setting("tied", "heads", values("tie_embedding", False)
                 + values("tie_embedding", True, idle=True)),
         Setting("layer_types", "window", (
-            *values("layer_types", [FULL] * 3, ["conv", "conv", FULL]),
+            *values("layer_types", ["conv", "conv", FULL]),
+            *values("layer_types", [FULL] * 3, ["conv"] * 3, unsaid="layers of one kind"),
             Value({"layer_types": None, "full_attn_idxs": [0, 2]}),
         )),
         Setting("convolution", "heads", (
@@ -644,7 +645,7 @@ def _windowed(size: Any, **more: Any) -> Changes:
 SMOLLM3 = Family(
     {**BASE, **FOUR},
     (
-        *ropes(llama3=""), PARTIAL, NORM, LONE_BIAS, tied(True), activations(),
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(True), activations(),
         HEADS,
         Setting("mlp_bias", "bias", values("mlp_bias", True, unsaid=NO_BIAS)),
         head_dims(OWN_HEAD),

@@ -74,7 +74,7 @@ class Case:
         """Return the pattern of the refusals that are known; empty for none."""
         known = [v.refused for v in self.values] + [v.unsaid for v in self.values if file]
         if len(self.values) > 1:  # two rotations at once have two original contexts
-            known += ["transformers 4 takes", FAMILIES[self.kind].joint]
+            known += ["transformers 4 takes", "and the 'type'", FAMILIES[self.kind].joint]
         return "|".join(filter(None, known))
 
 
