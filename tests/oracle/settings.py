@@ -19,12 +19,13 @@ TOKENS = 48
 class Value:
     """What a setting is set to.
 
-    ``idle``: transformers' logits do not change. ``refused``: what the reading or the reference
-    says; ``unsaid``: what the GGUF's writer alone says. ``broken``: transformers computes nothing.
+    ``idle``: transformers' logits do not change; None: too little to tell. ``refused``: what the
+    reading or the reference says; ``unsaid``: what the GGUF's writer alone says. ``broken``:
+    transformers computes nothing.
     """
 
     changes: Changes
-    idle: bool = False
+    idle: bool | None = False
     refused: str = ""
     unsaid: str = ""
     broken: bool = False
@@ -263,7 +264,8 @@ PARTIAL = Setting(
     + values("partial_rotary_factor", 1.0, idle=True),
 )  # fmt: skip
 NORM = Setting(
-    "rms_norm_eps", "norm", (*values("rms_norm_eps", 0.1, 1e-3, 2.0, 0.0),
+    "rms_norm_eps", "norm",
+    (*values("rms_norm_eps", 0.1, 1e-3, 2.0), *values("rms_norm_eps", 0.0, idle=None),
                              Value({"rms_norm_eps": -1.0}, refused="'rms_norm_eps'", broken=True)),
 )  # fmt: skip
 ATTENTION_BIAS = Setting(
@@ -508,7 +510,8 @@ GPT2 = Family(
     {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT, "vocab_size": 300,
      "bos_token_id": 1, "eos_token_id": 2},
     (
-        Setting("epsilon", "norm", values("layer_norm_epsilon", 0.1, 2.0, 0.0)),
+        Setting("epsilon", "norm", values("layer_norm_epsilon", 0.1, 2.0)
+                + values("layer_norm_epsilon", 0.0, idle=None)),
         Setting("activation", "activation", (
             *values("activation_function", "gelu", "silu", unsaid=GELU),
             *values("activation_function", "relu", refused=GELU),
@@ -527,7 +530,7 @@ GPT2 = Family(
 )  # fmt: skip
 LAYER_NORM = Setting(
     "epsilon", "norm",
-    (*values("layer_norm_eps", 0.1, 2.0, 0.0),
+    (*values("layer_norm_eps", 0.1, 2.0), *values("layer_norm_eps", 0.0, idle=None),
      Value({"layer_norm_eps": -1.0}, refused="'layer_norm_eps'", broken=True)),
 )  # fmt: skip
 SHARES = (0.5, 1.0)
@@ -600,7 +603,8 @@ LFM2 = Family(
     {**BASE, "layer_types": KINDS, "block_auto_adjust_ff_dim": False},
     (
         *ropes(), PARTIAL, HEADS,
-        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0, 0.0)
+        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0)
+                + values("norm_eps", 0.0, idle=None)
                 + values("rms_norm_eps", 0.1, idle=True)),
         Setting("tied", "heads", values("tie_embedding", False)
                 + values("tie_embedding", True, idle=True)),
