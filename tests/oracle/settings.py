@@ -7,7 +7,7 @@ Settings are spelled as transformers 4 does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Changes = dict[str, Any]
@@ -257,6 +257,20 @@ def ropes(
     )
 
 
+def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """Return the settings for a family with a rotation for each kind of layers."""
+
+    def marked(value: Value) -> Value:
+        table = value.changes.get("rope_scaling") or {}
+        if ORIGINAL in value.changes:
+            return replace(value, refused="beside the rope scaling", unsaid="")
+        if "type" in table:
+            return replace(value, refused="has no 'rope_type'", broken=True)
+        return value
+
+    return tuple(replace(each, values=tuple(map(marked, each.values))) for each in settings)
+
+
 PARTIAL = Setting(
     "partial", "rope",
     values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
@@ -455,7 +469,8 @@ SIX = {"num_hidden_layers": 6}
 GEMMA3 = Family(
     {**GEMMA, **SIX},
     (
-        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
+        *layered(ropes()), PARTIAL, NORM, LONE_BIAS, tied(True), GEMMA_ACTIVATION, HEADS,
+        GEMMA_HEAD,
         GEMMA_SCALE, WINDOW,
         Setting("local theta", "rope", values("rope_local_base_freq", 100.0, 2.5)
                 + values("rope_local_base_freq", 10000, idle=True)),
