@@ -132,7 +132,7 @@ class Description:
 
     def context(self, kept: tuple[int, ...]) -> int:
         """Return for how many tokens a file is right that keeps these windows, or none of them."""
-        dropped = () if kept else (window for window in self.windows if window)
+        dropped = [] if kept else [window for window in self.windows if window]
         return min([self.sizes.context, *dropped])
 
     def error(self, what: str, remedy: str) -> BadInput:

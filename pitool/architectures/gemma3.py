@@ -14,7 +14,7 @@ from pitool.architectures.base import Architecture
 from pitool.architectures.decoder import read_biases, read_decoder
 from pitool.architectures.description import Description, Norm
 from pitool.architectures.gguf import DecoderFile, check_alternation, check_scale, head_lengths
-from pitool.architectures.rope import Rope, make_rope, read_rope, rope_table
+from pitool.architectures.rope import ORIGINAL, Rope, make_rope, read_rope, rope_table
 from pitool.architectures.settings import FULL, SLIDING, Settings
 
 PERIOD = 6
@@ -42,6 +42,7 @@ def describe(settings: Settings) -> Description:
     # transformers takes ``hidden_activation``, the pattern without the mark, and no cap on scores.
     settings.ignore("hidden_act", "_sliding_window_pattern", "attn_logit_softcapping")
     settings.only("use_bidirectional_attention", wanted=False, what="bidirectional attention")
+    _check_scaling(settings)
     layers, head_dim = settings.count("num_hidden_layers"), settings.count("head_dim")
     every = settings.count("sliding_window_pattern", PERIOD)
     types = settings.layer_types([SLIDING if (i + 1) % every else FULL for i in range(layers)])
@@ -60,6 +61,20 @@ def describe(settings: Settings) -> Description:
         final_softcap=settings.cap("final_logit_softcapping"),
         wrapped=wrapped,
     )
+
+
+def _check_scaling(settings: Settings) -> None:
+    """Refuse what transformers reads otherwise where each kind of layers has its own rotation."""
+    scaling = settings.value("rope_scaling")
+    if isinstance(scaling, dict) and scaling and "rope_type" not in scaling:
+        raise settings.error(
+            "'rope_scaling' has no 'rope_type', without which transformers does not scale Gemma 3"
+        )
+    if settings.value(ORIGINAL) is not None:
+        raise settings.error(
+            f"{ORIGINAL!r} stands beside the rope scaling, where transformers 4 takes it for some"
+            " kinds and transformers 5 for none"
+        )
 
 
 def _local_rope(settings: Settings, head_dim: int) -> Rope:

@@ -75,6 +75,15 @@ class Lfm2File(DecoderFile):
 
     architecture = "lfm2"
 
+    def check(self, model: Description) -> None:
+        """Refuse layers of one kind: llama.cpp's cache of the family is made for both."""
+        super().check(model)
+        if len(model.convolutions) in (0, model.sizes.layers):
+            raise model.error(
+                "layers of one kind alone are not supported",
+                "choose a checkpoint whose 'layer_types' has 'conv' and 'full_attention'",
+            )
+
     def ends(self, model: Description) -> Iterator[Wanted]:
         """Yield embedding, the norm that comes last and an untied head."""
         layout, table = model.layout, (model.sizes.vocabulary, model.sizes.hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pitool.architectures.base import Architecture, Transform, Wanted
@@ -25,7 +25,7 @@ class LlamaFile(DecoderFile):
     architecture = "llama"
     own_heads = True
     more_biases = True
-    scalings: ClassVar = {**DecoderFile.scalings, "llama3": Llama3}
+    scalings: ClassVar[Mapping[str, type]] = {**DecoderFile.scalings, "llama3": Llama3}
 
     def rotation(self, model: Description) -> Transform:
         """Return the reordering for llama.cpp's rotation of neighbours."""

@@ -151,10 +151,22 @@ def make_rope(
     settings.note(ORIGINAL)  # of no use to a rotation that has none
     numbers = _Numbers(settings, table)
     dim = numbers.rotated(share, head_dim)
-    kind = str(table.get("rope_type", table.get("type")) or "default").lower()
-    kind = (aliases or {}).get(kind, kind)
+    kind = _kind(settings, table, aliases or {})
     base = numbers.theta(theta)
     return Rope(base, dim, kind, numbers.scaling(kind, dim, base))
+
+
+def _kind(settings: Settings, table: dict[str, Any], aliases: Mapping[str, str]) -> str:
+    """Return the kind of scaling; BadInput where its two names say two things."""
+    named = (str(table[key]).lower() for key in ("rope_type", "type") if table.get(key))
+    kinds = list(dict.fromkeys(aliases.get(name, name) for name in named))
+    if len(kinds) > 1:
+        raise BadInput(
+            f"{settings.path}: the rope scaling has the 'rope_type' {kinds[0]!r} and the 'type'"
+            f" {kinds[1]!r}",
+            "remove the one that the model was not trained with",
+        )
+    return kinds[0] if kinds else "default"
 
 
 class _Numbers:
@@ -275,12 +287,21 @@ class _Numbers:
             attention = self._yarn_attention(factor)
         if attention <= 0:
             raise self._error(f"rope scaling has 'attention_factor' {attention}")
-        betas = {key: self._maybe(key) for key in ("beta_fast", "beta_slow")}
-        for key, beta in betas.items():
-            if beta is not None and beta < 0:
-                raise self._error(f"rope scaling has {key!r} {beta}")
         truncate = self._table.flag("truncate", default=True)
-        return Yarn(factor, self._original(own=True), attention, *betas.values(), truncate=truncate)
+        return Yarn(
+            factor,
+            self._original(own=True),
+            attention,
+            self._beta("beta_fast"),
+            self._beta("beta_slow"),
+            truncate,
+        )
+
+    def _beta(self, key: str) -> float | None:
+        beta = self._maybe(key)
+        if beta is not None and beta < 0:
+            raise self._error(f"rope scaling has {key!r} {beta}")
+        return beta
 
     def _yarn_attention(self, factor: float) -> float:
         """Return the factor of the paper, or the ratio of two where both scales are given."""

@@ -89,12 +89,12 @@ class Settings(Config):
         heads, hidden = self.count("num_attention_heads"), self.count("hidden_size")
         kv_heads = self.count("num_key_value_heads", heads)
         if heads % kv_heads:
-            raise self._error(f"{heads} heads cannot be divided among {kv_heads} key-value heads")
+            raise self.error(f"{heads} heads cannot be divided among {kv_heads} key-value heads")
         head_dim = self.count("head_dim", max(hidden // heads, 1))
         if self.value("head_dim") is None and hidden % heads:
-            raise self._error(f"hidden size {hidden} cannot be divided among {heads} heads")
+            raise self.error(f"hidden size {hidden} cannot be divided among {heads} heads")
         if head_dim % 2:
-            raise self._error(f"an odd head size ({head_dim}) cannot be rotated")
+            raise self.error(f"an odd head size ({head_dim}) cannot be rotated")
         return Sizes(
             layers=self.count("num_hidden_layers"),
             hidden=hidden,
@@ -128,7 +128,7 @@ class Settings(Config):
         value = self.value(key)
         if not isinstance(value, list) or len(value) != layers:
             count = len(value) if isinstance(value, list) else 0
-            raise self._error(f"{key!r} lists {count} layers")
+            raise self.error(f"{key!r} lists {count} layers")
         return [bool(each) for each in value]
 
     def layer_types(
@@ -137,7 +137,7 @@ class Settings(Config):
         """Return the kind of each layer; ``default`` is what transformers assumes."""
         types = self.value("layer_types") or default
         if not isinstance(types, list) or len(types) != len(default):
-            raise self._error(f"'layer_types' does not list {len(default)} layers")
+            raise self.error(f"'layer_types' does not list {len(default)} layers")
         if wrong := set(map(str, types)) - set(known):
             raise BadInput(
                 f"{self.path}: 'layer_types' has an unsupported type",
@@ -167,7 +167,8 @@ class Settings(Config):
             if key not in self._read and not is_harmless(key, value, self.values):
                 raise refuse_key(self, key, value)
 
-    def _error(self, what: str) -> BadInput:
+    def error(self, what: str) -> BadInput:
+        """Return the error of settings that cannot be."""
         return BadInput(f"{self.path}: {what}", REPAIR)
 
 

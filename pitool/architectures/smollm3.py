@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pitool.architectures.base import Architecture
 from pitool.architectures.decoder import read_biases, read_decoder
 from pitool.architectures.description import Description
+from pitool.architectures.gguf import DecoderFile
 from pitool.architectures.llama import LlamaFile
 from pitool.architectures.settings import FULL, SLIDING, Settings
 
@@ -36,6 +37,7 @@ class SmolLM3File(LlamaFile):
     """llama.cpp's graph leaves every fourth layer unrotated."""
 
     architecture = "smollm3"
+    scalings: ClassVar = DecoderFile.scalings  # its loader has no place for Llama 3's divisors
     own_heads = False
     more_biases = False
 

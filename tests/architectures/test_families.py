@@ -20,6 +20,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma2": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "gemma3": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "gemma3_text": {"head_dim": 32, "query_pre_attn_scalar": 32},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "gpt2": {"n_embd": 256, "n_layer": 3, "n_head": 8, "n_positions": 64},
     "gpt_neox": {"hidden_act": "gelu"},
     "qwen3_moe": {"norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2},
@@ -94,6 +95,35 @@ def test_settings_without_an_architecture() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a head size that Qwen2's loader has no place for": (
+        {"model_type": "qwen2", "head_dim": 64}, "a custom head size is not supported",
+    ),
+    "biases that Qwen3's loader has no place for": (
+        {"model_type": "qwen3", "attention_bias": True}, "biases of attention's output",
+    ),
+    "Gemma 2's head": (
+        {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 32,
+         "tie_word_embeddings": False},
+        "a head that is not the embedding",
+    ),
+    "Granite's multiplier that llama.cpp takes for none": (
+        {"model_type": "granite", "attention_multiplier": 0.0}, "'attention_multiplier' 0 is not",
+    ),
+    "LFM2 without convolutions": (
+        {"model_type": "lfm2", "layer_types": ["full_attention"] * 3}, "layers of one kind",
+    ),
+    "SmolLM3 with Llama 3's divisors": (
+        {"model_type": "smollm3", "num_hidden_layers": 4,
+         "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                          "high_freq_factor": 4.0, "original_max_position_embeddings": 512}},
+        "'llama3' is not supported",
+    ),
+    "YaRN whose range is empty": (
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+                          "original_max_position_embeddings": 1}},
+        "YaRN from a context of 1 tokens",
+    ),
+    "a negative epsilon": ({"rms_norm_eps": -1.0}, "'rms_norm_eps'"),
     "heads that do not divide": ({"num_key_value_heads": 3}, "8 heads cannot be divided among 3"),
     "a hidden size that does not": ({"hidden_size": 250}, "hidden size 250 cannot be divided"),
     "no layers": ({"num_hidden_layers": 0}, "'num_hidden_layers' is 0"),
@@ -221,3 +251,27 @@ def test_the_tensors_of_a_llama_in_order() -> None:
         "blk.0.attn_v.weight", "blk.0.attn_output.weight", "blk.0.ffn_gate.weight",
         "blk.0.ffn_up.weight", "blk.0.ffn_down.weight",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "context"),
+    [
+        ({"model_type": "mistral", "sliding_window": 64}, 64),
+        ({"model_type": "phi3", "sliding_window": 64}, 64),
+        ({"model_type": "mistral", "sliding_window": None}, 1024),
+        ({"model_type": "gemma2", "sliding_window": 64, "head_dim": 32,
+          "query_pre_attn_scalar": 32}, 1024),
+    ],
+    ids=["mistral", "phi3", "without", "kept"],
+)  # fmt: skip
+def test_the_context_of_a_gguf_ends_with_a_window_that_llama_cpp_drops(
+    changes: dict[str, Any], context: int
+) -> None:
+    assert model_shape(config(**changes)).context == context
+
+
+@pytest.mark.parametrize("kind", ["olmo2", "stablelm"])
+def test_a_tied_head_is_written_where_the_loader_wants_one(kind: str) -> None:
+    wanted = find_model(config(model_type=kind, tie_word_embeddings=True)).wanted()
+    head = next(want for want in wanted if want.target.name == "output.weight")
+    assert head.source == "model.embed_tokens.weight"

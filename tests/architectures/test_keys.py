@@ -81,8 +81,8 @@ CHANGES: dict[str, Any] = {
 # What the family's model in transformers does not look at, so that it changes nothing there.
 UNSEEN: dict[str, set[str]] = {
     "gemma2": {"hidden_act"},
-    "gemma3": {"hidden_act"},
-    "gemma3_text": {"hidden_act"},
+    "gemma3": {"hidden_act", "attn_logit_softcapping"},
+    "gemma3_text": {"hidden_act", "attn_logit_softcapping"},
     "gpt2": {"head_dim"},
     "gpt_neox": {"head_dim"},
     "lfm2": {"rms_norm_eps"},

@@ -178,6 +178,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "transformers 4 takes 2 for 'factor' .* 5 4",
     ),
+    "two names of the kind that differ": (
+        {"rope_scaling": {"rope_type": "dynamic", "type": "linear", "factor": 3.0}},
+        "the 'rope_type' 'dynamic' and the 'type' 'linear'",
+    ),
     "a negative beta": (
         {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_slow": -1}}, "'beta_slow' -1",
     ),

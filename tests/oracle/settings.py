@@ -7,7 +7,7 @@ Settings are spelled as transformers 4 does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Changes = dict[str, Any]
@@ -19,12 +19,13 @@ TOKENS = 48
 class Value:
     """What a setting is set to.
 
-    ``idle``: transformers' logits do not change. ``refused``: what the reading or the reference
-    says; ``unsaid``: what the GGUF's writer alone says. ``broken``: transformers computes nothing.
+    ``idle``: transformers' logits do not change; None: too little to tell. ``refused``: what the
+    reading or the reference says; ``unsaid``: what the GGUF's writer alone says. ``broken``:
+    transformers computes nothing.
     """
 
     changes: Changes
-    idle: bool = False
+    idle: bool | None = False
     refused: str = ""
     unsaid: str = ""
     broken: bool = False
@@ -256,6 +257,20 @@ def ropes(
     )
 
 
+def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """Return the settings for a family with a rotation for each kind of layers."""
+
+    def marked(value: Value) -> Value:
+        table = value.changes.get("rope_scaling") or {}
+        if ORIGINAL in value.changes:
+            return replace(value, refused="beside the rope scaling", unsaid="")
+        if "type" in table:
+            return replace(value, refused="has no 'rope_type'", broken=True)
+        return value
+
+    return tuple(replace(each, values=tuple(map(marked, each.values))) for each in settings)
+
+
 PARTIAL = Setting(
     "partial", "rope",
     values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
@@ -263,7 +278,8 @@ PARTIAL = Setting(
     + values("partial_rotary_factor", 1.0, idle=True),
 )  # fmt: skip
 NORM = Setting(
-    "rms_norm_eps", "norm", (*values("rms_norm_eps", 0.1, 1e-3, 2.0, 0.0),
+    "rms_norm_eps", "norm",
+    (*values("rms_norm_eps", 0.1, 1e-3, 2.0), *values("rms_norm_eps", 0.0, idle=None),
                              Value({"rms_norm_eps": -1.0}, refused="'rms_norm_eps'", broken=True)),
 )  # fmt: skip
 ATTENTION_BIAS = Setting(
@@ -453,7 +469,8 @@ SIX = {"num_hidden_layers": 6}
 GEMMA3 = Family(
     {**GEMMA, **SIX},
     (
-        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(True), GEMMA_ACTIVATION, HEADS, GEMMA_HEAD,
+        *layered(ropes()), PARTIAL, NORM, LONE_BIAS, tied(True), GEMMA_ACTIVATION, HEADS,
+        GEMMA_HEAD,
         GEMMA_SCALE, WINDOW,
         Setting("local theta", "rope", values("rope_local_base_freq", 100.0, 2.5)
                 + values("rope_local_base_freq", 10000, idle=True)),
@@ -508,7 +525,8 @@ GPT2 = Family(
     {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT, "vocab_size": 300,
      "bos_token_id": 1, "eos_token_id": 2},
     (
-        Setting("epsilon", "norm", values("layer_norm_epsilon", 0.1, 2.0, 0.0)),
+        Setting("epsilon", "norm", values("layer_norm_epsilon", 0.1, 2.0)
+                + values("layer_norm_epsilon", 0.0, idle=None)),
         Setting("activation", "activation", (
             *values("activation_function", "gelu", "silu", unsaid=GELU),
             *values("activation_function", "relu", refused=GELU),
@@ -527,7 +545,7 @@ GPT2 = Family(
 )  # fmt: skip
 LAYER_NORM = Setting(
     "epsilon", "norm",
-    (*values("layer_norm_eps", 0.1, 2.0, 0.0),
+    (*values("layer_norm_eps", 0.1, 2.0), *values("layer_norm_eps", 0.0, idle=None),
      Value({"layer_norm_eps": -1.0}, refused="'layer_norm_eps'", broken=True)),
 )  # fmt: skip
 SHARES = (0.5, 1.0)
@@ -600,12 +618,14 @@ LFM2 = Family(
     {**BASE, "layer_types": KINDS, "block_auto_adjust_ff_dim": False},
     (
         *ropes(), PARTIAL, HEADS,
-        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0, 0.0)
+        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0)
+                + values("norm_eps", 0.0, idle=None)
                 + values("rms_norm_eps", 0.1, idle=True)),
         Setting("tied", "heads", values("tie_embedding", False)
                 + values("tie_embedding", True, idle=True)),
         Setting("layer_types", "window", (
-            *values("layer_types", [FULL] * 3, ["conv", "conv", FULL]),
+            *values("layer_types", ["conv", "conv", FULL]),
+            *values("layer_types", [FULL] * 3, ["conv"] * 3, unsaid="layers of one kind"),
             Value({"layer_types": None, "full_attn_idxs": [0, 2]}),
         )),
         Setting("convolution", "heads", (
@@ -644,7 +664,7 @@ def _windowed(size: Any, **more: Any) -> Changes:
 SMOLLM3 = Family(
     {**BASE, **FOUR},
     (
-        *ropes(llama3=""), PARTIAL, NORM, LONE_BIAS, tied(True), activations(),
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(True), activations(),
         HEADS,
         Setting("mlp_bias", "bias", values("mlp_bias", True, unsaid=NO_BIAS)),
         head_dims(OWN_HEAD),

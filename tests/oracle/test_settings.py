@@ -74,7 +74,7 @@ class Case:
         """Return the pattern of the refusals that are known; empty for none."""
         known = [v.refused for v in self.values] + [v.unsaid for v in self.values if file]
         if len(self.values) > 1:  # two rotations at once have two original contexts
-            known += ["transformers 4 takes", FAMILIES[self.kind].joint]
+            known += ["transformers 4 takes", "and the 'type'", FAMILIES[self.kind].joint]
         return "|".join(filter(None, known))
 
 
@@ -187,7 +187,7 @@ def test_every_family_has_its_settings() -> None:
 def test_every_setting_alone_in_the_reference(kind: str, make: Make) -> None:
     _folder, base = make(Case(kind, ()))
     assert base is not None
-    wrong = []
+    wrong: list[str] = []
     for case in [Case(kind, ()), *singles(kind)]:
         folder, wanted = make(case)
         wrong += filter(None, [_unchanged(case, base, wanted), _in_reference(case, folder, wanted)])
@@ -199,13 +199,15 @@ def _unchanged(case: Case, base: Logits, wanted: Logits | None) -> str:
     for value in case.values:
         if wanted is None and not case.may_fail:
             return f"{case.name}: transformers computes nothing"
-        if wanted is not None and not value.refused and _idle(wanted, base) != value.idle:
+        if wanted is None or value.refused or value.idle is None:
+            continue
+        if _idle(wanted, base) != value.idle:
             return f"{case.name}: changes {difference(wanted, base):.2g}"
     return ""
 
 
 def _idle(found: Logits, base: Logits) -> bool:
-    return found.shape == base.shape and difference(found, base) < 1e-6
+    return found.shape == base.shape and difference(found, base) < 5e-6
 
 
 def _in_reference(case: Case, folder: Path, wanted: Logits | None) -> str:
@@ -226,7 +228,7 @@ def _read(folder: Path, wanted: Logits) -> Logits:
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_what_no_file_can_say_is_refused_before_it_is_written(kind: str) -> None:
-    wrong = []
+    wrong: list[str] = []
     for case in singles(kind):
         try:
             find_model(Config(case.config, Path("model/config.json")))
@@ -292,7 +294,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_settings_in_the_engine(kind: str, make: Make, engine: Engine, tmp_path: Path) -> None:
     alone = singles(kind) if WHOLE else firsts(kind)
-    wrong = []
+    wrong: list[str] = []
     for case in [Case(kind, ()), *alone, *pairs(kind, PAIRS)]:
         folder, wanted = make(case)
         if wanted is not None:
