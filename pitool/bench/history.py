@@ -14,6 +14,7 @@ from typing import Any
 
 from pitool.bench.rows import BenchRow, test_name
 from pitool.catalog.bundles import home
+from pitool.catalog.unicode import well_formed
 from pitool.errors import BadInput, PitoolError
 
 Document = dict[str, Any]
@@ -105,6 +106,7 @@ class History:
         )
 
     def _insert(self, statement: str, *values: object) -> None:
+        values = tuple(well_formed(each) if isinstance(each, str) else each for each in values)
         try:
             with self._database:
                 self._database.execute(statement, values)
