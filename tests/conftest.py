@@ -32,6 +32,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep every test away from the user's bundles, caches and the hub."""
     home = tmp_path / "pitool-home"
+    own = tmp_path / "user"
+    for name in ("HOME", *(name for name in os.environ if name.startswith("XDG_"))):
+        monkeypatch.setenv(name, str(own))
     monkeypatch.setenv("PITOOL_HOME", str(home))
     monkeypatch.setenv("PITOOL_CACHE", str(tmp_path / "pitool-cache"))
     monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path / "no-sdist"))

@@ -15,6 +15,7 @@ from pitool.bench.rows import BenchRow, test_name
 from pitool.catalog import databases
 from pitool.catalog.bundles import home
 from pitool.catalog.databases import BENCHMARKS, database_errors
+from pitool.catalog.unicode import well_formed
 from pitool.errors import BadInput
 
 Document = dict[str, Any]
@@ -92,6 +93,7 @@ class History:
         )
 
     def _insert(self, statement: str, *values: object) -> None:
+        values = tuple(well_formed(each) if isinstance(each, str) else each for each in values)
         with database_errors(self._path), self._database:
             self._database.execute(statement, values)
 

@@ -45,7 +45,7 @@ def command(
     Example:
       pitool chat sample --quant Q4_0 --context 2048
     """
-    from pitool.errors import PitoolError, UsageError
+    from pitool.errors import Interrupted, PitoolError, UsageError
 
     # Textual draws on stderr, so all three have to be the terminal.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
@@ -84,6 +84,8 @@ def command(
     )
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
     app.run()
+    if app.interrupted:
+        raise Interrupted("interrupted")
     if app.return_code:
         raise PitoolError("the screen crashed", "please report the error above")
 

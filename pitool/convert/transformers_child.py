@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ import numpy as np
 from pitool.checkpoint.merged import MergedTensor
 from pitool.checkpoint.source import Source, find_adapters, open_checkpoint
 from pitool.checkpoint.tensors import Tensor
+from pitool.checkpoint.weights import plain_name
 from pitool.errors import BadInput, PitoolError
 from pitool.process.service import Call, serve
 
@@ -139,18 +139,13 @@ def _empty(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, 
 def _by_name(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
     """Yield the checkpoint's tensors that a model has, with their parameters.
 
-    The first word of the names may be left out in either, and some models have renamed parts.
+    The first word of the names may be left out in either.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found = model.named_parameters(remove_duplicate=False)
+    parameters = {plain_name(name): parameter for name, parameter in found}
     root = f"{model.base_model_prefix}."
-    renamed: dict[str, str] = getattr(model, "_checkpoint_conversion_mapping", None) or {}
     for name in tensors:
-        now = name
-        for pattern, other in renamed.items():
-            now, changed = re.subn(pattern, other, now)
-            if changed:
-                break
-        for candidate in (now, now.removeprefix(root), root + now):
+        for candidate in (name, name.removeprefix(root), root + name):
             if candidate in parameters:
                 yield name, parameters[candidate]
                 break

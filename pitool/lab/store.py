@@ -72,7 +72,7 @@ class ResultStore:
     def keep(self, technique: Technique, result: TechniqueResult) -> None:
         """Store a result, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(result), indent=1, ensure_ascii=False)
+        text = json.dumps(asdict(result), indent=1)
         write_atomically(self._path(technique), text.encode())
 
     def keep_material(self, names: MaterialNames) -> None:

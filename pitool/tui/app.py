@@ -6,9 +6,13 @@ Everything it knows of the machine is passed to it, and passed on to the screens
 from __future__ import annotations
 
 import asyncio
+import codecs
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +20,7 @@ from textual.actions import ActionParseResult
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
+from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
@@ -51,6 +56,11 @@ SENSE_SECONDS = 5.0
 """The same while it is not idle, and while it is idle and nobody watches."""
 
 
+def _forgiving_decoder(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
+    """Return what makes a decoder, as ``codecs.getincrementaldecoder`` does."""
+    return partial(codecs.getincrementaldecoder(encoding), errors="replace")
+
+
 class PitoolApp(App[None]):
     """Chooses a model and chats with it.
 
@@ -60,6 +70,7 @@ class PitoolApp(App[None]):
     is what the board is looked at with, ``bench`` gives what artifacts are measured with, ``tuned``
     says what a model was tuned to, ``trouble`` why there is no ``database``. ``screens`` open from
     everywhere. ``shown`` is called when the first screen is there, and again when the chat is.
+    ``interrupted``: whether a signal ended it.
     """
 
     TITLE = "pitool"
@@ -116,6 +127,18 @@ class PitoolApp(App[None]):
             self._bind(entry)
         self._chat: Screen[Any] | None = None
         self._spent = 0.0
+        self.interrupted = False
+
+    def get_driver_class(self) -> type[Driver]:
+        """Return the terminal's driver; a byte that is no UTF-8 becomes U+FFFD.
+
+        Textual decodes strictly: what was pasted from a file in Latin-1 would end the program.
+        """
+        found = super().get_driver_class()
+        names = vars(sys.modules[found.__module__])
+        if "getincrementaldecoder" in names:
+            names["getincrementaldecoder"] = _forgiving_decoder
+        return found
 
     def _bind(self, entry: ScreenEntry) -> None:
         if entry.keys:
@@ -124,8 +147,24 @@ class PitoolApp(App[None]):
                 entry.keys, entry.action, entry.title, show=entry.footer, priority=True
             )
 
+    def _end_on_signals(self) -> None:
+        """Have SIGTERM and SIGHUP end the program as its key does, with the terminal as it was.
+
+        Elsewhere they raise KeyboardInterrupt, which here might hit whatever Textual is about.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                with suppress(RuntimeError, ValueError):  # not the main thread
+                    loop.add_signal_handler(number, self._interrupt)
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self.exit()
+
     def on_mount(self) -> None:
         """Open the first screen."""
+        self._end_on_signals()
         for theme in themes.THEMES:
             self.register_theme(theme)
         kept = themes.remembered(self._settings)

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from pitool.engine import serialisation, worker
-from pitool.engine.base import Message, Sampling, Settings, Timings, Token
+from pitool.engine.base import Message, Prompt, Sampling, Settings, Timings, Token
 from pitool.engine.scripted import Scripted
 from pitool.engine.worker import WorkerEngine
-from pitool.errors import BadInput, PitoolError, WorkerDied
+from pitool.errors import BadInput, Interrupted, PitoolError, WorkerDied
+from pitool.process.child import Child
 
 SETTINGS = Settings(context=512, decode_threads=1, prefill_threads=2)
 
@@ -61,6 +62,34 @@ def test_a_worker_answers_as_the_engine_itself_would(tmp_path: Path) -> None:
         there.clear()
         there.save_state(tmp_path / "state")
         assert there.load_state(tmp_path / "state") == 0
+
+
+@pytest.mark.parametrize("prompt", ["half \ud83d", [Message("user", "caf\udce9")]])
+def test_text_that_is_no_unicode_is_replaced(tmp_path: Path, prompt: Prompt) -> None:
+    with open_script(tmp_path) as engine:
+        assert engine.detokenize(engine.tokenize(prompt)).rstrip().endswith("\ufffd")
+        assert list(engine.stream(prompt, Sampling()))[-1].finish == "stop"
+
+
+def test_a_load_that_is_given_up_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    class Noted(Child):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            started.append(self.pid)
+
+    monkeypatch.setattr(worker, "Child", Noted)
+
+    def refuse(_: float) -> None:
+        raise Interrupted("the load was stopped")
+
+    with pytest.raises(Interrupted):
+        worker.start("script", script(tmp_path), SETTINGS, refuse)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
 
 
 def test_progress_of_loading_is_told(tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ def test_what_is_advised_has_the_port(board: Board) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "-oProxyCommand=x", "pi@-oProxyCommand=x", "a b", "host:", "host:ssh", "a:b:c", "[::1", "::1]:22",
-     "[::1]:", "pi@", "a/b", "host\n", "[nonsense:x]", "ssh://host"],
+    ["", "-oProxyCommand=x", "pi@-oProxyCommand=x", "a b", "host:", "host:ssh", "a:b:c", "[::1",
+     "::1]:22", "[::1]:", "pi@", "a/b", "host\n", "[nonsense:x]", "ssh://host"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a host"):

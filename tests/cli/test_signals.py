@@ -1,0 +1,181 @@
+"""Signals at any moment: the program ends within its limits, in one sentence, and leaves nobody."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import environment
+
+# A program that waits for a stuck worker is a failure, not a day of waiting.
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+
+INTERRUPTED = "pitool: interrupted."
+
+
+class Program:
+    """pitool with its streams in pipes or, where it wants one, in a terminal."""
+
+    def __init__(
+        self, *words: object, terminal: bool = False, prepare: Callable[[], object]
+    ) -> None:
+        self._said: list[bytes] = []
+        ours, theirs = pty.openpty() if terminal else (-1, subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pitool", *map(str, words)],
+            stdin=theirs, stdout=theirs if terminal else subprocess.DEVNULL, stderr=theirs,
+            env={**environment(), "TERM": "xterm-256color"}, start_new_session=True,
+            preexec_fn=prepare,
+        )  # fmt: skip
+        if terminal:
+            os.close(theirs)
+            self.input = ours
+        else:
+            assert self.process.stdin and self.process.stderr
+            self.input, ours = self.process.stdin.fileno(), self.process.stderr.fileno()
+        self._output = ours
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        try:
+            while piece := os.read(self._output, 65536):
+                self._said.append(piece)
+        except OSError:  # the terminal is gone
+            pass
+
+    @property
+    def said(self) -> str:
+        return b"".join(self._said).decode(errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.said:
+            assert self.process.poll() is None, self.said
+            time.sleep(0.02)
+
+    def worker(self) -> int:
+        """Return the process that holds the model, once there is one."""
+        while not (found := _children(self.process.pid)):
+            assert self.process.poll() is None, self.said
+            time.sleep(0.02)
+        return found[0]
+
+    def end(self) -> int:
+        code = self.process.wait()
+        self._reader.join()
+        return code
+
+
+def _fields(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["Z", "0"]
+
+
+def _children(pid: int) -> list[int]:
+    pids = (path.name for path in Path("/proc").iterdir() if path.name.isdecimal())
+    return [int(each) for each in pids if _fields(each)[1] == str(pid)]
+
+
+@contextmanager
+def program(
+    *words: object, terminal: bool = False, prepare: Callable[[], object] = int
+) -> Iterator[Program]:
+    started = Program(*words, terminal=terminal, prepare=prepare)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.end()
+        for stream in (started.process.stdin, started.process.stderr):
+            if stream is not None:
+                stream.close()
+        if terminal:
+            os.close(started.input)
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (("run", "-i", "BUNDLE", "Hi"), signal.SIGTERM),
+        (("serve", "BUNDLE", "--port", "0"), signal.SIGINT),
+        (("bench", "BUNDLE", "--quant", "F16"), signal.SIGHUP),
+    ],
+    ids=["run", "serve", "bench"],
+)
+def test_a_stuck_worker_is_not_waited_for(
+    bundle: Path, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    words = [bundle if word == "BUNDLE" else word for word in command]
+    with program(*words) as started:
+        worker = started.worker()
+        os.kill(worker, signal.SIGSTOP)
+        started.process.send_signal(number)
+        assert started.end() == 130
+        assert _fields(str(worker))[0] == "Z" or not Path(f"/proc/{worker}").exists()
+        assert "Traceback" not in started.said
+        assert started.said.rstrip().rpartition("pitool: ")[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_chat_ends_with_a_stuck_worker(bundle: Path, number: signal.Signals) -> None:
+    with program("chat", bundle, terminal=True) as started:
+        worker = started.worker()
+        os.kill(worker, signal.SIGSTOP)
+        started.wait_for("Models")
+        started.process.send_signal(number)
+        assert started.end() == 130
+        assert not Path(f"/proc/{worker}").exists() or _fields(str(worker))[0] == "Z"
+        assert "Traceback" not in started.said
+
+
+def test_a_paste_that_is_no_utf_8_does_not_end_the_chat(bundle: Path) -> None:
+    with program("chat", bundle, terminal=True) as started:
+        started.wait_for("Models")
+        os.write(started.input, b"\x1b[200~caf\xe9 \xed\xa0\xbd au lait\x1b[201~")
+        started.wait_for("au lait")
+        os.write(started.input, b"\x11")
+        assert started.end() == 0
+        assert "UnicodeDecodeError" not in started.said
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_sentence(tmp_path: Path) -> None:
+    # The first import after the entry's own tells when.
+    (tmp_path / "click.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pitool", "list"],
+        capture_output=True, text=True, check=False,
+        env={**environment(), "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr, done.stdout) == (130, f"{INTERRUPTED}\n", "")
+
+
+def test_what_is_ignored_from_the_start_stays_ignored(bundle: Path) -> None:
+    """As the background of a shell has it for Ctrl-C, and nohup for a terminal that closes."""
+
+    def ignore() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    with program("run", "-i", bundle, prepare=ignore) as started:
+        started.worker()
+        for number in (signal.SIGINT, signal.SIGHUP):
+            started.process.send_signal(number)
+        os.write(started.input, b"Hi\n")
+        started.wait_for("decode")
+        started.process.send_signal(signal.SIGTERM)
+        assert started.end() == 130
+        assert started.said.endswith(f"{INTERRUPTED}\n")
