@@ -47,6 +47,13 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def short_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare artifacts on one window: hundreds of tests convert, few are about how well."""
+    monkeypatch.setattr("pitool.convert.reference.TOKENS", ())
+    monkeypatch.setattr("pitool.convert.reference.TOKENS_OF_LARGE", 512)
+
+
+@pytest.fixture(autouse=True)
 def ctrl_c() -> Iterator[None]:
     """Let Ctrl-C interrupt the tests and what they start, also in the background of a shell.
 
