@@ -229,8 +229,8 @@ def test_a_text_that_could_be_misread_is_refused(tmp_path: Path, values: dict[st
 
 @pytest.mark.parametrize(
     "place",
-    ["extra", ".bashrc", "wheels/a b.whl", "wheels/-a.whl", "wheels/a.py", "wheels/x/a.whl", "bundles/other/a",
-     "bundles/tiny", "bundles/tiny/a\nb", "site/x.py", "pi.json"],
+    ["extra", ".bashrc", "wheels/a b.whl", "wheels/-a.whl", "wheels/a.py", "wheels/x/a.whl",
+     "bundles/other/a", "bundles/tiny", "bundles/tiny/a\nb", "site/x.py", "pi.json"],
 )  # fmt: skip
 def test_a_file_that_lies_where_an_archive_has_none(tmp_path: Path, place: str) -> None:
     tar_of(tmp_path / "bad.pi", named(place, DATA), manifest=listed(place))

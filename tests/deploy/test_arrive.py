@@ -193,7 +193,7 @@ def test_all_is_on_the_disk_before_the_switch(
     fsync, link = os.fsync, arrive._link
 
     def on_sync(descriptor: int) -> None:
-        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
     def on_link(path: Path, target: Path) -> None:

@@ -91,7 +91,7 @@ def test_an_address_is_written_one_way_for_everything(
 
 @pytest.mark.parametrize(
     "name",
-    ["127.0.0.1:{port}", "{user}@127.0.0.1:{port}", "[::1]:{port}", "{user}@[::1%lo]:{port}"],
+    ["127.0.0.1:{port}", "{user}@127.0.0.1:{port}", "[::1]:{port}", "{user}@[::1%1]:{port}"],
 )
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_a_port_may_follow(board: Board, tmp_path: Path, name: str, way: str) -> None:
@@ -149,8 +149,8 @@ def test_what_is_advised_has_the_port(board: Board) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "-oProxyCommand=x", "pi@-oProxyCommand=x", "a b", "host:", "host:ssh", "a:b:c", "[::1", "::1]:22",
-     "[::1]:", "pi@", "a/b", "host\n", "[nonsense:x]", "ssh://host"],
+    ["", "-oProxyCommand=x", "pi@-oProxyCommand=x", "a b", "host:", "host:ssh", "a:b:c", "[::1",
+     "::1]:22", "[::1]:", "pi@", "a/b", "host\n", "[nonsense:x]", "ssh://host"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a host"):
