@@ -35,6 +35,11 @@ def check_output(path: Path, option: str) -> None:
         raise UsageError(f"{parent} is not a folder", f"create it, or choose another {option}")
 
 
+def is_written_through(path: Path) -> bool:
+    """Tell whether a path names a device, a pipe or a descriptor, whose names have no suffix."""
+    return _descriptor(path) is not None or (path_kind(path) == "file" and not path.is_file())
+
+
 def write_output(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write ``data`` where a user said; see ``output``."""
     with output(path, replace=replace) as file:

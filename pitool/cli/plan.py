@@ -105,6 +105,7 @@ def command(
 
 def _check(options: Options, plot: Path | None) -> None:
     """Raise UsageError for what only some formats have, and for a chart that is no SVG."""
+    from pitool.catalog.outputs import is_written_through
     from pitool.errors import UsageError
 
     wanted = {
@@ -119,7 +120,7 @@ def _check(options: Options, plot: Path | None) -> None:
             f"{asked[0]} cannot be used with {options.form.title}",
             f"drop --format {options.form.name} and its quantisations",
         )
-    if plot and plot.suffix.lower() != ".svg":
+    if plot and plot.suffix.lower() != ".svg" and not is_written_through(plot):
         raise UsageError(
             f"--plot writes SVG, not {plot.name}", "choose a file name that ends in .svg"
         )

@@ -61,3 +61,10 @@ def test_another_format_is_refused(pitool: Pitool, tmp_path: Path) -> None:
     assert (result.code, result.out) == (1, "")
     assert "cannot write to" in result.sentence
     check_failure(pitool("plan", "5M", "--plot", tmp_path / "chart.svg"), 4)
+
+
+def test_a_device_has_no_suffix_and_stays_a_device(pitool: Pitool, tmp_path: Path) -> None:
+    words = ("plan", "3B", "--ram", "4gb", "--plot")
+    assert "No space left" in check_failure(pitool(*words, "/dev/full"), 3)
+    assert Path("/dev/full").is_char_device()
+    assert "ends in .svg" in check_failure(pitool(*words, tmp_path / "chart.txt"), 2)

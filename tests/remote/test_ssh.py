@@ -91,7 +91,7 @@ def test_an_address_is_written_one_way_for_everything(
 
 @pytest.mark.parametrize(
     "name",
-    ["127.0.0.1:{port}", "{user}@127.0.0.1:{port}", "[::1]:{port}", "{user}@[::1%lo]:{port}"],
+    ["127.0.0.1:{port}", "{user}@127.0.0.1:{port}", "[::1]:{port}", "{user}@[::1%1]:{port}"],
 )
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_a_port_may_follow(board: Board, tmp_path: Path, name: str, way: str) -> None:
