@@ -66,15 +66,17 @@ class Reference:
     verified: bool
     rounding: Mapping[str, float]
 
-    def compare(self, engine: LogitsEngine) -> Difference:
-        """Return how an engine differs; PitoolError where its logits are not finite."""
+    def compare(self, engine: LogitsEngine, name: str) -> Difference:
+        """Return how an engine differs; PitoolError by that name where its logits are not finite."""
         scores, apart = [], []
         heads: list[NDArray[np.float32]] = []
         length = self.compact.ids.shape[1]
         for base, ids in zip(self.logits, self.windows, strict=True):
             rows = engine.logits(ids)
             if not np.isfinite(rows).all():
-                raise PitoolError("the logits are not finite", "choose another quantisation")
+                raise PitoolError(
+                    f"{name} produces logits that are not finite", "choose another quantisation"
+                )
             if len(heads) < len(self.compact.ids):
                 heads.append(rows[:length].copy())
             kept = rows[_kept(ids)]

@@ -51,7 +51,7 @@ def certify(
     A float artifact must equal the checkpoint except for rounding; a quantised one must still be
     clearly better than chance.
     """
-    found = reference.compare(engine)
+    found = reference.compare(engine, quantisation.name)
     check(found, reference, quantisation)
     return certificate(found, reference, source)
 

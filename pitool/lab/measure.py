@@ -42,7 +42,7 @@ def difference(made: ArtifactFiles, reference: Reference, threads: int) -> Diffe
     """Return how an artifact differs from the reference."""
     longest = max(map(len, reference.windows))
     with logits_engine(made, longest, threads) as engine:
-        return reference.compare(engine)
+        return reference.compare(engine, "the artifact")
 
 
 def run(

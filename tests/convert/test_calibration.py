@@ -63,7 +63,7 @@ def test_the_file_is_what_llama_cpp_makes_with_the_matrix(tmp_path: Path, calibr
         quantise(exact, tmp_path / kind, QUANTISATIONS[kind], 1, importance=matrix)
         assert tensors(path) == tensors(tmp_path / kind)
         plan = next(a for a in planned(folder, kinds).artifacts if a.quantisation.name == kind)
-        assert read_header(path).bytes == plan.bytes
+        assert read_header(path).bytes == plan.tensor_bytes
     assert read_header(tmp_path / "b" / "m-Q4_0.gguf").tensors != read_header(exact).tensors
     # Given again, it makes the same files without a text.
     again = made(folder, tmp_path / "c", planned(folder, "Q4_0"), str(matrix))

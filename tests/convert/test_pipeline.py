@@ -371,7 +371,8 @@ def test_stages_are_told_with_their_whole_work(small: Path, target: Path) -> Non
     pipeline.convert(source_of(small), job, engines_of(honest), Record())
     assert [title for title, _, _ in stages] == [
         "hashing the checkpoint", "writing BF16", "writing F16", "quantising to Q8_0",
-        "computing the reference", "verifying BF16", "verifying F16", "verifying Q8_0", "hashing",
+        "opening the checkpoint", "computing the reference with pitool's own forward pass",
+        "measuring rounding errors", "verifying BF16", "verifying F16", "verifying Q8_0", "hashing",
     ]  # fmt: skip
     for title, total, done in stages:
         assert done == pytest.approx(total, rel=0.02), title

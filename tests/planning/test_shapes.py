@@ -32,7 +32,7 @@ def test_a_size_is_the_model_that_it_names(shared_data: Path, size: str) -> None
     real = model_shape(config)
     found = sized_shape(size.lower())
     name, shape = found
-    assert name.startswith(f"a typical {size}, as ")
+    assert name.startswith(f"a typical {size}, like ")
     assert shape.parameters == pytest.approx(real.parameters, rel=1e-4)
     assert (shape.layers, shape.layer_caches(), shape.context) == (
         real.layers, real.layer_caches(), real.context,
