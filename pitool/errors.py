@@ -14,19 +14,28 @@ raised anywhere and caught once, in ``cli.main``. Never prints, never exits.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
+# What a terminal would obey or could not show: control characters and halves of characters.
+_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+MOST_CHARACTERS = 1000
+
 
 class PitoolError(Exception):
     """An error that a user can act on.
 
-    ``what`` says what happened, ``do`` what to do next, both without a full stop at the end.
+    ``what`` says what happened, ``do`` what to do next, both without a full stop at the end. Names
+    and values from files of others stand in them, so that both are made readable.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, do: str = "") -> None:
-        self.what = what
-        self.do = do
-        super().__init__(f"{what}: {do}" if do else what)
+        self.what = readable(what)
+        self.do = readable(do)
+        super().__init__(f"{self.what}: {self.do}" if do else self.what)
 
     @property
     def sentence(self) -> str:
@@ -37,6 +46,13 @@ class PitoolError(Exception):
     def statement(self) -> str:
         """The sentence on one line, with its full stop."""
         return ended(self.sentence)
+
+
+def readable(text: str) -> str:
+    """Return a text of bounded length that any terminal shows and none obeys."""
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[: MOST_CHARACTERS // 2]} … {text[-MOST_CHARACTERS // 2 :]}"
+    return _UNREADABLE.sub("\ufffd", text)
 
 
 def ended(text: str) -> str:
@@ -77,3 +93,46 @@ class Interrupted(PitoolError):  # noqa: N818
     """The user interrupted the command."""
 
     exit_code = 130
+
+
+# What the system refuses, by what is to be done about it.
+_NO_ROOM = {
+    errno.ENOSPC: ("the disk is full", "free some space, or choose another --out"),
+    errno.EDQUOT: ("your share of the disk is full", "free some space, or choose another --out"),
+    errno.EFBIG: (
+        "a file grew beyond the limit on file sizes",
+        "raise it with ulimit -f, or choose another disk",
+    ),
+    errno.ENOMEM: ("memory ran out", "close programs, or choose a smaller model"),
+}
+_LIMITS = {
+    errno.EMFILE: ("too many files are open", "raise the limit with ulimit -n"),
+    errno.ENFILE: ("the system has too many open files", "close programs"),
+    errno.EAGAIN: ("the system starts no more processes", "close programs"),
+}
+# Said with the name of the file.
+_REMEDIES = {
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "choose a folder on another disk",
+    errno.EIO: "check the disk",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "use a file",
+    errno.ELOOP: "check its symbolic links",
+    errno.ETXTBSY: "end the program that runs it",
+}
+
+
+def error_of_system(error: OSError) -> PitoolError | None:
+    """Return the error that a user can act on for one of the system; None for an unforeseen one."""
+    number = error.errno or 0
+    if number in _NO_ROOM:
+        return DoesNotFit(*_NO_ROOM[number])
+    if number in _LIMITS:
+        return PitoolError(*_LIMITS[number])
+    if number in _REMEDIES and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+        return BadInput(f"cannot use {name} ({os.strerror(number)})", _REMEDIES[number])
+    return None

@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 from typing import Literal
 
+from pitool.errors import UsageError
+
 
 def path_kind(path: Path) -> Literal["file", "folder"] | None:
     """Return what lies at ``path``; None for nothing, and for a text that no name can be."""
@@ -15,6 +17,20 @@ def path_kind(path: Path) -> Literal["file", "folder"] | None:
     except (OSError, ValueError):
         return None
     return "folder" if stat.S_ISDIR(mode) else "file"
+
+
+def expand(text: str, what: str = "the path") -> Path:
+    """Return the path that a user wrote, ``~`` and ``~NAME`` replaced.
+
+    UsageError, which begins with ``what``, where there is no such user, or no home.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{what} {text!r} begins with the home of a user that does not exist",
+            "write the path without ~",
+        ) from None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

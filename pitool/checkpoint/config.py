@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput
@@ -118,15 +118,8 @@ def read_config(folder: Path) -> Config:
     if path_kind(folder) == "file":
         return Config({"model_type": GGUF}, folder)
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(
-            f"{folder} is not a checkpoint: it has no config.json",
-            "use a Hugging Face model folder or a hub id",
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    if not isinstance(values, dict):
-        raise BadInput(f"{path} is not a JSON object", "download it again")
-    return Config(values, path)
+    none = BadInput(
+        f"{folder} is not a checkpoint: it has no config.json",
+        "use a Hugging Face model folder or a hub id",
+    )
+    return Config(reading.read_object(path, "download it again", missing=none), path)

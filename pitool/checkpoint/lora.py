@@ -7,7 +7,6 @@ computed slab by slab. The files of base and adapter are never changed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import reading
 from pitool.checkpoint.tensors import Tensor, read_header, to_float32
 from pitool.errors import BadInput
 
@@ -122,17 +122,11 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
 
 def _settings(adapter: Adapter) -> dict[str, Any]:
     path = adapter.folder / CONFIG
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(
-            f"{adapter.folder} is not an adapter: it has no {CONFIG}",
-            "use the folder that PEFT's save_pretrained wrote",
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    if not isinstance(settings, dict):
-        raise BadInput(f"{path} is not a JSON object", "download it again")
+    none = BadInput(
+        f"{adapter.folder} is not an adapter: it has no {CONFIG}",
+        "use the folder that PEFT's save_pretrained wrote",
+    )
+    settings = reading.read_object(path, _AGAIN, missing=none)
     if settings.get("peft_type") != "LORA":
         raise _unsupported(adapter, str(settings.get("peft_type") or "an unknown adapter type"))
     for key, what in _OTHER_FORMULAS.items():

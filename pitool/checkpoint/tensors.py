@@ -6,7 +6,6 @@ several. Every offset in a header is checked against the size of the file.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import reading
 from pitool.errors import BadInput
 
 INDEX = "model.safetensors.index.json"
@@ -104,10 +104,11 @@ def file_names(folder: Path) -> list[str]:
     """Return the names of the weight files in a folder's index, none if it has no index."""
     index = folder / INDEX
     if index.is_file():
+        found = reading.read_object(index, _AGAIN, most=reading.LARGEST_TABLE)
         try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as e:
-            raise BadInput(f"cannot read {index} ({e!r})", _AGAIN) from None
+            names = set(found["weight_map"].values())
+        except (LookupError, AttributeError, TypeError) as error:
+            raise BadInput(f"cannot read {index} ({error!r})", _AGAIN) from None
         if not names:
             raise BadInput(f"{index} lists no files", _AGAIN)
         if any(not isinstance(n, str) or Path(n).name != n for n in names):
@@ -155,10 +156,10 @@ def _parse(path: Path, size: int, prefix: bytes, read: Any) -> list[Tensor]:
             f"{path} is damaged: its header claims {length} bytes, the file has {size}", _AGAIN
         )
     try:
-        header = json.loads(read(length))
+        header = reading.parse_json(read(length))
         entries = [(k, v) for k, v in header.items() if k != "__metadata__"]
         return [_tensor(path, size, 8 + length, name, entry) for name, entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} has a damaged header ({error})", _AGAIN) from None
 
 

@@ -6,19 +6,27 @@ whose path is shown.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
 from pitool import __version__
 from pitool.catalog.tables import nearest
-from pitool.errors import DoesNotFit, Interrupted, PitoolError, UsageError, ended
+from pitool.errors import (
+    DoesNotFit,
+    Interrupted,
+    PitoolError,
+    UsageError,
+    ended,
+    error_of_system,
+    readable,
+)
 
 # Section of --help -> command -> module in this package with an object named `command`.
 SECTIONS = {
@@ -124,8 +132,24 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the program and exit with its code."""
+    _open_closed()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(lambda: cli.main(standalone_mode=False, prog_name="pitool")))
+
+
+def _open_closed() -> None:
+    """Have the null device for a standard stream that is closed.
+
+    A file that is opened later would get its number, and be written to by whoever prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -148,18 +172,20 @@ def run(call: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            full = DoesNotFit("the disk is full", "free some space, or choose another --out")
-            return _say(full.sentence, full.exit_code)
-        return _fault(error)
+        known = error_of_system(error)
+        return _say(known.sentence, known.exit_code) if known else _fault(error)
+    except MemoryError:
+        small = DoesNotFit("memory ran out", "close programs, or choose a smaller model")
+        return _say(small.sentence, small.exit_code)
     except Exception as error:
         return _fault(error)
     return 0
 
 
 def _say(text: str, code: int) -> int:
-    """Print one line to stderr and return the exit code."""
-    click.echo(f"pitool: {ended(text)}", err=True)
+    """Print one line to stderr, where anybody still reads it, and return the exit code."""
+    with suppress(OSError):
+        click.echo(f"pitool: {ended(readable(text))}", err=True)
     return code
 
 
@@ -167,11 +193,11 @@ def _fault(error: Exception) -> int:
     """Write the traceback to a log and print its path."""
     from pitool.catalog.bundles import home
 
-    log = home() / "fault.log"
     try:
+        log = home() / "fault.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         report = f"please report it with {log}"
-    except OSError:
+    except (OSError, PitoolError):
         report = "please report it"
     return _say(f"internal error ({type(error).__name__}: {error}); {report}", 1)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pitool
-from pitool.catalog.files import sync
+from pitool.catalog.files import expand, sync
 from pitool.catalog.manifest import Source
 from pitool.convert.staging import alive
 from pitool.errors import UsageError
@@ -29,7 +29,7 @@ def folder() -> Path:
     root = os.environ.get("PITOOL_CACHE")
     if not root:
         root = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pitool")
-    return Path(root).expanduser() / "intermediate"
+    return expand(root, "the cache") / "intermediate"
 
 
 def limit() -> int:

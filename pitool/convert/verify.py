@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Certificate
 from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.reading import read_text
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
@@ -85,7 +86,7 @@ def make_reference(
     PitoolError when the artifact tokenizes the text differently from tokenizer.json.
     """
     held_out = text_file or checkpoint.source.text
-    text = held_out.read_text(encoding="utf-8") if held_out else TEXT
+    text = read_text(held_out) if held_out else TEXT
     text, expected = _known_words(checkpoint, text[: tokens * 8])
     ids = engine.tokenize(text)
     if expected is not None and expected != ids:

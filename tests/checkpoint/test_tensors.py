@@ -232,7 +232,7 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
 
 INDEXES: dict[str, tuple[str, str]] = {
     "not JSON": ("{", "cannot read"),
-    "a list": ("[]", "cannot read"),
+    "a list": ("[]", "not a JSON object"),
     "no map": ("{}", "cannot read"),
     "map is a list": ('{"weight_map": []}', "cannot read"),
     "name is a list": ('{"weight_map": {"t": ["x"]}}', "cannot read"),

@@ -22,6 +22,7 @@ from typing import Any
 from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 
 from pitool.architectures.base import Wanted
+from pitool.catalog.files import expand
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import Quantisation
 from pitool.checkpoint.config import Config
@@ -130,7 +131,8 @@ def source_folder() -> Path:
     """Return the folder of llama.cpp's sources, downloaded once; MissingPart if that fails."""
     named = os.environ.get("PITOOL_LLAMA_CPP_SDIST")
     version = importlib.metadata.version(PACKAGE)
-    root = Path(named).expanduser() if named else cache.folder().parent / f"sdist-{version}"
+    kept = cache.folder().parent / f"sdist-{version}"
+    root = expand(named, "PITOOL_LLAMA_CPP_SDIST") if named else kept
     if not named and not root.is_dir():
         _download(version, root)
     source = root / "vendor" / "llama.cpp"

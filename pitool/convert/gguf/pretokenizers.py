@@ -8,11 +8,11 @@ llama.cpp's converter does (``pretokenizers.toml``), others by the rules in toke
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import tables
 from pitool.errors import BadInput
 
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -61,8 +61,7 @@ def _known(path: Path) -> str | None:
 @cache
 def _table() -> tuple[str, dict[str, str]]:
     """Return the test text, and the names by the hash of its token ids."""
-    path = Path(__file__).with_suffix(".toml")
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    table = tables.read_toml(Path(__file__).with_suffix(".toml"))
     return table["text"], {h: name for name, hashes in table["names"].items() for h in hashes}
 
 

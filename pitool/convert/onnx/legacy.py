@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import reading
+
 Settings = dict[str, Any]
 # Families for which transformers 4 has other names for the rotation's settings.
 OLD_NAMES = {
@@ -60,7 +62,7 @@ def link_checkpoint(source: Path, folder: Path, *, weights: bool = True) -> None
         if not path.is_file() or (not weights and ".safetensors" in path.name):
             continue
         if rewrite := REWRITTEN.get(path.name):
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = reading.read_object(path, "download it again")
             (folder / path.name).write_text(json.dumps(rewrite(values)), encoding="utf-8")
         else:
             (folder / path.name).symlink_to(path.resolve())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
 from pitool.engine.base import Message, Prompt
@@ -47,7 +47,7 @@ class Vocabulary:
         self._tokenizer.no_padding()
         self._beginning: list[int] = self._tokenizer.encode("").ids
         decoder = self._tokenizer.decoder
-        kinds = _decoders(json.loads(decoder.__getstate__())) if decoder else set()
+        kinds = _decoders(reading.parse_json(decoder.__getstate__())) if decoder else set()
         self._byte_level = "ByteLevel" in kinds
         self._byte_tokens = "ByteFallback" in kinds
         added = self._tokenizer.get_added_tokens_decoder()

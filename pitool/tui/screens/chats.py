@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -13,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
+from pitool.catalog.files import expand
 from pitool.chat.library import write_export
 from pitool.report.numbers import format_count, format_minute
 from pitool.store.export import file_name
@@ -178,7 +178,7 @@ class ChatsScreen(BaseScreen[bool]):
 
         def write(name: str | None) -> None:
             if name:
-                path = Path(name).expanduser()
+                path = expand(name)
                 write_export(conversation, path)
                 self.notify(f"Written to {path}", markup=False)
 
