@@ -29,11 +29,12 @@ def read_bytes(path: Path, most: int = LARGEST) -> bytes:
 
     A pipe or device in a folder of files is refused: reading it could take for ever.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # which open refuses
+    known = path.stat()
+    if not stat.S_ISREG(known.st_mode) and not stat.S_ISDIR(known.st_mode):  # which open refuses
         raise ValueError("it is not a plain file")
     with path.open("rb") as file:
-        data = file.read(most + 1)
+        # Room is made for all that is asked for, even where there is less.
+        data = file.read(min(known.st_size, most) + 1)
     if len(data) > most:
         raise ValueError(f"it is larger than {most >> 20} MiB")
     return data
