@@ -21,6 +21,8 @@ from pitool.errors import BadInput, PitoolError
 Document = dict[str, Any]
 """What a mode measured, see ``modes``."""
 
+# sqlite3 decodes its own complaints, which may quote what is no UTF-8.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 SCHEMA = 2
 FILE_NAME = "bench.sqlite"
 # What the view `results` shows of a row, for people with sqlite3.
@@ -53,7 +55,7 @@ class History:
             self._database = sqlite3.connect(path, timeout=30)
             self._database.text_factory = lambda data: data.decode("utf-8", "replace")
             self._prepare()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *UNREADABLE) as error:
             raise self._unusable(error) from None
 
     def _prepare(self) -> None:
@@ -118,7 +120,7 @@ class History:
         try:
             with self._database:
                 self._database.execute(statement, values)
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise self._unusable(error) from None
 
     def rows(self, run: str | None = None, bundle: str | None = None) -> list[BenchRow]:
@@ -140,7 +142,7 @@ class History:
             query += f" WHERE {' AND '.join(parts)}"
         try:
             found = self._database.execute(f"{query} ORDER BY id", wanted).fetchall()
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise self._unusable(error) from None
         whole = []
         for name, text in found:

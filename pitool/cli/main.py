@@ -6,10 +6,13 @@ whose path is shown.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,6 +62,10 @@ SECTIONS = {
 def commands() -> dict[str, str]:
     """Return the module of each command, in the order in which a person needs them."""
     return {name: module for rows in SECTIONS.values() for name, module in rows.items()}
+
+
+# Seconds that threads are given to end with the program.
+PATIENCE = 2.0
 
 
 class _ClosedPipe(Exception):  # noqa: N818 - not an error
@@ -134,7 +141,20 @@ def main() -> None:
     """Run the program and exit with its code."""
     _open_closed()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(lambda: cli.main(standalone_mode=False, prog_name="pitool")))
+    code = run(lambda: cli.main(standalone_mode=False, prog_name="pitool"))
+    _leave_threads(code)
+    sys.exit(code)
+
+
+def _leave_threads(code: int) -> None:
+    """Exit at once where a thread would not end: a library that was interrupted may leave some."""
+    end = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(end - time.monotonic(), 0))
+            if thread.is_alive():
+                atexit._run_exitfuncs()
+                os._exit(code)
 
 
 def _open_closed() -> None:

@@ -60,11 +60,21 @@ def install(folder: Path, keep: int = KEEP) -> str:
     for name in contents.bundles:
         _link(staging / "bundles" / name, _store(folder / "bundles" / name, top))
     shutil.copy2(folder / archive.MANIFEST, staging)
-    shutil.rmtree(release, ignore_errors=True)
-    staging.rename(release)
+    if release.is_dir():
+        _renew(release, staging)
+    else:
+        staging.rename(release)
     _switch(top, release)
     _prune(top, keep)
     return contents.id
+
+
+def _renew(release: Path, staging: Path) -> None:
+    """Replace what a release links to, each link in one step: it may be the one in use."""
+    (release / "bundles").mkdir(exist_ok=True)
+    for path in (staging / archive.MANIFEST, staging / "runtime", *(staging / "bundles").iterdir()):
+        path.replace(release / path.relative_to(staging))
+    shutil.rmtree(staging)
 
 
 def use(name: str) -> str:

@@ -184,11 +184,25 @@ def _pitool_errors(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_LOCKED,
         ):
             raise PitoolError(f"{path} is in use by another program", "try again") from None
-        raise _cannot(path, error) from None
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSED:
+            raise _cannot(path, error) from None
+        raise _damaged(path, error) from None
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OSError) as error:
         raise _cannot(path, error) from None
-    except sqlite3.Error as error:
-        raise BadInput(f"{path} is damaged ({error})", "move it away to start a new one") from None
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # of a complaint that quotes it
+        raise _damaged(path, error) from None
+
+
+# What the disk or the system refuses; any other fault lies in the file itself.
+_REFUSED = {
+    0,  # of Python's module, not of SQLite
+    sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
+}  # fmt: skip
+
+
+def _damaged(path: Path, error: Exception) -> PitoolError:
+    return BadInput(f"{path} is damaged ({error})", "move it away to start a new one")
 
 
 def _cannot(path: Path, error: Exception) -> PitoolError:

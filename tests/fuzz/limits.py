@@ -1,6 +1,6 @@
 """A process with little memory and little time, in which damaged files are read.
 
-What ends it is part of the answer: a reader that takes a gigabyte or ten seconds of the processor
+What ends it is part of the answer: a reader that takes a gigabyte or five seconds of the processor
 is a fault like any exception that is not pitool's own.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from pitool.errors import PitoolError
 
 ROOM_BYTES = 1 << 30
-CPU_SECONDS = 10
+CPU_SECONDS = 5
 WAIT_SECONDS = 120
 
 

@@ -48,10 +48,10 @@ def _checkpoint(folder: Path) -> None:
 
 
 def _open_checkpoint(folder: Path) -> None:
+    from pitool.catalog.tensor_types import QUANTISATIONS
     from pitool.checkpoint.source import Source, open_checkpoint
     from pitool.convert.gguf.model import find_model
     from pitool.planning.type_mixture import assign_types
-    from pitool.catalog.tensor_types import QUANTISATIONS
 
     checkpoint = open_checkpoint(Source("tiny", None, folder))
     model = find_model(checkpoint.config.with_tensors(checkpoint.tensors))
@@ -116,7 +116,7 @@ def _old_settings(folder: Path) -> None:
         link_checkpoint(folder, Path(target), weights=False)
 
 
-# -- artifacts -----------------------------------------------------------------------------------
+# -- artifacts ---------------------------------------------------------------------------------
 
 
 def _gguf(folder: Path) -> None:
@@ -142,10 +142,10 @@ def _gguf(folder: Path) -> None:
 
 def _run_gguf(folder: Path) -> None:
     from pitool.catalog.boards import find_board
-    from pitool.catalog.model_argument import find_runnable
-    from pitool.convert.gguf import stored
     from pitool.catalog.gguf import read_header
+    from pitool.catalog.model_argument import find_runnable
     from pitool.checkpoint.source import Source
+    from pitool.convert.gguf import stored
     from pitool.device.settings import planned_bytes, untuned
     from pitool.planning.formats import GGUF
 
@@ -225,7 +225,7 @@ def _read_matrix(name: str) -> Callable[[Path], object]:
     return call
 
 
-# -- bundles and archives --------------------------------------------------------------------------
+# -- bundles and archives ----------------------------------------------------------------------
 
 
 def _bundle(folder: Path) -> None:
@@ -288,7 +288,7 @@ def _unpacked(folder: Path) -> None:
         shutil.move(path, folder)
 
 
-# -- what pitool keeps -------------------------------------------------------------------------------
+# -- what pitool keeps -------------------------------------------------------------------------
 
 
 def _reference(folder: Path) -> None:
@@ -363,7 +363,9 @@ def _read_residuals(folder: Path) -> None:
 def _probe(folder: Path) -> None:
     from pitool.device import probe
 
-    probe.keep(probe.Probe(probe.key(_machine()), 10.0, 5, 1 << 20, "2026-11-28"), folder / "p.json")
+    probe.keep(
+        probe.Probe(probe.key(_machine()), 10.0, 5, 1 << 20, "2026-11-28"), folder / "p.json"
+    )
 
 
 def _read_probe(folder: Path) -> None:
@@ -456,7 +458,9 @@ def _conversations(folder: Path) -> None:
         for name in ("a", "b"):
             talk = Conversation("Be brief.", list(rows), name, Sampling(seed=1, stop=("x",)), 1)
             database.save(talk, [], [])
-            rows = [type(row)(row.what if isinstance(row, Notice) else row.text) for row in rows[:1]]
+            rows = [
+                type(row)(row.what if isinstance(row, Notice) else row.text) for row in rows[:1]
+            ]
     with sqlite3.connect(folder / "c.db") as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
@@ -494,7 +498,7 @@ def _read_lab_result(folder: Path) -> None:
     tables.build(TechniqueResult, reading.read_json(folder / "r.json", "delete it"), "r.json")
 
 
-# -- what is read of users and networks ----------------------------------------------------------------
+# -- what is read of users and networks --------------------------------------------------------
 
 
 def _boards(folder: Path) -> None:

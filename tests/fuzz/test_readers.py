@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from tests.fuzz.limits import Confined
 from tests.fuzz.readers import BROKEN, READERS
 
 FOUND = Path(__file__).parent / "found"
-SHORT, LONG = 60, 3200
+SHORT, LONG = 60, int(os.environ.get("PITOOL_FUZZ_CASES") or 3200)
 EVERY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
@@ -46,6 +45,13 @@ def confined(place: Path, seeds: dict[str, bytes]) -> Iterator[Confined]:
     started.close()
 
 
+class Case(bytes):
+    """A damaged file that is not written out when hypothesis tells of it: some are megabytes."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
 def check(outcome: str) -> str:
     """Return how a case ended; AssertionError unless it is a value or a sentence."""
     assert not outcome.startswith("fault"), outcome
@@ -58,11 +64,14 @@ def test_what_is_whole_is_read(name: str, confined: Confined, seeds: dict[str, b
     assert confined.read(name, seeds[name]) == "read"
 
 
+@pytest.mark.timeout(7200)  # of the long round
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_damaged_ends_in_a_sentence(
-    name: str, confined: Confined, seeds: dict[str, bytes], request: pytest.FixtureRequest
-) -> None:
+    name: str, confined: Confined, seeds: dict[str, bytes], request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     long = request.config.getoption("--long")
+    folder = FOUND if long else tmp_path
     ends: Counter[str] = Counter()
 
     @settings(
@@ -70,23 +79,22 @@ def test_what_is_damaged_ends_in_a_sentence(
         suppress_health_check=EVERY, report_multiple_bugs=False,
         phases=(Phase.generate, Phase.shrink),
     )  # fmt: skip
-    @given(data=READERS[name].damage(seeds[name]))
+    @given(data=READERS[name].damage(seeds[name]).map(Case))
     def every(data: bytes) -> None:
         outcome = confined.read(name, data)
-        if long and outcome.startswith("fault"):
-            keep(name, data)
+        if outcome.startswith("fault"):
+            keep(folder, name, data)
         ends[check(outcome)] += 1
 
     every()
-    print(f"{name}: {dict(ends)}")
-    assert ends["read"] < ends.total()
+    print(f"{name}: {ends.total()} cases, {dict(ends)}")
 
 
-def keep(name: str, data: bytes) -> None:
+def keep(folder: Path, name: str, data: bytes) -> None:
     """Keep a case that a reader failed at; the last one that is kept is the smallest."""
-    folder = FOUND / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "last").write_bytes(data)
+    path = folder / name / "last"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def found() -> list[Path]:

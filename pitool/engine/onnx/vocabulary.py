@@ -62,13 +62,15 @@ class Vocabulary:
         config = read_json(path) if path_kind(path) else {}
         source = config.get("chat_template")
         if isinstance(source, list):  # several, by name
-            named = {each.get("name"): each.get("template") for each in source}
-            source = named.get("default")
+            named = [each for each in source if isinstance(each, dict)]
+            source = next((n.get("template") for n in named if n.get("name") == "default"), None)
         file = folder.path / CHAT_TEMPLATE
         if path_kind(file):
-            source = file.read_text(encoding="utf-8")
+            source = reading.read_text(file)
         if not source:
             return None
+        if not isinstance(source, str):
+            raise BadInput(f"the chat template in {path} is not a text", "copy the model again")
         return ChatTemplate(
             source, bos=_content(config.get("bos_token")), eos=_content(config.get("eos_token"))
         )
@@ -126,10 +128,10 @@ class Vocabulary:
 
 
 def _content(token: Any) -> str:
-    """Return the text of a token of the tokenizer's configuration."""
+    """Return the text of a token of the tokenizer's configuration; empty where it has none."""
     if isinstance(token, dict):
         token = token.get("content")
-    return token or ""
+    return token if isinstance(token, str) else ""
 
 
 def _decoders(decoder: dict[str, Any]) -> set[str]:
