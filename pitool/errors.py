@@ -17,6 +17,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # What a terminal would obey or could not show: control characters and halves of characters.
 _UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -93,6 +95,17 @@ class Interrupted(PitoolError):  # noqa: N818
     """The user interrupted the command."""
 
     exit_code = 130
+
+
+@contextmanager
+def panics_raised() -> Iterator[None]:
+    """Have a panic of a library in Rust raised as a RuntimeError: its own class passes by all."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(str(error)) from None
 
 
 # What the system refuses, by what is to be done about it.

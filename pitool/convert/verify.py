@@ -25,7 +25,7 @@ from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
 from pitool.convert.engines import OpenEngine
 from pitool.convert.reference import covers, reference_logits
-from pitool.errors import BadInput, PitoolError
+from pitool.errors import BadInput, PitoolError, panics_raised
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact
 from pitool.quality.compact import CompactReference
@@ -118,14 +118,15 @@ def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | No
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        with panics_raised():
+            tokenizer = Tokenizer.from_file(str(path))
+            unknown = getattr(tokenizer.model, "unk_token", None)
+            if unknown and unknown in tokenizer.encode(text).tokens:
+                spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
+                text = " ".join(spelled)
+            return text, tokenizer.encode(text).ids
     except Exception as error:
         raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    if unknown and unknown in tokenizer.encode(text).tokens:
-        spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
-        text = " ".join(spelled)
-    return text, tokenizer.encode(text).ids
 
 
 def certify(

@@ -65,6 +65,7 @@ def test_what_is_whole_is_read(name: str, confined: Confined, seeds: dict[str, b
 
 
 @pytest.mark.timeout(7200)  # of the long round
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # of long reprs
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_damaged_ends_in_a_sentence(
     name: str, confined: Confined, seeds: dict[str, bytes], request: pytest.FixtureRequest,

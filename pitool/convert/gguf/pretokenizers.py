@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.catalog import tables
-from pitool.errors import BadInput
+from pitool.errors import BadInput, panics_raised
 
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -52,7 +52,8 @@ def _known(path: Path) -> str | None:
 
     text, names = _table()
     try:
-        ids = Tokenizer.from_file(str(path)).encode(text).ids
+        with panics_raised():
+            ids = Tokenizer.from_file(str(path)).encode(text).ids
     except Exception:  # the library raises nothing narrower; reading the file reports the error
         return None
     return names.get(hashlib.sha256(str(ids).encode()).hexdigest())

@@ -15,7 +15,7 @@ from pitool.catalog.files import path_kind
 from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
-from pitool.errors import BadInput
+from pitool.errors import BadInput, panics_raised
 
 # Tokens that end a generation whatever the configuration says, as llama.cpp holds it.
 _ENDS = frozenset(
@@ -40,12 +40,13 @@ class Vocabulary:
     def __init__(self, folder: OnnxFolder) -> None:
         path = folder.path / TOKENIZER
         try:
-            self._tokenizer = Tokenizer.from_file(os.fspath(path))
+            with panics_raised():
+                self._tokenizer = Tokenizer.from_file(os.fspath(path))
+                self._tokenizer.no_truncation()
+                self._tokenizer.no_padding()
+                self._beginning: list[int] = self._tokenizer.encode("").ids
         except Exception as error:  # tokenizers raises no class of its own
             raise BadInput(f"{path} is not a tokenizer ({error})", "copy the model again") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._beginning: list[int] = self._tokenizer.encode("").ids
         decoder = self._tokenizer.decoder
         kinds = _decoders(reading.parse_json(decoder.__getstate__())) if decoder else set()
         self._byte_level = "ByteLevel" in kinds
@@ -91,7 +92,13 @@ class Vocabulary:
         return self._tokenize("\n".join(turn.content for turn in turns), special=True)
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        try:
+            with panics_raised():
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        except Exception as error:
+            raise BadInput(
+                f"the tokenizer cannot read this text ({error})", "copy the model again"
+            ) from None
         count = len(self._beginning) if special else 0
         if count and ids[count : 2 * count] == self._beginning:
             return ids[count:]  # the text began with it already
