@@ -281,7 +281,7 @@ def _row(key: object, kind: str, text: object, data: object) -> tuple[Conversati
         if kind == "notice":
             return Notice(words, key=name), False
         return Answer("", words, finish="failed", key=name), False
-    finish = next((known for known in _FINISHES if known == answer.finish), "failed")
+    finish: Any = answer.finish if answer.finish in _FINISHES else "failed"
     return Answer(
         answer.model, words, answer.timings, finish, answer.reused, key=name
     ), words is text
@@ -305,7 +305,7 @@ class _Head:
     dropped: int
 
 
-_FINISHES: tuple[Any, ...] = (*get_args(Finish), "failed")
+_FINISHES = get_args(Finish)
 
 
 def _checked_text(value: object) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pitool.catalog import bundles, integrity, manifest
 from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
@@ -64,7 +65,12 @@ def hidden(*folders: Path) -> list[Path]:
 
 
 def _checkpoint(folder: Path) -> None:
-    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 300}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "vocab_size": 300,
+    }
     write_checkpoint(folder / "tiny", **sizes)
 
 

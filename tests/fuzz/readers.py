@@ -449,18 +449,13 @@ def _conversations(folder: Path) -> None:
     from pitool.store.conversation import Answer, Conversation, Notice, Question
     from pitool.store.database import Database
 
-    rows = [
-        Question("What?"),
-        Answer("m", "This.", Timings(3, 1, 2, 0.5, 0.5, 4, 1.0), "stop"),
-        Notice("it was stopped", "ask again"),
-    ]
+    timings = Timings(3, 1, 2, 0.5, 0.5, 4, 1.0)
     with closing(Database(folder / "c.db")) as database:
         for name in ("a", "b"):
-            talk = Conversation("Be brief.", list(rows), name, Sampling(seed=1, stop=("x",)), 1)
+            talk = Conversation("Be brief.", title=name, sampling=Sampling(seed=1, stop=("x",)))
+            talk.rows += [Question("What?"), Answer("m", "This.", timings, "stop")]
+            talk.rows.append(Notice("it was stopped", "ask again"))
             database.save(talk, [], [])
-            rows = [
-                type(row)(row.what if isinstance(row, Notice) else row.text) for row in rows[:1]
-            ]
     with sqlite3.connect(folder / "c.db") as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
