@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import reading
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
-from pitool.errors import BadInput, PitoolError
+from pitool.errors import BadInput, PitoolError, panics_raised
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import WINDOW, Divergence, score_rows, squares, summarise, unscored
@@ -166,7 +167,7 @@ def _text(
     """Return the name of the text and its tokens."""
     held_out = text_file or checkpoint.source.text
     if held_out:
-        name, text = held_out.name, held_out.read_text(encoding="utf-8")[: tokens * 8]
+        name, text = held_out.name, reading.read_text(held_out)[: tokens * 8]
     else:
         name, text = "built-in", texts.built_in(engine.tokenize, tokens)
     text, expected = _known_words(checkpoint, text)
@@ -195,11 +196,13 @@ def _known_words(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | No
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        data = reading.read_bytes(path, reading.LARGEST_TABLE)
+        with panics_raised():
+            tokenizer = Tokenizer.from_buffer(data)
+            unknown = getattr(tokenizer.model, "unk_token", None)
+            if unknown and unknown in tokenizer.encode(text).tokens:
+                spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
+                text = " ".join(spelled)
+            return text, tokenizer.encode(text).ids
     except Exception as error:
         raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    if unknown and unknown in tokenizer.encode(text).tokens:
-        spelled = [w for w in text.split() if unknown not in tokenizer.encode(w).tokens]
-        text = " ".join(spelled)
-    return text, tokenizer.encode(text).ids

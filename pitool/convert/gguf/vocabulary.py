@@ -7,7 +7,6 @@ templates are read by gguf's own SpecialVocab.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable
@@ -17,6 +16,8 @@ from typing import Any
 
 from gguf import GGUFWriter, SpecialVocab, TokenType
 
+from pitool.catalog import reading
+from pitool.catalog.files import path_kind
 from pitool.convert.gguf.pretokenizers import find_pretokenizer
 from pitool.errors import BadInput
 
@@ -80,15 +81,9 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if path_kind(path) is None:
         return None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    if not isinstance(data, dict):
-        raise BadInput(f"{path} is not a JSON object", "download it again")
-    return data
+    return reading.read_object(path, "download it again", most=reading.LARGEST_TABLE)
 
 
 def _check_ids(ids: Iterable[int], size: int, folder: Path) -> None:

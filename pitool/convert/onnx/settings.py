@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import reading
 from pitool.catalog.onnx import CHAT_TEMPLATE, CONFIG, TOKENIZER, TOKENIZER_CONFIG
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.graph import GRAPH
@@ -116,8 +117,4 @@ def write_settings(
 
 def _json(path: Path) -> dict[str, Any]:
     """Return the settings of an optional file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return reading.read_object(path, "download it again") if path.is_file() else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -10,11 +9,12 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, OnnxFolder, read_json
 from pitool.engine.base import Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
-from pitool.errors import BadInput
+from pitool.errors import BadInput, panics_raised
 
 # Tokens that end a generation whatever the configuration says, as llama.cpp holds it.
 _ENDS = frozenset(
@@ -39,14 +39,16 @@ class Vocabulary:
     def __init__(self, folder: OnnxFolder) -> None:
         path = folder.path / TOKENIZER
         try:
-            self._tokenizer = Tokenizer.from_buffer(path.read_bytes())
+            data = reading.read_bytes(path, reading.LARGEST_TABLE)
+            with panics_raised():
+                self._tokenizer = Tokenizer.from_buffer(data)
+                self._tokenizer.no_truncation()
+                self._tokenizer.no_padding()
+                self._beginning: list[int] = self._tokenizer.encode("").ids
         except Exception as error:  # tokenizers raises no class of its own
             raise BadInput(f"{path} is not a tokenizer ({error})", "copy the model again") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._beginning: list[int] = self._tokenizer.encode("").ids
         decoder = self._tokenizer.decoder
-        kinds = _decoders(json.loads(decoder.__getstate__())) if decoder else set()
+        kinds = _decoders(reading.parse_json(decoder.__getstate__())) if decoder else set()
         self._byte_level = "ByteLevel" in kinds
         self._byte_tokens = "ByteFallback" in kinds
         added = self._tokenizer.get_added_tokens_decoder()
@@ -61,13 +63,15 @@ class Vocabulary:
         config = read_json(path) if path_kind(path) else {}
         source = config.get("chat_template")
         if isinstance(source, list):  # several, by name
-            named = {each.get("name"): each.get("template") for each in source}
-            source = named.get("default")
+            named = [each for each in source if isinstance(each, dict)]
+            source = next((n.get("template") for n in named if n.get("name") == "default"), None)
         file = folder.path / CHAT_TEMPLATE
         if path_kind(file):
-            source = file.read_text(encoding="utf-8")
+            source = reading.read_text(file)
         if not source:
             return None
+        if not isinstance(source, str):
+            raise BadInput(f"the chat template in {path} is not a text", "copy the model again")
         return ChatTemplate(
             source, bos=_content(config.get("bos_token")), eos=_content(config.get("eos_token"))
         )
@@ -88,7 +92,13 @@ class Vocabulary:
         return self._tokenize("\n".join(turn.content for turn in turns), special=True)
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        try:
+            with panics_raised():
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        except Exception as error:
+            raise BadInput(
+                f"the tokenizer cannot read this text ({error})", "copy the model again"
+            ) from None
         count = len(self._beginning) if special else 0
         if count and ids[count : 2 * count] == self._beginning:
             return ids[count:]  # the text began with it already
@@ -125,10 +135,10 @@ class Vocabulary:
 
 
 def _content(token: Any) -> str:
-    """Return the text of a token of the tokenizer's configuration."""
+    """Return the text of a token of the tokenizer's configuration; empty where it has none."""
     if isinstance(token, dict):
         token = token.get("content")
-    return token or ""
+    return token if isinstance(token, str) else ""
 
 
 def _decoders(decoder: dict[str, Any]) -> set[str]:
