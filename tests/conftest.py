@@ -28,6 +28,11 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the long rounds of ``tests/fuzz`` and ``tests/faults``."""
+    parser.addoption("--long", action="store_true", help="the long rounds of fuzz and faults")
+
+
 @pytest.fixture(autouse=True)
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep every test away from the user's bundles, caches and the hub."""

@@ -19,6 +19,7 @@ from pitool.bench.rows import BenchRow, test_name
 SpeedChange = Literal["slower", "faster", "same", "unclear"]
 THRESHOLD = 0.03
 CONFIDENCE = 0.99
+LARGEST_EXPONENT = 700.0
 
 # What must be equal for two rows to be the same test.
 _TESTS = ("n_prompt", "n_gen", "n_depth")
@@ -163,9 +164,11 @@ def compare_rates(
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
     reach = student_quantile((1 + confidence) / 2, freedom) * error
     p = 2 * student_tail(abs(difference) / error, freedom)
-    return Ratio(
-        math.exp(difference), math.exp(difference - reach), math.exp(difference + reach), p
-    )
+    return Ratio(math.exp(difference), _exp(difference - reach), _exp(difference + reach), p)
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < LARGEST_EXPONENT else math.inf
 
 
 def student_tail(t: float, freedom: float) -> float:

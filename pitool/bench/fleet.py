@@ -5,13 +5,13 @@ Rows come one by one: a board that is lost on the way, or Ctrl-C, costs only wha
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from pitool.bench.rows import BenchRow
+from pitool.catalog import reading
 from pitool.remote.ssh import LOST, Host, RemoteCommand
 
 NOT_FOUND = 127
@@ -86,7 +86,7 @@ def _collect(host: str, command: RemoteCommand, say: Say) -> Answer:
 def _row(line: str) -> BenchRow | None:
     """Return the row of a line; a profile may print lines of its own."""
     try:
-        row = json.loads(line)
+        row = reading.parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and "samples_ts" in row else None

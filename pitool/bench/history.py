@@ -6,17 +6,18 @@ A row is stored as the JSON values of ``rows.row``, with the searched values in 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from pitool.bench import rows
 from pitool.bench.rows import BenchRow, test_name
-from pitool.catalog import databases
+from pitool.catalog import databases, reading
 from pitool.catalog.bundles import home
 from pitool.catalog.databases import BENCHMARKS, database_errors
 from pitool.catalog.unicode import well_formed
-from pitool.errors import BadInput
+from pitool.errors import BadInput, reason
 
 Document = dict[str, Any]
 """What a mode measured, see ``modes``."""
@@ -35,11 +36,18 @@ SHOWN = (
 )
 
 
+# The fields that every document has and the list of results shows.
+_HEAD = ("kind", "test_time", "model_filename", "quantisation")
+
+
 class History:
-    """The rows of this machine; several processes may add at once."""
+    """The rows of this machine; several processes may add at once.
+
+    ``damaged``: how many were left out when they were last read.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self.damaged = path, 0
         with database_errors(path):
             self._database = databases.connect(path, timeout=30)
             self._prepare()
@@ -99,27 +107,29 @@ class History:
 
     def rows(self, run: str | None = None, bundle: str | None = None) -> list[BenchRow]:
         """Return the rows, oldest first, each with its ``run``; of one run or bundle if named."""
-        return self._found("SELECT run, row FROM bench", run=run, bundle=bundle)
+        return self._found("SELECT run, row FROM bench", rows.check, run=run, bundle=bundle)
 
     def documents(
         self, kind: str | None = None, run: str | None = None, bundle: str | None = None
     ) -> list[Document]:
         """Return the documents in the same way, of one kind if named."""
-        return self._found("SELECT run, document FROM mode", kind=kind, run=run, bundle=bundle)
+        query = "SELECT run, document FROM mode"
+        return self._found(query, _checked, kind=kind, run=run, bundle=bundle)
 
-    def _found(self, query: str, **wanted: str | None) -> list[dict[str, Any]]:
+    def _found(
+        self, query: str, check: Callable[[Any], dict[str, Any]], **wanted: str | None
+    ) -> list[dict[str, Any]]:
         parts = [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
         if parts:
             query += f" WHERE {' AND '.join(parts)}"
         with database_errors(self._path):
             found = self._database.execute(f"{query} ORDER BY id", wanted).fetchall()
-        try:
-            return [{**json.loads(text), "run": name} for name, text in found]
-        except (ValueError, TypeError, RecursionError) as error:
-            raise BadInput(
-                f"a result in {self._path} is damaged ({error})",
-                f"move it away to start a new one: {databases.move_away(self._path)}",
-            ) from None
+        whole = []
+        for name, text in found:
+            with suppress(ValueError):
+                whole.append({**check(reading.parse_json(str(text))), "run": str(name)})
+        self.damaged = len(found) - len(whole)
+        return whole
 
     def close(self) -> None:
         """Close the file."""
@@ -155,19 +165,25 @@ def read_rows(source: str) -> list[BenchRow]:
 
 def _file_rows(path: Path) -> list[BenchRow]:
     try:
-        text = path.read_text(encoding="utf-8")
-        lines = text.splitlines()
-        found = json.loads(text) if text.lstrip().startswith("[") else [*map(json.loads, lines)]
-        return list(_checked(found))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} has no benchmark results ({error!r})", "write one with -o json or jsonl"
-        ) from None
+        text = reading.read_bytes(path, reading.LARGEST_TABLE).decode()
+        listed = reading.parse_json(text) if text.lstrip().startswith("[") else None
+        found = map(reading.parse_json, text.splitlines()) if listed is None else listed
+        return [rows.check(row, rows.COMPARED) for row in found]
+    except OSError as error:
+        raise BadInput(f"cannot read {path} ({reason(error)})", _WRITE_ONE) from None
+    except ValueError as error:
+        raise BadInput(f"{path} has no benchmark results ({error})", _WRITE_ONE) from None
 
 
-def _checked(rows: Iterable[BenchRow]) -> Iterable[BenchRow]:
-    for row in rows:
-        test_name(row)
-        if not all(sample > 0 for sample in row["samples_ts"]):
-            raise ValueError("a speed is not above zero")
-        yield row
+_WRITE_ONE = "write one with -o json or jsonl"
+
+
+def _checked(document: Any) -> Document:
+    """Return a document that was read; ValueError for one that does not say what it is of."""
+    if not isinstance(document, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - of a file, not of a caller
+    if not isinstance(document.get("bundle"), str | None):
+        raise ValueError("its bundle has no name")  # noqa: TRY004
+    if not all(isinstance(document.get(name), str) for name in _HEAD):
+        raise ValueError("it does not say what was measured")
+    return document

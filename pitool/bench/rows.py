@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
+from types import NoneType
 from typing import Any
 
 from pitool.bench.artifact import MeasuredArtifact, title
@@ -38,6 +40,28 @@ OUR_TYPES = {
     "planned_memory_bytes": int,
     "predicted_ts": float,
 }
+
+# What is compared, shown or printed of a row; the rest is only passed on.
+_TEXTS = (
+    "build_commit", "model_type", "model_filename", "quantisation", "test_time", "backends",
+    "engine", "load_mode", "type_k", "type_v",
+)  # fmt: skip
+_COUNTS = (
+    "n_prompt", "n_gen", "n_depth", "n_threads", "n_batch", "n_ubatch", "model_size",
+    "model_n_params", "flash_attn", "repack",
+)  # fmt: skip
+_MAYBE = ("bundle", "host", "cpu_info", "board", "kernel", "firmware", "artifact_sha256")
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(_TEXTS, (str,)),
+    **dict.fromkeys(_COUNTS, (int,)),
+    **dict.fromkeys(_MAYBE, (str, NoneType)),
+    **dict.fromkeys(("avg_ts", "stddev_ts"), (int, float)),
+    **dict.fromkeys(("samples_ts", "samples_ns", "conditions"), (list,)),
+}
+# What a comparison needs; llama-bench writes these as well.
+COMPARED = ("n_prompt", "n_gen", "n_depth", "model_type", "samples_ts")
+SHOWN = tuple(name for name in _TYPES if name != "host")
+_FASTEST = 1e9
 
 BenchRow = dict[str, Any]
 
@@ -135,6 +159,39 @@ def model_type(result: Result) -> str:
     """Return architecture, size and quantisation, such as ``llama 135M Q4_0``."""
     info = result.info
     return f"{info.architecture} {_rounded(info.parameters)} {info.quantisation}"
+
+
+def check(row: Any, needed: Iterable[str] = SHOWN) -> BenchRow:
+    """Return a row that was read from a file; ValueError where it lacks a field, or has another.
+
+    ``needed``: fields that it must have.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - of a file, not of a caller
+    if missing := [name for name in needed if name not in row]:
+        raise ValueError(f"it has no {missing[0]}")
+    for name, value in row.items():
+        if name in _TYPES and not (isinstance(value, _TYPES[name]) and _sized(value)):
+            raise ValueError(f"its {name} is {value!r:.40}")
+    if not all(_is_speed(sample) for sample in row["samples_ts"]):
+        raise ValueError("a speed is not above zero")
+    if not all(_names_problems(each) for each in row.get("conditions", [])):
+        raise ValueError("its conditions are not known")
+    return row
+
+
+def _sized(value: object) -> bool:
+    """Tell whether a number is one that a machine counts with."""
+    return not isinstance(value, int | float) or (isfinite(value) and abs(value) < 1 << 63)
+
+
+def _is_speed(value: object) -> bool:
+    return isinstance(value, int | float) and 1 / _FASTEST < value < _FASTEST
+
+
+def _names_problems(condition: object) -> bool:
+    found = condition.get("problems") if isinstance(condition, Mapping) else None
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
 
 
 def test_name(row: BenchRow) -> str:

@@ -169,8 +169,8 @@ class _Session:
             conditions.check_thermometer()
         loads: list[_Load] = []
         for runnable in runnables:
-            if known := tuned.find(runnable, self._machine):
-                yield Remark(known.words, runnable)
+            if said := tuned.words(runnable, self._machine):
+                yield Remark(said, runnable)
             usual = self._tools.settings(runnable, self._grid.context)
             every = self._grid.of_format(runnable.format).settings(usual)
             loads += [_Load(runnable, settings, usual) for settings in every]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pitool.catalog import manifest, tables
-from pitool.catalog.files import path_kind
+from pitool.catalog.files import expand, path_kind
 from pitool.catalog.manifest import Artifact, Manifest
 from pitool.catalog.unicode import clean
 from pitool.errors import BadInput, PitoolError, UsageError
@@ -60,9 +60,9 @@ class Runnable:
 def home() -> Path:
     """Return the folder of everything that pitool keeps: ``PITOOL_HOME``, or the user's data."""
     if chosen := os.environ.get("PITOOL_HOME"):
-        return Path(chosen).expanduser()
+        return expand(chosen, "PITOOL_HOME")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "pitool"
+    return expand(data, "the data folder") / "pitool"
 
 
 def default_folder() -> Path:

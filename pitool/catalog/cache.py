@@ -12,6 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
+from pitool.catalog.files import expand
 from pitool.catalog.scratch import hold, in_use, locked
 from pitool.errors import UsageError
 
@@ -25,7 +26,7 @@ def root() -> Path:
     chosen = os.environ.get("PITOOL_CACHE")
     if not chosen:
         chosen = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pitool")
-    return Path(chosen).expanduser()
+    return expand(chosen, "the cache")
 
 
 def folder(*names: str) -> Path:

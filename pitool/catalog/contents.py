@@ -1,21 +1,19 @@
 """What a file is by its first bytes, where it is not what its name says.
 
 Owns the sentences for a download that went wrong: a pointer of Git LFS, a web page, a pickle.
-Never reads more than the beginning, except of JSON that was asked for.
+Never reads more than the beginning.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import stat
 from pathlib import Path
-from typing import Any
 
-from pitool.errors import BadInput
+from pitool.errors import BadInput, reason
 
 AGAIN = "download it again"
 BEGINNING = 512
+_PERMIT = "check its permissions"
 _SAVE = "save it as safetensors: model.save_pretrained(folder, safe_serialization=True)"
 _PICKLE = "a pickle, a format that can run code when it is opened"
 # First bytes, what such a file is, and what to do.
@@ -35,30 +33,31 @@ _SIGNS = (
 )  # fmt: skip
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, do: str = AGAIN, missing: BadInput | None = None) -> None:
     """Raise BadInput for what is no file that can be read: nothing, a folder, a pipe, a dead link.
 
-    An empty file is none either.
+    An empty file is none either. ``do``: the remedy; ``missing``: the error where there is nothing.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
-        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
-        raise BadInput(f"{path} {what}", AGAIN) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
+        if path.is_symlink():
+            raise BadInput(f"{path} is a link to a file that does not exist", do) from None
+        raise missing or BadInput(f"{path} does not exist", do) from None
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, do) from None
     if stat.S_ISDIR(found.st_mode):
-        raise BadInput(f"{path} is a folder, not a file", AGAIN)
+        raise BadInput(f"{path} is a folder, not a file", do)
     if not stat.S_ISREG(found.st_mode):
-        raise BadInput(f"{path} is a device or a pipe, not a file", AGAIN)
+        raise BadInput(f"{path} is a device or a pipe, not a file", do)
     if not found.st_size:
-        raise BadInput(f"{path} is empty", AGAIN)
+        raise BadInput(f"{path} is empty", do)
 
 
-def unreadable(path: Path, error: OSError) -> BadInput:
-    """Return the error of a file that the system does not give."""
-    do = "check its permissions" if isinstance(error, PermissionError) else AGAIN
-    return BadInput(f"cannot read {path} ({os.strerror(error.errno or 0)})", do)
+def unreadable(path: Path, error: OSError | ValueError, do: str = AGAIN) -> BadInput:
+    """Return the error of a file that the system does not give, or that says nothing."""
+    denied = isinstance(error, PermissionError)
+    return BadInput(f"cannot read {path} ({reason(error)})", _PERMIT if denied else do)
 
 
 def check_content(path: Path) -> None:
@@ -93,17 +92,3 @@ def text_instead(path: Path, beginning: bytes) -> BadInput | None:
     if len(line) < 4 or not line.isascii() or not line.decode("ascii").strip().isprintable():
         return None
     return BadInput(f"{path} is a text that begins with {line.decode('ascii').strip()!r}", AGAIN)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; BadInput for a file that is anything else."""
-    check_content(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", AGAIN) from None
-    if not isinstance(values, dict):
-        raise BadInput(f"{path} is not a JSON object", AGAIN)
-    return values

@@ -49,7 +49,12 @@ def connect(path: Path, **options: Any) -> sqlite3.Connection:
         beside = path.with_name(path.name + side)
         if path_kind(beside) == "file":
             make_private(beside)
-    opened: sqlite3.Connection = sqlite3.connect(path, **options)
+    return _readable(sqlite3.connect(path, **options))
+
+
+def _readable(opened: sqlite3.Connection) -> sqlite3.Connection:
+    """Have what another program wrote and is no UTF-8 replaced."""
+    opened.text_factory = lambda data: data.decode("utf-8", "replace")
     return opened
 
 
@@ -67,6 +72,8 @@ def database_errors(path: Path) -> Iterator[None]:
         raise _pitool_error(path, error) from None
     except sqlite3.Error as error:
         raise _cannot(path, error) from None
+    except UnicodeDecodeError as error:  # of a complaint of sqlite3 that quotes the file
+        raise _damaged(path, error) from None
     except OSError as error:
         raise cannot_write(path, error, "check its permissions") from None
 
@@ -77,8 +84,21 @@ def _pitool_error(path: Path, error: sqlite3.DatabaseError) -> PitoolError:
         return PitoolError(f"{path} is in use by another program", "try again")
     if code == sqlite3.SQLITE_FULL:
         return DoesNotFit(f"cannot write to {path} ({error})", "free some space")
-    if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
+    refused = isinstance(error, sqlite3.OperationalError) and code in _REFUSED
+    if refused or isinstance(error, sqlite3.ProgrammingError):
         return _cannot(path, error)
+    return _damaged(path, error)
+
+
+# What the disk or the system refuses; any other fault lies in the file itself.
+_REFUSED = {
+    0,  # of Python's module, not of SQLite
+    sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
+}  # fmt: skip
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
     return BadInput(f"{path} is damaged ({error})", "run pitool doctor for the way to a new one")
 
 
@@ -93,8 +113,9 @@ def examine(path: Path, kind: StoredData) -> PitoolError | None:
     try:
         with (
             database_errors(path),
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found,
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened,
         ):
+            found = _readable(opened)
             kind.check_version(found.execute("PRAGMA user_version").fetchone()[0])
             said = found.execute("PRAGMA quick_check(1)").fetchone()[0]
     except PitoolError as error:

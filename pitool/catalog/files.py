@@ -11,6 +11,8 @@ import stat
 from pathlib import Path
 from typing import Literal
 
+from pitool.errors import UsageError
+
 _COUNT = itertools.count()
 
 
@@ -26,6 +28,20 @@ def path_kind(path: Path) -> Literal["file", "folder"] | None:
 def temporary_name(folder: Path) -> Path:
     """Return a name in a folder that no other thread or process writes to."""
     return folder / f".pitool.{os.getpid()}.{next(_COUNT)}.partial"
+
+
+def expand(text: str, what: str = "the path") -> Path:
+    """Return the path that a user wrote, ``~`` and ``~NAME`` replaced.
+
+    UsageError, which begins with ``what``, where there is no such user, or no home.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{what} {text!r} begins with the home of a user that does not exist",
+            "write the path without ~",
+        ) from None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

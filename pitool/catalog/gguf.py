@@ -21,11 +21,16 @@ from pitool.catalog.tensor_types import (
     quantisation_of_number,
     type_of_number,
 )
-from pitool.errors import BadInput
+from pitool.errors import BadInput, readable
 
 MAGIC, SUFFIX = b"GGUF", ".gguf"
 # general.alignment where a file does not say otherwise; ours never do.
 ALIGNMENT = 32
+# Metadata and tensor table: vocabularies of 262,144 tokens with their merges take 25 MB.
+LARGEST_HEADER = 256 << 20
+MOST_ENTRIES = 1 << 16
+MOST_LAYERS = 1000
+LONGEST_NAME = 200
 _AGAIN = "copy or convert it again"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _SCALARS[12] = "d"
@@ -62,13 +67,21 @@ class Header:
     @property
     def architecture(self) -> str:
         """``general.architecture``."""
-        return str(self.metadata.get("general.architecture", "unknown"))
+        said = self.metadata.get("general.architecture")
+        return readable(said)[:LONGEST_NAME] if isinstance(said, str) and said else "unknown"
+
+    @property
+    def name(self) -> str:
+        """``general.name`` on one line, else the file's name."""
+        said = self.metadata.get("general.name")
+        words = " ".join(readable(said).split()) if isinstance(said, str) else ""
+        return words[:LONGEST_NAME] or self.path.stem
 
     @property
     def quantisation(self) -> str:
         """The name of ``general.file_type``; else that of the most used quantised type."""
-        known = quantisation_of_number(self.metadata.get("general.file_type", -1))
-        if known:
+        number = self.metadata.get("general.file_type")
+        if known := quantisation_of_number(number) if type(number) is int else None:
             return known.name
         by_bytes: Counter[str] = Counter()
         for tensor in self.tensors:
@@ -91,9 +104,9 @@ class Header:
         return min((tensor.start for tensor in self.tensors), default=self.keys[1])
 
     def number(self, key: str, default: int = 0) -> int:
-        """Return an integer of the architecture's own keys, such as ``block_count``."""
+        """Return a count of the architecture's own keys, such as ``block_count``."""
         value = self.metadata.get(f"{self.architecture}.{key}", default)
-        return int(value) if isinstance(value, int | float) else default
+        return value if type(value) is int and value >= 0 else default
 
 
 def padded(size: int) -> int:
@@ -146,8 +159,8 @@ class _Parser:
         if version not in (2, 3):
             raise BadInput(f"{self._path} is GGUF version {version}, not 2 or 3", _AGAIN)
         tensor_count, key_count = self._number("Q"), self._number("Q")
-        if max(tensor_count, key_count) > self._size:
-            raise self._broken("its counts exceed the size of the file")
+        if max(tensor_count, key_count) > min(self._size, MOST_ENTRIES):
+            raise self._broken(f"it claims {tensor_count} tensors and {key_count} keys")
         metadata, first = {}, self._at
         for _ in range(key_count):
             key = self._string()
@@ -162,16 +175,24 @@ class _Parser:
         if end > self._size:
             raise BadInput(f"{self._path} is truncated: it has {self._size} of {end} bytes", _AGAIN)
         tensors = tuple(replace(tensor, start=data + offset) for tensor, offset in entries)
-        return Header(self._path, metadata, tensors, keys)
+        header = Header(self._path, metadata, tensors, keys)
+        if (layers := header.number("block_count")) > MOST_LAYERS:
+            raise self._broken(f"it claims {layers} layers")
+        return header
 
     def _broken(self, why: str) -> BadInput:
         return BadInput(f"{self._path} is a damaged GGUF file: {why}", _AGAIN)
 
     def _take(self, count: int) -> bytes:
+        self._pass(count)
+        return self._view[self._at - count : self._at]
+
+    def _pass(self, count: int) -> None:
         if self._at + count > self._size:
             raise self._broken(f"its header ends after {self._size} bytes")
         self._at += count
-        return self._view[self._at - count : self._at]
+        if self._at > LARGEST_HEADER:
+            raise self._broken(f"its header is larger than {LARGEST_HEADER >> 20} MiB")
 
     def _number(self, code: str) -> Any:
         return struct.unpack(f"<{code}", self._take(struct.calcsize(code)))[0]
@@ -192,11 +213,13 @@ class _Parser:
         kind, count = self._number("I"), self._number("Q")
         if kind in _SCALARS:
             width = struct.calcsize(_SCALARS[kind])
-            raw = self._take(count * width)
-            return count if count > 64 else list(struct.unpack(f"<{count}{_SCALARS[kind]}", raw))
+            if count > 64:
+                self._pass(count * width)
+                return count
+            return list(struct.unpack(f"<{count}{_SCALARS[kind]}", self._take(count * width)))
         if kind == _ARRAY:
             raise self._broken("an array contains arrays, which llama.cpp does not support")
-        if count > self._size:
+        if count > min(self._size, LARGEST_HEADER):
             raise self._broken("an array is longer than the file")
         if kind == _STRING and count > 64:
             self._skip_strings(count)
@@ -212,7 +235,7 @@ class _Parser:
         except (struct.error, OverflowError):  # past the end, or past what can be indexed
             at = self._size + 1
         self._at = at
-        self._take(0)
+        self._pass(0)
 
     def _tensor(self) -> tuple[StoredTensor, int]:
         name = self._string()

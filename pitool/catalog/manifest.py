@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pitool.catalog import tables
+from pitool.catalog import reading, tables
 from pitool.catalog.files import write_atomically
 from pitool.errors import BadInput
 
@@ -190,12 +190,8 @@ class Manifest:
 def read(folder: Path) -> Manifest:
     """Return the manifest of a bundle folder; BadInput when it has none that is valid."""
     path = folder / FILE_NAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{folder} is not a bundle: it has no {FILE_NAME}", _MAKE_ONE) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "convert the model again") from None
+    none = BadInput(f"{folder} is not a bundle: it has no {FILE_NAME}", _MAKE_ONE)
+    data = reading.read_json(path, "convert the model again", missing=none)
     if not isinstance(data, Mapping) or "schema" not in data:
         raise BadInput(f"{path} is not a pitool manifest", _MAKE_ONE)
     if data["schema"] != SCHEMA:

@@ -22,7 +22,7 @@ from pitool.catalog.bundles import (
     newest,
     open_bundle,
 )
-from pitool.catalog.files import path_kind
+from pitool.catalog.files import expand, path_kind
 from pitool.catalog.recipes import Recipe, find_recipe, recipes
 from pitool.errors import BadInput, UsageError
 
@@ -70,7 +70,7 @@ def resolve(text: str, accepted: Collection[ModelKind]) -> ModelArgument:
 
     What lies on this machine goes before a recipe, a size or a hub id of the same name.
     """
-    path = Path(text).expanduser()
+    path = expand(text)
     found = list(_kinds(text, path))
     kind = next((kind for kind in found if kind in accepted), None)
     if kind is None and ModelKind.FOLDER not in accepted:
@@ -155,7 +155,7 @@ def artifact_names(where: Path) -> list[str]:
 def _loose_gguf(path: Path) -> Runnable:
     header = gguf.read_header(path)
     return Runnable(
-        name=str(header.metadata.get("general.name", path.stem)),
+        name=header.name,
         format="gguf",
         quantisation=header.quantisation,
         entry=path,

@@ -7,13 +7,11 @@ refuse a bad file before onnxruntime sees it.
 
 from __future__ import annotations
 
-import json
-import mmap
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.catalog.onnx_graph import external_data
 from pitool.errors import BadInput
@@ -22,6 +20,8 @@ CONFIG = "genai_config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+MOST_LAYERS = 1000
+LARGEST = (1 << 31) - 1
 _AGAIN = "copy or convert it again"
 
 
@@ -80,13 +80,25 @@ def is_onnx_folder(path: Path) -> bool:
 def read_folder(path: Path) -> OnnxFolder:
     """Return what a folder holds; BadInput when a part is missing, damaged or outside of it."""
     path = path.resolve()
-    config = read_json(path / CONFIG)
-    try:
-        folder = _from_config(path, config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(
-            f"{path / CONFIG} is not an onnxruntime-genai configuration ({error!r})", _AGAIN
-        ) from None
+    config = _Table(path / CONFIG, "", read_json(path / CONFIG))
+    model = config.table("model")
+    decoder = model.table("decoder")
+    graph = _inside(path, decoder.text("filename", "model.onnx"), path / CONFIG)
+    folder = OnnxFolder(
+        path=path,
+        name=path.name,
+        architecture=model.text("type", "unknown"),
+        graph=graph,
+        files=(graph, *external_files(graph)),
+        layers=decoder.count("num_hidden_layers", MOST_LAYERS),
+        kv_heads=decoder.count("num_key_value_heads"),
+        head_dim=decoder.count("head_size"),
+        vocabulary=model.count("vocab_size"),
+        context=model.count("context_length"),
+        ends=model.ids("eos_token_id"),
+        names=_names(decoder.table("inputs", {}), decoder.table("outputs", {})),
+        shared_cache=config.table("search", {}).flag("past_present_share_buffer", default=True),
+    )
     if path_kind(path / TOKENIZER) != "file":
         raise BadInput(f"{path} has no {TOKENIZER}", "copy it from the model's checkpoint")
     return folder
@@ -94,50 +106,71 @@ def read_folder(path: Path) -> OnnxFolder:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object of a JSON file; BadInput when there is none."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing", _AGAIN) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", _AGAIN) from None
-    if not isinstance(data, dict):
-        raise BadInput(f"{path} is not a JSON object", _AGAIN)
-    return data
+    return reading.read_object(path, _AGAIN)
 
 
-def _from_config(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
-    model = config["model"]
-    decoder = model["decoder"]
-    graph = _inside(path, str(decoder.get("filename", "model.onnx")), path / CONFIG)
-    ends = model["eos_token_id"]
-    return OnnxFolder(
-        path=path,
-        name=path.name,
-        architecture=str(model.get("type", "unknown")),
-        graph=graph,
-        files=(graph, *external_files(graph)),
-        layers=int(decoder["num_hidden_layers"]),
-        kv_heads=int(decoder["num_key_value_heads"]),
-        head_dim=int(decoder["head_size"]),
-        vocabulary=int(model["vocab_size"]),
-        context=int(model["context_length"]),
-        ends=frozenset(map(int, ends if isinstance(ends, list) else [ends])),
-        names=_names(decoder.get("inputs", {}), decoder.get("outputs", {})),
-        shared_cache=bool(config.get("search", {}).get("past_present_share_buffer", True)),
-    )
+class _Table:
+    """An object of the configuration whose values are checked as they are read."""
+
+    def __init__(self, path: Path, where: str, values: object) -> None:
+        self._path, self._where = path, where
+        if not isinstance(values, dict):
+            raise self._wrong(where.rstrip("."), "an object")
+        self._values: dict[str, Any] = values
+
+    def table(self, key: str, default: object = None) -> _Table:
+        return _Table(self._path, f"{self._where}{key}.", self._values.get(key, default))
+
+    def text(self, key: str, default: str) -> str:
+        value = self._values.get(key, default)
+        if not isinstance(value, str):
+            raise self._wrong(self._where + key, "a text")
+        return value
+
+    def pattern(self, key: str, default: str) -> str:
+        """Return a name of each layer, with one ``%d``."""
+        value = self.text(key, default)
+        if value.count("%") != 1 or "%d" not in value:
+            raise self._wrong(self._where + key, "a name with one %d")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self._values.get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(self._where + key, "true or false")
+        return value
+
+    def count(self, key: str, most: int = LARGEST) -> int:
+        value = self._values.get(key)
+        if type(value) is not int or not 0 < value <= most:
+            raise self._wrong(self._where + key, f"a whole number from 1 to {most}")
+        return value
+
+    def ids(self, key: str) -> frozenset[int]:
+        """Return one token id or several."""
+        value = self._values.get(key)
+        found = value if isinstance(value, list) else [value]
+        if any(type(i) is not int or abs(i) > LARGEST for i in found):
+            raise self._wrong(self._where + key, "a token id or a list of them")
+        return frozenset(found)
+
+    def _wrong(self, key: str, wanted: str) -> BadInput:
+        return BadInput(
+            f"{self._path} is not an onnxruntime-genai configuration: {key} is not {wanted}", _AGAIN
+        )
 
 
-def _names(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Names:
+def _names(inputs: _Table, outputs: _Table) -> Names:
     plain = Names()
     return Names(
-        input_ids=inputs.get("input_ids", plain.input_ids),
-        attention_mask=inputs.get("attention_mask", plain.attention_mask),
-        position_ids=inputs.get("position_ids", plain.position_ids),
-        past_key=inputs.get("past_key_names", plain.past_key),
-        past_value=inputs.get("past_value_names", plain.past_value),
-        logits=outputs.get("logits", plain.logits),
-        present_key=outputs.get("present_key_names", plain.present_key),
-        present_value=outputs.get("present_value_names", plain.present_value),
+        input_ids=inputs.text("input_ids", plain.input_ids),
+        attention_mask=inputs.text("attention_mask", plain.attention_mask),
+        position_ids=inputs.text("position_ids", plain.position_ids),
+        past_key=inputs.pattern("past_key_names", plain.past_key),
+        past_value=inputs.pattern("past_value_names", plain.past_value),
+        logits=outputs.text("logits", plain.logits),
+        present_key=outputs.pattern("present_key_names", plain.present_key),
+        present_value=outputs.pattern("present_value_names", plain.present_value),
     )
 
 
@@ -147,16 +180,8 @@ def external_files(graph: Path) -> tuple[Path, ...]:
     BadInput when the graph is damaged, a file is missing or short, or lies outside the folder.
     """
     needed: dict[str, int] = {}
-    try:
-        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for entries in external_data(view):
-                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-                where = entries["location"]
-                needed[where] = max(needed.get(where, 0), end)
-    except FileNotFoundError:
-        raise BadInput(f"{graph} is missing", _AGAIN) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{graph} is damaged or truncated ({error})", _AGAIN) from None
+    for location, end in external_data(graph):
+        needed[location] = max(needed.get(location, 0), end)
     files = []
     for location, end in needed.items():
         path = _inside(graph.parent, location, graph)
@@ -171,7 +196,8 @@ def _inside(folder: Path, location: str, graph: Path) -> Path:
     """Return the path of a file in ``folder``; BadInput when it lies elsewhere, by a link too."""
     name = PurePosixPath(location)
     path = folder / name
-    escapes = name.is_absolute() or ".." in name.parts or "\\" in location or not location
+    bad = not location or "\\" in location or "\0" in location
+    escapes = bad or name.is_absolute() or ".." in name.parts
     if escapes or not path.resolve().is_relative_to(folder.resolve()):
         raise BadInput(
             f"{graph} refers to {location!r}, which is outside its folder",

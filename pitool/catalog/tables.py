@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
-from pitool.errors import BadInput, PitoolError
+from pitool.catalog import reading
+from pitool.errors import BadInput, PitoolError, reason
 
 T = TypeVar("T")
+# What fits in 64 bits.
+LARGEST_NUMBER = (1 << 63) - 1
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -51,14 +54,15 @@ def recipes_folder() -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the parsed file; BadInput when it is missing or not TOML."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return reading.parse_toml(reading.read_bytes(path))
     except FileNotFoundError:
         raise BadInput(f"{path} is missing", "reinstall pitool or restore the file") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise BadInput(f"cannot read {path} ({reason(error)})", "check the file") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"cannot read {path} ({error})", "save it as UTF-8") from None
+    except ValueError as error:
         raise BadInput(f"{path} is not valid TOML ({error})", "correct that line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "check the file") from None
 
 
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
@@ -100,10 +104,16 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return {k: _value(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         return build(typing.cast("type[Any]", hint), value, where)
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint is not Any and type(value) is not hint:
+    if hint is not Any and type(value) is not hint and not (hint is float and type(value) is int):
         raise BadInput(
             f"{where} is {type(value).__name__}, not {hint.__name__}", "correct its type"
         )
-    return value
+    if type(value) in (int, float):
+        _check_number(value, where)
+    return float(value) if hint is float else value
+
+
+def _check_number(value: float, where: str) -> None:
+    """Raise BadInput for what no size and no speed can be."""
+    if not math.isfinite(value) if isinstance(value, float) else abs(value) > LARGEST_NUMBER:
+        raise BadInput(f"{where} is {value!r:.40}, which is out of range", "correct it")

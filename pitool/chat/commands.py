@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog.bundles import Bundle
+from pitool.catalog.files import expand
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tables import nearest
 from pitool.chat import parameters
@@ -182,7 +183,7 @@ class CommandHandlers:
         name, _, quantisation = words.rpartition(" ")
         if not name:
             name, quantisation = words, ""
-        self.session.load(find_runnable(Path(name).expanduser(), quantisation or None))
+        self.session.load(find_runnable(expand(name), quantisation or None))
 
     def choose_models(self) -> Iterator[str]:
         """Return the artifacts of this machine, by bundle and quantisation."""
@@ -247,7 +248,7 @@ class CommandHandlers:
         """Have a text file sent with the next question."""
         if not name:
             raise UsageError("/attach needs a file", "use /attach FILE")
-        self.attached = attach(Path(name).expanduser())
+        self.attached = attach(expand(name))
 
     def choose_files(self) -> Iterable[str]:
         """Return the files of the folder in which pitool was started."""
@@ -273,7 +274,7 @@ class CommandHandlers:
         conversation = self.session.conversation
         if not conversation.rows:
             raise UsageError("there is nothing to save yet", "ask something first")
-        return Path(name or file_name(conversation)).expanduser()
+        return expand(name or file_name(conversation))
 
     def export(self, path: Path, *, replace: bool = False) -> None:
         """Write the conversation to a file, and say so."""

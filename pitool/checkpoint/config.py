@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from pitool.catalog.contents import read_object
+from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput
@@ -119,14 +118,13 @@ def read_config(folder: Path) -> Config:
     if path_kind(folder) == "file":
         return Config({"model_type": GGUF}, folder)
     path = folder / "config.json"
-    if os.path.lexists(path):
-        return Config(read_object(path), path)
-    if (folder / "adapter_config.json").is_file():
-        raise BadInput(
-            f"{folder} is a LoRA adapter, not a checkpoint",
-            f"convert its base model with: --lora {folder}",
-        )
-    raise BadInput(
+    missing = BadInput(
         f"{folder} is not a checkpoint: it has no config.json",
         "use a Hugging Face model folder or a hub id",
     )
+    if (folder / "adapter_config.json").is_file():
+        missing = BadInput(
+            f"{folder} is a LoRA adapter, not a checkpoint",
+            f"convert its base model with: --lora {folder}",
+        )
+    return Config(reading.read_object(path, missing=missing), path)

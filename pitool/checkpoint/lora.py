@@ -17,7 +17,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from pitool.catalog.contents import read_object
+from pitool.catalog import reading
 from pitool.checkpoint.merged import LowRankProduct, MergedTensor
 from pitool.checkpoint.tensors import Tensor, read_header
 from pitool.checkpoint.weights import find_name, is_buffer, plain_name
@@ -113,12 +113,11 @@ def merge(tensors: Mapping[str, Tensor], adapter: Adapter, *, tied: bool) -> dic
 
 def _settings(adapter: Adapter) -> dict[str, Any]:
     path = adapter.folder / CONFIG
-    if not os.path.lexists(path):
-        raise BadInput(
-            f"{adapter.folder} is not an adapter: it has no {CONFIG}",
-            "use the folder that PEFT's save_pretrained wrote",
-        )
-    settings = read_object(path)
+    missing = BadInput(
+        f"{adapter.folder} is not an adapter: it has no {CONFIG}",
+        "use the folder that PEFT's save_pretrained wrote",
+    )
+    settings = reading.read_object(path, missing=missing)
     if settings.get("peft_type") != "LORA":
         raise _unsupported(adapter, str(settings.get("peft_type") or "an unknown adapter type"))
     for key, what in _OTHER_FORMULAS.items():

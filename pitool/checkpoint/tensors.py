@@ -7,7 +7,6 @@ of a float type can be read. Which files and tensors are a checkpoint's weights 
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import reading
 from pitool.catalog.contents import check_file, other_content, text_instead, unreadable
 from pitool.errors import BadInput
 
@@ -140,20 +140,13 @@ def _parse(path: Path, size: int, beginning: bytes, read: Any) -> list[Tensor]:
             f"{path} is damaged: its header claims {length} bytes, the file has {size}", _AGAIN
         )
     try:
-        header = json.loads(read(length), object_pairs_hook=_unique)
+        header = reading.parse_json(read(length), unique=True)
         entries = [(k, v) for k, v in header.items() if k != "__metadata__"]
         tensors = [tensor_of(path, name, entry, 8 + length) for name, entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} has a damaged header ({error})", _AGAIN) from None
     _check_whole(path, size, 8 + length, tensors)
     return tensors
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name is used twice")
-    return made
 
 
 def tensor_of(path: Path, name: str, entry: Any, base: int = 0) -> Tensor:

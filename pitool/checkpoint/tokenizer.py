@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import reading
+from pitool.catalog.files import path_kind
 from pitool.errors import BadInput
 
 TOKENIZER, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -246,15 +248,9 @@ def _begin_with(text: str, token: int) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file, None where there is none; BadInput when it is damaged."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if path_kind(path) is None:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "download it again") from None
-    if not isinstance(data, dict):
-        raise BadInput(f"{path} is not a JSON object", "download it again")
-    return data
+    return reading.read_object(path, "download it again", most=reading.LARGEST_TABLE)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from pitool.catalog.contents import read_object
+from pitool.catalog import reading
 from pitool.checkpoint.tensors import Tensor, read_header
 from pitool.errors import BadInput
 
@@ -133,7 +133,8 @@ def listed(folder: Path) -> dict[str, str]:
     index = folder / INDEX
     if os.path.lexists(folder / SINGLE) or not os.path.lexists(index):
         return {}
-    names = read_object(index).get("weight_map")
+    found = reading.read_object(index, _AGAIN, most=reading.LARGEST_TABLE)
+    names = found.get("weight_map")
     if not isinstance(names, dict) or not names:
         raise BadInput(f"{index} lists no files", _AGAIN)
     if wrong := [file for file in names.values() if not _is_name(file)]:

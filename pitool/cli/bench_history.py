@@ -114,14 +114,19 @@ def history(
       pitool bench history -o sql | sqlite3 history.sqlite
     """
     from pitool.bench.history import open_history
+    from pitool.report.numbers import format_count
 
     output = "json" if as_json else output
     exported = output != "table"
     with closing(open_history()) as kept:
         tests = kept.rows(run=name, bundle=bundle) if kind in (None, TESTS) else []
+        damaged = kept.damaged
         others: list[Document] = []
         if kind != TESTS and not (exported and kind is None):
             others = kept.documents(kind=kind, run=name, bundle=bundle)
+            damaged += kept.damaged
+    if damaged:
+        click.echo(f"warning: {format_count(damaged, 'damaged result')} left out", err=True)
     if not (tests or others) and output != "json":
         click.echo("no such results yet: run pitool bench", err=True)
     elif exported:

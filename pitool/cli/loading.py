@@ -33,9 +33,8 @@ def loader(
 
 @cache
 def tuned_words(runnable: Runnable) -> str:
-    """Return what ``pitool tune`` found for a model on this machine, empty where it did not."""
+    """Return what is used of ``pitool tune``'s findings, or why nothing; empty for no findings."""
     from pitool.device import tuned
     from pitool.device.detect import detect
 
-    known = tuned.find(runnable, detect())
-    return known.words if known else ""
+    return tuned.words(runnable, detect())

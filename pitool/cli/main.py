@@ -6,17 +6,25 @@ whose path is shown. Imports next to nothing, so that Ctrl-C has an end from the
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from pitool.errors import Interrupted, PitoolError, disk_full, ended
+from pitool.errors import Interrupted, PitoolError, ended, error_of_system, no_memory, readable
+
+# Seconds that threads are given to end with the program.
+PATIENCE = 2.0
 
 
 def main() -> None:
     """Run the program and exit with its code."""
+    _open_closed()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # What was ignored from the start stays so, Ctrl-C too: nohup and the shell ask for that.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -24,7 +32,34 @@ def main() -> None:
     code = run(_command)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: the next one has nothing to say
+    _leave_threads(code)
     sys.exit(code)
+
+
+def _leave_threads(code: int) -> None:
+    """Exit at once where a thread would not end: a library that was interrupted may leave some."""
+    end = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(end - time.monotonic(), 0))
+            if thread.is_alive():
+                atexit._run_exitfuncs()
+                os._exit(code)
+
+
+def _open_closed() -> None:
+    """Have the null device for a standard stream that is closed.
+
+    A file that is opened later would get its number, and be written to by whoever prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -71,15 +106,19 @@ def _ended_by(error: Exception) -> int:
             # Python would report the closed pipe again when it flushes stdout at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        case OSError() if full := disk_full(error, "choose another --out"):
-            return _say(full.sentence, full.exit_code)
+        case MemoryError():
+            small = no_memory()
+            return _say(small.sentence, small.exit_code)
+        case OSError() if known := error_of_system(error, "choose another --out"):
+            return _say(known.sentence, known.exit_code)
     return _fault(error)
 
 
 def _say(text: str, code: int) -> int:
-    """Print one line to stderr and return the exit code."""
+    """Print one line to stderr, where anybody still reads it, and return the exit code."""
     if sys.stderr is not None:  # closed from the start
-        print(f"pitool: {ended(text)}", file=sys.stderr, flush=True)  # noqa: T201 - without click
+        with suppress(OSError):
+            print(f"pitool: {ended(readable(text))}", file=sys.stderr, flush=True)  # noqa: T201 - without click
     return code
 
 
@@ -90,11 +129,11 @@ def _fault(error: Exception) -> int:
     from pitool.catalog.bundles import home
     from pitool.catalog.files import make_private
 
-    log = home() / "fault.log"
     try:
+        log = home() / "fault.log"
         make_private(log)  # what a user asked may stand in it
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         report = f"please report it with {log}"
-    except OSError:
+    except (OSError, PitoolError):
         report = "please report it"
     return _say(f"internal error ({type(error).__name__}: {error}); {report}", 1)

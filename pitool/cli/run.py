@@ -108,7 +108,7 @@ def command(
 def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
     """Tell bundle and prompt apart: of one word, only an existing path is a bundle."""
     from pitool.catalog.bundles import is_name
-    from pitool.catalog.files import path_kind
+    from pitool.catalog.files import expand, path_kind
     from pitool.errors import UsageError
 
     match words:
@@ -118,10 +118,10 @@ def _split(words: tuple[str, ...]) -> tuple[Path | None, str | None]:
             path = Path(word)
             looks = path.suffix == ".gguf" or word.startswith(("./", "../", "/", "~"))
             if path_kind(path) or is_name(path) or looks:
-                return path.expanduser(), None
+                return expand(str(path)), None
             return None, word
         case (where, text):
-            return Path(where).expanduser(), text
+            return expand(where), text
         case _:
             raise UsageError("too many arguments", "quote the prompt")
 

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import reading
 from pitool.checkpoint.weights import link_weights
 
 Settings = dict[str, Any]
@@ -62,7 +63,7 @@ def link_checkpoint(source: Path, folder: Path, *, weights: bool = True) -> None
         if not path.is_file() or ".safetensors" in path.name:
             continue
         if rewrite := REWRITTEN.get(path.name):
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = reading.read_object(path, "download it again")
             (folder / path.name).write_text(json.dumps(rewrite(values)), encoding="utf-8")
         else:
             (folder / path.name).symlink_to(path.resolve())

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import reading
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
 from pitool.convert.tokens import spelled
@@ -67,7 +68,7 @@ class Reference:
     rounding: Mapping[str, float]
 
     def compare(self, engine: LogitsEngine, name: str) -> Difference:
-        """Return how an engine differs; PitoolError by that name where its logits are not finite."""
+        """Return how an engine differs; PitoolError, by ``name``, for logits that are not finite."""
         scores, apart = [], []
         heads: list[NDArray[np.float32]] = []
         length = self.compact.ids.shape[1]
@@ -169,7 +170,7 @@ def _text(
     """Return the name of the text and its tokens."""
     held_out = text_file or checkpoint.source.text
     if held_out:
-        name, text = held_out.name, held_out.read_text(encoding="utf-8")[: tokens * 8]
+        name, text = held_out.name, reading.read_text(held_out)[: tokens * 8]
     else:
         name, text = "built-in", texts.built_in(engine.tokenize, tokens)
     text, expected = spelled(checkpoint, text)

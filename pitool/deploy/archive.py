@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pitool.catalog import tables
+from pitool.catalog import reading, tables
 from pitool.catalog.files import sync, sync_tree
 from pitool.catalog.manifest import FileEntry
 from pitool.errors import BadInput
@@ -175,8 +175,8 @@ def _manifest(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) 
             f"{path.name} is not a .pi archive: it does not begin with {MANIFEST}", AGAIN
         )
     try:
-        data: Any = json.loads(_open(tar, member).read())
-    except (ValueError, RecursionError) as error:
+        data: Any = reading.parse_json(_open(tar, member).read())
+    except ValueError as error:
         raise BadInput(f"cannot read {MANIFEST} in {path.name} ({error})", AGAIN) from None
     return _decode(path, data)
 
@@ -237,13 +237,10 @@ def read_folder(folder: Path) -> Contents:
 
 def read_manifest(folder: Path) -> Contents:
     """Return the manifest that lies in a folder."""
-    try:
-        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(
-            f"{folder} is not an unpacked .pi archive ({error})", "unpack it again"
-        ) from None
-    return _decode(folder, data)
+    none = BadInput(
+        f"{folder} is not an unpacked .pi archive: it has no {MANIFEST}", "unpack it again"
+    )
+    return _decode(folder, reading.read_json(folder / MANIFEST, "unpack it again", missing=none))
 
 
 def whole(folder: Path, files: Iterable[FileEntry]) -> bool:

@@ -78,12 +78,24 @@ def _install(folder: Path, contents: archive.Contents, top: Path, keep: int) -> 
         _link(staging / "bundles" / name, _store(folder / "bundles" / name, top))
     shutil.copy2(folder / archive.MANIFEST, staging)
     sync_tree(staging)
-    shutil.rmtree(release, ignore_errors=True)
-    staging.rename(release)
+    if release.is_dir():
+        _renew(release, staging)
+    else:
+        staging.rename(release)
     sync(release.parent)
     _switch(top, release)
     _prune(top, keep)
     return contents.id
+
+
+def _renew(release: Path, staging: Path) -> None:
+    """Replace what a release links to, each link in one step: it may be the one in use."""
+    (release / "bundles").mkdir(exist_ok=True)
+    for path in (staging / archive.MANIFEST, staging / "runtime", *(staging / "bundles").iterdir()):
+        path.replace(release / path.relative_to(staging))
+    sync(release / "bundles")
+    sync(release)
+    shutil.rmtree(staging)
 
 
 def use(name: str) -> str:

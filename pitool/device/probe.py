@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pitool.catalog import tables
+from pitool.catalog import reading, tables
 from pitool.catalog.bundles import home
 from pitool.catalog.files import write_atomically
 from pitool.device.detect import Machine
@@ -88,7 +88,7 @@ def find(machine: Machine, path: Path | None = None) -> Probe | None:
     """Return the probe of this machine; None where there is none, or none that can be read."""
     path = path or home() / FILE_NAME
     try:
-        probe = tables.build(Probe, json.loads(path.read_text(encoding="utf-8")), path.name)
-    except (OSError, ValueError, BadInput):
+        probe = tables.build(Probe, reading.read_json(path, "delete it"), path.name)
+    except BadInput:
         return None
     return probe if probe.machine == key(machine) and probe.read_gbs > 0 else None

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pitool.catalog import tables
+from pitool.catalog import reading, tables
 from pitool.catalog.bundles import home
 from pitool.catalog.files import write_atomically
 from pitool.errors import BadInput
@@ -60,9 +60,9 @@ def read(path: Path | None = None) -> list[Residual]:
     """Return what was kept, the oldest first; nothing where the file cannot be read."""
     path = path or home() / FILE_NAME
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = reading.read_json(path, "delete it")
         return [tables.build(Residual, entry, path.name) for entry in entries]
-    except (OSError, ValueError, TypeError, BadInput):
+    except (TypeError, BadInput):
         return []
 
 

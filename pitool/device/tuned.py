@@ -6,30 +6,35 @@ One JSON file in pitool's home; ``pitool tune`` writes it, whoever loads a model
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pitool.catalog import tables
+from pitool.catalog import reading, tables
 from pitool.catalog.bundles import Runnable, home
-from pitool.catalog.files import write_atomically
+from pitool.catalog.files import path_kind, write_atomically
 from pitool.device.detect import Machine
-from pitool.engine.base import Settings
+from pitool.engine.base import KV_TYPES, FlashAttention, LoadMode, Settings
 from pitool.errors import BadInput
 
 FILE_NAME = "tuned.json"
-# What tuning may change; the context and the rows of logits belong to the task.
-TUNABLE = (
-    "decode_threads",
-    "prefill_threads",
-    "batch",
-    "micro_batch",
-    "kv_type",
-    "value_type",
-    "load_mode",
-    "repack",
-    "flash_attention",
-)
+# More than any board has, and fewer than a runtime refuses.
+_THREADS = range(1, 257)
+_TOKENS = range(1, (1 << 16) + 1)
+# What tuning may change, and to what; the context and the rows of logits belong to the task.
+TUNABLE: dict[str, Collection[object]] = {
+    "decode_threads": _THREADS,
+    "prefill_threads": _THREADS,
+    "batch": _TOKENS,
+    "micro_batch": _TOKENS,
+    "kv_type": KV_TYPES,
+    "value_type": (None, *KV_TYPES),
+    "load_mode": get_args(LoadMode),
+    "repack": (False, True),
+    "flash_attention": get_args(FlashAttention),
+}
+_ANEW = "delete it and tune again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,12 @@ class Tuned:
     date: str
     prefill_gain: float
     decode_gain: float
+
+    def __post_init__(self) -> None:
+        for name, value in self.changes.items():
+            allowed = TUNABLE.get(name, ())
+            if isinstance(value, bool) != (name == "repack") or value not in allowed:
+                raise ValueError(f"{name} is {value!r:.40}")
 
     def apply(self, settings: Settings) -> Settings:
         """Return ``settings`` with the changes."""
@@ -65,7 +76,16 @@ def find(runnable: Runnable, machine: Machine, path: Path | None = None) -> Tune
     try:
         return _read(path or _path()).get(key(runnable, machine))
     except BadInput:
-        return None  # a model still runs with a broken file of hints; tune says what is wrong
+        return None  # a model still runs with a broken file of hints
+
+
+def words(runnable: Runnable, machine: Machine, path: Path | None = None) -> str:
+    """Return what is used for an artifact, or why no hint can be; empty where there is none."""
+    try:
+        known = _read(path or _path()).get(key(runnable, machine))
+    except BadInput as error:
+        return f"tuned settings are ignored: {error.sentence}"
+    return known.words if known else ""
 
 
 def keep(tuned: Tuned, runnable: Runnable, machine: Machine, path: Path | None = None) -> None:
@@ -87,15 +107,10 @@ def _path() -> Path:
 
 
 def _read(path: Path) -> dict[str, Tuned]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        entries = {name: tables.build(Tuned, entry, name) for name, entry in data.items()}
-    except FileNotFoundError:
+    if path_kind(path) is None:
         return {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "delete it and tune again") from None
-    if any(not set(entry.changes) <= set(TUNABLE) for entry in entries.values()):
-        raise BadInput(
-            f"{path} was written by another version of pitool", "delete it and tune again"
-        )
-    return entries
+    data = reading.read_object(path, _ANEW)
+    try:
+        return {name: tables.build(Tuned, entry, name) for name, entry in data.items()}
+    except BadInput as error:
+        raise BadInput(f"cannot read {path} ({error.what})", _ANEW) from None

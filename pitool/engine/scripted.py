@@ -6,7 +6,6 @@ with a clock of its own, so that whatever is shown of it is the same every time.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pitool.catalog import reading
 from pitool.engine.base import Message, ModelInfo, Prompt, Sampling, Settings, Timings, Token
 from pitool.engine.generate import shared_prefix
 from pitool.errors import PitoolError, WorkerDied
@@ -180,6 +180,6 @@ class ScriptFile(Scripted):
         settings: Settings,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        super().__init__(**json.loads(entry.read_text(encoding="utf-8")), settings=settings)
+        super().__init__(**reading.read_object(entry, "write it again"), settings=settings)
         if on_progress:
             on_progress(1.0)

@@ -6,7 +6,6 @@ tokenizers library. Reads tokenizer.json, tokenizer_config.json and chat_templat
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
@@ -15,13 +14,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, read_json
 from pitool.catalog.turn_ends import known_ends
 from pitool.engine import encoding
 from pitool.engine.base import Prompt
 from pitool.engine.chat_template import ChatTemplate
-from pitool.errors import BadInput
+from pitool.errors import BadInput, panics_raised
 
 _SPACE = "▁"
 # Texts of which the tokenizers library may know one, to see what it puts before a text.
@@ -38,14 +38,16 @@ class TokenizerFolder:
     def __init__(self, folder: Path, ends: Collection[int] = (), said: Iterable[int] = ()) -> None:
         path = folder / TOKENIZER
         try:
-            self._tokenizer = Tokenizer.from_buffer(path.read_bytes())
+            data = reading.read_bytes(path, reading.LARGEST_TABLE)
+            with panics_raised():
+                self._tokenizer = Tokenizer.from_buffer(data)
+                self._tokenizer.no_truncation()
+                self._tokenizer.no_padding()
+                self.beginning = self._begins_with()
         except Exception as error:  # tokenizers raises no class of its own
             raise BadInput(f"{path} is not a tokenizer ({error})", "copy the model again") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self.beginning = self._begins_with()
         decoder = self._tokenizer.decoder
-        kinds = _decoders(json.loads(decoder.__getstate__())) if decoder else set()
+        kinds = _decoders(reading.parse_json(decoder.__getstate__())) if decoder else set()
         self._byte_level = "ByteLevel" in kinds
         self._byte_tokens = "ByteFallback" in kinds
         added = self._tokenizer.get_added_tokens_decoder()
@@ -84,7 +86,13 @@ class TokenizerFolder:
 
     def spell(self, text: str) -> list[int]:
         """Return the token ids of a text alone."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            with panics_raised():
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:
+            raise BadInput(
+                f"the tokenizer cannot read this text ({error})", "copy the model again"
+            ) from None
         return ids
 
     def text(self, ids: Sequence[int]) -> str:
@@ -122,23 +130,25 @@ def _read_template(folder: Path) -> ChatTemplate | None:
     config = read_json(path) if path_kind(path) else {}
     source = config.get("chat_template")
     if isinstance(source, list):  # several, by name
-        named = {each.get("name"): each.get("template") for each in source}
-        source = named.get("default")
+        named = [each for each in source if isinstance(each, dict)]
+        source = next((n.get("template") for n in named if n.get("name") == "default"), None)
     file = folder / CHAT_TEMPLATE
     if path_kind(file):
-        source = file.read_text(encoding="utf-8")
+        source = reading.read_text(file)
     if not source:
         return None
+    if not isinstance(source, str):
+        raise BadInput(f"the chat template in {path} is not a text", "copy the model again")
     return ChatTemplate(
         source, bos=_content(config.get("bos_token")), eos=_content(config.get("eos_token"))
     )
 
 
 def _content(token: Any) -> str:
-    """Return the text of a token of the tokenizer's configuration."""
+    """Return the text of a token of the tokenizer's configuration; empty where it has none."""
     if isinstance(token, dict):
         token = token.get("content")
-    return token or ""
+    return token if isinstance(token, str) else ""
 
 
 def _decoders(decoder: dict[str, Any]) -> set[str]:

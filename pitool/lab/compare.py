@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pitool.catalog import manifest
+from pitool.catalog.reading import read_text
 from pitool.catalog.scratch import scratch
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert.download import download
@@ -30,7 +31,7 @@ from pitool.convert.verify import certificate, stand_in
 from pitool.device import detect
 from pitool.errors import PitoolError
 from pitool.lab import making, measure
-from pitool.lab.material import Material, gather, read_text
+from pitool.lab.material import Material, gather
 from pitool.lab.result import Comparison, TechniqueResult
 from pitool.lab.store import MaterialNames, ResultStore, versions
 from pitool.quality.divergence import WINDOW

@@ -5,7 +5,6 @@ So that its peak memory is its own, and a crash ends only its row.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -15,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog import reading
 from pitool.checkpoint.source import Source, find_adapters, open_checkpoint
 from pitool.convert.techniques import find_technique
 from pitool.convert.techniques.assemble import Assembled, assemble
@@ -48,7 +48,7 @@ def make(order: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     adapters = find_adapters(tuple(map(Path, where["adapters"])), tuple(where["scales"]))
     source = Source(where["id"], where["revision"], Path(where["folder"]), adapters=adapters)
     threads = order["threads"]
-    calibration = json.loads(Path(order["calibration"]).read_text(encoding="utf-8"))
+    calibration = reading.read_json(Path(order["calibration"]), "compare again")
     bench = Workbench(
         open_checkpoint(source),
         Path(order["folder"]),

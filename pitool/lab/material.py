@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pitool.catalog.reading import read_text
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.reference import tokens_to_compare
 from pitool.engine.base import Engine
@@ -49,16 +50,6 @@ def read_prompts(path: Path | None) -> tuple[str, ...]:
     if not prompts:
         raise BadInput(f"{path} contains no prompts", "write one prompt per line")
     return prompts
-
-
-def read_text(path: Path) -> str:
-    """Return a text file; BadInput when it cannot be read as UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist", "check the path") from None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "use a UTF-8 text file") from None
 
 
 def gather(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pitool
-from pitool.catalog import tables
+from pitool.catalog import reading, tables
 from pitool.catalog.bundles import home
 from pitool.catalog.files import write_atomically
 from pitool.catalog.manifest import Source
@@ -26,6 +26,7 @@ from pitool.lab.result import TechniqueResult
 # Raised when results are measured otherwise: old ones are not set beside new ones.
 MEASUREMENT = 1
 _MATERIAL = "text.json"
+_FORGET = "delete it, and compare again"
 PACKAGES = ("llama-cpp-python", "onnxruntime", "numpy")
 
 
@@ -64,9 +65,8 @@ class ResultStore:
         """Return the result of a technique that is done; None for none, or a damaged one."""
         path = self._path(technique)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return tables.build(TechniqueResult, values, path.name)
-        except (OSError, ValueError, BadInput):
+            return tables.build(TechniqueResult, reading.read_json(path, _FORGET), path.name)
+        except BadInput:
             return None
 
     def keep(self, technique: Technique, result: TechniqueResult) -> None:
@@ -82,8 +82,7 @@ class ResultStore:
     def material(self) -> MaterialNames:
         """Return what the results were measured on; it is stored before the first of them."""
         path = self.folder / _MATERIAL
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return tables.build(MaterialNames, values, path.name)
+        return tables.build(MaterialNames, reading.read_json(path, _FORGET), path.name)
 
     def forget(self) -> None:
         """Remove all results; another comparison may be working in the folder."""

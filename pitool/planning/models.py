@@ -27,9 +27,8 @@ def planned_model(found: ModelArgument) -> PlannedModel:
 
 def _gguf(path: Path) -> PlannedModel:
     header = gguf.read_header(path)
-    name = str(header.metadata.get("general.name", path.stem))
     stored = {header.quantisation: header_tensors(header)}
-    return PlannedModel(name, header_shape(header), stored, header=header.size)
+    return PlannedModel(header.name, header_shape(header), stored, header=header.size)
 
 
 def _bundle(path: Path) -> PlannedModel:

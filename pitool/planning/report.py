@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pitool.catalog.boards import find_board
 from pitool.catalog.contents import check_content, check_file
-from pitool.catalog.files import path_kind
+from pitool.catalog.files import expand, path_kind
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import lookup, names_in
@@ -299,7 +298,7 @@ def adapter_bytes(lora: str, shape: ModelShape) -> int:
             t.shape for t in shape.tensors if t.name.startswith("blk.") and len(t.shape) > 1
         )
         return sum(2 * rank * (s[-1] + s[-2]) for s in matrices)
-    folder = Path(lora).expanduser()
+    folder = expand(lora)
     files = [folder / f"adapter_model.{end}" for end in ("safetensors", "bin")]
     found = [file for file in files if path_kind(file) == "file"]
     if not found:

@@ -39,7 +39,7 @@ def header_shape(header: Header) -> ModelShape:
     if embedding is None or not (layers and hidden and heads):
         raise BadInput(f"{header.path} is not a language model", "choose another GGUF file")
     head_dim = _count(header, "attention.key_length") or hidden // heads
-    by_layer = header.metadata.get(f"{header.architecture}.attention.head_count_kv")
+    kv_rows = tuple(n * head_dim for n in _by_layer(header, "attention.head_count_kv", layers))
     return ModelShape(
         architecture=header.architecture,
         layers=layers,
@@ -51,7 +51,7 @@ def header_shape(header: Header) -> ModelShape:
         vocabulary=embedding.shape[0],
         context=_count(header, "context_length") or TYPICAL_CONTEXT,
         tensors=tensors,
-        kv_rows=tuple(n * head_dim for n in by_layer) if isinstance(by_layer, list) else (),
+        kv_rows=kv_rows,
         experts=_count(header, "expert_count"),
         experts_used=_count(header, "expert_used_count"),
     )
@@ -63,6 +63,19 @@ def _count(header: Header, key: str) -> int:
     if isinstance(value, list):
         return max((v for v in value if type(v) is int), default=0)
     return value if type(value) is int and value > 0 else 0
+
+
+def _by_layer(header: Header, key: str, layers: int) -> list[int]:
+    """Return a count for each layer, none where all have the same; BadInput for no counts."""
+    value = header.metadata.get(f"{header.architecture}.{key}")
+    if not isinstance(value, list):
+        return []
+    if len(value) != layers or any(type(n) is not int or n < 0 for n in value):
+        raise BadInput(
+            f"{header.path} is a damaged GGUF file: {key} does not have a number for each layer",
+            "copy or convert it again",
+        )
+    return value
 
 
 def typical_shape(parameters: float) -> ModelShape:

@@ -8,7 +8,6 @@ inequality; Cover and Thomas, Elements of Information Theory, theorem 2.7.1).
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog.files import write_atomically
+from pitool.engine.arrays import open_arrays
 from pitool.errors import BadInput
 from pitool.quality.divergence import Divergence, Scores, log_softmax, summarise, unscored
 
@@ -25,6 +25,15 @@ TOP = 32
 # Logits of one window, float32: what a board with 1 GB holds beside the model.
 WINDOW_BYTES = 64 << 20
 MOST_WINDOWS = 4
+# Four windows of 4096 tokens with the 32 likeliest of each take 2 MiB.
+_LARGEST_ARRAY = 32 << 20
+_LAYOUT = {
+    "ids": ("<i4", 2),
+    "top": ("<i4", 3),
+    "log_p": ("<f4", 3),
+    "tail": ("<f4", 2),
+    "log_next": ("<f4", 2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +130,25 @@ def write(path: Path, reference: CompactReference) -> None:
 def read(path: Path) -> CompactReference:
     """Return what ``write`` wrote; BadInput when it is damaged. Nothing is unpickled."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            found = CompactReference(**{f.name: stored[f.name] for f in fields(CompactReference)})
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        with open_arrays(path, _LARGEST_ARRAY) as stored:
+            arrays = {name: stored.read(name, *layout) for name, layout in _LAYOUT.items()}
+        found = CompactReference(**arrays)
+        _check(found)
+    except ValueError as error:
         raise BadInput(f"cannot read {path} ({error})", "copy the bundle again") from None
-    windows, tokens = found.ids.shape
-    rows = tokens - 1 - unscored(found.ids[0])
-    if found.top.shape != found.log_p.shape or found.top.shape[:2] != (windows, rows):
-        raise BadInput(f"{path} contains arrays of different lengths", "copy the bundle again")
     return found
+
+
+def _check(found: CompactReference) -> None:
+    """Raise ValueError for arrays that do not belong together, or hold no probabilities."""
+    windows, tokens = found.ids.shape
+    if not windows or not tokens:
+        raise ValueError("it has no tokens")
+    rows, k = tokens - 1 - unscored(found.ids[0]), found.top.shape[-1]
+    shapes = [found.top.shape, found.log_p.shape, found.tail.shape, found.log_next.shape]
+    if rows < 1 or k < 1 or shapes != [(windows, rows, k)] * 2 + [(windows, rows)] * 2:
+        raise ValueError("it contains arrays of different lengths")
+    if min(found.ids.min(), found.top.min()) < 0:
+        raise ValueError("it contains a token below 0")
+    if not all(np.isfinite(part).all() for part in (found.log_p, found.tail, found.log_next)):
+        raise ValueError("it contains a probability that is not finite")

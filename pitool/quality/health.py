@@ -16,6 +16,7 @@ import numpy as np
 
 from pitool.catalog.bundles import Bundle, Runnable
 from pitool.catalog.manifest import Certificate
+from pitool.catalog.reading import read_text
 from pitool.engine.base import Engine, Prompt
 from pitool.errors import BadInput
 from pitool.quality import compact
@@ -102,7 +103,7 @@ def check_on_text(
     runnables: Sequence[Runnable], text: Path, open_artifact: OpenArtifact
 ) -> Iterator[AnswerCheck]:
     """Yield the perplexity of each artifact on a file's first tokens."""
-    content = text.read_text(encoding="utf-8", errors="replace")[: TEXT_TOKENS * 8]
+    content = read_text(text)[: TEXT_TOKENS * 8]
     for runnable in runnables:
         with open_artifact(runnable, TEXT_CONTEXT) as engine:
             value, tokens = perplexity(engine, content, TEXT_TOKENS)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pitool.catalog import reading
 from pitool.engine.base import Message, Prompt, Sampling
 from pitool.errors import UsageError
 
@@ -49,8 +50,8 @@ def parse(body: bytes, *, chat: bool, template: bool) -> Request:
     ``template``: the model has a chat template.
     """
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = reading.parse_json(body)
+    except ValueError:
         raise UsageError("the body is not JSON", "send a JSON object in OpenAI's format") from None
     if not isinstance(data, Mapping):
         raise UsageError("the body is not a JSON object", "send a JSON object in OpenAI's format")

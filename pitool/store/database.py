@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pitool.catalog import databases
+from pitool.catalog import databases, reading, tables
 from pitool.catalog.databases import CONVERSATIONS, database_errors
-from pitool.engine.base import Sampling, Timings
+from pitool.engine.base import Finish, Sampling, Timings
 from pitool.errors import BadInput
 from pitool.store import schema
 from pitool.store.conversation import (
@@ -33,6 +33,7 @@ from pitool.store.conversation import (
 FILE_NAME = CONVERSATIONS.file_name
 BUSY_SECONDS = 10
 EXCERPT_LENGTH = 60
+_LATEST = 253402214400.0  # the year 9999, the last that can be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,10 @@ class Database:
             )
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
+            # What another program wrote may be no UTF-8.
+            self._connection.text_factory = lambda data: data.decode("utf-8", "replace")
             # SQLite's own comparison folds the case of ASCII only.
-            self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
+            self._connection.create_function("casefold", 1, _casefold, deterministic=True)
             schema.migrate(self._connection)
 
     def save(
@@ -111,6 +114,7 @@ class Database:
             )
         title, system, data = head
         sampling, dropped, damaged = _head(data)
+        damaged = damaged or not (isinstance(title, str) and isinstance(system, str))
         rows = []
         for values in found:
             row, whole = _row(*values)
@@ -118,7 +122,8 @@ class Database:
             damaged = damaged or not whole
         if damaged:
             rows.append(Notice("part of this conversation is damaged in the database", _SALVAGED))
-        return Conversation(system, rows, title, sampling, min(dropped, len(rows)), key=key)
+        kept = min(dropped, len(rows))
+        return Conversation(_text(system), rows, _text(title), sampling, kept, key=key)
 
     def list(self, words: str = "") -> list[ConversationSummary]:
         """Return the conversations, newest first; with ``words`` only those that contain them."""
@@ -126,7 +131,11 @@ class Database:
             found = connection.execute(_LIST, {"words": words.casefold()}).fetchall()
         return [
             ConversationSummary(
-                key, title or title_of(first), updated, questions, _excerpt(text, words)
+                str(key),
+                _text(title) or title_of(_text(first)),
+                updated if isinstance(updated, float) and 0 <= updated < _LATEST else 0.0,
+                questions,
+                _excerpt(_text(text), words),
             )
             for key, title, updated, questions, first, text in found
         ]
@@ -212,41 +221,72 @@ def _parts(row: ConversationRow) -> tuple[str, str, dict[str, Any]]:
             return "answer", row.text, data
 
 
-def _row(key: str, kind: str, text: object, data: str) -> tuple[ConversationRow, bool]:
+def _casefold(value: object) -> str:
+    """Return a text for a comparison; SQLite keeps values of any type in any column."""
+    return _text(value).casefold()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _row(key: object, kind: str, text: object, data: object) -> tuple[ConversationRow, bool]:
     """Return a row, and whether all of it could be read."""
-    words = text if isinstance(text, str) else ""
+    words, name = _text(text), str(key)
     if kind == "question":
-        return Question(words, key=key), words is text
+        return Question(words, key=name), words is text
     try:
-        more = json.loads(data)
+        more = reading.parse_json(_text(data))
         if kind == "notice":
-            return Notice(words, more["do"], key=key), words is text
-        answer = Answer(more["model"], words, key=key, reused=more["reused"])
-        answer.timings = Timings(**more["timings"]) if more["timings"] else None
-        answer.finish = more["finish"] or "failed"
+            return Notice(words, _checked_text(more["do"]), key=name), words is text
+        answer = tables.build(_AnswerData, more, "answer")
     except _UNREADABLE:
-        broken = Notice(words, key=key) if kind == "notice" else Answer("", words, key=key)
-        if isinstance(broken, Answer):
-            broken.finish = "failed"
-        return broken, False
-    return answer, words is text
+        if kind == "notice":
+            return Notice(words, key=name), False
+        return Answer("", words, finish="failed", key=name), False
+    finish: Any = answer.finish if answer.finish in _FINISHES else "failed"
+    return Answer(
+        answer.model, words, answer.timings, finish, answer.reused, key=name
+    ), words is text
 
 
-def _head(data: str) -> tuple[Sampling, int, bool]:
+@dataclass(frozen=True, slots=True)
+class _AnswerData:
+    """The fields of an answer besides its text, as ``_parts`` writes them."""
+
+    model: str
+    reused: int
+    finish: str | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The fields of a conversation besides its texts, as ``save`` writes them."""
+
+    sampling: Sampling
+    dropped: int
+
+
+_FINISHES = get_args(Finish)
+
+
+def _checked_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("it is not a text")  # noqa: TRY004 - of a file, not of a caller
+    return value
+
+
+def _head(data: object) -> tuple[Sampling, int, bool]:
     """Return the sampling and the dropped rows of a conversation, and whether they are damaged."""
     try:
-        values = json.loads(data)
-        sampling = values["sampling"]
-        return (
-            Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
-            int(values["dropped"]),
-            False,
-        )
+        head = tables.build(_Head, reading.parse_json(_text(data)), "conversation")
     except _UNREADABLE:
         return Sampling(), 0, True
+    return head.sampling, max(head.dropped, 0), False
 
 
-_UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
+_UNREADABLE = (ValueError, LookupError, TypeError, BadInput)
 """What JSON that is none, or says something else, ends in."""
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pitool.catalog.contents import check_content, check_file, read_object, text_instead
+from pitool.catalog.contents import check_content, check_file, text_instead
+from pitool.catalog.reading import read_object
 from pitool.errors import BadInput
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 2471645608\n"

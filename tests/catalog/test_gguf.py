@@ -146,8 +146,8 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "GGUF version 50331648"),
     "version 1": (header_bytes(version=1), "GGUF version 1, not 2 or 3"),
     "version 4": (header_bytes(version=4), "GGUF version 4, not 2 or 3"),
-    "many tensors": (header_bytes(tensors=HUGE), "counts exceed"),
-    "many keys": (header_bytes(keys=HUGE), "counts exceed"),
+    "many tensors": (header_bytes(tensors=HUGE), "it claims"),
+    "many keys": (header_bytes(keys=HUGE), "it claims"),
     "a key that is missing": (header_bytes(keys=1), "its header ends"),
     "a long key": (header_bytes(keys=1, rest=struct.pack("<Q", HUGE)), "its header ends"),
     "an unknown kind": (

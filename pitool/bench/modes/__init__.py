@@ -58,11 +58,23 @@ def find_mode(name: str) -> Mode:
     return mode
 
 
+# What the figures of a damaged document end in.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
 def words(document: Document) -> str:
-    """Return the main figures of a document in a line."""
-    return find_mode(document["kind"]).words(document)
+    """Return the main figures of a document in a line; that they are damaged where they are."""
+    if document["kind"] not in MODES:
+        return "measured by another version of pitool"
+    try:
+        return find_mode(document["kind"]).words(document)
+    except _DAMAGE:
+        return "its figures are damaged"
 
 
 def chart(document: Document) -> list[str]:
     """Return the lines of a chart of tokens/s over time; none where a mode has no such points."""
-    return find_mode(document["kind"]).chart(document)
+    try:
+        return find_mode(document["kind"]).chart(document) if document["kind"] in MODES else []
+    except _DAMAGE:
+        return []

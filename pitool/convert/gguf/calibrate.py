@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog.files import path_kind
+from pitool.catalog.reading import read_text
 from pitool.convert.conversion import Conversion
 from pitool.convert.describe import IMPORTANCE
 from pitool.convert.gguf import importance
@@ -82,7 +83,7 @@ def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
         work.progress.stage("generating a calibration text", tokens)
         found = work.engines.write_text(exact, tokens, work.progress.advance)
     else:
-        text = _read(Path(asked))
+        text = read_text(Path(asked))
         with work.tokens.open(exact, importance.WINDOW) as engine:
             found = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
     if sum(map(len, found)) < 2:
@@ -91,10 +92,3 @@ def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
             "use a longer text, or use --calibration none",
         )
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {path} ({error})", "use a UTF-8 text file") from None

@@ -24,6 +24,7 @@ from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 
 from pitool.architectures.base import Wanted
 from pitool.catalog import cache
+from pitool.catalog.files import expand
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.scratch import scratch
 from pitool.catalog.tensor_types import Quantisation
@@ -139,7 +140,8 @@ def source_folder() -> Path:
     """Return the folder of llama.cpp's sources, downloaded once; MissingPart if that fails."""
     named = os.environ.get("PITOOL_LLAMA_CPP_SDIST")
     version = importlib.metadata.version(PACKAGE)
-    root = Path(named).expanduser() if named else cache.root() / f"sdist-{version}"
+    kept = cache.root() / f"sdist-{version}"
+    root = expand(named, "PITOOL_LLAMA_CPP_SDIST") if named else kept
     if not named and not root.is_dir():
         _download(version, root)
     if not named:

@@ -10,16 +10,20 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog import gguf, reading
 from pitool.convert.engines import Calibrator
 from pitool.errors import BadInput
 
 WINDOW = 512
 SELF, NONE = "self", "none"
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+# Of a mixture of 128 experts; the old format is read whole.
+LARGEST = 1 << 30
 _AGAIN = "create it again with llama-imatrix, or use --calibration self"
 
 
@@ -85,10 +89,12 @@ def read(path: Path) -> ImportanceMatrix:
     try:
         with path.open("rb") as file:
             kind = file.read(4)
-        matrix = _read_gguf(path) if kind == b"GGUF" else _read_binary(path.read_bytes())
+        matrix = (
+            _read_gguf(path) if kind == b"GGUF" else _read_binary(reading.read_bytes(path, LARGEST))
+        )
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist", "check the path") from None
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+    except (ArithmeticError, LookupError, OSError, ValueError, struct.error) as error:
         raise BadInput(f"{path} is not an importance matrix ({error})", _AGAIN) from None
     if not matrix.means or not all(np.isfinite(m).all() for m in matrix.means.values()):
         raise BadInput(f"the importance matrix {path} is empty or not finite", _AGAIN)
@@ -96,22 +102,30 @@ def read(path: Path) -> ImportanceMatrix:
 
 
 def _read_gguf(path: Path) -> ImportanceMatrix:
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
-    tensors = {tensor.name: np.array(tensor.data, np.float32) for tensor in reader.tensors}
+    header = gguf.read_header(path)
+    stored = {tensor.name: tensor for tensor in header.tensors}
     means, tokens = {}, 0
-    for name, sums in tensors.items():
-        if not name.endswith(_SUMS):
-            continue
-        tensor = name.removesuffix(_SUMS)
-        counts = tensors[tensor + _COUNTS].reshape(-1, 1)
-        table = sums.reshape(len(counts), -1)
-        means[tensor] = np.where(counts > 0, table / np.maximum(counts, 1), 1).astype(np.float32)
-        tokens = max(tokens, int(counts.max()))
-    field = reader.get_field("imatrix.datasets")
-    names = field.contents() if field else None
-    return ImportanceMatrix(means, tokens, str(names[0]) if names else path.name)
+    with path.open("rb") as file:
+        for name in stored:
+            if not name.endswith(_SUMS):
+                continue
+            tensor = name.removesuffix(_SUMS)
+            counts = _numbers(file, stored[tensor + _COUNTS]).reshape(-1, 1)
+            sums = _numbers(file, stored[name]).reshape(len(counts), -1)
+            mean = np.where(counts > 0, sums / np.maximum(counts, 1), 1)
+            means[tensor] = mean.astype(np.float32)
+            tokens = max(tokens, int(counts.max()))
+    names = header.metadata.get("imatrix.datasets")
+    text = str(names[0]) if isinstance(names, list) else path.name
+    return ImportanceMatrix(means, tokens, text)
+
+
+def _numbers(file: BinaryIO, tensor: gguf.StoredTensor) -> NDArray[np.float32]:
+    """Return a tensor's numbers in one row; ValueError for none, or another type."""
+    if tensor.type.name != "F32" or not tensor.bytes:
+        raise ValueError(f"{tensor.name!r} has no float32 numbers")
+    file.seek(tensor.start)
+    return np.frombuffer(file.read(tensor.bytes), "<f4")
 
 
 def _read_binary(data: bytes) -> ImportanceMatrix:
@@ -136,6 +150,8 @@ def _read_binary(data: bytes) -> ImportanceMatrix:
         name = take(number()).decode()
         calls = number()
         values = np.frombuffer(take(4 * number()), "<f4")
+        if not len(values):
+            raise ValueError(f"{name!r} has no numbers")
         means[name] = (values / np.float32(max(calls, 1))).astype(np.float32).reshape(1, -1)
     chunks, text = (number(), take(number()).decode()) if at < len(data) else (0, "")
     return ImportanceMatrix(means, chunks * WINDOW, text)

@@ -8,12 +8,12 @@ llama.cpp's converter does (``pretokenizers.toml``), others by the rules in toke
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pitool.errors import BadInput
+from pitool.catalog import reading, tables
+from pitool.errors import BadInput, panics_raised
 
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -52,7 +52,9 @@ def _known(path: Path) -> str | None:
 
     text, names = _table()
     try:
-        ids = Tokenizer.from_buffer(path.read_bytes()).encode(text).ids
+        data = reading.read_bytes(path, reading.LARGEST_TABLE)
+        with panics_raised():
+            ids = Tokenizer.from_buffer(data).encode(text).ids
     except Exception:  # the library raises nothing narrower; reading the file reports the error
         return None
     return names.get(hashlib.sha256(str(ids).encode()).hexdigest())
@@ -61,8 +63,7 @@ def _known(path: Path) -> str | None:
 @cache
 def _table() -> tuple[str, dict[str, str]]:
     """Return the test text, and the names by the hash of its token ids."""
-    path = Path(__file__).with_suffix(".toml")
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    table = tables.read_toml(Path(__file__).with_suffix(".toml"))
     return table["text"], {h: name for name, hashes in table["names"].items() for h in hashes}
 
 

@@ -98,7 +98,7 @@ class Spool:
         path = self._matrices.get(name)
         if path is None:
             return None
-        with np.load(path, allow_pickle=False) as found:
+        with np.load(path, allow_pickle=False) as found:  # noqa: TID251 - written above
             bits, block = found["shape"].tolist()
             zeros = found["zeros"] if "zeros" in found.files else None
             return IntegerMatrix(name, found["levels"], found["scales"], zeros, bits, block)

@@ -76,7 +76,7 @@ class LlamaCpp:
         self.pid = os.getpid()
         self.info = ModelInfo(
             engine="llamacpp",
-            name=str(header.metadata.get("general.name", entry.stem)),
+            name=header.name,
             architecture=header.architecture,
             quantisation=header.quantisation,
             bytes=llama_cpp.llama_model_size(self._model),

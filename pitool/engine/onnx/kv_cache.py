@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog.onnx import OnnxFolder
+from pitool.engine.arrays import Arrays, open_arrays
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.errors import BadInput, cannot_write
 
@@ -129,17 +129,21 @@ def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[An
 
 def read(path: Path, model: str, cache: Sequence[NDArray[Any]]) -> list[int]:
     """Fill a cache and return its tokens; BadInput when the file is of another model or none."""
+    most = max(part.nbytes for part in cache) + _HASHED
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if str(archive["model"]) == model:
+        with open_arrays(path, most) as archive:
+            if str(archive.read("model", "U", 0)) == model:
                 return _fill(archive, cache)
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
-        pass  # what numpy raises for each kind of damage
+    except ValueError:
+        pass
     raise BadInput(f"{path} is not a saved state of this model", "start the conversation again")
 
 
-def _fill(archive: Mapping[str, NDArray[Any]], cache: Sequence[NDArray[Any]]) -> list[int]:
-    ids = [int(token) for token in archive["ids"]]
+def _fill(archive: Arrays, cache: Sequence[NDArray[Any]]) -> list[int]:
+    ids = [int(token) for token in archive.read("ids", "<i8", 1)]
     for i, part in enumerate(cache):
-        part[:, :, : len(ids)] = archive[str(i)]
+        found = archive.read(str(i), part.dtype.str, part.ndim)
+        if found.shape != part[:, :, : len(ids)].shape or found.shape[2] != len(ids):
+            raise ValueError("it has keys and values of other shapes")
+        part[:, :, : len(ids)] = found
     return ids

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
+from pitool.catalog.files import expand
 from pitool.chat.library import write_export
 from pitool.report.numbers import format_count, format_minute
 from pitool.store.export import file_name
@@ -182,8 +183,7 @@ class ChatsScreen(BaseScreen[bool]):
 
         def write(name: str | None) -> None:
             if name:
-                path = Path(name).expanduser()
-                asking_to_replace(self, partial(export, path))
+                asking_to_replace(self, partial(export, expand(name)))
 
         self.ask(AskText("Export to (.md or .json):", file_name(conversation)), write)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import textwrap
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -15,6 +14,7 @@ from textual.content import Content
 from textual.events import Resize
 from textual.widgets import OptionList, Static
 
+from pitool.catalog.files import expand
 from pitool.errors import MissingPart
 from pitool.report.numbers import format_count
 from pitool.tui.context import Context
@@ -172,7 +172,7 @@ class DeviceScreen(BaseScreen[None]):
 
         def start(name: str | None) -> None:
             if name:
-                self._sensors.start_log(Path(name).expanduser())
+                self._sensors.start_log(expand(name))
                 self._show_samples()
 
         name = time.strftime("pitool-%Y%m%d-%H%M%S.csv")
