@@ -68,7 +68,7 @@ class Reference:
     rounding: Mapping[str, float]
 
     def compare(self, engine: LogitsEngine, name: str) -> Difference:
-        """Return how an engine differs; PitoolError, by ``name``, for logits that are not finite."""
+        """Return how an engine differs; PitoolError, by ``name``, for logits that are infinite."""
         scores, apart = [], []
         heads: list[NDArray[np.float32]] = []
         length = self.compact.ids.shape[1]

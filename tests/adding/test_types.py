@@ -46,7 +46,7 @@ def test_a_tensor_type(extended: Extended) -> None:
     extended.row("from pitool.catalog.tensor_types import TENSOR_TYPES, TensorType")
     extended.row(f"TENSOR_TYPES['NVFP4'] = TensorType('NVFP4', {NUMBER}, {BLOCK}, {BYTES})")
     rows = {r["quantisation"]: r for r in extended.json("plan", path, "--ram", "1gb")["rows"]}
-    assert rows["Q4_0"]["bytes"] == 8 * 64 * 4 + 64 * 64 // BLOCK * BYTES
+    assert rows["Q4_0"]["tensor_bytes"] == 8 * 64 * 4 + 64 * 64 // BLOCK * BYTES
 
 
 def test_a_quantisation_of_onnx(extended: Extended, tiny_checkpoint: Path) -> None:
@@ -89,6 +89,6 @@ def test_a_planned_format(extended: Extended) -> None:
     extended.row("from pitool.planning.formats.folder import Folder")
     extended.row("FORMATS['folder'] = Folder()")
     said = extended.run("plan", "1B", "--board", "pi5", "--ram", "8gb", "--format", "folder")
-    assert "under Testtime" in said
+    assert "with Testtime" in said
     assert "Testtime is as fast as its test says" in said
     assert extended.json("plan", "1B", "--ram", "8gb", "--format", "folder")["format"] == "folder"

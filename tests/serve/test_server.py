@@ -154,10 +154,10 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
         "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "is not a number",
     ),
     "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "1 or more"),
-    "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' cannot be"),
+    "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' must be 1"),
     "a schema": (
         "/v1/completions", {"prompt": "x", "response_format": {"type": "json_schema"}}, 400,
-        "'response_format' cannot be",
+        "'response_format' must be",
     ),
     "a penalty": (
         "/v1/completions", {"prompt": "x", "presence_penalty": 1}, 400, "is not supported",
