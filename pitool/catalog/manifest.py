@@ -18,6 +18,8 @@ from pitool.errors import BadInput
 
 SCHEMA = "pitool.schema/1"
 FILE_NAME = "manifest.json"
+# Of a file, in bytes: what Linux and macOS allow.
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class FileEntry:
         path = PurePosixPath(self.path)
         if not path.name or path.is_absolute() or ".." in path.parts or "\\" in self.path:
             raise ValueError(f"the path {self.path!r} points outside the folder")
+        if "\0" in self.path or any(len(part.encode()) > LONGEST_NAME for part in path.parts):
+            raise ValueError(f"{self.path!r} is not the name of a file")
 
 
 @dataclass(frozen=True, slots=True)

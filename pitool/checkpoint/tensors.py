@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog import reading
+from pitool.catalog.files import path_kind
 from pitool.errors import BadInput
 
 INDEX = "model.safetensors.index.json"
@@ -119,7 +120,7 @@ def file_names(folder: Path) -> list[str]:
 
 def _files(folder: Path) -> list[Path]:
     if paths := [folder / name for name in file_names(folder)]:
-        missing = [path.name for path in paths if not path.is_file()]
+        missing = [path.name for path in paths if path_kind(path) != "file"]
         if missing:
             raise BadInput(f"{folder} does not contain {', '.join(missing[:3])}", _AGAIN)
         return paths
