@@ -182,3 +182,22 @@ def test_one_sentence_and_an_exit_code(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all(line.startswith("pitool: ") for line in said)
+
+
+def test_a_release_in_use_is_never_taken_away(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut in the middle of a second install of the same archive leaves what runs."""
+    release = installed(tmp_path, "first", b"one")
+    top = home / ".local/share/pitool"
+    removed: list[Path] = []
+    remove = arrive.shutil.rmtree
+
+    def note(path: Path, **options: bool) -> None:
+        removed.append(Path(path))
+        remove(path, **options)
+
+    monkeypatch.setattr(arrive.shutil, "rmtree", note)
+    assert arrive.install(tmp_path / "first") == release
+    assert top / "releases" / release not in removed
+    assert model(home) == b"one"
