@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -191,13 +192,13 @@ def test_a_release_in_use_is_never_taken_away(
     release = installed(tmp_path, "first", b"one")
     top = home / ".local/share/pitool"
     removed: list[Path] = []
-    remove = arrive.shutil.rmtree
+    remove = shutil.rmtree
 
     def note(path: Path, **options: bool) -> None:
         removed.append(Path(path))
         remove(path, **options)
 
-    monkeypatch.setattr(arrive.shutil, "rmtree", note)
+    monkeypatch.setattr(shutil, "rmtree", note)
     assert arrive.install(tmp_path / "first") == release
     assert top / "releases" / release not in removed
     assert model(home) == b"one"
