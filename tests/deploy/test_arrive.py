@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,7 +195,7 @@ def test_a_release_in_use_is_never_taken_away(
     removed: list[Path] = []
     remove = shutil.rmtree
 
-    def note(path: Path, **options: bool) -> None:
+    def note(path: Path, **options: Any) -> None:
         removed.append(Path(path))
         remove(path, **options)
 
