@@ -16,6 +16,7 @@ from pitool.bench.rows import BenchRow, test_name
 from pitool.catalog import databases, reading
 from pitool.catalog.bundles import home
 from pitool.catalog.databases import BENCHMARKS, database_errors
+from pitool.catalog.files import path_kind
 from pitool.catalog.unicode import well_formed
 from pitool.errors import BadInput, reason
 
@@ -147,7 +148,7 @@ def read_rows(source: str) -> list[BenchRow]:
     ``source``: a path, the name of a run, or ``latest`` and ``previous``. BadInput when it is none.
     """
     path = Path(source)
-    if path.is_file():
+    if path_kind(path) == "file":
         return _file_rows(path)
     with closing(open_history()) as history:
         runs = list(dict.fromkeys(row["run"] for row in history.rows()))

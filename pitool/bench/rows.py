@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from math import isfinite
 from types import NoneType
 from typing import Any
 
@@ -181,8 +180,8 @@ def check(row: Any, needed: Iterable[str] = SHOWN) -> BenchRow:
 
 
 def _sized(value: object) -> bool:
-    """Tell whether a number is one that a machine counts with."""
-    return not isinstance(value, int | float) or (isfinite(value) and abs(value) < 1 << 63)
+    """Tell whether a number is one that a machine counts with; what is no number never is less."""
+    return not isinstance(value, int | float) or abs(value) < 1 << 63
 
 
 def _is_speed(value: object) -> bool:

@@ -18,6 +18,8 @@ from pitool.errors import BadInput
 
 SCHEMA = "pitool.schema/1"
 FILE_NAME = "manifest.json"
+# Of a file, in bytes: what Linux and macOS allow.
+LONGEST_NAME = 255
 
 
 def _check_inside(text: str) -> None:
@@ -25,6 +27,8 @@ def _check_inside(text: str) -> None:
     path = PurePosixPath(text)
     if not path.name or path.is_absolute() or ".." in path.parts or "\\" in text:
         raise ValueError(f"the path {text!r} points outside the folder")
+    if "\0" in text or any(len(part.encode()) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"{text!r} is not the name of a file")
 
 
 @dataclass(frozen=True, slots=True)

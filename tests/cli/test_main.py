@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -101,3 +104,22 @@ def test_an_unknown_command(pitool: Pitool, word: str, hint: str) -> None:
     result = pitool(word, "sample")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(f"pitool: unknown command '{word}'; {hint}")
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_streams_that_are_closed_are_no_fault(closed: tuple[int, ...], private_home: Path) -> None:
+    shut = " ".join(f"{n}{'<' if n == 0 else '>'}&-" for n in closed)
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m pitool list {shut}"],
+        capture_output=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert not (private_home / "fault.log").exists()
+
+
+def test_the_home_of_nobody(pitool: Pitool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PITOOL_HOME", "~nosuch-user/x")
+    done = pitool("list")
+    assert done.code == 2
+    assert "PITOOL_HOME '~nosuch-user/x'" in done.sentence

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,3 +235,22 @@ def test_an_archive_without_pip_is_told_in_a_sentence(
     pip.unlink()
     assert arrive.main(["install", str(tmp_path / "a")]) == 4
     assert "contains no pip" in capsys.readouterr().err
+
+
+def test_a_release_in_use_is_never_taken_away(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut in the middle of a second install of the same archive leaves what runs."""
+    release = installed(tmp_path, "first", b"one")
+    top = home / ".local/share/pitool"
+    removed: list[Path] = []
+    remove = shutil.rmtree
+
+    def note(path: Path, **options: Any) -> None:
+        removed.append(Path(path))
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", note)
+    assert arrive.install(tmp_path / "first") == release
+    assert top / "releases" / release not in removed
+    assert model(home) == b"one"

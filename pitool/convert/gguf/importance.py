@@ -94,6 +94,8 @@ def read(path: Path) -> ImportanceMatrix:
         )
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist", "check the path") from None
+    except BadInput as error:  # of its header
+        raise BadInput(f"{path} is not an importance matrix ({error.what})", _AGAIN) from None
     except (ArithmeticError, LookupError, OSError, ValueError, struct.error) as error:
         raise BadInput(f"{path} is not an importance matrix ({error})", _AGAIN) from None
     if not matrix.means or not all(np.isfinite(m).all() for m in matrix.means.values()):
