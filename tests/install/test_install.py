@@ -163,7 +163,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 
 def test_a_fresh_host_compiles_once_and_installs_the_converter(machine: Machine) -> None:
     out = machine.works()
-    assert "step 2 of 2, 100 %" in out
+    assert "step 2 of 2, 100%" in out
     assert "Installed pitool for this host" in out
     assert machine.called("pip install -e") == ["pip install -e .[host]"]
     assert [path.name for path in machine.wheels] == [WHEEL]

@@ -320,11 +320,15 @@ def _in_engine(case: Case, folder: Path, wanted: Logits, engine: Engine, path: P
         return f"{case.name}: {error}"
 
 
+# Refusals of what only the older spelling can say: two kinds of a scaling, or none.
+ONLY_OLD = ("transformers 4 takes", "and the 'type'", "has no 'rope_type'")
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_both_spellings_mean_the_same(kind: str) -> None:
     for case in [Case(kind, ()), *singles(kind), *pairs(kind, 120)]:
         found, before = _meaning(spelled_anew(case.config)), _meaning(case.config)
-        differs = isinstance(before, str) and "transformers 4 takes" in before
+        differs = isinstance(before, str) and any(why in before for why in ONLY_OLD)
         refused = isinstance(before, str) and isinstance(found, str)
         assert found == before or refused or differs, f"{case.name}: {found} and {before}"
 
