@@ -133,7 +133,8 @@ class Description:
     def context(self, kept: tuple[int, ...]) -> int:
         """Return for how many tokens a file is right that keeps these windows, or none of them."""
         dropped = () if kept else (window for window in self.windows if window)
-        return min([self.sizes.context, *dropped])
+        shortest: int = min((self.sizes.context, *dropped))
+        return shortest
 
     def error(self, what: str, remedy: str) -> BadInput:
         """Return the error of something that cannot be converted."""

@@ -275,12 +275,12 @@ class _Numbers:
             attention = self._yarn_attention(factor)
         if attention <= 0:
             raise self._error(f"rope scaling has 'attention_factor' {attention}")
-        betas = {key: self._maybe(key) for key in ("beta_fast", "beta_slow")}
-        for key, beta in betas.items():
+        fast, slow = self._maybe("beta_fast"), self._maybe("beta_slow")
+        for key, beta in (("beta_fast", fast), ("beta_slow", slow)):
             if beta is not None and beta < 0:
                 raise self._error(f"rope scaling has {key!r} {beta}")
         truncate = self._table.flag("truncate", default=True)
-        return Yarn(factor, self._original(own=True), attention, *betas.values(), truncate=truncate)
+        return Yarn(factor, self._original(own=True), attention, fast, slow, truncate)
 
     def _yarn_attention(self, factor: float) -> float:
         """Return the factor of the paper, or the ratio of two where both scales are given."""

@@ -12,13 +12,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from pitool.errors import Interrupted, PitoolError, ended, error_of_system, no_memory, readable
 
-# Seconds that threads are given to end with the program.
+# Seconds that a thread is given to end with the program.
 PATIENCE = 2.0
 
 
@@ -38,10 +37,9 @@ def main() -> None:
 
 def _leave_threads(code: int) -> None:
     """Exit at once where a thread would not end: a library that was interrupted may leave some."""
-    end = time.monotonic() + PATIENCE
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(max(end - time.monotonic(), 0))
+            thread.join(PATIENCE)
             if thread.is_alive():
                 atexit._run_exitfuncs()
                 os._exit(code)

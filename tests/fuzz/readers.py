@@ -62,7 +62,7 @@ def _open_checkpoint(folder: Path) -> None:
 
 
 def _read_tensors(folder: Path) -> None:
-    from pitool.checkpoint.tensors import read_index
+    from pitool.checkpoint.weights import read_index
 
     for tensor in read_index(folder).values():
         for _ in tensor.slabs(1 << 16):
@@ -95,7 +95,7 @@ def _adapter(folder: Path) -> None:
 
 def _merge(folder: Path) -> None:
     from pitool.checkpoint.lora import Adapter, merge
-    from pitool.checkpoint.tensors import read_index
+    from pitool.checkpoint.weights import read_index
 
     merged = merge(read_index(folder / "base"), Adapter(folder), tied=True)
     merged["model.layers.0.self_attn.q_proj.weight"].float32()
@@ -110,7 +110,7 @@ def _vocabulary(folder: Path) -> None:
 def _old_settings(folder: Path) -> None:
     import tempfile
 
-    from pitool.convert.onnx.legacy import link_checkpoint
+    from pitool.convert.legacy import link_checkpoint
 
     with tempfile.TemporaryDirectory() as target:
         link_checkpoint(folder, Path(target), weights=False)

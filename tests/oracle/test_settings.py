@@ -187,7 +187,7 @@ def test_every_family_has_its_settings() -> None:
 def test_every_setting_alone_in_the_reference(kind: str, make: Make) -> None:
     _folder, base = make(Case(kind, ()))
     assert base is not None
-    wrong = []
+    wrong: list[str] = []
     for case in [Case(kind, ()), *singles(kind)]:
         folder, wanted = make(case)
         wrong += filter(None, [_unchanged(case, base, wanted), _in_reference(case, folder, wanted)])

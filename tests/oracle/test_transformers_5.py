@@ -19,7 +19,8 @@ import pytest
 from pitool.convert.numpy_forward import reference_logits
 from pitool.errors import BadInput
 from tests.convert.helpers import checkpoint_of
-from tests.oracle.test_settings import FAMILIES, IDS, PAIRS, WHOLE, Case, difference, pairs, singles
+from tests.oracle.settings import FAMILIES
+from tests.oracle.test_settings import IDS, PAIRS, WHOLE, Case, difference, pairs, singles
 from tests.tiny import write_tokenizer
 
 ENVIRONMENT = Path.home() / ".cache" / "pitool" / "oracle-transformers-5"
@@ -38,7 +39,7 @@ def python() -> str:
     found = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
-        command = [found, "-m", "pip", "install", "--quiet", *PACKAGES]
+        command = [str(found), "-m", "pip", "install", "--quiet", *PACKAGES]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             pytest.skip(f"no environment with transformers 5: {made.stderr.strip()[-200:]}")
