@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from pitool.errors import Interrupted, PitoolError, ended, error_of_system, no_memory, readable
 
-# Seconds that threads are given to end with the program.
+# Seconds that a thread is given to end with the program.
 PATIENCE = 2.0
 
 

@@ -41,7 +41,6 @@ CASES: dict[str, dict[str, Any]] = {
     "llama3": {"rope_scaling": LLAMA3},
     "qwen2": {"model_type": "qwen2"},
     "qwen2-untied": {"model_type": "qwen2", "tie_word_embeddings": False},
-    "qwen2-head-dim": {"model_type": "qwen2", "head_dim": 32},
 }
 
 # Name in transformers -> name in GGUF; written out, so that no code of ours is asked.
