@@ -100,7 +100,7 @@ def test_the_older_kind(tmp_path: Path) -> None:
 def test_what_is_no_matrix_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match="importance matrix"):
+    with pytest.raises(BadInput, match=r"importance matrix|too short to be a GGUF file"):
         importance.read(path)
 
 

@@ -105,7 +105,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer missing": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json"),
     "tokenizer broken": (cut("tokenizer.json", 500), "tokenizer.json is not a tokenizer"),
     "settings broken": (cut("tokenizer_config.json", 9), r"cannot read .*tokenizer_config\.json"),
-    "config missing": (lambda f: (f / "genai_config.json").unlink(), "config.json is missing"),
+    "config missing": (lambda f: (f / "genai_config.json").unlink(), "config.json does not exist"),
     "config broken": (cut("genai_config.json", 50), r"cannot read .*genai_config\.json"),
     "config a list": (lambda f: (f / "genai_config.json").write_text("[]"), "is not a JSON object"),
     "config empty": (config(dict.clear), "not an onnxruntime-genai configuration"),

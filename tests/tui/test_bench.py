@@ -258,6 +258,6 @@ async def test_a_broken_history_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("no database")
     async with screen(tmp_path) as (app, pilot):
         await pilot.press("f5")
-        await until(lambda: "cannot use the history" in shown(app))
+        await until(lambda: "is damaged" in shown(app))
         await pilot.press("r")
         await until(lambda: "quick: failed" in shown(app))
