@@ -37,7 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep every test away from the user's bundles, caches and the hub."""
     home = tmp_path / "pitool-home"
-    own = tmp_path / "user"
+    own = tmp_path.parent / f"{tmp_path.name}-user"
+    own.mkdir(exist_ok=True)
     for name in ("HOME", *(name for name in os.environ if name.startswith("XDG_"))):
         monkeypatch.setenv(name, str(own))
     monkeypatch.setenv("PITOOL_HOME", str(home))
