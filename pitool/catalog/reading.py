@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.catalog.contents import AGAIN, BEGINNING, check_file, other_content, unreadable
+from pitool.catalog.unicode import well_formed
 from pitool.errors import BadInput, reason
 
 # Settings of any kind are some kilobytes; a parsed document takes up to thirty times its size.
@@ -135,7 +136,7 @@ def _check_depth(value: Any) -> None:
 def _whole(value: Any) -> Any:
     """Return a value with what is no Unicode replaced."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return well_formed(value)
     if isinstance(value, list):
         return [_whole(inner) for inner in value]
     if isinstance(value, dict):

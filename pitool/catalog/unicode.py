@@ -8,8 +8,6 @@ document cleans it when it is made; a path is left as it is, for it names a file
 
 from __future__ import annotations
 
-REPLACEMENT = "\ufffd"
-
 
 def well_formed(text: str) -> str:
     """Return a text that every encoder takes; what was well formed comes back as it is."""

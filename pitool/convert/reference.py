@@ -28,7 +28,6 @@ from pitool.report.progress import Progress
 # Models with fewer weights, and the tokens that are read, of which every second is scored.
 TOKENS = ((2_000_000_000, 4096),)
 TOKENS_OF_LARGE = 2048
-BUILT_IN = "built-in, {} languages"
 RANDOM = "random tokens"
 # The largest relative error of rounding to nearest.
 PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}

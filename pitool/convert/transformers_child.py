@@ -72,6 +72,8 @@ class Model:
         def fill(module: Any, _inputs: Any) -> None:
             for name, parameter in own.items():
                 source = sources[name]
+                if not (source or self._noise):
+                    continue  # it is there already
                 value = torch.from_numpy(source.float32().copy()) if source else parameter.data
                 if self._noise and value.ndim > 1:
                     value = value * (1 + self._noise * (2 * torch.rand_like(value) - 1))

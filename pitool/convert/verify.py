@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -177,7 +177,7 @@ def stand_in(engine: LogitsEngine, *, is_source: bool, is_onnx: bool) -> Forward
     return ForwardPass(
         name,
         1,
-        lambda ids, _rounded, _on_layer: engine.logits(ids),
+        lambda ids, _noise, _on_layer: engine.logits(ids),
         stands_in=True,
         verified=is_source,
     )
@@ -203,9 +203,7 @@ def check_against_checkpoint(
             with open_artifact(runnable, window) as engine:
                 if reference is None:
                     tokens = tokens_to_compare(runnable.artifact.parameters)
-                    with open_forward(checkpoint) as forward:
-                        if forward is None:
-                            raise _no_forward(name)
+                    with _forward_of(checkpoint, name) as forward:
                         reference = make_reference(
                             checkpoint, engine, forward, tokens, window,
                             Path(folder), progress, text,
@@ -217,11 +215,16 @@ def check_against_checkpoint(
             yield _answer_check(runnable, found)
 
 
-def _no_forward(name: str) -> BadInput:
-    return BadInput(
-        f"neither transformers nor pitool has a forward pass for {name!r} here",
-        "install transformers, or drop --reference to use the reference in the bundle",
-    )
+@contextmanager
+def _forward_of(checkpoint: Checkpoint, name: str) -> Iterator[ForwardPass]:
+    """Give the forward pass of the checkpoint of that name; BadInput where nobody has one."""
+    with open_forward(checkpoint) as found:
+        if found is None:
+            raise BadInput(
+                f"neither transformers nor pitool has a forward pass for {name!r} here",
+                "install transformers, or drop --reference to use the reference in the bundle",
+            )
+        yield found
 
 
 def _answer_check(runnable: Runnable, found: Certificate) -> AnswerCheck:

@@ -154,12 +154,11 @@ def _patch_description(patch: pytest.MonkeyPatch, **wrong: Callable[[Description
     patch.setattr(gemma2, "ARCHITECTURE", replace(family, describe=misread))
 
 
-GGUF: dict[str, Sabotage] = {
-    "heads": gguf_heads, "norm": gguf_norm, "window": gguf_window, "theta": gguf_theta,
-}  # fmt: skip
-ONNX: dict[str, Sabotage] = {
-    "heads": onnx_heads, "norm": onnx_norm, "window": onnx_window, "theta": onnx_theta,
-}  # fmt: skip
+# By the format, the same mistakes in each.
+MISTAKES: dict[str, dict[str, Sabotage]] = {
+    "gguf": {"heads": gguf_heads, "norm": gguf_norm, "window": gguf_window, "theta": gguf_theta},
+    "onnx": {"heads": onnx_heads, "norm": onnx_norm, "window": onnx_window, "theta": onnx_theta},
+}
 MISREAD: dict[str, Sabotage] = {
     "window": misread_window, "theta": misread_theta, "norm": misread_norm,
     "scale": misread_scale,

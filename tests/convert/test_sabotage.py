@@ -29,23 +29,20 @@ def test_without_a_mistake_both_formats_are_certified(gemma2: Path, tmp_path: Pa
         assert artifact.certificate.logit_error < most
 
 
-@pytest.mark.parametrize("mistake", sabotage.GGUF)
-@pytest.mark.parametrize("quantisation", ["F16", "Q4_0"])
-def test_a_mistake_in_a_gguf_is_found(
-    gemma2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, quantisation: str
+@pytest.mark.parametrize("mistake", sabotage.MISTAKES["gguf"])
+@pytest.mark.parametrize(
+    ("form", "quantisation"),
+    [("gguf", "F16"), ("gguf", "Q4_0"), ("onnx", "FP16"), ("onnx", "INT4")],
+)
+def test_a_mistake_of_a_writer_is_found(
+    gemma2: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    quantisation: str,
+    mistake: str,
 ) -> None:
-    sabotage.GGUF[mistake](monkeypatch)
+    sabotage.MISTAKES[form][mistake](monkeypatch)
     with pytest.raises(PitoolError, match=FOUND):
-        sabotage.convert_as(gemma2, tmp_path / "b", gguf=quantisation)
-    assert not (tmp_path / "b").exists()
-
-
-@pytest.mark.parametrize("mistake", sabotage.ONNX)
-@pytest.mark.parametrize("quantisation", ["FP16", "INT4"])
-def test_a_mistake_in_a_graph_is_found(
-    gemma2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, quantisation: str
-) -> None:
-    sabotage.ONNX[mistake](monkeypatch)
-    with pytest.raises(PitoolError, match=FOUND):
-        sabotage.convert_as(gemma2, tmp_path / "b", onnx=quantisation)
+        sabotage.convert_as(gemma2, tmp_path / "b", **{form: quantisation})
     assert not (tmp_path / "b").exists()
