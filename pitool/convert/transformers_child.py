@@ -123,7 +123,7 @@ def _empty(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, 
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), _no_init_weights():
         model = AutoModelForCausalLM.from_config(
             config,
             dtype=torch.float32,
@@ -153,12 +153,22 @@ def _by_name(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, A
                 break
 
 
+def _no_init_weights() -> Any:
+    """Return what keeps transformers from drawing weights, which it cannot for every model."""
+    try:
+        from transformers.initialization import no_init_weights  # since version 5
+    except ImportError:
+        from transformers.modeling_utils import no_init_weights
+    return no_init_weights()
+
+
 def _layers(model: Any) -> list[Any]:
-    """Return the decoder's layers: the longest list of modules."""
+    """Return the decoder's layers: the first list with as many modules as it has layers."""
     from torch.nn import ModuleList
 
-    lists = [module for module in model.modules() if isinstance(module, ModuleList)]
-    return list(max(lists, key=len, default=[]))
+    count = model.config.get_text_config().num_hidden_layers
+    lists = (module for module in model.modules() if isinstance(module, ModuleList))
+    return next((list(modules) for modules in lists if len(modules) == count), [])
 
 
 def _open(call: Call) -> Model:

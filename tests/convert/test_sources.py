@@ -56,7 +56,7 @@ def test_hashes_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
     checkpoint = checkpoint_of(folder)
     source = replace(checkpoint.source, apart=(lora,))
     hashed = hash_sources(replace(checkpoint, source=source), Silent())
-    names = ["config.json", "tokenizer.json", "model.safetensors"]
+    names = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
     assert [file.path for file in hashed.files] == names
     for file, path in zip(
         [*hashed.files, *hashed.apart[0].files],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pitool.architectures.table import describe
 from pitool.catalog.bundles import Bundle
 from pitool.convert import forward
 from pitool.convert.forward import OWN, open_forward
@@ -71,5 +72,5 @@ def test_matrix_by_matrix_gives_the_same_logits(
             assert model.of == OF
             layers: list[int] = []
             found.append(model.logits(ids, 0.0, functools.partial(layers.append, 1)))
-            assert len(layers) == model.layers
+            assert len(layers) == model.layers == describe(checkpoint.config).sizes.layers
     np.testing.assert_array_equal(found[0], found[1])
