@@ -46,17 +46,12 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PITOOL_LLAMA_CPP_SDIST", str(tmp_path / "no-sdist"))
     # transformers takes seconds to start: the tests that need it say so.
     monkeypatch.setenv("PITOOL_REFERENCE", "pitool")
+    # One window: hundreds of tests convert, few are about how well.
+    monkeypatch.setenv("PITOOL_REFERENCE_TOKENS", "512")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")
     return home
-
-
-@pytest.fixture(autouse=True)
-def short_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare artifacts on one window: hundreds of tests convert, few are about how well."""
-    monkeypatch.setattr("pitool.convert.reference.TOKENS", ())
-    monkeypatch.setattr("pitool.convert.reference.TOKENS_OF_LARGE", 512)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from is ``forward``'s choice; what a difference means is ``verify``'s.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,7 +19,7 @@ from pitool.catalog import reading
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
 from pitool.convert.tokens import spelled
-from pitool.errors import PitoolError
+from pitool.errors import PitoolError, UsageError
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import WINDOW, Divergence, score_rows, squares, summarise, unscored
@@ -28,6 +29,7 @@ from pitool.report.progress import Progress
 # Models with fewer weights, and the tokens that are read, of which every second is scored.
 TOKENS = ((2_000_000_000, 4096),)
 TOKENS_OF_LARGE = 2048
+TOKENS_SETTING = "PITOOL_REFERENCE_TOKENS"
 RANDOM = "random tokens"
 # The largest relative error of rounding to nearest.
 PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}
@@ -86,7 +88,17 @@ class Reference:
 
 
 def tokens_to_compare(parameters: int) -> int:
-    """Return the number of tokens that a reference reads: fewer for a large model."""
+    """Return the number of tokens that a reference reads: fewer for a large model.
+
+    ``PITOOL_REFERENCE_TOKENS`` asks for another number; UsageError where it is none.
+    """
+    if asked := os.environ.get(TOKENS_SETTING):
+        if not asked.isdecimal() or int(asked) < LEAST_TOKENS:
+            raise UsageError(
+                f"{TOKENS_SETTING}={asked!r} is not a number of at least {LEAST_TOKENS} tokens",
+                "unset it, or set it to a number such as 4096",
+            )
+        return int(asked)
     return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
 
 

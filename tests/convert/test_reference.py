@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from pitool.convert import forward
 from pitool.convert.forward import OWN, ForwardPass, open_forward
 from pitool.convert.numpy_forward import reference_logits
-from pitool.convert.reference import RANDOM, Reference, make_reference, run_reference
+from pitool.convert.reference import (
+    RANDOM,
+    Reference,
+    make_reference,
+    run_reference,
+    tokens_to_compare,
+)
 from pitool.engine.base import Prompt
+from pitool.errors import UsageError
 from pitool.report.progress import Silent
 from tests.convert.helpers import Honest, checkpoint_of
 from tests.tiny import write_checkpoint
@@ -115,3 +122,17 @@ def test_a_vocabulary_that_spells_nothing_is_tried_on_random_tokens(tmp_path: Pa
     assert reference.text == RANDOM
     assert len(reference.windows) == 2
     assert len({id_ for window in reference.windows for id_ in window}) > 300
+
+
+def test_a_large_model_is_compared_on_fewer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PITOOL_REFERENCE_TOKENS")
+    assert (tokens_to_compare(135_000_000), tokens_to_compare(3_000_000_000)) == (4096, 2048)
+
+
+@pytest.mark.parametrize("asked", ["0", "15", "-1", "many", "1e3", "\u00b2"])
+def test_what_is_no_number_of_tokens_is_refused(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PITOOL_REFERENCE_TOKENS", asked)
+    with pytest.raises(UsageError, match="is not a number of at least 16 tokens"):
+        tokens_to_compare(1)
