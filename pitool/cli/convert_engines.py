@@ -11,7 +11,6 @@ from pitool.device.detect import detect
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.quality import calibration
-from pitool.quality.divergence import WINDOW
 from pitool.quality.health import LogitsEngine
 
 BATCH = 128
@@ -53,8 +52,7 @@ def open_calibrator(path: Path) -> AbstractContextManager[Calibrator]:
 
 def write_text(path: Path, tokens: int, on_token: Callable[[int], None]) -> list[list[int]]:
     """Have the model of a GGUF write about ``tokens`` tokens; see ``quality.calibration``."""
-    with _start(path, _settings(2 * WINDOW)) as engine:
-        return calibration.write_text(engine, tokens, on_token)
+    return calibration.write_text(path, detect().physical_cores, tokens, on_token)
 
 
 def _start(path: Path, settings: Settings) -> worker.WorkerEngine:

@@ -29,7 +29,9 @@ class Settings:
     ``context``: tokens that the KV cache holds; ``batch``: most tokens of one prefill call;
     ``micro_batch``: tokens of one pass over the weights; ``kv_type``: one of ``KV_TYPES``, of the
     keys and, where ``value_type`` is None, of the values; ``outputs``: most rows of logits at
-    once, each of which reserves the vocabulary in float32 (a chat needs one); ``load_mode``:
+    once, each of which reserves the vocabulary in float32 (a chat needs one); ``sequences``: texts
+    that share the context, each with an equal part of it (one but for ``answer_together``);
+    ``load_mode``:
     ``mmap`` (pages shared with the page cache), ``read`` (a private copy) or ``mlock`` (mapped
     and kept from swap); ``repack``: let the runtime interleave weights for this CPU's fast
     kernels; ``adapters``: paths of LoRA files that are added to the weights.
@@ -48,6 +50,7 @@ class Settings:
     kv_type: str = "f16"
     value_type: str | None = None
     outputs: int = 1
+    sequences: int = 1
     load_mode: LoadMode = "mmap"
     repack: bool = True
     flash_attention: FlashAttention = "auto"

@@ -118,6 +118,18 @@ class WorkerEngine:
         shape, payload = self._child.call("logits", ids=list(ids))
         return np.frombuffer(payload, np.float32).reshape(shape)
 
+    def answer_together(
+        self, prompts: Sequence[Prompt], sampling: Sampling, on_tokens: Callable[[int], None]
+    ) -> list[list[int]]:
+        """Return the tokens that ``Settings.sequences`` prompts at most are answered with."""
+        answers = self._child.call(
+            "answer_together",
+            lambda event: on_tokens(event["tokens"]),
+            prompts=[serialisation.prompt_to_json(prompt) for prompt in prompts],
+            sampling=dataclasses.asdict(sampling),
+        )
+        return list(answers.value)
+
     def squares(self) -> dict[str, Squares]:
         """Return the sums of squared activations since the load, by tensor name."""
         return serialisation.squares_from_payload(*self._child.call("squares"))

@@ -73,6 +73,17 @@ class Worker:
         table = self._loaded.logits(call.arguments["ids"])
         call.result(table.shape, table.tobytes())
 
+    def answer_together(self, call: Call) -> None:
+        """Return the token ids of several answers, with the number of new ones as events."""
+        asked = call.arguments
+        engine: Any = self._loaded
+        answers = engine.answer_together(
+            [serialisation.prompt_from_json(prompt) for prompt in asked["prompts"]],
+            serialisation.sampling_from_json(asked["sampling"]),
+            lambda tokens: call.event(tokens=tokens),
+        )
+        call.result(answers)
+
     def squares(self, call: Call) -> None:
         """Return the sums and counts of each tensor as raw numbers."""
         collect = getattr(self._loaded, "squares", None)
@@ -122,6 +133,7 @@ METHODS = (
     "load",
     "stream",
     "logits",
+    "answer_together",
     "squares",
     "tokenize",
     "detokenize",

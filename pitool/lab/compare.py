@@ -34,6 +34,7 @@ from pitool.lab import making, measure
 from pitool.lab.material import Material, gather
 from pitool.lab.result import Comparison, TechniqueResult
 from pitool.lab.store import MaterialNames, ResultStore, versions
+from pitool.quality.calibration import write_text
 from pitool.quality.divergence import WINDOW
 from pitool.quality.similarity import mean_similarity
 from pitool.report.progress import ItemProgress
@@ -143,7 +144,13 @@ class ComparisonJob:
         with measure.logits_engine(made, WINDOW, self._threads) as engine:
             self._progress.stage("tokenizing the text", 1)
             parameters = self.shape.parameters
-            material = gather(self._checkpoint, engine, self._options.text, parameters)
+            material = gather(
+                self._checkpoint,
+                engine,
+                self._options.text,
+                parameters,
+                lambda tokens: write_text(made.entry, self._threads, tokens, lambda _: None),
+            )
             with open_forward(self._checkpoint) as found:
                 reference = run_reference(
                     found or stand_in(engine, is_source=False, is_onnx=False),

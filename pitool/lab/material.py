@@ -6,7 +6,7 @@ calibrates. Where there is no text to calibrate with, the model writes one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pitool.convert.reference import tokens_to_compare
 from pitool.engine.base import Engine
 from pitool.errors import BadInput
 from pitool.quality import texts
-from pitool.quality.calibration import PROMPTS, write_text
+from pitool.quality.calibration import PROMPTS
 from pitool.quality.divergence import WINDOW, unscored
 from pitool.quality.health import windows_of
 
@@ -57,9 +57,9 @@ def gather(
     engine: Engine,
     text_file: Path | None,
     parameters: int,
-    on_token: Callable[[int], None] = lambda _: None,
+    write: Callable[[int], list[list[int]]],
 ) -> Material:
-    """Return the material for a model; ``engine`` runs it in float.
+    """Return the material for a model; ``engine`` runs it in float, and ``write`` has it write.
 
     ``text_file`` None takes the checkpoint's held-out text. An empty text calibrates nothing.
     """
@@ -67,7 +67,7 @@ def gather(
     path = text_file or checkpoint.source.text
     if path is None:
         measured = _built_in(engine, wanted)
-        written = write_text(engine, MOST_WRITTEN, on_token)
+        written = write(MOST_WRITTEN)
         return Material(measured, written, BUILT_IN, SELF)
     ids = engine.tokenize(read_text(path)[: 8 * (wanted + CALIBRATION_WINDOWS * WINDOW)])
     if len(ids) < LEAST_TOKENS:
@@ -75,10 +75,15 @@ def gather(
         short = f"{path.name}, which has {len(ids)} tokens"
         return Material(measured, [], f"{BUILT_IN} instead of {short}", short)
     first = min(wanted, len(ids) // 2)
-    rest = windows_of(engine, ids[first:])[:CALIBRATION_WINDOWS]
-    return Material(windows_of(engine, ids[:first]), rest, path.name, path.name)
+    rest = _windows(engine, ids[first:])[:CALIBRATION_WINDOWS]
+    return Material(_windows(engine, ids[:first]), rest, path.name, path.name)
 
 
 def _built_in(engine: Engine, tokens: int) -> list[list[int]]:
     """Return windows of the built-in texts."""
-    return windows_of(engine, engine.tokenize(texts.built_in(engine.tokenize, tokens))[:tokens])
+    return _windows(engine, engine.tokenize(texts.built_in(engine.tokenize, tokens))[:tokens])
+
+
+def _windows(engine: Engine, ids: Sequence[int]) -> list[list[int]]:
+    """Return windows of the text that are no longer than the model's context."""
+    return windows_of(engine, ids, min(WINDOW, engine.info.trained_context))

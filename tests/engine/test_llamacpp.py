@@ -27,6 +27,7 @@ pytestmark = pytest.mark.engine
 SETTINGS = Settings(context=256, decode_threads=1, prefill_threads=1, outputs=32)
 GREEDY = Sampling(temperature=0, max_tokens=24)
 PROMPT = "The quick brown fox"
+END = 2  # of the tiny checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +74,28 @@ def test_tokens_are_those_of_the_tokenizers_library(engine: Engine, tiny_checkpo
 def test_a_conversation_goes_through_the_template(engine: Engine) -> None:
     found = engine.detokenize(engine.tokenize([Message("user", "Hi")]))
     assert found == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_answers_written_together_are_those_written_alone(tiny_gguf: Path) -> None:
+    settings = replace(SETTINGS, context=4 * 256, outputs=4, sequences=4)
+    prompts = ["The quick brown fox", "It's", "a" * 90, "\u65e5\u672c\u8a9e"]
+    told: list[int] = []
+    with worker.start("gguf", tiny_gguf, settings) as engine:
+        sampling = replace(GREEDY, seed=0)
+        together = engine.answer_together(prompts, sampling, told.append)
+        alone = [greedy_by_logits(engine, engine.tokenize(prompt), 24) for prompt in prompts]
+        assert together == [until_end(ids) for ids in alone]
+        assert sum(told) == sum(map(len, together))
+        # Drawn, each has a seed of its own, and the same ones the next time.
+        drawn = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=3, max_tokens=24)
+        one, other = (engine.answer_together(["same"] * 4, drawn, told.append) for _ in range(2))
+        assert one == other
+        assert len({tuple(ids) for ids in one}) == 4
+
+
+def until_end(ids: list[int]) -> list[int]:
+    """Return what comes before the token that ends an answer, and that token."""
+    return ids[: ids.index(END) + 1] if END in ids else ids
 
 
 def test_greedy_with_the_cache_equals_greedy_without(engine: Engine) -> None:

@@ -85,7 +85,9 @@ def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
     else:
         text = read_text(Path(asked))
         with work.tokens.open(exact, importance.WINDOW) as engine:
-            found = importance.join([engine.tokenize(text[: tokens * 8])[:tokens]])
+            ids = engine.tokenize(text[: tokens * 8])[:tokens]
+        window = min(importance.WINDOW, work.plan.model.context)
+        found = importance.join([ids], window)
     if sum(map(len, found)) < 2:
         raise BadInput(
             f"--calibration {asked!r}: the text is too short",

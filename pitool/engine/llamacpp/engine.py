@@ -26,6 +26,7 @@ from pitool.engine.llamacpp.library import (
     load_backends,
 )
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
+from pitool.engine.llamacpp.together import answer_together
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.errors import BadInput, DoesNotFit, PitoolError
 
@@ -127,6 +128,7 @@ class LlamaCpp:
         params.n_batch = min(settings.batch, settings.context)
         params.n_ubatch = min(settings.micro_batch, settings.context)
         params.n_outputs_max = settings.outputs
+        params.n_seq_max = settings.sequences
         params.n_threads = settings.decode_threads
         params.n_threads_batch = settings.prefill_threads
         params.type_k = _KV_TYPES[settings.kv_type]
@@ -203,6 +205,25 @@ class LlamaCpp:
             llama_cpp.llama_batch_free(batch)
             self.clear()
         return table
+
+    def answer_together(
+        self, prompts: Sequence[Prompt], sampling: Sampling, on_tokens: Callable[[int], None]
+    ) -> list[list[int]]:
+        """Return the tokens that ``Settings.sequences`` prompts at most are answered with."""
+        self._cancel.clear()
+        self.clear()
+        try:
+            return answer_together(
+                self._ctx,
+                lambda batch: self._check(llama_cpp.llama_decode(self._ctx, batch)),
+                [self.tokenize(prompt) for prompt in prompts],
+                sampling,
+                self._vocabulary.size,
+                self.ends,
+                on_tokens,
+            )
+        finally:
+            self.clear()
 
     def squares(self) -> dict[str, Squares]:
         """Return the sums of squared activations since the load; empty without ``collect``."""

@@ -27,9 +27,9 @@ class Sampler:
             for token in ids[-sampling.repeat_window :]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
 
-    def draw(self, context: Any) -> int:
-        """Choose a token from the last logits of a llama.cpp context and remember it."""
-        return int(llama_cpp.llama_sampler_sample(self._chain, context, -1))
+    def draw(self, context: Any, row: int = -1) -> int:
+        """Choose a token from a row of a llama.cpp context's logits and remember it."""
+        return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
 
     def close(self) -> None:
         """Free the chain."""
