@@ -106,8 +106,10 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                # Ctrl-C belongs to the parent, which then says what to do.
-                start_new_session=True,
+                # A group of its own, since Ctrl-C belongs to the parent; but the same session: when
+                # the parent is killed, the kernel wakes a child that is stopped (setpgid(2), of a
+                # group that becomes orphaned), and it sees the end of its pipe.
+                process_group=0,
                 env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
             )
         except OSError as error:
@@ -218,11 +220,11 @@ class Child:
     def close(self) -> None:
         """End the child; its memory is back when this returns. From any thread, never blocks."""
         self._ended = True
+        # One that is stopped sees no end of a pipe and takes no signal but this one and SIGKILL.
+        self._process.send_signal(signal.SIGCONT)
         gone = self._wire.hang_up() and self._gone_within(HANG_UP_SHARE)
         if not gone:
             self._process.send_signal(signal.SIGTERM)
-            # One that is stopped takes no signal but this one and SIGKILL.
-            self._process.send_signal(signal.SIGCONT)
             gone = self._gone_within(TERMINATE_SHARE)
         if not gone:
             self._process.kill()

@@ -297,6 +297,7 @@ ENDS = {
     "fault": (signal.SIGSTOP, "raise KeyboardInterrupt"),
     "at once": (signal.SIGSTOP, "kill_all(); os._exit(0)"),
     "killed": (0, "os.kill(os.getpid(), signal.SIGKILL)"),
+    "killed while it is stopped": (signal.SIGSTOP, "os.kill(os.getpid(), signal.SIGKILL)"),
 }
 
 
@@ -304,7 +305,7 @@ ENDS = {
 def test_none_is_left_by_a_program_that_ends(number: int, end: str) -> None:
     program = subprocess.run(
         [sys.executable, "-c", STARTS, str(int(number)), end],
-        cwd=ROOT, capture_output=True, check=False,
+        cwd=ROOT, capture_output=True, check=False, start_new_session=True,
     )  # fmt: skip
     child = Path(f"/proc/{int(program.stdout)}/stat")
     while child.exists() and ") Z " not in child.read_text():
