@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -151,7 +150,7 @@ class _Member(tarfile.TarInfo):
         if head.type in _EXTENSIONS:
             if head.size > EXTENDED_BYTES:
                 raise tarfile.ReadError(f"an extended header has {head.size} bytes")
-            file.seek(-(-head.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, os.SEEK_CUR)
+            file.read(-(-head.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
             if file.read(tarfile.BLOCKSIZE)[_TYPE] not in (tarfile.REGTYPE, tarfile.AREGTYPE):
                 raise tarfile.ReadError("an extended header is not that of a file")
         file.seek(place)

@@ -164,6 +164,9 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
     ),
     "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
     "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
+    "many stops": (
+        "/v1/completions", {"prompt": "x", "stop": ["a"] * 10_000}, 400, "'stop' is not valid",
+    ),
     "another path": ("/v1/embeddings", {}, 404, "unknown endpoint POST /v1/embeddings"),
 }  # fmt: skip
 
