@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import select
 import socket
 import sys
@@ -92,6 +93,7 @@ class Server(ThreadingHTTPServer):
         error = sys.exception()
         if not isinstance(error, OSError):
             self.log(f"internal error ({type(error).__name__}: {error})")
+            logging.getLogger(__name__).error("a request failed", exc_info=error)
 
     def __exit__(self, *reason: Any) -> None:
         """Free the port and the model."""

@@ -219,7 +219,7 @@ def test_a_body_that_is_too_long_or_has_no_length() -> None:
             assert raw.recv(100).startswith(b"HTTP/1.1 411")
 
 
-def test_a_model_that_dies_is_loaded_again() -> None:
+def test_a_model_that_dies_is_loaded_again(caplog: pytest.LogCaptureFixture) -> None:
     class Dying(Scripted):
         def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
             if prompt:
@@ -232,6 +232,7 @@ def test_a_model_that_dies_is_loaded_again() -> None:
         assert "killed" in reply["error"]["message"]
         again = ask(server, "/v1/chat/completions", HELLO)[1]
         assert again["choices"][0]["message"]["content"] == "Back."
+    assert caplog.messages == ["the model process was killed; load it again\n"]
 
 
 def test_dying_in_the_middle_of_a_stream_is_an_event() -> None:
