@@ -35,10 +35,12 @@ class PitoolError(Exception):
     """An error that a user can act on.
 
     ``what`` says what happened, ``do`` what to do next, both without a full stop at the end. Names
-    and values from files of others stand in them, so that both are made readable.
+    and values from files of others stand in them, so that both are made readable. ``details`` is
+    for the log: what a process wrote before it died.
     """
 
     exit_code = 1
+    details = ""
 
     def __init__(self, what: str, do: str = "") -> None:
         self.what = readable(what)

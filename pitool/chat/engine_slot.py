@@ -145,7 +145,7 @@ class SavedPrefills:
         """Save the part of the cache that other conversations begin with too."""
         assert self._prefills is not None
         key = key_of(system_name(system), runnable, engine.info.settings)
-        if not system or self._prefills.find(key) is not None:
+        if not system or self._prefills.has(key):
             return
         ids = system_prefix(engine, system)
         if len(ids) < LEAST_TOKENS:

@@ -53,6 +53,7 @@ class Operations:
         """Put an error into the conversation, and let go of an engine that is dead."""
         self.last_error = error
         if isinstance(error, WorkerDied):
+            log.error("%s\n%s", error.sentence, error.details)
             self.drop(dead=True)
             again = "ask again to reload the model"
             notice = Notice(error.what, f"{error.do}; {again}" if error.do else again)

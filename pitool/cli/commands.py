@@ -34,6 +34,7 @@ SECTIONS = {
         "rm": "pitool.cli.rm",
         "doctor": "pitool.cli.doctor",
         "monitor": "pitool.cli.monitor",
+        "report": "pitool.cli.report",
     },
 }
 

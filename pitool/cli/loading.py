@@ -18,9 +18,15 @@ def loader(
     force: bool = False,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> Loader:
-    """Return what starts a worker; ``force`` leaves out the look at the memory."""
+    """Return what starts a worker; ``force`` leaves out the look at the memory.
+
+    What fails from here on is logged.
+    """
+    from pitool.catalog.fault_log import keep_warnings
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
+
+    keep_warnings()
 
     def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
         settings = settings_for(runnable, context, threads=threads)

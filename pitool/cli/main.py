@@ -81,12 +81,21 @@ def run(call: Callable[[], object]) -> int:
         call()
         sys.stdout.flush()
     except PitoolError as error:
-        return _say(error.sentence, error.exit_code)
+        return _failed(error)
     except KeyboardInterrupt:
         return _say("interrupted", Interrupted.exit_code)
     except Exception as error:
         return _ended_by(error)
     return 0
+
+
+def _failed(error: PitoolError) -> int:
+    """Report an error of pitool's own; one that no user caused goes to the log as well."""
+    if error.exit_code == PitoolError.exit_code:
+        from pitool.catalog.fault_log import record
+
+        record(error.sentence, error.details)
+    return _say(error.sentence, error.exit_code)
 
 
 def _ended_by(error: Exception) -> int:
@@ -121,17 +130,11 @@ def _say(text: str, code: int) -> int:
 
 
 def _fault(error: Exception) -> int:
-    """Write the traceback to a log and print its path."""
+    """Write the traceback to the log and print its path."""
     import traceback
 
-    from pitool.catalog.bundles import home
-    from pitool.catalog.files import make_private
+    from pitool.catalog.fault_log import record
 
-    try:
-        log = home() / "fault.log"
-        make_private(log)  # what a user asked may stand in it
-        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        report = f"please report it with {log}"
-    except (OSError, PitoolError):
-        report = "please report it"
-    return _say(f"internal error ({type(error).__name__}: {error}); {report}", 1)
+    what = f"internal error ({type(error).__name__}: {error})"
+    log = record(what, "".join(traceback.format_exception(error)))
+    return _say(f"{what}; {f'see {log}, and ' if log else ''}report it with pitool report", 1)

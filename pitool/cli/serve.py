@@ -47,6 +47,7 @@ def command(
       pitool serve sample-1gb
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
+    from pitool.catalog.fault_log import keep_warnings
     from pitool.catalog.model_argument import find_runnable
     from pitool.cli.loading import tuned_words
     from pitool.device.settings import check_memory, settings_for
@@ -56,6 +57,7 @@ def command(
     from pitool.serve.model import Model
     from pitool.serve.server import Server
 
+    keep_warnings()
     key = os.environ.get(KEY) or None
     runnable = find_runnable(bundle, quant)
     settings = settings_for(runnable, context)

@@ -34,13 +34,16 @@ def command(compiler: str | None, out: Path | None, force: bool, as_json: bool) 
     """
     import shutil
 
+    from pitool.catalog.outputs import output
     from pitool.report.numbers import format_bytes
 
     wheel = _build(compiler, force=force)
     path = wheel.path
     if out is not None:
+        path = out / wheel.path.name
         out.mkdir(parents=True, exist_ok=True)
-        path = Path(shutil.copy2(wheel.path, out))
+        with output(path) as target, wheel.path.open("rb") as source:
+            shutil.copyfileobj(source, target)
     if as_json:
         click.echo(json.dumps(asdict(wheel) | {"path": str(path)}))
     else:

@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from pitool.catalog import reading, tables
 from pitool.catalog.files import sync, sync_tree
@@ -26,6 +26,15 @@ SCHEMA = "pitool.pi/1"
 MANIFEST = "pi.json"
 MANIFEST_BYTES = 4 * 1024**2
 CHUNK = 1024**2
+# What an extended header may say (PAX, pax(1)): a name that is long or no ASCII, a size of 8 GiB.
+EXTENDED = {"path", "size"}
+EXTENDED_BYTES = 4096
+# The heads that say something of the next member; where a head has its type.
+_EXTENSIONS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+_TYPE = slice(156, 157)
 SCRIPTS = ("install.sh", "pitool")  # what is executable
 INSTALLER = (*SCRIPTS, "pitool.service")
 WHEEL = r"[0-9A-Za-z][0-9A-Za-z._+!-]*\.whl"
@@ -126,15 +135,41 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     return member
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose head is looked at before tarfile reads what it announces into memory."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """Return the next member; ReadError for an extended header that no file needs."""
+        file = tar.fileobj
+        assert file is not None
+        place = file.tell()
+        head = cls.frombuf(file.read(tarfile.BLOCKSIZE), tar.encoding or "utf-8", tar.errors or "")
+        if head.size < 0:
+            raise tarfile.ReadError("a size is negative")
+        if head.type in _EXTENSIONS:
+            if head.size > EXTENDED_BYTES:
+                raise tarfile.ReadError(f"an extended header has {head.size} bytes")
+            file.read(-(-head.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+            if file.read(tarfile.BLOCKSIZE)[_TYPE] not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                raise tarfile.ReadError("an extended header is not that of a file")
+        file.seek(place)
+        return super().fromtarfile(tar)
+
+
+def _opened(path: Path) -> tarfile.TarFile:
+    return tarfile.open(path, "r:", tarinfo=_Member)
+
+
 def check(path: Path) -> Contents:
     """Return what an archive holds after reading all of it; writes nothing.
 
     Raises BadInput for anything but whole plain files, each listed with this size and hash.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with _opened(path) as tar:
             return _check(path, tar)
-    except (tarfile.TarError, EOFError, UnicodeError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise BadInput(f"{path.name} is damaged or not a .pi archive ({error})", AGAIN) from None
     except OSError as error:
         raise BadInput(f"cannot read {path} ({error.strerror or error})", AGAIN) from None
@@ -160,6 +195,10 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in tar:
         if not member.isreg() or member.issparse():
             raise BadInput(f"{member.name!r} in {path.name} is not a regular file", AGAIN)
+        if strange := set(member.pax_headers) - EXTENDED:
+            raise BadInput(
+                f"{member.name!r} in {path.name} has the unknown property {min(strange)!r}", AGAIN
+            )
         try:
             entry = FileEntry(member.name, member.size, "")
         except ValueError as error:
@@ -213,7 +252,7 @@ def unpack(path: Path, folder: Path) -> Contents:
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(parents=True)
-        with tarfile.open(path, "r:") as tar:
+        with _opened(path) as tar:
             tar.extractall(staging, filter="data")
         sync_tree(staging)
         staging.rename(folder)

@@ -106,8 +106,10 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                # Ctrl-C belongs to the parent, which then says what to do.
-                start_new_session=True,
+                # A group of its own, since Ctrl-C belongs to the parent; but the same session: when
+                # the parent is killed, the kernel wakes a child that is stopped (setpgid(2), of a
+                # group that becomes orphaned), and it sees the end of its pipe.
+                process_group=0,
                 env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
             )
         except OSError as error:
@@ -218,11 +220,11 @@ class Child:
     def close(self) -> None:
         """End the child; its memory is back when this returns. From any thread, never blocks."""
         self._ended = True
+        # One that is stopped sees no end of a pipe and takes no signal but this one and SIGKILL.
+        self._process.send_signal(signal.SIGCONT)
         gone = self._wire.hang_up() and self._gone_within(HANG_UP_SHARE)
         if not gone:
             self._process.send_signal(signal.SIGTERM)
-            # One that is stopped takes no signal but this one and SIGKILL.
-            self._process.send_signal(signal.SIGCONT)
             gone = self._gone_within(TERMINATE_SHARE)
         if not gone:
             self._process.kill()
@@ -252,7 +254,15 @@ class Child:
         return True
 
     def _death(self) -> WorkerDied:
-        """Return why the child is gone, in a sentence."""
+        """Return why the child is gone, with what it wrote last."""
+        written = "" if self._ended else self._last_words()
+        died = self._why(written.rpartition("\n")[2].strip()[:200])
+        died.details = written
+        return died
+
+    def _why(self, last: str) -> WorkerDied:
+        """Return why the child is gone, in a sentence; ``last``: the last line that it wrote."""
+        said = f" after printing: {last}" if last else ""
         self._running = None  # nothing is left to cancel
         if self._stuck:
             seconds = f"{self._silence_seconds:g} seconds"
@@ -263,23 +273,20 @@ class Child:
             return WorkerDied(f"{self._name} is not responding", self._advice)
         code = self._process.returncode
         if code >= 0:
-            return WorkerDied(
-                f"{self._name} exited with code {code}{self._last_words()}", self._advice
-            )
+            return WorkerDied(f"{self._name} exited with code {code}{said}", self._advice)
         number = signal.Signals(-code)
         how = _DEATHS.get(number, "terminated by a signal")
-        said = self._last_words() if number == signal.SIGABRT else ""
+        said = said if number == signal.SIGABRT else ""
         return WorkerDied(
             f"{self._name} was {how} ({number.name}){said}",
             self._remedies.get(number, self._advice),
         )
 
     def _last_words(self) -> str:
-        """Return the last line that the child wrote to stderr."""
+        """Return the end of what the child wrote to stderr."""
         try:
             size = self._stderr.seek(0, os.SEEK_END)
             self._stderr.seek(max(size - LAST_WORDS_BYTES, 0))
-            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+            return self._stderr.read().decode(errors="replace").strip()
         except ValueError:  # closed meanwhile
             return ""
-        return f" after printing: {lines[-1].strip()[:200]}" if lines else ""

@@ -6,6 +6,7 @@ all before it.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from pitool.errors import DoesNotFit, PitoolError, WorkerDied
 WAITING = 4
 # Seconds after which one that waits is looked at again: it may have gone away.
 GLANCE = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class BusyError(DoesNotFit):
@@ -79,6 +82,7 @@ class Model:
     def forget(self, error: PitoolError) -> None:
         """After an error of the one whose turn it is: a dead engine is loaded again next time."""
         if isinstance(error, WorkerDied) and self._engine:
+            log.error("%s\n%s", error.sentence, error.details)
             self._engine.close()
             self._engine = None
 

@@ -20,6 +20,8 @@ UNSUPPORTED = (
     "tools", "functions", "logprobs", "top_logprobs", "audio", "suffix", "echo", "logit_bias",
     "presence_penalty", "frequency_penalty",
 )  # fmt: skip
+# Each is looked for after every token.
+MOST_STOPS = 32
 # What asks for nothing special.
 PLAIN: dict[str, tuple[object, ...]] = {
     "n": (None, 1),
@@ -125,6 +127,10 @@ def _sampling(data: Mapping[str, Any]) -> Sampling:
 
 def _stop(stop: object) -> tuple[str, ...]:
     texts = [stop] if isinstance(stop, str) else stop or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-        raise UsageError("'stop' is not valid", "send a string or a list of strings")
+    if (
+        not isinstance(texts, list)
+        or len(texts) > MOST_STOPS
+        or not all(isinstance(text, str) and text for text in texts)
+    ):
+        raise UsageError("'stop' is not valid", f"send a string or up to {MOST_STOPS} of them")
     return tuple(texts)

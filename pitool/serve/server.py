@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import select
 import socket
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -17,16 +20,17 @@ from contextlib import closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 from pitool.engine.base import Token
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 from pitool.report.numbers import format_rate
-from pitool.serve import requests
+from pitool.serve import pages, requests
 from pitool.serve.model import BusyError, Model
 from pitool.serve.replies import Frame, failure
 
-MOST_BYTES = 16 << 20
+MOST_BYTES = 4 << 20
+# Each has a thread and up to that many bytes.
+MOST_CONNECTIONS = 64
 # Seconds for which a connection may be silent while a request is read.
 PATIENCE = 30
 PATHS = {"/v1/chat/completions": True, "/v1/completions": False}
@@ -58,6 +62,9 @@ class Server(ThreadingHTTPServer):
         log: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.name, self.key, self.log = name, key, log
+        # Parsed JSON takes thirty times its size for a moment: one at a time.
+        self.parsing = threading.Lock()
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.created = int(time.time())
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, Handler)
@@ -66,6 +73,27 @@ class Server(ThreadingHTTPServer):
         except BaseException:
             self.server_close()
             raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own, or close it where there are too many."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - its interface
+        """Log what a connection ended with that nobody foresaw; a client that went away is none."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            self.log(f"internal error ({type(error).__name__}: {error})")
+            logging.getLogger(__name__).error("a request failed", exc_info=error)
 
     def __exit__(self, *reason: Any) -> None:
         """Free the port and the model."""
@@ -87,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
         own = {
             "id": server.name, "object": "model", "created": server.created, "owned_by": "pitool",
         }  # fmt: skip
+        if self._refused():
+            return
         if path == "/health":
             state = {"busy": server.model.busy, "waiting": server.model.waiting}
             self._json(HTTPStatus.OK, {"status": "ok", **state})
@@ -102,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a completion."""
         body = self._body()
-        if body is None or not self._allowed():
+        if body is None or self._refused() or not self._allowed():
             return
         if self._path not in PATHS:
             self._missing()
@@ -117,7 +147,8 @@ class Handler(BaseHTTPRequestHandler):
     def _complete(self, body: bytes, *, chat: bool) -> None:
         server = self.server
         template = server.model.info.chat_template
-        asked = requests.parse(body, chat=chat, template=template)
+        with server.parsing:
+            asked = requests.parse(body, chat=chat, template=template)
         prefix = "chatcmpl" if chat else "cmpl"
         frame = Frame(chat, f"{prefix}-{uuid.uuid4().hex}", int(time.time()), server.name)
         with server.model.turn(self._gone) as engine:
@@ -195,20 +226,31 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def _path(self) -> str:
-        """The path without a query."""
-        return urlsplit(self.path).path
+        """The path without a query, however it is written."""
+        return self.path.partition("?")[0]
 
     def _body(self) -> bytes | None:
         """Return the body, None after saying why there is none."""
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
-            known = length.isdecimal()
+        known = length.isdecimal() and "Transfer-Encoding" not in self.headers
+        if not known or len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if known else HTTPStatus.LENGTH_REQUIRED
             self.close_connection = True  # the body is not read
             what = f"the body needs a Content-Length of at most {MOST_BYTES} bytes"
             self._json(status, failure(what, _INVALID))
             return None
         return self.rfile.read(int(length))
+
+    def _refused(self) -> bool:
+        """Answer a web page that is not this server's, and tell whether it was one."""
+        try:
+            host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+            why = pages.refusal(host, origin, key=self.server.key is not None)
+        except ValueError:
+            why = "the Host or Origin header is not valid"
+        if why is not None:
+            self._json(HTTPStatus.FORBIDDEN, failure(why, _INVALID, "forbidden_origin"))
+        return why is not None
 
     def _allowed(self) -> bool:
         key = self.server.key
@@ -245,7 +287,7 @@ class Handler(BaseHTTPRequestHandler):
     def _say(self, last: Token) -> None:
         t = last.timings
         self.server.log(
-            f"{self.path}: prompt {t.prompt_tokens} tokens ({t.reused_tokens} reused),"
+            f"{self._path}: prompt {t.prompt_tokens} tokens ({t.reused_tokens} reused),"
             f" {format_rate(t.prefill_rate)}, answer {t.decoded_tokens} tokens,"
             f" {format_rate(t.decode_rate)}"
         )

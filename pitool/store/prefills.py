@@ -1,15 +1,18 @@
 """Saved prefills: KV caches as files, so that a conversation is not processed twice.
 
 Owns the files' names, age and total size; their content is the engine's. A file belongs to one
-artifact with one set of settings. The least recently used files are deleted at the limit.
+artifact with one set of settings, and its name ends with the CRC-32 of its content: llama.cpp takes
+whatever values a file holds. The least recently used files are deleted at the limit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,8 +25,13 @@ LIMIT_BYTES = 512 * 1024**2
 LEAST_TOKENS = 256
 """A shorter prompt is processed again too quickly to be worth wearing out an SD card."""
 
+_BLOCK = 1 << 20
+
 # Settings that change neither the cache's values nor its layout.
 _IRRELEVANT = {"decode_threads", "prefill_threads", "batch", "outputs", "load_mode"}
+
+
+log = logging.getLogger(__name__)
 
 
 class Prefills:
@@ -33,13 +41,24 @@ class Prefills:
         self._folder, self._limit = folder, limit
 
     def find(self, key: str) -> Path | None:
-        """Return the file of a key and mark it as used; None when there is none."""
-        path = self._folder / key
-        try:
-            os.utime(path)
-        except OSError:
-            return None
-        return path
+        """Return the file of a key and mark it as used; None when there is none.
+
+        Reads the file, which the engine is about to do: one that is damaged is deleted.
+        """
+        for path in self._files(key):
+            try:
+                if path.suffix == _checksum(path):
+                    os.utime(path)
+                    return path
+            except OSError:
+                continue
+            log.warning("dropped a saved prefill: it is damaged")
+            path.unlink(missing_ok=True)
+        return None
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a file of a key, damaged or not."""
+        return any(self._files(key))
 
     def save(self, key: str, write: Callable[[Path], object]) -> None:
         """Have ``write`` create the file of a key; if it raises, the old file stays."""
@@ -47,18 +66,28 @@ class Prefills:
         make_private(staged)  # a cache can be turned back into what was said
         try:
             write(staged)
-            staged.replace(self._folder / key)
+            target = self._folder / f"{key}{_checksum(staged)}"
+            staged.replace(target)
         finally:
             staged.unlink(missing_ok=True)
+        self._delete(path for path in self._files(key) if path != target)
         self._make_room()
 
     def drop(self, key: str) -> None:
         """Delete the file of a key, if there is one."""
-        (self._folder / key).unlink(missing_ok=True)
+        self._delete(self._files(key))
 
     def drop_conversation(self, conversation: str) -> None:
         """Delete every file of a conversation, whichever model wrote it."""
-        for path in self._folder.glob(f"{conversation}-*"):
+        self._delete(self._folder.glob(f"{conversation}-*"))
+
+    def _files(self, key: str) -> Iterator[Path]:
+        """Yield the file of a key; more than one where a program was killed between two steps."""
+        return self._folder.glob(f"{key}.*")
+
+    @staticmethod
+    def _delete(paths: Iterable[Path]) -> None:
+        for path in paths:
             path.unlink(missing_ok=True)
 
     def _make_room(self) -> None:
@@ -68,6 +97,15 @@ class Prefills:
             total += path.stat().st_size
             if total > self._limit:
                 path.unlink(missing_ok=True)
+
+
+def _checksum(path: Path) -> str:
+    """Return the CRC-32 of a file as the suffix of its name."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found = zlib.crc32(block, found)
+    return f".{found:08x}"
 
 
 def key_of(name: str, runnable: Runnable, settings: Settings) -> str:

@@ -81,6 +81,19 @@ def test_exits(
     assert capsys.readouterr() == ("", sentence)
 
 
+def test_what_should_have_worked_is_logged(private_home: Path) -> None:
+    died = errors.WorkerDied("the model process died", "load it again")
+    died.details = "ggml: out of luck"
+    for error in (errors.UsageError("wrong", "right"), errors.BadInput("bad", "look")):
+        raising(error)
+    assert not private_home.exists()
+    raising(died)
+    assert raising(KeyError("x")) == 1
+    log = (private_home / "fault.log").read_text()
+    assert ": the model process died; load it again\n    ggml: out of luck\n" in log
+    assert ": internal error (KeyError: 'x')\n    Traceback (most recent call last):\n" in log
+
+
 def test_the_exit_codes_of_the_error_tree_are_those_of_the_design() -> None:
     tree = {c.__name__: c.exit_code for c in errors.PitoolError.__subclasses__()}
     assert errors.PitoolError.exit_code == 1

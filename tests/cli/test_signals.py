@@ -63,9 +63,9 @@ class Program:
             assert self.process.poll() is None, self.said
             time.sleep(0.02)
 
-    def worker(self) -> int:
-        """Return the process that holds the model, once there is one."""
-        while not (found := _children(self.process.pid)):
+    def worker(self, module: str = "") -> int:
+        """Return the process that runs ``module``, or any, once there is one."""
+        while not (found := [p for p in _children(self.process.pid) if module in _command(p)]):
             assert self.process.poll() is None, self.said
             time.sleep(0.02)
         return found[0]
@@ -86,6 +86,18 @@ def _fields(pid: str) -> list[str]:
 def _children(pid: int) -> list[int]:
     pids = (path.name for path in Path("/proc").iterdir() if path.name.isdecimal())
     return [int(each) for each in pids if _fields(each)[1] == str(pid)]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended, waited for or not."""
+    return _fields(str(pid))[0] == "Z"
 
 
 @contextmanager
@@ -123,9 +135,43 @@ def test_a_stuck_worker_is_not_waited_for(
         os.kill(worker, signal.SIGSTOP)
         started.process.send_signal(number)
         assert started.end() == 130
-        assert _fields(str(worker))[0] == "Z" or not Path(f"/proc/{worker}").exists()
+        assert gone(worker)
         assert "Traceback" not in started.said
         assert started.said.rstrip().rpartition("pitool: ")[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("pitool.engine.worker_main", signal.SIGINT),
+        ("pitool.lab.maker", signal.SIGTERM),
+        ("pitool.lab.maker", signal.SIGHUP),
+    ],
+    ids=["measuring-SIGINT", "making-SIGTERM", "making-SIGHUP"],
+)
+def test_compare_ends_with_a_stuck_child(
+    one_layer: Path, tmp_path: Path, module: str, number: signal.Signals
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("A Raspberry Pi has 4 cores. " * 60)
+    with program("compare", one_layer, "--techniques", "q8_0", "--text", text) as started:
+        child = started.worker(module)
+        os.kill(child, signal.SIGSTOP)
+        started.process.send_signal(number)
+        assert started.end() == 130
+        assert gone(child)
+        assert started.said.endswith(f"{INTERRUPTED}\n")
+        assert not list((tmp_path / "pitool-cache").rglob(".*.partial"))
+
+
+def test_a_stuck_worker_does_not_outlive_a_killed_program(bundle: Path) -> None:
+    with program("run", "-i", bundle) as started:
+        worker = started.worker()
+        os.kill(worker, signal.SIGSTOP)
+        started.process.kill()
+        started.end()
+        while not gone(worker):
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -136,7 +182,7 @@ def test_the_chat_ends_with_a_stuck_worker(bundle: Path, number: signal.Signals)
         started.wait_for("Models")
         started.process.send_signal(number)
         assert started.end() == 130
-        assert not Path(f"/proc/{worker}").exists() or _fields(str(worker))[0] == "Z"
+        assert gone(worker)
         assert "Traceback" not in started.said
 
 

@@ -191,6 +191,92 @@ def test_an_unpacked_folder_with_another_manifest_is_refused(
         archive.read_folder(tmp_path / "out")
 
 
+def pax(records: dict[str, str], *, global_: bool = False) -> bytes:
+    """Return an extended header as POSIX has it (pax(1)): a length, a keyword, a value a line."""
+    data = b""
+    for keyword, value in records.items():
+        rest = f" {keyword}={value}\n".encode()
+        length = len(rest) + len(str(len(rest)))
+        length += len(str(length)) - len(str(len(rest)))
+        data += str(length).encode() + rest
+    return raw(data, tarfile.XGLTYPE if global_ else tarfile.XHDTYPE)
+
+
+def raw(data: bytes, kind: bytes, name: str = "x", size: int | None = None) -> bytes:
+    """Return a member with its head and padding."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data) if size is None else size
+    head = info.tobuf(tarfile.GNU_FORMAT)
+    return head + data + bytes(-len(data) % 512)
+
+
+REAL = raw(DATA, tarfile.REGTYPE, "bundles/tiny/a.gguf")
+SPARSE_1 = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "../evil"}
+EXTENSIONS: dict[str, tuple[bytes, str]] = {
+    "another name": (pax({"path": "../evil"}) + REAL, "points outside the folder"),
+    "an absolute name": (pax({"path": "/tmp/evil"}) + REAL, "points outside the folder"),
+    "the name of another file": (pax({"path": "pi.json"}) + REAL, "not listed"),
+    "a name for all": (pax({"path": "../evil"}, global_=True) + REAL, "points outside"),
+    "a link": (pax({"linkpath": "/etc/passwd"}) + REAL, "unknown property 'linkpath'"),
+    "an owner": (pax({"uid": "0", "uname": "root"}) + REAL, "unknown property 'uid'"),
+    "rights": (pax({"SCHILY.acl.access": "user::rwx"}) + REAL, "unknown property 'SCHILY"),
+    "a character set": (pax({"hdrcharset": "BINARY"}) + REAL, "unknown property 'hdrcharset'"),
+    "a smaller size": (pax({"size": "512"}) + REAL, "does not match"),
+    "a larger size": (pax({"size": str(1 << 40)}) + REAL, "does not match"),
+    "a negative size": (pax({"size": "-1024"}) + REAL, "does not match"),
+    "a size beyond all": (pax({"size": "9" * 3000}) + REAL, "does not match"),
+    "a negative size in the head": (
+        raw(b"", tarfile.REGTYPE, "bundles/tiny/a.gguf", -1024), "a size is negative",
+    ),
+    "gigabytes of it": (raw(b"", tarfile.XHDTYPE, size=4 << 30) + REAL, "4294967296 bytes"),
+    "a long value": (pax({"path": "a" * 5000}) + REAL, "an extended header has"),
+    "a length of many digits": (raw(b"9" * 4000 + b" a=b", tarfile.XHDTYPE) + REAL, "damaged"),
+    "a chain": (pax({"path": "a"}) * 2000 + REAL, "not that of a file"),
+    "one before a link": (
+        pax({"path": "bundles/tiny/a.gguf"}) + raw(b"", tarfile.SYMTYPE), "not that of a file",
+    ),
+    "a long name of GNU": (
+        raw(b"../evil\0", tarfile.GNUTYPE_LONGNAME) + REAL, "points outside the folder",
+    ),
+    "gigabytes of a long name": (
+        raw(b"", tarfile.GNUTYPE_LONGNAME, size=4 << 30) + REAL, "4294967296 bytes",
+    ),
+    "sparse 0.0": (
+        pax({"GNU.sparse.size": "9", "GNU.sparse.offset": "0", "GNU.sparse.numbytes": "9"}) + REAL,
+        "not a regular file",
+    ),
+    "sparse 0.1": (pax({"GNU.sparse.map": "0,9", "GNU.sparse.size": "9"}) + REAL, "not a regular"),
+    "sparse 0.1 of no numbers": (pax({"GNU.sparse.map": "x"}) + REAL, "damaged"),
+    "sparse 1.0": (pax(SPARSE_1) + REAL, "damaged"),
+    "sparse of old": (
+        raw(b"", tarfile.GNUTYPE_SPARSE, "bundles/tiny/a.gguf"), "not a regular file",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_an_extended_header_is_refused_or_harmless(name: str, tmp_path: Path) -> None:
+    members, reason = EXTENSIONS[name]
+    manifest = raw(archive.encode(contents()), tarfile.REGTYPE, "pi.json")
+    path = tmp_path / "bad.pi"
+    for padding in (b"", bytes(10240)):
+        path.write_bytes(manifest + members + padding)
+        with pytest.raises(BadInput) as refused:
+            archive.unpack(path, tmp_path / "out")
+        assert reason in str(refused.value)
+        assert [each.name for each in tmp_path.iterdir()] == ["bad.pi"]
+
+
+def test_an_extended_header_that_says_what_is_so_is_taken(tmp_path: Path) -> None:
+    """As other programs write one, for names that are long or no ASCII."""
+    manifest = raw(archive.encode(contents()), tarfile.REGTYPE, "pi.json")
+    said = {"path": "bundles/tiny/a.gguf", "size": str(len(DATA))}
+    for head in (pax(said), raw(b"bundles/tiny/a.gguf\0", tarfile.GNUTYPE_LONGNAME)):
+        other = raw(DATA, tarfile.REGTYPE, "short")
+        (tmp_path / "good.pi").write_bytes(manifest + head + other + bytes(10240))
+        assert archive.check(tmp_path / "good.pi") == contents()
+
+
 SAFE = {"pythons": {"3.11": []}, "bundles": ["größe 1"], "name": "größe 1", "files": []}
 
 

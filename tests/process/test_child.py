@@ -172,6 +172,7 @@ def test_a_death_by_a_signal(child: Child, number: signal.Signals) -> None:
     with pytest.raises(WorkerDied) as caught:
         child.call("die", words="loading\nGGML_ASSERT(x)", signal=number)
     assert caught.value.sentence == f"the test's child was {DEATHS[number]}"
+    assert caught.value.details == "loading\nGGML_ASSERT(x)"
     with pytest.raises(WorkerDied):
         child.call("echo", value="dead for good")
 
@@ -183,6 +184,7 @@ def test_an_unforeseen_fault_ends_it_with_its_last_words(child: Child) -> None:
         "the test's child exited with code 1 after printing: ValueError: never foreseen;"
         " start it again"
     )
+    assert caught.value.details.startswith("Traceback")
 
 
 @pytest.mark.parametrize("size", [0, 2_000_000], ids=["reading", "writing"])
@@ -297,6 +299,7 @@ ENDS = {
     "fault": (signal.SIGSTOP, "raise KeyboardInterrupt"),
     "at once": (signal.SIGSTOP, "kill_all(); os._exit(0)"),
     "killed": (0, "os.kill(os.getpid(), signal.SIGKILL)"),
+    "killed while it is stopped": (signal.SIGSTOP, "os.kill(os.getpid(), signal.SIGKILL)"),
 }
 
 
@@ -304,7 +307,7 @@ ENDS = {
 def test_none_is_left_by_a_program_that_ends(number: int, end: str) -> None:
     program = subprocess.run(
         [sys.executable, "-c", STARTS, str(int(number)), end],
-        cwd=ROOT, capture_output=True, check=False,
+        cwd=ROOT, capture_output=True, check=False, start_new_session=True,
     )  # fmt: skip
     child = Path(f"/proc/{int(program.stdout)}/stat")
     while child.exists() and ") Z " not in child.read_text():

@@ -164,6 +164,9 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
     ),
     "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
     "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
+    "many stops": (
+        "/v1/completions", {"prompt": "x", "stop": ["a"] * 10_000}, 400, "'stop' is not valid",
+    ),
     "another path": ("/v1/embeddings", {}, 404, "unknown endpoint POST /v1/embeddings"),
 }  # fmt: skip
 
@@ -216,7 +219,7 @@ def test_a_body_that_is_too_long_or_has_no_length() -> None:
             assert raw.recv(100).startswith(b"HTTP/1.1 411")
 
 
-def test_a_model_that_dies_is_loaded_again() -> None:
+def test_a_model_that_dies_is_loaded_again(caplog: pytest.LogCaptureFixture) -> None:
     class Dying(Scripted):
         def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
             if prompt:
@@ -229,6 +232,7 @@ def test_a_model_that_dies_is_loaded_again() -> None:
         assert "killed" in reply["error"]["message"]
         again = ask(server, "/v1/chat/completions", HELLO)[1]
         assert again["choices"][0]["message"]["content"] == "Back."
+    assert caplog.messages == ["the model process was killed; load it again\n"]
 
 
 def test_dying_in_the_middle_of_a_stream_is_an_event() -> None:

@@ -111,12 +111,12 @@ def fingerprint(folder: OnnxFolder) -> str:
 
 
 def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[Any]]) -> None:
-    """Write the first ``len(ids)`` tokens of a cache, whole or not at all."""
+    """Write the first ``len(ids)`` tokens of a cache, whole or not at all; for this user alone."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     used = {str(i): part[:, :, : len(ids)] for i, part in enumerate(cache)}
     tokens = np.asarray(ids, np.int64)
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=_private) as file:
             np.savez(file, allow_pickle=False, model=np.array(model), ids=tokens, **used)
             file.flush()
             os.fsync(file.fileno())
@@ -125,6 +125,10 @@ def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[An
         raise cannot_write(path, error, "delete saved prefills") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def read(path: Path, model: str, cache: Sequence[NDArray[Any]]) -> list[int]:
