@@ -54,6 +54,7 @@ def header_shape(header: Header) -> ModelShape:
         kv_rows=kv_rows,
         experts=_count(header, "expert_count"),
         experts_used=_count(header, "expert_used_count"),
+        state_size=_count(header, "ssm.state_size"),
     )
 
 
