@@ -47,6 +47,8 @@ class ModelShape:
     0 for a layer without attention; empty means ``kv_heads * head_dim`` in every layer.
     ``experts`` and ``experts_used``: of a mixture of experts, in all and for one token.
     ``state_size``: numbers that a channel of a recurrent layer keeps from token to token.
+    ``windowless``: tokens up to which a GGUF computes the same, because llama.cpp leaves out
+    windows of the model; 0 where it leaves out none.
     """
 
     architecture: str
@@ -64,6 +66,7 @@ class ModelShape:
     experts: int = 0
     experts_used: int = 0
     state_size: int = 0
+    windowless: int = 0
 
     @property
     def state_bytes(self) -> int:

@@ -128,7 +128,20 @@ class Gguf(PlannedFormat):
         shape, load = model.shape, artifact.load
         left = budget - artifact.memory.total + _context_bytes(shape, load)
         return most_context(
-            shape.context, lambda n: _context_bytes(shape, replace(load, context=n)) <= left
+            self.reach(shape), lambda n: _context_bytes(shape, replace(load, context=n)) <= left
+        )
+
+    def reach(self, shape: ModelShape) -> int:
+        """Return the trained context, or where llama.cpp leaves out a window, its size."""
+        return shape.windowless or shape.context
+
+    def limit(self, shape: ModelShape) -> str:
+        """Name the window that llama.cpp leaves out."""
+        if not shape.windowless:
+            return ""
+        return (
+            f"llama.cpp does not apply this model's sliding window of {shape.windowless} tokens: a"
+            " GGUF computes what the checkpoint does up to there, and gets no longer context"
         )
 
     def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
