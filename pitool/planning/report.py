@@ -156,7 +156,6 @@ class Report:
             "architecture": shape.architecture,
             "parameters": shape.parameters,
             "trained_context": shape.context,
-            "longest_context": self.form.reach(shape),
             "context": planner.load.context,
             "kv_type": planner.load.kv_type,
             "micro_batch": planner.load.micro_batch,
