@@ -57,7 +57,10 @@ def test_a_recurrent_state_is_held_whatever_the_context() -> None:
         StoredTensor(f"blk.{i}.ssm_out.weight", (896, 2048), TENSOR_TYPES["F16"]) for i in (0, 2)
     )
     embedding = StoredTensor("token_embd.weight", (1000, 896), TENSOR_TYPES["F16"])
-    keys = {"block_count": 4, "embedding_length": 896, "attention.head_count": 14}
+    keys = {
+        "block_count": 4, "embedding_length": 896, "attention.head_count": 14,
+        "attention.head_count_kv": 2,
+    }  # fmt: skip
     metadata = {f"qwen35.{key}": value for key, value in keys.items()}
     metadata |= {"general.architecture": "qwen35", "qwen35.ssm.state_size": 128}
     header = Header(Path("a.gguf"), metadata, (embedding, *mixers))
@@ -66,6 +69,7 @@ def test_a_recurrent_state_is_held_whatever_the_context() -> None:
         plan = plan_memory(model, typed, Load(context), repacked=NOTHING)
         held = {line.name: line.bytes for line in plan.lines}
         assert held["recurrent state"] == 2 * 2048 * 128 * 4
+        assert held["KV cache"] == 2 * 2 * context * 128 * 2  # of the two layers without it
     assert "recurrent state" not in lines(shape(**QWEN), "F16", Load(512))
 
 
