@@ -16,7 +16,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pitool.catalog import tables
@@ -24,7 +24,7 @@ from pitool.catalog.boards import find_board
 from pitool.catalog.kernels import kernels
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import find_quantisation
-from pitool.planning.formats.gguf import Threads, estimate
+from pitool.planning.formats.gguf import Threads, estimate, kv_cache_bytes
 from pitool.planning.prefill import (
     ENDS,
     attention_seconds,
@@ -60,7 +60,7 @@ class Source:
     """Where rows are from, and what was measured with.
 
     ``kernels``: a set of interleaved types; ``setup``: names one board and build that several
-    sources share.
+    sources share; ``depth``: tokens in the KV cache before those that are timed.
     """
 
     source: str
@@ -70,6 +70,7 @@ class Source:
     rows: tuple[Row, ...]
     kernels: str | None = None
     setup: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Shape:
     parts: tuple[Part, ...] = ()
     experts: int = 0
     experts_used: int = 0
+    state_size: int = 0
 
     def model(self) -> ModelShape:
         """Return the shape that a plan would read."""
@@ -110,7 +112,7 @@ class Shape:
             "llama", self.layers, self.hidden, self.feed_forward, self.heads, self.kv_heads,
             self.head_dim, self.vocabulary, 4096, tuple(self._tensors()),
             kv_rows=rows if self.attention else (),
-            experts=self.experts, experts_used=self.experts_used,
+            experts=self.experts, experts_used=self.experts_used, state_size=self.state_size,
         )  # fmt: skip
 
     def _tensors(self) -> Iterator[TensorShape]:
@@ -202,8 +204,15 @@ def _compare(
     interleaved = can & frozenset(sets[source.kernels]) if source.kernels else can
     threads: Threads = "all" if source.threads == "all" else "best"
     predicted = estimate(
-        source.board, board, model, typed, threads=threads, interleaved=interleaved
+        source.board,
+        board,
+        model,
+        typed,
+        kv_bytes=kv_cache_bytes(model, source.depth, "f16"),
+        threads=threads,
+        interleaved=interleaved,
     )
+    predicted = replace(predicted, decode=predicted.decode_full)
     return Comparison(source, row, model, typed, interleaved, predicted)
 
 

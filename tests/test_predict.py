@@ -18,13 +18,8 @@ from benchmarks.predict import (
 from pitool.catalog.boards import boards
 from pitool.catalog.kernels import kernels
 
-# Published from setups that are slower or faster than any in the fit: the same board with newer
-# firmware and 16 GB streams a fifth more, one Pi 4 multiplies and streams a third less.
-OUTSIDE = {
-    ("cm5", "llama-3b", "Q4_K_M"),
-    ("pi4b", "gemma4-e2b", "Q4_K_M"),
-    ("pi4b", "qwen3_5-0_8b", "IQ4_NL"),
-}
+# One Pi 4 and its build, which stream a quarter less than all others that are published.
+OUTSIDE = {("pi4b", "gemma4-e2b", "Q4_K_M"), ("pi4b", "qwen3_5-0_8b", "IQ4_NL")}
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +29,10 @@ def rows() -> list[Comparison]:
 
 def test_models_of_2026_are_predicted_unseen(rows: list[Comparison]) -> None:
     found = newest(rows)
-    assert len(found) == 5
+    assert len(found) == 4
     assert all(c.row.held_out for c in found)
     seen = figures(found)
+    assert seen["decode_out_of_range"] == 0
     assert seen["prefill_median_factor"] <= 1.25
     assert seen["prefill_largest_factor"] <= 1.6
     assert seen["decode_median_error"] <= 0.08
@@ -74,12 +70,32 @@ def test_lfm2_is_predicted_as_well_as_a_plain_transformer(rows: list[Comparison]
     found = [c for c in rows if c.row.model.startswith("lfm2")]
     assert len(found) == 8
     assert max(c.prefill_factor or 0 for c in found) <= 1.1
+    assert max(abs(c.decode_error or 1) for c in found) <= 0.1
+
+
+def test_another_engine_is_never_fitted(rows: list[Comparison]) -> None:
+    found = [c for c in rows if "ollama" in c.source.source]
+    assert len(found) == 9
+    assert all(c.row.held_out for c in found)
+
+
+def test_a_deep_cache_and_a_recurrent_state_take_time_from_a_decode(
+    rows: list[Comparison],
+) -> None:
+    """Qwen3.5 2B: 18 layers of 2048 channels with 128 numbers each, six layers with attention."""
+    deep = next(c for c in rows if c.source.depth)
+    assert deep.model.state_bytes == 18 * 2048 * 128 * 4
+    weights = sum(t.bytes * deep.model.read_share(t.tensor.name) for t in deep.typed)
+    cached = 2048 * 6 * 2 * 512 * 2
+    assert deep.predicted.decode == pytest.approx(
+        1e9 * boards()["pi5"].bandwidth_all_gbs / (weights + 2 * deep.model.state_bytes + cached)
+    )
 
 
 def test_a_third_of_the_rows_is_kept_out_and_predicted_as_well(rows: list[Comparison]) -> None:
     unseen = [c for c in rows if c.row.held_out]
     assert len(unseen) >= len(rows) // 4
-    assert figures(unseen)["decode_median_error"] <= 0.05
+    assert figures(unseen)["decode_median_error"] <= 0.06
     assert figures(unseen)["prefill_median_factor"] <= 1.05
 
 

@@ -130,10 +130,11 @@ class Description:
             return None
         return self.local_rope if self.local_rope and self.windows[layer] else self.rope
 
-    def context(self, kept: tuple[int, ...]) -> int:
-        """Return for how many tokens a file is right that keeps these windows, or none of them."""
+    def windowless(self, kept: tuple[int, ...]) -> int:
+        """Return up to how many tokens a file with these windows or none is right; 0 for all."""
         dropped = [] if kept else [window for window in self.windows if window]
-        return min([self.sizes.context, *dropped])
+        shortest = min(dropped, default=0)
+        return shortest if shortest < self.sizes.context else 0
 
     def error(self, what: str, remedy: str) -> BadInput:
         """Return the error of something that cannot be converted."""

@@ -242,7 +242,7 @@ class DecoderFile:
         sizes = model.sizes
         keys = {
             "block_count": sizes.layers,
-            "context_length": sizes.context,
+            "context_length": model.windowless(self.windows(model)) or sizes.context,
             "embedding_length": sizes.hidden,
             "feed_forward_length": sizes.feed_forward,
             "attention.head_count": sizes.heads,

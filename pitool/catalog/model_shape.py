@@ -46,6 +46,9 @@ class ModelShape:
     every layer. ``kv_rows``: for each layer, the numbers in a token's key (as many in its value),
     0 for a layer without attention; empty means ``kv_heads * head_dim`` in every layer.
     ``experts`` and ``experts_used``: of a mixture of experts, in all and for one token.
+    ``state_size``: numbers that a channel of a recurrent layer keeps from token to token.
+    ``windowless``: tokens up to which a GGUF computes the same, because llama.cpp leaves out
+    windows of the model; 0 where it leaves out none.
     """
 
     architecture: str
@@ -62,6 +65,17 @@ class ModelShape:
     kv_rows: tuple[int, ...] = ()
     experts: int = 0
     experts_used: int = 0
+    state_size: int = 0
+    windowless: int = 0
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent layers' states, in F32: however long the context is.
+
+        Each channel that ``ssm_out`` takes has ``state_size`` numbers (Mamba, gated DeltaNet).
+        """
+        channels = sum(tensor.shape[-1] for tensor in self.tensors if tensor.part == "ssm_out")
+        return 4 * self.state_size * channels
 
     @property
     def parameters(self) -> int:

@@ -31,15 +31,7 @@ def open_with(loading: Loading) -> OpenEngine:
 
     def open_(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
         batch = min(tokens, BATCH)
-        settings = _settings(
-            tokens,
-            micro_batch=batch,
-            outputs=batch,
-            adapters=tuple(map(str, loading.adapters)),
-            ends=tuple(loading.ends),
-            nfc=loading.nfc,
-            tokenizer=str(loading.tokenizer) if loading.tokenizer else None,
-        )
+        settings = _settings(tokens, micro_batch=batch, outputs=batch, **loading.settings)
         return _start(path, settings)
 
     return open_

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,16 @@ class Loading:
     ends: Sequence[int] = ()
     nfc: bool = False
     tokenizer: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same as the engines' ``Settings`` name it."""
+        return {
+            "adapters": tuple(map(str, self.adapters)),
+            "ends": tuple(self.ends),
+            "nfc": self.nfc,
+            "tokenizer": str(self.tokenizer) if self.tokenizer else None,
+        }
 
 
 OpenWith = Callable[[Loading], OpenEngine]

@@ -20,7 +20,7 @@ from pitool.convert.onnx.fused import supported
 from pitool.convert.techniques import IMATRIX, TECHNIQUES
 from pitool.convert.techniques.planned import plan_technique
 from pitool.errors import UsageError
-from pitool.planning.formats import ONNX
+from pitool.planning.formats import GGUF, ONNX
 from pitool.planning.formats.base import ArtifactPlan, PlannedModel
 from pitool.planning.memory import Load
 from pitool.planning.places import Place, tier_place
@@ -97,7 +97,13 @@ def make_plan(
         "", model, stored, importance=importance, exported=exported,
         header=header() if header and quantisations else None,
     )  # fmt: skip
-    planner = Planner(planned, profile, profile_load(profile, model, context))
+    form = GGUF if quantisations or techniques else ONNX
+    load = Load(
+        min(context or profile.context, form.reach(model)),
+        micro_batch=profile.micro_batch,
+        kv_type=profile.kv_type,
+    )
+    planner = Planner(planned, profile, load)
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)
     rows, reason = _gguf_rows(fitting, quantisations)
@@ -110,7 +116,7 @@ def make_plan(
     )
     if not artifacts:
         raise UsageError("--quant is empty", "choose one such as Q4_K_M, or auto")
-    reason = "\n".join(line for line in (reason, *left_out) if line)
+    reason = "\n".join(line for line in (reason, form.limit(model), *left_out) if line)
     budget = place.budget(profile)
     return ConvertPlan(
         model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting
@@ -137,12 +143,6 @@ def _gguf_rows(fitting: Fitting, quantisations: str) -> tuple[list[Row], str]:
     for row in rows:
         planner.require(row)
     return rows, reason
-
-
-def profile_load(profile: Profile, model: ModelShape, context: int | None) -> Load:
-    """Return how a profile loads a model; the context is never longer than trained."""
-    wanted = min(context or profile.context, model.context)
-    return Load(wanted, micro_batch=profile.micro_batch, kv_type=profile.kv_type)
 
 
 def split_names(quantisations: str) -> Names:

@@ -27,6 +27,7 @@ from pitool.convert.techniques.base import ArtifactFiles, Technique
 from pitool.convert.techniques.bundle import Provenance, write_bundle
 from pitool.convert.techniques.gguf import exact
 from pitool.convert.techniques.workbench import Workbench
+from pitool.convert.tokens import Tokens
 from pitool.convert.verify import certificate, stand_in
 from pitool.device import detect
 from pitool.errors import PitoolError
@@ -34,6 +35,7 @@ from pitool.lab import making, measure
 from pitool.lab.material import Material, gather
 from pitool.lab.result import Comparison, TechniqueResult
 from pitool.lab.store import MaterialNames, ResultStore, versions
+from pitool.planning.formats import GGUF
 from pitool.quality.calibration import write_text
 from pitool.quality.divergence import WINDOW
 from pitool.quality.similarity import mean_similarity
@@ -166,6 +168,10 @@ class ComparisonJob:
         )
         return Prepared(material, reference, calibration)
 
+    @cached_property
+    def _tokens(self) -> Tokens:
+        return Tokens(self._checkpoint, self.shape.vocabulary, measure.open_with(self._threads))
+
     def result(self, technique: Technique, baseline: TechniqueResult | None) -> TechniqueResult:
         """Return a technique's result, kept or made now; a failure is a result with its reason.
 
@@ -212,8 +218,9 @@ class ComparisonJob:
         assembled = outcome.assembled
         self._progress.stage("measuring", 2)
         timed = assembled.kernel is not None
+        context = GGUF.reach(self.shape)
         answers, running = measure.run(
-            assembled.made, self._options.prompts, self.shape.context, self._threads, timed=timed
+            assembled.made, self._options.prompts, context, self._threads, timed=timed
         )
         self._progress.advance(1)
         found = measure.difference(assembled.made, prepared.reference, self._threads)
@@ -221,7 +228,9 @@ class ComparisonJob:
         if self._options.save and timed:
             measured = certificate(found, prepared.reference, self._source.id)
             tier = self._options.tier[0] if self._options.tier else None
-            provenance = Provenance(self._checkpoint, self._source, prepared.reference, tier)
+            provenance = Provenance(
+                self._checkpoint, self._source, prepared.reference, self._tokens, tier
+            )
             write_bundle(
                 self._saved(technique), technique, assembled, measured, provenance, replace=True
             )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from pitool.bench import run as bench
 from pitool.bench.run import Workload
+from pitool.convert.engines import Loading, OpenEngine, OpenWith
 from pitool.convert.reference import Difference, Reference
 from pitool.convert.techniques.base import ArtifactFiles
 from pitool.device import memory
@@ -36,6 +38,19 @@ def open_engine(
 def logits_engine(made: ArtifactFiles, tokens: int, threads: int) -> AbstractContextManager[Engine]:
     """Load an artifact with room for a window and its logits."""
     return open_engine(made, -(-tokens // 256) * 256, threads, min(tokens, LOGITS_ROWS))
+
+
+def open_with(threads: int) -> OpenWith:
+    """Return what loads an artifact for a look at its tokens, tokenized as is said."""
+
+    def with_(loading: Loading) -> OpenEngine:
+        def open_(path: Path, tokens: int) -> AbstractContextManager[Engine]:
+            settings = Settings(-(-tokens // 256) * 256, threads, threads, **loading.settings)
+            return worker.start("onnx" if path.is_dir() else "gguf", path, settings)
+
+        return open_
+
+    return with_
 
 
 def difference(made: ArtifactFiles, reference: Reference, threads: int) -> Difference:

@@ -102,7 +102,7 @@ class Planner:
 
     def under(self, profile: Profile) -> Planner:
         """Return the planner with another profile and its own settings."""
-        context = min(profile.context, self.model.shape.context)
+        context = min(profile.context, GGUF.reach(self.model.shape))
         load = replace(
             self.load, context=context, micro_batch=profile.micro_batch, kv_type=profile.kv_type
         )

@@ -212,7 +212,7 @@ def make_report(
     profile, form = find_profile(options.profile), options.form
     read_prices(options.price)  # a wrong one is said also where none is needed
     load = Load(
-        min(options.context or profile.context, model.shape.context),
+        min(options.context or profile.context, form.reach(model.shape)),
         micro_batch=profile.micro_batch,
         kv_type=options.kv_type or profile.kv_type,
         adapter=adapter_bytes(options.lora, model.shape) if options.lora else 0,
@@ -221,9 +221,7 @@ def make_report(
         raise wrong
     planner = Planner(model, profile, load, corrections or {})
     kinds, reason = _quantisations(planner, form, places, options.quant)
-    said = list(notes)
-    if options.context and options.context > load.context:
-        said.append(f"{options.context} tokens were requested, but the model was trained for fewer")
+    said = [*notes, *_limits(options, form, model.shape)]
     named = bool(corrections is not None or options.ram or options.board)
     return Report(
         options,
@@ -237,6 +235,14 @@ def make_report(
         here=options.board == HERE,
         notes=tuple(said),
     )
+
+
+def _limits(options: Options, form: PlannedFormat, shape: ModelShape) -> Iterator[str]:
+    """Yield why less context is planned than the model was trained for, or than is requested."""
+    if limit := form.limit(shape):
+        yield limit
+    if options.context and options.context > shape.context:
+        yield f"{options.context} tokens were requested, but the model was trained for fewer"
 
 
 def _beside(

@@ -39,22 +39,32 @@ def header_shape(header: Header) -> ModelShape:
     if embedding is None or not (layers and hidden and heads):
         raise BadInput(f"{header.path} is not a language model", "choose another GGUF file")
     head_dim = _count(header, "attention.key_length") or hidden // heads
-    kv_rows = tuple(n * head_dim for n in _by_layer(header, "attention.head_count_kv", layers))
+    kv_heads = _count(header, "attention.head_count_kv") or heads
+    counts = _by_layer(header, "attention.head_count_kv", layers)
+    if recurrent := _without_attention(tensors):
+        counts = [0 if i in recurrent else n for i, n in enumerate(counts or [kv_heads] * layers)]
     return ModelShape(
         architecture=header.architecture,
         layers=layers,
         hidden=hidden,
         feed_forward=_count(header, "feed_forward_length"),
         heads=heads,
-        kv_heads=_count(header, "attention.head_count_kv") or heads,
+        kv_heads=kv_heads,
         head_dim=head_dim,
         vocabulary=embedding.shape[0],
         context=_count(header, "context_length") or TYPICAL_CONTEXT,
         tensors=tensors,
-        kv_rows=kv_rows,
+        kv_rows=tuple(n * head_dim for n in counts),
         experts=_count(header, "expert_count"),
         experts_used=_count(header, "expert_used_count"),
+        state_size=_count(header, "ssm.state_size"),
     )
+
+
+def _without_attention(tensors: tuple[TensorShape, ...]) -> set[int]:
+    """Return the layers that have a recurrent state instead of keys and values."""
+    states = {tensor.layer for tensor in tensors if tensor.part == "ssm_out"}
+    return states - {tensor.layer for tensor in tensors if tensor.part == "attn_k"}
 
 
 def _count(header: Header, key: str) -> int:

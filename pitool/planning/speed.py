@@ -1,9 +1,9 @@
 """Predicted tokens per second, and what measuring on a machine taught of them.
 
-A decode reads every streamed weight once, and the KV cache as far as it is filled: bytes over
-effective bandwidth, or the products over the board's rate where that takes longer. A prefill is
-bound by the products (``prefill``). Which bytes and rates these are is each format's own
-(``formats``).
+A decode reads every streamed weight once and the KV cache as far as it is filled, and it reads and
+writes a recurrent state: bytes over effective bandwidth, or the products over the board's rate
+where that takes longer. A prefill is bound by the products (``prefill``). Which bytes and rates
+these are is each format's own (``formats``).
 """
 
 from __future__ import annotations

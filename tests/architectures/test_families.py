@@ -12,6 +12,7 @@ from pitool.architectures.table import TABLE, describe
 from pitool.checkpoint.config import Config, read_config
 from pitool.convert.gguf.model import find_model, model_shape
 from pitool.errors import BadInput
+from pitool.planning.formats import GGUF, ONNX
 from tests.planning.shapes import config, shape
 from tests.tiny import LLAMA
 
@@ -267,7 +268,10 @@ def test_the_tensors_of_a_llama_in_order() -> None:
 def test_the_context_of_a_gguf_ends_with_a_window_that_llama_cpp_drops(
     changes: dict[str, Any], context: int
 ) -> None:
-    assert model_shape(config(**changes)).context == context
+    shape, metadata = model_shape(config(**changes)), dict(find_model(config(**changes)).metadata())
+    assert metadata[f"{shape.architecture}.context_length"] == context
+    assert (GGUF.reach(shape), ONNX.reach(shape)) == (context, 1024)
+    assert (f"window of {context} tokens" in GGUF.limit(shape)) is (context < 1024)
 
 
 @pytest.mark.parametrize("kind", ["olmo2", "stablelm"])

@@ -24,6 +24,8 @@ from pitool.lab.result import Comparison
 from pitool.report.progress import Stages
 from tests.cli.conftest import Pitool
 from tests.cli.conftest import pitool as pitool
+from tests.convert.helpers import convert_folder
+from tests.small_tokenizers import write as write_tokenized
 from tests.tiny import write_checkpoint
 
 pytestmark = pytest.mark.engine
@@ -161,6 +163,18 @@ def test_saved_bundles_run(pitool: Pitool, source: Source, tmp_path: Path) -> No
     ran = pitool("run", made.path, "Hello", "--max-tokens", 4)
     assert ran.code == 0, ran.err
     assert pitool("verify", made.path).code == 0
+
+
+def test_a_saved_bundle_is_tokenized_as_a_converted_one(tmp_path: Path) -> None:
+    """Of Mistral's kind, which llama.cpp cannot do by metadata: by the bundle's tokenizer.json."""
+    folder, saved = write_tokenized(tmp_path / "spaced", "mistral-0.3"), tmp_path / "saved"
+    run(Source("spaced", None, folder), options(tmp_path, "q8_0", save=saved))
+    converted = convert_folder(folder, tmp_path / "converted", "Q8_0").manifest.artifacts[0]
+    (artifact,) = bundles.open_bundle(saved / "spaced-q8_0").manifest.artifacts
+    assert artifact.tokenization
+    assert artifact.tokenization == converted.tokenization
+    assert artifact.tokenization.folder
+    assert {f.path for f in artifact.files} >= {f"{artifact.tokenization.folder}/tokenizer.json"}
 
 
 def test_the_baseline_comes_first_and_once() -> None:

@@ -55,12 +55,13 @@ class Described:
             kv_heads=sizes.kv_heads,
             head_dim=sizes.head_dim,
             vocabulary=sizes.vocabulary,
-            context=model.context(windows),
+            context=sizes.context,
             tensors=tuple(wanted.target for wanted in self.wanted()),
             windows=windows,
             kv_rows=tuple(rows) if model.convolutions else (),
             experts=model.experts.count if model.experts else 0,
             experts_used=model.experts.used if model.experts else 0,
+            windowless=model.windowless(windows),
         )
 
     def wanted(self) -> list[Wanted]:

@@ -25,6 +25,7 @@ from pitool.convert.techniques.base import ArtifactFiles, Kernel, Technique
 from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.spool import BYTES_PER_WEIGHT, Spool
 from pitool.convert.techniques.workbench import Workbench
+from pitool.planning.formats import GGUF
 from pitool.planning.formats.gguf import plan_memory
 from pitool.planning.formats.onnx import FAULT_AROUND_BYTES, plan_stored
 from pitool.planning.memory import Load, MemoryPlan
@@ -133,7 +134,7 @@ class Footprint:
 
 def footprint(made: ArtifactFiles, shape: ModelShape, context: int = CONTEXT) -> Footprint:
     """Return the size of an artifact; ``context`` in tokens."""
-    load = Load(min(context, shape.context))
+    load = Load(min(context, GGUF.reach(shape)))
     measured = _folder_footprint if made.entry.is_dir() else _file_footprint
     return measured(made, shape, load)
 

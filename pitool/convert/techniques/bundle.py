@@ -19,19 +19,25 @@ from pitool.convert.reference import Reference
 from pitool.convert.staging import Staging
 from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
-from pitool.convert.tokens import plain
+from pitool.convert.tokens import Tokens
 from pitool.errors import BadInput
+from pitool.planning.formats import GGUF
 from pitool.planning.memory import Load
 from pitool.quality import compact
+from pitool.quality.divergence import WINDOW
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What an artifact was made of and held against; ``tier`` None: the smallest that it fits."""
+    """What an artifact was made of and held against, and how it is tokenized.
+
+    ``tier`` None: the smallest that it fits.
+    """
 
     checkpoint: Checkpoint
     source: Source
     reference: Reference
+    tokens: Tokens
     tier: str | None = None
 
 
@@ -44,7 +50,10 @@ def write_bundle(
     *,
     replace: bool,
 ) -> Bundle:
-    """Put an artifact into a bundle at ``target``; BadInput where no kernel runs it."""
+    """Put an artifact into a bundle at ``target``.
+
+    BadInput where no kernel runs it, PitoolError where its tokens are not the tokenizer's.
+    """
     if assembled.kernel is None:
         raise BadInput(
             f"no runtime has a kernel for {technique.name}",
@@ -54,7 +63,7 @@ def write_bundle(
     with Staging(target, replace=replace) as staging:
         files = _place(assembled.made.entry, staging.folder / _name(technique, assembled))
         compact.write(staging.folder / compact.FILE_NAME, provenance.reference.compact)
-        entry = _artifact(technique, assembled, staging.folder, files, checkpoint, certificate)
+        entry = _artifact(technique, assembled, staging.folder, files, provenance, certificate)
         tier = provenance.tier or smallest_tier(sum(line.bytes for line in entry.memory))
         made = describe(staging.folder, checkpoint, provenance.source, [entry], tier=tier)
         manifest.write(staging.folder, made)
@@ -96,11 +105,14 @@ def _artifact(
     assembled: Assembled,
     folder: Path,
     files: Sequence[Path],
-    checkpoint: Checkpoint,
+    provenance: Provenance,
     certificate: Certificate,
 ) -> Artifact:
-    model = model_shape(checkpoint.config)
-    load = Load(min(CONTEXT, model.context))
+    model, tokens = model_shape(provenance.checkpoint.config), provenance.tokens
+    entry = assembled.made.entry
+    with tokens.open(entry, WINDOW):
+        files = [*files, *tokens.write(folder, entry)]
+    load = Load(min(CONTEXT, GGUF.reach(model)))
     return artifact(
         folder,
         files,
@@ -112,5 +124,5 @@ def _artifact(
         bits_per_weight=assembled.bits_per_weight,
         memory=footprint(assembled.made, model, load.context).memory,
         load=load,
-        tokenization=plain(checkpoint, model.vocabulary),
+        tokenization=tokens.of(entry),
     )

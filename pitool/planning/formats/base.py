@@ -209,6 +209,14 @@ class PlannedFormat(Format, ABC):
     def longest_context(self, model: PlannedModel, artifact: ArtifactPlan, budget: int) -> int:
         """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
 
+    def reach(self, shape: ModelShape) -> int:
+        """Return for how many tokens of context an artifact computes what its checkpoint does."""
+        return shape.context
+
+    def limit(self, _shape: ModelShape) -> str:
+        """Say why that is less than the model was trained for; empty where it is not."""
+        return ""
+
     def usual(self, _model: PlannedModel) -> list[AnyQuantisation]:
         """Return the quantisations that a report on a model compares where none is named."""
         return [self.quantisations[name] for name in self.common]

@@ -128,7 +128,20 @@ class Gguf(PlannedFormat):
         shape, load = model.shape, artifact.load
         left = budget - artifact.memory.total + _context_bytes(shape, load)
         return most_context(
-            shape.context, lambda n: _context_bytes(shape, replace(load, context=n)) <= left
+            self.reach(shape), lambda n: _context_bytes(shape, replace(load, context=n)) <= left
+        )
+
+    def reach(self, shape: ModelShape) -> int:
+        """Return the trained context, or where llama.cpp leaves out a window, its size."""
+        return shape.windowless or shape.context
+
+    def limit(self, shape: ModelShape) -> str:
+        """Name the window that llama.cpp leaves out."""
+        if not shape.windowless:
+            return ""
+        return (
+            f"llama.cpp does not apply this model's sliding window of {shape.windowless} tokens: a"
+            " GGUF computes what the checkpoint does up to there, and gets no longer context"
         )
 
     def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
@@ -218,6 +231,7 @@ def plan_memory(
         MemoryLine("repacked copies", copies),
         MemoryLine("LoRA adapter", load.adapter),
         MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
+        MemoryLine("recurrent state", model.state_bytes),
         MemoryLine("compute buffers", compute_bytes(model, load)),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine(CHAT, CHAT_BYTES),
@@ -302,15 +316,16 @@ def estimate(
     fast = board.repacked if interleaved is None else interleaved
     bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
     shares = [(t, model.read_share(t.tensor.name)) for t in tensors]
-    weights = sum(t.bytes * share for t, share in shares)
+    # A recurrent state is read and written at every token.
+    streamed = sum(t.bytes * share for t, share in shares) + 2 * model.state_bytes
     products = sum(product_seconds(board, t, fast) * share for t, share in shares)
     prefill = prefill_seconds(board, model, tensors, fast)
     return Estimate(
         board_id,
         correction.prefill / max(prefill, 1e-9),
-        correction.decode / max(weights / bandwidth, products, 1e-9),
-        correction.decode / max((weights + kv_bytes) / bandwidth, products, 1e-9),
-        "products" if products > weights / bandwidth else "memory",
+        correction.decode / max(streamed / bandwidth, products, 1e-9),
+        correction.decode / max((streamed + kv_bytes) / bandwidth, products, 1e-9),
+        "products" if products > streamed / bandwidth else "memory",
         board.prefill_error,
         board.decode_error,
     )

@@ -28,6 +28,7 @@ class Plain:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.x64quantprecision", "1")  # sums in 32 bits
         path = str(folder / "model.onnx")
         self.session: Any = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]

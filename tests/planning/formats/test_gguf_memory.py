@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pitool.catalog.gguf import Header, StoredTensor
 from pitool.catalog.model_shape import ModelShape
-from pitool.catalog.tensor_types import QUANTISATIONS, repacked_types
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, repacked_types
 from pitool.planning.formats import GGUF
 from pitool.planning.formats.base import PlannedModel
 from pitool.planning.formats.gguf import GgufPlan, kv_cache_bytes, plan_memory
 from pitool.planning.memory import Load
+from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.type_mixture import assign_types
 from pitool.report.numbers import format_bytes
 from tests.planning.shapes import shape
@@ -46,6 +49,28 @@ def test_the_kv_cache_by_hand() -> None:
     assert kv_cache_bytes(model, 4096, "q4_0") == 2 * 24 * 4096 * 128 * 18 // 32
     assert kv_cache_bytes(model, 1, "f16") == kv_cache_bytes(model, 256, "f16")
     assert kv_cache_bytes(model, 257, "f16") == kv_cache_bytes(model, 512, "f16")
+
+
+def test_a_recurrent_state_is_held_whatever_the_context() -> None:
+    """As of Qwen3.5 and Mamba: a number of ``state_size`` for each channel of a layer, in F32."""
+    mixers = tuple(
+        StoredTensor(f"blk.{i}.ssm_out.weight", (896, 2048), TENSOR_TYPES["F16"]) for i in (0, 2)
+    )
+    embedding = StoredTensor("token_embd.weight", (1000, 896), TENSOR_TYPES["F16"])
+    keys = {
+        "block_count": 4, "embedding_length": 896, "attention.head_count": 14,
+        "attention.head_count_kv": 2,
+    }  # fmt: skip
+    metadata = {f"qwen35.{key}": value for key, value in keys.items()}
+    metadata |= {"general.architecture": "qwen35", "qwen35.ssm.state_size": 128}
+    header = Header(Path("a.gguf"), metadata, (embedding, *mixers))
+    model, typed = header_shape(header), header_tensors(header)
+    for context in (512, 2048):
+        plan = plan_memory(model, typed, Load(context), repacked=NOTHING)
+        held = {line.name: line.bytes for line in plan.lines}
+        assert held["recurrent state"] == 2 * 2048 * 128 * 4
+        assert held["KV cache"] == 2 * 2 * context * 128 * 2  # of the two layers without it
+    assert "recurrent state" not in lines(shape(**QWEN), "F16", Load(512))
 
 
 def test_weights_are_what_the_types_say() -> None:
