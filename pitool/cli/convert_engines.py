@@ -15,6 +15,8 @@ from pitool.quality.divergence import WINDOW
 from pitool.quality.health import LogitsEngine
 
 BATCH = 128
+# Flash attention and the usual cache round to float16.
+EXACT = {"kv_type": "f32", "flash_attention": "off"}
 
 
 def engines() -> Engines:
@@ -40,6 +42,7 @@ def open_with(loading: Loading) -> OpenEngine:
             ends=tuple(loading.ends),
             nfc=loading.nfc,
             tokenizer=str(loading.tokenizer) if loading.tokenizer else None,
+            **(EXACT if loading.exact else {}),
         )
         return _start(path, settings)
 
