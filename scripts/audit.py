@@ -1,9 +1,9 @@
 """Looks up known holes of the installed packages with pip-audit, where its source can be reached.
 
 ``.venv/bin/python scripts/audit.py``: exit code 1 for a hole in what users install (the core and
-the extra ``host``); one in what only tests and exports need is printed. Where the source or the tool
-cannot be reached, that is said, and the exit code is 0. pip-audit lives in a virtual environment of
-its own in the cache, since it has thirty packages that nothing else needs.
+the extra ``host``); one in what only tests and exports need is printed. Where the source or the
+tool cannot be reached, that is said, and the exit code is 0. pip-audit lives in a virtual
+environment of its own in the cache, since it has thirty packages that nothing else needs.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def read_decoder(settings: Settings, *, epsilon: float = 1e-6, **own: Any) -> De
         "scale": 1 / sqrt(sizes.head_dim),
         "windows": (0,) * sizes.layers,
         "own_head_dim": settings.value("head_dim") is not None,
-        "tied": settings.flag("tie_word_embeddings", default=False),
+        "tied": settings.tied,
         **own,
     }
     if "norm" not in own:

@@ -26,7 +26,7 @@ LAYOUT = Layout(
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean; norms multiply by one plus the stored weight."""
-    settings.default(tie_word_embeddings=True, head_dim=256)
+    settings.default(head_dim=256)
     settings.ignore("hidden_act")  # of an older layout; transformers takes ``hidden_activation``
     layers = settings.count("num_hidden_layers")
     types = settings.layer_types([FULL if i % 2 else SLIDING for i in range(layers)])

@@ -21,7 +21,6 @@ PERIOD = 6
 LAYOUT = replace(gemma2.LAYOUT, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm")
 # What transformers assumes; the settings inside a multimodal model leave most of it out.
 DEFAULTS: dict[str, Any] = {
-    "tie_word_embeddings": True,
     "vocab_size": 262208,
     "hidden_size": 2304,
     "intermediate_size": 9216,

@@ -34,7 +34,6 @@ LAYOUT = Layout(
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean; the MLP is four times as wide as the model."""
-    settings.default(tie_word_embeddings=True)
     settings.rename(
         num_hidden_layers="n_layer",
         hidden_size="n_embd",

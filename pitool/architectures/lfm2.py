@@ -34,9 +34,6 @@ LEFT_OVER = (
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
-    settings.default(tie_word_embeddings=True)
-    if "tie_embedding" in settings.values:
-        settings.rename(tie_word_embeddings="tie_embedding")
     settings.ignore(*LEFT_OVER)
     settings.only("conv_bias", wanted=False, what="a convolution with a bias")
     settings.only("hidden_act", "silu", "a different activation")

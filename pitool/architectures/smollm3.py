@@ -14,7 +14,7 @@ from pitool.architectures.settings import FULL, SLIDING, Settings
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean; a window, if any, is that of the layers without positions."""
-    settings.default(tie_word_embeddings=True, rope_theta=2_000_000.0)
+    settings.default(rope_theta=2_000_000.0)
     settings.ignore("max_window_layers")
     layers = settings.count("num_hidden_layers")
     interval = settings.count("no_rope_layer_interval", 4)

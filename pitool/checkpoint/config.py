@@ -18,6 +18,14 @@ LAYERS = frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers"})
 MOST_LAYERS = 1000
 # The model_type of a GGUF file, which has its settings in itself.
 GGUF = "gguf"
+# Families whose embedding and head are two where no setting says so; of all others transformers
+# assumes, and leaves out when it saves, that they are one.
+UNTIED = frozenset((
+    "gpt_neox", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "qwen3_moe",
+    "stablelm",
+))  # fmt: skip
+# The other name of that setting, which comes first where both are there.
+TIED_ALIAS = {"lfm2": "tie_embedding"}
 
 
 class Config:
@@ -87,6 +95,16 @@ class Config:
         if not isinstance(value, bool):
             raise self._bad(key, value, "true or false")
         return value
+
+    @property
+    def tied(self) -> bool:
+        """Whether the settings say that embedding and head are one tensor.
+
+        The owner of this setting: its names, and what transformers assumes where it is missing.
+        """
+        said = self.flag("tie_word_embeddings", default=self.model_type not in UNTIED)
+        alias = TIED_ALIAS.get(self.model_type)
+        return self.flag(alias, default=said) if alias else said
 
     def text_model(self) -> Config:
         """Return the settings with those of a text model inside a multimodal one at the top."""

@@ -77,8 +77,8 @@ class Checkpoint:
     def tied(self) -> bool:
         """Whether one tensor is both embedding and head: as the settings say, or as there is."""
         heads = ("lm_head.weight", "embed_out.weight")
-        said = self.config.flag("tie_word_embeddings", default=False)
-        return said or not any(name.endswith(heads) for name in self.tensors)
+        there = any(name.endswith(heads) for name in self.tensors)
+        return self.config.text_model().tied or not there
 
     def weight(self, names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
         """Return the weight under the first of ``names`` that there is.

@@ -14,6 +14,8 @@ from pitool.quality import calibration
 from pitool.quality.health import LogitsEngine
 
 BATCH = 128
+# Flash attention and the usual cache round to float16.
+EXACT = {"kv_type": "f32", "flash_attention": "off"}
 
 
 def engines() -> Engines:
@@ -31,7 +33,9 @@ def open_with(loading: Loading) -> OpenEngine:
 
     def open_(path: Path, tokens: int) -> AbstractContextManager[LogitsEngine]:
         batch = min(tokens, BATCH)
-        settings = _settings(tokens, micro_batch=batch, outputs=batch, **loading.settings)
+        exact = EXACT if loading.exact else {}
+        rows = {"micro_batch": batch, "outputs": batch}
+        settings = _settings(tokens, **rows, **loading.settings, **exact)
         return _start(path, settings)
 
     return open_

@@ -47,13 +47,15 @@ OpenCalibrator = Callable[[Path], AbstractContextManager[Calibrator]]
 class Loading:
     """What an artifact is loaded with: the paths of LoRAs, and how it is tokenized.
 
-    ``tokenizer``: the folder whose tokenizer.json makes the tokens.
+    ``tokenizer``: the folder whose tokenizer.json makes the tokens. ``exact``: the runtime rounds
+    nothing to less than float32 that it need not, whatever that costs.
     """
 
     adapters: Sequence[Path] = ()
     ends: Sequence[int] = ()
     nfc: bool = False
     tokenizer: Path | None = None
+    exact: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ takes the target's name only when it is complete. Each kind of artifact is one r
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pitool.catalog import manifest
@@ -93,4 +94,5 @@ def certifier_of(
     source = checkpoint.source
     if source.apart:
         checkpoint = open_checkpoint(replace(source, adapters=source.adapters + source.apart))
-    return Certifier(checkpoint, job.plan.model, folder, tokens.open, progress)
+    exact = partial(tokens.open, exact=True)
+    return Certifier(checkpoint, job.plan.model, folder, tokens.open, exact, progress)

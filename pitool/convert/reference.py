@@ -7,10 +7,11 @@ from is ``forward``'s choice; what a difference means is ``verify``'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +42,14 @@ LEAST_TOKENS = 16
 class Difference:
     """How an artifact differs from a reference.
 
-    ``error``: the root mean square of the logits' difference as a share of their own spread.
-    ``heads``: the artifact's logits for the compact reference.
+    ``error``: the root mean square of the logits' difference as a share of their own spread;
+    ``typical``: the same of the median token, which a few tokens that went to another expert do not
+    move. ``heads``: the artifact's logits for the compact reference.
     """
 
     divergence: Divergence
     error: float
+    typical: float
     heads: list[NDArray[np.float32]]
 
 
@@ -84,7 +87,9 @@ class Reference:
             kept = rows[_kept(ids)]
             scores.append(score_rows(base, kept, ids[unscored(ids) + 1 :]))
             apart.append(squares(base, kept))
-        return Difference(summarise(scores), _error(np.mean(apart, axis=0)), heads)
+        rows_apart = np.concatenate(apart, axis=1)
+        typical = _error(rows_apart, np.median)
+        return Difference(summarise(scores), _error(rows_apart), typical, heads)
 
 
 def tokens_to_compare(parameters: int) -> int:
@@ -156,10 +161,12 @@ def _rounding(
     return found
 
 
-def _error(both: NDArray[np.float64]) -> float:
-    """Return the root of a mean square as a share of another's; see ``divergence.squares``."""
+def _error(
+    both: NDArray[np.float64], middle: Callable[[NDArray[np.float64]], Any] = np.mean
+) -> float:
+    """Return a mean difference as a share of the spread; see ``divergence.squares``."""
     apart, own = both
-    return float(np.sqrt(apart / max(own, np.finfo(np.float64).tiny)))
+    return float(np.sqrt(middle(apart) / max(own.mean(), np.finfo(np.float64).tiny)))
 
 
 def _kept(ids: Sequence[int]) -> slice:

@@ -44,12 +44,15 @@ class Tokens:
         self._decided: dict[bool, Tokenization | None] = {}
 
     @contextmanager
-    def open(self, path: Path, tokens: int) -> Iterator[LogitsEngine]:
-        """Load an artifact; PitoolError when its tokens are not the tokenizer's."""
+    def open(self, path: Path, tokens: int, *, exact: bool = False) -> Iterator[LogitsEngine]:
+        """Load an artifact; PitoolError when its tokens are not the tokenizer's.
+
+        ``exact``: see ``Loading``.
+        """
         if path.is_dir() not in self._decided:
             self._decided[path.is_dir()] = self._decide(path, tokens)
         decided = self._decided[path.is_dir()]
-        with self._load(path, tokens, decided) as engine:
+        with self._load(path, tokens, decided, exact=exact) as engine:
             if different := self._different(engine, decided):
                 raise _different_tokens(different, self._files)
             yield engine
@@ -83,9 +86,9 @@ class Tokens:
 
     @contextmanager
     def _load(
-        self, path: Path, tokens: int, decided: Tokenization | None
+        self, path: Path, tokens: int, decided: Tokenization | None, *, exact: bool = False
     ) -> Iterator[LogitsEngine]:
-        loading = Loading(() if path.is_dir() else self._adapters)
+        loading = Loading(() if path.is_dir() else self._adapters, exact=exact)
         with tempfile.TemporaryDirectory(prefix="pitool-tokenizer-") as folder:
             if decided:
                 tokenizer = self._files.write(Path(folder)) if decided.folder else None

@@ -37,6 +37,9 @@ ROUNDED_AS = {"F32": "F16", "F16": "F16", "FP16": "F16", "BF16": "BF16"}
 # How much more than the weights alone the roundings on the way may cause.
 MOST_ROUNDING = 4.0
 LEAST_ERROR = 1e-3
+# The same of the median token where nothing is rounded but what llama.cpp looks up: its GELU comes
+# from a table of float16.
+EXACT_ERROR = 2e-3
 # Mean KL divergence between float artifacts where there is nothing to measure rounding with.
 EXACT_KL = 2e-3
 
@@ -109,7 +112,8 @@ def certificate(found: Difference, reference: Reference, source: str) -> Certifi
 class Certifier:
     """Certifies the artifacts of a bundle; writes the compact reference into its ``folder``.
 
-    A context manager: transformers may run beside it until the reference is made.
+    ``open_exact`` opens a GGUF so that llama.cpp rounds as little as it can. A context manager:
+    transformers may run beside it until the reference is made.
     """
 
     def __init__(
@@ -118,10 +122,11 @@ class Certifier:
         model: ModelShape,
         folder: Path,
         open_engine: OpenEngine,
+        open_exact: OpenEngine,
         progress: Progress,
     ) -> None:
         self._checkpoint, self._folder = checkpoint, folder
-        self._open_engine, self._progress = open_engine, progress
+        self._open_engine, self._open_exact, self._progress = open_engine, open_exact, progress
         self._tokens = tokens_to_compare(model.parameters)
         self._window = min(WINDOW, model.context)
         self._reference: Reference | None = None
@@ -153,6 +158,26 @@ class Certifier:
             found = certify(engine, reference, kind, self._checkpoint.source.id)
             self._progress.advance(1)
         return found
+
+    def check_reading(self, entry: Path) -> None:
+        """Raise PitoolError where a GGUF in F32 is read otherwise than the checkpoint.
+
+        Nothing rounds there, so that no misreading passes for rounding, however small. Where
+        nobody has a forward pass there is nothing to compare with.
+        """
+        if self._forward is None:
+            return
+        kind = QUANTISATIONS["F32"]
+        with self._open_exact(entry, self._window) as engine:
+            reference = self._reference or self._make_reference(engine, entry, kind)
+            found = reference.compare(engine, kind.name)
+        if found.typical > EXACT_ERROR:
+            raise PitoolError(
+                f"llama.cpp's own converter reads this model otherwise than {self._forward.of}:"
+                " without rounding, the logits of every second token differ by"
+                f" {format_share(found.typical, 1)} of their spread or more",
+                "try --format onnx, or report this model to llama.cpp",
+            )
 
     def _make_reference(
         self, engine: LogitsEngine, entry: Path, kind: AnyQuantisation

@@ -109,16 +109,15 @@ def _score(
 
 
 def squares(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return two mean squares for rows of logits: of their difference, and of the base's own.
+    """Return two mean squares for each row of logits: of the difference, and of the base's own.
 
-    Both about the mean over the vocabulary, which no softmax sees. Shape (2,).
+    Both about the mean over the vocabulary, which no softmax sees. Shape (2, rows).
     """
     parts = []
     for s in _slabs(base):
         own = base[s].astype(np.float64)
         parts.append(((other[s] - own).var(-1), own.var(-1)))
-    both: NDArray[np.float64] = np.concatenate(parts, axis=1).mean(1)
-    return both
+    return np.concatenate(parts, axis=1)
 
 
 def _slabs(logits: NDArray[np.float32]) -> list[slice]:

@@ -304,3 +304,5 @@ def test_a_checkpoint_without_a_head_is_tied(tmp_path: Path) -> None:
     more = {"lm_head.weight": np.ones((512, 256), np.float32)}
     save_file(more | {n: t.float32() for n, t in read_index(folder).items()}, folder / SINGLE)
     assert not open_checkpoint(Source("c", None, folder)).tied
+    path.write_text(json.dumps(values | {"model_type": "gemma2"}))  # which says so by its family
+    assert open_checkpoint(Source("c", None, folder)).tied

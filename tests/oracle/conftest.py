@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from pitool.convert import forward
+from pitool.process.child import Child
 from tests.oracle.cases import CASES, write_case
+from tests.oracle.engine import Engine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +24,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker("oracle")
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """llama.cpp as exact as it can be, started once."""
+    engine = Engine(tmp_path_factory.mktemp("logits"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def transformers_child() -> Iterator[Child]:
+    """The process that a conversion runs transformers in, started once."""
+    with forward._child() as child:
+        yield child
+
+
+@pytest.fixture
+def with_transformers(transformers_child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify conversions with transformers, which takes seconds to start."""
+    monkeypatch.delenv("PITOOL_REFERENCE")
+    monkeypatch.setattr(forward, "_child", lambda: nullcontext(transformers_child))
 
 
 Converter = Callable[[Path, Path, str], Path]

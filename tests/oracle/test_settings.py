@@ -13,15 +13,12 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pitool.architectures.description import Description
 from pitool.architectures.table import TABLE, describe
@@ -30,6 +27,7 @@ from pitool.convert.gguf.model import find_model
 from pitool.convert.numpy_forward import reference_logits
 from pitool.errors import BadInput
 from tests.convert.helpers import checkpoint_of, write_float
+from tests.oracle.engine import Engine, Logits
 from tests.oracle.settings import FAMILIES, TOKENS, Changes, Setting, Value
 from tests.tiny import write_tokenizer
 
@@ -40,7 +38,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 WHOLE = os.environ.get("PITOOL_ORACLE") == "all"
 PAIRS = 120 if WHOLE else 5
 IDS = np.random.default_rng(0).integers(0, 300, TOKENS).tolist()
-Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,48 +243,6 @@ def test_settings_in_pairs_in_the_reference(kind: str, make: Make) -> None:
     made = ((case, *make(case)) for case in pairs(kind, PAIRS))
     wrong = [_in_reference(*each) for each in made if each[2] is not None]
     assert not any(wrong), "\n".join(filter(None, wrong))
-
-
-class Engine:
-    """llama.cpp in a child, which is started again after a file that ended it."""
-
-    def __init__(self, target: Path) -> None:
-        self._target, self._child = target, self._start()
-
-    def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.oracle.engine_child"]
-        root = Path(__file__).parents[2]
-        return subprocess.Popen(
-            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        )  # fmt: skip
-
-    def logits(self, file: Path, ids: list[int]) -> Logits:
-        """Return the logits after each token."""
-        assert self._child.stdin
-        assert self._child.stdout
-        order = {"file": str(file), "target": str(self._target), "ids": ids}
-        self._child.stdin.write(json.dumps(order) + "\n")
-        self._child.stdin.flush()
-        answer = self._child.stdout.readline().strip()
-        if not answer:
-            self.close()
-            self._child = self._start()
-        assert answer == "done", answer or "llama.cpp ended the process"
-        table: Logits = np.load(self._target)
-        return table
-
-    def close(self) -> None:
-        """End the child."""
-        self._child.communicate()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One child for all files."""
-    engine = Engine(tmp_path_factory.mktemp("logits") / "logits.npy")
-    yield engine
-    engine.close()
 
 
 @pytest.mark.engine

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pitool.architectures.table import TABLE
+from pitool.checkpoint.config import Config
 from pitool.convert.numpy_forward import covers, reference_logits
 from pitool.engine import worker
 from pitool.engine.base import Settings
@@ -158,6 +160,16 @@ def test_every_family_in_the_engine_is_transformers(
     # ggml looks its GELU up in a table of float16.
     rounded = case.startswith(("gemma", "gpt"))
     np.testing.assert_allclose(found, wanted, atol=(1e-3 if rounded else 1e-4) * scale)
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_a_head_is_the_embedding_where_transformers_says_so(kind: str) -> None:
+    key, alias = "tie_word_embeddings", "tie_embedding" if kind == "lfm2" else ""
+    for said in ({}, {key: True}, {key: False}, {key: True, alias: False}):
+        values = {"text_config": said} if kind == "gemma3" else said
+        wanted = transformers.AutoConfig.for_model(kind, **values).get_text_config()
+        found = Config({"model_type": kind, **values}, Path("config.json")).text_model()
+        assert found.tied == wanted.tie_word_embeddings, values
 
 
 def test_settings_of_transformers_5_mean_the_same(tmp_path: Path) -> None:

@@ -21,12 +21,9 @@ from tests.oracle import cases as families
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.usefixtures("with_transformers")
+
 OF = f"transformers {transformers.__version__}"
-
-
-@pytest.fixture(autouse=True)
-def with_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PITOOL_REFERENCE")
 
 
 @pytest.fixture(scope="module")

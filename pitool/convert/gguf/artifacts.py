@@ -12,13 +12,14 @@ from pathlib import Path
 
 from pitool.catalog import manifest
 from pitool.catalog.manifest import Artifact, Certificate
-from pitool.catalog.tensor_types import Quantisation, TensorType
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
 from pitool.checkpoint import tokenizer
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
 from pitool.convert import cache
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import planned_artifact
+from pitool.convert.forward import expected
 from pitool.convert.gguf import adapter, losses
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.fitting import FIT
@@ -32,11 +33,15 @@ from pitool.planning.formats.gguf import GgufPlan
 from pitool.report.progress import counting
 
 Paths = dict[Quantisation, Path]
+EXACT = QUANTISATIONS["F32"]
+# A larger model is compared in the types of its bundle only.
+READING_CHECK_PARAMETERS = 2_000_000_000
 
 
 def make(work: Conversion) -> list[Artifact]:
     """Write all GGUFs of the plan into the bundle, verify them, and return their entries."""
     origin = find_origin(work.checkpoint)
+    check_reading(work, origin)
     exact = write_exact(work, origin)
     adapters = write_adapters(work)
     planned, paths = quantise_all(work, origin, exact)
@@ -66,13 +71,36 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     asked = {a.quantisation for a in made}
     between = [kind for kind in exact_kinds(origin, plan) if kind not in asked]
     cached = sum(_float_bytes(plan, kind) for kind in between) if origin.file is None else 0
-    return sum(a.bytes for a in made), cached
+    bytes_ = sum(a.bytes for a in made)
+    if reading_is_checked(checkpoint, plan, origin):
+        bytes_ = max(bytes_, _float_bytes(plan, EXACT))
+    return bytes_, cached
 
 
 def header_of(source: Source, config: Config) -> int:
     """Return the size of a GGUF before its tensors, from the settings and vocabulary alone."""
     assert source.folder
     return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
+
+
+def reading_is_checked(checkpoint: Checkpoint, plan: ConvertPlan, origin: Origin) -> bool:
+    """Tell whether another's reading of a checkpoint is compared with transformers' in float32."""
+    parameters = plan.model.parameters
+    small = parameters < READING_CHECK_PARAMETERS
+    return origin.foreign and small and bool(expected(checkpoint.config, parameters))
+
+
+def check_reading(work: Conversion, origin: Origin) -> None:
+    """Raise PitoolError when llama.cpp's own converter misreads the checkpoint's settings.
+
+    What rounding to the types of a bundle may do hides small misreadings, so a GGUF in F32 is
+    written and thrown away.
+    """
+    if reading_is_checked(work.checkpoint, work.plan, origin):
+        path = work.folder / ".reading.gguf"
+        origin.write(EXACT, path, work.progress)
+        work.certifier.check_reading(path)
+        path.unlink()
 
 
 def write_exact(work: Conversion, origin: Origin) -> Paths:

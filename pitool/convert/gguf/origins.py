@@ -57,6 +57,10 @@ class Origin(Protocol):
     def quantise(self) -> Callable[..., None]:
         """The function that quantises a GGUF of this origin; see ``quantise.quantise``."""
 
+    @property
+    def foreign(self) -> bool:
+        """Whether llama.cpp's own converter reads the checkpoint's settings."""
+
     def header_bytes(self) -> int:
         """Return the size of a GGUF before its tensors; the weights are not read."""
 
@@ -87,6 +91,7 @@ class NativeCheckpoint:
     """A checkpoint of a family that our writer supports."""
 
     file: Path | None = None
+    foreign = False
     quantise: Callable[..., None] = staticmethod(quantise.quantise)
 
     def __init__(self, checkpoint: Checkpoint, model: Model) -> None:
@@ -134,6 +139,7 @@ class NativeCheckpoint:
 class ForeignCheckpoint(NativeCheckpoint):
     """A checkpoint for llama.cpp's own converter, quantised by llama.cpp as well."""
 
+    foreign = True
     quantise = staticmethod(llama_quantise.quantise)
 
     @cached_property
@@ -148,6 +154,8 @@ class ForeignCheckpoint(NativeCheckpoint):
 
 class GgufFile:
     """An existing GGUF; llama.cpp quantises the architectures that no native family covers."""
+
+    foreign = False
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored

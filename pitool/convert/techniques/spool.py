@@ -106,8 +106,7 @@ class Spool:
     @property
     def bytes(self) -> int:
         """Bytes of all tensors in the technique's format; a tied head is counted once."""
-        tied = self._original.config.flag("tie_word_embeddings", default=False)
-        twice = {HEAD} if tied and EMBEDDING in self._sizes else set()
+        twice = {HEAD} if self._original.tied and EMBEDDING in self._sizes else set()
         return sum(size for name, size in self._sizes.items() if name not in twice)
 
     @property
