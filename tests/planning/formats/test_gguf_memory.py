@@ -61,7 +61,7 @@ def test_a_recurrent_state_is_held_whatever_the_context() -> None:
         "block_count": 4, "embedding_length": 896, "attention.head_count": 14,
         "attention.head_count_kv": 2,
     }  # fmt: skip
-    metadata = {f"qwen35.{key}": value for key, value in keys.items()}
+    metadata: dict[str, object] = {f"qwen35.{key}": value for key, value in keys.items()}
     metadata |= {"general.architecture": "qwen35", "qwen35.ssm.state_size": 128}
     header = Header(Path("a.gguf"), metadata, (embedding, *mixers))
     model, typed = header_shape(header), header_tensors(header)
