@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -63,6 +64,14 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def same_logging() -> Iterator[None]:
+    """Hold that nothing silences the root logger for good: our warnings pass through it."""
+    before = logging.getLogger().level
+    yield
+    assert logging.getLogger().level == before
 
 
 @pytest.fixture(autouse=True)

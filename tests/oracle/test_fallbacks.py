@@ -63,10 +63,10 @@ def test_what_the_converter_misreads_is_refused(
     if apart > 1e-6:
         said = r"llama\.cpp's own converter reads this model otherwise than transformers .*: .*%"
         with pytest.raises(PitoolError, match=said):
-            sabotage.convert_as(folder, tmp_path / "b", gguf="Q8_0")
+            sabotage.convert_as(folder, tmp_path / "b", gguf="F16")
         assert not names(tmp_path) & {"b"}
         return
-    (artifact,) = sabotage.convert_as(folder, tmp_path / "b", gguf="Q8_0").manifest.artifacts
+    (artifact,) = sabotage.convert_as(folder, tmp_path / "b", gguf="F16").manifest.artifacts
     assert artifact.certificate
     assert artifact.certificate.verified
-    assert artifact.certificate.mean_kl < 0.01
+    assert artifact.certificate.mean_kl < 1e-3

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from pitool.architectures.description import Description
 from pitool.architectures.table import TABLE, describe
@@ -264,7 +265,12 @@ def _in_engine(case: Case, folder: Path, wanted: Logits, engine: Engine, path: P
     def logits() -> Logits:
         nonlocal right
         write_float(folder, path, "F32")
-        right = min(TOKENS, find_model(read_config(folder)).shape.context)
+        (context,) = (
+            field.contents()
+            for key, field in GGUFReader(path).fields.items()
+            if key.endswith(".context_length")
+        )
+        right = min(TOKENS, context)
         found = np.array(wanted)
         found[:right] = engine.logits(path, IDS[:right])
         return found

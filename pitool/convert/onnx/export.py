@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +167,23 @@ def _blocks(model: Any, kind: OnnxQuantisation, bits: int, excluded: list[str]) 
     return quantizer.model.model
 
 
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Silence Python's root logger, where onnxruntime gives advice for other kinds of graphs."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+
+
 def _dynamic(model: Any, target: Path) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)  # its advice is for other kinds of graphs
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantised-") as scratch:
+    scratch_folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantised-")
+    with scratch_folder as scratch, without_advice():
         path = Path(scratch) / GRAPH
         quantize_dynamic(
             model,

@@ -5,7 +5,6 @@ One scale per weight, the tool's default. The tool holds the whole model in memo
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+from pitool.convert.onnx.export import without_advice
 from pitool.convert.onnx.graph import DATA, GRAPH
 from pitool.convert.onnx.weights import Part, Weights
 from pitool.convert.onnx.writer import write_onnx
@@ -54,16 +54,16 @@ def make(bench: Workbench) -> ArtifactFiles:
     bench.progress.stage("quantising with onnxruntime", 1)
     write_onnx(plain, bench.checkpoint, ONNX_QUANTISATIONS["FP32"], make_weights=PlainWeights)
     shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(GRAPH, DATA))
-    logging.getLogger().setLevel(logging.ERROR)  # its advice is for other kinds of graphs
     options: dict[str, Any] = {"DefaultTensorType": TensorProto.FLOAT}
-    quantize_dynamic(
-        plain / GRAPH,
-        folder / GRAPH,
-        op_types_to_quantize=["MatMul", "Gather"],
-        weight_type=QuantType.QInt8,
-        use_external_data_format=True,
-        extra_options=options,
-    )
+    with without_advice():
+        quantize_dynamic(
+            plain / GRAPH,
+            folder / GRAPH,
+            op_types_to_quantize=["MatMul", "Gather"],
+            weight_type=QuantType.QInt8,
+            use_external_data_format=True,
+            extra_options=options,
+        )
     shutil.rmtree(plain)
     return ArtifactFiles("onnx", folder)
 
