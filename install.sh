@@ -195,7 +195,7 @@ holds_llama() { # .venv has the pinned llama-cpp-python, installed on this CPU
 # ---- installing ---------------------------------------------------------------------------------
 
 run_pip() { # with temporary files in the cache folder, because /tmp is in memory on many systems
-    TMPDIR=$TMP PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
+    TMPDIR=$TMP PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 \
         "$VENV/bin/python" -m pip "$@" ${PIP_SOURCE[@]+"${PIP_SOURCE[@]}"}
 }
 
@@ -244,11 +244,11 @@ for path in (pathlib.Path(llama_cpp.__file__).parent / "lib").glob("libggml-cpu.
 
 smoke_test() { # in child processes, because a library built for another CPU crashes when it is used
     local said code=0
-    said=$("$VENV/bin/python" -c "$SMOKE" 2>&1) || code=$?
+    said=$(PYTHONSAFEPATH=1 "$VENV/bin/python" -c "$SMOKE" 2>&1) || code=$?
     [ $code -ne 132 ] || die 1 "$(basename "${WHEEL:-.venv}") uses instructions that this CPU does not have." \
         "Use a wheel for this CPU, or drop --wheel to compile one."
     [ $code -eq 0 ] || die 1 "llama.cpp does not start: ${said##*$'\n'}." "Use another wheel, or drop --wheel to compile one."
-    "$VENV/bin/python" -c 'import onnxruntime' >/dev/null 2>&1 ||
+    PYTHONSAFEPATH=1 "$VENV/bin/python" -c 'import onnxruntime' >/dev/null 2>&1 ||
         warn "onnxruntime does not start on this machine: ONNX models will not run, GGUF models will."
 }
 

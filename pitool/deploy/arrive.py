@@ -163,7 +163,7 @@ def _runtime(folder: Path, contents: archive.Contents, top: Path) -> Path:
     if (target / DONE).exists() and _starts(target):
         return target
     shutil.rmtree(target, ignore_errors=True)
-    _run(sys.executable, "-m", "venv", "--without-pip", str(target))
+    _run(sys.executable, "-P", "-m", "venv", "--without-pip", str(target))
     pip = next((folder / "wheels").glob("pip-*.whl"), None)
     if pip is None:
         raise BadInput(f"{folder} contains no pip to install with", archive.AGAIN)

@@ -68,7 +68,7 @@ if [ -f "$1" ]; then OWN=$1; else OWN=''; fi
 if [ -n "$SERVICE" ] && [ ! -f "$HERE/pitool.service" ]; then
     die 5 "This archive contains only a model. Use --service with an archive that contains a runtime."
 fi
-arrive() { PYTHONPATH=$OWN "$PYTHON" -m pitool.deploy.arrive "$@"; }
+arrive() { PYTHONPATH=$OWN PYTHONSAFEPATH=1 "$PYTHON" -m pitool.deploy.arrive "$@"; }
 
 UNIT=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/pitool.service
 case $COMMAND in

@@ -63,7 +63,7 @@ rm -f @ID@.pi
 find . -mindepth 1 -maxdepth 1 -mtime +7 -exec rm -rf {} +
 """
 HOME = "${PITOOL_HOME:-$HOME/.local/share/pitool}"
-ARRIVE = f'"{HOME}/current/runtime/bin/python" -m pitool.deploy.arrive'
+ARRIVE = f'"{HOME}/current/runtime/bin/python" -P -m pitool.deploy.arrive'
 # A model-only archive has no installer of its own: pitool that is there installs it.
 MODEL = INSTALL.replace(
     "PITOOL_PYTHON=@PYTHON@ sh @ID@/install.sh install --keep @KEEP@",

@@ -130,7 +130,7 @@ def download(kept: Path, orders: Sequence[tuple[str, ...]]) -> None:
 
 def pip(*words: str) -> None:
     """Run pip quietly; raises MissingPart with its last error line."""
-    command = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *words]
+    command = [sys.executable, "-P", "-m", "pip", "-q", "--disable-pip-version-check", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -179,7 +179,7 @@ def _compile(
         "SKBUILD_WHEEL_EXCLUDE": EXCLUDE,
         "TMPDIR": str(folder),
     }
-    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir"]
+    command = [sys.executable, "-P", "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir"]
     log = cache.folder() / "wheel.log"
     code = _build([*command, "-w", str(folder / "wheel"), str(source)], environment, log, progress)
     made = sorted((folder / "wheel").glob("*.whl"))

@@ -131,6 +131,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     folder = write_checkpoint(tmp_path / "served", num_hidden_layers=2)
     (folder / "consolidated.safetensors").write_bytes(b"the same weights again")
     (folder / "pytorch_model.bin").write_bytes(b"and again")
+    (folder / "modeling_tiny.py").write_bytes(b"raise SystemExit")
     made = Hub(folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Handler,), {"hub": made}))
     made.port = server.server_address[1]
@@ -171,7 +172,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
     served = (hub.folder / "model.safetensors").read_bytes()
     assert weights.sha256 == hashlib.sha256(served).hexdigest()
     names = {name for _, name, _ in hub.asked}
-    assert not names & {"consolidated.safetensors", "pytorch_model.bin"}
+    assert not names & {"consolidated.safetensors", "pytorch_model.bin", "modeling_tiny.py"}
 
 
 @pytest.mark.engine

@@ -163,8 +163,8 @@ def _download(version: str, root: Path) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     with scratch(root.parent, "sdist") as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", PACKAGE,
-             "-d", str(folder), f"{PACKAGE}=={version}"],
+            [sys.executable, "-P", "-m", "pip", "download", "-q", "--no-deps",
+             "--no-binary", PACKAGE, "-d", str(folder), f"{PACKAGE}=={version}"],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         archives = list(folder.glob("*.tar.gz"))

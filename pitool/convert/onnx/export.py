@@ -60,7 +60,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
         if merged:
             _write_merged(checkpoint, source / "model.safetensors")
         done = subprocess.run(
-            [sys.executable, "-m", "pitool.convert.onnx.exporter", str(source), str(folder)],
+            [sys.executable, "-P", "-m", "pitool.convert.onnx.exporter", str(source), str(folder)],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
             text=True, errors="replace", check=False,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},

@@ -57,7 +57,7 @@ def page_size(system: System) -> Finding | None:
 def backend(system: System) -> Finding:
     """The loaded kernels must use what the CPU has; asked in a process that may crash."""
     try:
-        answer = system.run([sys.executable, "-c", _ASK_BACKEND]).strip()
+        answer = system.run([sys.executable, "-P", "-c", _ASK_BACKEND]).strip()
     except (OSError, subprocess.SubprocessError) as error:
         code = getattr(error, "returncode", None)
         died = "built for a newer CPU" if code in (-4, 132) else "does not load"
@@ -77,7 +77,7 @@ def backend(system: System) -> Finding:
 def onnx_runtime(system: System) -> Finding:
     """ONNX artifacts need onnxruntime; asked in a process that may crash."""
     try:
-        system.run([sys.executable, "-c", "import onnxruntime"])
+        system.run([sys.executable, "-P", "-c", "import onnxruntime"])
     except (OSError, subprocess.SubprocessError):
         return Finding(
             "onnxruntime", "warning", "does not load", "ONNX artifacts cannot run", REINSTALL
