@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.architectures.rope import Rope
+from pitool.architectures.rope import LongRope, Rope
 from pitool.architectures.settings import Sizes
 from pitool.errors import BadInput
 
@@ -134,6 +134,14 @@ class Description:
         """Return up to how many tokens a file with these windows or none is right; 0 for all."""
         dropped = [] if kept else [window for window in self.windows if window]
         shortest = min(dropped, default=0)
+        return shortest if shortest < self.sizes.context else 0
+
+    def short_context(self) -> int:
+        """Return up to how many tokens LongRoPE takes its short factors; 0 for all, or without."""
+        ropes = (self.rotation(layer) for layer in range(self.sizes.layers))
+        scalings = (rope.scaling for rope in ropes if rope)
+        originals = (each.original for each in scalings if isinstance(each, LongRope))
+        shortest = min(originals, default=0)
         return shortest if shortest < self.sizes.context else 0
 
     def error(self, what: str, remedy: str) -> BadInput:

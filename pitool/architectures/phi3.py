@@ -24,6 +24,9 @@ LAYOUT = Layout(
 # Older names of LongRoPE, as transformers takes them.
 ALIASES = {"su": "longrope", "yarn": "longrope"}
 
+# llama.cpp rounds a context up to a multiple of this.
+LEAST_CONTEXT = 256
+
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean; a missing window is none."""
@@ -50,6 +53,16 @@ class Phi3File(DecoderFile):
 
     def check_windows(self, model: Description) -> None:
         """Accept a window, which llama.cpp drops: the context of the GGUF ends with it."""
+
+    def check_rope(self, model: Description, rope: Rope) -> None:
+        """Refuse LongRoPE whose short factors llama.cpp never uses."""
+        super().check_rope(model, rope)
+        if 0 < (short := model.short_context()) < LEAST_CONTEXT:
+            raise model.error(
+                f"LongRoPE from a context of {short} tokens is not supported in GGUF: llama.cpp"
+                f" loads {LEAST_CONTEXT} tokens at least, and would take every text for a long one",
+                "convert it with --format onnx",
+            )
 
     def computed(self, model: Description) -> Iterator[Wanted]:
         """Yield the divisors of LongRoPE."""

@@ -31,6 +31,7 @@ LARGEST_HEADER = 256 << 20
 MOST_ENTRIES = 1 << 16
 MOST_LAYERS = 1000
 LONGEST_NAME = 200
+LONG_FACTORS = "rope_factors_long.weight"
 _AGAIN = "copy or convert it again"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _SCALARS[12] = "d"
@@ -87,6 +88,18 @@ class Header:
         for tensor in self.tensors:
             by_bytes[tensor.type.name] += tensor.bytes
         return by_bytes.most_common(1)[0][0] if by_bytes else "unknown"
+
+    @property
+    def short_context(self) -> int:
+        """Tokens of context up to which LongRoPE takes its short factors; 0 if it takes no others.
+
+        llama.cpp rounds what it loads up to 256.
+        """
+        original = self.number("rope.scaling.original_context_length")
+        stretched = any(tensor.name == LONG_FACTORS for tensor in self.tensors)
+        return (
+            original // 256 * 256 if stretched and original < self.number("context_length") else 0
+        )
 
     @property
     def parameters(self) -> int:

@@ -93,6 +93,7 @@ class Certificate:
     ``compact_kl``: the mean against the compact reference of the bundle, which a board repeats.
     ``verified``: False where nothing ran the checkpoint, and a float artifact stood in for it.
     ``logit_error``: root mean square of the logits' difference as a share of their spread.
+    ``unseen``: what of the model the texts were too short for, in words; empty for nothing.
     """
 
     reference: str
@@ -108,6 +109,7 @@ class Certificate:
     compact_kl: float | None = None
     verified: bool = True
     logit_error: float | None = None
+    unseen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,9 @@ def _loose_gguf(path: Path) -> Runnable:
         quantisation=header.quantisation,
         entry=path,
         bytes=header.bytes,
-        context=min(header.number("context_length", LOOSE_CONTEXT), LOOSE_CONTEXT),
+        context=min(
+            header.short_context or header.number("context_length", LOOSE_CONTEXT), LOOSE_CONTEXT
+        ),
     )
 
 

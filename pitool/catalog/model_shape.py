@@ -48,7 +48,8 @@ class ModelShape:
     ``experts`` and ``experts_used``: of a mixture of experts, in all and for one token.
     ``state_size``: numbers that a channel of a recurrent layer keeps from token to token.
     ``windowless``: tokens up to which a GGUF computes the same, because llama.cpp leaves out
-    windows of the model; 0 where it leaves out none.
+    windows of the model; 0 where it leaves out none. ``short_context``: tokens up to which LongRoPE
+    takes its short factors; 0 where it takes no others.
     """
 
     architecture: str
@@ -67,6 +68,7 @@ class ModelShape:
     experts_used: int = 0
     state_size: int = 0
     windowless: int = 0
+    short_context: int = 0
 
     @property
     def state_bytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def command(
     from pitool.catalog.bundles import home, list_bundles
     from pitool.catalog.model_argument import find_runnable
     from pitool.cli.hangup import end_without
-    from pitool.cli.loading import loader, tuned_words
+    from pitool.cli.loading import loader, loading_words
     from pitool.device.forecast import Judge
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
@@ -77,7 +78,7 @@ def command(
         prefills=Prefills(home() / FOLDER_NAME),
         sensors=SensorHistory(Monitor().look, _examine),
         judge=Judge(),
-        tuned=tuned_words,
+        tuned=partial(loading_words, context=context),
         bench=_bench(threads, force=force),
         settings=home(),
         shown=_collect_what_comes,

@@ -38,9 +38,14 @@ def loader(
 
 
 @cache
-def tuned_words(runnable: Runnable) -> str:
-    """Return what is used of ``pitool tune``'s findings, or why nothing; empty for no findings."""
+def loading_words(runnable: Runnable, context: int | None = None) -> str:
+    """Return what to know of how an artifact is loaded, a line each; empty for nothing.
+
+    That is what ``pitool tune`` found, or why it is not used, and what the ``context`` costs.
+    """
     from pitool.device import tuned
     from pitool.device.detect import detect
+    from pitool.planning.formats import find_format
 
-    return tuned.words(runnable, detect())
+    cost = find_format(runnable.format).cost_of(runnable.entry, context or runnable.context)
+    return "\n".join(filter(None, (tuned.words(runnable, detect()), cost)))

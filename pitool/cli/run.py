@@ -66,7 +66,7 @@ def command(
     """
     from pitool.catalog.model_argument import find_runnable
     from pitool.chat.answer import PromptStyle
-    from pitool.cli.loading import loader, tuned_words
+    from pitool.cli.loading import loader, loading_words
     from pitool.engine.base import Sampling
     from pitool.errors import UsageError
 
@@ -78,8 +78,8 @@ def command(
         click.echo(f"bundle: {runnable.name} ({runnable.quantisation})", err=True)
     if not interactive:
         text = _read_stdin() if text is None else text
-    if tuned := tuned_words(runnable):
-        click.echo(tuned, err=True)
+    if words_before := loading_words(runnable, context):
+        click.echo(words_before, err=True)
     chosen = Sampling(
         temperature=sampling["temp"],
         **{k: v for k, v in sampling.items() if k != "temp"},

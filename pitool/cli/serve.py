@@ -49,7 +49,7 @@ def command(
     """
     from pitool.catalog.fault_log import keep_warnings
     from pitool.catalog.model_argument import find_runnable
-    from pitool.cli.loading import tuned_words
+    from pitool.cli.loading import loading_words
     from pitool.device.settings import check_memory, settings_for
     from pitool.engine import worker
     from pitool.errors import UsageError
@@ -65,8 +65,8 @@ def command(
         check_memory(runnable, settings)
     say = talk
     say(f"loading {runnable.name} ({runnable.quantisation})")
-    if tuned := tuned_words(runnable):
-        say(tuned)
+    if words := loading_words(runnable, context):
+        say(words)
 
     def load() -> Model:
         return Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)

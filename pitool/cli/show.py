@@ -84,6 +84,7 @@ def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
     ]
     if not all(certificate.verified for certificate in found):
         notes.append(NOT_VERIFIED)
+    notes += [certificate.unseen for certificate in found if certificate.unseen]
     return list(dict.fromkeys(notes))
 
 

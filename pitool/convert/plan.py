@@ -99,7 +99,7 @@ def make_plan(
     )  # fmt: skip
     form = GGUF if quantisations or techniques else ONNX
     load = Load(
-        min(context or profile.context, form.reach(model)),
+        form.context(model, context, profile.context),
         micro_batch=profile.micro_batch,
         kv_type=profile.kv_type,
     )
@@ -116,7 +116,9 @@ def make_plan(
     )
     if not artifacts:
         raise UsageError("--quant is empty", "choose one such as Q4_K_M, or auto")
-    reason = "\n".join(line for line in (reason, form.limit(model), *left_out) if line)
+    made_of = dict.fromkeys([form, *([ONNX] if onnx_rows else [])])
+    limits = (each.limit(model, load.context) for each in made_of)
+    reason = "\n".join(line for line in (reason, *limits, *left_out) if line)
     budget = place.budget(profile)
     return ConvertPlan(
         model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting

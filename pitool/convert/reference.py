@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog import reading
+from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
+from pitool.convert.gguf.model import find_model
 from pitool.convert.tokens import spelled
 from pitool.errors import PitoolError, UsageError
 from pitool.quality import compact, texts
@@ -34,6 +36,8 @@ TOKENS_SETTING = "PITOOL_REFERENCE_TOKENS"
 RANDOM = "random tokens"
 # The largest relative error of rounding to nearest.
 PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}
+# The keys that a sliding window or a chunk of attention has.
+WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
 # Below this many tokens a text says nothing.
 LEAST_TOKENS = 16
 
@@ -60,7 +64,7 @@ class Reference:
     ``text`` is its name; ``of``: whose logits these are; ``verified``: they are the checkpoint's
     and not an artifact's. ``compact``: the part that is stored in the bundle. ``rounding``: by
     float type, the error that its precision alone makes in the checkpoint's weights; empty where
-    an artifact stands in.
+    an artifact stands in. ``unseen``: as a certificate has it.
     """
 
     text: str
@@ -70,6 +74,7 @@ class Reference:
     of: str
     verified: bool
     rounding: Mapping[str, float]
+    unseen: str = ""
 
     def compare(self, engine: LogitsEngine, name: str) -> Difference:
         """Return how an engine differs; PitoolError, by ``name``, for logits that are infinite."""
@@ -124,11 +129,35 @@ def make_reference(
     """
     name, ids = _text(checkpoint, engine, tokens, text_file)
     windows = windows_of(engine, ids[:tokens], min(window, WINDOW))
-    return run_reference(forward, name, windows, folder, progress)
+    beyond = unseen(checkpoint.config, min(window, WINDOW))
+    return run_reference(forward, name, windows, folder, progress, unseen=beyond)
+
+
+def unseen(config: Config, tokens: int) -> str:
+    """Return what of a model's attention texts of so many tokens do not reach; empty for nothing.
+
+    A GGUF that is converted is its own reference, and is not asked.
+    """
+    if config.model_type == GGUF:
+        return ""
+    values = config.text_model().values
+    shape = find_model(config, convertible=False).shape
+    sizes = [values.get(key) for key in WINDOWS if values.get("use_sliding_window") is not False]
+    beyond = (n for n in sizes if type(n) is int and tokens <= n < shape.context)
+    found = [f"the sliding window of {n}" for n in beyond]
+    if shape.short_context >= tokens:
+        found.append(f"LongRoPE's factors for more than {shape.short_context}")
+    return f"not seen in texts of {tokens} tokens: {' and '.join(found)} tokens" if found else ""
 
 
 def run_reference(
-    forward: ForwardPass, name: str, windows: list[list[int]], folder: Path, progress: Progress
+    forward: ForwardPass,
+    name: str,
+    windows: list[list[int]],
+    folder: Path,
+    progress: Progress,
+    *,
+    unseen: str = "",
 ) -> Reference:
     """Return the reference for windows of a text of that name, its logits kept in ``folder``."""
     whose = forward.of.replace(" of {}", "")
@@ -142,7 +171,7 @@ def run_reference(
     of = forward.of if forward.stands_in else f"{{}} in {forward.of}, float32"
     small = compact.make(windows, heads)
     rounding = {} if forward.stands_in else _rounding(forward, windows[0], logits[0], progress)
-    return Reference(name, windows, logits, small, of, forward.verified, rounding)
+    return Reference(name, windows, logits, small, of, forward.verified, rounding, unseen)
 
 
 def _rounding(

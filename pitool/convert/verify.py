@@ -24,6 +24,7 @@ from pitool.convert.engines import OpenEngine
 from pitool.convert.forward import ForwardPass, open_forward
 from pitool.convert.reference import Difference, Reference, make_reference, tokens_to_compare
 from pitool.errors import BadInput, PitoolError
+from pitool.planning.formats import FORMATS
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact
 from pitool.quality.divergence import WINDOW
@@ -106,6 +107,7 @@ def certificate(found: Difference, reference: Reference, source: str) -> Certifi
         compact_kl=compact.compare(reference.compact, found.heads).mean_kl,
         verified=reference.verified,
         logit_error=found.error,
+        unseen=reference.unseen,
     )
 
 
@@ -128,7 +130,8 @@ class Certifier:
         self._checkpoint, self._folder = checkpoint, folder
         self._open_engine, self._open_exact, self._progress = open_engine, open_exact, progress
         self._tokens = tokens_to_compare(model.parameters)
-        self._window = min(WINDOW, model.context)
+        # Within what every artifact computes as the checkpoint does.
+        self._window = min(form.context(model, None, WINDOW) for form in FORMATS.values())
         self._reference: Reference | None = None
         self._opened = ExitStack()
 

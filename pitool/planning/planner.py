@@ -90,7 +90,9 @@ class Planner:
         """Return the artifact at a place with its verdict."""
         form = FORMATS[quantisation.format]
         correction = self.corrections.get(form.name, NONE)
-        artifact = form.artifact(self.model, quantisation, place, self.load, correction)
+        within = min(self.load.context, form.reach(self.model.shape))
+        load = replace(self.load, context=within)
+        artifact = form.artifact(self.model, quantisation, place, load, correction)
         longest = form.longest_context(self.model, artifact, place.budget(self.profile))
         verdict = place.judge(artifact.peak, self.profile)
         return Row(artifact, place, verdict, place.room - artifact.peak, longest)
@@ -102,7 +104,7 @@ class Planner:
 
     def under(self, profile: Profile) -> Planner:
         """Return the planner with another profile and its own settings."""
-        context = min(profile.context, GGUF.reach(self.model.shape))
+        context = GGUF.context(self.model.shape, None, profile.context)
         load = replace(
             self.load, context=context, micro_batch=profile.micro_batch, kv_type=profile.kv_type
         )

@@ -212,7 +212,7 @@ def make_report(
     profile, form = find_profile(options.profile), options.form
     read_prices(options.price)  # a wrong one is said also where none is needed
     load = Load(
-        min(options.context or profile.context, form.reach(model.shape)),
+        form.context(model.shape, options.context, profile.context),
         micro_batch=profile.micro_batch,
         kv_type=options.kv_type or profile.kv_type,
         adapter=adapter_bytes(options.lora, model.shape) if options.lora else 0,
@@ -221,7 +221,7 @@ def make_report(
         raise wrong
     planner = Planner(model, profile, load, corrections or {})
     kinds, reason = _quantisations(planner, form, places, options.quant)
-    said = [*notes, *_limits(options, form, model.shape)]
+    said = [*notes, *_limits(options, planner)]
     named = bool(corrections is not None or options.ram or options.board)
     return Report(
         options,
@@ -237,9 +237,10 @@ def make_report(
     )
 
 
-def _limits(options: Options, form: PlannedFormat, shape: ModelShape) -> Iterator[str]:
+def _limits(options: Options, planner: Planner) -> Iterator[str]:
     """Yield why less context is planned than the model was trained for, or than is requested."""
-    if limit := form.limit(shape):
+    shape = planner.model.shape
+    if limit := options.form.limit(shape, planner.load.context):
         yield limit
     if options.context and options.context > shape.context:
         yield f"{options.context} tokens were requested, but the model was trained for fewer"

@@ -58,6 +58,7 @@ def header_shape(header: Header) -> ModelShape:
         experts=_count(header, "expert_count"),
         experts_used=_count(header, "expert_used_count"),
         state_size=_count(header, "ssm.state_size"),
+        short_context=header.short_context,
     )
 
 

@@ -93,6 +93,7 @@ def quality_line(measured: Certificate | None) -> str:
         f"perplexity {own} (checkpoint {base}) · KL {format_fixed(measured.mean_kl, 4)} nats"
         f" · top-1 {format_share(measured.top1, 1)}"
         + ("" if measured.verified else " · not verified against the checkpoint")
+        + (f" · {measured.unseen}" if measured.unseen else "")
     )
 
 

@@ -271,7 +271,45 @@ def test_the_context_of_a_gguf_ends_with_a_window_that_llama_cpp_drops(
     shape, metadata = model_shape(config(**changes)), dict(find_model(config(**changes)).metadata())
     assert metadata[f"{shape.architecture}.context_length"] == context
     assert (GGUF.reach(shape), ONNX.reach(shape)) == (context, 1024)
-    assert (f"window of {context} tokens" in GGUF.limit(shape)) is (context < 1024)
+    assert (f"window of {context} tokens" in GGUF.limit(shape, context)) is (context < 1024)
+
+
+LONGROPE = {"type": "longrope", "long_factor": [2.0] * 16, "short_factor": [1.0] * 16}
+
+
+def longrope(original: int, **changes: Any) -> dict[str, Any]:
+    return {"model_type": "phi3", "original_max_position_embeddings": original,
+            "rope_scaling": LONGROPE, **changes}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "usual", "reach", "onnx"),
+    [
+        (longrope(512), 512, 1024, 512),
+        (longrope(700), 512, 1024, 700),  # llama.cpp would round 700 up to 768
+        (longrope(1024), 1024, 1024, 1024),
+        (longrope(512, sliding_window=300), 300, 300, 512),
+        (longrope(512, sliding_window=900), 512, 900, 512),
+        ({"model_type": "phi3", "original_max_position_embeddings": 512}, 1024, 1024, 1024),
+    ],
+    ids=["stretched", "odd", "whole", "window before", "window behind", "plain"],
+)
+def test_the_usual_context_of_a_gguf_ends_with_the_short_factors_of_longrope(
+    changes: dict[str, Any], usual: int, reach: int, onnx: int
+) -> None:
+    shape = model_shape(config(**changes))
+    assert GGUF.context(shape, None, 4096) == usual
+    assert GGUF.context(shape, 4096, 4096) == GGUF.reach(shape) == reach
+    assert ONNX.context(shape, None, 4096) == ONNX.context(shape, 4096, 1) == onnx
+    ends = usual < reach
+    assert ("unless --context asks for more" in GGUF.limit(shape, usual)) is ends
+    assert (f"--context {usual} answers them alike" in GGUF.limit(shape, reach)) is ends
+    assert (f"no more than {onnx} tokens" in ONNX.limit(shape, onnx)) is (onnx < 1024)
+
+
+def test_longrope_whose_short_factors_llama_cpp_never_takes_is_refused() -> None:
+    with pytest.raises(BadInput, match="LongRoPE from a context of 255 tokens"):
+        find_model(config(**longrope(255)))
 
 
 @pytest.mark.parametrize("kind", ["olmo2", "stablelm"])

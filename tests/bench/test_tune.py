@@ -17,7 +17,7 @@ from pitool.bench import tune
 from pitool.catalog.model_argument import find_runnable
 from pitool.chat.status import Phase, Status
 from pitool.cli.commands import cli
-from pitool.cli.loading import tuned_words
+from pitool.cli.loading import loading_words
 from pitool.device import tuned
 from pitool.device.activity import Look
 from pitool.device.detect import detect
@@ -149,7 +149,7 @@ def test_what_is_kept_is_loaded_by_itself_and_said(bundle: Callable[..., Path]) 
     assert settings == replace(untuned(runnable, None, machine), decode_threads=1, micro_batch=64)
     done = CliRunner().invoke(cli, ["run", str(bundle("other")), "hi"], standalone_mode=False)
     assert "tuned" in done.stderr  # the same artifact by its hash, in another bundle
-    words = greeting(Status(Phase.UNLOADED, runnable), tuned_words).plain
+    words = greeting(Status(Phase.UNLOADED, runnable), loading_words).plain
     assert "settings tuned on 2026-11-24: decode threads 1, micro batch 64" in words
     other = tuned.Tuned({}, "2026-11-25", 1.0, 1.0)
     tuned.keep(other, runnable, machine)

@@ -495,13 +495,17 @@ GEMMA3 = Family(
 )  # fmt: skip
 
 
+TOO_SHORT = "LongRoPE from a context of"
+
+
 def _phi3_long(pairs: int) -> Iterator[Value]:
     """Yield LongRoPE beside an original context, by the names that Phi-3 has for it."""
     for kind in ("longrope", "su", "yarn"):
         yield Value({"rope_scaling": {"type": kind, **_lists(pairs)}})
     long = {"rope_scaling": {"type": "longrope", **_lists(pairs)}}
-    yield Value({**long, ORIGINAL: 128})
-    yield Value({**long, ORIGINAL: 32})
+    yield Value({**long, "max_position_embeddings": 2 * CONTEXT})
+    yield Value({**long, ORIGINAL: 128}, unsaid=TOO_SHORT)
+    yield Value({**long, ORIGINAL: 32}, unsaid=TOO_SHORT)
     yield Value(scaled("longrope", **_lists(pairs), attention_factor=1.3))
     yield Value(scaled("longrope", **_lists(pairs), factor=4.0), refused="transformers 4 takes 1")
 

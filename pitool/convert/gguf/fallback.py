@@ -23,6 +23,7 @@ from typing import Any
 from gguf import MODEL_ARCH, SpecialVocab, get_tensor_name_map
 
 from pitool.architectures.base import Wanted
+from pitool.architectures.rope import ORIGINAL
 from pitool.catalog import cache
 from pitool.catalog.files import expand
 from pitool.catalog.model_shape import ModelShape, TensorShape
@@ -76,6 +77,7 @@ class Foreign:
             vocabulary=named.count("vocab_size"),
             context=named.count("max_position_embeddings", 4096),
             tensors=tuple(want.target for want in self._tensors(layers, table)),
+            short_context=_short_context(named),
         )
 
     def wanted(self) -> list[Wanted]:
@@ -104,6 +106,17 @@ def _largest(value: Any) -> Any:
     """Return the largest of a list, which some families have with a number for each layer."""
     numbers = isinstance(value, list) and value and all(type(n) is int for n in value)
     return max(value) if numbers else value
+
+
+def _short_context(config: Config) -> int:
+    """Return up to how many tokens LongRoPE takes its short factors; 0 where it takes no others."""
+    values = config.values
+    table = values.get("rope_parameters") or values.get("rope_scaling")
+    if not isinstance(table, dict) or "long_factor" not in table:
+        return 0
+    original = table.get(ORIGINAL) or values.get(ORIGINAL)
+    trained = config.count("max_position_embeddings", 4096)
+    return original if type(original) is int and 0 < original < trained else 0
 
 
 def find_foreign(config: Config) -> Foreign:

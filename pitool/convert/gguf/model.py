@@ -62,6 +62,7 @@ class Described:
             experts=model.experts.count if model.experts else 0,
             experts_used=model.experts.used if model.experts else 0,
             windowless=model.windowless(windows),
+            short_context=model.short_context(),
         )
 
     def wanted(self) -> list[Wanted]:

@@ -12,7 +12,6 @@ from math import log, pi
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.architectures.description import Description
 from pitool.architectures.rope import Linear, Llama3, LongRope, Rope, Yarn
 
 Floats = NDArray[np.float32]
@@ -33,13 +32,6 @@ class Rotary:
         scales = np.full(width, self.scale, np.float32)
         scales[len(self.frequencies) :] = 1
         return np.cos(angles) * scales, np.sin(angles) * scales
-
-
-def longest_exact(model: Description, positions: int) -> int:
-    """Return for how many positions one table is right: LongRoPE changes to another one."""
-    ropes = (model.rotation(i) for i in range(model.sizes.layers))
-    scalings = (rope.scaling for rope in ropes if rope)
-    return min([positions, *(s.original for s in scalings if isinstance(s, LongRope))])
 
 
 def make_rotary(rope: Rope) -> Rotary:

@@ -14,7 +14,6 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.decoder import DecoderGraph
 from pitool.convert.onnx.fused import describe, refusal
 from pitool.convert.onnx.graph import Graph
-from pitool.convert.onnx.rotary import longest_exact
 from pitool.convert.onnx.settings import GraphSizes, write_settings
 from pitool.convert.onnx.weights import EMBEDDING, HEAD, OnBytes, Weights
 from pitool.planning.onnx_weights import OnnxQuantisation, padded_head
@@ -65,9 +64,12 @@ def _sizes(model: Description) -> GraphSizes:
 
 
 def stored_positions(model: Description, context: int = 0) -> int:
-    """Return for how many positions rotations are stored: the longest context of the artifact."""
-    trained = model.sizes.context
-    return longest_exact(model, min(trained, max(POSITIONS, context)))
+    """Return for how many positions rotations are stored: the longest context of the artifact.
+
+    There is one table of them, and LongRoPE changes to another one behind its short context.
+    """
+    reach = model.short_context() or model.sizes.context
+    return min(reach, max(POSITIONS, context))
 
 
 def _count(checkpoint: Checkpoint, model: Description) -> int:

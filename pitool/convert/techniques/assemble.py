@@ -134,7 +134,7 @@ class Footprint:
 
 def footprint(made: ArtifactFiles, shape: ModelShape, context: int = CONTEXT) -> Footprint:
     """Return the size of an artifact; ``context`` in tokens."""
-    load = Load(min(context, GGUF.reach(shape)))
+    load = Load(GGUF.context(shape, None, context))
     measured = _folder_footprint if made.entry.is_dir() else _file_footprint
     return measured(made, shape, load)
 

@@ -112,7 +112,7 @@ def _artifact(
     entry = assembled.made.entry
     with tokens.open(entry, WINDOW):
         files = [*files, *tokens.write(folder, entry)]
-    load = Load(min(CONTEXT, GGUF.reach(model)))
+    load = Load(GGUF.context(model, None, CONTEXT))
     return artifact(
         folder,
         files,

@@ -162,6 +162,10 @@ class Format:
         """Return the predicted speed of an artifact that no manifest describes, if known."""
         return None
 
+    def cost_of(self, _entry: Path, _context: int) -> str:
+        """Say what an artifact computes otherwise for this much context; empty for nothing."""
+        return ""
+
     def streamed_bytes(self, _entry: Path) -> int | None:
         """Return the bytes of weights that decoding a token reads; None where they are unknown."""
         return None
@@ -213,8 +217,15 @@ class PlannedFormat(Format, ABC):
         """Return for how many tokens of context an artifact computes what its checkpoint does."""
         return shape.context
 
-    def limit(self, _shape: ModelShape) -> str:
-        """Say why that is less than the model was trained for; empty where it is not."""
+    def context(self, shape: ModelShape, asked: int | None, usual: int) -> int:
+        """Return the tokens of context to plan for: what is asked for or usual, within reach."""
+        return min(asked or usual, self.reach(shape))
+
+    def limit(self, _shape: ModelShape, _context: int) -> str:
+        """Say what keeps the context below the trained one, or what this much costs.
+
+        Empty where nothing does.
+        """
         return ""
 
     def usual(self, _model: PlannedModel) -> list[AnyQuantisation]:

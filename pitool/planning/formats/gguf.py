@@ -29,7 +29,7 @@ from pitool.planning.formats.base import (
     PlannedFormat,
     PlannedModel,
 )
-from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, most_context
+from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, STEP, Load, MemoryPlan, most_context
 from pitool.planning.places import Place
 from pitool.planning.prefill import prefill_seconds, product_seconds
 from pitool.planning.shapes import header_shape, header_tensors
@@ -135,14 +135,23 @@ class Gguf(PlannedFormat):
         """Return the trained context, or where llama.cpp leaves out a window, its size."""
         return shape.windowless or shape.context
 
-    def limit(self, shape: ModelShape) -> str:
-        """Name the window that llama.cpp leaves out."""
-        if not shape.windowless:
-            return ""
-        return (
-            f"llama.cpp does not apply this model's sliding window of {shape.windowless} tokens: a"
-            " GGUF computes what the checkpoint does up to there, and gets no longer context"
-        )
+    def context(self, shape: ModelShape, asked: int | None, usual: int) -> int:
+        """Return the tokens of context to plan for; more than LongRoPE's short ones if asked for.
+
+        llama.cpp chooses LongRoPE's factors by the context that is loaded, transformers by the
+        length of the text: so that a text of any length is computed alike, the usual context ends
+        with the short factors.
+        """
+        return super().context(shape, asked, min(usual, _short(shape) or usual))
+
+    def limit(self, shape: ModelShape, context: int) -> str:
+        """Name the window that llama.cpp leaves out, and where LongRoPE takes other factors."""
+        said = (_window_limit(shape), _longrope_limit(shape, context), _stretched(shape, context))
+        return "\n".join(filter(None, said))
+
+    def cost_of(self, entry: Path, context: int) -> str:
+        """Say that LongRoPE's factors are those for long texts, by the file's header."""
+        return _stretched(header_shape(gguf.read_header(entry)), context)
 
     def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
         """Return the common quantisations, and those of files that exist."""
@@ -205,6 +214,43 @@ class Gguf(PlannedFormat):
             round(t.bytes * read_share(t.name, tied=tied, experts=experts, used=used))
             for t in header.tensors
         )
+
+
+def _short(shape: ModelShape) -> int:
+    """Return the context up to which LongRoPE's factors are the short ones; 0 for no others."""
+    return shape.short_context // STEP * STEP
+
+
+def _window_limit(shape: ModelShape) -> str:
+    if not shape.windowless:
+        return ""
+    return (
+        f"llama.cpp does not apply this model's sliding window of {shape.windowless} tokens: a"
+        " GGUF computes what the checkpoint does up to there, and gets no longer context"
+    )
+
+
+def _longrope_limit(shape: ModelShape, context: int) -> str:
+    short = _short(shape)
+    if not context <= short < (shape.windowless or shape.context):
+        return ""
+    return (
+        f"this model has other factors for texts of more than {short} tokens (LongRoPE), which"
+        " llama.cpp uses for every text once more context is loaded: a GGUF gets up to"
+        f" {short} tokens of context unless --context asks for more"
+    )
+
+
+def _stretched(shape: ModelShape, context: int) -> str:
+    """Say what more context than LongRoPE's short one does; empty where it is no more."""
+    short = _short(shape)
+    if not 0 < short < context:
+        return ""
+    return (
+        f"with {context} tokens of context llama.cpp uses this model's factors for texts of more"
+        f" than {short} tokens (LongRoPE) for every text: shorter ones are answered otherwise than"
+        f" by the checkpoint, and than the certificate says; --context {short} answers them alike"
+    )
 
 
 def _besides(model: PlannedModel, tensors: Iterable[TypedTensor]) -> int:

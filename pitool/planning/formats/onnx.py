@@ -133,7 +133,21 @@ class Onnx(PlannedFormat):
         assert isinstance(kind, OnnxQuantisation)
         plan = plan_exported if model.exported else plan_onnx
         return most_context(
-            shape.context, lambda n: plan(shape, kind, replace(load, context=n)).total <= budget
+            self.reach(shape), lambda n: plan(shape, kind, replace(load, context=n)).total <= budget
+        )
+
+    def reach(self, shape: ModelShape) -> int:
+        """Return the trained context, or where LongRoPE takes other factors, that before."""
+        return shape.short_context or shape.context
+
+    def limit(self, shape: ModelShape, _context: int) -> str:
+        """Name LongRoPE, of which a graph has the short factors alone."""
+        if not (short := shape.short_context):
+            return ""
+        return (
+            f"this model rotates texts of more than {short} tokens by other factors (LongRoPE),"
+            f" which a graph does not have: an ONNX folder gets no more than {short} tokens of"
+            " context, a GGUF does"
         )
 
     def refusal(self, model: PlannedModel) -> PitoolError | None:
@@ -160,10 +174,15 @@ def plan_folder(
     if exported:
         tensors, memory = exported_tensors(shape, kind), plan_exported(shape, kind, load)
     else:
-        positions = min(shape.context, max(POSITIONS, load.context))
+        positions = stored_positions(shape, load)
         tensors, memory = stored_tensors(shape, kind, positions), plan_onnx(shape, kind, load)
     besides = _besides(shape, kind, tensors)
     return OnnxPlan(kind, load, tensors, shape.parameters, memory, besides=besides)
+
+
+def stored_positions(shape: ModelShape, load: Load) -> int:
+    """Return for how many positions a graph has rotations."""
+    return min(shape.short_context or shape.context, max(POSITIONS, load.context))
 
 
 def _besides(shape: ModelShape, kind: OnnxQuantisation, tensors: Iterable[OnnxTensor]) -> int:
@@ -190,8 +209,7 @@ def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPl
     An embedding that is the head stays mapped beside its repacked copy; of another one, what lies
     around the rows that are read. Half-precision matrices stay mapped beside copies in float32.
     """
-    positions = min(model.context, max(POSITIONS, load.context))
-    stored = stored_tensors(model, kind, positions)
+    stored = stored_tensors(model, kind, stored_positions(model, load))
     mapped = copied = 0
     for t in stored:
         if t.name == EMBEDDING and not t.copied:
