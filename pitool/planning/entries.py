@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pitool
 from pitool.catalog import manifest
-from pitool.catalog.manifest import Artifact, Certificate, MemoryLine, Speed, Tokenization
+from pitool.catalog.manifest import (
+    Artifact,
+    Certificate,
+    FileEntry,
+    MemoryLine,
+    Speed,
+    Tokenization,
+)
 from pitool.catalog.model_shape import ModelShape
 from pitool.planning.formats.onnx import VOCABULARY_ENTRY_BYTES
 from pitool.planning.memory import Load, MemoryPlan
@@ -21,7 +28,7 @@ from pitool.planning.memory import Load, MemoryPlan
 
 def artifact(
     folder: Path,
-    files: Sequence[Path],
+    files: Sequence[Path | FileEntry],
     model: ModelShape,
     certificate: Certificate | None,
     *,
@@ -35,14 +42,15 @@ def artifact(
     adapters: Sequence[Path] = (),
     tokenization: Tokenization | None = None,
 ) -> Artifact:
-    """Return the entry of an artifact in the bundle ``folder``; hashes are read from the disk.
+    """Return the entry of an artifact in the bundle ``folder``.
 
-    ``load``: what its ``memory`` is planned with.
+    ``files``: their entries, or paths, whose hashes are read from the disk; ``load``: what its
+    ``memory`` is planned with.
     """
     return Artifact(
         format=format_name,
         quantisation=quantisation,
-        files=tuple(manifest.file_entry(path, folder) for path in (*files, *adapters)),
+        files=tuple(_entry(file, folder) for file in (*files, *adapters)),
         architecture=model.architecture,
         parameters=model.parameters,
         context=context,
@@ -55,6 +63,10 @@ def artifact(
         adapters=tuple(path.name for path in adapters),
         tokenization=tokenization,
     )
+
+
+def _entry(file: Path | FileEntry, folder: Path) -> FileEntry:
+    return file if isinstance(file, FileEntry) else manifest.file_entry(file, folder)
 
 
 def _tokenizer_memory(model: ModelShape, tokens: Tokenization | None) -> tuple[MemoryLine, ...]:
