@@ -10,6 +10,7 @@ import mmap
 import re
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -30,8 +31,11 @@ ALIGNMENT = 32
 LARGEST_HEADER = 256 << 20
 MOST_ENTRIES = 1 << 16
 MOST_LAYERS = 1000
+MOST_PARTS = 1000
 LONGEST_NAME = 200
 LONG_FACTORS = "rope_factors_long.weight"
+# llama.cpp's names of the parts of a split file (llama_split_path).
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _AGAIN = "copy or convert it again"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _SCALARS[12] = "d"
@@ -116,6 +120,12 @@ class Header:
         """Bytes before the first tensor."""
         return min((tensor.start for tensor in self.tensors), default=self.keys[1])
 
+    @property
+    def parts(self) -> int:
+        """Of how many files the model is made, by ``split.count``."""
+        said = self.metadata.get("split.count")
+        return said if type(said) is int and said > 1 else 1
+
     def number(self, key: str, default: int = 0) -> int:
         """Return a count of the architecture's own keys, such as ``block_count``."""
         value = self.metadata.get(f"{self.architecture}.{key}", default)
@@ -139,11 +149,54 @@ def begins_as_gguf(path: Path) -> bool:
 def model_name(path: Path) -> str:
     """Return the model's name by its file's: without the quantisation at the end."""
     names = "|".join(map(re.escape, QUANTISATIONS))
-    return re.sub(rf"[-._]({names})$", "", path.stem, flags=re.IGNORECASE) or path.stem
+    part = PART.fullmatch(path.name)
+    stem = part["stem"] if part else path.stem
+    return re.sub(rf"[-._]({names})$", "", stem, flags=re.IGNORECASE) or stem
+
+
+def part_names(name: str) -> list[str]:
+    """Return the names of all files of a model by that of its first; of one file its own."""
+    part = PART.fullmatch(name)
+    if part is None or not 0 < (count := int(part["count"])) <= MOST_PARTS:
+        return [name]
+    return [f"{part['stem']}-{i:05}-of-{count:05}.gguf" for i in range(1, count + 1)]
+
+
+def join(headers: Sequence[Header]) -> Header:
+    """Return the header of a split file: what its first part says, with the tensors of all."""
+    return replace(headers[0], tensors=tuple(t for header in headers for t in header.tensors))
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of a GGUF file; BadInput when it is missing, foreign or cut short."""
+    """Return the header of a GGUF file; BadInput when it is missing, foreign or cut short.
+
+    Of a split file, which is opened by its first part, it has the tensors of all parts.
+    """
+    header = _read_one(path)
+    if header.parts == 1:
+        return header
+    names = part_names(path.name)
+    if len(names) != header.parts or path.name != names[0]:
+        raise BadInput(
+            f"{path} is one part of a split GGUF of {header.parts} parts",
+            "open the first part, whose name ends in -00001-of-"
+            f"{header.parts:05}.gguf, or merge the parts with: llama-gguf-split --merge",
+        )
+    return join([header, *(_read_one(path.with_name(name)) for name in names[1:])])
+
+
+def parse_header(path: Path, beginning: bytes, size: int) -> Header | None:
+    """Return the header by a file's first bytes; None where the header is longer than these.
+
+    ``size``: bytes of the whole file. BadInput as ``read_header``.
+    """
+    try:
+        return _Parser(path, beginning, size).header()
+    except _TooShort:
+        return None
+
+
+def _read_one(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -157,10 +210,14 @@ def read_header(path: Path) -> Header:
         raise BadInput(f"cannot read {path} ({error.strerror})", "check the path") from None
 
 
-class _Parser:
-    """A cursor over the mapped file that never reads past its end."""
+class _TooShort(Exception):  # noqa: N818 - no error: more is asked for
+    """The bytes at hand end before the header does."""
 
-    def __init__(self, path: Path, view: mmap.mmap, size: int) -> None:
+
+class _Parser:
+    """A cursor over a mapped file, or its first bytes, that never reads past its end."""
+
+    def __init__(self, path: Path, view: mmap.mmap | bytes, size: int) -> None:
         self._path, self._view, self._size, self._at = path, view, size, 0
 
     def header(self) -> Header:
@@ -203,6 +260,8 @@ class _Parser:
     def _pass(self, count: int) -> None:
         if self._at + count > self._size:
             raise self._broken(f"its header ends after {self._size} bytes")
+        if self._at + count > len(self._view):
+            raise _TooShort
         self._at += count
         if self._at > LARGEST_HEADER:
             raise self._broken(f"its header is larger than {LARGEST_HEADER >> 20} MiB")
@@ -246,6 +305,8 @@ class _Parser:
             for _ in range(count):
                 at += 8 + length(view, at)[0]
         except (struct.error, OverflowError):  # past the end, or past what can be indexed
+            if at + 8 > len(view) and at + 8 <= self._size:
+                raise _TooShort from None
             at = self._size + 1
         self._at = at
         self._pass(0)

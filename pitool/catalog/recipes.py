@@ -15,6 +15,22 @@ from pitool.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A GGUF of a model that is ready on the hub: ``file`` of ``repository`` at ``revision``.
+
+    ``bytes`` and ``sha256`` where they were published; ``checked``: whether all of it was seen on
+    the hub itself, not only in what others wrote of it.
+    """
+
+    repository: str
+    file: str
+    revision: str = "main"
+    bytes: int | None = None
+    sha256: str | None = None
+    checked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A model with the settings that are known to serve well.
 
@@ -23,7 +39,8 @@ class Recipe:
     flags; ``default_for``: tiers where it is what ``convert`` without a model makes;
     ``quantisation``: names of quantisations or of the lab's techniques with commas between, or
     ``auto``, which is also what formats without a name get; ``context``: tokens; ``released``:
-    YYYY-MM; ``formats``: what is made of it, every one where none is named.
+    YYYY-MM; ``formats``: what is made of it, every one where none is named; ``gguf``: what is
+    pulled instead of converted, if anything is.
     """
 
     source: str
@@ -37,6 +54,7 @@ class Recipe:
     released: str
     summary: str
     formats: tuple[str, ...] = ()
+    gguf: Published | None = None
 
 
 def load_recipes(folder: Path | None = None) -> dict[str, Recipe]:

@@ -21,6 +21,7 @@ SECTIONS = {
         "push": "pitool.cli.push",
     },
     "Use a model": {
+        "pull": "pitool.cli.pull",
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",
         "serve": "pitool.cli.serve",

@@ -74,9 +74,9 @@ def command(**options: Any) -> None:
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
+    from pitool.catalog.staging import check_target
     from pitool.cli.convert_request import find_request
     from pitool.cli.show import show
-    from pitool.convert.staging import check_target
     from pitool.report.progress import talk
 
     request = find_request(options)

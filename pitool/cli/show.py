@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 FLOAT_BITS = 32
 NOT_VERIFIED = "not verified against the checkpoint"
+NOT_COMPARED = (
+    "not compared with its checkpoint; compare it with another file of the model:"
+    " pitool verify BUNDLE --against OTHER"
+)
 
 
 @click.command("show")
@@ -85,6 +89,9 @@ def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
     if not all(certificate.verified for certificate in found):
         notes.append(NOT_VERIFIED)
     notes += [certificate.unseen for certificate in found if certificate.unseen]
+    if len(found) < len(artifacts):
+        names = ", ".join(a.quantisation for a in artifacts if a.certificate is None)
+        notes.append(f"no certificate: {names} was {NOT_COMPARED}")
     return list(dict.fromkeys(notes))
 
 

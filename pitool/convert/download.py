@@ -7,13 +7,13 @@ them. How files are fetched is ``checkpoint.hub``'s.
 from __future__ import annotations
 
 from pitool.architectures.table import TABLE
+from pitool.catalog.staging import check_disk
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.source import Checkpoint, Source, check_tokenizer
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.sources import check_headers, check_tensors
-from pitool.convert.staging import check_disk
 from pitool.errors import PitoolError
 from pitool.planning.formats.base import PlannedModel
 from pitool.report.progress import Progress

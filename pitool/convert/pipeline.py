@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pitool.catalog import manifest
 from pitool.catalog.bundles import Bundle
+from pitool.catalog.staging import Staging, check_disk
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert import cache
 from pitool.convert.conversion import Conversion, Job, Maker
@@ -23,7 +24,6 @@ from pitool.convert.gguf import artifacts as gguf
 from pitool.convert.onnx import artifacts as onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.sources import hash_sources
-from pitool.convert.staging import Staging, check_disk
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
 from pitool.convert.tokens import Tokens

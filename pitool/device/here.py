@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pitool.catalog.boards import Board, Ram, boards
 from pitool.device import files, memory, probe, residuals
-from pitool.device.detect import Machine
-from pitool.errors import PitoolError
+from pitool.device.detect import Machine, detect
+from pitool.errors import PitoolError, UsageError
 from pitool.planning.formats import FORMATS
 from pitool.planning.places import HERE, Place, board_place
+from pitool.planning.report import find_places
 from pitool.planning.speed import Correction
 from pitool.report.numbers import compare_bytes, format_bandwidth, format_bytes, format_fixed
 
@@ -49,6 +50,25 @@ def this_machine(machine: Machine, root: Path = files.HOST) -> ThisMachine:
         *_learnt_notes(machine),
     ]
     return ThisMachine(place, tuple(notes), corrections(machine))
+
+
+def find_place(
+    ram: str | None, board: str | None, root: Path = files.HOST
+) -> tuple[Place, Mapping[str, Correction]]:
+    """Return the one place that is named, by default this machine, with what was learnt of it.
+
+    UsageError for a board that is sold with several sizes of RAM, where none is named.
+    """
+    if ram is None and board in (None, HERE):
+        here = this_machine(detect(root), root)
+        return here.place, here.corrections
+    if board == HERE:
+        raise UsageError("'here' is this machine, whose RAM is known", "drop --ram")
+    places = find_places(ram, board)
+    if len(places) > 1:
+        sold = ", ".join(place.tier for place in places)
+        raise UsageError(f"{board} is sold with {sold}", f"add --ram, such as {places[-1].tier}")
+    return places[0], {}
 
 
 def corrections(machine: Machine) -> dict[str, Correction]:

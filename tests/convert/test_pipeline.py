@@ -16,8 +16,8 @@ from gguf import GGUFReader
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from pitool.catalog import bundles, gguf, manifest
-from pitool.convert import cache, pipeline, staging
+from pitool.catalog import bundles, gguf, manifest, staging
+from pitool.convert import cache, pipeline
 from pitool.convert.conversion import Job
 from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf import origins

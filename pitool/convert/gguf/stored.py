@@ -77,7 +77,7 @@ def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
             "a LoRA cannot be merged into a GGUF",
             "convert the checkpoint instead, or drop --lora",
         )
-    if header.metadata.get("split.count", 1) not in (0, 1):
+    if header.parts > 1:
         raise BadInput(
             f"{source.folder} is one part of a split GGUF",
             "merge the parts with: llama-gguf-split --merge",

@@ -10,7 +10,7 @@ from pitool.catalog.manifest import Artifact, Certificate
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion, Maker
-from pitool.convert.describe import artifact, graph_first
+from pitool.convert.describe import graph_first
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
@@ -21,6 +21,7 @@ from pitool.convert.techniques.spool import BYTES_PER_WEIGHT
 from pitool.convert.techniques.workbench import Workbench
 from pitool.convert.verify import check_worst
 from pitool.errors import BadInput, UsageError
+from pitool.planning.entries import artifact
 
 SCRATCH = ".techniques"
 

@@ -15,12 +15,12 @@ import onnx
 from pitool.catalog import gguf
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.onnx import read_folder
+from pitool.catalog.staging import check_disk
 from pitool.catalog.tensor_types import find_quantisation, repacked_types
 from pitool.convert.gguf.model import find_model, model_shape
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
 from pitool.convert.onnx.writer import write_onnx
-from pitool.convert.staging import check_disk
 from pitool.convert.techniques.base import ArtifactFiles, Kernel, Technique
 from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.spool import BYTES_PER_WEIGHT, Spool

@@ -11,16 +11,17 @@ from pathlib import Path
 from pitool.catalog import manifest
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact, Certificate, Source
+from pitool.catalog.staging import Staging
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.describe import artifact, describe, graph_first
+from pitool.convert.describe import describe, graph_first
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.reference import Reference
-from pitool.convert.staging import Staging
 from pitool.convert.techniques.assemble import CONTEXT, Assembled, footprint
 from pitool.convert.techniques.base import Technique
 from pitool.convert.tokens import Tokens
 from pitool.errors import BadInput
+from pitool.planning.entries import artifact
 from pitool.planning.formats import GGUF
 from pitool.planning.memory import Load
 from pitool.quality import compact

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pitool.convert import staging
-from pitool.convert.staging import SPARE_BYTES, Staging, check_disk, check_target
+from pitool.catalog import staging
+from pitool.catalog.staging import SPARE_BYTES, Staging, check_disk, check_target
 from pitool.errors import DoesNotFit, PitoolError, UsageError
 from tests.convert.helpers import names
 
@@ -244,7 +244,7 @@ def test_a_disk_that_is_too_small(target: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     check_disk([(target.parent, 1_000_000_000 - SPARE_BYTES)])
     with pytest.raises(
-        DoesNotFit, match=r"needs 2\.03 GB of disk space, and .* has 1\.00 GB free: free"
+        DoesNotFit, match=r"2\.03 GB of disk space are needed, and .* has 1\.00 GB free: free"
     ):
         check_disk([(target.parent, 1_000_000_000), (target, 1_000_000_000)])
 

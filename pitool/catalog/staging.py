@@ -95,7 +95,7 @@ def _check_free(folder: Path, needed: int) -> None:
     if needed and needed + SPARE_BYTES > free:
         wanted, there = compare_bytes(needed + SPARE_BYTES, free)
         raise DoesNotFit(
-            f"the conversion needs {wanted} of disk space, and {folder} has {there} free",
+            f"{wanted} of disk space are needed, and {folder} has {there} free",
             "free some space, or choose another --out",
         )
 
