@@ -70,5 +70,6 @@ def test_what_the_converter_misreads_is_refused(
     assert artifact.certificate
     assert artifact.certificate.verified
     # A router of random weights sends some tokens elsewhere for any rounding.
-    print(f"{case}: {artifact.certificate}")
-    assert artifact.certificate.median_kl < 1e-3
+    median = artifact.certificate.median_kl
+    assert median is not None
+    assert median < 1e-3
