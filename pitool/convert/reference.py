@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pitool.catalog import reading
 from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
-from pitool.convert.gguf.model import find_model
+from pitool.convert.scope import routed, unseen
 from pitool.convert.tokens import spelled
 from pitool.errors import PitoolError, UsageError
 from pitool.quality import compact, texts
@@ -36,8 +36,6 @@ TOKENS_SETTING = "PITOOL_REFERENCE_TOKENS"
 RANDOM = "random tokens"
 # The largest relative error of rounding to nearest.
 PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}
-# The keys that a sliding window or a chunk of attention has.
-WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
 # Below this many tokens a text says nothing.
 LEAST_TOKENS = 16
 
@@ -64,7 +62,8 @@ class Reference:
     ``text`` is its name; ``of``: whose logits these are; ``verified``: they are the checkpoint's
     and not an artifact's. ``compact``: the part that is stored in the bundle. ``rounding``: by
     float type, the error that its precision alone makes in the checkpoint's weights; empty where
-    an artifact stands in. ``unseen``: as a certificate has it.
+    an artifact stands in. ``unseen``: as a certificate has it. ``routed``: tokens go to experts,
+    and some to others by any rounding, so that only the ``typical`` error tells a fault.
     """
 
     text: str
@@ -73,8 +72,9 @@ class Reference:
     compact: CompactReference
     of: str
     verified: bool
-    rounding: Mapping[str, float]
+    rounding: Mapping[str, float] = field(default_factory=dict)
     unseen: str = ""
+    routed: bool = False
 
     def compare(self, engine: LogitsEngine, name: str) -> Difference:
         """Return how an engine differs; PitoolError, by ``name``, for logits that are infinite."""
@@ -129,25 +129,7 @@ def make_reference(
     """
     name, ids = _text(checkpoint, engine, tokens, text_file)
     windows = windows_of(engine, ids[:tokens], min(window, WINDOW))
-    beyond = unseen(checkpoint.config, min(window, WINDOW))
-    return run_reference(forward, name, windows, folder, progress, unseen=beyond)
-
-
-def unseen(config: Config, tokens: int) -> str:
-    """Return what of a model's attention texts of so many tokens do not reach; empty for nothing.
-
-    A GGUF that is converted is its own reference, and is not asked.
-    """
-    if config.model_type == GGUF:
-        return ""
-    values = config.text_model().values
-    shape = find_model(config, convertible=False).shape
-    sizes = [values.get(key) for key in WINDOWS if values.get("use_sliding_window") is not False]
-    beyond = (n for n in sizes if type(n) is int and tokens <= n < shape.context)
-    found = [f"the sliding window of {n}" for n in beyond]
-    if shape.short_context >= tokens:
-        found.append(f"LongRoPE's factors for more than {shape.short_context}")
-    return f"not seen in texts of {tokens} tokens: {' and '.join(found)} tokens" if found else ""
+    return run_reference(forward, name, windows, folder, progress, checkpoint.config)
 
 
 def run_reference(
@@ -156,10 +138,13 @@ def run_reference(
     windows: list[list[int]],
     folder: Path,
     progress: Progress,
-    *,
-    unseen: str = "",
+    config: Config | None = None,
 ) -> Reference:
-    """Return the reference for windows of a text of that name, its logits kept in ``folder``."""
+    """Return the reference for windows of a text of that name, its logits kept in ``folder``.
+
+    ``config``: of the checkpoint, where it is one.
+    """
+    known = config if config and config.model_type != GGUF else None
     whose = forward.of.replace(" of {}", "")
     progress.stage(f"computing the reference with {whose}", len(windows) * forward.layers)
     logits, heads = [], []
@@ -170,23 +155,27 @@ def run_reference(
         logits.append(_keep(folder / f".logits-{i}.npy", rows[_kept(ids)]))
     of = forward.of if forward.stands_in else f"{{}} in {forward.of}, float32"
     small = compact.make(windows, heads)
-    rounding = {} if forward.stands_in else _rounding(forward, windows[0], logits[0], progress)
-    return Reference(name, windows, logits, small, of, forward.verified, rounding, unseen)
+    made = Reference(
+        name, windows, logits, small, of, forward.verified,
+        unseen=unseen(known, max(map(len, windows))) if known else "",
+        routed=known is not None and routed(known),
+    )  # fmt: skip
+    return made if forward.stands_in else replace(made, rounding=_rounding(forward, made, progress))
 
 
-def _rounding(
-    forward: ForwardPass, ids: list[int], exact: NDArray[np.float32], progress: Progress
-) -> dict[str, float]:
-    """Return the error that the precision of each float type makes in a window.
+def _rounding(forward: ForwardPass, reference: Reference, progress: Progress) -> dict[str, float]:
+    """Return the error that the precision of each float type makes in the first window.
 
     By noise and not by rounding: weights may lie on the type's grid already, and the runtime
     still rounds what it computes from them.
     """
     progress.stage("measuring rounding errors", len(PRECISIONS) * forward.layers)
     found = {}
+    ids, exact = reference.windows[0], reference.logits[0]
+    middle = np.median if reference.routed else np.mean
     for kind, precision in PRECISIONS.items():
         rows = forward.logits(ids, precision, lambda: progress.advance(1))
-        found[kind] = _error(squares(exact, rows[_kept(ids)]))
+        found[kind] = _error(squares(exact, rows[_kept(ids)]), middle)
     return found
 
 

@@ -63,17 +63,18 @@ def certify(
 def check(found: Difference, reference: Reference, quantisation: AnyQuantisation) -> None:
     """Raise PitoolError when an artifact differs more than its type explains."""
     divergence = found.divergence.mean_kl
+    error = found.typical if reference.routed else found.error
     if quantisation.quantised:
         wrong = divergence > math.log(reference.logits[0].shape[-1]) / 2
     elif reference.rounding:
         rounding = reference.rounding.get(ROUNDED_AS.get(quantisation.name, ""), 0.0)
-        wrong = found.error > max(MOST_ROUNDING * rounding, LEAST_ERROR)
+        wrong = error > max(MOST_ROUNDING * rounding, LEAST_ERROR)
     else:
         wrong = divergence > EXACT_KL
     if wrong:
         raise PitoolError(
             f"{quantisation.name} differs from the checkpoint by a mean KL divergence of"
-            f" {format_significant(divergence)} and by {format_share(found.error, 1)} of the"
+            f" {format_significant(divergence)} and by {format_share(error, 1)} of the"
             " logits' spread, more than rounding explains",
             "report this model: it was not converted correctly",
         )

@@ -20,7 +20,7 @@ from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.convert.download import download
 from pitool.convert.forward import open_forward
 from pitool.convert.gguf.model import model_shape
-from pitool.convert.reference import Reference, run_reference, unseen
+from pitool.convert.reference import Reference, run_reference
 from pitool.convert.sources import hash_sources
 from pitool.convert.techniques import BASELINE, find_technique
 from pitool.convert.techniques.base import ArtifactFiles, Technique
@@ -160,7 +160,7 @@ class ComparisonJob:
                     material.measured,
                     self._folder,
                     self._progress,
-                    unseen=unseen(self._checkpoint.config, WINDOW),
+                    self._checkpoint.config,
                 )
         calibration = self._folder / "calibration.json"
         calibration.write_text(json.dumps(material.calibration), encoding="utf-8")

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.oracle import short_tokenizer
 from tests.tiny import write_tokenizer
+
+# A SentencePiece model, which llama.cpp's converter wants of some families.
+SHORT = "short"
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -32,7 +36,7 @@ MOE = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model by ``model_type``; ``words``: one of the real tokenizers, else a tiny one.
+    """A model by ``model_type``; ``words``: one of the real tokenizers, ``SHORT``, or a tiny one.
 
     ``converted``: whether llama.cpp's converter can do it; it fails at StableLM's norms by head.
     """
@@ -46,29 +50,29 @@ class Case:
 CASES: dict[str, Case] = {
     "llama": Case("llama", {"rope_scaling": LLAMA3, "tie_word_embeddings": True}),
     "llama-dynamic": Case("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
-    "mistral": Case("mistral", {"sliding_window": None, "head_dim": 32}, "tinyllama-chat"),
+    "mistral": Case("mistral", {"sliding_window": None, "head_dim": 32}, SHORT),
     "qwen2": Case("qwen2", {"use_sliding_window": False}),
     "qwen3": Case("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "qwen3-untied": Case("qwen3", {"head_dim": 16, "rope_theta": 1e6}),
     "qwen3_moe": Case("qwen3_moe", MOE),
-    "gemma2": Case("gemma2", GEMMA, "tinyllama-chat"),
-    "gemma3": Case("gemma3_text", {**GEMMA, "num_hidden_layers": 7}, "tinyllama-chat"),
+    "gemma2": Case("gemma2", GEMMA, SHORT),
+    "gemma3": Case("gemma3_text", {**GEMMA, "num_hidden_layers": 7}, SHORT),
     "gemma3-linear": Case(
         "gemma3_text",
         {**GEMMA, "num_hidden_layers": 6, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
-        "tinyllama-chat",
+        SHORT,
     ),
-    "phi3": Case("phi3", {"original_max_position_embeddings": 256}, "tinyllama-chat"),
+    "phi3": Case("phi3", {"original_max_position_embeddings": 256}, SHORT),
     "phi3-longrope": Case(
         "phi3",
         {"rope_scaling": LONGROPE, "original_max_position_embeddings": 256,
          "max_position_embeddings": 512,
          "num_key_value_heads": 4, "sliding_window": 200},
-        "tinyllama-chat",
+        SHORT,
     ),
     "phi3-partial": Case(
         "phi3", {"partial_rotary_factor": 0.5, "original_max_position_embeddings": 256},
-        "tinyllama-chat",
+        SHORT,
     ),
     "smollm3": Case("smollm3", {"num_hidden_layers": 5}),
     "granite": Case(
@@ -121,8 +125,7 @@ READ = {
     "granitemoehybrid-attention": {**MISREAD["granitemoehybrid"], "layer_types": ["attention"] * 3},
 }
 FALLBACKS: dict[str, Case] = {
-    name: Case(name.partition("-")[0], {"vocab_size": 49152, **settings}, "smollm2-135m-instruct")
-    for name, settings in {**MISREAD, **READ}.items()
+    name: Case(name.partition("-")[0], settings) for name, settings in {**MISREAD, **READ}.items()
 }
 
 
@@ -132,7 +135,7 @@ def write_case(case: Case, folder: Path, shared_data: Path) -> Path:
     import transformers
 
     torch.manual_seed(0)
-    size = 32000 if case.words else 512
+    size = short_tokenizer.SIZE if case.words else 512
     settings = {**SMALL, "vocab_size": size, **case.settings}
     if case.kind == "gpt2":
         settings = {k: v for k, v in settings.items() if k not in SMALL or k.endswith("_id")}
@@ -148,7 +151,9 @@ def write_case(case: Case, folder: Path, shared_data: Path) -> Path:
                 centred = name.endswith("bias") or case.kind.startswith("gemma")
                 weight.normal_(0.0 if centred else 1.0, 0.1)
     model.save_pretrained(folder)
-    if case.words:
+    if case.words == SHORT:
+        short_tokenizer.write(shared_data / "tokenizers" / "tinyllama-chat", folder)
+    elif case.words:
         for path in (shared_data / "tokenizers" / case.words).iterdir():
             shutil.copyfile(path, folder / path.name)
     else:

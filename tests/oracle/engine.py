@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self._target, self._child = folder / "logits.npy", _start()
 
-    def logits(self, file: Path, ids: list[int]) -> Logits:
+    def logits(self, file: Path, ids: list[int], context: int = EXACT.context) -> Logits:
         """Return the logits after each token."""
         assert self._child.stdin
         assert self._child.stdout
-        order = {"file": str(file), "target": str(self._target), "ids": ids}
+        order = {"file": str(file), "target": str(self._target), "ids": ids, "context": context}
         self._child.stdin.write(json.dumps(order) + "\n")
         self._child.stdin.flush()
         answer = self._child.stdout.readline().strip()
@@ -63,7 +64,7 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         try:
-            engine = LlamaCpp(Path(order["file"]), EXACT)
+            engine = LlamaCpp(Path(order["file"]), replace(EXACT, context=order["context"]))
             np.save(order["target"], engine.logits(order["ids"]))
             engine.close()
             print("done", flush=True)

@@ -83,16 +83,37 @@ def test_texts_and_conversations(model: tuple[str, Path, int], tmp_path: Path) -
     from transformers import AutoTokenizer
 
     name, folder, rows = model
-    oracle = AutoTokenizer.from_pretrained(folder)
     tokens, reference = as_shipped(folder, rows, tmp_path)
-    counts = {"texts": [0, 0], "chats": [0, 0]}
-    with tokens.open(tmp_path / "m.gguf", 256) as engine:
-        for each in (*reference.texts, *reference.chats):
-            count = counts["texts" if isinstance(each.prompt, str) else "chats"]
-            count[1] += 1
-            count[0] += engine.tokenize(each.prompt) == transformers_ids(oracle, each.prompt)
+    counts = counted(tokens, reference, AutoTokenizer.from_pretrained(folder), tmp_path)
     print(f"{name}: " + ", ".join(f"{what} {a}/{b}" for what, (a, b) in counts.items()))
     decided = tokens.of(tmp_path / "m.gguf")
     assert decided
     assert name not in SIZES or decided.folder is None  # it would cost memory on a board
     assert all(equal == total > 0 for equal, total in counts.values()), counts
+
+
+def counted(
+    tokens: Tokens, reference: TokenReference, oracle: Any, tmp_path: Path
+) -> dict[str, tuple[int, int]]:
+    """Return of texts, conversations and ends how many are transformers', and how many there are.
+
+    Ends: its tokenizer's, and the special token that it puts behind an answer.
+    """
+    equal: dict[str, list[bool]] = {"texts": [], "chats": [], "ends": []}
+    with tokens.open(tmp_path / "m.gguf", 256) as engine:
+        for each in (*reference.texts, *reference.chats):
+            found = engine.tokenize(each.prompt) == transformers_ids(oracle, each.prompt)
+            equal["texts" if isinstance(each.prompt, str) else "chats"].append(found)
+    decided = tokens.of(tmp_path / "m.gguf")
+    equal["ends"] = [decided is not None and end in decided.ends for end in expected_ends(oracle)]
+    return {what: (sum(found), len(found)) for what, found in equal.items()}
+
+
+def expected_ends(oracle: Any) -> set[int]:
+    """Return the end token of transformers' tokenizer, and the one behind a rendered answer."""
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    tail = oracle.apply_chat_template(turns, tokenize=False).partition("Because.")[2]
+    ids = oracle.encode(tail, add_special_tokens=False)
+    known = oracle.added_tokens_decoder.keys() - {oracle.unk_token_id}
+    special = [each for each in ids if each in known]
+    return {oracle.eos_token_id, *special[:1]}

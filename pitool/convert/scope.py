@@ -1,0 +1,30 @@
+"""What the text of a certificate shows of a model, and what it cannot."""
+
+from __future__ import annotations
+
+from pitool.checkpoint.config import Config
+from pitool.convert.gguf.model import find_model
+
+# The keys of the number of experts.
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+# The keys that a sliding window or a chunk of attention has.
+WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
+
+
+def routed(config: Config) -> bool:
+    """Tell whether tokens go to experts."""
+    values = config.text_model().values
+    counts = (values.get(key) for key in EXPERTS)
+    return any(type(count) is int and count > 1 for count in counts)
+
+
+def unseen(config: Config, tokens: int) -> str:
+    """Return what of a model texts of so many tokens are too short for; empty for nothing."""
+    values = config.text_model().values
+    shape = find_model(config, convertible=False).shape
+    sizes = [values.get(key) for key in WINDOWS if values.get("use_sliding_window") is not False]
+    beyond = (n for n in sizes if type(n) is int and tokens <= n < shape.context)
+    found = [f"the sliding window of {n}" for n in beyond]
+    if shape.short_context >= tokens:
+        found.append(f"LongRoPE's factors for more than {shape.short_context}")
+    return f"not seen in texts of {tokens} tokens: {' and '.join(found)} tokens" if found else ""
