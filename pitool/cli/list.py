@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from pitool.catalog.manifest import Certificate
 
 
 @click.command("list")
@@ -52,6 +56,7 @@ def command(as_json: bool) -> None:
             format_bytes(artifact.bytes),
             str(artifact.context),
             judge(artifact).words,
+            _quality(artifact.certificate),
             format_date(bundle.manifest.created),
         )
         for bundle in bundles
@@ -63,6 +68,17 @@ def command(as_json: bool) -> None:
         Column("size"),
         Column("context", priority=2),
         Column("memory here", "left"),
+        Column("certificate", "left"),
         Column("created", "left", priority=1),
     ]
     click.echo(to_terminal([Section("", columns, rows)]))
+
+
+def _quality(found: Certificate | None) -> str:
+    """Return the KL divergence, and whether it is one from the checkpoint."""
+    from pitool.report.numbers import format_fixed
+
+    if found is None:
+        return "none"
+    against = "" if found.verified else " (other)"
+    return f"KL {format_fixed(found.mean_kl, 4)}{against}"

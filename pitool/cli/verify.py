@@ -27,13 +27,23 @@ if TYPE_CHECKING:
     "--reference", metavar="CHECKPOINT", help="Compare with the checkpoint itself (on the host)."
 )
 @click.option(
+    "--against",
+    metavar="OTHER[:QUANT]",
+    help="Compare with another bundle, GGUF or ONNX folder of the model, and certify.",
+)
+@click.option(
     "--text",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Text to compare on; without --reference, print its perplexity.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    bundle: Path, quant: str | None, reference: str | None, text: Path | None, as_json: bool
+    bundle: Path,
+    quant: str | None,
+    reference: str | None,
+    against: str | None,
+    text: Path | None,
+    as_json: bool,
 ) -> None:
     """Check a bundle's files, and its answers against its reference.
 
@@ -41,17 +51,23 @@ def command(
     compact reference data of its checkpoint, so a board needs nothing else. The exit code is 4 if
     a file is damaged, and 1 if the answers differ by more than the certificate allows.
 
+    A bundle that was pulled has no reference: --against compares it with another artifact of the
+    same model, best one of more bits, and writes the certificate into the bundle.
+
     \b
     Example:
       pitool verify sample-1gb
       pitool verify sample-1gb --reference sample
       pitool verify sample-1gb --text recipes/sample/heldout.txt
+      pitool verify Qwen3-1.7B-q4_k_m --against Qwen3-1.7B-q8_0
     """
     from pitool.catalog.bundles import choose, open_bundle
     from pitool.catalog.integrity import damaged_files
-    from pitool.errors import BadInput, PitoolError
+    from pitool.errors import BadInput, PitoolError, UsageError
     from pitool.report.progress import Stages, stage_of
 
+    if reference and against:
+        raise UsageError("--reference and --against exclude each other", "use one of them")
     opened = open_bundle(bundle)
     with Stages() as progress:
         on_bytes = stage_of(progress, "verifying the files", bytes_=True)
@@ -60,11 +76,11 @@ def command(
             raise BadInput(f"{opened.path}: {listed}", "convert or copy the bundle again")
         kinds = [quant] if quant else [a.quantisation for a in opened.manifest.artifacts]
         runnables = [choose(opened, kind) for kind in kinds]
-        checks = list(_check(opened, runnables, reference, text, progress))
+        checks = list(_check(opened, runnables, reference, against, text, progress))
     if as_json:
         click.echo(json.dumps(_document(opened, checks), indent=2))
     else:
-        _show(checks)
+        _show(opened, checks)
     if bad := [f.quantisation for f in checks if not f.ok]:
         raise PitoolError(
             f"{', '.join(bad)} answers differently from when it was converted",
@@ -76,19 +92,37 @@ def _check(
     bundle: Bundle,
     runnables: Sequence[Runnable],
     reference: str | None,
+    against: str | None,
     text: Path | None,
     progress: Progress,
 ) -> Iterator[AnswerCheck]:
-    """Return the checks that the flags ask for."""
+    """Return the checks that the flags ask for; none of a bundle that has no reference."""
     from pitool.quality.health import check_against_compact, check_on_text
 
+    if against:
+        from pitool.quality.against import check_against_other
+
+        return check_against_other(bundle, runnables, _other(against), text, _open, progress)
     if reference:
         from pitool.convert.verify import check_against_checkpoint
 
         return check_against_checkpoint(runnables, reference, text, _open, progress)
     if text:
         return check_on_text(runnables, text, _open)
+    if not any(a.certificate for a in bundle.manifest.artifacts) and not bundle.manifest.reference:
+        return iter(())
     return check_against_compact(bundle, runnables, _open, progress)
+
+
+def _other(text: str) -> Runnable:
+    """Return the artifact that ``OTHER`` or ``OTHER:QUANT`` names."""
+    from pitool.catalog.files import path_kind
+    from pitool.catalog.model_argument import find_runnable
+
+    name, colon, quant = text.rpartition(":")
+    if colon and path_kind(Path(text)) is None:
+        return find_runnable(Path(name), quant)
+    return find_runnable(Path(text))
 
 
 def _open(runnable: Runnable, tokens: int) -> WorkerEngine:
@@ -112,11 +146,15 @@ def _document(bundle: Bundle, checks: list[AnswerCheck]) -> dict[str, Any]:
     }
 
 
-def _show(checks: list[AnswerCheck]) -> None:
+def _show(bundle: Bundle, checks: list[AnswerCheck]) -> None:
     from pitool.report.tables import to_terminal
 
     click.echo("files: all checksums match the manifest")
-    click.echo(to_terminal([_table(checks)]))
+    if checks:
+        click.echo(to_terminal([_table(checks)]))
+        return
+    click.echo("answers: not compared with anything, for this bundle was made without a reference")
+    click.echo(f"compare: pitool verify {bundle.path.name} --against OTHER")
 
 
 def _table(checks: list[AnswerCheck]) -> Section:

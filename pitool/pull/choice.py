@@ -169,38 +169,48 @@ class Choice:
         """Yield what fits, the best first, each with the reason for which it would be taken."""
         fitting = [c for c in self.candidates if c.verdict(self.profile) is Verdict.FITS]
         unknown = [c for c in self.candidates if c.row is None]
+        title = self.place.title
+        mine = [c for c in fitting if c.variant.files[0].path == preferred]
+        fast = [c for c in fitting if self._fast(c)]
+        modest = [c for c in fitting if _quality(c)[0] >= _rank(COMPROMISE)]
+        steps = (
+            (mine, f"what the recipe recommends, and it fits {title}"),
+            (fast, f"the best quality that fits {title}"),
+            (modest, f"fits {title}"),
+            (fitting[::-1], f"the smallest that fits {title}"),
+            (unknown, "what it needs is not known beforehand"),
+        )
         given: set[str] = set()
-
-        def each(found: Sequence[Candidate], why: str) -> Iterator[tuple[Candidate, str]]:
+        for found, why in steps:
             for candidate in found:
                 if candidate.variant.name not in given:
                     given.add(candidate.variant.name)
-                    yield candidate, f"{candidate.variant.quantisation}: {why}"
+                    yield (
+                        candidate,
+                        f"{candidate.variant.quantisation}: {why}{self._pace(candidate)}",
+                    )
 
-        title = self.place.title
-        mine = [c for c in fitting if c.variant.files[0].path == preferred]
-        yield from each(mine, f"what the recipe recommends, and it fits {title}")
-        fast = [c for c in fitting if self._fast(c)]
-        yield from each(fast, f"the best quality that fits {title} at reading speed")
-        low = _rank(COMPROMISE)
-        modest = [c for c in fitting if _quality(c)[0] >= low]
-        slow = "" if modest and modest[0].decode is None else "; a smaller model would be faster"
-        yield from each(modest, f"fits {title}{slow}")
-        yield from each(fitting[::-1], f"the smallest that fits {title}")
-        yield from each(unknown, "what it needs is not known beforehand")
+    def _pace(self, candidate: Candidate) -> str:
+        """Return how fast it is, as the end of a reason; nothing where that is unknown."""
+        if candidate.decode is None:
+            return ""
+        enough = candidate.decode >= self._least(candidate)
+        return " at reading speed" if enough else "; a smaller model would be faster"
+
+    def _least(self, candidate: Candidate) -> float:
+        """Return the tokens/s that the profile asks of a quantisation."""
+        assert candidate.row
+        kind, asked = candidate.row.artifact.quantisation, self.profile.candidates
+        otherwise = min(asked.values()) if kind.quantised else max(asked.values())
+        return asked.get(kind.name, otherwise)
 
     def _fast(self, candidate: Candidate) -> bool:
         """Tell whether it decodes as fast as the profile asks, with kernels that are fast here."""
         assert candidate.row
-        kind = candidate.row.artifact.quantisation
-        asked = self.profile.candidates
-        least = asked.get(kind.name) or (
-            min(asked.values()) if kind.quantised else max(asked.values())
-        )
         if candidate.decode is None:
-            return kind.quantised
+            return candidate.row.artifact.quantisation.quantised
         share = GGUF.fast_share(candidate.row.artifact, self.place)
-        return candidate.decode >= least and share >= FAST_SHARE
+        return candidate.decode >= self._least(candidate) and share >= FAST_SHARE
 
     def require(self, candidate: Candidate) -> None:
         """Raise DoesNotFit for a candidate that cannot be loaded, with what would help."""

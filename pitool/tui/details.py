@@ -87,7 +87,7 @@ def speed_line(artifact: Artifact, forecast: Forecast | None) -> str:
 def quality_line(measured: Certificate | None) -> str:
     """Return perplexity, KL divergence and top-1 agreement of a certificate."""
     if measured is None:
-        return "not measured"
+        return "no certificate: never compared with the checkpoint (pitool verify --against)"
     own, base = compare_fixed(measured.perplexity, measured.reference_perplexity, digits=2)
     return (
         f"perplexity {own} (checkpoint {base}) · KL {format_fixed(measured.mean_kl, 4)} nats"

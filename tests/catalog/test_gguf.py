@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pitool.catalog.gguf import read_header
+from pitool.catalog.gguf import model_name, parse_header, read_header
 from pitool.errors import BadInput
 
 SCALARS: dict[str, tuple[str, Any]] = {
@@ -265,3 +265,35 @@ def test_random_headers(
         read_header(path)
     except BadInput:
         return
+
+
+def test_a_header_by_a_files_beginning(tmp_path: Path) -> None:
+    """Every beginning that is too short says so; one that is long enough gives the header."""
+    path = write(tmp_path / "m.gguf")
+    whole, data = read_header(path), path.read_bytes()
+    end = whole.size
+    for cut in range(0, end - 32, 5):  # what pads a header is shorter
+        assert parse_header(path, data[:cut], len(data)) is None
+    assert parse_header(path, data[:end], len(data)) == whole
+
+
+def test_a_split_file_is_that_of_all_its_parts(tmp_path: Path) -> None:
+    """Split by gguf's own writer."""
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama", split_max_tensors=2)
+    writer.add_block_count(7)
+    for name, array in TENSORS.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    first = tmp_path / "m-00001-of-00002.gguf"
+    header = read_header(first)
+    assert [tensor.name for tensor in header.tensors] == list(TENSORS)
+    assert header.number("block_count") == 7
+    assert model_name(first) == "m"
+    with pytest.raises(BadInput, match=r"part of a split GGUF of 2 parts.*-00001-of-00002\.gguf"):
+        read_header(tmp_path / "m-00002-of-00002.gguf")
+    (tmp_path / "m-00002-of-00002.gguf").unlink()
+    with pytest.raises(BadInput, match=r"m-00002-of-00002\.gguf does not exist"):
+        read_header(first)

@@ -89,6 +89,34 @@ def _whole_bundles(folder: Path) -> None:
     assert len(found) == len(visible) <= 1
 
 
+# -- pull --------------------------------------------------------------------------------------
+
+
+def _cached_model(folder: Path) -> None:
+    """Write the cache of another client of the hub, which is all that is pulled from offline."""
+    import gguf
+    import numpy as np
+
+    model = Path(os.environ["HF_HOME"]) / "hub" / "models--some--Tiny-GGUF"
+    snapshot = model / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True, exist_ok=True)
+    (model / "refs").mkdir(exist_ok=True)
+    (model / "refs" / "main").write_text("c" * 40)
+    writer = gguf.GGUFWriter(snapshot / "tiny-F16.gguf", "llama")
+    writer.add_block_count(1)
+    writer.add_embedding_length(32)
+    writer.add_head_count(4)
+    writer.add_tensor("token_embd.weight", np.ones((30_000, 32), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _pull(_folder: Path) -> Sequence[str]:
+    return "pitool", "pull", "some/Tiny-GGUF", "--ram", "1gb", "--force"
+
+
 # -- pack and install --------------------------------------------------------------------------
 
 
@@ -190,6 +218,9 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(
         _checkpoint, _convert, _whole_bundles,
         lambda folder: hidden(home(folder) / "bundles", folder / "cache"),
+    ),
+    "pull": Command(
+        _cached_model, _pull, _whole_bundles, lambda folder: hidden(home(folder) / "bundles")
     ),
     "pack": Command(
         _scripted, _packed, _whole_archive,

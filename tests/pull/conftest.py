@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
+from pitool.catalog.tiers import tiers
+from pitool.checkpoint.config import read_config
+from pitool.convert.conversion import Job
+from pitool.convert.pipeline import convert
+from pitool.convert.plan import make_plan
 from pitool.pull import connection
-from tests.convert.helpers import convert_folder
+from pitool.report.progress import Silent
+from tests.convert.helpers import convert_folder, engines_of, real_engine, source_of
 from tests.pull.hub_server import ID, FakeHub, running
 from tests.tiny import write_checkpoint
 
@@ -22,6 +28,18 @@ def ggufs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     checkpoint = write_checkpoint(folder / "tiny", num_hidden_layers=1, intermediate_size=256)
     made = convert_folder(checkpoint, folder / "bundle", "F16,Q8_0,Q4_K_M").path
     return {path.name: path.read_bytes() for path in made.glob("*.gguf")}
+
+
+@pytest.fixture(scope="session")
+def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an ONNX folder as onnxruntime-genai lays it out, by their names."""
+    folder = tmp_path_factory.mktemp("onnx")
+    checkpoint = write_checkpoint(folder / "tiny", num_hidden_layers=1, intermediate_size=256)
+    plan = make_plan(read_config(checkpoint), "1gb", tiers()["1gb"], "", 512, onnx="INT4")
+    job = Job(plan, folder / "bundle", False, 1)
+    made = convert(source_of(checkpoint), job, engines_of(real_engine), Silent()).path
+    (config,) = made.rglob("genai_config.json")
+    return {path.name: path.read_bytes() for path in config.parent.iterdir()}
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,7 +18,7 @@ from click.testing import CliRunner, Result
 from pitool.catalog import integrity, manifest
 from pitool.catalog.bundles import Bundle, open_bundle
 from pitool.cli.commands import cli
-from pitool.errors import BadInput, PitoolError, UsageError
+from pitool.errors import BadInput, DoesNotFit, Interrupted, PitoolError, UsageError
 from pitool.pull import connection
 from tests.pull.hub_server import COMMIT, ID, FakeHub
 
@@ -323,16 +327,54 @@ def test_another_bundle_is_not_replaced_unless_forced(hub: FakeHub, bundles: Pat
     pull(Q8)
     (path,) = bundles.iterdir()
     made = manifest.read(path)
-    manifest.write(path, manifest.Manifest(**{**_fields(made), "created": "2020", "source":
-        manifest.Source("another", None, ())}))  # fmt: skip
+    manifest.write(path, replace(made, source=manifest.Source("another", None, ())))
     with pytest.raises(UsageError, match=r"already exists: use --force"):
         pull(Q8)
     pull(Q8, "--force")
     assert pulled(bundles).manifest.source.id == ID
 
 
-def _fields(made: manifest.Manifest) -> dict[str, object]:
-    return {name: getattr(made, name) for name in made.__dataclass_fields__}
+def test_ctrl_c_keeps_what_arrived(
+    hub: FakeHub, bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(_: float) -> None:
+        raise KeyboardInterrupt
+
+    hub.cuts = [50_000]
+    monkeypatch.setattr(connection, "sleep", press)
+    with pytest.raises(Interrupted, match=r"50 of \d+ kB: what arrived is kept: run the same"):
+        pull(Q8)
+    monkeypatch.undo()
+    (part,) = (bundles / ".downloads").iterdir()
+    assert part.stat().st_size == 50_000
+
+
+def test_two_pulls_of_one_file(hub: FakeHub, bundles: Path, ggufs: dict[str, bytes]) -> None:
+    digest = hashlib.sha256(ggufs["tiny-Q8_0.gguf"]).hexdigest()
+    (bundles / ".downloads").mkdir(parents=True)
+    with (bundles / ".downloads" / f"{digest}.part").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match=r"is being downloaded already: wait for the other"):
+            pull(Q8)
+
+
+def test_a_disk_without_room(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DoesNotFit, match=r"34 MB of disk space are needed, and .* 1\.00 MB"):
+        pull(Q8)
+    assert not [r for r in hub.fetched("tiny-Q8_0.gguf") if r.endswith("-") or not r]
+
+
+def test_an_onnx_folder(hub: FakeHub, bundles: Path, onnx_files: dict[str, bytes]) -> None:
+    hub.repositories[ID] = {f"cpu-int4/{name}": data for name, data in onnx_files.items()}
+    pull(ID)
+    made = pulled(bundles)
+    (artifact,) = made.manifest.artifacts
+    assert (artifact.format, artifact.quantisation) == ("onnx", "INT4")
+    done = CliRunner().invoke(cli, ["run", str(made.path), "--raw", "--max-tokens", "4", "fox"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip()
 
 
 def test_the_board_needs_no_client_of_the_hub() -> None:

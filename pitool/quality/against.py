@@ -1,0 +1,200 @@
+"""Certifies an artifact against another one of the same model, where there is no checkpoint.
+
+The other artifact, of more bits, runs first; the rows of its logits that are scored wait on the
+disk. Needs no host package: a board does it with what it pulled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.catalog import manifest, reading
+from pitool.catalog.bundles import Bundle, Runnable
+from pitool.catalog.manifest import Artifact, Certificate
+from pitool.catalog.scratch import scratch
+from pitool.catalog.staging import check_disk
+from pitool.engine.base import Engine
+from pitool.errors import BadInput, PitoolError
+from pitool.quality import compact, texts
+from pitool.quality.compact import CompactReference
+from pitool.quality.divergence import WINDOW, score_rows, squares, summarise, unscored
+from pitool.quality.health import AnswerCheck, OpenArtifact, windows_of
+from pitool.report.progress import Progress
+
+# Tokens that are read, of which every second is scored.
+TOKENS = 2048
+LEAST_TOKENS, LEAST_WINDOW = 64, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """What the other artifact says: windows of tokens, and its logits of the rows that count.
+
+    ``name``: of the artifact; ``text``: of the text; ``vocabulary``: tokens that it knows.
+    """
+
+    name: str
+    text: str
+    windows: list[list[int]]
+    logits: list[NDArray[np.float32]]
+    compact: CompactReference
+    vocabulary: int
+
+
+def check_against_other(
+    bundle: Bundle,
+    runnables: Sequence[Runnable],
+    other: Runnable,
+    text: Path | None,
+    open_artifact: OpenArtifact,
+    progress: Progress,
+) -> Iterator[AnswerCheck]:
+    """Yield how each artifact answers beside another one, and certify those that have nothing.
+
+    A certificate against the checkpoint is kept. BadInput where both are not of one model.
+    """
+    with scratch(bundle.path.parent, f"{bundle.path.name}-against") as folder:
+        known = _run(other, text, open_artifact, folder, progress)
+        made: dict[str, Certificate] = {}
+        checks = []
+        for runnable in runnables:
+            certificate = _certify(runnable, known, open_artifact, progress)
+            made[runnable.quantisation] = certificate
+            checks.append(_check(runnable, certificate))
+        _keep_certificates(bundle, made, known)
+    yield from checks
+
+
+def _run(
+    other: Runnable, text: Path | None, open_artifact: OpenArtifact, folder: Path, to: Progress
+) -> Other:
+    """Return what the other artifact says of a text; its logits go into ``folder``."""
+    with open_artifact(other, WINDOW) as engine:
+        name, content = _text(engine, text)
+        ids = engine.tokenize(content)[:TOKENS]
+        if len(ids) < LEAST_TOKENS:
+            raise BadInput(f"the text has {len(ids)} tokens", "use a longer text")
+        size = engine.info.vocabulary
+        # As many logits at once as a board with 1 GB holds beside the model.
+        window = max(compact.length(ids[: min(WINDOW, other.context)], size), LEAST_WINDOW)
+        windows = windows_of(engine, ids, window)
+        rows = sum(len(w) - 1 - unscored(w) for w in windows)
+        check_disk([(folder, rows * size * 4)])
+        to.stage(f"running {other.quantisation} of {other.name}", len(windows))
+        logits, heads = [], []
+        for i, each in enumerate(windows):
+            found = engine.logits(each)
+            if i < compact.MOST_WINDOWS:
+                heads.append(found)
+            logits.append(_on_disk(folder / f"{i}.npy", found[unscored(each) : len(each) - 1]))
+            to.advance(1)
+    runtime = "llama.cpp" if other.format == "gguf" else other.format
+    named = f"the {other.quantisation} of {other.name} in {runtime}"
+    return Other(named, name, windows, logits, compact.make(windows, heads), size)
+
+
+def _text(engine: Engine, text: Path | None) -> tuple[str, str]:
+    if text is None:
+        return "built-in", texts.built_in(engine.tokenize, TOKENS)
+    return text.name, reading.read_text(text)[: TOKENS * 8]
+
+
+def _on_disk(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Keep an array in a file, which the system may drop from memory."""
+    kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=rows.shape)
+    kept[:] = rows
+    return kept
+
+
+def _certify(
+    runnable: Runnable, other: Other, open_artifact: OpenArtifact, progress: Progress
+) -> Certificate:
+    progress.stage(f"running {runnable.quantisation} of {runnable.name}", len(other.windows))
+    scores, errors, heads = [], [], []
+    with open_artifact(runnable, max(map(len, other.windows))) as engine:
+        if engine.info.vocabulary != other.vocabulary:
+            raise BadInput(
+                f"{runnable.name} knows {engine.info.vocabulary} tokens, and {other.name}"
+                f" {other.vocabulary}",
+                "choose two artifacts of the same model",
+            )
+        for i, (ids, base) in enumerate(zip(other.windows, other.logits, strict=True)):
+            rows = engine.logits(ids)
+            if not np.isfinite(rows).all():
+                raise PitoolError(
+                    f"{runnable.quantisation} of {runnable.name} produces logits that are not"
+                    " finite",
+                    "choose another quantisation",
+                )
+            if i < compact.MOST_WINDOWS:
+                heads.append(rows)
+            scored = rows[unscored(ids) : len(ids) - 1]
+            scores.append(score_rows(base, scored, ids[unscored(ids) + 1 :]))
+            errors.append(squares(base, scored))
+            progress.advance(1)
+    found, (apart, own) = summarise(scores), np.concatenate(errors, axis=1)
+    if found.mean_kl > math.log(other.vocabulary) / 2:
+        raise PitoolError(
+            f"{runnable.quantisation} of {runnable.name} answers nothing like {other.name}",
+            "choose two artifacts of the same model; if they are, one of them is damaged",
+        )
+    return Certificate(
+        reference=other.name,
+        text=other.text,
+        tokens=found.tokens,
+        mean_kl=found.mean_kl,
+        max_kl=found.max_kl,
+        top1=found.top1,
+        perplexity=found.perplexity,
+        reference_perplexity=found.base_perplexity,
+        median_kl=found.median_kl,
+        p99_kl=found.p99_kl,
+        compact_kl=compact.compare(other.compact, heads).mean_kl,
+        verified=False,
+        logit_error=float(np.sqrt(apart.mean() / max(own.mean(), np.finfo(np.float64).tiny))),
+    )
+
+
+def _check(runnable: Runnable, found: Certificate) -> AnswerCheck:
+    known = runnable.artifact.certificate if runnable.artifact else None
+    return AnswerCheck(
+        quantisation=runnable.quantisation,
+        reference=found.reference,
+        tokens=found.tokens,
+        perplexity=found.perplexity,
+        mean_kl=found.mean_kl,
+        median_kl=found.median_kl,
+        p99_kl=found.p99_kl,
+        max_kl=found.max_kl,
+        top1=found.top1,
+        certified_kl=known.mean_kl if known else None,
+    )
+
+
+def _keep_certificates(bundle: Bundle, made: dict[str, Certificate], other: Other) -> None:
+    """Write the certificates into the manifest of a bundle that has none against a checkpoint.
+
+    The compact reference goes with them, so that the bundle can be verified later by itself.
+    """
+    artifacts = bundle.manifest.artifacts
+    if any(a.certificate and a.certificate.verified for a in artifacts):
+        return
+
+    def certified(artifact: Artifact) -> Artifact:
+        found = made.get(artifact.quantisation, artifact.certificate)
+        return replace(artifact, certificate=found)
+
+    path = bundle.path / compact.FILE_NAME
+    compact.write(path, other.compact)
+    changed = replace(
+        bundle.manifest,
+        artifacts=tuple(certified(artifact) for artifact in artifacts),
+        reference=manifest.file_entry(path, bundle.path),
+    )
+    manifest.write(bundle.path, changed)
