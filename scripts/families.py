@@ -48,8 +48,11 @@ def _row(kinds: list[str]) -> str:
     name = kinds[-1]
     model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
     gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
-    onnx = "by optimum, if it supports the model" if inexpressible(model) else "native"
-    certified = "transformers" if incomputable(model) else "transformers or pitool"
+    newer = architecture.transformers > 4
+    exported = "no" if newer else "by optimum, if it supports the model"
+    onnx = exported if inexpressible(model) else "native"
+    theirs = f"transformers {architecture.transformers}" if newer else "transformers"
+    certified = theirs if incomputable(model) else f"{theirs} or pitool"
     shown = ", ".join(f"`{kind}`" for kind in kinds)
     return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"
 

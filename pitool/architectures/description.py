@@ -45,6 +45,41 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortConvolution:
+    """LFM2's: gates before and after a causal convolution of ``taps`` tokens in each column."""
+
+    taps: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """A gated delta rule (Yang et al. 2024) behind a causal convolution of ``taps`` tokens.
+
+    Each of the ``key_heads`` serves as many of the ``value_heads``, one after the other.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    taps: int
+
+    @property
+    def keys(self) -> int:
+        """Numbers in a token's keys."""
+        return self.key_heads * self.key_dim
+
+    @property
+    def values(self) -> int:
+        """Numbers in a token's values."""
+        return self.value_heads * self.value_dim
+
+
+Recurrence = ShortConvolution | DeltaNet
+"""What a layer has instead of attention: a state of a fixed size, which each token changes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Names of the modules in the checkpoint; those of a layer stand behind ``layer``.
 
@@ -52,7 +87,8 @@ class Layout:
     there are. ``qkv``: query, key and value lie in one matrix, by part, or ``by_head``: each
     head's three one after the other. ``gate_up``: gate and up lie in one matrix. Without a gate
     the MLP is up, activation, down. ``transposed``: matrices are stored with inputs first.
-    ``positions``: the embedding of positions that are learned.
+    ``positions``: the embedding of positions that are learned. ``predictor``: the matrix before
+    layers that predict further tokens.
     """
 
     embedding: str = "model.embed_tokens"
@@ -75,6 +111,7 @@ class Layout:
     down: str = "mlp.down_proj"
     norm: str = "model.norm"
     head: str = "lm_head"
+    predictor: str = ""
     by_head: bool = False
     transposed: bool = False
 
@@ -91,10 +128,13 @@ class Description:
     multiplies each block's result, ``logits_divisor`` divides the logits. ``activation``: by its
     name in transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one
     weight for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
-    ``parallel``: attention and MLP read the same input. ``convolutions``: layers with a short
-    convolution of ``taps`` taps instead of attention. ``original_context``: the context before it
-    was stretched, 0 where no writer needs it. ``wrapped``: a text model inside a multimodal one,
-    whose tensors have longer names.
+    ``output_gate``: the query matrix has behind each head a gate of its size, whose sigmoid
+    multiplies what the head gives. ``parallel``: attention and MLP read the same input.
+    ``recurrent``: layers that have the ``recurrence`` instead of attention. ``sections``: how many
+    rotated pairs belong to time, height and width of an image; a text has one position for all.
+    ``predictors``: layers behind the last one that predict further tokens, and give no logits.
+    ``original_context``: the context before it was stretched, 0 where no writer needs it.
+    ``wrapped``: a text model inside a multimodal one, whose tensors have longer names.
     """
 
     path: Path
@@ -112,6 +152,7 @@ class Description:
     local_rope: Rope | None = None
     unrotated: frozenset[int] = frozenset()
     head_norm: str = ""
+    output_gate: bool = False
     parallel: bool = False
     softcap: float = 0.0
     final_softcap: float = 0.0
@@ -119,8 +160,10 @@ class Description:
     residual_scale: float = 1.0
     logits_divisor: float = 1.0
     experts: Experts | None = None
-    convolutions: frozenset[int] = frozenset()
-    taps: int = 0
+    recurrence: Recurrence | None = None
+    recurrent: frozenset[int] = frozenset()
+    sections: tuple[int, ...] = ()
+    predictors: int = 0
     original_context: int = 0
     wrapped: bool = False
 

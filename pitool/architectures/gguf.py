@@ -186,8 +186,9 @@ class DecoderFile:
         turn: dict[str, Any] = {}
         if rotation := self.rotation(model):
             turn = {"transform": rotation, "rows": sizes.head_dim}
+        queries = sizes.heads * (2 if model.output_gate else 1)
         for part, source, heads, details in (
-            ("q", layout.query, sizes.heads, turn),
+            ("q", layout.query, queries, turn),
             ("k", layout.key, sizes.kv_heads, turn),
             ("v", layout.value, sizes.kv_heads, {}),
         ):

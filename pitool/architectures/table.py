@@ -28,6 +28,8 @@ TABLE: dict[str, str] = {
     "phi3": "pitool.architectures.phi3",
     "qwen2": "pitool.architectures.qwen2",
     "qwen3": "pitool.architectures.qwen3",
+    "qwen3_5": "pitool.architectures.qwen3_5",
+    "qwen3_5_text": "pitool.architectures.qwen3_5",
     "qwen3_moe": "pitool.architectures.qwen3_moe",
     "smollm3": "pitool.architectures.smollm3",
     "stablelm": "pitool.architectures.stablelm",

@@ -45,13 +45,16 @@ class Family:
     """A base that leaves out what it can, and the settings.
 
     ``joint``: refusals of two together. ``fails``: settings of which transformers 4 computes not
-    every value; 5 does.
+    every value; 5 does. ``newer``: transformers 4 does not know the family. ``experts``: a mixture
+    of them, which the reference does not compute.
     """
 
     base: Changes
     settings: tuple[Setting, ...]
     joint: str = ""
     fails: tuple[str, ...] = ()
+    newer: bool = False
+    experts: bool = False
 
 
 BASE: Changes = {
@@ -138,7 +141,7 @@ def yarns(pairs: int) -> tuple[Setting, ...]:
             (
                 Value(
                     yarn(original_max_position_embeddings=1),
-                    unsaid="from a context of 1 tok" * (pairs > 2),
+                    unsaid="from a context of 1 tok" * (pairs > 4),
                 ),
                 plain(original_max_position_embeddings=1 << 30),
                 Value({**yarn(), ORIGINAL: 32}),
@@ -273,7 +276,7 @@ def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
 
 PARTIAL = Setting(
     "partial", "rope",
-    values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
+    values("partial_rotary_factor", 0.5, broken=True, refused="partial_rotary_factor'")
     + values("partial_rotary_factor", None, broken=True)
     + values("partial_rotary_factor", 1.0, idle=True),
 )  # fmt: skip
@@ -416,6 +419,7 @@ QWEN3_MOE = Family(
         )),
     ),
     fails=("kv_heads",),
+    experts=True,
 )  # fmt: skip
 GEMMA: Changes = {**BASE, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
 GELU = "the activation .* is not supported"
@@ -688,11 +692,57 @@ SMOLLM3 = Family(
     fails=("kv_heads",),
 )  # fmt: skip
 
+LINEAR = "linear_attention"
+SECTIONS = "'mrope_section'"
+QWEN3_5 = Family(
+    {**BASE, **FOUR, "head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+     "linear_key_head_dim": 16, "linear_value_head_dim": 16},
+    (
+        *ropes(4), tied(False), activations(), LONE_BIAS,
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("partial", "rope", values("partial_rotary_factor", 0.5, 0.2, 1.0)
+                + values("partial_rotary_factor", 0.25, idle=True)),
+        Setting("sections", "rope", (
+            *(Value(scaled("default", mrope_section=each, mrope_interleaved=True), idle=True)
+              for each in ([2, 1, 1], [11, 11, 10])),
+            Value(scaled("default", mrope_section=[1, 1, 1]), idle=True, unsaid=SECTIONS),
+            Value(scaled("default", mrope_section=[20, 10, 10]), idle=True, unsaid=SECTIONS),
+        )),
+        Setting("rms_norm_eps", "norm", values("rms_norm_eps", 1e-6, idle=True)
+                + values("rms_norm_eps", 0.1, 1e-3, unsaid="'rms_norm_eps'")),
+        Setting("head_dim", "heads", values("head_dim", 64)
+                + values("head_dim", 16, unsaid=SECTIONS)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [LINEAR, FULL, FULL, LINEAR], [FULL, LINEAR, LINEAR, LINEAR]),
+            *values("layer_types", [LINEAR] * 3 + [FULL], idle=True),
+            *values("layer_types", [FULL] * 4, [LINEAR] * 4, unsaid="layers of one kind"),
+            *values("full_attention_interval", 2),
+            *values("full_attention_interval", 4, idle=True),
+        )),
+        Setting("delta heads", "heads", (
+            *values("linear_num_value_heads", 2, 8),
+            *values("linear_num_value_heads", 3, refused="cannot be divided", broken=True),
+            *values("linear_num_key_heads", 1, 4),
+            Value({"linear_key_head_dim": 8, "linear_value_head_dim": 8}),
+            *values("linear_key_head_dim", 8, unsaid="of two sizes"),
+            *values("linear_value_head_dim", 32, unsaid="of two sizes"),
+        )),
+        Setting("taps", "heads", values("linear_conv_kernel_dim", 2, 5)),
+        Setting("gate", "heads", values("attn_output_gate", True, idle=True)
+                + values("attn_output_gate", False, refused="without output gates")),
+        Setting("predictor", "heads", values("mtp_num_hidden_layers", 1, 0, idle=True)
+                + values("mtp_use_dedicated_embeddings", True, refused="embedding of its own")),
+    ),
+    joint="LongRoPE needs|is not supported for . rotated pairs",
+    newer=True,
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "qwen3_5_text": QWEN3_5,
     "qwen3_moe": QWEN3_MOE,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,

@@ -110,4 +110,6 @@ def _factors(want: Wanted, change: LowRankProduct, alpha: float) -> Factors:
         left, right = right.T, left.T
     elif want.transform:  # a reordering of rows, which are those of the left factor
         left = want.transform(left)
+    if want.columns is not None:
+        right = right[:, want.columns]
     return Factors(want.target.name, right, left)

@@ -41,11 +41,12 @@ def inexpressible(model: Description) -> str | None:
     found = {
         "a text model inside a multimodal one is": model.wrapped,
         "a mixture of experts is": model.experts is not None,
-        "convolution layers are": bool(model.convolutions),
+        "recurrent layers are": bool(model.recurrent),
         "learned positions are": bool(layout.positions) or model.rope is None,
         "layer norms are": model.norm.layer,
         "norms after instead of before the blocks are": not layout.before_attention,
         "parallel attention and MLP are": model.parallel,
+        "gated attention is": model.output_gate,
         "norms over all heads are": model.head_norm not in ("", "head"),
         "an MLP without a gate is": not (layout.gate or layout.gate_up),
         "its tensor names are": layout.layer != _PLAIN.layer or layout.output != _PLAIN.output,
