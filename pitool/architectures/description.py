@@ -37,11 +37,20 @@ class Biases:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """A mixture of experts in every layer: how many, how many for a token, their MLP's size."""
+    """A mixture of experts: how many, how many of them for a token, the size of their MLP.
+
+    The first ``dense`` layers have an MLP instead. Scores are a softmax over all experts, or the
+    ``sigmoid`` of each; the best are used, weighted by their scores, which are ``normalised`` to a
+    sum of one or not. ``biased``: a bias is added to the scores for the choice alone.
+    """
 
     count: int
     used: int
     size: int
+    dense: int = 0
+    sigmoid: bool = False
+    normalised: bool = True
+    biased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,9 @@ class Layout:
     there are. ``qkv``: query, key and value lie in one matrix, by part, or ``by_head``: each
     head's three one after the other. ``gate_up``: gate and up lie in one matrix. Without a gate
     the MLP is up, activation, down. ``transposed``: matrices are stored with inputs first.
-    ``positions``: the embedding of positions that are learned. ``predictor``: the matrix before
+    ``positions``: the embedding of positions that are learned. ``router`` scores the experts, which
+    stand behind ``expert`` with their ``expert_gate``, ``expert_up`` and ``expert_down``;
+    ``router_bias`` is the tensor that is added for their choice. ``predictor``: the matrix before
     layers that predict further tokens.
     """
 
@@ -109,6 +120,12 @@ class Layout:
     up: str = "mlp.up_proj"
     gate_up: str = ""
     down: str = "mlp.down_proj"
+    router: str = "mlp.gate"
+    router_bias: str = ""
+    expert: str = "mlp.experts.{}."
+    expert_gate: str = "gate_proj"
+    expert_up: str = "up_proj"
+    expert_down: str = "down_proj"
     norm: str = "model.norm"
     head: str = "lm_head"
     predictor: str = ""
@@ -166,6 +183,10 @@ class Description:
     predictors: int = 0
     original_context: int = 0
     wrapped: bool = False
+
+    def routed(self, layer: int) -> bool:
+        """Tell whether a layer has experts."""
+        return self.experts is not None and layer >= self.experts.dense
 
     def rotation(self, layer: int) -> Rope | None:
         """Return how a layer rotates queries and keys, None for one that does not."""

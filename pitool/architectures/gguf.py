@@ -148,7 +148,8 @@ class DecoderFile:
             if source:
                 yield from self.norm(f"{there}.{target}", f"{here}{source}", model)
         yield from self.attention(here, there, model)
-        yield from self.feed_forward(here, there, model)
+        mlp = self.experts if model.routed(i) else self.feed_forward
+        yield from mlp(here, there, model)
 
     def norm(self, target: str, source: str, model: Description) -> Iterator[Wanted]:
         """Yield the weights of a norm, and the biases of a layer norm."""
@@ -230,6 +231,27 @@ class DecoderFile:
             if source:
                 yield from matrix(f"{there}.ffn_{part}", f"{here}{source}", *shape, bias=bias)
 
+    def experts(self, here: str, there: str, model: Description) -> Iterator[Wanted]:
+        """Yield the router and the experts of a layer, stacked."""
+        layout, experts, hidden = model.layout, model.experts, model.sizes.hidden
+        assert experts
+        router = f"{here}{layout.router}.weight"
+        yield tensor(f"{there}.ffn_gate_inp.weight", router, experts.count, hidden)
+        if experts.biased:
+            yield tensor(f"{there}.exp_probs_b.bias", f"{here}{layout.router_bias}", experts.count)
+        wide, narrow = (experts.size, hidden), (hidden, experts.size)
+        for part, source, shape in (
+            ("gate", layout.expert_gate, wide),
+            ("up", layout.expert_up, wide),
+            ("down", layout.expert_down, narrow),
+        ):
+            names = (f"{here}{layout.expert.format(n)}{source}" for n in range(experts.count))
+            yield Wanted(
+                TensorShape(f"{there}.ffn_{part}_exps.weight", (experts.count, *shape)),
+                parts=tuple(f"{name}.weight" for name in names),
+                shape=shape,
+            )
+
     def metadata(self, model: Description) -> Iterator[tuple[str, Any]]:
         """Yield what llama.cpp's loader reads of every such decoder, then the family's own."""
         keys = {**self.common(model), **self.special(model)}
@@ -241,7 +263,7 @@ class DecoderFile:
     def common(self, model: Description) -> dict[str, Any]:
         """Return the keys that every such decoder has, without the architecture's name."""
         sizes = model.sizes
-        keys = {
+        keys: dict[str, Any] = {
             "block_count": sizes.layers,
             "context_length": model.windowless(self.windows(model)) or sizes.context,
             "embedding_length": sizes.hidden,
@@ -250,6 +272,9 @@ class DecoderFile:
             "attention.head_count_kv": sizes.kv_heads,
             "attention.layer_norm_rms_epsilon": model.norm.epsilon,
         }
+        if model.experts:
+            keys["expert_count"] = model.experts.count
+            keys["expert_used_count"] = model.experts.used
         return {**keys, "rope.freq_base": model.rope.theta} if model.rope else keys
 
     def special(self, _model: Description) -> dict[str, Any]:
@@ -324,6 +349,17 @@ def without_default_theta(keys: dict[str, Any]) -> dict[str, Any]:
     if keys.get("rope.freq_base") == 10000.0:
         del keys["rope.freq_base"]
     return keys
+
+
+def check_normalised(model: Description, *, wanted: bool) -> None:
+    """Refuse other weights of the experts than llama.cpp's graph of the family gives them."""
+    assert model.experts
+    if model.experts.normalised is not wanted:
+        what = "without" if wanted else "with"
+        raise model.error(
+            f"routing {what} normalised weights is not supported",
+            f"convert a checkpoint whose 'norm_topk_prob' is {wanted}",
+        )
 
 
 def check_alternation(model: Description, full: list[bool], pattern: str) -> None:

@@ -29,10 +29,13 @@ from pitool.convert.numpy_parts import (
     normed,
     rotate,
     sigmoid,
+    softmax,
     visible,
 )
 
 HEAD_SLAB = 64 << 20
+# Added to the sum that sigmoid scores of experts are divided by.
+SCORE_EPSILON = np.float32(1e-6)
 OnInput = Callable[[str, Array], object]
 """Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
 
@@ -48,7 +51,6 @@ def incomputable(model: Description) -> str | None:
     """Return what of a model the forward pass does not compute, None when it computes all."""
     found = {
         "a text model inside a multimodal one": model.wrapped,
-        "a mixture of experts": model.experts is not None,  # a layer of it may not fit into memory
         f"the activation {model.activation!r}": model.activation not in ACTIVATIONS,
     }
     return next((what for what, wrong in found.items() if wrong), None)
@@ -80,13 +82,22 @@ class Forward:
         return self._model.layout.layer.format(i)
 
     def weights(self, i: int) -> dict[str, Array]:
-        """Return the tensors of layer ``i``, without ``prefix(i)`` in their names."""
+        """Return the tensors of layer ``i``, without ``prefix(i)`` in their names.
+
+        Those of experts are read when they are asked for, and not kept: all together may be larger
+        than the memory.
+        """
         prefix = self.prefix(i)
-        return {
-            name.removeprefix(prefix): self._read(tensor)
+        tensors = {
+            name.removeprefix(prefix): tensor
             for name, tensor in self._tensors.items()
             if name.startswith(prefix)
         }
+        expert = self._model.layout.expert.partition("{}")[0] if self._model.experts else "\0"
+        later = {name: tensor for name, tensor in tensors.items() if name.startswith(expert)}
+        found = _Weights(lambda name: self._read(later[name]))
+        found.update((n, self._read(t)) for n, t in tensors.items() if n not in later)
+        return found
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Return the first layer's input, shape (tokens, hidden)."""
@@ -161,6 +172,17 @@ def reference_logits(
     return forward.logits(hidden)
 
 
+class _Weights(dict[str, Array]):
+    """Tensors by their names, those that are missing read anew each time."""
+
+    def __init__(self, read: Callable[[str], Array]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> Array:
+        return self._read(name)
+
+
 class _Layer:
     """One layer: its weights, and who hears of their inputs."""
 
@@ -183,7 +205,8 @@ class _Layer:
         if self._model.parallel:
             return x + mixed + self._block(self._mlp, x, before or layout.before_attention, "")
         x = x + mixed
-        return x + self._block(self._mlp, x, before, layout.after_mlp)
+        mlp = self._experts if self._model.routed(self._index) else self._mlp
+        return x + self._block(mlp, x, before, layout.after_mlp)
 
     def _block(self, block: Callable[[Array], Array], x: Array, before: str, after: str) -> Array:
         """Return what a block adds to the residual, with the norms around it."""
@@ -192,12 +215,13 @@ class _Layer:
         return y * np.float32(self._model.residual_scale)
 
     def _weight(self, name: str) -> Array:
-        if name not in self._weights:
+        try:
+            return self._weights[name]
+        except KeyError:
             here = self._model.layout.layer.format(self._index)
             raise self._model.error(
                 f"the checkpoint has no tensor {here}{name}", "download it again"
-            )
-        return self._weights[name]
+            ) from None
 
     def _norm(self, x: Array, name: str) -> Array:
         weight, norm = self._weight(f"{name}.weight"), self._model.norm
@@ -233,9 +257,7 @@ class _Layer:
         q, k, v = (a.swapaxes(0, 1) for a in (q, k, v))
         scores = capped(q @ k.swapaxes(1, 2) * np.float32(model.scale), model.softcap)
         scores = np.where(visible(tokens, model.windows[self._index]), scores, -np.inf)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        mixed = (weights @ v).swapaxes(0, 1)
+        mixed = (softmax(scores) @ v).swapaxes(0, 1)
         if model.output_gate:
             mixed = mixed * sigmoid(gate)
         mixed = mixed.reshape(tokens, sizes.heads * sizes.head_dim)
@@ -280,6 +302,30 @@ class _Layer:
         if isinstance(self._model.recurrence, DeltaNet):
             return numpy_recurrent.delta_net(self._model, x, self._linear, self._weight)
         return numpy_recurrent.short_convolution(x, self._linear, self._weight)
+
+    def _experts(self, x: Array) -> Array:
+        """Return the results of the experts that each token uses, weighted by their scores."""
+        experts, layout = self._model.experts, self._model.layout
+        assert experts
+        scores = self._linear(layout.router, x)
+        scores = sigmoid(scores) if experts.sigmoid else softmax(scores)
+        bias = self._weight(layout.router_bias) if experts.biased else np.float32(0)
+        chosen = np.argsort(-(scores + bias), axis=-1, kind="stable")[:, : experts.used]
+        weights = np.take_along_axis(scores, chosen, axis=-1)
+        if experts.normalised:
+            total = weights.sum(-1, keepdims=True)
+            weights = weights / (total + SCORE_EPSILON if experts.sigmoid else total)
+        y = np.zeros_like(x)
+        for n in np.unique(chosen):
+            tokens, place = np.nonzero(chosen == n)
+            y[tokens] += self._expert(int(n), x[tokens]) * weights[tokens, place][:, None]
+        return y
+
+    def _expert(self, n: int, x: Array) -> Array:
+        layout, here = self._model.layout, self._model.layout.expert.format(n)
+        gate = ACTIVATIONS[self._model.activation](self._linear(f"{here}{layout.expert_gate}", x))
+        up = self._linear(f"{here}{layout.expert_up}", x)
+        return self._linear(f"{here}{layout.expert_down}", gate * up)
 
     def _mlp(self, x: Array) -> Array:
         layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]

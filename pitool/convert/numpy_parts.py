@@ -39,6 +39,13 @@ def visible(tokens: int, window: int) -> NDArray[np.bool_]:
     return visible & ~np.tri(tokens, k=-window, dtype=bool) if window else visible
 
 
+def softmax(x: Array) -> Array:
+    """Return shares over the last axis."""
+    shares: Array = np.exp(x - x.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    return shares
+
+
 def sigmoid(x: Array) -> Array:
     """Return the logistic function."""
     with np.errstate(over="ignore"):

@@ -29,6 +29,7 @@ OWN: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "gpt2": {"n_embd": 256, "n_layer": 3, "n_head": 8, "n_positions": 64},
     "gpt_neox": {"hidden_act": "gelu"},
+    "olmoe": {"num_key_value_heads": 8},
     "qwen3_5": QWEN3_5,
     "qwen3_5_text": QWEN3_5,
     "qwen3_moe": {"norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2},

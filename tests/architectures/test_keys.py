@@ -92,7 +92,10 @@ UNSEEN: dict[str, set[str]] = {
     "stablelm": {"head_dim", "norm_eps", "rms_norm_eps"},
 }
 # The value above is the family's own already.
-EQUAL: dict[str, set[str]] = {"gpt_neox": {"attention_bias", "use_parallel_residual"}}
+EQUAL: dict[str, set[str]] = {
+    "gpt_neox": {"attention_bias", "use_parallel_residual"},
+    "olmoe": {"norm_topk_prob"},
+}
 # Windows that are switched off, or on where no layer has one: two tests of their own see them.
 SWITCHED = {"sliding_window", "max_window_layers", "layer_types", "use_sliding_window"}
 

@@ -47,6 +47,14 @@ CASES: dict[str, Case] = {
     "llama": Case("llama", {"rope_scaling": LLAMA3, "tie_word_embeddings": True}),
     "llama-dynamic": Case("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
     "mistral": Case("mistral", {"sliding_window": None, "head_dim": 32}, "tinyllama-chat"),
+    "mixtral": Case(
+        "mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": 32},
+        "tinyllama-chat",
+    ),
+    "olmoe": Case(
+        "olmoe", {"num_experts": 8, "num_experts_per_tok": 2, "num_key_value_heads": 4,
+                  "rms_norm_eps": 1e-5},
+    ),
     "qwen2": Case("qwen2", {"use_sliding_window": False}),
     "qwen3": Case("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "qwen3-untied": Case("qwen3", {"head_dim": 16, "rope_theta": 1e6}),

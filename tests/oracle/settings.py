@@ -45,8 +45,7 @@ class Family:
     """A base that leaves out what it can, and the settings.
 
     ``joint``: refusals of two together. ``fails``: settings of which transformers 4 computes not
-    every value; 5 does. ``newer``: transformers 4 does not know the family. ``experts``: a mixture
-    of them, which the reference does not compute.
+    every value; 5 does. ``newer``: transformers 4 does not know the family.
     """
 
     base: Changes
@@ -54,7 +53,6 @@ class Family:
     joint: str = ""
     fails: tuple[str, ...] = ()
     newer: bool = False
-    experts: bool = False
 
 
 BASE: Changes = {
@@ -307,17 +305,13 @@ def tied(default: bool, *, unsaid: str = "") -> Setting:
     return Setting("tied", "heads", other + values(key, default, idle=True))
 
 
-def activations(key: str = "hidden_act", *, computed: bool = True) -> Setting:
-    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone.
-
-    ``computed``: the reference computes the family, and refuses others itself.
-    """
+def activations(key: str = "hidden_act") -> Setting:
+    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone."""
     unsaid = "the activation .* is not supported"
-    other = {"refused" if computed else "unsaid": unsaid}
     return Setting(
         "activation", "activation",
         values(key, "gelu", "gelu_pytorch_tanh", "gelu_new", unsaid=unsaid)
-        + values(key, "relu", "quick_gelu", **other)
+        + values(key, "relu", "quick_gelu", refused=unsaid)
         + values(key, "silu", "swish", idle=True),
     )  # fmt: skip
 
@@ -400,7 +394,7 @@ EXPERTS: Changes = {
 QWEN3_MOE = Family(
     {**BASE, **EXPERTS},
     (
-        *ropes(), PARTIAL, NORM, tied(False), activations(computed=False), HEADS, head_dims(),
+        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
         Setting("attention_bias", "bias",
                 values("attention_bias", False, idle=True)
                 + values("attention_bias", True, unsaid=NO_BIAS)),
@@ -412,14 +406,44 @@ QWEN3_MOE = Family(
             *values("num_experts_per_tok", 1, 4),
             *values("num_experts", 8, 3),
             *values("moe_intermediate_size", 64),
-            *values("norm_topk_prob", False, None, refused="routing without normalised"),
+            *values("norm_topk_prob", False, None, unsaid="routing without normalised"),
             *values("decoder_sparse_step", 2, refused="a dense layer"),
             *values("mlp_only_layers", [0], refused="layers without experts"),
             *values("mlp_only_layers", [], None, idle=True),
         )),
     ),
     fails=("kv_heads",),
-    experts=True,
+)  # fmt: skip
+MIXTRAL = Family(
+    {**BASE, "num_local_experts": 4, "num_experts_per_tok": 2},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("window", "window", (
+            *values("sliding_window", 8, 1),
+            *values("sliding_window", 48, None, idle=True),
+        )),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_local_experts", 8, 3),
+            *values("router_jitter_noise", 0.1, idle=True),
+        )),
+    ),
+    fails=("kv_heads", *(each.name for each in ropes())),
+)  # fmt: skip
+OLMOE = Family(
+    {**BASE, "num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4},
+    (
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(False), activations(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", None, idle=True)
+                + values("num_key_value_heads", 2, 1, unsaid="fewer key-value heads")),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_experts", 8, 3),
+            *values("norm_topk_prob", True, unsaid="routing with normalised"),
+            *values("norm_topk_prob", False, None, idle=True),
+            *values("clip_qkv", 0.5, refused="'clip_qkv'"),
+        )),
+    ),
 )  # fmt: skip
 GEMMA: Changes = {**BASE, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
 GELU = "the activation .* is not supported"
@@ -740,6 +764,7 @@ QWEN3_5 = Family(
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
+    "mixtral": MIXTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "qwen3_5_text": QWEN3_5,
@@ -752,6 +777,7 @@ FAMILIES: dict[str, Family] = {
     "granite": GRANITE,
     "lfm2": LFM2,
     "olmo2": OLMO2,
+    "olmoe": OLMOE,
     "smollm3": SMOLLM3,
     "stablelm": STABLELM,
 }

@@ -72,8 +72,6 @@ def python() -> str:
     return str(found)
 
 
-# The reference has no experts.
-COMPUTED = [kind for kind, family in FAMILIES.items() if not family.experts]
 # What no other test computes.
 NEWER = [kind for kind, family in FAMILIES.items() if family.newer]
 
@@ -109,7 +107,7 @@ def answer(python: str, tmp_path_factory: pytest.TempPathFactory) -> Answer:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", COMPUTED)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_what_transformers_5_saves_is_right_or_refused(answer: Answer, kind: str) -> None:
     wrong: list[str] = []
     for case, folder in answer(kind):
