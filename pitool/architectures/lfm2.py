@@ -98,7 +98,8 @@ class Lfm2File(DecoderFile):
             yield from _convolution(f"{here}conv", there, model)
         else:
             yield from self.attention(here, there, model)
-        yield from self.feed_forward(here, there, model)
+        mlp = self.experts if model.routed(i) else self.feed_forward
+        yield from mlp(here, there, model)
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return key-value heads by layer, vocabulary and the convolution's length."""

@@ -22,6 +22,7 @@ TABLE: dict[str, str] = {
     "gpt_neox": "pitool.architectures.gpt_neox",
     "granite": "pitool.architectures.granite",
     "lfm2": "pitool.architectures.lfm2",
+    "lfm2_moe": "pitool.architectures.lfm2_moe",
     "llama": "pitool.architectures.llama",
     "mistral": "pitool.architectures.mistral",
     "mixtral": "pitool.architectures.mixtral",

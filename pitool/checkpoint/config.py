@@ -25,7 +25,7 @@ UNTIED = frozenset((
     "qwen3", "qwen3_5", "qwen3_5_text", "qwen3_moe", "stablelm",
 ))  # fmt: skip
 # The other name of that setting, which comes first where both are there.
-TIED_ALIAS = {"lfm2": "tie_embedding"}
+TIED_ALIAS = {"lfm2": "tie_embedding", "lfm2_moe": "tie_embedding"}
 
 
 class Config:

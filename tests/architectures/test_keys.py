@@ -20,6 +20,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma3": GEMMA,
     "gemma3_text": GEMMA,
     "gpt_neox": {"hidden_act": "gelu"},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "qwen3_moe": {"norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2},
 }
 # Each changes the logits of a model that knows it.
@@ -86,6 +87,7 @@ UNSEEN: dict[str, set[str]] = {
     "gpt2": {"head_dim"},
     "gpt_neox": {"head_dim"},
     "lfm2": {"rms_norm_eps"},
+    "lfm2_moe": {"rms_norm_eps"},
     "qwen2": {"attention_bias"},
     "qwen3_moe": {"max_window_layers"},
     "smollm3": {"max_window_layers"},

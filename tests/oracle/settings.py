@@ -761,6 +761,38 @@ QWEN3_5 = Family(
     newer=True,
 )  # fmt: skip
 
+LFM2_MOE = Family(
+    {**BASE, **FOUR, "layer_types": ["conv", FULL, FULL, "conv"], "num_dense_layers": 1,
+     "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    (
+        *ropes(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0)
+                + values("rms_norm_eps", 0.1, idle=True)),
+        Setting("tied", "heads", values("tie_embedding", False)
+                + values("tie_embedding", True, idle=True)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [FULL, "conv", FULL, "conv"]),
+            *values("layer_types", [FULL] * 4, unsaid="layers of one kind"),
+        )),
+        Setting("convolution", "heads", (
+            *values("conv_L_cache", 2, 5),
+            *values("conv_bias", True, refused="a convolution with a bias"),
+        )),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_experts", 8),
+            *values("moe_intermediate_size", 64),
+            *values("num_dense_layers", 0, 2, 4),
+            *values("norm_topk_prob", False, unsaid="routing without normalised"),
+            *values("use_expert_bias", False, unsaid="routing without a bias"),
+            *values("routed_scaling_factor", 2.0, refused="a factor on the experts"),
+            *values("routed_scaling_factor", 1.0, idle=True),
+        )),
+    ),
+    newer=True,
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
@@ -776,6 +808,7 @@ FAMILIES: dict[str, Family] = {
     "gpt_neox": GPT_NEOX,
     "granite": GRANITE,
     "lfm2": LFM2,
+    "lfm2_moe": LFM2_MOE,
     "olmo2": OLMO2,
     "olmoe": OLMOE,
     "smollm3": SMOLLM3,
