@@ -55,6 +55,9 @@ class Gguf(Protocol):
 
     architecture: str
 
+    def of(self, model: Description) -> Gguf:
+        """Return the file of a model, of a family with several in llama.cpp."""
+
     def check(self, model: Description) -> None:
         """Raise BadInput for what llama.cpp's graph of the family does not compute."""
 

@@ -41,7 +41,8 @@ class Experts:
 
     The first ``dense`` layers have an MLP instead. Scores are a softmax over all experts, or the
     ``sigmoid`` of each; the best are used, weighted by their scores, which are ``normalised`` to a
-    sum of one or not. ``biased``: a bias is added to the scores for the choice alone.
+    sum of one or not. ``biased``: a bias is added to the scores for the choice alone. ``shared``:
+    the MLP of the layout is there as well, for all tokens.
     """
 
     count: int
@@ -51,6 +52,7 @@ class Experts:
     sigmoid: bool = False
     normalised: bool = True
     biased: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,31 @@ class DeltaNet:
         return self.value_heads * self.value_dim
 
 
-Recurrence = ShortConvolution | DeltaNet
+@dataclass(frozen=True, slots=True)
+class Mamba2:
+    """Mamba-2 (Dao and Gu 2024) behind a causal convolution of ``taps`` tokens.
+
+    Each of the ``heads`` has for each of its ``head_dim`` numbers a ``state`` of so many.
+    """
+
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    taps: int
+
+    @property
+    def inner(self) -> int:
+        """Numbers of all heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def channels(self) -> int:
+        """Numbers that are convolved: the heads' and what is written and read by."""
+        return self.inner + 2 * self.groups * self.state
+
+
+Recurrence = ShortConvolution | DeltaNet | Mamba2
 """What a layer has instead of attention: a state of a fixed size, which each token changes."""
 
 
@@ -98,7 +124,8 @@ class Layout:
     the MLP is up, activation, down. ``transposed``: matrices are stored with inputs first.
     ``positions``: the embedding of positions that are learned. ``router`` scores the experts, which
     stand behind ``expert`` with their ``expert_gate``, ``expert_up`` and ``expert_down``;
-    ``router_bias`` is the tensor that is added for their choice. ``predictor``: the matrix before
+    ``router_bias`` is the tensor that is added for their choice. ``experts_gate_up`` and
+    ``experts_down``: those of all experts lie in one tensor each. ``predictor``: the matrix before
     layers that predict further tokens.
     """
 
@@ -126,6 +153,8 @@ class Layout:
     expert_gate: str = "gate_proj"
     expert_up: str = "up_proj"
     expert_down: str = "down_proj"
+    experts_gate_up: str = ""
+    experts_down: str = ""
     norm: str = "model.norm"
     head: str = "lm_head"
     predictor: str = ""

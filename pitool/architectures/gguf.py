@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import ceil, floor, isclose, log, pi
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.architectures.base import Transform, Wanted
+from pitool.architectures.base import Gguf, Transform, Wanted
 from pitool.architectures.description import Description
 from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn
 from pitool.catalog.model_shape import TensorShape
@@ -31,6 +32,18 @@ def matrix(
     yield tensor(f"{target}.weight", f"{source}.weight", *shape, **details)
     if bias:
         yield tensor(f"{target}.bias", f"{source}.bias", shape[0], **details)
+
+
+def halves(targets: tuple[str, str], source: str, rows: int, columns: int) -> Iterator[Wanted]:
+    """Yield two matrices of so many rows each that lie in one, one after the other."""
+    for target, rows_of in zip(targets, (slice(rows), slice(rows, None)), strict=True):
+        yield Wanted(
+            TensorShape(f"{target}.weight", (rows, columns)),
+            f"{source}.weight",
+            transform=itemgetter(rows_of),
+            rows=2 * rows,
+            shape=(2 * rows, columns),
+        )
 
 
 def head_lengths(head_dim: int) -> dict[str, Any]:
@@ -52,6 +65,10 @@ class DecoderFile:
     own_heads = False
     more_biases = False
     headless = True
+
+    def of(self, _model: Description) -> Gguf:
+        """Return the file of a model: for most families this one."""
+        return self
 
     def check(self, model: Description) -> None:
         """Raise BadInput for what llama.cpp's graph of the family does not compute."""

@@ -242,14 +242,14 @@ def _linear_attention(here: str, there: str, model: Description) -> Iterator[Wan
         shape=(channels, 1, net.taps),
     )
     yield tensor(f"{there}.ssm_dt.bias", f"{here}.dt_bias", heads, **of_heads)
-    yield tensor(f"{there}.ssm_a", f"{here}.A_log", heads, function=_decay, **of_heads)
+    yield tensor(f"{there}.ssm_a", f"{here}.A_log", heads, function=decay, **of_heads)
     yield tensor(f"{there}.ssm_norm.weight", f"{here}.norm.weight", net.value_dim)
     yield tensor(
         f"{there}.ssm_out.weight", f"{here}.out_proj.weight", hidden, net.values, columns=of_values
     )
 
 
-def _decay(logarithms: NDArray[np.float32]) -> NDArray[np.float32]:
+def decay(logarithms: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the decay of each head from its logarithm."""
     return -np.exp(logarithms.astype(np.float64)).astype(np.float32)
 

@@ -21,6 +21,7 @@ TABLE: dict[str, str] = {
     "gpt2": "pitool.architectures.gpt2",
     "gpt_neox": "pitool.architectures.gpt_neox",
     "granite": "pitool.architectures.granite",
+    "granitemoehybrid": "pitool.architectures.granitemoehybrid",
     "lfm2": "pitool.architectures.lfm2",
     "lfm2_moe": "pitool.architectures.lfm2_moe",
     "llama": "pitool.architectures.llama",

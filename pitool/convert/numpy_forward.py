@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pitool.architectures import table
-from pitool.architectures.description import DeltaNet, Description, Layout
+from pitool.architectures.description import DeltaNet, Description, Layout, Mamba2
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
@@ -299,8 +299,11 @@ class _Layer:
     # -- recurrence and MLP --------------------------------------------------------------------
 
     def _recurrence(self, x: Array) -> Array:
-        if isinstance(self._model.recurrence, DeltaNet):
-            return numpy_recurrent.delta_net(self._model, x, self._linear, self._weight)
+        match self._model.recurrence:
+            case DeltaNet():
+                return numpy_recurrent.delta_net(self._model, x, self._linear, self._weight)
+            case Mamba2():
+                return numpy_recurrent.mamba2(self._model, x, self._linear, self._weight)
         return numpy_recurrent.short_convolution(x, self._linear, self._weight)
 
     def _experts(self, x: Array) -> Array:
@@ -315,10 +318,11 @@ class _Layer:
         if experts.normalised:
             total = weights.sum(-1, keepdims=True)
             weights = weights / (total + SCORE_EPSILON if experts.sigmoid else total)
-        y = np.zeros_like(x)
+        expert = self._expert if not layout.experts_gate_up else self._stacked()
+        y = self._mlp(x) if experts.shared else np.zeros_like(x)
         for n in np.unique(chosen):
             tokens, place = np.nonzero(chosen == n)
-            y[tokens] += self._expert(int(n), x[tokens]) * weights[tokens, place][:, None]
+            y[tokens] += expert(int(n), x[tokens]) * weights[tokens, place][:, None]
         return y
 
     def _expert(self, n: int, x: Array) -> Array:
@@ -326,6 +330,19 @@ class _Layer:
         gate = ACTIVATIONS[self._model.activation](self._linear(f"{here}{layout.expert_gate}", x))
         up = self._linear(f"{here}{layout.expert_up}", x)
         return self._linear(f"{here}{layout.expert_down}", gate * up)
+
+    def _stacked(self) -> Callable[[int, Array], Array]:
+        """Return an expert's result where those of all lie in two tensors, which are read once."""
+        layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]
+        gate_up = self._weight(f"{layout.experts_gate_up}.weight")
+        down = self._weight(f"{layout.experts_down}.weight")
+
+        def expert(n: int, x: Array) -> Array:
+            gate, up = np.split(x @ gate_up[n].T, 2, axis=1)
+            y: Array = (activate(gate) * up) @ down[n].T
+            return y
+
+        return expert
 
     def _mlp(self, x: Array) -> Array:
         layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]

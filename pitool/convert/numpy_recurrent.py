@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pitool.architectures.description import DeltaNet, Description, Norm
+from pitool.architectures.description import DeltaNet, Description, Mamba2, Norm
 from pitool.convert.numpy_parts import ACTIVATIONS, Array, normed, sigmoid, silu
 
 Linear = Callable[[str, Array], Array]
@@ -52,6 +52,40 @@ def delta_net(model: Description, x: Array, linear: Linear, weight: Weight) -> A
     y = normed(y, weight(f"{here}.norm.weight"), None, Norm(model.norm.epsilon))
     gate = silu(linear(f"{here}.in_proj_z", x)).reshape(v.shape)
     return linear(f"{here}.out_proj", (y * gate).reshape(len(x), net.values))
+
+
+def mamba2(model: Description, x: Array, linear: Linear, weight: Weight) -> Array:
+    """Return what Mamba-2 (Dao and Gu 2024) makes of (tokens, hidden)."""
+    net, here = model.recurrence, "mamba"
+    assert isinstance(net, Mamba2)
+    gate, mixed, step = np.split(
+        linear(f"{here}.in_proj", x), [net.inner, net.inner + net.channels], axis=1
+    )
+    mixed = convolved(mixed, weight(f"{here}.conv1d.weight")) + weight(f"{here}.conv1d.bias")
+    mixed = ACTIVATIONS[model.activation](mixed)
+    sizes = [net.inner, net.inner + net.groups * net.state]
+    u, written, read = np.split(mixed, sizes, axis=1)
+    u = u.reshape(len(x), net.heads, net.head_dim)
+    written, read = (
+        np.repeat(a.reshape(len(x), net.groups, net.state), net.heads // net.groups, axis=1)
+        for a in (written, read)
+    )
+    step = np.logaddexp(0, step + weight(f"{here}.dt_bias"))
+    decay = np.exp(-np.exp(weight(f"{here}.A_log")) * step)
+    y = _scan(u * step[..., None], written, read, decay) + u * weight(f"{here}.D")[:, None]
+    y = y.reshape(len(x), net.inner) * silu(gate)
+    y = normed(y, weight(f"{here}.norm.weight"), None, Norm(model.norm.epsilon))
+    return linear(f"{here}.out_proj", y)
+
+
+def _scan(u: Array, written: Array, read: Array, decay: Array) -> Array:
+    """Return what each head reads of its state, shape (tokens, heads, head size)."""
+    state = np.zeros((*u.shape[1:], written.shape[-1]), np.float32)
+    y = np.empty_like(u)
+    for t in range(len(u)):
+        state = state * decay[t, :, None, None] + u[t, :, :, None] * written[t, :, None]
+        y[t] = np.einsum("hdn,hn->hd", state, read[t])
+    return y
 
 
 def _unit(x: Array) -> Array:

@@ -86,6 +86,7 @@ UNSEEN: dict[str, set[str]] = {
     "gemma3_text": {"hidden_act", "attn_logit_softcapping"},
     "gpt2": {"head_dim"},
     "gpt_neox": {"head_dim"},
+    "granitemoehybrid": {"head_dim"},
     "lfm2": {"rms_norm_eps"},
     "lfm2_moe": {"rms_norm_eps"},
     "qwen2": {"attention_bias"},

@@ -761,6 +761,58 @@ QWEN3_5 = Family(
     newer=True,
 )  # fmt: skip
 
+MAMBA, ATTENTION = "mamba", "attention"
+GRANITE_HYBRID = Family(
+    {**BASE, "layer_types": [MAMBA, ATTENTION, MAMBA], "mamba_n_heads": 4, "mamba_d_state": 16,
+     "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 48,
+     "attention_multiplier": 0.25},
+    (
+        NORM, tied(False), activations(), HEADS,
+        Setting("attention_bias", "bias", values("attention_bias", True)),
+        Setting("positions", "rope", (
+            *values("position_embedding_type", "rope"),
+            *values("position_embedding_type", "nope", None, idle=True),
+            Value({"position_embedding_type": "rope", "rope_theta": 100.0}),
+            Value({"position_embedding_type": "rope", **llama3()}),
+            Value({"position_embedding_type": "rope", **yarn()}),
+            Value(llama3(), idle=True),
+        )),
+        Setting("layer_types", "window", (
+            *values("layer_types", [ATTENTION, MAMBA, MAMBA]),
+            *values("layer_types", [MAMBA] * 3, unsaid="layers of one kind"),
+            *values("layer_types", [ATTENTION] * 3),
+            Value({"layer_types": [ATTENTION] * 3, "position_embedding_type": "rope"}),
+            *values("layer_types", None, broken=True),
+        )),
+        Setting("mamba", "heads", (
+            *values("mamba_n_heads", 2, 8),
+            *values("mamba_d_state", 8, 32),
+            *values("mamba_d_conv", 2),
+            *values("mamba_n_groups", 2, unsaid="several groups"),
+            *values("mamba_expand", 1, unsaid="twice as wide"),
+            *values("mamba_d_head", "auto", 32, idle=True),
+            *values("mamba_chunk_size", 8, idle=True),
+            *values("mamba_conv_bias", False, refused="without a bias"),
+            *values("mamba_proj_bias", True, refused="a bias in Mamba"),
+        )),
+        Setting("mlp", "heads", values("shared_intermediate_size", 80)
+                + values("intermediate_size", 80, idle=True)),
+        Setting("experts", "heads", (
+            Value({"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 32}),
+            Value({"num_local_experts": 8, "num_experts_per_tok": 1}),
+            Value({"num_local_experts": 4, "num_experts_per_tok": 4,
+                   "layer_types": [ATTENTION] * 3, "position_embedding_type": "rope"}),
+            Value({"num_local_experts": 4, "num_experts_per_tok": 4,
+                   "layer_types": [ATTENTION] * 3}, unsaid="attention without positions"),
+        )),
+        Setting("scales", "scale", (
+            *values("attention_multiplier", 0.5), *values("embedding_multiplier", 12.0),
+            *values("residual_multiplier", 0.22), *values("logits_scaling", 8.0),
+        )),
+    ),
+    joint="attention without positions",
+    fails=("kv_heads",),
+)  # fmt: skip
 LFM2_MOE = Family(
     {**BASE, **FOUR, "layer_types": ["conv", FULL, FULL, "conv"], "num_dense_layers": 1,
      "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
@@ -807,6 +859,7 @@ FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "granite": GRANITE,
+    "granitemoehybrid": GRANITE_HYBRID,
     "lfm2": LFM2,
     "lfm2_moe": LFM2_MOE,
     "olmo2": OLMO2,

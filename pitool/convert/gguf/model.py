@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pitool.architectures import table
 from pitool.architectures.base import Gguf, Wanted
-from pitool.architectures.description import DeltaNet, Description
+from pitool.architectures.description import DeltaNet, Description, Mamba2
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.weights import find_name, has_weights, read_index
@@ -94,7 +94,10 @@ def _stored(model: Description, config: Config) -> Description:
 
 def _state_size(model: Description) -> int:
     """Return what a channel of a recurrent layer keeps beside what its convolution has seen."""
-    return model.recurrence.key_dim if isinstance(model.recurrence, DeltaNet) else 0
+    match model.recurrence:
+        case DeltaNet(key_dim=size) | Mamba2(state=size):
+            return size
+    return 0
 
 
 def find_model(config: Config, *, convertible: bool = True) -> Model:
@@ -113,9 +116,10 @@ def find_model(config: Config, *, convertible: bool = True) -> Model:
 
         return find_foreign(config) if convertible else Foreign(config)
     description = _stored(table.describe(config), config)
+    file = architecture.gguf.of(description)
     if convertible:
-        architecture.gguf.check(description)
-    return Described(description, architecture.gguf)
+        file.check(description)
+    return Described(description, file)
 
 
 def model_shape(config: Config) -> ModelShape:
