@@ -170,10 +170,12 @@ class Description:
     ``rope``: the rotation, None for a model without; ``local_rope``: that of layers with a window
     where it is another; ``unrotated``: layers without positions. ``windows``: for each layer, how
     many tokens back it attends to, 0 for all. ``scale`` multiplies the scores of attention;
-    ``softcap`` and ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale``
-    multiplies each block's result, ``logits_divisor`` divides the logits. ``activation``: by its
-    name in transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one
-    weight for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
+    ``temperature``: a share, and a number of tokens; queries are multiplied by one plus the share
+    of the logarithm of one plus how often their position holds these tokens. ``softcap`` and
+    ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale`` multiplies each
+    block's result, ``logits_divisor`` divides the logits. ``activation``: by its name in
+    transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one weight
+    for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
     ``output_gate``: the query matrix has behind each head a gate of its size, whose sigmoid
     multiplies what the head gives. ``parallel``: attention and MLP read the same input.
     ``recurrent``: layers that have the ``recurrence`` instead of attention. ``sections``: how many
@@ -200,6 +202,7 @@ class Description:
     head_norm: str = ""
     output_gate: bool = False
     parallel: bool = False
+    temperature: tuple[float, int] | None = None
     softcap: float = 0.0
     final_softcap: float = 0.0
     embedding_scale: float = 1.0

@@ -253,6 +253,10 @@ class _Layer:
         if rope := model.rotation(self._index):
             cos, sin = angles(rope, tokens)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if model.temperature:
+            share, length = model.temperature
+            warmth = 1 + share * np.log1p(np.arange(tokens) // length)
+            q = q * warmth.astype(np.float32)[:, None, None]
         k, v = (np.repeat(a, sizes.heads // sizes.kv_heads, axis=1) for a in (k, v))
         q, k, v = (a.swapaxes(0, 1) for a in (q, k, v))
         scores = capped(q @ k.swapaxes(1, 2) * np.float32(model.scale), model.softcap)

@@ -27,6 +27,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma3": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "gemma3_text": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "gpt2": {"n_embd": 256, "n_layer": 3, "n_head": 8, "n_positions": 64},
     "gpt_neox": {"hidden_act": "gelu"},

@@ -782,7 +782,7 @@ GRANITE_HYBRID = Family(
             *values("layer_types", [MAMBA] * 3, unsaid="layers of one kind"),
             *values("layer_types", [ATTENTION] * 3),
             Value({"layer_types": [ATTENTION] * 3, "position_embedding_type": "rope"}),
-            *values("layer_types", None, broken=True),
+            *values("layer_types", None, broken=True, unsaid="layers of one kind"),
         )),
         Setting("mamba", "heads", (
             *values("mamba_n_heads", 2, 8),
@@ -812,6 +812,48 @@ GRANITE_HYBRID = Family(
     ),
     joint="attention without positions",
     fails=("kv_heads",),
+)  # fmt: skip
+MINISTRAL_ROPE = {
+    "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, ORIGINAL: 16, "mscale": 1.0,
+    "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
+
+# A rotation that YaRN's range of dimensions is a part of.
+WIDE = {"rope_theta": 100.0, ORIGINAL: 32}
+
+
+def ministral(**numbers: Any) -> Value:
+    """Return a value of the rotation, which has the temperature of attention in it."""
+    details = {key: numbers.pop(key) for key in ("idle", "refused", "unsaid") if key in numbers}
+    return Value({"rope_scaling": {**MINISTRAL_ROPE, **numbers}}, **details)
+
+
+MINISTRAL3 = Family(
+    {**BASE, "head_dim": 16, "rope_scaling": MINISTRAL_ROPE},
+    (
+        NORM, tied(False), activations(), head_dims(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("temperature", "scale", (
+            ministral(llama_4_scaling_beta=0.5), ministral(llama_4_scaling_beta=0.0),
+            ministral(max_position_embeddings=64, idle=True),
+        )),
+        Setting("yarn", "rope", (
+            ministral(factor=16.0), ministral(original_max_position_embeddings=8),
+            ministral(rope_theta=100.0), ministral(rope_type="linear", unsaid="without YaRN"),
+            ministral(rope_type="default", unsaid="without YaRN"),
+        )),
+        Setting("betas", "rope", (
+            ministral(beta_fast=4.0, beta_slow=0.25, **WIDE), ministral(beta_fast=32.0, idle=True),
+        )),
+        Setting("mscale", "rope", (
+            ministral(mscale_all_dim=0.5), ministral(mscale=0.7, mscale_all_dim=1.2),
+            ministral(attention_factor=1.3), ministral(mscale=None, mscale_all_dim=None),
+        )),
+        Setting("truncate", "rope", (ministral(truncate=False, **WIDE, unsaid="'truncate'"),)),
+        Setting("window", "window", values("sliding_window", 8)
+                + values("sliding_window", 48, None, idle=True)),
+    ),
+    newer=True,
 )  # fmt: skip
 LFM2_MOE = Family(
     {**BASE, **FOUR, "layer_types": ["conv", FULL, FULL, "conv"], "num_dense_layers": 1,
@@ -848,6 +890,7 @@ LFM2_MOE = Family(
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
+    "ministral3": MINISTRAL3,
     "mixtral": MIXTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,

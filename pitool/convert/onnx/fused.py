@@ -46,6 +46,7 @@ def inexpressible(model: Description) -> str | None:
         "layer norms are": model.norm.layer,
         "norms after instead of before the blocks are": not layout.before_attention,
         "parallel attention and MLP are": model.parallel,
+        "a temperature of attention is": model.temperature is not None,
         "gated attention is": model.output_gate,
         "norms over all heads are": model.head_norm not in ("", "head"),
         "an MLP without a gate is": not (layout.gate or layout.gate_up),
