@@ -88,6 +88,8 @@ UNSEEN: dict[str, set[str]] = {
     "gpt_neox": {"head_dim"},
     "granitemoehybrid": {"head_dim"},
     "lfm2": {"rms_norm_eps"},
+    "ministral3": {"rope_theta"},
+    "mistral3": {"rope_theta"},
     "lfm2_moe": {"rms_norm_eps"},
     "qwen2": {"attention_bias"},
     "qwen3_moe": {"max_window_layers"},
