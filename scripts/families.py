@@ -24,7 +24,7 @@ TYPICAL: dict[str, Any] = {
     "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
     "max_position_embeddings": 2048,
 }  # fmt: skip
-OWN = {"qwen3_moe": {"norm_topk_prob": True}}
+OWN = {"lfm2_moe": {"layer_types": ["full_attention"] * 12}}
 
 
 def rows() -> Iterator[str]:
@@ -48,8 +48,11 @@ def _row(kinds: list[str]) -> str:
     name = kinds[-1]
     model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
     gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
-    onnx = "by optimum, if it supports the model" if inexpressible(model) else "native"
-    certified = "transformers" if incomputable(model) else "transformers or pitool"
+    newer = architecture.transformers > 4
+    exported = "no" if newer else "by optimum, if it supports the model"
+    onnx = exported if inexpressible(model) else "native"
+    theirs = f"transformers {architecture.transformers}" if newer else "transformers"
+    certified = theirs if incomputable(model) else f"{theirs} or pitool"
     shown = ", ".join(f"`{kind}`" for kind in kinds)
     return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"
 

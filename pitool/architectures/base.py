@@ -28,7 +28,8 @@ class Wanted:
     ``source``: name in the checkpoint, or ``value`` for one that is computed. ``transform`` is
     applied to runs of rows whose count is a multiple of ``rows``. ``fallback``: another name
     that holds the same tensor. ``parts``: names of equal tensors that are stacked instead.
-    ``shape``: that of the source (of each part), where it is not the target's. ``shift`` is added.
+    ``shape``: that of the source (of each part), where it is not the target's. ``columns``: the
+    order in which they are taken. ``shift`` is added; ``function`` is computed in float32.
     """
 
     target: TensorShape
@@ -39,7 +40,9 @@ class Wanted:
     value: NDArray[np.float32] | None = None
     parts: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
+    columns: NDArray[np.intp] | None = None
     shift: float = 0.0
+    function: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
     @property
     def source_shape(self) -> tuple[int, ...]:
@@ -51,6 +54,9 @@ class Gguf(Protocol):
     """What a GGUF of a family holds; ``architecture`` is the family's name in llama.cpp."""
 
     architecture: str
+
+    def of(self, model: Description) -> Gguf:
+        """Return the file of a model, of a family with several in llama.cpp."""
 
     def check(self, model: Description) -> None:
         """Raise BadInput for what llama.cpp's graph of the family does not compute."""
@@ -67,8 +73,12 @@ class Gguf(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A family: what README calls its models, what its settings mean, and its facets."""
+    """A family: what README calls its models, what its settings mean, and its facets.
+
+    ``transformers``: the first version that knows it.
+    """
 
     title: str
     describe: Callable[[Settings], Description]
     gguf: Gguf | None = None
+    transformers: int = 4

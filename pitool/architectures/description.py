@@ -37,11 +37,81 @@ class Biases:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """A mixture of experts in every layer: how many, how many for a token, their MLP's size."""
+    """A mixture of experts: how many, how many of them for a token, the size of their MLP.
+
+    The first ``dense`` layers have an MLP instead. Scores are a softmax over all experts, or the
+    ``sigmoid`` of each; the best are used, weighted by their scores, which are ``normalised`` to a
+    sum of one or not. ``biased``: a bias is added to the scores for the choice alone. ``shared``:
+    the MLP of the layout is there as well, for all tokens.
+    """
 
     count: int
     used: int
     size: int
+    dense: int = 0
+    sigmoid: bool = False
+    normalised: bool = True
+    biased: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShortConvolution:
+    """LFM2's: gates before and after a causal convolution of ``taps`` tokens in each column."""
+
+    taps: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """A gated delta rule (Yang et al. 2024) behind a causal convolution of ``taps`` tokens.
+
+    Each of the ``key_heads`` serves as many of the ``value_heads``, one after the other.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    taps: int
+
+    @property
+    def keys(self) -> int:
+        """Numbers in a token's keys."""
+        return self.key_heads * self.key_dim
+
+    @property
+    def values(self) -> int:
+        """Numbers in a token's values."""
+        return self.value_heads * self.value_dim
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba2:
+    """Mamba-2 (Dao and Gu 2024) behind a causal convolution of ``taps`` tokens.
+
+    Each of the ``heads`` has for each of its ``head_dim`` numbers a ``state`` of so many.
+    """
+
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    taps: int
+
+    @property
+    def inner(self) -> int:
+        """Numbers of all heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def channels(self) -> int:
+        """Numbers that are convolved: the heads' and what is written and read by."""
+        return self.inner + 2 * self.groups * self.state
+
+
+Recurrence = ShortConvolution | DeltaNet | Mamba2
+"""What a layer has instead of attention: a state of a fixed size, which each token changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +122,11 @@ class Layout:
     there are. ``qkv``: query, key and value lie in one matrix, by part, or ``by_head``: each
     head's three one after the other. ``gate_up``: gate and up lie in one matrix. Without a gate
     the MLP is up, activation, down. ``transposed``: matrices are stored with inputs first.
-    ``positions``: the embedding of positions that are learned.
+    ``positions``: the embedding of positions that are learned. ``router`` scores the experts, which
+    stand behind ``expert`` with their ``expert_gate``, ``expert_up`` and ``expert_down``;
+    ``router_bias`` is the tensor that is added for their choice. ``experts_gate_up`` and
+    ``experts_down``: those of all experts lie in one tensor each. ``predictor``: the matrix before
+    layers that predict further tokens.
     """
 
     embedding: str = "model.embed_tokens"
@@ -73,8 +147,17 @@ class Layout:
     up: str = "mlp.up_proj"
     gate_up: str = ""
     down: str = "mlp.down_proj"
+    router: str = "mlp.gate"
+    router_bias: str = ""
+    expert: str = "mlp.experts.{}."
+    expert_gate: str = "gate_proj"
+    expert_up: str = "up_proj"
+    expert_down: str = "down_proj"
+    experts_gate_up: str = ""
+    experts_down: str = ""
     norm: str = "model.norm"
     head: str = "lm_head"
+    predictor: str = ""
     by_head: bool = False
     transposed: bool = False
 
@@ -87,14 +170,19 @@ class Description:
     ``rope``: the rotation, None for a model without; ``local_rope``: that of layers with a window
     where it is another; ``unrotated``: layers without positions. ``windows``: for each layer, how
     many tokens back it attends to, 0 for all. ``scale`` multiplies the scores of attention;
-    ``softcap`` and ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale``
-    multiplies each block's result, ``logits_divisor`` divides the logits. ``activation``: by its
-    name in transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one
-    weight for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
-    ``parallel``: attention and MLP read the same input. ``convolutions``: layers with a short
-    convolution of ``taps`` taps instead of attention. ``original_context``: the context before it
-    was stretched, 0 where no writer needs it. ``wrapped``: a text model inside a multimodal one,
-    whose tensors have longer names.
+    ``temperature``: a share, and a number of tokens; queries are multiplied by one plus the share
+    of the logarithm of one plus how often their position holds these tokens. ``softcap`` and
+    ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale`` multiplies each
+    block's result, ``logits_divisor`` divides the logits. ``activation``: by its name in
+    transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one weight
+    for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
+    ``output_gate``: the query matrix has behind each head a gate of its size, whose sigmoid
+    multiplies what the head gives. ``parallel``: attention and MLP read the same input.
+    ``recurrent``: layers that have the ``recurrence`` instead of attention. ``sections``: how many
+    rotated pairs belong to time, height and width of an image; a text has one position for all.
+    ``predictors``: layers behind the last one that predict further tokens, and give no logits.
+    ``original_context``: the context before it was stretched, 0 where no writer needs it.
+    ``wrapped``: a text model inside a multimodal one, whose tensors have longer names.
     """
 
     path: Path
@@ -112,17 +200,25 @@ class Description:
     local_rope: Rope | None = None
     unrotated: frozenset[int] = frozenset()
     head_norm: str = ""
+    output_gate: bool = False
     parallel: bool = False
+    temperature: tuple[float, int] | None = None
     softcap: float = 0.0
     final_softcap: float = 0.0
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     logits_divisor: float = 1.0
     experts: Experts | None = None
-    convolutions: frozenset[int] = frozenset()
-    taps: int = 0
+    recurrence: Recurrence | None = None
+    recurrent: frozenset[int] = frozenset()
+    sections: tuple[int, ...] = ()
+    predictors: int = 0
     original_context: int = 0
     wrapped: bool = False
+
+    def routed(self, layer: int) -> bool:
+        """Tell whether a layer has experts."""
+        return self.experts is not None and layer >= self.experts.dense
 
     def rotation(self, layer: int) -> Rope | None:
         """Return how a layer rotates queries and keys, None for one that does not."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import ceil, floor, isclose, log, pi
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.architectures.base import Transform, Wanted
+from pitool.architectures.base import Gguf, Transform, Wanted
 from pitool.architectures.description import Description
 from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn
 from pitool.catalog.model_shape import TensorShape
@@ -31,6 +32,18 @@ def matrix(
     yield tensor(f"{target}.weight", f"{source}.weight", *shape, **details)
     if bias:
         yield tensor(f"{target}.bias", f"{source}.bias", shape[0], **details)
+
+
+def halves(targets: tuple[str, str], source: str, rows: int, columns: int) -> Iterator[Wanted]:
+    """Yield two matrices of so many rows each that lie in one, one after the other."""
+    for target, rows_of in zip(targets, (slice(rows), slice(rows, None)), strict=True):
+        yield Wanted(
+            TensorShape(f"{target}.weight", (rows, columns)),
+            f"{source}.weight",
+            transform=itemgetter(rows_of),
+            rows=2 * rows,
+            shape=(2 * rows, columns),
+        )
 
 
 def head_lengths(head_dim: int) -> dict[str, Any]:
@@ -52,6 +65,10 @@ class DecoderFile:
     own_heads = False
     more_biases = False
     headless = True
+
+    def of(self, _model: Description) -> Gguf:
+        """Return the file of a model: for most families this one."""
+        return self
 
     def check(self, model: Description) -> None:
         """Raise BadInput for what llama.cpp's graph of the family does not compute."""
@@ -148,7 +165,8 @@ class DecoderFile:
             if source:
                 yield from self.norm(f"{there}.{target}", f"{here}{source}", model)
         yield from self.attention(here, there, model)
-        yield from self.feed_forward(here, there, model)
+        mlp = self.experts if model.routed(i) else self.feed_forward
+        yield from mlp(here, there, model)
 
     def norm(self, target: str, source: str, model: Description) -> Iterator[Wanted]:
         """Yield the weights of a norm, and the biases of a layer norm."""
@@ -186,8 +204,9 @@ class DecoderFile:
         turn: dict[str, Any] = {}
         if rotation := self.rotation(model):
             turn = {"transform": rotation, "rows": sizes.head_dim}
+        queries = sizes.heads * (2 if model.output_gate else 1)
         for part, source, heads, details in (
-            ("q", layout.query, sizes.heads, turn),
+            ("q", layout.query, queries, turn),
             ("k", layout.key, sizes.kv_heads, turn),
             ("v", layout.value, sizes.kv_heads, {}),
         ):
@@ -229,6 +248,27 @@ class DecoderFile:
             if source:
                 yield from matrix(f"{there}.ffn_{part}", f"{here}{source}", *shape, bias=bias)
 
+    def experts(self, here: str, there: str, model: Description) -> Iterator[Wanted]:
+        """Yield the router and the experts of a layer, stacked."""
+        layout, experts, hidden = model.layout, model.experts, model.sizes.hidden
+        assert experts
+        router = f"{here}{layout.router}.weight"
+        yield tensor(f"{there}.ffn_gate_inp.weight", router, experts.count, hidden)
+        if experts.biased:
+            yield tensor(f"{there}.exp_probs_b.bias", f"{here}{layout.router_bias}", experts.count)
+        wide, narrow = (experts.size, hidden), (hidden, experts.size)
+        for part, source, shape in (
+            ("gate", layout.expert_gate, wide),
+            ("up", layout.expert_up, wide),
+            ("down", layout.expert_down, narrow),
+        ):
+            names = (f"{here}{layout.expert.format(n)}{source}" for n in range(experts.count))
+            yield Wanted(
+                TensorShape(f"{there}.ffn_{part}_exps.weight", (experts.count, *shape)),
+                parts=tuple(f"{name}.weight" for name in names),
+                shape=shape,
+            )
+
     def metadata(self, model: Description) -> Iterator[tuple[str, Any]]:
         """Yield what llama.cpp's loader reads of every such decoder, then the family's own."""
         keys = {**self.common(model), **self.special(model)}
@@ -240,7 +280,7 @@ class DecoderFile:
     def common(self, model: Description) -> dict[str, Any]:
         """Return the keys that every such decoder has, without the architecture's name."""
         sizes = model.sizes
-        keys = {
+        keys: dict[str, Any] = {
             "block_count": sizes.layers,
             "context_length": model.windowless(self.windows(model)) or sizes.context,
             "embedding_length": sizes.hidden,
@@ -249,6 +289,9 @@ class DecoderFile:
             "attention.head_count_kv": sizes.kv_heads,
             "attention.layer_norm_rms_epsilon": model.norm.epsilon,
         }
+        if model.experts:
+            keys["expert_count"] = model.experts.count
+            keys["expert_used_count"] = model.experts.used
         return {**keys, "rope.freq_base": model.rope.theta} if model.rope else keys
 
     def special(self, _model: Description) -> dict[str, Any]:
@@ -323,6 +366,17 @@ def without_default_theta(keys: dict[str, Any]) -> dict[str, Any]:
     if keys.get("rope.freq_base") == 10000.0:
         del keys["rope.freq_base"]
     return keys
+
+
+def check_normalised(model: Description, *, wanted: bool) -> None:
+    """Refuse other weights of the experts than llama.cpp's graph of the family gives them."""
+    assert model.experts
+    if model.experts.normalised is not wanted:
+        what = "without" if wanted else "with"
+        raise model.error(
+            f"routing {what} normalised weights is not supported",
+            f"convert a checkpoint whose 'norm_topk_prob' is {wanted}",
+        )
 
 
 def check_alternation(model: Description, full: list[bool], pattern: str) -> None:

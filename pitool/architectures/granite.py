@@ -13,17 +13,20 @@ from pitool.architectures.settings import Settings
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
+    return read_decoder(settings, biases=read_biases(settings), **read_multipliers(settings))
+
+
+def read_multipliers(settings: Settings) -> dict[str, float]:
+    """Return the fields of the description that Granite's multipliers are."""
     divisor = settings.number("logits_scaling", 1.0)
     if divisor == 0:
         raise settings.bad("logits_scaling", "a number other than 0")
-    return read_decoder(
-        settings,
-        biases=read_biases(settings),
-        scale=settings.number("attention_multiplier", 1.0),
-        embedding_scale=settings.number("embedding_multiplier", 1.0),
-        residual_scale=settings.number("residual_multiplier", 1.0),
-        logits_divisor=divisor,
-    )
+    return {
+        "scale": settings.number("attention_multiplier", 1.0),
+        "embedding_scale": settings.number("embedding_multiplier", 1.0),
+        "residual_scale": settings.number("residual_multiplier", 1.0),
+        "logits_divisor": divisor,
+    }
 
 
 class GraniteFile(LlamaFile):

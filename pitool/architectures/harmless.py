@@ -37,7 +37,9 @@ ANY = frozenset((
     "unk_token", "image_token_id", "image_token_index", "boi_token_index", "eoi_token_index",
     "boi_token_id", "eoi_token_id", "video_token_id", "vision_start_token_id",
     "vision_end_token_id", "vision_token_id", "audio_token_id", "mm_tokens_per_image",
-    "vision_config", "vision_feature_layer", "original_vocab_size",
+    "vision_config", "vision_feature_layer", "vision_feature_select_strategy", "audio_config",
+    "projector_hidden_act", "multimodal_projector_bias", "spatial_merge_size",
+    "original_vocab_size",
     # training
     "initializer_range", "initializer_factor", "init_std", "init_device", "_init_device",
     "embedding_initializer", "use_xavier_init", "mlp_init_scale", "attention_dropout",

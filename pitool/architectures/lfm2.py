@@ -7,7 +7,7 @@ from typing import Any
 
 from pitool.architectures.base import Architecture, Wanted
 from pitool.architectures.decoder import read_decoder
-from pitool.architectures.description import Description, Layout, Norm
+from pitool.architectures.description import Description, Layout, Norm, ShortConvolution
 from pitool.architectures.gguf import DecoderFile, tensor
 from pitool.architectures.rope import read_rope
 from pitool.architectures.settings import FULL, Settings
@@ -49,8 +49,8 @@ def describe(settings: Settings) -> Description:
         layout=LAYOUT,
         rope=read_rope(settings, sizes.head_dim, theta=1_000_000.0),
         head_norm="head",
-        convolutions=frozenset(i for i, kind in enumerate(types) if kind == CONVOLUTION),
-        taps=settings.count("conv_L_cache", 3),
+        recurrence=ShortConvolution(settings.count("conv_L_cache", 3)),
+        recurrent=frozenset(i for i, kind in enumerate(types) if kind == CONVOLUTION),
     )
 
 
@@ -75,7 +75,7 @@ class Lfm2File(DecoderFile):
     def check(self, model: Description) -> None:
         """Refuse layers of one kind: llama.cpp's cache of the family is made for both."""
         super().check(model)
-        if len(model.convolutions) in (0, model.sizes.layers):
+        if len(model.recurrent) in (0, model.sizes.layers):
             raise model.error(
                 "layers of one kind alone are not supported",
                 "choose a checkpoint whose 'layer_types' has 'conv' and 'full_attention'",
@@ -94,27 +94,33 @@ class Lfm2File(DecoderFile):
         here, there, layout = model.layout.layer.format(i), f"blk.{i}", model.layout
         yield from self.norm(f"{there}.attn_norm", f"{here}{layout.before_attention}", model)
         yield from self.norm(f"{there}.ffn_norm", f"{here}{layout.before_mlp}", model)
-        if i in model.convolutions:
+        if i in model.recurrent:
             yield from _convolution(f"{here}conv", there, model)
         else:
             yield from self.attention(here, there, model)
-        yield from self.feed_forward(here, there, model)
+        mlp = self.experts if model.routed(i) else self.feed_forward
+        yield from mlp(here, there, model)
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return key-value heads by layer, vocabulary and the convolution's length."""
         sizes = model.sizes
         return {
             "attention.head_count_kv": [
-                0 if i in model.convolutions else sizes.kv_heads for i in range(sizes.layers)
+                0 if i in model.recurrent else sizes.kv_heads for i in range(sizes.layers)
             ],
             "vocab_size": sizes.vocabulary,
-            "shortconv.l_cache": model.taps,
+            "shortconv.l_cache": _taps(model),
         }
+
+
+def _taps(model: Description) -> int:
+    assert isinstance(model.recurrence, ShortConvolution)
+    return model.recurrence.taps
 
 
 def _convolution(here: str, there: str, model: Description) -> Iterator[Wanted]:
     """Yield the taps and the matrices around them."""
-    hidden, taps = model.sizes.hidden, model.taps
+    hidden, taps = model.sizes.hidden, _taps(model)
     yield tensor(
         f"{there}.shortconv.conv.weight",
         f"{here}.conv.weight",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from pitool.architectures.base import Architecture, Wanted
+from pitool.architectures.base import Architecture
 from pitool.architectures.decoder import read_biases, read_decoder
 from pitool.architectures.description import Description, Experts
-from pitool.architectures.gguf import tensor
+from pitool.architectures.gguf import check_normalised
 from pitool.architectures.qwen3 import LAYOUT, Qwen3File
 from pitool.architectures.settings import Settings
-from pitool.catalog.model_shape import TensorShape
 from pitool.errors import BadInput
 
 
 def describe(settings: Settings) -> Description:
-    """Return what the settings mean; BadInput for what no reader of ours computes."""
+    """Return what the settings mean; BadInput for dense layers among the others."""
     settings.default(
         head_dim=128,
         norm_topk_prob=False,
@@ -24,7 +22,6 @@ def describe(settings: Settings) -> Description:
         num_experts_per_tok=8,
         moe_intermediate_size=768,
     )
-    settings.only("norm_topk_prob", wanted=True, what="routing without normalised weights")
     settings.only("decoder_sparse_step", 1, "a dense layer")
     if settings.value("mlp_only_layers"):
         raise BadInput(
@@ -39,6 +36,7 @@ def describe(settings: Settings) -> Description:
         settings.count("num_experts"),
         settings.count("num_experts_per_tok"),
         settings.count("moe_intermediate_size"),
+        normalised=settings.flag("norm_topk_prob", default=False),
     )
     return read_decoder(
         settings,
@@ -51,32 +49,19 @@ def describe(settings: Settings) -> Description:
 
 
 class Qwen3MoeFile(Qwen3File):
-    """Stacks the experts of a layer, and adds their router."""
+    """llama.cpp always normalises the weights of the experts that are used."""
 
     architecture = "qwen3moe"
 
-    def feed_forward(self, here: str, there: str, model: Description) -> Iterator[Wanted]:
-        """Yield the router and the experts, stacked."""
-        assert model.experts
-        count, size, hidden = model.experts.count, model.experts.size, model.sizes.hidden
-        yield tensor(f"{there}.ffn_gate_inp.weight", f"{here}mlp.gate.weight", count, hidden)
-        wide, narrow = (size, hidden), (hidden, size)
-        for part, shape in (("gate", wide), ("up", wide), ("down", narrow)):
-            yield Wanted(
-                TensorShape(f"{there}.ffn_{part}_exps.weight", (count, *shape)),
-                parts=tuple(f"{here}mlp.experts.{n}.{part}_proj.weight" for n in range(count)),
-                shape=shape,
-            )
+    def check(self, model: Description) -> None:
+        """Refuse weights as they come."""
+        super().check(model)
+        check_normalised(model, wanted=True)
 
     def special(self, model: Description) -> dict[str, Any]:
-        """Return Qwen3's keys and those of the experts."""
+        """Return Qwen3's keys and the size of the experts."""
         assert model.experts
-        return {
-            **super().special(model),
-            "expert_count": model.experts.count,
-            "expert_used_count": model.experts.used,
-            "expert_feed_forward_length": model.experts.size,
-        }
+        return {**super().special(model), "expert_feed_forward_length": model.experts.size}
 
 
 ARCHITECTURE = Architecture("Qwen3 with experts", describe, Qwen3MoeFile())

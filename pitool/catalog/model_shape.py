@@ -11,6 +11,9 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 _TABLES = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
 
 
+_CONVOLUTIONS = frozenset({"ssm_conv1d", "shortconv.conv"})
+
+
 @dataclass(frozen=True, slots=True)
 class TensorShape:
     """A tensor by its GGUF name; ``shape`` ends with the row length."""
@@ -47,6 +50,8 @@ class ModelShape:
     0 for a layer without attention; empty means ``kv_heads * head_dim`` in every layer.
     ``experts`` and ``experts_used``: of a mixture of experts, in all and for one token.
     ``state_size``: numbers that a channel of a recurrent layer keeps from token to token.
+    ``predictors``: layers behind the last one that predict further tokens; llama.cpp leaves them in
+    the file unless it is asked to draft with them, which it is not here.
     ``windowless``: tokens up to which a GGUF computes the same, because llama.cpp leaves out
     windows of the model; 0 where it leaves out none. ``short_context``: tokens up to which LongRoPE
     takes its short factors; 0 where it takes no others.
@@ -67,6 +72,7 @@ class ModelShape:
     experts: int = 0
     experts_used: int = 0
     state_size: int = 0
+    predictors: int = 0
     windowless: int = 0
     short_context: int = 0
 
@@ -74,10 +80,12 @@ class ModelShape:
     def state_bytes(self) -> int:
         """Bytes of the recurrent layers' states, in F32: however long the context is.
 
-        Each channel that ``ssm_out`` takes has ``state_size`` numbers (Mamba, gated DeltaNet).
+        Each channel that ``ssm_out`` takes has ``state_size`` numbers (Mamba, gated DeltaNet), and
+        a convolution keeps what its taps but one have seen.
         """
         channels = sum(tensor.shape[-1] for tensor in self.tensors if tensor.part == "ssm_out")
-        return 4 * self.state_size * channels
+        seen = sum(t.shape[0] * (t.shape[-1] - 1) for t in self.tensors if t.part in _CONVOLUTIONS)
+        return 4 * (self.state_size * channels + seen)
 
     @property
     def parameters(self) -> int:
@@ -89,27 +97,26 @@ class ModelShape:
         """Whether the embedding is also the head."""
         return all(tensor.name != HEAD for tensor in self.tensors)
 
+    def loaded(self, tensor: TensorShape) -> bool:
+        """Whether llama.cpp reads this tensor of a file at all."""
+        return tensor.layer < self.layers
+
     def streamed(self, name: str) -> bool:
         """Whether a decode reads anything of this tensor but a row."""
         return self.read_share(name) > 0
 
     def read_share(self, name: str) -> float:
-        """Which part of this tensor a decode reads on average."""
-        tied = name != EMBEDDING or self.tied
-        return read_share(name, tied=tied, experts=self.experts, used=self.experts_used)
+        """Which part of this tensor a decode reads on average: of experts, those used.
+
+        Of an embedding beside a head of its own it reads one row, which is as good as nothing.
+        """
+        one_row = name in _TABLES or (name == EMBEDDING and not self.tied)
+        if one_row or not self.loaded(TensorShape(name, ())):
+            return 0.0
+        return self.experts_used / self.experts if self.experts and "_exps." in name else 1.0
 
     def layer_caches(self) -> tuple[tuple[int, int], ...]:
         """Return window and numbers in a key, for each layer."""
         windows = self.windows or (0,) * self.layers
         rows = self.kv_rows or (self.kv_heads * self.head_dim,) * self.layers
         return tuple(zip(windows, rows, strict=True))
-
-
-def read_share(name: str, *, tied: bool, experts: int, used: int) -> float:
-    """Return which part of a tensor a decode reads on average: of experts, those used.
-
-    Of an embedding beside a head of its own it reads one row, which is as good as nothing.
-    """
-    if experts and "_exps." in name:
-        return used / experts
-    return 0.0 if name in _TABLES or (name == EMBEDDING and not tied) else 1.0

@@ -6,7 +6,7 @@ them. How files are fetched is ``checkpoint.hub``'s.
 
 from __future__ import annotations
 
-from pitool.architectures.table import TABLE
+from pitool.architectures.table import TABLE, describe
 from pitool.catalog.staging import check_disk
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import GGUF, Config, read_config
@@ -22,14 +22,16 @@ from pitool.report.progress import Progress
 def read_settings(source: Source) -> Config:
     """Return the settings of a source whose folder is known.
 
-    The settings of a native family determine its tensors. For any other model they are read from
-    the headers of the weights, by range requests if the weights are still on the hub.
+    The settings of a native family determine its tensors, but for layers that predict further
+    tokens. For these, and for any other model, they are read from the headers of the weights, by
+    range requests if the weights are still on the hub.
     """
     assert source.folder
     config = read_config(source.folder)
     if config.model_type != GGUF:
         check_tokenizer(source.folder, needed=False)
-    if source.revision is not None and config.model_type not in TABLE:
+    told = config.model_type in TABLE and not describe(config).predictors
+    if source.revision is not None and not told:
         return config.with_tensors(hub.read_headers(source).tensors)
     return config
 

@@ -14,18 +14,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pitool.architectures import table
-from pitool.architectures.description import Description, Layout, Norm
-from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn
+from pitool.architectures.description import DeltaNet, Description, Layout, Mamba2
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.convert import numpy_recurrent
+from pitool.convert.numpy_parts import (
+    ACTIVATIONS,
+    Array,
+    angles,
+    capped,
+    normed,
+    rotate,
+    sigmoid,
+    softmax,
+    visible,
+)
 
-Array = NDArray[np.float32]
-Wide = NDArray[np.float64]
 HEAD_SLAB = 64 << 20
+# Added to the sum that sigmoid scores of experts are divided by.
+SCORE_EPSILON = np.float32(1e-6)
 OnInput = Callable[[str, Array], object]
 """Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
 
@@ -41,7 +51,6 @@ def incomputable(model: Description) -> str | None:
     """Return what of a model the forward pass does not compute, None when it computes all."""
     found = {
         "a text model inside a multimodal one": model.wrapped,
-        "a mixture of experts": model.experts is not None,  # a layer of it may not fit into memory
         f"the activation {model.activation!r}": model.activation not in ACTIVATIONS,
     }
     return next((what for what, wrong in found.items() if wrong), None)
@@ -73,13 +82,22 @@ class Forward:
         return self._model.layout.layer.format(i)
 
     def weights(self, i: int) -> dict[str, Array]:
-        """Return the tensors of layer ``i``, without ``prefix(i)`` in their names."""
+        """Return the tensors of layer ``i``, without ``prefix(i)`` in their names.
+
+        Those of experts are read when they are asked for, and not kept: all together may be larger
+        than the memory.
+        """
         prefix = self.prefix(i)
-        return {
-            name.removeprefix(prefix): self._read(tensor)
+        tensors = {
+            name.removeprefix(prefix): tensor
             for name, tensor in self._tensors.items()
             if name.startswith(prefix)
         }
+        expert = self._model.layout.expert.partition("{}")[0] if self._model.experts else "\0"
+        later = {name: tensor for name, tensor in tensors.items() if name.startswith(expert)}
+        found = _Weights(lambda name: self._read(later[name]))
+        found.update((n, self._read(t)) for n, t in tensors.items() if n not in later)
+        return found
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Return the first layer's input, shape (tokens, hidden)."""
@@ -100,7 +118,7 @@ class Forward:
         """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
         model = self._model
         bias = self._tensors[f"{model.layout.norm}.bias"] if model.norm.layer else None
-        hidden = _normed(
+        hidden = normed(
             hidden,
             self._tensors[f"{model.layout.norm}.weight"].float32(),
             bias.float32() if bias else None,
@@ -110,7 +128,7 @@ class Forward:
         slabs = (self._noisy(to_float32(slab, head.kind)) for slab in head.slabs(HEAD_SLAB))
         parts = [hidden @ slab.T for slab in slabs]
         logits = np.concatenate(parts, axis=1, dtype=np.float32)
-        return _capped(logits / np.float32(model.logits_divisor), model.final_softcap)
+        return capped(logits / np.float32(model.logits_divisor), model.final_softcap)
 
     def _read(self, tensor: Tensor) -> Array:
         return self._noisy(tensor.float32()) if len(tensor.shape) > 1 else tensor.float32()
@@ -154,6 +172,17 @@ def reference_logits(
     return forward.logits(hidden)
 
 
+class _Weights(dict[str, Array]):
+    """Tensors by their names, those that are missing read anew each time."""
+
+    def __init__(self, read: Callable[[str], Array]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> Array:
+        return self._read(name)
+
+
 class _Layer:
     """One layer: its weights, and who hears of their inputs."""
 
@@ -165,9 +194,9 @@ class _Layer:
 
     def forward(self, x: Array) -> Array:
         layout = self._model.layout
-        convolved = self._index in self._model.convolutions
+        recurrent = self._index in self._model.recurrent
         mixed = self._block(
-            self._convolution if convolved else self._attention,
+            self._recurrence if recurrent else self._attention,
             x,
             layout.before_attention,
             layout.after_attention,
@@ -176,7 +205,8 @@ class _Layer:
         if self._model.parallel:
             return x + mixed + self._block(self._mlp, x, before or layout.before_attention, "")
         x = x + mixed
-        return x + self._block(self._mlp, x, before, layout.after_mlp)
+        mlp = self._experts if self._model.routed(self._index) else self._mlp
+        return x + self._block(mlp, x, before, layout.after_mlp)
 
     def _block(self, block: Callable[[Array], Array], x: Array, before: str, after: str) -> Array:
         """Return what a block adds to the residual, with the norms around it."""
@@ -185,16 +215,17 @@ class _Layer:
         return y * np.float32(self._model.residual_scale)
 
     def _weight(self, name: str) -> Array:
-        if name not in self._weights:
+        try:
+            return self._weights[name]
+        except KeyError:
             here = self._model.layout.layer.format(self._index)
             raise self._model.error(
                 f"the checkpoint has no tensor {here}{name}", "download it again"
-            )
-        return self._weights[name]
+            ) from None
 
     def _norm(self, x: Array, name: str) -> Array:
         weight, norm = self._weight(f"{name}.weight"), self._model.norm
-        return _normed(x, weight, self._weight(f"{name}.bias") if norm.layer else None, norm)
+        return normed(x, weight, self._weight(f"{name}.bias") if norm.layer else None, norm)
 
     def _linear(self, name: str, x: Array) -> Array:
         self._on_input(name, x)
@@ -216,22 +247,31 @@ class _Layer:
     def _attention(self, x: Array) -> Array:
         model, sizes, tokens = self._model, self._model.sizes, len(x)
         q, k, v = self._projections(x)
-        q = self._head_norm(q, model.layout.query_norm)
+        gate = q[..., sizes.head_dim :]
+        q = self._head_norm(q[..., : sizes.head_dim], model.layout.query_norm)
         k = self._head_norm(k, model.layout.key_norm)
         if rope := model.rotation(self._index):
-            cos, sin = _rotation(rope, tokens)
-            q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+            cos, sin = angles(rope, tokens)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if model.temperature:
+            share, length = model.temperature
+            warmth = 1 + share * np.log1p(np.arange(tokens) // length)
+            q = q * warmth.astype(np.float32)[:, None, None]
         k, v = (np.repeat(a, sizes.heads // sizes.kv_heads, axis=1) for a in (k, v))
         q, k, v = (a.swapaxes(0, 1) for a in (q, k, v))
-        scores = _capped(q @ k.swapaxes(1, 2) * np.float32(model.scale), model.softcap)
-        scores = np.where(_visible(tokens, model.windows[self._index]), scores, -np.inf)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        mixed = (weights @ v).swapaxes(0, 1).reshape(tokens, sizes.heads * sizes.head_dim)
+        scores = capped(q @ k.swapaxes(1, 2) * np.float32(model.scale), model.softcap)
+        scores = np.where(visible(tokens, model.windows[self._index]), scores, -np.inf)
+        mixed = (softmax(scores) @ v).swapaxes(0, 1)
+        if model.output_gate:
+            mixed = mixed * sigmoid(gate)
+        mixed = mixed.reshape(tokens, sizes.heads * sizes.head_dim)
         return self._linear(model.layout.output, mixed.astype(np.float32))
 
     def _projections(self, x: Array) -> tuple[Array, Array, Array]:
-        """Return queries, keys and values, each of shape (tokens, heads, head_dim)."""
+        """Return queries, keys and values, each of shape (tokens, heads, head_dim).
+
+        Queries with an output gate have it behind them, so that they are twice as long.
+        """
         sizes, layout = self._model.sizes, self._model.layout
         counts = (sizes.heads, sizes.kv_heads, sizes.kv_heads)
         if layout.by_head:
@@ -243,8 +283,7 @@ class _Layer:
         else:
             parts = [self._linear(name, x) for name in (layout.query, layout.key, layout.value)]
         q, k, v = (
-            part.reshape(len(x), count, sizes.head_dim)
-            for part, count in zip(parts, counts, strict=True)
+            part.reshape(len(x), count, -1) for part, count in zip(parts, counts, strict=True)
         )
         return q, k, v
 
@@ -258,18 +297,56 @@ class _Layer:
             case "each":
                 names = (f"{name}.norms.{i}.weight" for i in range(x.shape[1]))
                 stacked = np.stack([self._weight(each) for each in names])
-                return _normed(x, stacked, None, self._model.norm)
+                return normed(x, stacked, None, self._model.norm)
         return x
 
-    # -- convolution and MLP -------------------------------------------------------------------
+    # -- recurrence and MLP --------------------------------------------------------------------
 
-    def _convolution(self, x: Array) -> Array:
-        """LFM2's: gates before and after a causal convolution of each column."""
-        before, after, y = np.split(self._linear("conv.in_proj", x), 3, axis=1)
-        taps = self._weight("conv.conv.weight")[:, 0].T
-        padded = np.pad(before * y, ((len(taps) - 1, 0), (0, 0)))
-        summed = sum(padded[i : i + len(x)] * tap for i, tap in enumerate(taps))
-        return self._linear("conv.out_proj", after * summed)
+    def _recurrence(self, x: Array) -> Array:
+        match self._model.recurrence:
+            case DeltaNet():
+                return numpy_recurrent.delta_net(self._model, x, self._linear, self._weight)
+            case Mamba2():
+                return numpy_recurrent.mamba2(self._model, x, self._linear, self._weight)
+        return numpy_recurrent.short_convolution(x, self._linear, self._weight)
+
+    def _experts(self, x: Array) -> Array:
+        """Return the results of the experts that each token uses, weighted by their scores."""
+        experts, layout = self._model.experts, self._model.layout
+        assert experts
+        scores = self._linear(layout.router, x)
+        scores = sigmoid(scores) if experts.sigmoid else softmax(scores)
+        bias = self._weight(layout.router_bias) if experts.biased else np.float32(0)
+        chosen = np.argsort(-(scores + bias), axis=-1, kind="stable")[:, : experts.used]
+        weights = np.take_along_axis(scores, chosen, axis=-1)
+        if experts.normalised:
+            total = weights.sum(-1, keepdims=True)
+            weights = weights / (total + SCORE_EPSILON if experts.sigmoid else total)
+        expert = self._expert if not layout.experts_gate_up else self._stacked()
+        y = self._mlp(x) if experts.shared else np.zeros_like(x)
+        for n in np.unique(chosen):
+            tokens, place = np.nonzero(chosen == n)
+            y[tokens] += expert(int(n), x[tokens]) * weights[tokens, place][:, None]
+        return y
+
+    def _expert(self, n: int, x: Array) -> Array:
+        layout, here = self._model.layout, self._model.layout.expert.format(n)
+        gate = ACTIVATIONS[self._model.activation](self._linear(f"{here}{layout.expert_gate}", x))
+        up = self._linear(f"{here}{layout.expert_up}", x)
+        return self._linear(f"{here}{layout.expert_down}", gate * up)
+
+    def _stacked(self) -> Callable[[int, Array], Array]:
+        """Return an expert's result where those of all lie in two tensors, which are read once."""
+        layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]
+        gate_up = self._weight(f"{layout.experts_gate_up}.weight")
+        down = self._weight(f"{layout.experts_down}.weight")
+
+        def expert(n: int, x: Array) -> Array:
+            gate, up = np.split(x @ gate_up[n].T, 2, axis=1)
+            y: Array = (activate(gate) * up) @ down[n].T
+            return y
+
+        return expert
 
     def _mlp(self, x: Array) -> Array:
         layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]
@@ -282,9 +359,6 @@ class _Layer:
         return self._linear(layout.down, gate * self._linear(layout.up, x))
 
 
-# -- parts that know no weights ------------------------------------------------------------------
-
-
 def _rows(table: Tensor, ids: Sequence[int]) -> Array:
     """Return rows of a table in float32, read slab by slab."""
     rows: dict[int, Array] = {}
@@ -294,111 +368,3 @@ def _rows(table: Tensor, ids: Sequence[int]) -> Array:
             rows[i] = to_float32(slab[i - first], table.kind)
         first += len(slab)
     return np.stack([rows[i] for i in ids])
-
-
-def _normed(x: Array, weight: Array, bias: Array | None, norm: Norm) -> Array:
-    """Return ``x`` normalised over its last axis."""
-    if norm.layer:
-        x = x - x.mean(axis=-1, keepdims=True)
-    scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(norm.epsilon))
-    y = x * scale * (weight + np.float32(norm.offset))
-    normed: Array = (y if bias is None else y + bias).astype(np.float32)
-    return normed
-
-
-def _capped(x: Array, cap: float) -> Array:
-    return np.tanh(x / np.float32(cap)) * np.float32(cap) if cap else x
-
-
-def _visible(tokens: int, window: int) -> NDArray[np.bool_]:
-    """Tell which tokens (columns) each token (rows) attends to: itself, and those before it."""
-    visible = np.tri(tokens, dtype=bool)
-    return visible & ~np.tri(tokens, k=-window, dtype=bool) if window else visible
-
-
-def _silu(x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        y: Array = x / (1 + np.exp(-x))
-    return y
-
-
-def _gelu_tanh(x: Array) -> Array:
-    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
-    y: Array = x * np.float32(0.5) * (1 + np.tanh(inner))
-    return y
-
-
-def _gelu(x: Array) -> Array:
-    y: Array = (x * 0.5 * (1 + _erf(x.astype(np.float64) / np.sqrt(2)))).astype(np.float32)
-    return y
-
-
-# Numerical Recipes, 6.2: the complementary error function to 1.2e-7 of its value everywhere.
-_ERFC = (
-    -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398,
-    1.48851587, -0.82215223, 0.17087277,
-)  # fmt: skip
-
-
-def _erf(x: Wide) -> Wide:
-    t = 1 / (1 + 0.5 * np.abs(x))
-    complement = t * np.exp(np.polynomial.polynomial.polyval(t, _ERFC) - x * x)
-    return np.where(x >= 0, 1 - complement, complement - 1)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "silu": _silu,
-    "gelu": _gelu,
-    "gelu_pytorch_tanh": _gelu_tanh,
-}
-
-
-def _rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate the two halves of the first numbers of each head, shape (tokens, heads, head_dim)."""
-    turned = 2 * cos.shape[-1]
-    a, b = np.split(x[..., :turned], 2, axis=-1)
-    cos, sin = cos[:, None], sin[:, None]
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., turned:]], axis=-1)
-
-
-def _rotation(rope: Rope, tokens: int) -> tuple[Array, Array]:
-    """Return cosines and sines by position, shape (tokens, numbers rotated / 2)."""
-    frequency = rope.theta ** -(np.arange(0, rope.dim, 2, dtype=np.float64) / rope.dim)
-    scale = 1.0
-    match rope.scaling:
-        case None | Dynamic():  # the same up to the trained context
-            pass
-        case Linear(factor):
-            frequency /= factor
-        case Llama3() as llama3:
-            frequency = _llama3(frequency, llama3)
-        case Yarn() as yarn:
-            frequency, scale = _yarn(frequency, rope.theta, yarn), yarn.attention
-        case LongRope() as longrope:
-            beyond = tokens > longrope.original
-            frequency = frequency / np.array(longrope.long if beyond else longrope.short)
-            scale = longrope.attention
-    angles = np.outer(np.arange(tokens), frequency)
-    return (np.cos(angles) * scale).astype(np.float32), (np.sin(angles) * scale).astype(np.float32)
-
-
-def _llama3(frequency: Wide, scaling: Llama3) -> Wide:
-    turns = scaling.original * frequency / (2 * np.pi)
-    smooth = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)
-    return frequency * (smooth + (1 - smooth) / scaling.factor)
-
-
-def _yarn(frequency: Wide, theta: float, yarn: Yarn) -> Wide:
-    """YaRN (Peng et al. 2023): blend of interpolation and extrapolation."""
-    dim = len(frequency) * 2
-
-    def dimension(turns: float) -> float:
-        return float(dim * np.log(yarn.original / (turns * 2 * np.pi)) / (2 * np.log(theta)))
-
-    low, high = dimension(yarn.beta_fast or 32), dimension(yarn.beta_slow or 1)
-    if yarn.truncate:
-        low, high = np.floor(low), np.ceil(high)
-    low, high = max(low, 0), min(high, dim - 1)
-    ramp = np.clip((np.arange(dim // 2) - low) / (high - low or 1e-3), 0, 1)
-    blended: Wide = frequency * (1 - ramp) + frequency / yarn.factor * ramp
-    return blended

@@ -62,6 +62,18 @@ class Names:
     techniques: str
 
 
+# The settings of what a multimodal model has beside its text model, and what that is for.
+OTHER_HALVES = {"vision_config": "pictures", "audio_config": "sound"}
+
+
+def text_alone(config: Config) -> str:
+    """Say what of a multimodal model is not converted; nothing for a text model."""
+    if "text_config" not in config.values:
+        return ""
+    found = [what for key, what in OTHER_HALVES.items() if config.values.get(key)]
+    return f"the text model alone is converted, which takes no {' or '.join(found)}" * bool(found)
+
+
 def make_plan(
     config: Config,
     tier_name: str,
@@ -118,7 +130,8 @@ def make_plan(
         raise UsageError("--quant is empty", "choose one such as Q4_K_M, or auto")
     made_of = dict.fromkeys([form, *([ONNX] if onnx_rows else [])])
     limits = (each.limit(model, load.context) for each in made_of)
-    reason = "\n".join(line for line in (reason, *limits, *left_out) if line)
+    lines = (reason, *limits, text_alone(config), *left_out)
+    reason = "\n".join(line for line in lines if line)
     budget = place.budget(profile)
     return ConvertPlan(
         model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting

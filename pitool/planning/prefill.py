@@ -34,7 +34,8 @@ def prefill_seconds(
 
     The head is left out, for it runs for the last token of a prompt only.
     """
-    body = [t for t in tensors if t.tensor.name not in ENDS and len(t.tensor.shape) > 1]
+    loaded = (t for t in tensors if model.loaded(t.tensor))
+    body = [t for t in loaded if t.tensor.name not in ENDS and len(t.tensor.shape) > 1]
     products = sum(
         max(product_seconds(board, t, interleaved), _reading_seconds(board, t, interleaved))
         * model.read_share(t.tensor.name)

@@ -36,13 +36,15 @@ def header_shape(header: Header) -> ModelShape:
     embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)
     layers, hidden = _count(header, "block_count"), _count(header, "embedding_length")
     heads = _count(header, "attention.head_count")
-    if embedding is None or not (layers and hidden and heads):
+    predictors = _count(header, "nextn_predict_layers")
+    if embedding is None or not (layers > predictors and hidden and heads):
         raise BadInput(f"{header.path} is not a language model", "choose another GGUF file")
     head_dim = _count(header, "attention.key_length") or hidden // heads
     kv_heads = _count(header, "attention.head_count_kv") or heads
     counts = _by_layer(header, "attention.head_count_kv", layers)
     if recurrent := _without_attention(tensors):
         counts = [0 if i in recurrent else n for i, n in enumerate(counts or [kv_heads] * layers)]
+    layers -= predictors
     return ModelShape(
         architecture=header.architecture,
         layers=layers,
@@ -54,11 +56,12 @@ def header_shape(header: Header) -> ModelShape:
         vocabulary=embedding.shape[0],
         context=_count(header, "context_length") or TYPICAL_CONTEXT,
         tensors=tensors,
-        kv_rows=tuple(n * head_dim for n in counts),
+        kv_rows=tuple(n * head_dim for n in counts[:layers]),
         experts=_count(header, "expert_count"),
         experts_used=_count(header, "expert_used_count"),
         state_size=_count(header, "ssm.state_size"),
         short_context=header.short_context,
+        predictors=predictors,
     )
 
 

@@ -69,9 +69,11 @@ def _assign(
         name = quantisation.base
         if quantisation.quantised:
             position = positions.get(tensor.name, 0)
+            if model.experts and tensor.part.startswith("ffn_down"):
+                position = tensor.layer  # beside the experts there may be one that all tokens use
             name = _mixture(model, quantisation, tensor, position, len(values))
             if importance and tensor.part.startswith("ffn_down"):
-                name = _with_importance(quantisation, position, model.layers, name)
+                name = _with_importance(quantisation, position, _layers(model), name)
             name = _fit_row(tensor.shape[-1], name)
         yield TypedTensor(tensor, TENSOR_TYPES[name])
 
@@ -105,6 +107,11 @@ def _fit_row(row: int, name: str) -> str:
     return name if row % TENSOR_TYPES[name].block == 0 else "F16"
 
 
+def _layers(model: ModelShape) -> int:
+    """Count the layers as llama.cpp does here: with those that predict further tokens."""
+    return model.layers + model.predictors
+
+
 def _more_bits(i: int, n: int) -> bool:
     """The first and last eighth of the layers, and every third between."""
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
@@ -124,7 +131,7 @@ def _mixture(
     if tensor.name.endswith(_VALUES):
         return _attention_v(model, quantisation, position, values)
     if part.startswith("ffn_down"):
-        return _feed_forward_down(quantisation, position, model.layers)
+        return _feed_forward_down(quantisation, position, _layers(model))
     if part == "attn_k" and model.experts == _MIXTRAL:
         return "Q8_0"
     if part == "attn_output" and model.experts == _MIXTRAL:
@@ -139,7 +146,8 @@ def _mixture(
 def _attention_v(model: ModelShape, quantisation: Quantisation, i: int, n: int) -> str:
     if model.experts == _MIXTRAL:
         return "Q8_0"
-    groups = model.heads // model.kv_heads
+    # It looks at the first layer, which may have a recurrent state instead of keys.
+    groups = model.heads // model.kv_heads if model.layer_caches()[0][1] else 0
     # llama.cpp knows the 70B class, whose attn_v is small, by its 80 layers.
     spare = model.layers == 80 and (groups > 1 or model.architecture == "qwen2")
     match quantisation.name:

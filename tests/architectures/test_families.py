@@ -10,20 +10,30 @@ import pytest
 from pitool.architectures.settings import Settings
 from pitool.architectures.table import TABLE, describe
 from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.tensors import Tensor
 from pitool.convert.gguf.model import find_model, model_shape
 from pitool.errors import BadInput
 from pitool.planning.formats import GGUF, ONNX
 from tests.planning.shapes import config, shape
 from tests.tiny import LLAMA
 
+QWEN3_5 = {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"], "head_dim": 128,
+    "rms_norm_eps": 1e-6,
+}  # fmt: skip
 # What the tiny Llama's settings need to be of another family.
 OWN: dict[str, dict[str, Any]] = {
     "gemma2": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "gemma3": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "gemma3_text": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "gpt2": {"n_embd": 256, "n_layer": 3, "n_head": 8, "n_positions": 64},
     "gpt_neox": {"hidden_act": "gelu"},
+    "olmoe": {"num_key_value_heads": 8},
+    "qwen3_5": QWEN3_5,
+    "qwen3_5_text": QWEN3_5,
     "qwen3_moe": {"norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2},
 }
 
@@ -61,6 +71,29 @@ def test_a_multimodal_gemma_3_is_its_text_model() -> None:
 def test_an_lfm2_keeps_keys_for_its_attention_layers_alone() -> None:
     changed = config(model_type="lfm2", layer_types=["conv", "full_attention", "conv"])
     assert model_shape(changed).kv_rows == (0, 128, 0)
+
+
+def test_a_qwen3_5_keeps_a_state_whatever_the_context() -> None:
+    """Two layers: 32 heads of 128 x 128 numbers, and three tokens of what is convolved, in F32."""
+    model = model_shape(config(model_type="qwen3_5_text", **QWEN3_5))
+    assert model.kv_rows == (0, 4 * 128, 0)
+    assert model.state_bytes == 2 * 4 * (32 * 128 * 128 + 3 * (32 + 2 * 16) * 128)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_layers_that_predict_further_tokens_are_written_where_there_are_any(stored: bool) -> None:
+    changed = config(model_type="qwen3_5_text", mtp_num_hidden_layers=1, **QWEN3_5)
+    name = "mtp.fc.weight" if stored else "model.norm.weight"
+    there = Tensor(name, "F32", (256, 512), Path("model.safetensors"), 0, 524288)
+    model = find_model(changed.with_tensors({name: there}))
+    shape, keys = model.shape, dict(model.metadata())
+    assert (shape.layers, shape.predictors) == (3, int(stored))
+    assert keys["qwen35.block_count"] == 3 + stored
+    assert ("qwen35.nextn_predict_layers" in keys) is stored
+    further = [t for t in shape.tensors if t.layer == 3]
+    assert len(further) == (15 if stored else 0)
+    assert not any(shape.loaded(t) or shape.read_share(t.name) for t in further)
+    assert len(shape.layer_caches()) == 3
 
 
 # Weights as the model cards count them.

@@ -34,6 +34,13 @@ MOE = {
 }  # fmt: skip
 
 
+HYBRID = {
+    "layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 4, "mamba_d_state": 16,
+    "shared_intermediate_size": 64, "attention_multiplier": 0.2, "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.6, "logits_scaling": 2.0, "num_experts_per_tok": 2,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A model by ``model_type``; ``words``: one of the real tokenizers, ``SHORT``, or a tiny one.
@@ -51,6 +58,13 @@ CASES: dict[str, Case] = {
     "llama": Case("llama", {"rope_scaling": LLAMA3, "tie_word_embeddings": True}),
     "llama-dynamic": Case("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
     "mistral": Case("mistral", {"sliding_window": None, "head_dim": 32}, SHORT),
+    "mixtral": Case(
+        "mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": 32}, SHORT
+    ),
+    "olmoe": Case(
+        "olmoe", {"num_experts": 8, "num_experts_per_tok": 2, "num_key_value_heads": 4,
+                  "rms_norm_eps": 1e-5},
+    ),
     "qwen2": Case("qwen2", {"use_sliding_window": False}),
     "qwen3": Case("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "qwen3-untied": Case("qwen3", {"head_dim": 16, "rope_theta": 1e6}),
@@ -80,6 +94,24 @@ CASES: dict[str, Case] = {
         {"attention_multiplier": 0.2, "embedding_multiplier": 3.0, "residual_multiplier": 0.6,
          "logits_scaling": 2.0, "tie_word_embeddings": True},
     ),
+    "granite4": Case(
+        "granitemoehybrid",
+        {**HYBRID, "num_local_experts": 0, "num_experts_per_tok": 0,
+         "shared_intermediate_size": 96},
+    ),
+    "granite4-experts": Case(
+        "granitemoehybrid", {**HYBRID, "num_local_experts": 8, "attention_bias": True},
+    ),
+    "granite4-attention": Case(
+        "granitemoehybrid",
+        {**HYBRID, "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 96,
+         "layer_types": ["attention"] * 3, "position_embedding_type": "rope"},
+    ),
+    "granite4-attention-experts": Case(
+        "granitemoehybrid",
+        {**HYBRID, "num_local_experts": 8, "layer_types": ["attention"] * 3,
+         "position_embedding_type": "rope"},
+    ),
     "olmo2": Case("olmo2"),
     "stablelm": Case("stablelm", {"use_qkv_bias": True, "partial_rotary_factor": 0.25}),
     "stablelm-parallel": Case(
@@ -103,27 +135,20 @@ CASES: dict[str, Case] = {
 # Known to llama.cpp's converter alone; that wants a tokenizer which it knows.
 FOREIGN = Case("starcoder2", {"vocab_size": 49152, "use_bias": True}, "smollm2-135m-instruct")
 
-# llama.cpp's converter leaves out a setting of each: the rotation of a model that has none as a
-# rule, the rotation of neighbours, a window, YaRN without rounding.
-MAMBA = {"mamba_n_heads": 4, "mamba_d_state": 16, "num_local_experts": 4,
-         "shared_intermediate_size": 64}  # fmt: skip
+# llama.cpp's converter leaves out a setting of each: the rotation of neighbours, a window, YaRN
+# without rounding.
 LATENT = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16,
           "v_head_dim": 16, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1,
           "topk_group": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
           "moe_intermediate_size": 32}  # fmt: skip
 MISREAD: dict[str, dict[str, Any]] = {
-    "granitemoehybrid": {**MAMBA, "layer_types": ["mamba", "attention", "mamba"],
-                         "position_embedding_type": "rope"},
     "deepseek_v3": LATENT,
     "exaone4": {"num_hidden_layers": 4, "sliding_window": 16},
     "gpt_oss": {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2,
                 "sliding_window": 16},
 }  # fmt: skip
 # The same where it leaves out nothing.
-READ = {
-    "granitemoehybrid-unrotated": {**MISREAD["granitemoehybrid"], "position_embedding_type": None},
-    "granitemoehybrid-attention": {**MISREAD["granitemoehybrid"], "layer_types": ["attention"] * 3},
-}
+READ: dict[str, dict[str, Any]] = {"starcoder2": {"use_bias": True}}
 FALLBACKS: dict[str, Case] = {
     name: Case(name.partition("-")[0], settings) for name, settings in {**MISREAD, **READ}.items()
 }

@@ -45,13 +45,14 @@ class Family:
     """A base that leaves out what it can, and the settings.
 
     ``joint``: refusals of two together. ``fails``: settings of which transformers 4 computes not
-    every value; 5 does.
+    every value; 5 does. ``newer``: transformers 4 does not know the family.
     """
 
     base: Changes
     settings: tuple[Setting, ...]
     joint: str = ""
     fails: tuple[str, ...] = ()
+    newer: bool = False
 
 
 BASE: Changes = {
@@ -138,7 +139,7 @@ def yarns(pairs: int) -> tuple[Setting, ...]:
             (
                 Value(
                     yarn(original_max_position_embeddings=1),
-                    unsaid="from a context of 1 tok" * (pairs > 2),
+                    unsaid="from a context of 1 tok" * (pairs > 4),
                 ),
                 plain(original_max_position_embeddings=1 << 30),
                 Value({**yarn(), ORIGINAL: 32}),
@@ -273,7 +274,7 @@ def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
 
 PARTIAL = Setting(
     "partial", "rope",
-    values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
+    values("partial_rotary_factor", 0.5, broken=True, refused="partial_rotary_factor'")
     + values("partial_rotary_factor", None, broken=True)
     + values("partial_rotary_factor", 1.0, idle=True),
 )  # fmt: skip
@@ -304,17 +305,13 @@ def tied(default: bool, *, unsaid: str = "") -> Setting:
     return Setting("tied", "heads", other + values(key, default, idle=True))
 
 
-def activations(key: str = "hidden_act", *, computed: bool = True) -> Setting:
-    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone.
-
-    ``computed``: the reference computes the family, and refuses others itself.
-    """
+def activations(key: str = "hidden_act") -> Setting:
+    """Return the activation of a gated MLP, of which llama.cpp knows SiLU alone."""
     unsaid = "the activation .* is not supported"
-    other = {"refused" if computed else "unsaid": unsaid}
     return Setting(
         "activation", "activation",
         values(key, "gelu", "gelu_pytorch_tanh", "gelu_new", unsaid=unsaid)
-        + values(key, "relu", "quick_gelu", **other)
+        + values(key, "relu", "quick_gelu", refused=unsaid)
         + values(key, "silu", "swish", idle=True),
     )  # fmt: skip
 
@@ -397,7 +394,7 @@ EXPERTS: Changes = {
 QWEN3_MOE = Family(
     {**BASE, **EXPERTS},
     (
-        *ropes(), PARTIAL, NORM, tied(False), activations(computed=False), HEADS, head_dims(),
+        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
         Setting("attention_bias", "bias",
                 values("attention_bias", False, idle=True)
                 + values("attention_bias", True, unsaid=NO_BIAS)),
@@ -409,13 +406,44 @@ QWEN3_MOE = Family(
             *values("num_experts_per_tok", 1, 4),
             *values("num_experts", 8, 3),
             *values("moe_intermediate_size", 64),
-            *values("norm_topk_prob", False, None, refused="routing without normalised"),
+            *values("norm_topk_prob", False, None, unsaid="routing without normalised"),
             *values("decoder_sparse_step", 2, refused="a dense layer"),
             *values("mlp_only_layers", [0], refused="layers without experts"),
             *values("mlp_only_layers", [], None, idle=True),
         )),
     ),
     fails=("kv_heads",),
+)  # fmt: skip
+MIXTRAL = Family(
+    {**BASE, "num_local_experts": 4, "num_experts_per_tok": 2},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("window", "window", (
+            *values("sliding_window", 8, 1),
+            *values("sliding_window", 48, None, idle=True),
+        )),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_local_experts", 8, 3),
+            *values("router_jitter_noise", 0.1, idle=True),
+        )),
+    ),
+    fails=("kv_heads", *(each.name for each in ropes())),
+)  # fmt: skip
+OLMOE = Family(
+    {**BASE, "num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4},
+    (
+        *ropes(), PARTIAL, NORM, LONE_BIAS, tied(False), activations(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", None, idle=True)
+                + values("num_key_value_heads", 2, 1, unsaid="fewer key-value heads")),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_experts", 8, 3),
+            *values("norm_topk_prob", True, unsaid="routing with normalised"),
+            *values("norm_topk_prob", False, None, idle=True),
+            *values("clip_qkv", 0.5, refused="'clip_qkv'"),
+        )),
+    ),
 )  # fmt: skip
 GEMMA: Changes = {**BASE, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
 GELU = "the activation .* is not supported"
@@ -692,11 +720,185 @@ SMOLLM3 = Family(
     fails=("kv_heads",),
 )  # fmt: skip
 
+LINEAR = "linear_attention"
+SECTIONS = "'mrope_section'"
+QWEN3_5 = Family(
+    {**BASE, **FOUR, "head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+     "linear_key_head_dim": 16, "linear_value_head_dim": 16},
+    (
+        *ropes(4), tied(False), activations(), LONE_BIAS,
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("partial", "rope", values("partial_rotary_factor", 0.5, 0.2, 1.0)
+                + values("partial_rotary_factor", 0.25, idle=True)),
+        Setting("sections", "rope", (
+            *(Value(scaled("default", mrope_section=each, mrope_interleaved=True), idle=True)
+              for each in ([2, 1, 1], [11, 11, 10])),
+            Value(scaled("default", mrope_section=[1, 1, 1]), idle=True, unsaid=SECTIONS),
+            Value(scaled("default", mrope_section=[20, 10, 10]), idle=True, unsaid=SECTIONS),
+        )),
+        Setting("rms_norm_eps", "norm", values("rms_norm_eps", 1e-6, idle=True)
+                + values("rms_norm_eps", 0.1, 1e-3, unsaid="'rms_norm_eps'")),
+        Setting("head_dim", "heads", values("head_dim", 64)
+                + values("head_dim", 16, unsaid=SECTIONS)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [LINEAR, FULL, FULL, LINEAR], [FULL, LINEAR, LINEAR, LINEAR]),
+            *values("layer_types", [LINEAR] * 3 + [FULL], idle=True),
+            *values("layer_types", [FULL] * 4, [LINEAR] * 4, unsaid="layers of one kind"),
+            *values("full_attention_interval", 2),
+            *values("full_attention_interval", 4, idle=True),
+        )),
+        Setting("delta heads", "heads", (
+            *values("linear_num_value_heads", 2, 8),
+            *values("linear_num_value_heads", 3, refused="cannot be divided", broken=True),
+            *values("linear_num_key_heads", 1, 4),
+            Value({"linear_key_head_dim": 8, "linear_value_head_dim": 8}),
+            *values("linear_key_head_dim", 8, unsaid="of two sizes"),
+            *values("linear_value_head_dim", 32, unsaid="of two sizes"),
+        )),
+        Setting("taps", "heads", values("linear_conv_kernel_dim", 2, 5)),
+        Setting("gate", "heads", values("attn_output_gate", True, idle=True)
+                + values("attn_output_gate", False, refused="without output gates")),
+        Setting("predictor", "heads", values("mtp_num_hidden_layers", 1, 0, idle=True)
+                + values("mtp_use_dedicated_embeddings", True, refused="embedding of its own")),
+    ),
+    joint="LongRoPE needs|is not supported for . rotated pairs",
+    newer=True,
+)  # fmt: skip
+
+MAMBA, ATTENTION = "mamba", "attention"
+GRANITE_HYBRID = Family(
+    {**BASE, "layer_types": [MAMBA, ATTENTION, MAMBA], "mamba_n_heads": 4, "mamba_d_state": 16,
+     "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 48,
+     "attention_multiplier": 0.25},
+    (
+        NORM, tied(False), activations(), HEADS,
+        Setting("attention_bias", "bias", values("attention_bias", True)),
+        Setting("positions", "rope", (
+            *values("position_embedding_type", "rope"),
+            *values("position_embedding_type", "nope", None, idle=True),
+            Value({"position_embedding_type": "rope", "rope_theta": 100.0}),
+            Value({"position_embedding_type": "rope", **llama3()}),
+            Value({"position_embedding_type": "rope", **yarn()}),
+            Value(llama3(), idle=True),
+        )),
+        Setting("layer_types", "window", (
+            *values("layer_types", [ATTENTION, MAMBA, MAMBA]),
+            *values("layer_types", [MAMBA] * 3, unsaid="layers of one kind"),
+            *values("layer_types", [ATTENTION] * 3),
+            Value({"layer_types": [ATTENTION] * 3, "position_embedding_type": "rope"}),
+            *values("layer_types", None, broken=True, unsaid="layers of one kind"),
+        )),
+        Setting("mamba", "heads", (
+            *values("mamba_n_heads", 2, 8),
+            *values("mamba_d_state", 8, 32),
+            *values("mamba_d_conv", 2),
+            *values("mamba_n_groups", 2, unsaid="several groups"),
+            *values("mamba_expand", 1, unsaid="twice as wide"),
+            *values("mamba_d_head", "auto", 32, idle=True),
+            *values("mamba_chunk_size", 8, idle=True),
+            *values("mamba_conv_bias", False, refused="without a bias"),
+            *values("mamba_proj_bias", True, refused="a bias in Mamba"),
+        )),
+        Setting("mlp", "heads", values("shared_intermediate_size", 80)
+                + values("intermediate_size", 80, idle=True)),
+        Setting("experts", "heads", (
+            Value({"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 32}),
+            Value({"num_local_experts": 8, "num_experts_per_tok": 1}),
+            Value({"num_local_experts": 4, "num_experts_per_tok": 4,
+                   "layer_types": [ATTENTION] * 3, "position_embedding_type": "rope"}),
+            Value({"num_local_experts": 4, "num_experts_per_tok": 4,
+                   "layer_types": [ATTENTION] * 3}, unsaid="attention without positions"),
+        )),
+        Setting("scales", "scale", (
+            *values("attention_multiplier", 0.5), *values("embedding_multiplier", 12.0),
+            *values("residual_multiplier", 0.22), *values("logits_scaling", 8.0),
+        )),
+    ),
+    joint="attention without positions",
+    fails=("kv_heads",),
+)  # fmt: skip
+MINISTRAL_ROPE = {
+    "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, ORIGINAL: 16, "mscale": 1.0,
+    "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
+
+# A rotation that YaRN's range of dimensions is a part of.
+WIDE = {"rope_theta": 100.0, ORIGINAL: 32}
+
+
+def ministral(**numbers: Any) -> Value:
+    """Return a value of the rotation, which has the temperature of attention in it."""
+    details = {key: numbers.pop(key) for key in ("idle", "refused", "unsaid") if key in numbers}
+    return Value({"rope_scaling": {**MINISTRAL_ROPE, **numbers}}, **details)
+
+
+MINISTRAL3 = Family(
+    {**BASE, "head_dim": 16, "rope_scaling": MINISTRAL_ROPE},
+    (
+        NORM, tied(False), activations(), head_dims(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("temperature", "scale", (
+            ministral(llama_4_scaling_beta=0.5), ministral(llama_4_scaling_beta=0.0),
+            ministral(max_position_embeddings=64, idle=True),
+        )),
+        Setting("yarn", "rope", (
+            ministral(factor=16.0), ministral(original_max_position_embeddings=8),
+            ministral(rope_theta=100.0), ministral(rope_type="linear", unsaid="without YaRN"),
+            ministral(rope_type="default", unsaid="without YaRN"),
+        )),
+        Setting("betas", "rope", (
+            ministral(beta_fast=4.0, beta_slow=0.25, **WIDE), ministral(beta_fast=32.0, idle=True),
+        )),
+        Setting("mscale", "rope", (
+            ministral(mscale_all_dim=0.5), ministral(mscale=0.7, mscale_all_dim=1.2),
+            ministral(attention_factor=1.3), ministral(mscale=None, mscale_all_dim=None),
+        )),
+        Setting("truncate", "rope", (ministral(truncate=False, **WIDE, unsaid="'truncate'"),)),
+        Setting("window", "window", values("sliding_window", 8)
+                + values("sliding_window", 48, None, idle=True)),
+    ),
+    newer=True,
+)  # fmt: skip
+LFM2_MOE = Family(
+    {**BASE, **FOUR, "layer_types": ["conv", FULL, FULL, "conv"], "num_dense_layers": 1,
+     "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    (
+        *ropes(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("epsilon", "norm", values("norm_eps", 0.1, 2.0)
+                + values("rms_norm_eps", 0.1, idle=True)),
+        Setting("tied", "heads", values("tie_embedding", False)
+                + values("tie_embedding", True, idle=True)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [FULL, "conv", FULL, "conv"]),
+            *values("layer_types", [FULL] * 4, unsaid="layers of one kind"),
+        )),
+        Setting("convolution", "heads", (
+            *values("conv_L_cache", 2, 5),
+            *values("conv_bias", True, refused="a convolution with a bias"),
+        )),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_experts", 8),
+            *values("moe_intermediate_size", 64),
+            *values("num_dense_layers", 0, 2, 4),
+            *values("norm_topk_prob", False, unsaid="routing without normalised"),
+            *values("use_expert_bias", False, unsaid="routing without a bias"),
+            *values("routed_scaling_factor", 2.0, refused="a factor on the experts"),
+            *values("routed_scaling_factor", 1.0, idle=True),
+        )),
+    ),
+    newer=True,
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
+    "ministral3": MINISTRAL3,
+    "mixtral": MIXTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "qwen3_5_text": QWEN3_5,
     "qwen3_moe": QWEN3_MOE,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
@@ -704,8 +906,11 @@ FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "granite": GRANITE,
+    "granitemoehybrid": GRANITE_HYBRID,
     "lfm2": LFM2,
+    "lfm2_moe": LFM2_MOE,
     "olmo2": OLMO2,
+    "olmoe": OLMOE,
     "smollm3": SMOLLM3,
     "stablelm": STABLELM,
 }

@@ -81,10 +81,10 @@ def family(kind: str, engine: Engine, folder: Path) -> dict[str, Count]:
 
 def newer(kinds: Iterable[str], python: str, root: Path) -> Iterator[tuple[str, Count]]:
     """Yield each family's counts of what transformers 5 saves and computes."""
-    test_transformers_5.answer_all(python, root)
+    answer = test_transformers_5.answers(python, root)
     for kind in kinds:
         count = Count()
-        for outcome in test_transformers_5.outcomes(root, kind):
+        for outcome in test_transformers_5.outcomes(answer(kind)):
             count.add(outcome)
         yield kind, count
 

@@ -79,12 +79,17 @@ def _changes(
     """Return the changed tensors of the GGUF with their low-rank products."""
     wanted = model.wanted()
     known = match_tensors(replace(checkpoint, tensors=merged), wanted)
-    found = {t.name: want for want, parts in zip(wanted, known, strict=True) for t in parts}
+    found: dict[str, list[Wanted]] = {}
+    for want, parts in zip(wanted, known, strict=True):
+        for tensor in parts:
+            found.setdefault(tensor.name, []).append(want)
     changed = [t for name, t in merged.items() if t is not checkpoint.tensors[name]]
     return [
-        (found[tensor.name], change)
+        (want, change)
         for tensor in changed
-        for change in _apart(adapter, tensor, found.get(tensor.name))
+        for want in found.get(tensor.name) or (None,)
+        for change in _apart(adapter, tensor, want)
+        if want
     ]
 
 
@@ -110,4 +115,6 @@ def _factors(want: Wanted, change: LowRankProduct, alpha: float) -> Factors:
         left, right = right.T, left.T
     elif want.transform:  # a reordering of rows, which are those of the left factor
         left = want.transform(left)
+    if want.columns is not None:
+        right = right[:, want.columns]
     return Factors(want.target.name, right, left)

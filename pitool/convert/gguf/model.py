@@ -7,13 +7,15 @@ header of a GGUF that is converted itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pitool.architectures import table
 from pitool.architectures.base import Gguf, Wanted
-from pitool.architectures.description import Description
+from pitool.architectures.description import DeltaNet, Description, Mamba2
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import GGUF, Config
+from pitool.checkpoint.weights import find_name, has_weights, read_index
 
 
 class Model(Protocol):
@@ -44,7 +46,7 @@ class Described:
         """Sizes of the description, tensors of the file."""
         model, sizes = self._description, self._description.sizes
         row = sizes.kv_heads * sizes.head_dim
-        rows = (0 if i in model.convolutions else row for i in range(sizes.layers))
+        rows = (0 if i in model.recurrent else row for i in range(sizes.layers))
         windows = self._file.windows(model)
         return ModelShape(
             architecture=self.architecture,
@@ -58,9 +60,11 @@ class Described:
             context=sizes.context,
             tensors=tuple(wanted.target for wanted in self.wanted()),
             windows=windows,
-            kv_rows=tuple(rows) if model.convolutions else (),
+            kv_rows=tuple(rows) if model.recurrent else (),
             experts=model.experts.count if model.experts else 0,
             experts_used=model.experts.used if model.experts else 0,
+            state_size=_state_size(model),
+            predictors=model.predictors,
             windowless=model.windowless(windows),
             short_context=model.short_context(),
         )
@@ -72,6 +76,29 @@ class Described:
     def metadata(self) -> Iterator[tuple[str, Any]]:
         """Yield the metadata of the family's file."""
         return self._file.metadata(self._description)
+
+
+def _stored(model: Description, config: Config) -> Description:
+    """Return a model without layers that its settings name and its weights do not have.
+
+    A fine-tuned checkpoint mostly has none of those that predict further tokens.
+    """
+    if not model.predictors:
+        return model
+    index = config.tensors
+    if index is None and has_weights(config.path.parent):
+        index = read_index(config.path.parent)
+    if index is None or find_name(index, f"{model.layout.predictor}.weight"):
+        return model
+    return replace(model, predictors=0)
+
+
+def _state_size(model: Description) -> int:
+    """Return what a channel of a recurrent layer keeps beside what its convolution has seen."""
+    match model.recurrence:
+        case DeltaNet(key_dim=size) | Mamba2(state=size):
+            return size
+    return 0
 
 
 def find_model(config: Config, *, convertible: bool = True) -> Model:
@@ -89,10 +116,11 @@ def find_model(config: Config, *, convertible: bool = True) -> Model:
         from pitool.convert.gguf.fallback import Foreign, find_foreign
 
         return find_foreign(config) if convertible else Foreign(config)
-    description = table.describe(config)
+    description = _stored(table.describe(config), config)
+    file = architecture.gguf.of(description)
     if convertible:
-        architecture.gguf.check(description)
-    return Described(description, architecture.gguf)
+        file.check(description)
+    return Described(description, file)
 
 
 def model_shape(config: Config) -> ModelShape:

@@ -139,13 +139,18 @@ def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[by
     for source in sources:
         for slab in source.slabs(SLAB_BYTES, want.rows):
             rows = want.transform(slab) if want.transform else slab
-            if want.shift:
-                made = cast(to_float32(rows, source.kind) + want.shift, "F32", kind)
-            else:
-                made = cast(rows, source.kind, kind)
+            rows = rows if want.columns is None else rows[:, want.columns]
+            made = cast(*_computed(want, rows, source.kind), kind)
             if kind == "F16":
                 check_half(made, source)
             yield made.tobytes()
+
+
+def _computed(want: Wanted, rows: NDArray[Any], kind: str) -> tuple[NDArray[Any], str]:
+    """Return what is computed of stored values, and the type that it then has."""
+    if want.function:
+        return want.function(to_float32(rows, kind)), "F32"
+    return (to_float32(rows, kind) + want.shift, "F32") if want.shift else (rows, kind)
 
 
 def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:

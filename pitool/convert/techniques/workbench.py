@@ -37,6 +37,8 @@ def is_plain(model: Description) -> bool:
     """Tell whether the layers have Llama's matrices, and norms by which their inputs are scaled."""
     layout, norm = model.layout, model.norm
     sandwich = bool(layout.before_attention and layout.after_attention)
+    if model.experts or model.recurrent:
+        return False
     whole = bool(layout.query and layout.gate) and layout.output == Layout().output
     return whole and not (sandwich or norm.layer or norm.offset)
 

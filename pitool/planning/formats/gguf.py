@@ -16,7 +16,7 @@ from typing import Literal
 from pitool.catalog import gguf
 from pitool.catalog.boards import Board
 from pitool.catalog.manifest import MemoryLine, Speed
-from pitool.catalog.model_shape import HEAD, ModelShape, read_share
+from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
     TENSOR_TYPES,
@@ -208,12 +208,8 @@ class Gguf(PlannedFormat):
         An embedding beside a head of its own is read one row a token; of experts only some are.
         """
         header = gguf.read_header(entry)
-        tied = all(t.name != HEAD for t in header.tensors)
-        experts, used = header.number("expert_count"), header.number("expert_used_count")
-        return sum(
-            round(t.bytes * read_share(t.name, tied=tied, experts=experts, used=used))
-            for t in header.tensors
-        )
+        model = header_shape(header)
+        return sum(round(t.bytes * model.read_share(t.name)) for t in header.tensors)
 
 
 def _short(shape: ModelShape) -> int:
@@ -269,7 +265,7 @@ def plan_memory(
     model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
 ) -> MemoryPlan:
     """Return what llama.cpp will hold; ``repacked``: types that it interleaves for the CPU."""
-    tensors = tuple(tensors)
+    tensors = tuple(t for t in tensors if model.loaded(t.tensor))
     weights = sum(t.bytes for t in tensors)
     copies = _repacked_bytes(model, tensors, load, repacked) if load.repack else 0
     lines = [
