@@ -89,8 +89,9 @@ def plan(path: Path, settings: Settings) -> int:
         repack=settings.repack,
     )
     repacked = repacked_types(detect().features)
-    total = plan_memory(shape, tensors, load, repacked=repacked).total
-    return max(total, loading_peak(shape, tensors, load, repacked=repacked)) - CHAT_BYTES
+    memory = plan_memory(shape, tensors, load, repacked=repacked)
+    peak = loading_peak(memory, shape, tensors, load, repacked=repacked)
+    return max(memory.total, peak) - CHAT_BYTES
 
 
 def plan_folder(shape: str, kind: OnnxQuantisation, settings: Settings) -> int:

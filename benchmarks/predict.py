@@ -28,7 +28,9 @@ from pitool.planning.formats.gguf import Threads, estimate, kv_cache_bytes
 from pitool.planning.prefill import (
     ENDS,
     attention_seconds,
+    count_alike,
     is_interleaved,
+    matrices,
     overhead_seconds,
     prefill_seconds,
     product_seconds,
@@ -292,13 +294,13 @@ def _told(c: Comparison) -> Told | None:
             share = c.model.read_share(t.tensor.name)
             kernel = t.type.name, is_interleaved(t, c.interleaved)
             times[kernel] += share * product_seconds(board, t, c.interleaved)
-    total = prefill_seconds(board, c.model, c.typed, c.interleaved)
-    matrices = [t.tensor for t in c.typed if t.tensor.name not in ENDS and len(t.tensor.shape) > 1]
-    waits = total - overhead_seconds(board, c.model, matrices) > 1.02 * sum(times.values())
+    alike = count_alike(c.model, c.typed)
+    total, body = prefill_seconds(board, c.model, alike, c.interleaved), matrices(alike)
+    waits = total - overhead_seconds(board, c.model, body) > 1.02 * sum(times.values())
     (name, fast), longest = max(times.items(), key=lambda item: item[1])
     if longest < TELLING * total or waits:
         return None
-    attention = attention_seconds(board, c.model, matrices)
+    attention = attention_seconds(board, c.model, body)
     return Told(
         "dotprod" if board.dotprod else "neon", "interleaved" if fast else "plain", name, c.setup,
         longest / board.costs.cost(name, interleaved=fast),

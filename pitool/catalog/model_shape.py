@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -29,15 +30,19 @@ class TensorShape:
     @property
     def layer(self) -> int:
         """The layer that it is of, -1 for one of the whole model."""
-        found = re.match(r"blk\.(\d+)\.", self.name)
-        return int(found[1]) if found else -1
+        return _place(self.name)[0]
 
     @property
     def part(self) -> str:
         """What of a layer it is: ``attn_v`` of ``blk.3.attn_v.weight``; empty outside of one."""
-        if self.layer < 0:
-            return ""
-        return self.name.removeprefix("blk.").partition(".")[2].removesuffix(".weight")
+        return _place(self.name)[1]
+
+
+@lru_cache(maxsize=4096)
+def _place(name: str) -> tuple[int, str]:
+    """Return the layer of a tensor, and what of it it is."""
+    found = re.fullmatch(r"blk\.(\d+)\.(.*?)(?:\.weight)?", name)
+    return (int(found[1]), found[2]) if found else (-1, "")
 
 
 @dataclass(frozen=True, slots=True)

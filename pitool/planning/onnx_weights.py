@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import ClassVar
 
@@ -148,19 +149,30 @@ def stored_tensors(
 
     A head that is the embedding is one tensor, but for dynamic INT8, which wants it transposed.
     """
+    half = rotation_bytes(model, kind, positions) // 2
+    return (
+        *stored_weights(model, kind),
+        OnnxTensor("rope.cos", half, copied=False),
+        OnnxTensor("rope.sin", half, copied=False),
+    )
+
+
+def rotation_bytes(model: ModelShape, kind: OnnxQuantisation, positions: int) -> int:
+    """Return the bytes of sines and cosines."""
+    return 2 * positions * (padded_head(model.head_dim) // 2) * kind.float_bytes
+
+
+@lru_cache(maxsize=64)
+def stored_weights(model: ModelShape, kind: OnnxQuantisation) -> tuple[OnnxTensor, ...]:
+    """Return the tensors that do not depend on the context."""
     stored = [_stored(model, tensor, kind) for tensor in model.tensors if tensor.name != _FACTORS]
     if model.tied and kind.dynamic:
         table = next(t for t in model.tensors if t.name == EMBEDDING)
         stored.append(OnnxTensor(HEAD, kind.matrix_bytes(*table.shape), copied=True))
-    half = padded_head(model.head_dim) // 2
-    rotations = positions * half * kind.float_bytes
-    return (
-        *stored,
-        OnnxTensor("rope.cos", rotations, copied=False),
-        OnnxTensor("rope.sin", rotations, copied=False),
-    )
+    return tuple(stored)
 
 
+@lru_cache(maxsize=64)
 def exported_tensors(model: ModelShape, kind: OnnxQuantisation) -> tuple[OnnxTensor, ...]:
     """Return every tensor of a model as optimum exports it and onnxruntime quantises it.
 

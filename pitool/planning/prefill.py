@@ -6,10 +6,11 @@ Everything is counted from the shape and the tensor types; what a board can do i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from pitool.catalog.boards import Board
-from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape, TensorShape
+from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape
 from pitool.planning.type_mixture import TypedTensor
 
 # Tokens of the prompt that a prefill is predicted for: llama-bench's pp512.
@@ -27,27 +28,52 @@ OUTPUT_BYTES = 16
 ENDS = frozenset({EMBEDDING, HEAD})
 
 
+Counted = tuple[TypedTensor, int]
+"""A tensor, and how many there are whose products take the same time."""
+
+
+def count_alike(model: ModelShape, tensors: Iterable[TypedTensor]) -> list[Counted]:
+    """Return one of all tensors that are computed alike, with their number: layers are alike."""
+    windows = dict(enumerate(model.windows))
+    first: dict[tuple[object, ...], TypedTensor] = {}
+    counts = Counter[tuple[object, ...]]()
+    for t in tensors:
+        if model.loaded(t.tensor):
+            part = t.tensor.part or t.tensor.name
+            key = part, t.type.name, t.tensor.shape, windows.get(t.tensor.layer)
+            first.setdefault(key, t)
+            counts[key] += 1
+    return [(first[key], count) for key, count in counts.items()]
+
+
 def prefill_seconds(
-    board: Board, model: ModelShape, tensors: Iterable[TypedTensor], interleaved: frozenset[str]
+    board: Board, model: ModelShape, tensors: Iterable[Counted], interleaved: frozenset[str]
 ) -> float:
     """Return the time of one token of a prompt; ``interleaved``: types that ggml interleaves.
 
     The head is left out, for it runs for the last token of a prompt only.
     """
-    loaded = (t for t in tensors if model.loaded(t.tensor))
-    body = [t for t in loaded if t.tensor.name not in ENDS and len(t.tensor.shape) > 1]
+    body = matrices(tensors)
     products = sum(
         max(product_seconds(board, t, interleaved), _reading_seconds(board, t, interleaved))
         * model.read_share(t.tensor.name)
-        for t in body
+        * count
+        for t, count in body
     )
-    return products + overhead_seconds(board, model, [t.tensor for t in body])
+    return products + overhead_seconds(board, model, body)
 
 
-def overhead_seconds(board: Board, model: ModelShape, matrices: Iterable[TensorShape]) -> float:
+def matrices(tensors: Iterable[Counted]) -> list[Counted]:
+    """Return the matrices between embedding and head."""
+    return [
+        (t, count) for t, count in tensors if t.tensor.name not in ENDS and len(t.tensor.shape) > 1
+    ]
+
+
+def overhead_seconds(board: Board, model: ModelShape, body: Iterable[Counted]) -> float:
     """Return what a token of a prompt takes besides the products with these matrices."""
-    matrices = list(matrices)
-    return attention_seconds(board, model, matrices) + _activation_seconds(board, model, matrices)
+    body = list(body)
+    return attention_seconds(board, model, body) + _activation_seconds(board, model, body)
 
 
 def product_seconds(board: Board, stored: TypedTensor, interleaved: frozenset[str]) -> float:
@@ -76,16 +102,16 @@ def _reading_seconds(board: Board, stored: TypedTensor, interleaved: frozenset[s
     return stored.bytes / TOKENS_A_PASS / (board.bandwidth_gbs * 1e9)
 
 
-def attention_seconds(board: Board, model: ModelShape, matrices: Iterable[TensorShape]) -> float:
+def attention_seconds(board: Board, model: ModelShape, body: Iterable[Counted]) -> float:
     """Return the time in which a token attends, on average over the prompt, to those before it.
 
     What attention gives goes into ``attn_output``, whose columns are all heads side by side.
     """
     windows = dict(enumerate(model.windows))
     operations = sum(
-        4 * m.shape[-1] * _mean_keys(windows.get(m.layer, 0))
-        for m in matrices
-        if m.part == "attn_output"
+        4 * t.tensor.shape[-1] * _mean_keys(windows.get(t.tensor.layer, 0)) * count
+        for t, count in body
+        if t.tensor.part == "attn_output"
     )
     return operations * board.costs.attention / (board.prefill_gflops * 1e9)
 
@@ -97,15 +123,16 @@ def _mean_keys(window: int) -> float:
     return window * (1 - window / (2 * PROMPT))
 
 
-def _activation_seconds(board: Board, model: ModelShape, matrices: Iterable[TensorShape]) -> float:
+def _activation_seconds(board: Board, model: ModelShape, body: Iterable[Counted]) -> float:
     """Return the time in which what goes into the products and comes out goes through memory.
 
     Of experts, as many as a token uses.
     """
     moved = sum(
-        (INPUT_BYTES * m.shape[-1] + OUTPUT_BYTES * m.shape[-2])
-        * (model.experts_used if "_exps." in m.name else 1)
-        * bool(model.read_share(m.name))
-        for m in matrices
+        (INPUT_BYTES * t.tensor.shape[-1] + OUTPUT_BYTES * t.tensor.shape[-2])
+        * (model.experts_used if "_exps." in t.tensor.name else 1)
+        * bool(model.read_share(t.tensor.name))
+        * count
+        for t, count in body
     )
     return moved / (board.bandwidth_gbs * 1e9)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import TENSOR_TYPES, Quantisation, TensorType
@@ -42,6 +43,7 @@ class TypedTensor:
         return self.type.size(self.tensor.shape)
 
 
+@lru_cache(maxsize=64)
 def assign_types(
     model: ModelShape, quantisation: Quantisation, *, importance: bool = False
 ) -> tuple[TypedTensor, ...]:

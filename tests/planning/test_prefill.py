@@ -11,6 +11,7 @@ from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.planning.prefill import (
     attention_seconds,
+    count_alike,
     overhead_seconds,
     prefill_seconds,
     product_seconds,
@@ -50,11 +51,11 @@ def test_a_matrix_that_the_caches_cannot_hold_is_read_for_every_four_tokens() ->
     wide = matrix("blk.0.ffn_gate.weight", "Q4_0", 8192, 1024)
     held, read = (replace(BOARD, cache_mib=mib, prefill_gflops=1e9) for mib in (1.2, 1.1))
     shape = model(wide.tensor)
-    rest = overhead_seconds(read, shape, [wide.tensor])
-    assert prefill_seconds(held, shape, [wide], FAST) == pytest.approx(rest, rel=1e-3)
-    taken = prefill_seconds(read, shape, [wide], FAST) - rest
+    rest = overhead_seconds(read, shape, [(wide, 1)])
+    assert prefill_seconds(held, shape, [(wide, 1)], FAST) == pytest.approx(rest, rel=1e-3)
+    taken = prefill_seconds(read, shape, [(wide, 1)], FAST) - rest
     assert taken == pytest.approx(8192 * 1024 / 32 * 18 / 4 / 10e9)
-    assert prefill_seconds(read, shape, [wide], frozenset()) == pytest.approx(rest, rel=1e-3)
+    assert prefill_seconds(read, shape, [(wide, 1)], frozenset()) == pytest.approx(rest, rel=1e-3)
 
 
 def test_experts_are_multiplied_by_the_plain_kernel_and_only_those_used() -> None:
@@ -62,23 +63,41 @@ def test_experts_are_multiplied_by_the_plain_kernel_and_only_those_used() -> Non
     shape = model(experts.tensor, experts=8)
     products = 2 * 2 * 512 * 1024 * COSTS.plain["Q4_0"] / 2e12
     activations = 2 * (5 * 1024 + 16 * 512) / 10e9
-    assert prefill_seconds(BOARD, shape, [experts], FAST) == pytest.approx(products + activations)
+    assert prefill_seconds(BOARD, shape, [(experts, 1)], FAST) == pytest.approx(
+        products + activations
+    )
 
 
 @pytest.mark.parametrize(("window", "keys"), [(0, 256), (4096, 256), (512, 256), (128, 112)])
 def test_a_token_attends_to_half_of_the_prompt_or_to_its_window(window: int, keys: int) -> None:
     """Of 512 tokens: the 128 before it, but fewer for the first 128, 112 on average."""
-    out = TensorShape("blk.0.attn_output.weight", (1024, 2048))
-    shape = model(out, windows=(window,))
+    out = matrix("blk.0.attn_output.weight", "Q4_0", 1024, 2048)
+    shape = model(out.tensor, windows=(window,))
     expected = 4 * 2048 * keys * COSTS.attention / 2e12
-    assert attention_seconds(BOARD, shape, [out]) == pytest.approx(expected)
-    other = TensorShape("blk.0.shortconv.out_proj.weight", (1024, 2048))
-    assert attention_seconds(BOARD, shape, [other]) == 0
+    assert attention_seconds(BOARD, shape, [(out, 1)]) == pytest.approx(expected)
+    other = matrix("blk.0.shortconv.out_proj.weight", "Q4_0", 1024, 2048)
+    assert attention_seconds(BOARD, shape, [(other, 1)]) == 0
 
 
 def test_embedding_and_head_are_left_out() -> None:
     gate = matrix("blk.0.ffn_gate.weight", "Q4_0", 1024, 1024)
     ends = [matrix(f"{name}.weight", "Q8_0", 50000, 1024) for name in ("token_embd", "output")]
     shape = model(*(t.tensor for t in (gate, *ends)))
-    alone, whole = (prefill_seconds(BOARD, shape, part, FAST) for part in ([gate], [gate, *ends]))
+    alone, whole = (
+        prefill_seconds(BOARD, shape, [(each, 1) for each in part], FAST)
+        for part in ([gate], [gate, *ends])
+    )
     assert alone == whole > 0
+
+
+def test_layers_that_are_alike_are_counted_once() -> None:
+    """Not those of another type, another size or another window."""
+    gates = [
+        matrix("blk.0.ffn_gate.weight", "Q4_0", 1024, 1024),
+        matrix("blk.1.ffn_gate.weight", "Q4_0", 1024, 1024),
+        matrix("blk.2.ffn_gate.weight", "Q6_K", 1024, 1024),
+        matrix("blk.3.ffn_gate.weight", "Q4_0", 512, 1024),
+        matrix("blk.4.ffn_gate.weight", "Q4_0", 1024, 1024),
+    ]
+    shape = replace(model(*(t.tensor for t in gates), windows=(0, 0, 0, 0, 128)), layers=5)
+    assert count_alike(shape, gates) == [(gates[0], 2), *((gates[i], 1) for i in (2, 3, 4))]

@@ -8,7 +8,7 @@ version reports. The constants of speeds are the board's own (``recipes/boards.t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ from pitool.planning.formats.base import (
 )
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, STEP, Load, MemoryPlan, most_context
 from pitool.planning.places import Place
-from pitool.planning.prefill import prefill_seconds, product_seconds
+from pitool.planning.prefill import count_alike, prefill_seconds, product_seconds
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.speed import NONE, Correction, Estimate
 from pitool.planning.type_mixture import TypedTensor, assign_types
@@ -99,25 +99,22 @@ class Gguf(PlannedFormat):
             shape, quantisation, importance=model.importance
         )
         kv_bytes = kv_cache_bytes(shape, load.context, load.kv_type)
+        memory = plan_memory(shape, tensors, load, repacked=place.repacked)
         return GgufPlan(
             quantisation,
             load,
             tensors,
             sum(t.tensor.weights for t in tensors),
-            plan_memory(shape, tensors, load, repacked=place.repacked),
-            tuple(
-                estimate(
-                    key,
-                    board,
-                    shape,
-                    tensors,
-                    kv_bytes=kv_bytes,
-                    correction=correction,
-                    interleaved=None if load.repack else frozenset(),
-                )
-                for key, board in place.boards.items()
+            memory,
+            estimates(
+                place.boards,
+                shape,
+                tensors,
+                kv_bytes=kv_bytes,
+                correction=correction,
+                interleaved=None if load.repack else frozenset(),
             ),
-            loading_peak(shape, tensors, load, repacked=place.repacked),
+            loading_peak(memory, shape, tensors, load, repacked=place.repacked),
             _besides(model, tensors),
         )
 
@@ -325,15 +322,19 @@ def _context_bytes(model: ModelShape, load: Load) -> int:
 
 
 def loading_peak(
-    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
+    memory: MemoryPlan,
+    model: ModelShape,
+    tensors: Iterable[TypedTensor],
+    load: Load,
+    *,
+    repacked: frozenset[str],
 ) -> int:
     """Return the most bytes held while the weights are read, before there is a context.
 
-    A tensor that is interleaved is read whole into a buffer of its own first.
+    ``memory``: what is held then. A tensor that is interleaved is read whole into a buffer of its
+    own first.
     """
-    tensors = tuple(tensors)
-    plan = plan_memory(model, tensors, load, repacked=repacked)
-    held = plan.total - _context_bytes(model, load)
+    held = memory.total - _context_bytes(model, load)
     staged = (t.bytes for t in tensors if t.type.name in repacked and len(t.tensor.shape) > 1)
     return held + (max(staged, default=0) if load.repack and not load.mapped else 0)
 
@@ -346,28 +347,49 @@ def estimate(
     *,
     kv_bytes: int = 0,
     threads: Threads = "best",
-    correction: Correction = NONE,
     interleaved: frozenset[str] | None = None,
 ) -> Estimate:
-    """Return the speeds of a model with these stored tensors.
+    """Return the speeds of a model on one board; see ``estimates``."""
+    boards = {board_id: board}
+    (found,) = estimates(
+        boards, model, tensors, kv_bytes=kv_bytes, threads=threads, interleaved=interleaved
+    )
+    return found
+
+
+def estimates(
+    boards: Mapping[str, Board],
+    model: ModelShape,
+    tensors: Iterable[TypedTensor],
+    *,
+    kv_bytes: int = 0,
+    threads: Threads = "best",
+    correction: Correction = NONE,
+    interleaved: frozenset[str] | None = None,
+) -> tuple[Estimate, ...]:
+    """Return the speeds of a model with these stored tensors on each board.
 
     ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores;
     ``interleaved``: types that ggml interleaves at load, by default all that it can on the board.
     """
-    tensors = tuple(tensors)
-    fast = board.repacked if interleaved is None else interleaved
-    bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
-    shares = [(t, model.read_share(t.tensor.name)) for t in tensors]
+    alike = count_alike(model, tensors)
+    shares = [(t, model.read_share(t.tensor.name) * count) for t, count in alike]
     # A recurrent state is read and written at every token.
     streamed = sum(t.bytes * share for t, share in shares) + 2 * model.state_bytes
-    products = sum(product_seconds(board, t, fast) * share for t, share in shares)
-    prefill = prefill_seconds(board, model, tensors, fast)
-    return Estimate(
-        board_id,
-        correction.prefill / max(prefill, 1e-9),
-        correction.decode / max(streamed / bandwidth, products, 1e-9),
-        correction.decode / max((streamed + kv_bytes) / bandwidth, products, 1e-9),
-        "products" if products > streamed / bandwidth else "memory",
-        board.prefill_error,
-        board.decode_error,
-    )
+
+    def on(board_id: str, board: Board) -> Estimate:
+        fast = board.repacked if interleaved is None else interleaved
+        bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
+        products = sum(product_seconds(board, t, fast) * share for t, share in shares)
+        prefill = prefill_seconds(board, model, alike, fast)
+        return Estimate(
+            board_id,
+            correction.prefill / max(prefill, 1e-9),
+            correction.decode / max(streamed / bandwidth, products, 1e-9),
+            correction.decode / max((streamed + kv_bytes) / bandwidth, products, 1e-9),
+            "products" if products > streamed / bandwidth else "memory",
+            board.prefill_error,
+            board.decode_error,
+        )
+
+    return tuple(on(*each) for each in boards.items())

@@ -11,9 +11,9 @@ range; a bench corrects that. All sizes in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from pitool.catalog import onnx, onnx_graph, tables
@@ -37,7 +37,9 @@ from pitool.planning.onnx_weights import (
     find_onnx_quantisation,
     is_onnx_quantisation,
     padded_head,
+    rotation_bytes,
     stored_tensors,
+    stored_weights,
 )
 from pitool.planning.places import Place
 from pitool.planning.speed import NONE, Correction, Estimate
@@ -118,14 +120,15 @@ class Onnx(PlannedFormat):
         assert isinstance(quantisation, OnnxQuantisation)
         plan = plan_folder(model.shape, quantisation, load, exported=model.exported)
         kv_bytes = onnx_cache_bytes(model.shape, quantisation, load.context)
-        estimates = tuple(
-            estimate(
-                key, board, model.shape, quantisation, plan.tensors,
-                kv_bytes=kv_bytes, correction=correction,
-            )
-            for key, board in place.boards.items()
-        )  # fmt: skip
-        return replace(plan, estimates=estimates)
+        found = estimates(
+            place.boards,
+            model.shape,
+            quantisation,
+            plan.tensors,
+            kv_bytes=kv_bytes,
+            correction=correction,
+        )
+        return replace(plan, estimates=found)
 
     def longest_context(self, model: PlannedModel, artifact: ArtifactPlan, budget: int) -> int:
         """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
@@ -196,11 +199,17 @@ def _besides(shape: ModelShape, kind: OnnxQuantisation, tensors: Iterable[OnnxTe
 
 def plan_exported(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPlan:
     """Return what the worker will hold of an exported graph with a full context."""
+    plain, copied, scales = _exported_bytes(model, kind)
+    return plan_stored(model, plain + scales, copied + scales, 4, load, caches=EXPORTED_CACHES)
+
+
+@lru_cache(maxsize=64)
+def _exported_bytes(model: ModelShape, kind: OnnxQuantisation) -> tuple[int, int, int]:
+    """Bytes that stay as they are, that are copied, and of the scales of these."""
     stored = exported_tensors(model, kind)
     plain = sum(t.bytes for t in stored if not t.copied and t.name != EMBEDDING)
     copied = sum(t.bytes for t in stored if t.copied)
-    scales = sum(kind.scale_bytes(t) for t in stored if t.copied)
-    return plan_stored(model, plain + scales, copied + scales, 4, load, caches=EXPORTED_CACHES)
+    return plain, copied, sum(kind.scale_bytes(t) for t in stored if t.copied)
 
 
 def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPlan:
@@ -209,18 +218,26 @@ def plan_onnx(model: ModelShape, kind: OnnxQuantisation, load: Load) -> MemoryPl
     An embedding that is the head stays mapped beside its repacked copy; of another one, what lies
     around the rows that are read. Half-precision matrices stay mapped beside copies in float32.
     """
-    stored = stored_tensors(model, kind, stored_positions(model, load))
-    mapped = copied = 0
-    for t in stored:
+    mapped, copied, rows = _weight_bytes(model, kind)
+    mapped += min(rows, load.context * FAULT_AROUND_BYTES)
+    mapped += rotation_bytes(model, kind, stored_positions(model, load))
+    return plan_stored(model, mapped, copied, kind.float_bytes, load)
+
+
+@lru_cache(maxsize=64)
+def _weight_bytes(model: ModelShape, kind: OnnxQuantisation) -> tuple[int, int, int]:
+    """Bytes that are mapped, that are copied, and of an embedding of which rows are read alone."""
+    mapped = copied = rows = 0
+    for t in stored_weights(model, kind):
         if t.name == EMBEDDING and not t.copied:
-            mapped += min(t.bytes, load.context * FAULT_AROUND_BYTES)
+            rows = t.bytes
         elif t.name == EMBEDDING or not t.copied or kind.bits == 16:
             mapped += t.bytes
         else:
             mapped += kind.scale_bytes(t)
         if t.copied:
             copied += 2 * t.bytes if kind.bits == 16 else t.bytes + kind.scale_bytes(t)
-    return plan_stored(model, mapped, copied, kind.float_bytes, load)
+    return mapped, copied, rows
 
 
 def plan_stored(
@@ -294,31 +311,37 @@ def streamed_bytes(tensors: Iterable[OnnxTensor]) -> int:
     )
 
 
-def estimate(
-    board_id: str,
-    board: Board,
+def estimates(
+    boards: Mapping[str, Board],
     model: ModelShape,
     kind: OnnxQuantisation,
     tensors: Iterable[OnnxTensor],
     *,
     kv_bytes: int = 0,
     correction: Correction = NONE,
-) -> Estimate:
-    """Return the speeds of a model with these stored tensors; ``kv_bytes``: of the full cache."""
+) -> tuple[Estimate, ...]:
+    """Return the speeds of a model with these stored tensors on each board.
+
+    ``kv_bytes``: of the full cache.
+    """
     errors = assumed()
-    cost = board.costs.cost("Q8_0" if kind.quantised else "F16", interleaved=board.dotprod)
-    rate = 1e9 * board.prefill_gflops / cost
     matrices = [t for t in model.tensors if len(t.shape) > 1]
-    body = 2 * sum(t.weights for t in matrices if t.name not in (EMBEDDING, HEAD)) / rate
-    products = 2 * sum(t.weights for t in matrices if model.streamed(t.name)) / rate
-    streaming = streamed_bytes(tensors) / (1e9 * board.bandwidth_gbs)
-    filled = streaming + kv_bytes / (1e9 * board.bandwidth_gbs)
-    return Estimate(
-        board_id,
-        correction.prefill / max(body, 1e-9),
-        correction.decode / max(streaming, products, 1e-9),
-        correction.decode / max(filled, products, 1e-9),
-        "products" if products > streaming else "memory",
-        max(errors.prefill_error, board.prefill_error),
-        max(errors.decode_error, board.decode_error),
-    )
+    inner = 2 * sum(t.weights for t in matrices if t.name not in (EMBEDDING, HEAD))
+    multiplied = 2 * sum(t.weights for t in matrices if model.streamed(t.name))
+    streamed = streamed_bytes(tensors)
+
+    def on(board_id: str, board: Board) -> Estimate:
+        cost = board.costs.cost("Q8_0" if kind.quantised else "F16", interleaved=board.dotprod)
+        rate, bandwidth = 1e9 * board.prefill_gflops / cost, 1e9 * board.bandwidth_gbs
+        products, streaming = multiplied / rate, streamed / bandwidth
+        return Estimate(
+            board_id,
+            correction.prefill / max(inner / rate, 1e-9),
+            correction.decode / max(streaming, products, 1e-9),
+            correction.decode / max(streaming + kv_bytes / bandwidth, products, 1e-9),
+            "products" if products > streaming else "memory",
+            max(errors.prefill_error, board.prefill_error),
+            max(errors.decode_error, board.decode_error),
+        )
+
+    return tuple(on(*each) for each in boards.items())
