@@ -103,13 +103,13 @@ def command(**options: Any) -> None:
 def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     """Say on stderr what will be made before it is made."""
     from pitool.report.numbers import format_millions
-    from pitool.report.tables import to_terminal
+    from pitool.report.tables import show
 
     weights = f"{format_millions(plan.model.parameters)} parameters"
     click.echo(f"{source.id}: {plan.model.architecture}, {weights}", err=True)
     if plan.reason:
         click.echo(plan.reason, err=True)
-    click.echo(to_terminal([_memory(plan)], sys.stderr), err=True)
+    show([_memory(plan)], sys.stderr)
     click.echo(f"quality: {verification(source, plan)}", err=True)
     click.echo(f"bundle: {target}", err=True)
 

@@ -70,6 +70,10 @@ def _command() -> None:
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    if any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
+        from pitool.report.streams import guard
+
+        guard()
     from pitool.cli.commands import cli
 
     cli.main(standalone_mode=False, prog_name="pitool")

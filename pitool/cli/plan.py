@@ -98,8 +98,11 @@ def command(
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        render = tables.to_markdown if markdown else tables.to_terminal
-        click.echo(render(plan_show.sections(report)))
+        sections = plan_show.sections(report)
+        if markdown:
+            click.echo(tables.to_markdown(sections))
+        else:
+            tables.show(sections)
     report.require()
 
 
