@@ -154,12 +154,12 @@ class PitoolApp(App[None]):
             )
 
     def _end_on_signals(self) -> None:
-        """Have SIGTERM and SIGHUP end the program as its key does, with the terminal as it was.
+        """Have signals end the program as its key does, with the terminal as it was.
 
         Elsewhere they raise KeyboardInterrupt, which here might hit whatever Textual is about.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with suppress(RuntimeError, ValueError):  # not the main thread
                     loop.add_signal_handler(number, self._interrupt)
