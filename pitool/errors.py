@@ -190,4 +190,14 @@ def error_of_system(error: OSError, otherwise: str) -> PitoolError | None:
     if number in _REMEDIES and error.filename is not None:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
         return BadInput(f"cannot use {name} ({os.strerror(number)})", _REMEDIES[number])
+    if number == errno.ENOENT and _folder_is_gone():
+        return BadInput("the current folder no longer exists", "change to another folder")
     return None
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - nothing of it is used
+    except FileNotFoundError:
+        return True
+    return False

@@ -11,6 +11,7 @@ import click
 
 from pitool.bench.modes import MODES
 from pitool.cli.bench_options import OUTPUTS
+from pitool.cli.ranges import FiniteRange
 
 if TYPE_CHECKING:
     from pitool.bench.comparison import BenchComparison
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("new")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     default=3.0,
     show_default=True,
     metavar="%",

@@ -120,7 +120,7 @@ def _ended_by(error: Exception) -> int:
         case MemoryError():
             small = no_memory()
             return _say(small.sentence, small.exit_code)
-        case OSError() if known := error_of_system(error, "choose another --out"):
+        case OSError() if known := error_of_system(error, "use another disk"):
             return _say(known.sentence, known.exit_code)
     return _fault(error)
 
