@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command("monitor")
-@click.option("--interval", type=FiniteRange(0.5, 86400), default=2.0, show_default=True, metavar="S",
-              help="Seconds between two lines.")  # fmt: skip
+@click.option("--interval", type=FiniteRange(0.5, 86400), default=2.0, show_default=True,
+              metavar="S", help="Seconds between two lines.")  # fmt: skip
 @click.option(
     "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after this many lines."
 )
