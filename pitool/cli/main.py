@@ -28,9 +28,13 @@ def main() -> None:
         # What was ignored from the start stays so, Ctrl-C too: nohup and the shell ask for that.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    code = run(_command)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: the next one has nothing to say
+    try:
+        code = run(_command)
+    except KeyboardInterrupt:  # another one, while the first was reported
+        code = Interrupted.exit_code
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)  # all is said: the next one has nothing to say
     _leave_threads(code)
     sys.exit(code)
 

@@ -278,6 +278,24 @@ def test_ctrl_c_while_modules_are_imported_is_one_sentence(tmp_path: Path) -> No
     assert (done.returncode, done.stderr, done.stdout) == (130, f"{INTERRUPTED}\n", "")
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_while_the_first_is_reported(number: str) -> None:
+    code = f"""
+import os, signal
+from pitool.cli import main as entry
+
+def again(*_):
+    os.kill(os.getpid(), signal.{number})
+    raise AssertionError
+
+entry._say = again
+entry._command = lambda: os.kill(os.getpid(), signal.SIGTERM)
+entry.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_what_is_ignored_from_the_start_stays_ignored(bundle: Path) -> None:
     """As the background of a shell has it for Ctrl-C, and nohup for a terminal that closes."""
 
