@@ -26,8 +26,9 @@ _FULL = {
     errno.EDQUOT: ("the disk quota is used up", "free some of it"),
     errno.EFBIG: ("a file exceeds the limit on file sizes", "raise the limit (ulimit -f)"),
 }
-# What a terminal would obey or could not show: control characters and halves of characters.
-_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# What a terminal would obey or could not show: control characters but tab and line feed, ends of
+# lines that only some obey, what turns the direction of a text around, halves of characters.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MOST_CHARACTERS = 1000
 
 
@@ -62,7 +63,12 @@ def readable(text: str) -> str:
     """Return a text of bounded length that any terminal shows and none obeys."""
     if len(text) > MOST_CHARACTERS:
         text = f"{text[: MOST_CHARACTERS // 2]} … {text[-MOST_CHARACTERS // 2 :]}"
-    return _UNREADABLE.sub("\ufffd", text)
+    return harmless(text)
+
+
+def harmless(text: str, sign: str = "\ufffd") -> str:
+    """Return a text with ``sign`` for each character that a terminal would obey instead of show."""
+    return text if text.isprintable() else _OBEYED.sub(sign, text)
 
 
 def ended(text: str) -> str:
@@ -184,4 +190,14 @@ def error_of_system(error: OSError, otherwise: str) -> PitoolError | None:
     if number in _REMEDIES and error.filename is not None:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
         return BadInput(f"cannot use {name} ({os.strerror(number)})", _REMEDIES[number])
+    if number == errno.ENOENT and _folder_is_gone():
+        return BadInput("the current folder no longer exists", "change to another folder")
     return None
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - nothing of it is used
+    except FileNotFoundError:
+        return True
+    return False

@@ -74,6 +74,11 @@ def database_errors(path: Path) -> Iterator[None]:
         raise _cannot(path, error) from None
     except UnicodeDecodeError as error:  # of a complaint of sqlite3 that quotes the file
         raise _damaged(path, error) from None
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(
+            f"{path.parent} cannot be a folder, for a file is in its place",
+            "remove the file, or set PITOOL_HOME to a folder",
+        ) from None
     except OSError as error:
         raise cannot_write(path, error, "check its permissions") from None
 

@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog.files import path_kind
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
     TensorType,
@@ -140,6 +141,8 @@ def padded(size: int) -> int:
 def begins_as_gguf(path: Path) -> bool:
     """Tell whether a file begins as a GGUF does, whatever its name."""
     try:
+        if not path.is_file():  # opening a pipe may take for ever
+            return False
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
@@ -197,6 +200,8 @@ def parse_header(path: Path, beginning: bytes, size: int) -> Header | None:
 
 
 def _read_one(path: Path) -> Header:
+    if path_kind(path) == "file" and not path.is_file():  # which opening may wait for
+        raise BadInput(f"{path} is a device or a pipe, not a file", "use a GGUF file")
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

@@ -14,6 +14,7 @@ import click
 
 from pitool.cli import bench_history, bench_options
 from pitool.cli.bench_options import OUTPUTS
+from pitool.cli.ranges import FiniteRange
 from pitool.report.progress import Hosts, StatusLine, talk
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
 @bench_options.grid_options
 @click.option(
     "--cooldown",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     metavar="°C",
     help="Let the board cool to this temperature before each test.",
 )

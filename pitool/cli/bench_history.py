@@ -11,6 +11,7 @@ import click
 
 from pitool.bench.modes import MODES
 from pitool.cli.bench_options import OUTPUTS
+from pitool.cli.ranges import FiniteRange
 
 if TYPE_CHECKING:
     from pitool.bench.comparison import BenchComparison
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("new")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     default=3.0,
     show_default=True,
     metavar="%",
@@ -61,7 +62,7 @@ def compare(old: str, new: str, threshold: float, as_json: bool) -> None:
 
 def _show_comparison(found: BenchComparison) -> None:
     from pitool.report.numbers import compare_fixed, format_fixed
-    from pitool.report.tables import Column, Section, to_terminal
+    from pitool.report.tables import Column, Section, show
 
     rows = []
     for line in found.lines:
@@ -78,7 +79,7 @@ def _show_comparison(found: BenchComparison) -> None:
         Column("ratio (99% interval)"),
         Column("verdict", "left"),
     ]
-    click.echo(to_terminal([Section("", columns, rows)]))
+    show([Section("", columns, rows)])
     for side, names in (("old", found.only_old), ("new", found.only_new)):
         for name in names:
             click.echo(f"only in the {side} run: {name}", err=True)
@@ -157,7 +158,7 @@ def _export(found: Sequence[BenchRow], output: str, kind: str | None) -> None:
 
 def _list(rows: Sequence[BenchRow]) -> None:
     from pitool.bench.rows import artifact_name, rate, test_name
-    from pitool.report.tables import Column, Section, to_terminal
+    from pitool.report.tables import Column, Section, show
 
     columns = [
         Column("run", "left"),
@@ -171,7 +172,7 @@ def _list(rows: Sequence[BenchRow]) -> None:
         for row in rows
     ]
     if cells:
-        click.echo(to_terminal([Section("", columns, cells)]))
+        show([Section("", columns, cells)])
 
 
 def _list_modes(documents: Sequence[Document]) -> None:

@@ -115,7 +115,7 @@ def _compare(
 
 def _print(comparison: Comparison, *, as_json: bool, as_csv: bool, as_markdown: bool) -> None:
     from pitool.lab import output
-    from pitool.report.tables import to_terminal
+    from pitool.report.tables import show
 
     if as_json:
         click.echo(json.dumps(output.to_json(comparison), indent=2, ensure_ascii=False))
@@ -124,12 +124,12 @@ def _print(comparison: Comparison, *, as_json: bool, as_csv: bool, as_markdown: 
     elif as_markdown:
         click.echo(output.to_markdown(comparison), nl=False)
     else:
-        click.echo(to_terminal(output.to_sections(comparison)))
+        show(output.to_sections(comparison))
 
 
 def _list(names: str | None, *, as_json: bool) -> None:
     from pitool.convert.techniques import find_techniques
-    from pitool.report.tables import Section, to_terminal
+    from pitool.report.tables import Section, show
 
     found = find_techniques(names)
     if as_json:
@@ -145,4 +145,4 @@ def _list(names: str | None, *, as_json: bool) -> None:
         needs = f"; needs {', '.join(sorted(technique.needs))}" if technique.needs else ""
         source = f"Source: {technique.source}"
         lines.append(f"{technique.name}: {technique.effect} {source}; {kernel}{needs}.")
-    click.echo(to_terminal([Section("", notes=lines)]))
+    show([Section("", notes=lines)])

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.ranges import FiniteRange
+
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle
     from pitool.checkpoint.source import Source
@@ -47,11 +49,13 @@ if TYPE_CHECKING:
 @click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
-@click.option("--lora-scale", type=float, multiple=True, help="Scale of the adapter (default: 1).")
+@click.option(
+    "--lora-scale", type=FiniteRange(), multiple=True, help="Scale of the adapter (default: 1)."
+)
 @click.option("--lora-separate", is_flag=True, help="Keep the adapter in a separate file.")
 @click.option(
     "--max-kld",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="NATS",
     help="Fail if the mean KL divergence is higher.",
 )
@@ -103,13 +107,13 @@ def command(**options: Any) -> None:
 def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     """Say on stderr what will be made before it is made."""
     from pitool.report.numbers import format_millions
-    from pitool.report.tables import to_terminal
+    from pitool.report.tables import show
 
     weights = f"{format_millions(plan.model.parameters)} parameters"
     click.echo(f"{source.id}: {plan.model.architecture}, {weights}", err=True)
     if plan.reason:
         click.echo(plan.reason, err=True)
-    click.echo(to_terminal([_memory(plan)], sys.stderr), err=True)
+    show([_memory(plan)], sys.stderr)
     click.echo(f"quality: {verification(source, plan)}", err=True)
     click.echo(f"bundle: {target}", err=True)
 

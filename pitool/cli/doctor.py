@@ -48,15 +48,18 @@ def command(as_board: bool | None, as_json: bool) -> None:
 
 
 def _show(finding: Finding) -> None:
-    from pitool.report.text import terminal_width, wrap
+    from pitool.report.streams import write_own
+    from pitool.report.text import paint, printable, shows_colour, terminal_width, wrap
 
     room = min(terminal_width(), WIDEST) - len(INDENT)
-    sign = click.style(f"{SIGNS[finding.severity]:>7}", fg=COLOURS[finding.severity])
+    sign = f"{SIGNS[finding.severity]:>7}"
+    if shows_colour():
+        sign = paint(sign, COLOURS[finding.severity])
     first, *others = [
         *wrap(f"{finding.check}: {finding.found}", room),
         *wrap(finding.cost, room),
     ]
-    click.echo(f"{sign}  {first}")
+    write_own(f"{sign}  {printable(first)}\n")
     for line in others:
         click.echo(f"{INDENT}{line}")
     if finding.fix:

@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
     from pitool.catalog.manifest import to_json
     from pitool.device.forecast import Judge
     from pitool.report.numbers import format_bytes, format_date
-    from pitool.report.tables import Column, Section, to_terminal
+    from pitool.report.tables import Column, Section, show
 
     bundles, broken = list_bundles()
     judge = Judge()
@@ -71,7 +71,7 @@ def command(as_json: bool) -> None:
         Column("certificate", "left"),
         Column("created", "left", priority=1),
     ]
-    click.echo(to_terminal([Section("", columns, rows)]))
+    show([Section("", columns, rows)])
 
 
 def _quality(found: Certificate | None) -> str:

@@ -28,9 +28,13 @@ def main() -> None:
         # What was ignored from the start stays so, Ctrl-C too: nohup and the shell ask for that.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    code = run(_command)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: the next one has nothing to say
+    try:
+        code = run(_command)
+    except KeyboardInterrupt:  # another one, while the first was reported
+        code = Interrupted.exit_code
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)  # all is said: the next one has nothing to say
     _leave_threads(code)
     sys.exit(code)
 
@@ -70,6 +74,10 @@ def _command() -> None:
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    if any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
+        from pitool.report.streams import guard
+
+        guard()
     from pitool.cli.commands import cli
 
     cli.main(standalone_mode=False, prog_name="pitool")
@@ -116,7 +124,7 @@ def _ended_by(error: Exception) -> int:
         case MemoryError():
             small = no_memory()
             return _say(small.sentence, small.exit_code)
-        case OSError() if known := error_of_system(error, "choose another --out"):
+        case OSError() if known := error_of_system(error, "use another disk"):
             return _say(known.sentence, known.exit_code)
     return _fault(error)
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.ranges import FiniteRange
+
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample
 
 
 @click.command("monitor")
-@click.option("--interval", type=click.FloatRange(0.5), default=2.0, show_default=True, metavar="S",
-              help="Seconds between two lines.")  # fmt: skip
+@click.option("--interval", type=FiniteRange(0.5, 86400), default=2.0, show_default=True,
+              metavar="S", help="Seconds between two lines.")  # fmt: skip
 @click.option(
     "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after this many lines."
 )

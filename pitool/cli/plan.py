@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.ranges import FiniteRange
+
 if TYPE_CHECKING:
     from pitool.device.here import ThisMachine
     from pitool.planning.formats.base import PlannedModel
@@ -47,14 +49,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--electricity",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.30,
     metavar="USD",
     help="Price of electricity per kWh.",
 )
 @click.option(
     "--target-tps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="RATE",
     help="List boards that decode at RATE tokens/s or more.",
 )
@@ -98,8 +100,11 @@ def command(
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        render = tables.to_markdown if markdown else tables.to_terminal
-        click.echo(render(plan_show.sections(report)))
+        sections = plan_show.sections(report)
+        if markdown:
+            click.echo(tables.to_markdown(sections))
+        else:
+            tables.show(sections)
     report.require()
 
 

@@ -73,7 +73,7 @@ def _open(model: str, options: dict[str, Any]) -> tuple[Request, Choice]:
 
 def _list(request: Request, choice: Choice, *, as_json: bool) -> None:
     from pitool.pull.choice import to_json
-    from pitool.report.tables import to_terminal
+    from pitool.report.tables import show
 
     if as_json:
         document = {
@@ -86,7 +86,7 @@ def _list(request: Request, choice: Choice, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(document, indent=2))
     else:
-        click.echo(to_terminal([_table(request, choice)]))
+        show([_table(request, choice)])
 
 
 def _chosen(request: Request, choice: Choice) -> tuple[str | None, str]:

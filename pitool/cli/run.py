@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.ranges import FiniteRange
+
 if TYPE_CHECKING:
     from pitool.chat.answer import PromptStyle
     from pitool.engine.base import Engine, Prompt, Sampling
@@ -21,16 +23,14 @@ if TYPE_CHECKING:
 @click.option("--raw", is_flag=True, help="Continue the prompt without the chat template.")
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens in the answer.")
-@click.option("--temp", type=click.FloatRange(min=0), default=0.8, help="Temperature; 0 is greedy.")
+@click.option("--temp", type=FiniteRange(min=0), default=0.8, help="Temperature; 0 is greedy.")
 @click.option(
     "--top-k", type=click.IntRange(min=0), default=40, help="Most likely tokens kept; 0 for all."
 )
-@click.option(
-    "--top-p", type=click.FloatRange(0, 1), default=0.95, help="Probability kept; 1 for all."
-)
-@click.option("--min-p", type=click.FloatRange(0, 1), default=0.05,
+@click.option("--top-p", type=FiniteRange(0, 1), default=0.95, help="Probability kept; 1 for all.")
+@click.option("--min-p", type=FiniteRange(0, 1), default=0.05,
               help="Least probability, relative to the most likely token.")  # fmt: skip
-@click.option("--repeat-penalty", type=click.FloatRange(min=0, min_open=True), default=1.0,
+@click.option("--repeat-penalty", type=FiniteRange(min=0, min_open=True), default=1.0,
               help="Penalty on repeated tokens; 1 for none.")  # fmt: skip
 @click.option("--seed", type=int, help="Random seed, for repeatable answers.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends the answer.")

@@ -45,9 +45,9 @@ def command(bundle: Path | None, as_json: bool) -> None:
 
 def show(bundle: Bundle) -> None:
     """Print the artifacts of a bundle, and how to try it."""
-    from pitool.report.tables import to_terminal
+    from pitool.report import tables
 
-    click.echo(to_terminal([table(bundle)]))
+    tables.show([table(bundle)])
     # Whole lines, so that they can be copied.
     click.echo(f"bundle: {bundle.path}")
     click.echo(f'try it: pitool run {bundle.path} "Hello"')

@@ -147,11 +147,11 @@ def _document(bundle: Bundle, checks: list[AnswerCheck]) -> dict[str, Any]:
 
 
 def _show(bundle: Bundle, checks: list[AnswerCheck]) -> None:
-    from pitool.report.tables import to_terminal
+    from pitool.report.tables import show
 
     click.echo("files: all checksums match the manifest")
     if checks:
-        click.echo(to_terminal([_table(checks)]))
+        show([_table(checks)])
         return
     click.echo("answers: not compared with anything, for this bundle was made without a reference")
     click.echo(f"compare: pitool verify {bundle.path.name} --against OTHER")

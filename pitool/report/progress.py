@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from pitool.report.numbers import format_bytes, format_seconds, format_share
-from pitool.report.text import is_smart, shorten, terminal_width
+from pitool.report.streams import own_stream, write_own
+from pitool.report.text import is_smart, printable, shorten, terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,7 +194,8 @@ class _Bars:
             transient=True,
         )
         room = max(terminal_width(sys.stderr) - BESIDE, BAR)
-        self._task = self._rich.add_task(shorten(title, room), total=total, amount=self._amount())
+        title = shorten(printable(title), room)
+        self._task = self._rich.add_task(title, total=total, amount=self._amount())
         self._rich.start()
 
     def advance(self, count: int) -> None:
@@ -243,7 +245,7 @@ class Hosts:
     def say(self, name: str, what: str) -> None:
         """Show what happens on a host."""
         if self._rich:
-            self._rich.update(self._tasks[name], description=f"{name}: {what}")
+            self._rich.update(self._tasks[name], description=printable(f"{name}: {what}"))
         else:
             talk(f"{name}: {what}")
 
@@ -273,7 +275,7 @@ def _host_bars() -> RichProgress:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(file=own_stream(sys.stderr), highlight=False)
 
 
 class StatusLine:
@@ -289,8 +291,8 @@ class StatusLine:
             talk(text)
             return
         # A longer line would wrap, and only its last row be erased.
-        sys.stderr.write(f"{ERASE}{shorten(text, terminal_width(sys.stderr) - 1)}")
-        sys.stderr.flush()
+        line = shorten(printable(text), terminal_width(sys.stderr) - 1)
+        write_own(f"{ERASE}{line}", sys.stderr)
         self._shown = True
 
     def say(self, text: str) -> None:
@@ -307,6 +309,5 @@ class StatusLine:
     def clear(self) -> None:
         """Erase what is shown."""
         if self._shown:
-            sys.stderr.write(ERASE)
-            sys.stderr.flush()
+            write_own(ERASE, sys.stderr)
             self._shown = False

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
 from pitool.report import text
+from pitool.report.streams import write_own
 
 GAP = "  "
 # Cells that may be narrowed are not narrowed below so many columns.
@@ -74,6 +75,11 @@ def to_terminal(sections: Iterable[Section], stream: TextIO | None = None) -> st
     return to_text(sections, width, colour=colour)
 
 
+def show(sections: Iterable[Section], stream: TextIO | None = None) -> None:
+    """Write the sections to ``stream`` (stdout), with colours where it has them."""
+    write_own(f"{to_terminal(sections, stream)}\n", stream)
+
+
 def fit_line(cells: Sequence[str], priorities: Sequence[int], width: int) -> str:
     """Return a line of a table that goes on: cells of the highest priority leave where it is wide.
 
@@ -103,7 +109,7 @@ def to_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _section(section: Section, width: int, colour: bool) -> list[str]:
-    lines = text.wrap(section.title, width)
+    lines = text.wrap(text.printable(section.title), width)
     notes = list(section.notes)
     if section.rows:
         table = _Table(section, colour)
@@ -111,7 +117,7 @@ def _section(section: Section, width: int, colour: bool) -> list[str]:
         if table.dropped:
             notes.append(f"not shown in {width} columns: {', '.join(table.dropped)}")
     for note in notes:
-        lines += text.wrap(note, width, indent="  ")
+        lines += text.wrap(text.printable(note), width, indent="  ")
     return lines
 
 
@@ -188,7 +194,7 @@ class _Table:
 
     def _block(self, shown: Sequence[int], width: int) -> list[str]:
         widths = self._widths(shown, width)
-        heads = [[self._columns[i].heading] for i in shown]
+        heads = [[text.printable(self._columns[i].heading)] for i in shown]
         folded = [self._folded(i, w) for i, w in zip(shown, widths, strict=True)]
         rule = "-" * self._sum(widths)
         lines = [*self._row(shown, widths, heads), rule]

@@ -11,6 +11,8 @@ import sys
 import unicodedata
 from typing import TextIO
 
+from pitool.errors import harmless
+
 WIDTH = 80
 ELLIPSIS = "…"
 _STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
@@ -55,10 +57,8 @@ def _columns(character: str) -> int:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, with a sign instead of each character that is none to see."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else " " if c in "\n\t" else "\ufffd" for c in text)
+    """Return ``text`` on one line, with a sign instead of each character that would be obeyed."""
+    return harmless(text.replace("\n", " ").replace("\t", " "))
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:

@@ -21,6 +21,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 
@@ -33,6 +34,7 @@ from pitool.chat.status import Phase, Status
 from pitool.errors import MissingPart, PitoolError
 from pitool.tui import themes
 from pitool.tui.context import Context, Judge
+from pitool.tui.harmless import HARMLESS
 from pitool.tui.messages import OpenScreen, SensorsRead, SessionChanged
 from pitool.tui.screens import SCREENS, ScreenEntry
 from pitool.tui.screens.base import told
@@ -129,6 +131,10 @@ class PitoolApp(App[None]):
         self._spent = 0.0
         self.interrupted = False
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Return what every line of every widget goes through before the terminal has it."""
+        return [*super().get_line_filters(), HARMLESS]
+
     def get_driver_class(self) -> type[Driver]:
         """Return the terminal's driver; a byte that is no UTF-8 becomes U+FFFD.
 
@@ -148,12 +154,12 @@ class PitoolApp(App[None]):
             )
 
     def _end_on_signals(self) -> None:
-        """Have SIGTERM and SIGHUP end the program as its key does, with the terminal as it was.
+        """Have signals end the program as its key does, with the terminal as it was.
 
         Elsewhere they raise KeyboardInterrupt, which here might hit whatever Textual is about.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with suppress(RuntimeError, ValueError):  # not the main thread
                     loop.add_signal_handler(number, self._interrupt)

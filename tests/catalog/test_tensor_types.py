@@ -8,6 +8,7 @@ import gguf
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
+from pitool.catalog.binding import import_binding
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
     TENSOR_TYPES,
@@ -37,9 +38,7 @@ def test_numbers_and_sizes_are_those_of_gguf_py(kind: TensorType) -> None:
 @pytest.mark.engine
 @every_type
 def test_numbers_and_sizes_are_those_of_the_library(kind: TensorType) -> None:
-    from llama_cpp import _ggml
-
-    library = _ggml.libggml
+    library = import_binding("_ggml").libggml
     library.ggml_type_name.restype = ctypes.c_char_p
     library.ggml_blck_size.restype = ctypes.c_int64
     library.ggml_type_size.restype = ctypes.c_size_t

@@ -68,7 +68,7 @@ EXITS: list[tuple[BaseException, int, str]] = [
     (click.UsageError("Wrong."), 2, "pitool: Wrong.\n"),
     (
         OSError(errno.ENOSPC, "No space left on device"), 3,
-        "pitool: the disk is full; free some space, or choose another --out.\n",
+        "pitool: the disk is full; free some space, or use another disk.\n",
     ),
 ]  # fmt: skip
 

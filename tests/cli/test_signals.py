@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,12 +27,16 @@ class Program:
     """pitool with its streams in pipes or, where it wants one, in a terminal."""
 
     def __init__(
-        self, *words: object, terminal: bool = False, prepare: Callable[[], object]
+        self,
+        *words: object,
+        terminal: bool = False,
+        prepare: Callable[[], object],
+        under: Sequence[str] = (),
     ) -> None:
         self._said: list[bytes] = []
         ours, theirs = pty.openpty() if terminal else (-1, subprocess.PIPE)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pitool", *map(str, words)],
+            [*under, sys.executable, "-m", "pitool", *map(str, words)],
             stdin=theirs, stdout=theirs if terminal else subprocess.DEVNULL, stderr=theirs,
             env={**environment(), "TERM": "xterm-256color"}, start_new_session=True,
             preexec_fn=prepare,
@@ -63,9 +67,13 @@ class Program:
             assert self.process.poll() is None, self.said
             time.sleep(0.02)
 
-    def worker(self, module: str = "") -> int:
-        """Return the process that runs ``module``, or any, once there is one."""
-        while not (found := [p for p in _children(self.process.pid) if module in _command(p)]):
+    def worker(self, module: str = "pitool.engine.", of: int = 0) -> int:
+        """Return the child that runs ``module``, once it does; ``of``: another's than the program.
+
+        Between fork and exec it still has the name of its parent, and all of its files.
+        """
+        of = of or self.process.pid
+        while not (found := [p for p in _children(of) if module in _command(p)]):
             assert self.process.poll() is None, self.said
             time.sleep(0.02)
         return found[0]
@@ -102,9 +110,12 @@ def gone(pid: int) -> bool:
 
 @contextmanager
 def program(
-    *words: object, terminal: bool = False, prepare: Callable[[], object] = int
+    *words: object,
+    terminal: bool = False,
+    prepare: Callable[[], object] = int,
+    under: Sequence[str] = (),
 ) -> Iterator[Program]:
-    started = Program(*words, terminal=terminal, prepare=prepare)
+    started = Program(*words, terminal=terminal, prepare=prepare, under=under)
     try:
         yield started
     finally:
@@ -196,6 +207,64 @@ def test_a_paste_that_is_no_utf_8_does_not_end_the_chat(bundle: Path) -> None:
         assert "UnicodeDecodeError" not in started.said
 
 
+ALONE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+"""Has a program be the first process, as one is in a container without an init: a signal that it
+does not handle is not delivered there, and nobody else waits for its children."""
+
+
+@pytest.fixture(scope="module")
+def alone() -> tuple[str, ...]:
+    try:
+        subprocess.run([*ALONE, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("unshare --pid is missing or not permitted")
+    return ALONE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("words", "ready"),
+    [
+        (("serve", "--port", "0"), "/v1"),
+        (("run", "-i", "--max-tokens", "4"), "load"),
+        (("bench", "-p", "256", "-n", "256", "-r", "999"), "1/999"),
+        (("chat",), "Models"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_the_first_process_ends_and_leaves_nobody(
+    bundle: Path, alone: tuple[str, ...], words: tuple[str, ...], ready: str, number: int
+) -> None:
+    command, *options = words
+    terminal = command == "chat"
+    with program(command, bundle, *options, terminal=terminal, under=alone) as started:
+        if command == "run":
+            os.write(started.input, b"Hi\n")
+        started.wait_for(ready)
+        first = started.worker("pitool")
+        worker = started.worker(of=first)
+        os.kill(first, number)
+        assert started.end() == 130
+        assert gone(first) and gone(worker)
+        assert "Traceback" not in started.said
+
+
+def test_the_first_process_outlives_its_worker(bundle: Path, alone: tuple[str, ...]) -> None:
+    with program("run", "-i", bundle, "--max-tokens", "4", under=alone) as started:
+        os.write(started.input, b"Hi\n")
+        started.wait_for("load")
+        first = started.worker("pitool")
+        worker = started.worker(of=first)
+        os.kill(worker, signal.SIGKILL)
+        os.write(started.input, b"Hi\n")
+        while started.said.count("decode") < 2:
+            assert started.process.poll() is None, started.said
+            time.sleep(0.02)
+        assert not Path(f"/proc/{worker}").exists()  # and was waited for
+        os.kill(first, signal.SIGTERM)
+        assert started.end() == 130
+
+
 def test_ctrl_c_while_modules_are_imported_is_one_sentence(tmp_path: Path) -> None:
     # The first import after the entry's own tells when.
     (tmp_path / "click.py").write_text(
@@ -207,6 +276,24 @@ def test_ctrl_c_while_modules_are_imported_is_one_sentence(tmp_path: Path) -> No
         env={**environment(), "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert (done.returncode, done.stderr, done.stdout) == (130, f"{INTERRUPTED}\n", "")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_while_the_first_is_reported(number: str) -> None:
+    code = f"""
+import os, signal
+from pitool.cli import main as entry
+
+def again(*_):
+    os.kill(os.getpid(), signal.{number})
+    raise AssertionError
+
+entry._say = again
+entry._command = lambda: os.kill(os.getpid(), signal.SIGTERM)
+entry.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_what_is_ignored_from_the_start_stays_ignored(bundle: Path) -> None:

@@ -13,6 +13,7 @@ import gguf
 import numpy as np
 import pytest
 
+from pitool.catalog.binding import import_binding
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import read_config
@@ -116,8 +117,7 @@ def dry_run(
 
     ``model``: its matrices all have an importance of ones.
     """
-    from llama_cpp import llama_cpp
-
+    llama_cpp = import_binding()
     lines: list[str] = []
 
     def log(_level: int, text: bytes, _: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pitool.catalog.binding import import_binding
 from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
@@ -68,8 +69,7 @@ def _patterns(types: Mapping[str, TensorType]) -> list[tuple[str, int]]:
 
 def _importance(path: Path) -> Any:
     """Return the matrix as llama.cpp takes it; the arrays live as long as the result."""
-    import llama_cpp
-
+    llama_cpp = import_binding()
     means = read_importance(path).means
     data = [
         (name.encode(), np.ascontiguousarray(m.ravel(), np.float32)) for name, m in means.items()
@@ -84,8 +84,7 @@ def _importance(path: Path) -> Any:
 
 def _quantise(call: Call) -> None:
     """The child's side: do one order, with the tensors that are begun as events."""
-    import llama_cpp
-
+    llama_cpp = import_binding()
     order, complaints = call.arguments, list[str]()
 
     def log(_level: int, text: bytes, _: Any) -> None:

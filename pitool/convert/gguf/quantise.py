@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog import gguf
+from pitool.catalog.binding import import_binding
 from pitool.catalog.gguf import ALIGNMENT, Header, StoredTensor, padded
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
 from pitool.convert.gguf.importance import ImportanceMatrix
@@ -212,9 +213,7 @@ def _ahead(
 
 @cache
 def _ggml() -> Any:
-    from llama_cpp import _ggml
-
-    library = _ggml.libggml
+    library = import_binding("_ggml").libggml
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
     library.ggml_quantize_chunk.argtypes = [
         ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,

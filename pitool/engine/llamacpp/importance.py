@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pitool.catalog.binding import import_binding
 from pitool.engine.base import Squares
 from pitool.engine.llamacpp.library import llama_cpp
 
@@ -50,9 +51,7 @@ class Collector:
     """Give ``callback`` to a context, evaluate, and ask for ``squares``."""
 
     def __init__(self) -> None:
-        from llama_cpp import _ggml
-
-        library = _ggml.libggml  # it brings libggml-base
+        library = import_binding("_ggml").libggml  # it brings libggml-base
         library.ggml_op_name.restype = ctypes.c_char_p
         names = {library.ggml_op_name(i): i for i in range(60)}
         self._dense, self._experts = names[b"MUL_MAT"], names[b"MUL_MAT_ID"]

@@ -1,39 +1,20 @@
-"""The llama.cpp library itself: its binding, backends, log, and a cancel flag it can look at.
-
-The binding is llama-cpp-python's ctypes module without the package around it: ``import llama_cpp``
-also loads its chat formats, server types and disk cache, six times the import time and 11 MB more,
-on a board where both count.
-"""
+"""The llama.cpp library itself: its binding, backends, log, and a cancel flag it can look at."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib
-import importlib.util
 import os
 import re
-import sys
-import types
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog.binding import import_binding
+
 _WARNING = 3
 
 
-def _import_binding() -> Any:
-    if "llama_cpp" not in sys.modules:
-        spec = importlib.util.find_spec("llama_cpp")
-        if spec is None or spec.submodule_search_locations is None:
-            raise ImportError("llama-cpp-python is not installed")
-        package = types.ModuleType("llama_cpp")
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules["llama_cpp"] = package
-    return importlib.import_module("llama_cpp.llama_cpp")
-
-
-llama_cpp = _import_binding()
+llama_cpp = import_binding()
 
 
 class Log:
@@ -82,9 +63,7 @@ class CancelFlag:
 
 def load_backends() -> None:
     """Load the CPU variants of a wheel that was built with run-time dispatch."""
-    from llama_cpp import _ggml
-
-    library = _ggml.libggml
+    library = import_binding("_ggml").libggml
     if library.ggml_backend_dev_count() == 0:
         folder = Path(llama_cpp.__file__).parent / "lib"
         library.ggml_backend_load_all_from_path(os.fsencode(folder))
