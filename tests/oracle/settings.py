@@ -265,7 +265,8 @@ def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
         if ORIGINAL in value.changes:
             return replace(value, refused="beside the rope scaling", unsaid="")
         if "type" in table:
-            return replace(value, refused="has no 'rope_type'", broken=True)
+            said = "has no 'rope_type'|and the 'type'"  # transformers 5 adds a 'rope_type'
+            return replace(value, refused=said, broken=True)
         return value
 
     return tuple(replace(each, values=tuple(map(marked, each.values))) for each in settings)
@@ -273,7 +274,7 @@ def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
 
 PARTIAL = Setting(
     "partial", "rope",
-    values("partial_rotary_factor", 0.5, broken=True, refused="'partial_rotary_factor'")
+    values("partial_rotary_factor", 0.5, broken=True, refused="partial_rotary_factor'")
     + values("partial_rotary_factor", None, broken=True)
     + values("partial_rotary_factor", 1.0, idle=True),
 )  # fmt: skip
