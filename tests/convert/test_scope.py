@@ -14,7 +14,7 @@ from tests.planning.shapes import config
 from tests.tiny import write_checkpoint
 
 LONGROPE = {"type": "longrope", "long_factor": [2.0] * 16, "short_factor": [1.0] * 16}
-WINDOW = {"model_type": "mistral", "max_position_embeddings": 8192}
+WINDOW: dict[str, Any] = {"model_type": "mistral", "max_position_embeddings": 8192}
 PHI = {"model_type": "phi3", "max_position_embeddings": 8192, "rope_scaling": LONGROPE}
 
 

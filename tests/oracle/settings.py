@@ -266,7 +266,8 @@ def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
         if ORIGINAL in value.changes:
             return replace(value, refused="beside the rope scaling", unsaid="")
         if "type" in table:
-            return replace(value, refused="has no 'rope_type'", broken=True)
+            said = "has no 'rope_type'|and the 'type'"  # transformers 5 adds a 'rope_type'
+            return replace(value, refused=said, broken=True)
         return value
 
     return tuple(replace(each, values=tuple(map(marked, each.values))) for each in settings)
