@@ -67,7 +67,8 @@ def _open(model: str, options: dict[str, Any]) -> tuple[Request, Choice]:
     hub = find_hub()
     repository, variants = request.open(hub.repository)
     profile = find_profile(BALANCED)
-    choice = Choice(hub, repository, variants, place, profile, options["context"], corrections)
+    context = options["context"] or request.context
+    choice = Choice(hub, repository, variants, place, profile, context, corrections)
     return request, choice
 
 

@@ -18,12 +18,11 @@ from pitool.catalog import gguf, manifest, onnx
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact, FileEntry, Manifest, MemoryLine, Source
 from pitool.catalog.staging import Staging, check_disk, check_target
-from pitool.catalog.tiers import MIB, tiers
 from pitool.errors import Interrupted
 from pitool.planning.entries import artifact, versions
 from pitool.planning.formats import GGUF
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE
-from pitool.planning.places import Place
+from pitool.planning.places import tier_of
 from pitool.pull.choice import Candidate, Choice, plan_header
 from pitool.pull.download import PART, download, key_of, missing_bytes
 from pitool.pull.hub import RemoteFile, Repository
@@ -206,11 +205,3 @@ def target_name(choice: Choice, candidate: Candidate) -> str:
     kind = PurePosixPath(candidate.variant.quantisation.lower()).name
     name = model_name(choice.repository)
     return name if name.lower().endswith(f"-{kind}") else f"{name}-{kind}"
-
-
-def tier_of(place: Place) -> str:
-    """Return the tier of a place; of this machine the largest that is inside its memory."""
-    if place.tier in tiers():
-        return place.tier
-    inside = [name for name, tier in tiers().items() if tier.model_bytes <= place.room]
-    return inside[-1] if inside and place.room > MIB else next(iter(tiers()))
