@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pitool.catalog import gguf, manifest, onnx
-from pitool.catalog.bundles import Bundle
+from pitool.catalog.bundles import Bundle, open_bundle
+from pitool.catalog.files import path_kind
 from pitool.catalog.manifest import Artifact, FileEntry, Manifest, MemoryLine, Source
 from pitool.catalog.staging import Staging, check_disk, check_target
-from pitool.errors import Interrupted
+from pitool.errors import Interrupted, PitoolError
 from pitool.planning.entries import artifact, versions
 from pitool.planning.formats import GGUF
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE
@@ -65,6 +66,20 @@ def pull(
         staging.publish()
     clear(folder, repository, files)
     return Bundle(target, made)
+
+
+def already(target: Path, choice: Choice, candidate: Candidate) -> Bundle | None:
+    """Return the bundle at the target where it is what would be pulled."""
+    if path_kind(target) is None:
+        return None
+    try:
+        found = open_bundle(target)
+    except PitoolError:
+        return None
+    source = found.manifest.source
+    names = {file.name for file in candidate.variant.files}
+    same = names == {PurePosixPath(file.path).name for file in source.files}
+    return found if same and source.revision == choice.repository.commit else None
 
 
 def fetch(choice: Choice, candidate: Candidate, folder: Path, progress: Progress) -> list[Fetched]:
