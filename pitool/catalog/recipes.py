@@ -42,7 +42,8 @@ class Recipe:
     ``auto``, which is also what formats without a name get; ``context``: tokens; ``released``:
     YYYY-MM, where that is known; ``formats``: what is made of it, every one where none is named;
     ``active``: weights that a token needs, where not all; ``size``: the row of ``sizes.toml``
-    that has its shape, where one has; ``gguf``: what is pulled instead of converted.
+    that has its shape, where one has; ``special``: it is for one purpose, and recommended to
+    nobody who did not ask; ``gguf``: what is pulled instead of converted.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Recipe:
     formats: tuple[str, ...] = ()
     active: int | None = None
     size: str | None = None
+    special: bool = False
     gguf: Published | None = None
 
 

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from pitool.catalog.model_argument import parse_size
+from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
 from pitool.catalog.recipes import Recipe, default_recipe, recipes
 from pitool.catalog.tensor_types import QUANTISATIONS
@@ -23,6 +24,7 @@ from pitool.planning.places import Place, Verdict, tier_of
 from pitool.planning.planner import Planner, Row
 from pitool.planning.shapes import sizes, typical_shape
 from pitool.planning.speed import NONE, Correction
+from pitool.planning.type_mixture import assign_types
 
 # Tokens/s at which people read: 240 words a minute are 5 to 6.
 READING = 5.0
@@ -87,12 +89,11 @@ def judge(
 ) -> Entry:
     """Return a recipe at a place."""
     profile = profile or find_profile(BALANCED)
-    known = sizes().get(parse_size(recipe.size) or 0) if recipe.size else None
-    shape = known.shape if known else typical_shape(recipe.parameters)
+    published = recipe.gguf.bytes if recipe.gguf else None
+    shape = _shape(recipe, published)
     load = Load(min(recipe.context, GGUF.reach(shape)), profile.micro_batch)
     correction = corrections or {GGUF.name: NONE}
     planner = Planner(PlannedModel(name, shape), profile, load, correction)
-    published = recipe.gguf.bytes if recipe.gguf else None
     row = planner.row(QUANTISATIONS[recipe.quantisation], place)
     count = published or row.artifact.bytes
     more = count - row.artifact.bytes
@@ -107,6 +108,25 @@ def judge(
         place.judge(needed, profile),
         _decode(row, count, recipe),
     )
+
+
+def _shape(recipe: Recipe, published: int | None) -> ModelShape:
+    """Return the shape of a recipe's model: the row that it names, else a typical one.
+
+    Some makers' files hold a tied embedding twice: the size of the file, or the count of weights,
+    tells.
+    """
+    row = sizes().get(parse_size(recipe.size) or 0) if recipe.size else None
+    if row is None:
+        return typical_shape(recipe.parameters)
+    kind = QUANTISATIONS[recipe.quantisation]
+
+    def apart(shape: ModelShape) -> int:
+        if published is None:
+            return abs(shape.parameters - recipe.parameters)
+        return abs(sum(t.bytes for t in assign_types(shape, kind)) - published)
+
+    return min((replace(row, tied=each).shape for each in (True, False)), key=apart)
 
 
 def _decode(row: Row, count: int, recipe: Recipe) -> float | None:
@@ -138,10 +158,10 @@ def catalogue(place: Place, corrections: Mapping[str, Correction] | None = None)
 def recommended(found: list[Entry], place: Place) -> str | None:
     """Return the name of the largest open model that fits and decodes as fast as people read.
 
-    Where nothing is so fast the fastest that fits. Where no speed is known, as on a laptop, the
-    default of a small board: it is here in minutes.
+    One for a single purpose is not recommended. Where nothing is so fast the fastest that fits.
+    Where no speed is known, as on a laptop, the default of a small board: it is here in minutes.
     """
-    fitting = [e for e in found if e.fits and e.recipe.licence in OPEN]
+    fitting = [e for e in found if e.fits and e.recipe.licence in OPEN and not e.recipe.special]
     timed = [e for e in fitting if e.decode is not None]
     if not timed:
         tier = min(tier_of(place), MODEST, key=list(tiers()).index)
@@ -155,7 +175,11 @@ def recommended(found: list[Entry], place: Place) -> str | None:
 
 def smaller(place: Place, below: int) -> Entry | None:
     """Return the best entry that fits a place with fewer weights than ``below``; None for none."""
-    fitting = [e for e in catalogue(place) if e.fits and e.recipe.parameters < below]
+    fitting = [
+        e
+        for e in catalogue(place)
+        if e.fits and e.recipe.parameters < below and not e.recipe.special
+    ]
     return max(fitting, key=_merit, default=None)
 
 

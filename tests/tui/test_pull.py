@@ -16,6 +16,7 @@ from pitool.report.progress import Progress
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
 from pitool.tui.screens.chat import ChatScreen
+from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.screens.models import ModelsScreen
 from pitool.tui.screens.pull import PullScreen
 from tests.chat.helpers import Loader, Tracked, until
@@ -90,6 +91,7 @@ async def test_escape_stops_a_download_and_then_goes_back(shop: Shop) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, PullScreen))
         await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(lambda: "Esc stops" in shown(app))
         await pilot.press("escape")
@@ -109,8 +111,9 @@ async def test_what_the_hub_refuses_is_said(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: isinstance(app.screen, PullScreen))
         await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(lambda: "cannot reach the hub" in shown(app))
+        await until(lambda: [n for n in app._notifications if "check the network" in n.message])
         assert isinstance(app.screen, PullScreen)
 
 
