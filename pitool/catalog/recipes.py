@@ -18,12 +18,13 @@ from pitool.errors import UsageError
 class Published:
     """A GGUF of a model that is ready on the hub: ``file`` of ``repository`` at ``revision``.
 
-    ``bytes`` and ``sha256`` where they were published; ``checked``: whether all of it was seen on
-    the hub itself, not only in what others wrote of it.
+    ``file``: empty where its name is not known: that of the recipe's quantisation; ``bytes`` and
+    ``sha256`` where they were published; ``checked``: whether all of it was seen on the hub
+    itself, not only in what others wrote of it.
     """
 
     repository: str
-    file: str
+    file: str = ""
     revision: str = "main"
     bytes: int | None = None
     sha256: str | None = None
@@ -39,8 +40,10 @@ class Recipe:
     flags; ``default_for``: tiers where it is what ``convert`` without a model makes;
     ``quantisation``: names of quantisations or of the lab's techniques with commas between, or
     ``auto``, which is also what formats without a name get; ``context``: tokens; ``released``:
-    YYYY-MM; ``formats``: what is made of it, every one where none is named; ``gguf``: what is
-    pulled instead of converted, if anything is.
+    YYYY-MM, where that is known; ``formats``: what is made of it, every one where none is named;
+    ``active``: weights that a token needs, where not all; ``size``: the row of ``sizes.toml``
+    that has its shape, where one has; ``special``: it is for one purpose, and recommended to
+    nobody who did not ask; ``gguf``: what is pulled instead of converted.
     """
 
     source: str
@@ -51,9 +54,12 @@ class Recipe:
     default_for: tuple[str, ...]
     quantisation: str
     context: int
-    released: str
     summary: str
+    released: str | None = None
     formats: tuple[str, ...] = ()
+    active: int | None = None
+    size: str | None = None
+    special: bool = False
     gguf: Published | None = None
 
 

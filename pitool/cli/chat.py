@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.device.doctor.finding import Finding
     from pitool.errors import PitoolError
+    from pitool.pull.market import Market
     from pitool.store.database import Database
 
 CHAT_FLUSH_SECONDS = 0.1
@@ -80,6 +81,7 @@ def command(
         judge=Judge(),
         tuned=partial(loading_words, context=context),
         bench=_bench(threads, force=force),
+        market=_market,
         settings=home(),
         shown=_collect_what_comes,
     )
@@ -114,6 +116,14 @@ def _examine() -> list[Finding]:
     from pitool.device.doctor.examination import examine
 
     return examine()
+
+
+def _market() -> Market:
+    """Return what ready models come from; imported when the catalogue is opened."""
+    from pitool.device.here import find_place
+    from pitool.pull.market import Market
+
+    return Market(partial(find_place, None, None), lambda _: None)
 
 
 def _bench(threads: int | None, *, force: bool) -> MakeRunner:

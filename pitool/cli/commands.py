@@ -21,6 +21,7 @@ SECTIONS = {
         "push": "pitool.cli.push",
     },
     "Use a model": {
+        "models": "pitool.cli.models",
         "pull": "pitool.cli.pull",
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",

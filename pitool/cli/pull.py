@@ -67,7 +67,8 @@ def _open(model: str, options: dict[str, Any]) -> tuple[Request, Choice]:
     hub = find_hub()
     repository, variants = request.open(hub.repository)
     profile = find_profile(BALANCED)
-    choice = Choice(hub, repository, variants, place, profile, options["context"], corrections)
+    context = options["context"] or request.context
+    choice = Choice(hub, repository, variants, place, profile, context, corrections)
     return request, choice
 
 
@@ -138,7 +139,7 @@ def _table(request: Request, choice: Choice) -> Section:
 
 def _pull(request: Request, choice: Choice, options: dict[str, Any]) -> Bundle:
     """Choose, say what is chosen, and download it unless it is here."""
-    from pitool.pull.bundle import pull
+    from pitool.pull.bundle import already, pull
     from pitool.pull.choice import describe
     from pitool.pull.request import choose, target_of
     from pitool.report.numbers import format_bytes
@@ -153,26 +154,8 @@ def _pull(request: Request, choice: Choice, options: dict[str, Any]) -> Bundle:
         f" {format_bytes(candidate.variant.bytes)}, {describe(candidate)}"
     )
     talk(f"licence: {licence or 'not stated: look at the page of the repository'}")
-    if not options["force"] and (here := _already(target, choice, candidate)):
+    if not options["force"] and (here := already(target, choice, candidate)):
         talk(f"it is here already: {target}")
         return here
     with Stages() as progress:
         return pull(choice, candidate, target, progress, replace=options["force"], licence=licence)
-
-
-def _already(target: Path, choice: Choice, candidate: Candidate) -> Bundle | None:
-    """Return the bundle at the target where it is what would be pulled."""
-    from pitool.catalog.bundles import open_bundle
-    from pitool.catalog.files import path_kind
-    from pitool.errors import PitoolError
-
-    if path_kind(target) is None:
-        return None
-    try:
-        found = open_bundle(target)
-    except PitoolError:
-        return None
-    source = found.manifest.source
-    names = {file.name for file in candidate.variant.files}
-    same = names == {Path(file.path).name for file in source.files}
-    return found if same and source.revision == choice.repository.commit else None

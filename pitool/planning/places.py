@@ -89,3 +89,11 @@ def board_place(key: str, board: Board, ram: Ram) -> Place:
 def tier_places() -> list[Place]:
     """Return every tier, the smallest first."""
     return [tier_place(name, tier) for name, tier in tiers().items()]
+
+
+def tier_of(place: Place) -> str:
+    """Return the tier of a place: of this machine the largest that is inside its memory."""
+    if place.tier in tiers():
+        return place.tier
+    inside = [name for name, tier in tiers().items() if tier.model_bytes <= place.room]
+    return inside[-1] if inside else next(iter(tiers()))

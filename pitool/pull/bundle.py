@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pitool.catalog import gguf, manifest, onnx
-from pitool.catalog.bundles import Bundle
+from pitool.catalog.bundles import Bundle, open_bundle
+from pitool.catalog.files import path_kind
 from pitool.catalog.manifest import Artifact, FileEntry, Manifest, MemoryLine, Source
 from pitool.catalog.staging import Staging, check_disk, check_target
-from pitool.catalog.tiers import MIB, tiers
-from pitool.errors import Interrupted
+from pitool.errors import Interrupted, PitoolError
 from pitool.planning.entries import artifact, versions
 from pitool.planning.formats import GGUF
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE
-from pitool.planning.places import Place
+from pitool.planning.places import tier_of
 from pitool.pull.choice import Candidate, Choice, plan_header
 from pitool.pull.download import PART, download, key_of, missing_bytes
 from pitool.pull.hub import RemoteFile, Repository
@@ -66,6 +66,20 @@ def pull(
         staging.publish()
     clear(folder, repository, files)
     return Bundle(target, made)
+
+
+def already(target: Path, choice: Choice, candidate: Candidate) -> Bundle | None:
+    """Return the bundle at the target where it is what would be pulled."""
+    if path_kind(target) is None:
+        return None
+    try:
+        found = open_bundle(target)
+    except PitoolError:
+        return None
+    source = found.manifest.source
+    names = {file.name for file in candidate.variant.files}
+    same = names == {PurePosixPath(file.path).name for file in source.files}
+    return found if same and source.revision == choice.repository.commit else None
 
 
 def fetch(choice: Choice, candidate: Candidate, folder: Path, progress: Progress) -> list[Fetched]:
@@ -206,11 +220,3 @@ def target_name(choice: Choice, candidate: Candidate) -> str:
     kind = PurePosixPath(candidate.variant.quantisation.lower()).name
     name = model_name(choice.repository)
     return name if name.lower().endswith(f"-{kind}") else f"{name}-{kind}"
-
-
-def tier_of(place: Place) -> str:
-    """Return the tier of a place; of this machine the largest that is inside its memory."""
-    if place.tier in tiers():
-        return place.tier
-    inside = [name for name, tier in tiers().items() if tier.model_bytes <= place.room]
-    return inside[-1] if inside and place.room > MIB else next(iter(tiers()))

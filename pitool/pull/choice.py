@@ -17,6 +17,7 @@ from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import Profile
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.errors import BadInput, DoesNotFit, PitoolError
+from pitool.planning.catalogue import smaller
 from pitool.planning.formats import GGUF
 from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
@@ -150,8 +151,8 @@ class Choice:
     def best(self, preferred: str = "") -> tuple[Candidate, str]:
         """Return what to pull, planned by its own header, and why, in a line.
 
-        ``preferred``: a file's path, which is taken where it fits. DoesNotFit with the numbers
-        where nothing fits.
+        ``preferred``: a file or a quantisation, which is taken where it fits. DoesNotFit with
+        the numbers where nothing fits.
         """
         passed: list[str] = []
         for candidate, reason in self._in_order(preferred):
@@ -170,7 +171,7 @@ class Choice:
         fitting = [c for c in self.candidates if c.verdict(self.profile) is Verdict.FITS]
         unknown = [c for c in self.candidates if c.row is None]
         title = self.place.title
-        mine = [c for c in fitting if c.variant.files[0].path == preferred]
+        mine = [c for c in fitting if preferred in (c.variant.name, c.variant.quantisation)]
         fast = [c for c in fitting if self._fast(c)]
         modest = [c for c in fitting if _quality(c)[0] >= _rank(COMPROMISE)]
         steps = (
@@ -237,7 +238,7 @@ class Choice:
         return DoesNotFit(
             f"nothing of {self.repository.id} fits {self.place.title}: the smallest, {name},"
             f" needs {needed}, and there are {room} for a model",
-            "choose a smaller model (pitool models lists those that fit), or less --context",
+            _instead(self.place, planned[0]),
         )
 
 
@@ -258,6 +259,15 @@ def _quality(candidate: Candidate) -> tuple[float, int, str]:
     if candidate.row is None:
         return inf, size, candidate.variant.name
     return _rank(candidate.row.quantisation), size, candidate.variant.name
+
+
+def _instead(place: Place, candidate: Candidate) -> str:
+    """Name a smaller model of the catalogue that fits a place."""
+    weights = candidate.row.artifact.weights if candidate.row else 0
+    found = smaller(place, weights)
+    if found is None:
+        return "choose less --context"
+    return f"choose a smaller model, such as: pitool pull {found.name}"
 
 
 def describe(candidate: Candidate) -> str:

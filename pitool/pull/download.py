@@ -139,7 +139,10 @@ class _Transfer:
         """Read what has arrived of it; start anew where that is longer than the file."""
         self._restart(keep=os.fstat(self._opened.fileno()).st_size <= self._file.bytes)
         while chunk := self._opened.read(CHUNK):
-            self._note(chunk)
+            self._digest.update(chunk)
+            self._have += len(chunk)
+        # At once, so that it says nothing about the speed of the line.
+        self._on_bytes(self._have)
 
     def _restart(self, *, keep: bool = False) -> None:
         self._digest, self._have = hashlib.sha256(), 0

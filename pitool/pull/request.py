@@ -35,8 +35,15 @@ class Request:
 
     @property
     def preferred(self) -> str:
-        """The file that the recipe names."""
-        return self.recipe.gguf.file if self.recipe and self.recipe.gguf else ""
+        """The file that the recipe names, or its quantisation."""
+        if self.recipe is None or self.recipe.gguf is None:
+            return ""
+        return self.recipe.gguf.file or self.recipe.quantisation
+
+    @property
+    def context(self) -> int | None:
+        """The tokens of context that the recipe is known to serve well with."""
+        return self.recipe.context if self.recipe else None
 
     @property
     def licence(self) -> str | None:

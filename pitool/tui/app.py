@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
     from pitool.engine.base import Timings
+    from pitool.pull.market import Market
     from pitool.store.database import Database
     from pitool.store.journal import Journal
     from pitool.store.prefills import Prefills
@@ -69,10 +70,10 @@ class PitoolApp(App[None]):
     ``load``, ``bundles`` and ``memory`` are what it cannot do without; ``runnable`` is loaded at
     once, without one the user chooses. Conversations are kept in ``database`` and read prompts in
     ``prefills``, where those are given; the theme is kept in the folder ``settings``. ``sensors``
-    is what the board is looked at with, ``bench`` gives what artifacts are measured with, ``tuned``
-    says what a model was tuned to, ``trouble`` why there is no ``database``. ``screens`` open from
-    everywhere. ``shown`` is called when the first screen is there, and again when the chat is.
-    ``interrupted``: whether a signal ended it.
+    is what the board is looked at with, ``bench`` gives what artifacts are measured with,
+    ``market`` what ready models come from, ``tuned`` says what a model was tuned to, ``trouble``
+    why there is no ``database``. ``screens`` open from everywhere. ``shown`` is called when the
+    first screen is there, and again when the chat is. ``interrupted``: whether a signal ended it.
     """
 
     TITLE = "pitool"
@@ -92,6 +93,7 @@ class PitoolApp(App[None]):
         sensors: SensorHistory | None = None,
         bench: MakeRunner | None = None,
         judge: Judge | None = None,
+        market: Callable[[], Market] | None = None,
         tuned: Callable[[Runnable], str] = lambda _: "",
         settings: Path | None = None,
         screens: Sequence[ScreenEntry] = SCREENS,
@@ -124,6 +126,7 @@ class PitoolApp(App[None]):
             library=self._library,
             comparison=self._comparison,
             bench=self._bench,
+            market=market,
         )
         for entry in screens:
             self._bind(entry)

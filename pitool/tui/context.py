@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pitool.chat.library import Library
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
+    from pitool.pull.market import Market
 
 Judge = Callable[[Artifact], "Forecast"]
 """Says within a moment what an artifact needs here; see ``pitool.device.forecast``."""
@@ -27,8 +28,8 @@ Judge = Callable[[Artifact], "Forecast"]
 class Context:
     """What all screens share; None: that is not there, and a screen that needs it cannot be opened.
 
-    ``comparison`` and ``bench`` make what runs those; ``tuned`` says what a runnable was tuned to,
-    empty where it was not; ``screens``: those that open from everywhere.
+    ``comparison``, ``bench`` and ``market`` make what runs those; ``tuned`` says what a runnable
+    was tuned to, empty where it was not; ``screens``: those that open from everywhere.
     """
 
     session: Session
@@ -40,3 +41,4 @@ class Context:
     library: Callable[[], Library]
     comparison: Callable[[], Comparison]
     bench: Callable[[], BenchRunner]
+    market: Callable[[], Market] | None = None

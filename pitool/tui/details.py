@@ -101,7 +101,8 @@ def empty() -> Content:
     """Return what to do when there is no bundle."""
     return Content.assemble(
         (f"No bundles in {default_folder()} yet.", "bold"),
-        "\n\nMake one here, without any download:\n\n    ",
+        "\n\nPress g to download one that fits this machine, or make one without any"
+        " download:\n\n    ",
         ("pitool convert sample --ram 1gb", "$text-primary"),
         "\n\nor copy a bundle folder there and press r.",
     )

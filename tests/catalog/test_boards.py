@@ -154,7 +154,7 @@ def test_find_board_names_the_nearest() -> None:
 def test_boards_with_a_tier() -> None:
     assert set(boards_with("16gb")) == {"pi5", "pi500plus", "cm5"}
     assert set(boards_with("512mb")) == {"zero2w", "pi3aplus"}
-    assert boards_with("3gb") == {}
+    assert boards_with("6gb") == {}
 
 
 def test_a_wrong_key_in_a_board_names_file_and_board(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ every_tier = pytest.mark.parametrize(
 
 
 def test_the_tiers_are_the_ram_sizes_in_order() -> None:
-    assert list(tiers()) == ["512mb", "1gb", "2gb", "4gb", "8gb", "16gb"]
-    assert [tier.ram_mib for tier in tiers().values()] == [512, 1024, 2048, 4096, 8192, 16384]
+    assert list(tiers()) == ["512mb", "1gb", "2gb", "3gb", "4gb", "8gb", "16gb"]
+    assert [tier.ram_mib for tier in tiers().values()] == [512, 1024, 2048, 3072, 4096, 8192, 16384]
 
 
 @every_tier
@@ -53,7 +53,7 @@ def test_a_tier_below_1_gb() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "tier"), [("3gb", "2gb"), ("6 GiB", "4gb"), ("32gb", "16gb"), ("768m", "512mb")]
+    ("size", "tier"), [("2560mb", "2gb"), ("6 GiB", "4gb"), ("32gb", "16gb"), ("768m", "512mb")]
 )
 def test_a_size_between_tiers_names_the_one_inside(size: str, tier: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -127,8 +127,8 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_tier_without_a_recipe() -> None:
-    with pytest.raises(UsageError, match="3gb has no default recipe: choose a model"):
-        find_source(None, "3gb")
+    with pytest.raises(UsageError, match="6gb has no default recipe: choose a model"):
+        find_source(None, "6gb")
 
 
 def test_open_checkpoint(tiny_checkpoint: Path) -> None:

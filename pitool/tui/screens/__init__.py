@@ -58,6 +58,10 @@ SCREENS: tuple[ScreenEntry, ...] = (
         "load, verify and delete models", "f2,ctrl+l",
     ),
     ScreenEntry(
+        "pull", "pitool.tui.screens.pull:PullScreen", "Get a model",
+        "download a ready model that fits this machine",
+    ),
+    ScreenEntry(
         "chats", "pitool.tui.screens.chats:ChatsScreen", "Conversations",
         "search the conversations", "f3,ctrl+o", arguments="[WORDS]",
     ),

@@ -65,6 +65,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "verify", "Verify"),
         Binding("d,delete", "delete", "Delete"),
+        Binding("g", "get", "Get a model"),
         Binding("c", "app.open_screen('compare')", "Compare"),
         Binding("f3,ctrl+o", "app.open_screen('chats')", "Chats", priority=True),
         Binding("r", "refresh_list", "Refresh"),
@@ -103,6 +104,8 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         for name, justify in _COLUMNS.items():
             table.add_column(Text(name, justify=justify))
         self.action_refresh_list()
+        if not self._choices and self.context.market is not None:
+            self.call_after_refresh(self.action_get)
 
     def on_session_changed(self, _: SessionChanged) -> None:
         """Show what the worker does now."""
@@ -130,8 +133,22 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         self._say(broken)
         self.refresh_bindings()
 
+    def action_get(self) -> None:
+        """Show the catalogue; what was downloaded there is what is chosen here."""
+        from pitool.tui.screens.pull import PullScreen
+
+        self.app.push_screen(PullScreen(self.context), self._got)
+
+    def _got(self, runnable: Runnable | None) -> None:
+        if runnable is not None:
+            self.dismiss(runnable)
+        else:
+            self.action_refresh_list()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Leave out of the footer what would do nothing now."""
+        if action == "get":
+            return self.context.market is not None
         return bool(self._choices) if action in ("verify", "delete") else True
 
     def _verdict(self, artifact: Artifact) -> Forecast | None:
