@@ -110,9 +110,13 @@ from pathlib import Path
 import pitool.catalog.model_argument as argument, pitool.cli.loading as loading
 hostile = sys.argv.pop()
 argument.find_runnable = lambda *_: Runnable(hostile, "gguf", hostile, Path("x"), 4, 4096)
+class Open(Scripted):
+    def __enter__(self): return self
+    def __exit__(self, *_): self.close()
+
 # Each character is a token, so that no sequence comes whole.
-loading.loader = lambda *_, **__: Loader(Scripted([" ".join(hostile)]))
-loading.tuned_words = lambda _: hostile
+loading.loader = lambda *_, **__: Loader(Open([" ".join(hostile)]))
+loading.loading_words = lambda *_: hostile
 from pitool.cli.main import main
 main()
 """
@@ -122,7 +126,8 @@ main()
 def test_an_answer_is_shown_and_not_obeyed(words: tuple[str, ...]) -> None:
     typed = b"Hello\n/model\n\x04" if "-i" in words else b""
     text = on_terminal(*words, HOSTILE, code=ANSWER, typed=typed, PYTHONPATH=str(ROOT))
-    check(text.replace(" ", ""))
+    assert " ".join(MARK) in text  # the answer's own
+    check(text)
 
 
 ROOT = Path(__file__).parents[2]

@@ -67,7 +67,7 @@ def test_a_mixture_of_experts(changes: dict[str, Any], *, is_routed: bool) -> No
 def test_a_certificate_reads_no_further_than_the_artifact_reaches(
     tmp_path: Path, window: int, tokens: int
 ) -> None:
-    folder = write_checkpoint(tmp_path / "c", **{**WINDOW, "sliding_window": window})
+    folder = write_checkpoint(tmp_path / "c", **(WINDOW | {"sliding_window": window}))
     (artifact,) = convert_folder(folder, tmp_path / "b", "F16").manifest.artifacts
     assert artifact.certificate
     assert artifact.certificate.mean_kl < 1e-4
