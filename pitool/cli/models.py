@@ -30,7 +30,7 @@ def command(ram: str | None, board: str | None, everything: bool, as_json: bool)
     """
     from pitool.device.here import find_place
     from pitool.planning.catalogue import catalogue
-    from pitool.report.tables import to_terminal
+    from pitool.report.tables import show
 
     place, corrections = find_place(ram, board)
     found = catalogue(place, corrections)
@@ -38,7 +38,7 @@ def command(ram: str | None, board: str | None, everything: bool, as_json: bool)
         document = {"place": place.name, "models": [entry.to_json() for entry in found]}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        click.echo(to_terminal([_table(found, place, everything=everything)]))
+        show([_table(found, place, everything=everything)])
 
 
 def _table(found: list[Entry], place: Place, *, everything: bool) -> Section:
