@@ -321,8 +321,14 @@ def _yarn_keys(yarn: Yarn) -> dict[str, Any]:
 def check_yarn(model: Description, rope: Rope, yarn: Yarn) -> None:
     """Refuse numbers other than YaRN's own: llama.cpp's loaders of these families ignore them.
 
+    A factor below 1, which shortens a context, changes Gemma 3's layers with a window there.
     Also a range of dimensions that is empty, where llama.cpp keeps what transformers divides.
     """
+    if yarn.factor < 1:
+        raise model.error(
+            f"YaRN with a factor of {yarn.factor:g}, below 1, is not supported in GGUF",
+            "convert it with --format onnx",
+        )
     usual = 0.1 * log(yarn.factor) + 1 if yarn.factor > 1 else 1.0
     own = {
         "beta_fast": (yarn.beta_fast, 32.0),

@@ -127,7 +127,7 @@ def yarns(pairs: int) -> tuple[Setting, ...]:
             (
                 plain(),
                 plain(factor=1.0, idle=True),
-                plain(factor=0.5),
+                Value(yarn(factor=0.5), unsaid="YaRN with a factor of 0.5"),
                 plain(factor=1000.0),
                 plain(original_max_position_embeddings=4),
                 Value(scaled("yarn", factor=4.0)),

@@ -73,6 +73,7 @@ class Case:
         known = [v.refused for v in self.values] + [v.unsaid for v in self.values if file]
         if len(self.values) > 1:  # two rotations at once have two original contexts
             known += ["transformers 4 takes", "and the 'type'", FAMILIES[self.kind].joint]
+            known += ["YaRN from a context of"] if file else []
         return "|".join(filter(None, known))
 
 
