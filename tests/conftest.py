@@ -68,9 +68,14 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def same_logging() -> Iterator[None]:
-    """Hold that nothing silences the root logger for good: our warnings pass through it."""
-    before = logging.getLogger().level
+    """Hold that nothing silences the root logger for good, through which our warnings pass.
+
+    What a command in this process has added to ours goes with the test.
+    """
+    ours, before = logging.getLogger("pitool"), logging.getLogger().level
+    handlers = list(ours.handlers)
     yield
+    ours.handlers = handlers
     assert logging.getLogger().level == before
 
 

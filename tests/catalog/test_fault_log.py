@@ -5,21 +5,11 @@ from __future__ import annotations
 import logging
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pitool.catalog import fault_log
-
-
-@pytest.fixture(autouse=True)
-def as_found() -> Iterator[None]:
-    """Leave Python's logging as it was."""
-    logger = logging.getLogger("pitool")
-    handlers = list(logger.handlers)
-    yield
-    logger.handlers = handlers
 
 
 def test_an_entry_says_when_what_and_why(
