@@ -18,6 +18,8 @@ TABLE: dict[str, str] = {
     "gemma2": "pitool.architectures.gemma2",
     "gemma3": "pitool.architectures.gemma3",
     "gemma3_text": "pitool.architectures.gemma3",
+    "gemma4": "pitool.architectures.gemma4",
+    "gemma4_text": "pitool.architectures.gemma4",
     "gpt2": "pitool.architectures.gpt2",
     "gpt_neox": "pitool.architectures.gpt_neox",
     "granite": "pitool.architectures.granite",

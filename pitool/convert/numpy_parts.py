@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.architectures.description import Norm
-from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn
+from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Proportional, Rope, Yarn
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -108,6 +108,8 @@ def angles(rope: Rope, tokens: int) -> tuple[Array, Array]:
             pass
         case Linear(factor):
             frequency /= factor
+        case Proportional(pairs, factor):
+            frequency = np.where(np.arange(len(frequency)) < pairs, frequency / factor, 0)
         case Llama3() as llama3:
             frequency = _llama3(frequency, llama3)
         case Yarn() as yarn:
