@@ -181,16 +181,17 @@ class Description:
 
     ``path``: of ``config.json``, for messages. ``own_head_dim``: the settings name the head size.
     ``rope``: the rotation, None for a model without; ``local_rope``: that of layers with a window
-    where it is another; ``unrotated``: layers without positions. ``windows``: for each layer, how
-    many tokens back it attends to, 0 for all. ``scale`` multiplies the scores of attention;
-    ``temperature``: a share, and a number of tokens; queries are multiplied by one plus the share
-    of the logarithm of one plus how often their position holds these tokens. ``softcap`` and
-    ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale`` multiplies each
-    block's result, ``logits_divisor`` divides the logits. ``activation``: by its name in
-    transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one weight
-    for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
-    ``output_gate``: the query matrix has behind each head a gate of its size, whose sigmoid
-    multiplies what the head gives. ``parallel``: attention and MLP read the same input.
+    where it is another; ``neighbours``: neighbours are rotated with each other, and not the halves
+    of a head. ``unrotated``: layers without positions. ``windows``: for each layer, how many tokens
+    back it attends to, 0 for all. ``scale`` multiplies the scores of attention; ``temperature``: a
+    share, and a number of tokens; queries are multiplied by one plus the share of the logarithm of
+    one plus how often their position holds these tokens. ``softcap`` and ``final_softcap`` bound
+    scores and logits, 0 for none. ``residual_scale`` multiplies each block's result,
+    ``logits_divisor`` divides the logits. ``activation``: by its name in transformers.
+    ``head_norm``: how queries and keys are normalised: by ``head`` with one weight for all, by
+    ``each`` head with its own, over ``all`` heads together, or not at all. ``late_norm``: after the
+    rotation. ``output_gate``: the query matrix has behind each head a gate of its size, whose
+    sigmoid multiplies what the head gives. ``parallel``: attention and MLP read the same input.
     ``recurrent``: layers that have the ``recurrence`` instead of attention. ``sections``: how many
     rotated pairs belong to time, height and width of an image; a text has one position for all.
     ``predictors``: layers behind the last one that predict further tokens, and give no logits.
@@ -217,6 +218,8 @@ class Description:
     local_rope: Rope | None = None
     unrotated: frozenset[int] = frozenset()
     head_norm: str = ""
+    late_norm: bool = False
+    neighbours: bool = False
     output_gate: bool = False
     parallel: bool = False
     temperature: tuple[float, int] | None = None

@@ -12,6 +12,7 @@ halves as in transformers, and what a description can say beyond them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -241,6 +242,7 @@ class _Layer:
 
     def _beside(self, x: Array) -> Array:
         """Return what a layer makes of the numbers that it takes besides."""
+        assert self._besides is not None
         gate = ACTIVATIONS[self._model.activation](self._linear("per_layer_input_gate", x))
         return self._linear("per_layer_projection", gate * self._besides)
 
@@ -283,10 +285,10 @@ class _Layer:
     def _attention(self, x: Array) -> Array:
         model, sizes, tokens = self._model, self._model.sizes, len(x)
         dim, rope = model.head_dim(self._index), model.rotation(self._index)
-        cos, sin = angles(rope, tokens) if rope else (np.ones((1, 0)), np.zeros((1, 0)))
+        turn = partial(_turned, angles(rope, tokens), model) if rope else _unturned
         if (lender := model.lender(self._index)) == self._index:
             q, k, v = self._projections(x)
-            k = rotate(self._head_norm(k, model.layout.key_norm), cos, sin)
+            k = self._turned_and_normed(k, model.layout.key_norm, turn)
             if model.value_norm:
                 v = normed(v, np.ones(dim, np.float32), None, model.norm)
             self._lent[lender] = k, v
@@ -294,7 +296,7 @@ class _Layer:
             q = self._linear(model.layout.query, x).reshape(tokens, sizes.heads, -1)
             k, v = self._lent[lender]
         gate = q[..., dim:]
-        q = rotate(self._head_norm(q[..., :dim], model.layout.query_norm), cos, sin)
+        q = self._turned_and_normed(q[..., :dim], model.layout.query_norm, turn)
         if model.temperature:
             share, length = model.temperature
             warmth = 1 + share * np.log1p(np.arange(tokens) // length)
@@ -328,6 +330,12 @@ class _Layer:
             part.reshape(len(x), count, -1) for part, count in zip(parts, counts, strict=True)
         )
         return q, k, v
+
+    def _turned_and_normed(self, x: Array, norm: str, turn: Callable[[Array], Array]) -> Array:
+        """Return queries or keys after their rotation and their norm, in the model's order."""
+        if self._model.late_norm:
+            return self._head_norm(turn(x), norm)
+        return turn(self._head_norm(x, norm))
 
     def _head_norm(self, x: Array, name: str) -> Array:
         """Normalise queries or keys, shape (tokens, heads, head_dim), as the description says."""
@@ -410,3 +418,12 @@ def _rows(table: Tensor, ids: Sequence[int]) -> Array:
             rows[i] = to_float32(slab[i - first], table.kind)
         first += len(slab)
     return np.stack([rows[i] for i in ids])
+
+
+def _turned(turns: tuple[Array, Array], model: Description, x: Array) -> Array:
+    """Return queries or keys rotated by cosines and sines."""
+    return rotate(x, *turns, neighbours=model.neighbours)
+
+
+def _unturned(x: Array) -> Array:
+    return x

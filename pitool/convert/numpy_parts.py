@@ -91,12 +91,17 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate the two halves of the first numbers of each head, shape (tokens, heads, head_dim)."""
-    turned = 2 * cos.shape[-1]
-    a, b = np.split(x[..., :turned], 2, axis=-1)
+def rotate(x: Array, cos: Array, sin: Array, *, neighbours: bool = False) -> Array:
+    """Rotate the first numbers of each head, shape (tokens, heads, head_dim).
+
+    Their two halves with each other, or ``neighbours``.
+    """
+    turned, rest = x[..., : 2 * cos.shape[-1]], x[..., 2 * cos.shape[-1] :]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if neighbours else np.split(turned, 2, axis=-1)
     cos, sin = cos[:, None], sin[:, None]
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., turned:]], axis=-1)
+    pair = (a * cos - b * sin, b * cos + a * sin)
+    both = np.stack(pair, axis=-1).reshape(turned.shape) if neighbours else np.concatenate(pair, -1)
+    return np.concatenate([both, rest], axis=-1)
 
 
 def angles(rope: Rope, tokens: int) -> tuple[Array, Array]:

@@ -34,6 +34,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma3_text": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8},
+    "exaone4": {"sliding_window": None},
     "gemma4": GEMMA4,
     "gemma4_text": GEMMA4,
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},

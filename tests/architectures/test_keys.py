@@ -103,7 +103,9 @@ UNSEEN: dict[str, set[str]] = {
 # The value above is the family's own already.
 EQUAL: dict[str, set[str]] = {
     "gpt_neox": {"attention_bias", "use_parallel_residual"},
+    "glm4": {"attention_bias", "partial_rotary_factor"},
     "olmoe": {"norm_topk_prob"},
+    "seed_oss": {"attention_bias"},
 }
 # Windows that are switched off, or on where no layer has one: two tests of their own see them.
 SWITCHED = {"sliding_window", "max_window_layers", "layer_types", "use_sliding_window"}

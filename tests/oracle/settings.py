@@ -955,6 +955,75 @@ LFM2_MOE = Family(
     newer=True,
 )  # fmt: skip
 
+ERNIE4_5 = Family(
+    {**BASE, "head_dim": 16, "rope_theta": 10000.0},
+    (
+        *ropes(), PARTIAL, NORM, tied(True), activations(), HEADS, head_dims(),
+        Setting("use_bias", "bias", values("use_bias", True, unsaid=NO_BIAS)
+                + values("use_bias", False, idle=True)),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+SEED_OSS = Family(
+    {**BASE, "head_dim": 16},
+    (
+        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("attention_bias", "bias", values("attention_bias", False)
+                + values("attention_bias", True, idle=True)),
+        Setting("other biases", "bias", values("attention_out_bias", True, unsaid=NO_BIAS)
+                + values("mlp_bias", True, unsaid=NO_BIAS)),
+        Setting("dropout", "bias", values("residual_dropout", 0.5, idle=True)),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+
+
+def stretched(alpha: Any) -> Changes:
+    """Return Hunyuan's scaling of the rotation's base."""
+    return scaled("dynamic", factor=1.0, alpha=alpha)
+
+
+HUNYUAN = Family(
+    {**BASE, "head_dim": 16},
+    (
+        Setting("theta", "rope", values("rope_theta", 100.0, 500_000)),
+        Setting("alpha", "rope", (
+            Value(stretched(1000.0)), Value(stretched(2.0)), Value(stretched(1.0), idle=True),
+        )),
+        Setting("scaling", "rope", (Value(yarn()), Value(scaled("linear", factor=4.0)))),
+        PARTIAL, NORM, LONE_BIAS, tied(False), activations(), HEADS, head_dims(),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+EXAONE4 = Family(
+    {**BASE, **FOUR, "sliding_window": None, "layer_types": [FULL] * 4},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, tied(False), activations(), HEADS,
+        head_dims(OWN_HEAD),
+        Setting("window", "window", (
+            Value({"sliding_window": 8, "layer_types": [SLIDING, SLIDING, SLIDING, FULL]},
+                  unsaid="a sliding window is not supported"),
+            Value({"sliding_window": 8, "layer_types": None, "sliding_window_pattern": 2},
+                  unsaid="a sliding window is not supported"),
+            Value({"sliding_window_pattern": 2}, idle=True),
+            *values("sliding_window", 8, unsaid="layers without positions"),
+        )),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+GLM4 = Family(
+    {**BASE, "head_dim": 16},
+    (
+        Setting("theta", "rope", values("rope_theta", 100.0, 500_000)),
+        Setting("partial", "rope", values("partial_rotary_factor", 0.25, 1.0)
+                + values("partial_rotary_factor", 0.5, idle=True)),
+        NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("attention_bias", "bias", values("attention_bias", False)
+                + values("attention_bias", True, idle=True)),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
@@ -964,18 +1033,23 @@ FAMILIES: dict[str, Family] = {
     "qwen3": QWEN3,
     "qwen3_5_text": QWEN3_5,
     "qwen3_moe": QWEN3_MOE,
+    "ernie4_5": ERNIE4_5,
+    "exaone4": EXAONE4,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
     "gemma4_text": GEMMA4,
     "phi3": PHI3,
+    "glm4": GLM4,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "granite": GRANITE,
     "granitemoehybrid": GRANITE_HYBRID,
+    "hunyuan_v1_dense": HUNYUAN,
     "lfm2": LFM2,
     "lfm2_moe": LFM2_MOE,
     "olmo2": OLMO2,
     "olmoe": OLMOE,
+    "seed_oss": SEED_OSS,
     "smollm3": SMOLLM3,
     "stablelm": STABLELM,
 }

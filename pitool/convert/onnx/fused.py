@@ -51,6 +51,8 @@ def inexpressible(model: Description) -> str | None:
         "keys and values of other layers are": model.borrowing > 0,
         "embeddings of each layer are": model.layer_inputs is not None or bool(layout.scalar),
         "normalised values are": model.value_norm,
+        "rotated neighbours are": model.neighbours,
+        "norms after the rotation are": model.late_norm,
         "gated attention is": model.output_gate,
         "norms over all heads are": model.head_norm not in ("", "head"),
         "an MLP without a gate is": not (layout.gate or layout.gate_up),
