@@ -56,6 +56,17 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """Embeddings of Gemma's small models: each layer takes ``size`` numbers of a token besides.
+
+    They come from a table of their own, of ``vocabulary`` rows, and from the embedding.
+    """
+
+    size: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShortConvolution:
     """LFM2's: gates before and after a causal convolution of ``taps`` tokens in each column."""
 
@@ -125,8 +136,9 @@ class Layout:
     ``positions``: the embedding of positions that are learned. ``router`` scores the experts, which
     stand behind ``expert`` with their ``expert_gate``, ``expert_up`` and ``expert_down``;
     ``router_bias`` is the tensor that is added for their choice. ``experts_gate_up`` and
-    ``experts_down``: those of all experts lie in one tensor each. ``predictor``: the matrix before
-    layers that predict further tokens.
+    ``experts_down``: those of all experts lie in one tensor each. ``scalar``: the tensor of one
+    number that multiplies what a layer gives. ``predictor``: the matrix before layers that predict
+    further tokens.
     """
 
     embedding: str = "model.embed_tokens"
@@ -157,6 +169,7 @@ class Layout:
     experts_down: str = ""
     norm: str = "model.norm"
     head: str = "lm_head"
+    scalar: str = ""
     predictor: str = ""
     by_head: bool = False
     transposed: bool = False
@@ -168,21 +181,26 @@ class Description:
 
     ``path``: of ``config.json``, for messages. ``own_head_dim``: the settings name the head size.
     ``rope``: the rotation, None for a model without; ``local_rope``: that of layers with a window
-    where it is another; ``unrotated``: layers without positions. ``windows``: for each layer, how
-    many tokens back it attends to, 0 for all. ``scale`` multiplies the scores of attention;
-    ``temperature``: a share, and a number of tokens; queries are multiplied by one plus the share
-    of the logarithm of one plus how often their position holds these tokens. ``softcap`` and
-    ``final_softcap`` bound scores and logits, 0 for none. ``residual_scale`` multiplies each
-    block's result, ``logits_divisor`` divides the logits. ``activation``: by its name in
-    transformers. ``head_norm``: how queries and keys are normalised: by ``head`` with one weight
-    for all, by ``each`` head with its own, over ``all`` heads together, or not at all.
-    ``output_gate``: the query matrix has behind each head a gate of its size, whose sigmoid
-    multiplies what the head gives. ``parallel``: attention and MLP read the same input.
+    where it is another; ``neighbours``: neighbours are rotated with each other, and not the halves
+    of a head. ``unrotated``: layers without positions. ``windows``: for each layer, how many tokens
+    back it attends to, 0 for all. ``scale`` multiplies the scores of attention; ``temperature``: a
+    share, and a number of tokens; queries are multiplied by one plus the share of the logarithm of
+    one plus how often their position holds these tokens. ``softcap`` and ``final_softcap`` bound
+    scores and logits, 0 for none. ``residual_scale`` multiplies each block's result,
+    ``logits_divisor`` divides the logits. ``activation``: by its name in transformers.
+    ``head_norm``: how queries and keys are normalised: by ``head`` with one weight for all, by
+    ``each`` head with its own, over ``all`` heads together, or not at all. ``late_norm``: after the
+    rotation. ``output_gate``: the query matrix has behind each head a gate of its size, whose
+    sigmoid multiplies what the head gives. ``parallel``: attention and MLP read the same input.
     ``recurrent``: layers that have the ``recurrence`` instead of attention. ``sections``: how many
     rotated pairs belong to time, height and width of an image; a text has one position for all.
     ``predictors``: layers behind the last one that predict further tokens, and give no logits.
-    ``original_context``: the context before it was stretched, 0 where no writer needs it.
-    ``wrapped``: a text model inside a multimodal one, whose tensors have longer names.
+    ``local_head_dim``: the size of a head in layers with a window, 0 where it is that of others.
+    ``value_norm``: values are normalised, without weights. ``borrowing``: how many of the last
+    layers take keys and values from the last layer of their kind before them; ``wide_borrowers``:
+    their MLP is twice as wide. ``layer_inputs``: what layers take besides. ``original_context``:
+    the context before it was stretched, 0 where no writer needs it. ``wrapped``: a text model
+    inside a multimodal one, whose tensors have longer names.
     """
 
     path: Path
@@ -200,6 +218,8 @@ class Description:
     local_rope: Rope | None = None
     unrotated: frozenset[int] = frozenset()
     head_norm: str = ""
+    late_norm: bool = False
+    neighbours: bool = False
     output_gate: bool = False
     parallel: bool = False
     temperature: tuple[float, int] | None = None
@@ -213,12 +233,35 @@ class Description:
     recurrent: frozenset[int] = frozenset()
     sections: tuple[int, ...] = ()
     predictors: int = 0
+    local_head_dim: int = 0
+    value_norm: bool = False
+    borrowing: int = 0
+    wide_borrowers: bool = False
+    layer_inputs: LayerInputs | None = None
     original_context: int = 0
     wrapped: bool = False
 
     def routed(self, layer: int) -> bool:
         """Tell whether a layer has experts."""
         return self.experts is not None and layer >= self.experts.dense
+
+    def head_dim(self, layer: int) -> int:
+        """Return the size of a layer's heads."""
+        local = self.local_head_dim and self.windows[layer]
+        return self.local_head_dim if local else self.sizes.head_dim
+
+    def lender(self, layer: int) -> int:
+        """Return the layer whose keys and values a layer attends to, mostly itself."""
+        own = self.sizes.layers - self.borrowing
+        alike = (
+            i for i in reversed(range(own)) if bool(self.windows[i]) == bool(self.windows[layer])
+        )
+        return layer if layer < own else next(alike)
+
+    def feed_forward(self, layer: int) -> int:
+        """Return the size of a layer's MLP."""
+        wide = self.wide_borrowers and self.lender(layer) != layer
+        return self.sizes.feed_forward * (2 if wide else 1)
 
     def rotation(self, layer: int) -> Rope | None:
         """Return how a layer rotates queries and keys, None for one that does not."""

@@ -68,7 +68,18 @@ class LongRope:
     attention: float
 
 
-Scaling = Dynamic | Linear | Llama3 | Yarn | LongRope
+@dataclass(frozen=True, slots=True)
+class Proportional:
+    """Gemma 4: the first ``pairs`` of a head are rotated as in a whole one, the others are not.
+
+    Frequencies are divided by ``factor``.
+    """
+
+    pairs: int
+    factor: float = 1.0
+
+
+Scaling = Proportional | Dynamic | Linear | Llama3 | Yarn | LongRope
 
 
 @dataclass(frozen=True, slots=True)

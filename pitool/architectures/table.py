@@ -15,13 +15,19 @@ from pitool.errors import BadInput
 
 # The module of each ``model_type``, imported when a checkpoint asks for it.
 TABLE: dict[str, str] = {
+    "ernie4_5": "pitool.architectures.ernie4_5",
+    "exaone4": "pitool.architectures.exaone4",
     "gemma2": "pitool.architectures.gemma2",
     "gemma3": "pitool.architectures.gemma3",
     "gemma3_text": "pitool.architectures.gemma3",
+    "gemma4": "pitool.architectures.gemma4",
+    "gemma4_text": "pitool.architectures.gemma4",
+    "glm4": "pitool.architectures.glm4",
     "gpt2": "pitool.architectures.gpt2",
     "gpt_neox": "pitool.architectures.gpt_neox",
     "granite": "pitool.architectures.granite",
     "granitemoehybrid": "pitool.architectures.granitemoehybrid",
+    "hunyuan_v1_dense": "pitool.architectures.hunyuan",
     "lfm2": "pitool.architectures.lfm2",
     "lfm2_moe": "pitool.architectures.lfm2_moe",
     "llama": "pitool.architectures.llama",
@@ -37,6 +43,7 @@ TABLE: dict[str, str] = {
     "qwen3_5": "pitool.architectures.qwen3_5",
     "qwen3_5_text": "pitool.architectures.qwen3_5",
     "qwen3_moe": "pitool.architectures.qwen3_moe",
+    "seed_oss": "pitool.architectures.seed_oss",
     "smollm3": "pitool.architectures.smollm3",
     "stablelm": "pitool.architectures.stablelm",
 }

@@ -21,8 +21,9 @@ GGUF = "gguf"
 # Families whose embedding and head are two where no setting says so; of all others transformers
 # assumes, and leaves out when it saves, that they are one.
 UNTIED = frozenset((
-    "gpt_neox", "granite", "granitemoehybrid", "llama", "ministral3", "mistral", "mixtral",
-    "olmo2", "olmoe", "phi3", "qwen2", "qwen3", "qwen3_5", "qwen3_5_text", "qwen3_moe", "stablelm",
+    "exaone4", "glm4", "gpt_neox", "granite", "granitemoehybrid", "hunyuan_v1_dense", "llama",
+    "ministral3", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "qwen2", "qwen3", "qwen3_5",
+    "qwen3_5_text", "qwen3_moe", "seed_oss", "stablelm",
 ))  # fmt: skip
 # The other name of that setting, which comes first where both are there.
 TIED_ALIAS = {"lfm2": "tie_embedding", "lfm2_moe": "tie_embedding"}

@@ -12,6 +12,7 @@ halves as in transformers, and what a description can say beyond them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -75,6 +76,8 @@ class Forward:
                 f"{reason} is not supported by the reference", "compare it with a float artifact"
             )
         self._tensors = _rooted(checkpoint.tensors, model.layout)
+        self._lent: dict[int, tuple[Array, Array]] = {}
+        self._inputs: Array | None = None
         self.layers = model.sizes.layers
 
     def prefix(self, i: int) -> str:
@@ -106,13 +109,29 @@ class Forward:
         hidden = rows * np.float32(self._model.embedding_scale)
         if layout.positions:
             hidden = hidden + self._noisy(_rows(self._table(layout.positions), range(len(ids))))
+        self._lent.clear()
+        self._inputs = self._layer_inputs(ids, hidden) if self._model.layer_inputs else None
         return hidden
+
+    def _layer_inputs(self, ids: Sequence[int], hidden: Array) -> Array:
+        """Return what each layer takes besides, shape (tokens, layers, size)."""
+        model, inputs = self._model, self._model.layer_inputs
+        assert inputs
+        shape = (len(ids), self.layers, inputs.size)
+        rows = self._noisy(_rows(self._tensors["model.embed_tokens_per_layer.weight"], ids))
+        projection = self._read(self._tensors["model.per_layer_model_projection.weight"])
+        projected = (hidden @ projection.T * np.float32(model.sizes.hidden**-0.5)).reshape(shape)
+        weight = self._tensors["model.per_layer_projection_norm.weight"].float32()
+        projected = normed(projected, weight, None, model.norm)
+        summed: Array = projected + rows.reshape(shape) * np.float32(inputs.size**0.5)
+        return summed * np.float32(2**-0.5)
 
     def layer(
         self, i: int, weights: dict[str, Array], hidden: Array, on_input: OnInput = _unheard
     ) -> Array:
         """Return the output of layer ``i`` for its input, both of shape (tokens, hidden)."""
-        return _Layer(self._model, i, weights, on_input).forward(hidden)
+        besides = None if self._inputs is None else self._inputs[:, i]
+        return _Layer(self._model, i, weights, on_input, self._lent, besides).forward(hidden)
 
     def logits(self, hidden: Array) -> Array:
         """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
@@ -184,13 +203,23 @@ class _Weights(dict[str, Array]):
 
 
 class _Layer:
-    """One layer: its weights, and who hears of their inputs."""
+    """One layer: its weights, who hears of their inputs, and what it takes besides.
+
+    ``lent``: keys and values by layer, which later layers may borrow.
+    """
 
     def __init__(
-        self, model: Description, index: int, weights: dict[str, Array], on_input: OnInput
+        self,
+        model: Description,
+        index: int,
+        weights: dict[str, Array],
+        on_input: OnInput,
+        lent: dict[int, tuple[Array, Array]],
+        besides: Array | None,
     ) -> None:
         self._model, self._index = model, index
         self._weights, self._on_input = weights, on_input
+        self._lent, self._besides = lent, besides
 
     def forward(self, x: Array) -> Array:
         layout = self._model.layout
@@ -206,7 +235,16 @@ class _Layer:
             return x + mixed + self._block(self._mlp, x, before or layout.before_attention, "")
         x = x + mixed
         mlp = self._experts if self._model.routed(self._index) else self._mlp
-        return x + self._block(mlp, x, before, layout.after_mlp)
+        x = x + self._block(mlp, x, before, layout.after_mlp)
+        if self._besides is not None:
+            x = x + self._block(self._beside, x, "", "post_per_layer_input_norm")
+        return x * self._weight(layout.scalar) if layout.scalar else x
+
+    def _beside(self, x: Array) -> Array:
+        """Return what a layer makes of the numbers that it takes besides."""
+        assert self._besides is not None
+        gate = ACTIVATIONS[self._model.activation](self._linear("per_layer_input_gate", x))
+        return self._linear("per_layer_projection", gate * self._besides)
 
     def _block(self, block: Callable[[Array], Array], x: Array, before: str, after: str) -> Array:
         """Return what a block adds to the residual, with the norms around it."""
@@ -246,13 +284,19 @@ class _Layer:
 
     def _attention(self, x: Array) -> Array:
         model, sizes, tokens = self._model, self._model.sizes, len(x)
-        q, k, v = self._projections(x)
-        gate = q[..., sizes.head_dim :]
-        q = self._head_norm(q[..., : sizes.head_dim], model.layout.query_norm)
-        k = self._head_norm(k, model.layout.key_norm)
-        if rope := model.rotation(self._index):
-            cos, sin = angles(rope, tokens)
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        dim, rope = model.head_dim(self._index), model.rotation(self._index)
+        turn = partial(_turned, angles(rope, tokens), model) if rope else _unturned
+        if (lender := model.lender(self._index)) == self._index:
+            q, k, v = self._projections(x)
+            k = self._turned_and_normed(k, model.layout.key_norm, turn)
+            if model.value_norm:
+                v = normed(v, np.ones(dim, np.float32), None, model.norm)
+            self._lent[lender] = k, v
+        else:
+            q = self._linear(model.layout.query, x).reshape(tokens, sizes.heads, -1)
+            k, v = self._lent[lender]
+        gate = q[..., dim:]
+        q = self._turned_and_normed(q[..., :dim], model.layout.query_norm, turn)
         if model.temperature:
             share, length = model.temperature
             warmth = 1 + share * np.log1p(np.arange(tokens) // length)
@@ -264,7 +308,7 @@ class _Layer:
         mixed = (softmax(scores) @ v).swapaxes(0, 1)
         if model.output_gate:
             mixed = mixed * sigmoid(gate)
-        mixed = mixed.reshape(tokens, sizes.heads * sizes.head_dim)
+        mixed = mixed.reshape(tokens, sizes.heads * dim)
         return self._linear(model.layout.output, mixed.astype(np.float32))
 
     def _projections(self, x: Array) -> tuple[Array, Array, Array]:
@@ -286,6 +330,12 @@ class _Layer:
             part.reshape(len(x), count, -1) for part, count in zip(parts, counts, strict=True)
         )
         return q, k, v
+
+    def _turned_and_normed(self, x: Array, norm: str, turn: Callable[[Array], Array]) -> Array:
+        """Return queries or keys after their rotation and their norm, in the model's order."""
+        if self._model.late_norm:
+            return self._head_norm(turn(x), norm)
+        return turn(self._head_norm(x, norm))
 
     def _head_norm(self, x: Array, name: str) -> Array:
         """Normalise queries or keys, shape (tokens, heads, head_dim), as the description says."""
@@ -368,3 +418,12 @@ def _rows(table: Tensor, ids: Sequence[int]) -> Array:
             rows[i] = to_float32(slab[i - first], table.kind)
         first += len(slab)
     return np.stack([rows[i] for i in ids])
+
+
+def _turned(turns: tuple[Array, Array], model: Description, x: Array) -> Array:
+    """Return queries or keys rotated by cosines and sines."""
+    return rotate(x, *turns, neighbours=model.neighbours)
+
+
+def _unturned(x: Array) -> Array:
+    return x

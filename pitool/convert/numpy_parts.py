@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.architectures.description import Norm
-from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Rope, Yarn
+from pitool.architectures.rope import Dynamic, Linear, Llama3, LongRope, Proportional, Rope, Yarn
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -91,12 +91,17 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate the two halves of the first numbers of each head, shape (tokens, heads, head_dim)."""
-    turned = 2 * cos.shape[-1]
-    a, b = np.split(x[..., :turned], 2, axis=-1)
+def rotate(x: Array, cos: Array, sin: Array, *, neighbours: bool = False) -> Array:
+    """Rotate the first numbers of each head, shape (tokens, heads, head_dim).
+
+    Their two halves with each other, or ``neighbours``.
+    """
+    turned, rest = x[..., : 2 * cos.shape[-1]], x[..., 2 * cos.shape[-1] :]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if neighbours else np.split(turned, 2, axis=-1)
     cos, sin = cos[:, None], sin[:, None]
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., turned:]], axis=-1)
+    pair = (a * cos - b * sin, b * cos + a * sin)
+    both = np.stack(pair, axis=-1).reshape(turned.shape) if neighbours else np.concatenate(pair, -1)
+    return np.concatenate([both, rest], axis=-1)
 
 
 def angles(rope: Rope, tokens: int) -> tuple[Array, Array]:
@@ -108,6 +113,8 @@ def angles(rope: Rope, tokens: int) -> tuple[Array, Array]:
             pass
         case Linear(factor):
             frequency /= factor
+        case Proportional(pairs, factor):
+            frequency = np.where(np.arange(len(frequency)) < pairs, frequency / factor, 0)
         case Llama3() as llama3:
             frequency = _llama3(frequency, llama3)
         case Yarn() as yarn:

@@ -56,13 +56,29 @@ def header_shape(header: Header) -> ModelShape:
         vocabulary=embedding.shape[0],
         context=_count(header, "context_length") or TYPICAL_CONTEXT,
         tensors=tensors,
-        kv_rows=tuple(n * head_dim for n in counts[:layers]),
+        kv_rows=_kv_rows(header, counts[:layers] or [kv_heads] * layers, head_dim),
         experts=_count(header, "expert_count"),
         experts_used=_count(header, "expert_used_count"),
         state_size=_count(header, "ssm.state_size"),
         short_context=header.short_context,
         predictors=predictors,
     )
+
+
+def _kv_rows(header: Header, heads: list[int], head_dim: int) -> tuple[int, ...]:
+    """Return the numbers in a token's key for each layer; empty where all have the same.
+
+    Gemma's last layers take keys from others, and those with a window may have smaller heads.
+    """
+    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
+    windowed = pattern if isinstance(pattern, list) and len(pattern) == len(heads) else []
+    local = _count(header, "attention.key_length_swa") or head_dim
+    sizes = [local if each is True else head_dim for each in windowed] or [head_dim] * len(heads)
+    own = len(heads) - _count(header, "attention.shared_kv_layers")
+    rows = tuple(
+        n * size if i < own else 0 for i, (n, size) in enumerate(zip(heads, sizes, strict=True))
+    )
+    return rows if len(set(rows)) > 1 else ()
 
 
 def _without_attention(tensors: tuple[TensorShape, ...]) -> set[int]:

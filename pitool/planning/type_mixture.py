@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pitool.catalog.model_shape import ModelShape, TensorShape
+from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape, TensorShape
 from pitool.catalog.tensor_types import TENSOR_TYPES, Quantisation, TensorType
 
 _FALLBACK = {
@@ -69,7 +69,9 @@ def _assign(
             yield TypedTensor(tensor, TENSOR_TYPES["F32"])
             continue
         name = quantisation.base
-        if quantisation.quantised:
+        if quantisation.quantised and tensor.name == CARRIED:
+            name = "F16"  # or BF16, which takes as much
+        elif quantisation.quantised:
             position = positions.get(tensor.name, 0)
             if model.experts and tensor.part.startswith("ffn_down"):
                 position = tensor.layer  # beside the experts there may be one that all tokens use
@@ -80,8 +82,9 @@ def _assign(
         yield TypedTensor(tensor, TENSOR_TYPES[name])
 
 
-# Matrices that stay in F32: norms by head, routers, positions, short convolutions, and what Gemma's
-# small models add to a layer's input.
+# Of Gemma's small models: llama.cpp writes it in a float file's own type, and never quantises it.
+CARRIED = "per_layer_model_proj.weight"
+# Matrices that stay in F32: norms by head, routers, positions and short convolutions.
 _KEPT = (
     "_norm.weight",
     "ffn_gate_inp.weight",
@@ -89,7 +92,6 @@ _KEPT = (
     "token_types.weight",
     "shortconv.conv.weight",
     "ssm_conv1d.weight",
-    "per_layer_model_proj.weight",
 )
 
 
@@ -127,7 +129,7 @@ def _mixture(
     ``position``: which of its kind it is; ``values``: how many matrices of values there are.
     """
     part = tensor.part
-    if tensor.name == "output.weight" or (tensor.name == "token_embd.weight" and model.tied):
+    if tensor.name == HEAD or (tensor.name.endswith(EMBEDDING) and model.tied):
         whole = tensor.shape[-1] % TENSOR_TYPES[quantisation.base].block == 0
         return "Q6_K" if whole and quantisation.base != "Q8_0" else "Q8_0"
     if tensor.name.endswith(_VALUES):

@@ -9,14 +9,20 @@ import pytest
 
 from pitool.architectures.settings import Settings
 from pitool.architectures.table import TABLE, describe
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.config import Config, read_config
 from pitool.checkpoint.tensors import Tensor
 from pitool.convert.gguf.model import find_model, model_shape
 from pitool.errors import BadInput
 from pitool.planning.formats import GGUF, ONNX
+from pitool.planning.type_mixture import assign_types
 from tests.planning.shapes import config, shape
 from tests.tiny import LLAMA
 
+GEMMA4 = {
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "vocab_size_per_layer_input": 512,
+}
 QWEN3_5 = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"], "head_dim": 128,
     "rms_norm_eps": 1e-6,
@@ -28,6 +34,9 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma3_text": {"head_dim": 32, "query_pre_attn_scalar": 32},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8},
+    "exaone4": {"sliding_window": None},
+    "gemma4": GEMMA4,
+    "gemma4_text": GEMMA4,
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "gpt2": {"n_embd": 256, "n_layer": 3, "n_head": 8, "n_positions": 64},
     "gpt_neox": {"hidden_act": "gelu"},
@@ -121,6 +130,21 @@ def test_real_models_have_the_weights_of_their_cards(shared_data: Path, name: st
     model = model_shape(read)
     frequencies = sum(t.weights for t in model.tensors if t.name == "rope_freqs.weight")
     assert model.parameters - frequencies == PARAMETERS[name]
+
+
+E2B = {
+    "hidden_size": 1536, "intermediate_size": 6144, "num_hidden_layers": 35,
+    "num_attention_heads": 8, "num_key_value_heads": 1, "num_kv_shared_layers": 20,
+    "use_double_wide_mlp": True, "final_logit_softcapping": 30.0,
+    "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
+}  # fmt: skip
+
+
+def test_gemma_4_e2b_has_the_size_of_its_makers_file() -> None:
+    """3,349,516,256 bytes in Q4_0, as published, with a vocabulary of some 15 MB."""
+    whole = Config({"model_type": "gemma4", "text_config": E2B}, Path("config.json"))
+    tensors = assign_types(model_shape(whole), QUANTISATIONS["Q4_0"])
+    assert sum(t.bytes for t in tensors) == pytest.approx(3_349_516_256 - 15e6, rel=0.003)
 
 
 def test_settings_without_an_architecture() -> None:

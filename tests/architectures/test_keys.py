@@ -19,6 +19,8 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma2": GEMMA,
     "gemma3": GEMMA,
     "gemma3_text": GEMMA,
+    "gemma4": {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+    "gemma4_text": {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
     "gpt_neox": {"hidden_act": "gelu"},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "qwen3_moe": {"norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2},
@@ -84,6 +86,8 @@ UNSEEN: dict[str, set[str]] = {
     "gemma2": {"hidden_act"},
     "gemma3": {"hidden_act", "attn_logit_softcapping"},
     "gemma3_text": {"hidden_act", "attn_logit_softcapping"},
+    "gemma4": {"num_experts", "partial_rotary_factor", "rope_theta"},
+    "gemma4_text": {"num_experts", "partial_rotary_factor", "rope_theta"},
     "gpt2": {"head_dim"},
     "gpt_neox": {"head_dim"},
     "granitemoehybrid": {"head_dim"},
@@ -99,7 +103,9 @@ UNSEEN: dict[str, set[str]] = {
 # The value above is the family's own already.
 EQUAL: dict[str, set[str]] = {
     "gpt_neox": {"attention_bias", "use_parallel_residual"},
+    "glm4": {"attention_bias", "partial_rotary_factor"},
     "olmoe": {"norm_topk_prob"},
+    "seed_oss": {"attention_bias"},
 }
 # Windows that are switched off, or on where no layer has one: two tests of their own see them.
 SWITCHED = {"sliding_window", "max_window_layers", "layer_types", "use_sliding_window"}

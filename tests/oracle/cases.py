@@ -45,7 +45,8 @@ HYBRID = {
 class Case:
     """A model by ``model_type``; ``words``: one of the real tokenizers, ``SHORT``, or a tiny one.
 
-    ``converted``: whether llama.cpp's converter can do it; it fails at StableLM's norms by head.
+    ``converted``: whether llama.cpp's converter can do it; it fails at StableLM's norms by head,
+    and at a GLM without GLM's own tokenizer.
     """
 
     kind: str
@@ -69,6 +70,19 @@ CASES: dict[str, Case] = {
     "qwen3": Case("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "qwen3-untied": Case("qwen3", {"head_dim": 16, "rope_theta": 1e6}),
     "qwen3_moe": Case("qwen3_moe", MOE),
+    "ernie4_5": Case("ernie4_5", {"head_dim": 32, "tie_word_embeddings": True}, SHORT),
+    "exaone4": Case(
+        "exaone4",
+        {"sliding_window": None, "layer_types": ["full_attention"] * 3, "rope_scaling": LLAMA3},
+    ),
+    "glm4": Case("glm4", {"head_dim": 32, "partial_rotary_factor": 0.5}, converted=False),
+    "hunyuan": Case(
+        "hunyuan_v1_dense",
+        {"head_dim": 32, "tie_word_embeddings": True, "eod_token_id": None,
+         "max_position_embeddings": 32768,
+         "rope_scaling": {"rope_type": "dynamic", "factor": 1.0, "alpha": 1000.0}},
+    ),
+    "seed_oss": Case("seed_oss", {"head_dim": 32}),
     "gemma2": Case("gemma2", GEMMA, SHORT),
     "gemma3": Case("gemma3_text", {**GEMMA, "num_hidden_layers": 7}, SHORT),
     "gemma3-linear": Case(
@@ -143,7 +157,6 @@ LATENT = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nop
           "moe_intermediate_size": 32}  # fmt: skip
 MISREAD: dict[str, dict[str, Any]] = {
     "deepseek_v3": LATENT,
-    "exaone4": {"num_hidden_layers": 4, "sliding_window": 16},
     "gpt_oss": {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2,
                 "sliding_window": 16},
 }  # fmt: skip

@@ -38,13 +38,15 @@ def make_model(folder: Path) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model.tie_weights()
     model = model.float().eval()
-    drawn_too = [each for each in model.named_buffers() if each[0].endswith("expert_bias")]
+    trained = ("expert_bias", "layer_scalar")
+    drawn_too = [each for each in model.named_buffers() if each[0].endswith(trained)]
+    centred = "Gemma" in _class(model) and "Gemma4" not in _class(model)
     with torch.no_grad():
         for name, weight in (*model.named_parameters(), *drawn_too):
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
             spread = 0.2 if weight.ndim == 1 else 1.5 / weight.shape[-1] ** 0.5
             drawn = torch.randn(weight.shape, generator=generator) * spread
-            ones = weight.ndim == 1 and name.endswith("weight") and "Gemma" not in _class(model)
+            ones = weight.ndim == 1 and name.endswith(("weight", "layer_scalar")) and not centred
             weight.copy_(drawn + 1 if ones else drawn)
     return model
 

@@ -37,6 +37,8 @@ def main(source: str) -> None:
             settings = peer.ModelBase.load_hparams(folder, False)
             architecture = peer.get_model_architecture(settings, peer.ModelType.TEXT)
             kind = peer.get_model_class(architecture)
+            if "Gemma4" in architecture:  # wants a tokenizer of SentencePiece's making
+                kind.set_vocab = peer.TextModel._set_vocab_gpt2
             kind(folder, types[order["kind"]], target, hparams=settings).write()
             print("done", flush=True)
         except Exception as error:  # becomes the failing test's message

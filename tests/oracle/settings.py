@@ -721,6 +721,74 @@ SMOLLM3 = Family(
     fails=("kv_heads",),
 )  # fmt: skip
 
+
+def rotations(**full: Any) -> Changes:
+    """Return Gemma 4's rotations, with other numbers in layers without a window."""
+    usual = {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6}
+    near = {"rope_type": "default", "rope_theta": 10_000.0}
+    return {"rope_parameters": {FULL: {**usual, **full}, SLIDING: near}}
+
+
+TOGETHER = "do not go together"
+LENDERS = "of other layers than the last two"
+GEMMA4 = Family(
+    {**BASE, "num_hidden_layers": 6, "head_dim": 16, "global_head_dim": 32, "sliding_window": 8,
+     "layer_types": [SLIDING, FULL] * 3, "hidden_size_per_layer_input": 16,
+     "vocab_size_per_layer_input": 300, "num_kv_shared_layers": 2},
+    (
+        NORM, LONE_BIAS, tied(True),
+        Setting("activation", "activation",
+                values("hidden_activation", "gelu", "silu", unsaid=GELU)
+                + values("hidden_activation", "gelu_pytorch_tanh", idle=True)),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("head_dim", "heads", values("head_dim", 8) + values("global_head_dim", 16, 64)),
+        Setting("window", "window", values("sliding_window", 1, 3)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [FULL, FULL, SLIDING, FULL, SLIDING, FULL]),
+            *values("layer_types", [SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL],
+                    unsaid=LENDERS),
+            *values("layer_types", [FULL] * 6, unsaid="layers of one kind"),
+            *values("layer_types", [FULL] * 4 + [SLIDING, FULL], refused=TOGETHER, broken=True),
+        )),
+        Setting("borrowing", "heads", (
+            *values("num_kv_shared_layers", 0, 4),
+            *values("num_kv_shared_layers", 1, 3, unsaid=LENDERS),
+            *values("num_kv_shared_layers", 5, refused=TOGETHER, broken=True),
+            *values("use_double_wide_mlp", True),
+            Value({"use_double_wide_mlp": True, "num_kv_shared_layers": 0}),
+        )),
+        Setting("inputs", "heads", (
+            *values("hidden_size_per_layer_input", 32),
+            Value({"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0}),
+            *values("vocab_size_per_layer_input", 320, idle=True,
+                    unsaid="'vocab_size_per_layer_input'"),
+        )),
+        Setting("rope", "rope", (
+            Value(rotations(), idle=True),
+            Value(rotations(rope_theta=100.0)),
+            Value(rotations(partial_rotary_factor=0.5)),
+            Value(rotations(partial_rotary_factor=1.0)),
+            Value(rotations(factor=4.0)),
+            Value({"rope_parameters": {FULL: {"rope_type": "default", "rope_theta": 100.0},
+                                       SLIDING: {"rope_type": "default", "rope_theta": 50.0}}}),
+            Value({"rope_parameters": {
+                FULL: {"rope_type": "default", "rope_theta": 100.0},
+                SLIDING: {"rope_type": "proportional", "rope_theta": 50.0,
+                          "partial_rotary_factor": 0.5}}},
+                  unsaid="in sliding-window layers"),
+            Value(rotations(rope_type="linear", factor=2.0), refused="'rope_parameters'"),
+        )),
+        Setting("final cap", "cap", values("final_logit_softcapping", 5.0, 50.0)),
+        Setting("others", "heads", (
+            *values("enable_moe_block", True, refused="a mixture of experts", broken=True),
+            *values("attention_k_eq_v", True, refused="values are its keys"),
+            *values("use_bidirectional_attention", "all", refused="'use_bidirectional"),
+            *values("use_bidirectional_attention", "vision", idle=True),
+        )),
+    ),
+    joint=f"{TOGETHER}|{LENDERS}",
+    newer=True,
+)  # fmt: skip
 LINEAR = "linear_attention"
 SECTIONS = "'mrope_section'"
 QWEN3_5 = Family(
@@ -892,6 +960,75 @@ LFM2_MOE = Family(
     newer=True,
 )  # fmt: skip
 
+ERNIE4_5 = Family(
+    {**BASE, "head_dim": 16, "rope_theta": 10000.0},
+    (
+        *ropes(), PARTIAL, NORM, tied(True), activations(), HEADS, head_dims(),
+        Setting("use_bias", "bias", values("use_bias", True, unsaid=NO_BIAS)
+                + values("use_bias", False, idle=True)),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+SEED_OSS = Family(
+    {**BASE, "head_dim": 16},
+    (
+        *ropes(), PARTIAL, NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("attention_bias", "bias", values("attention_bias", False)
+                + values("attention_bias", True, idle=True)),
+        Setting("other biases", "bias", values("attention_out_bias", True, unsaid=NO_BIAS)
+                + values("mlp_bias", True, unsaid=NO_BIAS)),
+        Setting("dropout", "bias", values("residual_dropout", 0.5, idle=True)),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+
+
+def stretched(alpha: Any) -> Changes:
+    """Return Hunyuan's scaling of the rotation's base."""
+    return scaled("dynamic", factor=1.0, alpha=alpha)
+
+
+HUNYUAN = Family(
+    {**BASE, "head_dim": 16},
+    (
+        Setting("theta", "rope", values("rope_theta", 100.0, 500_000)),
+        Setting("alpha", "rope", (
+            Value(stretched(1000.0)), Value(stretched(2.0)), Value(stretched(1.0), idle=True),
+        )),
+        Setting("scaling", "rope", (Value(yarn()), Value(scaled("linear", factor=4.0)))),
+        PARTIAL, NORM, LONE_BIAS, tied(False), activations(), HEADS, head_dims(),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+EXAONE4 = Family(
+    {**BASE, **FOUR, "sliding_window": None, "layer_types": [FULL] * 4},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, tied(False), activations(), HEADS,
+        head_dims(OWN_HEAD),
+        Setting("window", "window", (
+            Value({"sliding_window": 8, "layer_types": [SLIDING, SLIDING, SLIDING, FULL]},
+                  unsaid="a sliding window is not supported"),
+            Value({"sliding_window": 8, "layer_types": None, "sliding_window_pattern": 2},
+                  unsaid="a sliding window is not supported"),
+            Value({"sliding_window_pattern": 2}, idle=True),
+            *values("sliding_window", 8, unsaid="layers without positions"),
+        )),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+GLM4 = Family(
+    {**BASE, "head_dim": 16},
+    (
+        Setting("theta", "rope", values("rope_theta", 100.0, 500_000)),
+        Setting("partial", "rope", values("partial_rotary_factor", 0.25, 1.0)
+                + values("partial_rotary_factor", 0.5, idle=True)),
+        NORM, tied(False), activations(), HEADS, head_dims(),
+        Setting("attention_bias", "bias", values("attention_bias", False)
+                + values("attention_bias", True, idle=True)),
+    ),
+    fails=("kv_heads",),
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
@@ -901,17 +1038,23 @@ FAMILIES: dict[str, Family] = {
     "qwen3": QWEN3,
     "qwen3_5_text": QWEN3_5,
     "qwen3_moe": QWEN3_MOE,
+    "ernie4_5": ERNIE4_5,
+    "exaone4": EXAONE4,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    "gemma4_text": GEMMA4,
     "phi3": PHI3,
+    "glm4": GLM4,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "granite": GRANITE,
     "granitemoehybrid": GRANITE_HYBRID,
+    "hunyuan_v1_dense": HUNYUAN,
     "lfm2": LFM2,
     "lfm2_moe": LFM2_MOE,
     "olmo2": OLMO2,
     "olmoe": OLMOE,
+    "seed_oss": SEED_OSS,
     "smollm3": SMOLLM3,
     "stablelm": STABLELM,
 }

@@ -76,6 +76,7 @@ SHORTENED = {"phi3.context_length": {512: 200}}
 
 # Keys that we write and the converter leaves out of some families.
 ADDED = {
+    "gemma4.final_logit_softcapping": "llama.cpp caps a model without a cap where it is missing",
     "general.file_type": "GPT-NeoX's converter forgets it",
     "tokenizer.ggml.eot_token_id": "an end that only config.json or the template names",
 }

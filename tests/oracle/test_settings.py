@@ -190,7 +190,7 @@ def judge(
 
 
 # Whose text models are families of their own.
-WRAPPERS = {"gemma3", "mistral3", "qwen3_5"}
+WRAPPERS = {"gemma3", "gemma4", "mistral3", "qwen3_5"}
 # Families that only transformers 5 computes are in ``test_transformers_5``.
 KNOWN = [kind for kind, family in FAMILIES.items() if not family.newer]
 
@@ -324,6 +324,8 @@ def spelled_anew(config: Changes) -> Changes:
     for key in ("rope_theta", "partial_rotary_factor"):
         if config.get(key) is not None:
             table[key] = config.pop(key)
+    if config["model_type"] == "gemma4_text":  # knows the newer spelling alone
+        return config
     if config["model_type"] == "gemma3_text":
         local = {"rope_type": "default"}
         if "rope_local_base_freq" in config:

@@ -45,14 +45,13 @@ class Described:
     def shape(self) -> ModelShape:
         """Sizes of the description, tensors of the file."""
         model, sizes = self._description, self._description.sizes
-        row = sizes.kv_heads * sizes.head_dim
-        rows = (0 if i in model.recurrent else row for i in range(sizes.layers))
+        rows = tuple(self._row(i) for i in range(sizes.layers))
         windows = self._file.windows(model)
         return ModelShape(
             architecture=self.architecture,
             layers=sizes.layers,
             hidden=sizes.hidden,
-            feed_forward=sizes.feed_forward,
+            feed_forward=max(model.feed_forward(i) for i in range(sizes.layers)),
             heads=sizes.heads,
             kv_heads=sizes.kv_heads,
             head_dim=sizes.head_dim,
@@ -60,7 +59,7 @@ class Described:
             context=sizes.context,
             tensors=tuple(wanted.target for wanted in self.wanted()),
             windows=windows,
-            kv_rows=tuple(rows) if model.recurrent else (),
+            kv_rows=rows if len(set(rows)) > 1 else (),
             experts=model.experts.count if model.experts else 0,
             experts_used=model.experts.used if model.experts else 0,
             state_size=_state_size(model),
@@ -68,6 +67,12 @@ class Described:
             windowless=model.windowless(windows),
             short_context=model.short_context(),
         )
+
+    def _row(self, layer: int) -> int:
+        """Return the numbers in a token's key that a layer keeps."""
+        model = self._description
+        keeps = layer not in model.recurrent and model.lender(layer) == layer
+        return model.sizes.kv_heads * model.head_dim(layer) if keeps else 0
 
     def wanted(self) -> list[Wanted]:
         """Return the tensors of the family's file."""
