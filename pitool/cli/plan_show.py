@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pitool.cli import plan_offers, plot
+from pitool.cli import plan_offers, plan_rent, plot
 from pitool.cli.plan_offers import cell
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS
@@ -41,7 +41,7 @@ def sections(report: Report) -> Iterator[Section]:
     if options.buy:
         yield from plan_offers.buy(report)
     if options.rent:
-        yield from plan_offers.rent(report)
+        yield from plan_rent.rent(report)
 
 
 def _fits(report: Report) -> Iterator[Section]:
@@ -154,6 +154,8 @@ def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Secti
         notes += _remedies(report, rows)
     elif form is report.form:
         notes += _largest(report)
+    if form is report.form and not any(row.loads for row in report.rows):
+        notes += plan_offers.smaller(report)
     return Section(
         f"Verdicts with {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],

@@ -21,6 +21,7 @@ from pitool.catalog.scratch import scratch
 from pitool.catalog.staging import check_disk
 from pitool.engine.base import Engine
 from pitool.errors import BadInput, PitoolError
+from pitool.planning.formats import find_format
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import WINDOW, score_rows, squares, summarise, unscored
@@ -94,7 +95,7 @@ def _run(
                 heads.append(found)
             logits.append(_on_disk(folder / f"{i}.npy", found[unscored(each) : len(each) - 1]))
             to.advance(1)
-    runtime = "llama.cpp" if other.format == "gguf" else other.format
+    runtime = find_format(other.format).runtime
     named = f"the {other.quantisation} of {other.name} in {runtime}"
     return Other(named, name, windows, logits, compact.make(windows, heads), size)
 
