@@ -141,6 +141,8 @@ def _one_place(report: Report) -> Section:
 
 
 def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
+    if rows is report.rows and not any(row.loads for row in rows):
+        yield from plan_offers.smaller(report)
     for row in rows:
         if would := report.planner.remedies(row):
             yield f"{row.quantisation} on {row.place.title} would fit with {' or '.join(would)}"
@@ -154,8 +156,8 @@ def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Secti
         notes += _remedies(report, rows)
     elif form is report.form:
         notes += _largest(report)
-    if form is report.form and not any(row.loads for row in report.rows):
-        notes += plan_offers.smaller(report)
+        if not any(row.loads for row in rows):
+            notes += plan_offers.smaller(report)
     return Section(
         f"Verdicts with {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],
