@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 @click.option("--buy", is_flag=True, help="Compare boards to buy.")
 @click.option("--rent", is_flag=True, help="Compare boards with rented GPUs.")
 @click.option(
+    "--from",
+    "from_card",
+    metavar="CARD",
+    help="GPU that you rent now: what changing saves (with --rent).",
+)
+@click.option(
     "--price",
     multiple=True,
     metavar="BOARD=USD",
@@ -78,13 +84,14 @@ def command(
       pitool plan 14B --ram 16gb
       pitool plan Qwen/Qwen2.5-1.5B-Instruct --board pi5 --context 8192
       pitool plan 7B --buy --rent --price pi5-8gb=160
+      pitool plan 14B --rent --from ADA_80_PRO
       pitool plan 3B --target-tps 5
     """
     from pitool.cli import plan_show
     from pitool.planning.report import Options, find_places, make_report
     from pitool.report import tables
 
-    options = Options(**asked)
+    options = Options(**asked | {"rent": asked["rent"] or asked["from_card"] is not None})
     _check(options, plot)
     here = _find_here(options)
     places = [here.place] if here else find_places(options.ram, options.board)

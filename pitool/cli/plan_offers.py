@@ -1,21 +1,18 @@
-"""The sections of ``pitool plan`` on choices: boards to buy, GPUs to rent, alternatives."""
+"""The sections of ``pitool plan`` on choices: boards to buy, alternatives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from pitool.planning import alternatives as others
-from pitool.planning import offers
+from pitool.planning import catalogue, offers
+from pitool.planning.accelerators import BOARD, Accelerator, accelerators, cpu_decodes
 from pitool.planning.alternatives import LoadMethod, ProfileChoice, Saving, fastest_soc
 from pitool.planning.offers import (
     EIGHT,
     FOUR,
-    HOURS_A_DAY,
-    HOURS_A_MONTH,
-    SIXTEEN,
     Match,
     Offer,
-    Rental,
 )
 from pitool.planning.places import Place
 from pitool.planning.planner import Planner, Row
@@ -67,111 +64,70 @@ def buy(report: Report) -> Iterator[Section]:
             f" {c.next_up}"
             for c in chosen
         ]
-        or ["no board with a known price has enough memory for it at 4 bits"],
+        or ["no board with a known price has enough memory for it at 4 bits", *smaller(report)],
     )
+    yield _accelerators()
+
+
+def smaller(report: Report) -> list[str]:
+    """Name a smaller model that fits the largest place, where the catalogue has one."""
+    found = catalogue.smaller(report.largest, report.model.shape.parameters)
+    if found is None:
+        return []
+    speed = f", {format_speed(found.decode)} tokens/s" if found.decode else ""
+    size = f"{format_gigabytes(found.bytes)} GB{speed}"
+    return [f"{report.largest.title} has room for {found.name} ({size}): pitool pull {found.name}"]
+
+
+def _accelerators() -> Section:
+    """Return what could be put beside the CPU, and whether it would help."""
+    cpu = cpu_decodes()
+    found = accelerators().values()
+    rows = [
+        [each.name, speed.model, number(speed.decode, 1), number(cpu[speed.size], 1)]
+        for each in found
+        for speed in each.speeds
+    ]
+    return Section(
+        f"On the PCIe lane of {BOARD}: published tokens/s, and those predicted for its CPU",
+        ["", "model", "t/s", "CPU"],
+        rows,
+        [_advice(each, cpu) for each in found],
+    )
+
+
+def _advice(found: Accelerator, cpu: dict[str, float]) -> str:
+    price = f"{found.price_usd:.0f} USD ({found.price_date}); " if found.price_usd else ""
+    speed = "faster than" if found.faster(cpu) else "no faster than"
+    words = [f"{found.name}: {price}{speed} the board's CPU"]
+    if found.watts:
+        words.append(f"{found.watts:.0f} W for the whole system")
+    if found.watts_saved:
+        words.append(f"about {found.watts_saved:.0f} W less")
+    if found.takes_lane:
+        words.append("takes the lane of an NVMe SSD")
+    return f"{', '.join(words)}; {found.source}"
 
 
 def _offer(offer: Offer, usd_kwh: float) -> list[str]:
     watts = offer.board.watts
     return [
         offer.name,
-        _number(offer.price, 2).removesuffix(".00"),
+        number(offer.price, 2).removesuffix(".00"),
         cell(offer.eight),
         format_speed(offer.eight.artifact.estimates[0].decode) if offer.eight.loads else "-",
         cell(offer.four),
         format_speed(offer.estimate.decode),
-        _number(offer.usd_per_rate, 1),
-        _number(watts.load if watts else None, 1),
-        _number(offer.joules_per_token, 1),
-        _number(offer.usd_per_million(usd_kwh), 2),
+        number(offer.usd_per_rate, 1),
+        number(watts.load if watts else None, 1),
+        number(offer.joules_per_token, 1),
+        number(offer.usd_per_million(usd_kwh), 2),
     ]
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a number with so many digits after the point, a dash for none."""
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def rent(report: Report) -> Iterator[Section]:
-    """Yield the GPUs, what changing saves, and when a board has paid for itself."""
-    found = report.rentals()
-    dates = sorted({r.gpu.price_date for r in found if r.gpu.price_date})
-    assumed = (
-        f"16-bit is {SIXTEEN}, 8-bit {EIGHT}, 4-bit {FOUR}; prices of {', '.join(dates)};"
-        " 1/16 of the memory and 0.6 GB for the CUDA runtime are deducted"
-    )
-    yield Section(
-        "GPUs to rent: verdict and GB left or missing",
-        ["GPU", "GB", "USD/h", "supply", "16-bit", "8-bit", "4-bit"],
-        [
-            [
-                r.name,
-                str(r.gpu.vram_gb),
-                _number(r.gpu.usd_hour, 2),
-                r.gpu.supply or "-",
-                *(cell(r.rows[q]) for q in (SIXTEEN, EIGHT, FOUR)),
-            ]
-            for r in found
-        ],
-        [assumed, *_hosts(found)],
-    )
-    yield Section("The cheapest GPU for each precision", notes=list(_cheaper(found)))
-    yield _payback(report, found)
-
-
-def _hosts(found: list[Rental]) -> Iterator[str]:
-    """Say where the machine around a GPU cannot hold the checkpoint that is quantised."""
-    for rental in found:
-        checkpoint = rental.rows[SIXTEEN].artifact.bytes
-        if rental.fits(FOUR) and not rental.gpu.holds(checkpoint):
-            yield (
-                f"{rental.name}: its {rental.gpu.host_ram_gb} GB of RAM cannot hold the"
-                f" {format_gigabytes(checkpoint)} GB of 16-bit weights: load a"
-                " quantised file"
-            )
-
-
-def _cheaper(found: list[Rental]) -> Iterator[str]:
-    previous: Rental | None = None
-    for words, quantisation in (("16-bit", SIXTEEN), ("8-bit", EIGHT), ("4-bit", FOUR)):
-        best = offers.cheapest(found, quantisation)
-        if best is None or best.gpu.usd_hour is None:
-            yield f"{words}: fits no GPU that has a price"
-            continue
-        text = f"{words}: the cheapest is {best.name} at {best.gpu.usd_hour:.2f} USD/h"
-        if previous is not None and previous.gpu.usd_hour is not None:
-            saved = previous.gpu.usd_hour - best.gpu.usd_hour
-            text += (
-                f", {saved * HOURS_A_DAY:.2f} USD a day and"
-                f" {saved * HOURS_A_MONTH:.2f} USD a month less than {previous.name}"
-            )
-        previous = best
-        yield text
-
-
-def _payback(report: Report, found: list[Rental]) -> Section:
-    """When a board that holds the model at 4 bits has cost less than the cheapest GPU."""
-    rental = offers.cheapest(found, FOUR)
-    paid = offers.paybacks(report.offers(), rental, report.options.electricity)
-    rows = [
-        [
-            each.offer.name,
-            f"{each.offer.price:.0f}",
-            f"{each.hours:.0f}",
-            f"{each.hours / 24:.0f}",
-            f"{each.tokens / 1e6:.1f}",
-        ]
-        for each in paid
-    ]
-    name = rental.name if rental else "a GPU"
-    note = "this compares hours of use, not tokens: a GPU is much faster"
-    return Section(
-        f"Use after which buying costs less than renting {name}, at 4 bits",
-        ["board", "USD", "hours", "days", "million tokens"],
-        rows,
-        [note]
-        if rows
-        else ["no board with a known price and power has enough memory for it at 4 bits"],
-    )
 
 
 def matches(report: Report, target: float) -> Section:
@@ -183,7 +139,7 @@ def matches(report: Report, target: float) -> Section:
         [
             [
                 match.name,
-                _number(match.price, 2).removesuffix(".00"),
+                number(match.price, 2).removesuffix(".00"),
                 match.row.quantisation,
                 cell(match.row),
                 format_speed(match.estimate.decode),
@@ -206,7 +162,7 @@ def _surely(found: list[Match], target: float) -> str:
 def _nearest(report: Report) -> str:
     best = report.fastest()
     if best is None:
-        return "it does not fit any board; use a smaller model"
+        return "; ".join(["it does not fit any board", *smaller(report)])
     return (
         f"no board is fast enough: the best is {best.row.quantisation} on {best.name} at"
         f" {format_speed(best.estimate.decode)} tokens/s; use a smaller model"

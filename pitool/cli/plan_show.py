@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pitool.cli import plan_offers, plot
+from pitool.cli import plan_offers, plan_rent, plot
 from pitool.cli.plan_offers import cell
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS
@@ -41,7 +41,7 @@ def sections(report: Report) -> Iterator[Section]:
     if options.buy:
         yield from plan_offers.buy(report)
     if options.rent:
-        yield from plan_offers.rent(report)
+        yield from plan_rent.rent(report)
 
 
 def _fits(report: Report) -> Iterator[Section]:
@@ -141,6 +141,8 @@ def _one_place(report: Report) -> Section:
 
 
 def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
+    if rows is report.rows and not any(row.loads for row in rows):
+        yield from plan_offers.smaller(report)
     for row in rows:
         if would := report.planner.remedies(row):
             yield f"{row.quantisation} on {row.place.title} would fit with {' or '.join(would)}"
@@ -154,6 +156,8 @@ def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Secti
         notes += _remedies(report, rows)
     elif form is report.form:
         notes += _largest(report)
+        if not any(row.loads for row in rows):
+            notes += plan_offers.smaller(report)
     return Section(
         f"Verdicts with {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],

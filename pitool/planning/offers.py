@@ -1,16 +1,14 @@
-"""Boards to buy and GPUs to rent for one model: price, verdicts, speed and energy.
+"""Boards to buy for one model: price, verdicts, speed and energy.
 
-Prices are data with a date (``recipes/boards.toml``, ``recipes/rented.toml``); a user may replace
-those of boards. Energy is that at the wall under full load.
+Prices are data with a date (``recipes/boards.toml``); a user may replace them. Energy is that at
+the wall under full load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from pitool.catalog import tables
@@ -25,14 +23,6 @@ from pitool.report.numbers import format_fixed, format_gigabytes
 
 YOURS = "yours"
 SIXTEEN, EIGHT, FOUR = GGUF.by_bits
-GIB = 1024**3
-# A T4 sold as 16 GB shows 15360 MiB and an A10G sold as 24 GB 23028: error correction takes 1/16.
-USABLE_SHARE = 15360 / 16384
-# What the CUDA runtime and its libraries hold on a card before the first tensor: an allowance, for
-# it differs by card and driver (0.3 to 0.7 GB).
-RUNTIME_BYTES = 600_000_000
-MARGIN_SHARE = 0.02
-HOURS_A_DAY, HOURS_A_MONTH = 24, 730
 JOULES_PER_KWH = 3.6e6
 RANK = {Verdict.FITS: 0, Verdict.TIGHT: 1, Verdict.NO: 2}
 
@@ -219,122 +209,6 @@ def _gain(offer: Offer, above: Offer) -> str:
     if above.four.left > offer.four.left * 1.2:
         parts.append(f"{format_gigabytes(above.four.left - offer.four.left)} GB more free memory")
     return ", ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU to rent: ``vram_gb`` and ``host_ram_gb`` in GiB, ``usd_hour`` on ``price_date``."""
-
-    vram_gb: int
-    usd_hour: float | None = None
-    price_date: str | None = None
-    supply: str | None = None
-    host_ram_gb: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.vram_gb <= 0 or (self.usd_hour is not None and self.usd_hour <= 0):
-            raise ValueError("memory and price must be positive")
-
-    def place(self, name: str) -> Place:
-        """Return the card as a place for a plan."""
-        room = int(self.vram_gb * GIB * USABLE_SHARE) - RUNTIME_BYTES
-        return Place(name, name, room, int(self.vram_gb * GIB * MARGIN_SHARE), {})
-
-    def holds(self, count: int) -> bool:
-        """Tell whether the RAM beside the card holds so many bytes, where it is known."""
-        return self.host_ram_gb is None or count <= self.host_ram_gb * GIB
-
-
-def load_gpus(path: Path | None = None) -> dict[str, Gpu]:
-    """Return every card by its name, in the order of the file."""
-    path = path or tables.recipes_folder() / "rented.toml"
-    return {
-        key: tables.build(Gpu, table, f"{path.name}: {key}")
-        for key, table in tables.read_toml(path).items()
-    }
-
-
-@cache
-def gpus() -> dict[str, Gpu]:
-    """Return the cards of the installed recipes."""
-    return load_gpus()
-
-
-@dataclass(frozen=True, slots=True)
-class Rental:
-    """A rented card with the model at 16, 8 and 4 bits in its memory."""
-
-    name: str
-    gpu: Gpu
-    rows: Mapping[str, Row]
-
-    def fits(self, quantisation: str) -> bool:
-        """Tell whether it fits, tight not counted."""
-        return self.rows[quantisation].fits
-
-    def to_json(self) -> dict[str, Any]:
-        """Return every number."""
-        return {
-            "card": self.name,
-            "vram_gb": self.gpu.vram_gb,
-            "usd_hour": self.gpu.usd_hour,
-            "price_date": self.gpu.price_date,
-            "supply": self.gpu.supply,
-            **{
-                name: {
-                    "verdict": row.verdict.value, "left_bytes": row.left, "needs_bytes": row.peak,
-                }
-                for name, row in self.rows.items()
-            },
-        }  # fmt: skip
-
-
-def rentals(planner: Planner) -> list[Rental]:
-    """Return every card, the cheapest first; those without a price last."""
-    made = [
-        Rental(
-            name,
-            gpu,
-            {q: planner.row(GGUF.find(q), gpu.place(name)) for q in (SIXTEEN, EIGHT, FOUR)},
-        )
-        for name, gpu in gpus().items()
-    ]
-    return sorted(made, key=lambda r: (r.gpu.usd_hour or inf, r.gpu.vram_gb))
-
-
-def cheapest(found: Iterable[Rental], quantisation: str) -> Rental | None:
-    """Return the cheapest card with a price that a quantisation fits."""
-    fitting = (r for r in found if r.gpu.usd_hour is not None and r.fits(quantisation))
-    return min(fitting, key=lambda r: r.gpu.usd_hour or inf, default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Payback:
-    """After how many hours, and tokens decoded in these, a board has cost less than renting."""
-
-    offer: Offer
-    hours: float
-    tokens: float
-
-
-def payback(offer: Offer, usd_hour: float, usd_kwh: float) -> Payback | None:
-    """Return when a board has paid for itself; None for never, or where that is unknown."""
-    if offer.price is None or offer.board.watts is None:
-        return None
-    saved = usd_hour - offer.board.watts.load / 1000 * usd_kwh
-    if saved <= 0:
-        return None
-    hours = offer.price / saved
-    return Payback(offer, hours, hours * 3600 * offer.estimate.decode)
-
-
-def paybacks(found: Iterable[Offer], rental: Rental | None, usd_kwh: float) -> list[Payback]:
-    """Return when the boards that hold the model at 4 bits have paid for themselves."""
-    if rental is None or rental.gpu.usd_hour is None:
-        return []
-    usd_hour = rental.gpu.usd_hour
-    made = (payback(offer, usd_hour, usd_kwh) for offer in found if offer.four.fits)
-    return [each for each in made if each]
 
 
 @dataclass(frozen=True, slots=True)

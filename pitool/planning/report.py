@@ -18,7 +18,8 @@ from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import lookup, names_in
 from pitool.catalog.tiers import find_tier
 from pitool.errors import BadInput, UsageError
-from pitool.planning import alternatives, offers
+from pitool.planning import alternatives, offers, rentals
+from pitool.planning.accelerators import accelerators, cpu_decodes
 from pitool.planning.formats import FORMATS, GGUF
 from pitool.planning.formats.base import AnyQuantisation, PlannedFormat, PlannedModel
 from pitool.planning.memory import Load
@@ -26,12 +27,12 @@ from pitool.planning.offers import (
     Match,
     Offer,
     PricedBoard,
-    Rental,
     priced_boards,
     read_prices,
 )
 from pitool.planning.places import HERE, Place, board_place, tier_place, tier_places
 from pitool.planning.planner import AUTO, Planner, Row
+from pitool.planning.rentals import Change, Rental
 from pitool.planning.speed import Correction
 
 # The board that is this machine.
@@ -52,6 +53,7 @@ class Options:
     format: str | None = None
     buy: bool = False
     rent: bool = False
+    from_card: str | None = None
     price: tuple[str, ...] = ()
     electricity: float = 0.30
     target_tps: float | None = None
@@ -129,7 +131,15 @@ class Report:
 
     def rentals(self) -> list[Rental]:
         """Return the GPUs that can be rented for the model."""
-        return offers.rentals(self.planner)
+        return rentals.rentals(self.planner)
+
+    def changes(self) -> tuple[Rental, list[Change]] | None:
+        """Return the card that is rented, and what others would save; None where none is named."""
+        if self.options.from_card is None:
+            return None
+        found = self.rentals()
+        rental = rentals.find_rental(found, self.options.from_card)
+        return rental, list(rentals.changes(found, rental))
 
     def matches(self) -> list[Match]:
         """Return the boards that decode as fast as is asked."""
@@ -183,16 +193,23 @@ class Report:
             found = self.offers()
             made["boards"] = [offer.to_json(options.electricity) for offer in found]
             made["choices"] = [choice.to_json() for choice in offers.choices(found)]
+            cpu = cpu_decodes()
+            made["accelerators"] = [each.to_json(cpu) for each in accelerators().values()]
         if options.rent:
-            rentals = self.rentals()
-            made["rented"] = [rental.to_json() for rental in rentals]
-            made["payback"] = self._payback_json(offers.cheapest(rentals, offers.FOUR))
+            found_cards = self.rentals()
+            made["rented"] = [rental.to_json() for rental in found_cards]
+            made["payback"] = self._payback_json(rentals.cheapest(found_cards, offers.FOUR))
+            if asked := self.changes():
+                made["changes"] = {
+                    "from": asked[0].name,
+                    "to": [each.to_json() for each in asked[1]],
+                }
         return made
 
     def _payback_json(self, rental: Rental | None) -> dict[str, Any] | None:
         if rental is None:
             return None
-        found = offers.paybacks(self.offers(), rental, self.options.electricity)
+        found = rentals.paybacks(self.offers(), rental, self.options.electricity)
         boards = {p.offer.name: {"hours": p.hours, "tokens": p.tokens} for p in found}
         return {"card": rental.name, "boards": boards}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_what_reaches_a_rate_is_looked_for_among_the_named(pitool: Pitool) -> No
     found = document(pitool, "3B", "--target-tps", 5, "--board", "pi5", "--price", "pi5-4gb=1")
     assert [r["board"] for r in found["reaching"]] == ["pi5-4gb", "pi5-8gb", "pi5-16gb"]
     assert (
-        "the best is Q2_K on pi4b-4gb"
+        "the best is Q2_K on pi4b-3gb"
         in pitool("plan", "3B", "--target-tps", "5", "--board", "pi4b").out
     )
 
@@ -216,3 +217,27 @@ def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:
         "INT4 is a quantisation of ONNX, not of GGUF; plan one format at a time"
         in check_failure(mixed, 2)
     )
+
+
+def test_a_card_that_is_rented_says_what_changing_saves(pitool: Pitool) -> None:
+    made = document(pitool, "14B", "--from", "ada_80_pro")
+    assert made["changes"]["from"] == "ADA_80_PRO"
+    first = made["changes"]["to"][0]
+    assert first["usd_day_saved"] == pytest.approx(24 * first["usd_hour_saved"])
+    text = pitool("plan", "14B", "--rent", "--from", "ADA_80_PRO", columns=80).out
+    assert "Saved in USD by changing from ADA_80_PRO" in text
+    assert "RunPod serverless, prices of 2025-11" in text
+    assert "did you mean" in check_failure(pitool("plan", "14B", "--from", "ADA_80"), 2)
+
+
+def test_buying_says_what_the_lane_is_good_for(pitool: Pitool) -> None:
+    text = " ".join(pitool("plan", "3B", "--buy", columns=80).out.split())
+    assert "AI HAT+ 2 (Hailo-10H, 8 GB): 200 USD (2026-09); no faster than the board's CPU" in text
+    assert "192 W for the whole system" in text
+
+
+def test_what_fits_nowhere_has_a_smaller_one_named(pitool: Pitool) -> None:
+    named = r"has room for [\w.-]+ \([\d.]+ GB, [\d.]+ tokens/s\): pitool pull"
+    for call in ("72B --buy", "72B", "14B --board pi5 --ram 2gb"):
+        text = " ".join(pitool("plan", *call.split(), columns=80).out.split())
+        assert re.search(named, text), call

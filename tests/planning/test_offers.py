@@ -13,13 +13,14 @@ from pitool.catalog.profiles import find_profile
 from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.model import model_shape
 from pitool.errors import UsageError
-from pitool.planning import offers
+from pitool.planning import offers, rentals
 from pitool.planning.formats import GGUF
 from pitool.planning.formats.base import PlannedModel
 from pitool.planning.memory import Load
-from pitool.planning.offers import EIGHT, FOUR, SIXTEEN, PricedBoard, gpus
+from pitool.planning.offers import EIGHT, FOUR, SIXTEEN, PricedBoard
 from pitool.planning.places import Verdict, board_place, tier_places
 from pitool.planning.planner import Planner
+from pitool.planning.rentals import gpus
 from pitool.planning.shapes import typical_shape
 
 KINDS = [GGUF.find(name) for name in GGUF.common]
@@ -56,7 +57,7 @@ SEEN = {
 
 
 def test_verdicts_on_rented_cards_are_those_that_were_seen(fourteen: Planner) -> None:
-    found = {r.name: r for r in offers.rentals(fourteen)}
+    found = {r.name: r for r in rentals.rentals(fourteen)}
     assert {name: (r.fits(EIGHT), r.fits(FOUR)) for name, r in found.items()} == SEEN
     assert found["A100_40"].fits(SIXTEEN)
     assert found["T4_SMALL"].rows[EIGHT].verdict is Verdict.NO
@@ -66,13 +67,13 @@ def test_verdicts_on_rented_cards_are_those_that_were_seen(fourteen: Planner) ->
 
 
 def test_the_cheapest_card_is_the_cheapest_that_fits(fourteen: Planner) -> None:
-    found = offers.rentals(fourteen)
+    found = rentals.rentals(fourteen)
     for quantisation in (SIXTEEN, EIGHT, FOUR):
-        best = offers.cheapest(found, quantisation)
+        best = rentals.cheapest(found, quantisation)
         assert best
         others = [r.gpu.usd_hour for r in found if r.fits(quantisation) and r.gpu.usd_hour]
         assert best.gpu.usd_hour == min(others)
-    assert offers.cheapest([], FOUR) is None
+    assert rentals.cheapest([], FOUR) is None
 
 
 def test_energy_and_price_by_hand() -> None:
@@ -82,11 +83,11 @@ def test_energy_and_price_by_hand() -> None:
     assert offer.usd_per_rate == pytest.approx(175 / decode)
     hours = 1e6 / decode / 3600
     assert offer.usd_per_million(0.3) == pytest.approx(hours * 0.0138 * 0.3)
-    paid = offers.payback(offer, 0.4, 0.3)
+    paid = rentals.payback(offer, 0.4, 0.3)
     assert paid
     assert paid.hours == pytest.approx(175 / (0.4 - 0.00414))
     assert paid.tokens == pytest.approx(175 / (0.4 - 0.00414) * 3600 * decode)
-    assert offers.payback(offer, 0.001, 0.3) is None
+    assert rentals.payback(offer, 0.001, 0.3) is None
 
 
 def test_boards_are_sorted_and_prices_replaced() -> None:
