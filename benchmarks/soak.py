@@ -6,7 +6,7 @@ Turns are drawn: most are questions that go on from what was said, some are stop
 their answer, some answered again; conversations are begun and earlier ones opened with their saved
 prefills, and the model changes between a GGUF and an ONNX one. The slope is that of a line through
 the anonymous memory after each turn, without those of the warm-up; of the workers, through what
-each holds above its own mean at the same time. The last line on stdout is JSON.
+each that lives long enough holds after its own. The last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import random
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +42,14 @@ from pitool.store.journal import Journal
 from pitool.store.prefills import Prefills
 
 TARGET = 1024
-"""Bytes a turn of pitool's own process."""
+"""Bytes a turn, of pitool's own process and of each worker."""
 SEED, CONTEXT, ANSWER_TOKENS, SECONDS = 11, 1024, 24, 120
-WARM_UP, OF_A_MODEL, OF_A_CONVERSATION = 100, 250, 20
-# Of the turns of a worker, those in which its context fills for the first time.
-SETTLING = 60
+WARM_UP, OF_A_CONVERSATION = 100, 20
+# Turns of one model before the other is loaded, again and again.
+LIVES = (20, 30, 20, 30, 450, 450)
+# Of the turns of a worker, those in which its context fills for the first time and the allocator
+# of onnxruntime finds the sizes that come again.
+SETTLING = 300
 STOPPED, AGAIN, EARLIER = 0.15, 0.1, 0.3
 WORDS = ("what", "where", "board", "model", "memory", "speed", "answer", "token", "heat", "light")
 
@@ -72,17 +77,21 @@ class Soak:
             load, self._memory, self._changed.set, recorder=journal, prefills=prefills
         )
         try:
+            left = 0
             for turn in range(turns):
-                if turn % OF_A_MODEL == 0:
-                    session.load(self.runnables[turn // OF_A_MODEL % len(self.runnables)])
+                if not left:
+                    place = len(self.workers)
+                    left = LIVES[place % len(LIVES)]
+                    session.load(self.runnables[place % len(self.runnables)])
                     self.workers.append([])
                     self._wait(lambda: session.status.phase is Phase.READY)
+                left -= 1
                 if turn % OF_A_CONVERSATION == 0:
                     self._conversation(session, database, journal)
                 self._turn(session)
                 self.own.append(anonymous(os.getpid()) or 0)
                 self.workers[-1].append(anonymous(self._worker) or 0)
-                if (turn + 1) % OF_A_MODEL == 0:
+                if not left:
                     say(f"{turn + 1} turns, {self.own[-1] / 1e6:.1f} MB")
         finally:
             session.close()
@@ -156,6 +165,7 @@ def slope(values: list[int]) -> float:
 
 def slope_of_each(lives: list[list[int]]) -> float:
     """Return the common slope of several lines of values, each with a mean of its own."""
+    lives = [life for life in lives if life]
     times = [np.arange(len(life)) - (len(life) - 1) / 2 for life in lives]
     levels = [np.asarray(life, np.float64) - np.mean(life) for life in lives]
     x, y = np.concatenate(times), np.concatenate(levels)
@@ -170,7 +180,10 @@ def main() -> None:
     order = parser.parse_args()
     if order.turns < 2 * WARM_UP:
         parser.error(f"--turns must be at least {2 * WARM_UP}")
-    paths = (models.gguf(order.shape, "Q4_0"), models.onnx(order.shape, "INT8"))
+    # In a process of their own: what making them leaves free would hide what a turn takes.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as maker:
+        makers = ((models.gguf, "Q4_0"), (models.onnx, "INT8"))
+        paths = [maker.submit(make, order.shape, kind).result() for make, kind in makers]
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(tuple(find_runnable(path) for path in paths), Path(folder))
         soak.run(order.turns)
@@ -178,13 +191,14 @@ def main() -> None:
     kinds = {
         path.name: slope_of_each([life[SETTLING:] for life in soak.workers[place::2]])
         for place, path in enumerate(paths)
+        if any(len(life) > SETTLING + 1 for life in soak.workers[place::2])
     }
     print(", ".join(f"{count} {what}" for what, count in soak.done.items()))
     print(f"pitool {own:+.0f} bytes a turn, at the end {soak.own[-1] / 1e6:.1f} MB")
     for name, value in kinds.items():
         print(f"worker of {name} {value:+.0f} bytes a turn")
     result = {"slope": own, "workers": kinds, "done": soak.done}
-    print(json.dumps({**result, "target": TARGET, "met": own <= TARGET}))
+    print(json.dumps({**result, "target": TARGET, "met": max(own, *kinds.values(), 0) <= TARGET}))
 
 
 if __name__ == "__main__":
