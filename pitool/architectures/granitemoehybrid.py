@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from pitool.architectures.base import Architecture, Wanted
@@ -19,6 +20,8 @@ from pitool.architectures.settings import Settings
 from pitool.catalog.model_shape import TensorShape
 
 MAMBA, ATTENTION = "mamba", "attention"
+# What transformers 5 calls them.
+NEWER = {"linear_attention": MAMBA, "full_attention": ATTENTION}
 LAYOUT = replace(
     Layout(),
     gate="",
@@ -29,13 +32,17 @@ LAYOUT = replace(
     experts_gate_up="block_sparse_moe.input_linear",
     experts_down="block_sparse_moe.output_linear",
 )
+# No bounds on the steps of Mamba, as versions of transformers write them.
+UNLIMITED_STEPS = (None, [0.0, inf], [0.0, {"__float__": "Infinity"}])
 # llama.cpp's context of a model whose positions are told by its recurrent layers.
 UNLIMITED = 1 << 20
 
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean; the rotation is there, though mostly no layer has it."""
-    settings.ignore("mamba_chunk_size", "init_method", "head_dim")
+    settings.ignore("mamba_chunk_size", "init_method", "head_dim", "time_step_min", "time_step_max")
+    if settings.value("time_step_limit") not in UNLIMITED_STEPS:
+        raise settings.bad("time_step_limit", "no limit")
     settings.default(shared_intermediate_size=1024, mamba_conv_bias=True)
     settings.only("mamba_conv_bias", wanted=True, what="a convolution without a bias")
     settings.only("mamba_proj_bias", wanted=False, what="a bias in Mamba's projections")
@@ -53,7 +60,8 @@ def describe(settings: Settings) -> Description:
     shared = settings.count("shared_intermediate_size")
     settings.values = {**settings.values, "intermediate_size": shared}
     sizes = settings.sizes()
-    types = settings.layer_types([MAMBA] * sizes.layers, (MAMBA, ATTENTION))
+    named = settings.layer_types([MAMBA] * sizes.layers, (MAMBA, ATTENTION, *NEWER))
+    types = [NEWER.get(kind, kind) for kind in named]
     attention = settings.flag("attention_bias", default=False)
     rotated = settings.value("position_embedding_type") == "rope"
     return read_decoder(
@@ -73,11 +81,12 @@ def _mamba(settings: Settings, hidden: int) -> Mamba2:
     heads = settings.count("mamba_n_heads", 128)
     named = settings.value("mamba_d_head")
     size = inner // heads if named in (None, "auto") else settings.count("mamba_d_head")
-    groups = settings.count("mamba_n_groups", 1)
-    if heads * size != inner or heads % groups:
+    # transformers 4 normalises all groups together, transformers 5 and llama.cpp each alone.
+    settings.only("mamba_n_groups", 1, "Mamba-2 with several groups")
+    if heads * size != inner:
         raise settings.error(f"{heads} heads of {size} are not Mamba's {inner} numbers")
     state, taps = settings.count("mamba_d_state", 256), settings.count("mamba_d_conv", 4)
-    return Mamba2(heads, size, groups, state, taps)
+    return Mamba2(heads, size, 1, state, taps)
 
 
 class GraniteHybridFile(GraniteFile):
@@ -100,11 +109,10 @@ class GraniteHybridFile(GraniteFile):
                 "layers of one kind alone are not supported",
                 f"choose a checkpoint whose 'layer_types' has {ATTENTION!r}",
             )
-        if model.recurrent and (net.groups > 1 or net.inner != 2 * model.sizes.hidden):
+        if model.recurrent and net.inner != 2 * model.sizes.hidden:
             raise model.error(
-                "Mamba-2 with several groups, or other than twice as wide as the model, is not"
-                " supported",
-                "choose a checkpoint whose 'mamba_n_groups' is 1 and 'mamba_expand' is 2",
+                "Mamba-2 that is not twice as wide as the model is not supported",
+                "choose a checkpoint whose 'mamba_expand' is 2",
             )
 
     def layer(self, i: int, model: Description) -> Iterator[Wanted]:

@@ -15,6 +15,7 @@ from pitool.errors import BadInput
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean; BadInput for dense layers among the others."""
+    settings.alias("num_experts", "num_local_experts")  # transformers 5 saves it so
     settings.default(
         head_dim=128,
         norm_topk_prob=False,

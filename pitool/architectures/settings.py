@@ -73,6 +73,18 @@ class Settings(Config):
         found = {usual: self.value(own) for usual, own in names.items() if own in self.values}
         self.values = {**self.values, **found}
 
+    def alias(self, usual: str, other: str) -> None:
+        """Let a setting be read by its ``other`` name where it does not stand under the usual one.
+
+        Another value beside the usual one is read by nobody, and so refused.
+        """
+        if other not in self.values:
+            return
+        named = self.values[other]
+        if self.values.get(usual, named) == named:
+            self.values = {**self.values, usual: named}
+            self.note(other)
+
     def only(self, key: str, wanted: object, what: str) -> None:
         """Raise BadInput where a setting has another value than the only one that is known."""
         value = self.value(key)

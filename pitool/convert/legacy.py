@@ -19,13 +19,22 @@ OLD_NAMES = {
     "gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
 }
 FULL, SLIDING = "full_attention", "sliding_attention"
+# Other settings that transformers 4 knows by another name, and kinds of layers.
+OLD_KEYS = {"qwen3_moe": {"num_local_experts": "num_experts"}}
+OLD_TYPES = {"granitemoehybrid": {"linear_attention": "mamba", FULL: "attention"}}
 
 
 def old_config(values: Settings) -> Settings:
-    """Return ``config.json`` with the rotation in the keys that transformers 4 reads."""
+    """Return ``config.json`` in the keys and words that transformers 4 reads."""
     made = {name: value for name, value in values.items() if name != "rope_parameters"}
     if isinstance(made.get("dtype"), str):
         made.setdefault("torch_dtype", made["dtype"])
+    kind = str(values.get("model_type"))
+    for name, old in OLD_KEYS.get(kind, {}).items():
+        if name in made:
+            made.setdefault(old, made[name])
+    if isinstance(types := made.get("layer_types"), list):
+        made["layer_types"] = [OLD_TYPES.get(kind, {}).get(str(each), each) for each in types]
     rope = values.get("rope_parameters")
     if not isinstance(rope, dict):
         return made
@@ -33,14 +42,14 @@ def old_config(values: Settings) -> Settings:
         near = rope.get(SLIDING, {})
         made["rope_local_base_freq"] = near.get("rope_theta", 10000.0)
         rope = rope[FULL]
-    names = OLD_NAMES.get(str(values.get("model_type")), {})
+    names = OLD_NAMES.get(kind, {})
     for name in ("rope_theta", "partial_rotary_factor"):
         if name in rope:
             made[names.get(name, name)] = rope[name]
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    scaling = rope.get("rope_type", rope.get("type", "default"))
     rest = {n: v for n, v in rope.items() if n not in ("rope_theta", "partial_rotary_factor")}
-    if kind != "default":
-        made["rope_scaling"] = {**rest, "rope_type": kind}
+    if scaling != "default":
+        made["rope_scaling"] = {**rest, "rope_type": scaling}
     return made
 
 

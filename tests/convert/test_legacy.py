@@ -34,6 +34,18 @@ def test_families_with_names_of_their_own() -> None:
     assert old_config({"rope_parameters": rope})["partial_rotary_factor"] == 0.25
 
 
+def test_settings_and_layers_have_their_old_names() -> None:
+    newer = {"model_type": "qwen3_moe", "num_local_experts": 4}
+    assert old_config(newer) == {**newer, "num_experts": 4}
+    hybrid = {
+        "model_type": "granitemoehybrid",
+        "layer_types": ["linear_attention", "full_attention"],
+    }
+    assert old_config(hybrid) == {**hybrid, "layer_types": ["mamba", "attention"]}
+    other = {"model_type": "qwen3", "layer_types": ["full_attention"]}
+    assert old_config(other) == other
+
+
 def test_two_rotations() -> None:
     rope = {
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
