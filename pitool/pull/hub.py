@@ -238,7 +238,7 @@ def _remote_file(entry: Any) -> RemoteFile | None:
     if not isinstance(path, str) or type(size) is not int or size < 0:
         return None
     parts = PurePosixPath(path).parts
-    if not parts or ".." in parts or path.startswith("/") or "\\" in path or readable(path) != path:
+    if not parts or ".." in parts or path.startswith("/") or "\\" in path or not path.isprintable():
         return None
     said = lfs.get("oid") if isinstance(lfs, Mapping) else None
     known = isinstance(said, str) and SHA256.fullmatch(said.removeprefix("sha256:"))
