@@ -237,6 +237,26 @@ def test_a_revision_that_does_not_exist(hub: FakeHub) -> None:
         pull(ID, "--revision", "v9")
 
 
+def test_a_revision_of_the_catalogue_that_is_gone(hub: FakeHub) -> None:
+    hub.repositories["Qwen/Qwen3-0.6B-GGUF"] = hub.repositories[ID]
+    says = r"has no revision '23749.* never checked against the hub: take the newest: pitool pull Q"
+    with pytest.raises(BadInput, match=says):
+        pull("qwen3-0.6b")
+    pull("qwen3-0.6b", "--revision", "main")
+
+
+def test_a_name_of_the_catalogue(hub: FakeHub, bundles: Path, ggufs: dict[str, bytes]) -> None:
+    """Its file is taken where another would have better quality; its licence and context count."""
+    files = {"LFM2.5-350M-Q4_K_M.gguf": ggufs["tiny-Q4_K_M.gguf"], **ggufs}
+    hub.repositories["LiquidAI/LFM2.5-350M-GGUF"] = files
+    result = pull("lfm2.5-350m")
+    assert "Q4_K_M: what the recipe recommends" in result.stderr
+    assert "licence: LFM Open 1.0" in result.stderr
+    made = pulled(bundles)
+    assert made.path.name == "LFM2.5-350M-q4_k_m"
+    assert made.manifest.licence == "LFM Open 1.0"
+
+
 def test_other_refusals(hub: FakeHub) -> None:
     hub.refusals = {"a/b": (403, ""), "c/d": (500, "")}
     with pytest.raises(BadInput, match=r"the hub refuses access to a/b"):
