@@ -99,6 +99,12 @@ def test_the_bytes_of_the_list_are_those_of_the_headers(hub: FakeHub) -> None:
         assert exact["models"][0]["needed_bytes"] == pytest.approx(one["needed_bytes"], rel=0.01)
 
 
+def test_a_header_is_fetched_once(hub: FakeHub) -> None:
+    pull(f"{ID}:Q4_K_M", "--list")
+    ranges = [a.range for a in hub.asked if a.path.endswith(".gguf")]
+    assert len(ranges) == 1
+
+
 def test_a_split_file_is_one_model(
     hub: FakeHub, bundles: Path, parts: dict[str, bytes], ggufs: dict[str, bytes]
 ) -> None:
