@@ -177,9 +177,24 @@ def test_content_that_is_another_one(hub: FakeHub, bundles: Path, ggufs: dict[st
     data = bytearray(ggufs["tiny-Q8_0.gguf"])
     data[-1] ^= 1
     hub.lies["tiny-Q8_0.gguf"] = bytes(data)
-    with pytest.raises(BadInput, match=r"arrived damaged: its sha256 is .* run the same command"):
+    with pytest.raises(BadInput, match=r"arrived damaged: its hash is .* run the same command"):
         pull(Q8)
     assert list((bundles / ".downloads").iterdir()) == []
+
+
+def test_a_hub_that_states_no_sha256(hub: FakeHub, bundles: Path, ggufs: dict[str, bytes]) -> None:
+    """Then git's hash of the content counts, or the sha256 of an ETag."""
+    hub.lfs = False
+    hub.lies["tiny-Q8_0.gguf"] = ggufs["tiny-Q8_0.gguf"][:-1] + b"!"
+    with pytest.raises(BadInput, match=r"arrived damaged"):
+        pull(Q8)
+    hub.etag = "0" * 64
+    hub.lies = {}
+    with pytest.raises(BadInput, match=r"the hub states 000000000000"):
+        pull(Q8)
+    hub.etag = ""
+    pull(Q8)
+    pulled(bundles)
 
 
 def test_what_arrived_and_rotted_is_found(hub: FakeHub, bundles: Path) -> None:
