@@ -15,6 +15,10 @@ from pitool.errors import BadInput, PitoolError, UsageError
 
 # Tokens of context for a model that was not planned: more is asked for by --context.
 LOOSE_CONTEXT = 4096
+GET_ONE = (
+    "get one: pitool pull NAME, of those that pitool models lists, or make one: pitool convert"
+    " sample --ram 1gb"
+)
 # Below ``home``: the folders of pushed bundles, and the releases that link to them.
 STORE, RELEASES = "store", "releases"
 
@@ -90,11 +94,7 @@ def open_bundle(path: Path) -> Bundle:
         path = default_folder() / path
     if path_kind(path) is None:
         known = [b.path.name for b in list_bundles()[0]]
-        hint = (
-            tables.nearest(path.name, known)
-            if known
-            else "create one: pitool convert sample --ram 1gb"
-        )
+        hint = tables.nearest(path.name, known) if known else GET_ONE
         raise BadInput(f"{path} does not exist", hint)
     if path_kind(path) == "file":
         raise BadInput(
@@ -155,7 +155,7 @@ def newest() -> Bundle:
     if not bundles:
         raise BadInput(
             f"there is no bundle in {default_folder()}",
-            "create one: pitool convert sample --ram 1gb",
+            GET_ONE,
         )
     return bundles[0]
 

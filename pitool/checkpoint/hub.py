@@ -230,7 +230,10 @@ def _error_of(source: Source, error: Exception, errors: Any) -> PitoolError:
         case errors.LocalEntryNotFoundError():
             reason = "the hub cannot be reached, and the model is not in the cache"
         case errors.EntryNotFoundError():
-            return BadInput(f"{source.id} has no {SINGLE}", "choose a model with safetensors files")
+            return BadInput(
+                f"{source.id} has no {SINGLE}",
+                f"choose a model with safetensors files; a ready GGUF: pitool pull {source.id}",
+            )
         case _:
             reason = (str(error).strip().splitlines() or ["no connection"])[0][:120]
     return BadInput(

@@ -106,7 +106,8 @@ def cli(ctx: click.Context) -> None:
 
     \b
     Example:
-      pitool convert sample --ram 1gb
+      pitool models
+      pitool pull qwen3-1.7b
       pitool run "What is a Raspberry Pi?"
     """
     if ctx.invoked_subcommand is None:

@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
     Example:
       pitool list
     """
-    from pitool.catalog.bundles import default_folder, list_bundles
+    from pitool.catalog.bundles import GET_ONE, default_folder, list_bundles
     from pitool.catalog.manifest import to_json
     from pitool.device.forecast import Judge
     from pitool.report.numbers import format_bytes, format_date
@@ -47,7 +47,7 @@ def command(as_json: bool) -> None:
     for error in broken:
         click.echo(f"broken: {error.what}", err=True)
     if not bundles:
-        click.echo(f"no bundles in {default_folder()}: run pitool convert", err=True)
+        click.echo(f"no bundles in {default_folder()}: {GET_ONE}", err=True)
         return
     rows = [
         (

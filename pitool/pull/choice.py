@@ -103,11 +103,21 @@ class Choice:
         # The smallest ones are often of types that this version does not know.
         for variant in sorted(ggufs, key=lambda v: v.quantisation != COMPROMISE):
             try:
-                header = read_gguf_header(self.hub, self.repository, variant)
+                header = self._read(variant)
                 return header_shape(header), header.size
             except BadInput as error:
                 self._errors.append(error)
         return None
+
+    @cached_property
+    def _headers(self) -> dict[str, gguf.Header]:
+        return {}
+
+    def _read(self, variant: Variant) -> gguf.Header:
+        """Return a header, some megabytes, which are fetched once."""
+        if variant.name not in self._headers:
+            self._headers[variant.name] = read_gguf_header(self.hub, self.repository, variant)
+        return self._headers[variant.name]
 
     @cached_property
     def _errors(self) -> list[BadInput]:
@@ -128,7 +138,7 @@ class Choice:
         """Return a variant planned by its own header; BadInput where it cannot be run."""
         if variant.format != GGUF.name:
             return Candidate(variant, None)
-        header = read_gguf_header(self.hub, self.repository, variant)
+        header = self._read(variant)
         return Candidate(variant, plan_header(self, header), header)
 
     def planner_of(self, header: gguf.Header) -> tuple[Planner, Quantisation]:

@@ -18,7 +18,7 @@ from pitool.catalog.files import sync
 from pitool.errors import BadInput, PitoolError, UsageError, cannot_write
 from pitool.pull import connection
 from pitool.pull.connection import TRANSPORT_ERRORS, TRIES, Response
-from pitool.pull.hub import Hub, RemoteFile, Repository
+from pitool.pull.hub import SHA256, Hub, RemoteFile, Repository
 
 CHUNK = 1 << 20
 PART = ".part"
@@ -60,11 +60,12 @@ def download(
             transfer.fetch()
         opened.flush()
         os.fsync(opened.fileno())
-        if file.sha256 not in (None, transfer.sha256):
+        found, stated = transfer.hashes
+        if stated not in (None, found):
             part.unlink()
             raise BadInput(
-                f"{file.path} of {repository.id} arrived damaged: its sha256 is"
-                f" {transfer.sha256[:12]}…, and the hub states {(file.sha256 or '')[:12]}…",
+                f"{file.path} of {repository.id} arrived damaged: its hash is {found[:12]}…, and"
+                f" the hub states {(stated or '')[:12]}…",
                 "run the same command again; it was deleted",
             )
         part.replace(whole)
@@ -92,7 +93,7 @@ def _opened(part: Path, file: RemoteFile) -> Iterator[BinaryIO]:
 
 
 class _Transfer:
-    """Fills an open file with what the hub has; ``sha256``: of what has arrived."""
+    """Fills an open file with what the hub has, and hashes what has arrived."""
 
     def __init__(
         self,
@@ -104,12 +105,15 @@ class _Transfer:
     ) -> None:
         self._hub, self._repository, self._file = hub, repository, file
         self._opened, self._on_bytes = opened, on_bytes
-        self._digest, self._have = hashlib.sha256(), 0
+        self._stated = file.sha256
+        self._restart(keep=True)
 
     @property
-    def sha256(self) -> str:
-        """The hash, in hexadecimal."""
-        return self._digest.hexdigest()
+    def hashes(self) -> tuple[str, str | None]:
+        """The hash of what has arrived in hexadecimal, and the one that the hub states."""
+        if self._stated is None and self._file.blob:
+            return self._blob.hexdigest(), self._file.blob
+        return self._digest.hexdigest(), self._stated
 
     def copy(self, source: Path) -> bool:
         """Copy a file from another client's cache; False where its content is another one."""
@@ -117,7 +121,8 @@ class _Transfer:
         with source.open("rb") as opened:
             while chunk := opened.read(CHUNK):
                 self._keep(chunk)
-        if self._file.sha256 in (None, self.sha256):
+        found, stated = self.hashes
+        if stated in (None, found):
             return True
         self._on_bytes(-self._have)
         self._restart()
@@ -139,13 +144,14 @@ class _Transfer:
         """Read what has arrived of it; start anew where that is longer than the file."""
         self._restart(keep=os.fstat(self._opened.fileno()).st_size <= self._file.bytes)
         while chunk := self._opened.read(CHUNK):
-            self._digest.update(chunk)
-            self._have += len(chunk)
+            self._hash(chunk)
         # At once, so that it says nothing about the speed of the line.
         self._on_bytes(self._have)
 
     def _restart(self, *, keep: bool = False) -> None:
         self._digest, self._have = hashlib.sha256(), 0
+        # What git calls a content: a name that is no secret, not a signature.
+        self._blob = hashlib.sha1(b"blob %d\0" % self._file.bytes, usedforsecurity=False)
         self._opened.seek(0)
         if not keep:
             self._opened.truncate()
@@ -159,6 +165,9 @@ class _Transfer:
             response.close()
 
     def _read(self, response: Response) -> Exception | None:
+        etag = response.headers.get("ETag", "").strip('"')
+        if self._stated is None and SHA256.fullmatch(etag):
+            self._stated = etag
         # A server that does not know ranges sends all of the file: what is here is passed over.
         skip = self._have if response.status == 200 else 0
         if response.status == 206:
@@ -192,9 +201,14 @@ class _Transfer:
         self._note(chunk)
 
     def _note(self, chunk: bytes) -> None:
-        self._digest.update(chunk)
-        self._have += len(chunk)
+        self._hash(chunk)
         self._on_bytes(len(chunk))
+
+    def _hash(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        if self._file.blob:
+            self._blob.update(chunk)
+        self._have += len(chunk)
 
     def _cut(self, error: Exception | None) -> PitoolError:
         why = self._hub.connection.unreachable(error or EOFError("the line was cut")).what

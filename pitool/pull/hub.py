@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -37,13 +37,15 @@ class RevisionGone(BadInput):
 class RemoteFile:
     """A file of a repository; ``sha256``: of its content, where the hub states it.
 
-    ``path``: with slashes; ``local``: where it lies on this machine already.
+    ``path``: with slashes; ``local``: where it lies on this machine already; ``blob``: the hash by
+    which git knows the content of a small file.
     """
 
     path: str
     bytes: int
     sha256: str | None = None
     local: Path | None = None
+    blob: str | None = None
 
     @property
     def name(self) -> str:
@@ -224,7 +226,7 @@ def _with_local(file: RemoteFile, folder: Path | None) -> RemoteFile:
     path = folder / file.path if folder else None
     if path is None or not path.is_file() or path.stat().st_size != file.bytes:
         return file
-    return RemoteFile(file.path, file.bytes, file.sha256 or stated_sha256(path), path)
+    return replace(file, sha256=file.sha256 or stated_sha256(path), local=path)
 
 
 def _remote_file(entry: Any) -> RemoteFile | None:
@@ -238,11 +240,17 @@ def _remote_file(entry: Any) -> RemoteFile | None:
     if not isinstance(path, str) or type(size) is not int or size < 0:
         return None
     parts = PurePosixPath(path).parts
-    if not parts or ".." in parts or path.startswith("/") or "\\" in path or readable(path) != path:
+    if not parts or ".." in parts or path.startswith("/") or "\\" in path or not path.isprintable():
         return None
     said = lfs.get("oid") if isinstance(lfs, Mapping) else None
     known = isinstance(said, str) and SHA256.fullmatch(said.removeprefix("sha256:"))
-    return RemoteFile(path, size, str(said).removeprefix("sha256:") if known else None)
+    blob = entry.get("oid")
+    return RemoteFile(
+        path,
+        size,
+        str(said).removeprefix("sha256:") if known else None,
+        blob=blob if lfs is None and isinstance(blob, str) and COMMIT.fullmatch(blob) else None,
+    )
 
 
 def _licence(info: Mapping[str, Any]) -> str | None:

@@ -83,6 +83,13 @@ def test_a_recipe(extended: Extended) -> None:
     text = text.replace('default_for = ["512mb"]', "default_for = []")
     extended.data("models/test-model.toml", text.replace("The smallest", "A test's smallest"))
     assert "test-model" in extended.run("plan", "test-modell", code=4)
+    assert "test-model" in extended.run("models", "--board", "pi5", "--ram", "2gb")
+
+
+def test_something_for_the_lane(extended: Extended) -> None:
+    row = renamed(table("accelerators.toml", "used_gpu"), "used_gpu", "test_card")
+    extended.data("accelerators.toml", row.replace("a used RTX 3060", "a used TEST 9000"))
+    assert "a used TEST 9000 (12 GB): faster than" in extended.run("plan", "3B", "--buy")
 
 
 def test_what_is_assumed_of_onnxruntime(extended: Extended) -> None:

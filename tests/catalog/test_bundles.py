@@ -90,7 +90,7 @@ def test_a_bundle_by_path_and_by_name(private_home: Path, tmp_path: Path) -> Non
 
 
 def test_a_name_that_is_none_names_the_nearest(private_home: Path) -> None:
-    with pytest.raises(BadInput, match="nope does not exist: create one"):
+    with pytest.raises(BadInput, match="nope does not exist: get one"):
         bundles.open_bundle(Path("nope"))
     make(private_home / "bundles" / "smollm2-135m-1gb")
     with pytest.raises(BadInput, match="did you mean 'smollm2-135m-1gb'"):

@@ -542,6 +542,32 @@ def _parse_request(folder: Path) -> None:
             error.statement.encode()
 
 
+def _hub_answer(folder: Path) -> None:
+    lfs = {"oid": "a" * 64, "size": 9, "pointerSize": 134}
+    files = [{"type": "file", "path": f"{i}-Q4_0.gguf", "size": 9, "lfs": lfs} for i in range(3)]
+    files += [{"type": "file", "path": "x/m-Q8_0-00001-of-00001.gguf", "size": 9}]
+    card = {"license": "other", "license_name": "mine"}
+    info = {"id": "a/b", "sha": "c" * 40, "cardData": card, "tags": ["license:mit"]}
+    (folder / "answer.json").write_text(json.dumps([info, *files]))
+
+
+def _read_hub_answer(folder: Path) -> None:
+    from pitool.catalog import reading
+    from pitool.pull import hub
+    from pitool.pull.variants import find_variants
+
+    try:
+        answer = reading.parse_json((folder / "answer.json").read_bytes())
+    except ValueError:
+        return
+    entries = answer if isinstance(answer, list) else [answer]
+    found = [file for entry in entries if (file := hub._remote_file(entry))]
+    for entry in entries:
+        if isinstance(entry, dict):
+            hub._licence(entry)
+    find_variants(hub.Repository("a/b", "c" * 40, tuple(found)))
+
+
 def _text(folder: Path) -> None:
     (folder / "t.txt").write_text("A Raspberry Pi has 4 cores. naïve 日本\n" * 20)
 
@@ -596,6 +622,7 @@ READERS: dict[str, Reader] = {
     "boards": Reader("boards.toml", mutations.text, _boards, _read_boards),
     "recipe": Reader("r.toml", mutations.text, _recipe, _read_recipe),
     "request": Reader("body", mutations.json_text, _request, _parse_request),
+    "hub answer": Reader("answer.json", mutations.json_text, _hub_answer, _read_hub_answer),
     "text": Reader("t.txt", mutations.text, _text, _read_texts),
 }
 

@@ -45,7 +45,9 @@ class FakeHub:
     moved: dict[str, str] = field(default_factory=dict)
     busy: list[dict[str, str]] = field(default_factory=list)
     token: str = ""
+    etag: str = ""
     ranges: bool = True
+    lfs: bool = True
     storage: str = ""
     port: int = 0
 
@@ -112,8 +114,11 @@ class Handler(BaseHTTPRequestHandler):
         entries: list[dict[str, Any]] = [{"type": "directory", "path": "sub", "size": 0}]
         for path in sorted(files)[at : at + PAGE]:
             data = files[path]
-            entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data)}
-            if path.endswith((".gguf", ".onnx", ".data")):
+            blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            entry: dict[str, Any] = {
+                "type": "file", "path": path, "size": len(data), "oid": blob,
+            }  # fmt: skip
+            if self.hub.lfs and path.endswith((".gguf", ".onnx", ".data")):
                 oid = hashlib.sha256(data).hexdigest()
                 entry["lfs"] = {"oid": oid, "size": len(data), "pointerSize": 134}
             entries.append(entry)
@@ -151,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         part = data[first : last + 1]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(part)))
+        if hub.etag:
+            self.send_header("ETag", f'"{hub.etag}"')
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.end_headers()

@@ -99,6 +99,12 @@ def test_the_bytes_of_the_list_are_those_of_the_headers(hub: FakeHub) -> None:
         assert exact["models"][0]["needed_bytes"] == pytest.approx(one["needed_bytes"], rel=0.01)
 
 
+def test_a_header_is_fetched_once(hub: FakeHub) -> None:
+    pull(f"{ID}:Q4_K_M", "--list")
+    ranges = [a.range for a in hub.asked if a.path.endswith(".gguf")]
+    assert len(ranges) == 1
+
+
 def test_a_split_file_is_one_model(
     hub: FakeHub, bundles: Path, parts: dict[str, bytes], ggufs: dict[str, bytes]
 ) -> None:
@@ -171,9 +177,24 @@ def test_content_that_is_another_one(hub: FakeHub, bundles: Path, ggufs: dict[st
     data = bytearray(ggufs["tiny-Q8_0.gguf"])
     data[-1] ^= 1
     hub.lies["tiny-Q8_0.gguf"] = bytes(data)
-    with pytest.raises(BadInput, match=r"arrived damaged: its sha256 is .* run the same command"):
+    with pytest.raises(BadInput, match=r"arrived damaged: its hash is .* run the same command"):
         pull(Q8)
     assert list((bundles / ".downloads").iterdir()) == []
+
+
+def test_a_hub_that_states_no_sha256(hub: FakeHub, bundles: Path, ggufs: dict[str, bytes]) -> None:
+    """Then git's hash of the content counts, or the sha256 of an ETag."""
+    hub.lfs = False
+    hub.lies["tiny-Q8_0.gguf"] = ggufs["tiny-Q8_0.gguf"][:-1] + b"!"
+    with pytest.raises(BadInput, match=r"arrived damaged"):
+        pull(Q8)
+    hub.etag = "0" * 64
+    hub.lies = {}
+    with pytest.raises(BadInput, match=r"the hub states 000000000000"):
+        pull(Q8)
+    hub.etag = ""
+    pull(Q8)
+    pulled(bundles)
 
 
 def test_what_arrived_and_rotted_is_found(hub: FakeHub, bundles: Path) -> None:
@@ -235,6 +256,26 @@ def test_a_model_that_does_not_exist(hub: FakeHub) -> None:
 def test_a_revision_that_does_not_exist(hub: FakeHub) -> None:
     with pytest.raises(BadInput, match=r"has no revision 'v9': use --revision main"):
         pull(ID, "--revision", "v9")
+
+
+def test_a_revision_of_the_catalogue_that_is_gone(hub: FakeHub) -> None:
+    hub.repositories["Qwen/Qwen3-0.6B-GGUF"] = hub.repositories[ID]
+    says = r"has no revision '23749.* never checked against the hub: take the newest: pitool pull Q"
+    with pytest.raises(BadInput, match=says):
+        pull("qwen3-0.6b")
+    pull("qwen3-0.6b", "--revision", "main")
+
+
+def test_a_name_of_the_catalogue(hub: FakeHub, bundles: Path, ggufs: dict[str, bytes]) -> None:
+    """Its file is taken where another would have better quality; its licence and context count."""
+    files = {"LFM2.5-350M-Q4_K_M.gguf": ggufs["tiny-Q4_K_M.gguf"], **ggufs}
+    hub.repositories["LiquidAI/LFM2.5-350M-GGUF"] = files
+    result = pull("lfm2.5-350m")
+    assert "Q4_K_M: what the recipe recommends" in result.stderr
+    assert "licence: LFM Open 1.0" in result.stderr
+    made = pulled(bundles)
+    assert made.path.name == "LFM2.5-350M-q4_k_m"
+    assert made.manifest.licence == "LFM Open 1.0"
 
 
 def test_other_refusals(hub: FakeHub) -> None:
