@@ -82,9 +82,8 @@ class Soak:
                 if not left:
                     place = len(self.workers)
                     left = LIVES[place % len(LIVES)]
-                    session.load(self.runnables[place % len(self.runnables)])
+                    self._load(session, self.runnables[place % len(self.runnables)])
                     self.workers.append([])
-                    self._wait(lambda: session.status.phase is Phase.READY)
                 left -= 1
                 if turn % OF_A_CONVERSATION == 0:
                     self._conversation(session, database, journal)
@@ -97,6 +96,13 @@ class Soak:
             session.close()
             journal.close()
             database.close()
+
+    def _load(self, session: Session, runnable: Runnable) -> None:
+        """Change the model; returns when it is ready."""
+        session.load(runnable)
+        self._wait(
+            lambda: session.status.runnable is runnable and session.status.phase is Phase.READY
+        )
 
     def _conversation(self, session: Session, database: Database, journal: Journal) -> None:
         """Begin a conversation, or open one of the last few."""
