@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Show those that do not fit, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(ram: str | None, board: str | None, everything: bool, as_json: bool) -> None:
-    """List the models that pull downloads by name, the recommended one first.
+    """List ready models that fit this machine, best first.
 
-    Judged for this machine, or for another with --board and --ram. Nothing is asked of the hub.
+    They are what pull downloads by name. Judged for this machine, or for another with --board and --ram. Nothing is asked of the hub.
 
     \b
     Example:

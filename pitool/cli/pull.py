@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Pull what does not fit; replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(model: str, only_list: bool, as_json: bool, **options: Any) -> None:
-    """Download a model that is ready to run, a GGUF or an ONNX folder, as a bundle.
+    """Download a ready model: a GGUF or an ONNX folder.
 
-    NAME is one of 'pitool models', OWNER/REPO any repository of the hub. Of several quantisations
+    It becomes a bundle. NAME is one of 'pitool models', OWNER/REPO any repository of the hub. Of several quantisations
     the best that fits this machine (or --board and --ram) is taken; :QUANT names one. Downloads
     are resumed and checked. HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 
