@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def command(ram: str | None, board: str | None, everything: bool, as_json: bool) -> None:
     """List ready models that fit this machine, best first.
 
-    They are what pull downloads by name. Judged for this machine, or for another with --board and --ram. Nothing is asked of the hub.
+    They are what pull downloads by name. Judged for this machine, or for another with --board and
+    --ram. Nothing is asked of the hub.
 
     \b
     Example:

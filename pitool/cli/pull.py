@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 def command(model: str, only_list: bool, as_json: bool, **options: Any) -> None:
     """Download a ready model: a GGUF or an ONNX folder.
 
-    It becomes a bundle. NAME is one of 'pitool models', OWNER/REPO any repository of the hub. Of several quantisations
-    the best that fits this machine (or --board and --ram) is taken; :QUANT names one. Downloads
-    are resumed and checked. HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
+    It becomes a bundle. NAME is one of 'pitool models', OWNER/REPO any repository of the hub. Of
+    several quantisations the best that fits this machine (or --board and --ram) is taken; :QUANT
+    names one. Downloads are resumed and checked. HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are
+    respected.
 
     \b
     Example:
