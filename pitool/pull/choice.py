@@ -25,6 +25,7 @@ from pitool.planning.places import Place, Verdict
 from pitool.planning.planner import FAST_SHARE, Planner, Row, would_fit
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.speed import Correction
+from pitool.pull.connection import Unavailable
 from pitool.pull.headers import read_gguf_header
 from pitool.pull.hub import Hub, Repository
 from pitool.pull.variants import Variant
@@ -105,6 +106,8 @@ class Choice:
             try:
                 header = self._read(variant)
                 return header_shape(header), header.size
+            except Unavailable:
+                raise
             except BadInput as error:
                 self._errors.append(error)
         return None
@@ -168,6 +171,8 @@ class Choice:
         for candidate, reason in self._in_order(preferred):
             try:
                 found = self.exact(candidate.variant)
+            except Unavailable:
+                raise
             except BadInput as error:
                 passed.append(f"{candidate.variant.quantisation} was skipped: {error.what}")
                 continue

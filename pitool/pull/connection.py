@@ -50,6 +50,10 @@ class Response(Protocol):
         """End it."""
 
 
+class Unavailable(BadInput):
+    """The hub gives nothing of a repository, whichever file is asked for."""
+
+
 class Refused(Exception):  # noqa: N818 - its caller says what it means
     """The hub answered with an error; ``code`` is HTTP's, ``word`` the hub's own for it."""
 
@@ -152,7 +156,7 @@ class Connection:
         response: Response = found
         return response
 
-    def unreachable(self, error: Exception) -> BadInput:
+    def unreachable(self, error: Exception) -> Unavailable:
         """Return the error of a hub that does not answer, or whose line is cut again and again."""
         why = getattr(error, "reason", None) or error
         if isinstance(why, socket.gaierror):
@@ -163,7 +167,7 @@ class Connection:
             why = why.strerror or why
         host = urlsplit(self.endpoint).netloc
         text = str(why) or type(error).__name__
-        return BadInput(
+        return Unavailable(
             f"cannot reach {host} ({text})", "check the network, then run the same command again"
         )
 

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 
 from pitool.catalog import reading
 from pitool.catalog.files import expand, path_kind
-from pitool.errors import BadInput, PitoolError, UsageError, readable
-from pitool.pull.connection import Connection, Refused, Response
+from pitool.errors import BadInput, UsageError, readable
+from pitool.pull.connection import Connection, Refused, Response, Unavailable
 from pitool.report.progress import talk
 
 ENDPOINT = "https://huggingface.co"
@@ -29,7 +29,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 _ON = {"1", "on", "yes", "true"}
 
 
-class RevisionGone(BadInput):
+class RevisionGone(Unavailable):
     """A repository has no such branch, tag or commit."""
 
 
@@ -269,14 +269,14 @@ def _licence(info: Mapping[str, Any]) -> str | None:
     return readable(said)[:80] if isinstance(said, str) and said else None
 
 
-def _error_of(refused: Refused, name: str, revision: str, connection: Connection) -> PitoolError:
+def _error_of(refused: Refused, name: str, revision: str, connection: Connection) -> BadInput:
     """Return the sentence for a refusal of the hub's, of a request for a repository."""
     named = "your token is not allowed to read it" if connection.token else "there is no token"
     match refused.code, refused.word:
         case _, "RevisionNotFound":
             return RevisionGone(f"{name} has no revision {revision!r}", "use --revision main")
         case _, "GatedRepo":
-            return BadInput(
+            return Unavailable(
                 f"{name} is a gated model, and {named}",
                 f"accept its licence at {connection.endpoint}/{name}, then set HF_TOKEN to your"
                 " token",
@@ -284,11 +284,11 @@ def _error_of(refused: Refused, name: str, revision: str, connection: Connection
         case ((401 | 403 | 404), "RepoNotFound"):
             return _unknown(name, private=not connection.token)
         case 401, _ if refused.message.startswith("Invalid credentials"):
-            return BadInput("the hub does not know the token", "set HF_TOKEN to a valid one")
+            return Unavailable("the hub does not know the token", "set HF_TOKEN to a valid one")
         case 401, _:
             return _unknown(name, private=not connection.token)
         case 403, _:
-            return BadInput(
+            return Unavailable(
                 f"the hub refuses access to {name}"
                 + (f" ({refused.message[:100]})" if refused.message else ""),
                 f"look at {connection.endpoint}/{name}",
@@ -298,14 +298,14 @@ def _error_of(refused: Refused, name: str, revision: str, connection: Connection
         case 404, _:
             return _unknown(name, private=not connection.token)
         case 429, _:
-            return BadInput(
+            return Unavailable(
                 "the hub allows no more requests for a while",
                 "try again in some minutes, with a token in HF_TOKEN for a higher limit",
             )
         case _:
-            return BadInput(f"the hub answers with error {refused.code}", "try again later")
+            return Unavailable(f"the hub answers with error {refused.code}", "try again later")
 
 
-def _unknown(name: str, *, private: bool) -> BadInput:
+def _unknown(name: str, *, private: bool) -> Unavailable:
     also = ", or set HF_TOKEN if it is private" if private else ""
-    return BadInput(f"there is no model {name} on the hub", f"check the name{also}")
+    return Unavailable(f"there is no model {name} on the hub", f"check the name{also}")

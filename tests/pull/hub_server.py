@@ -47,6 +47,7 @@ class FakeHub:
     token: str = ""
     etag: str = ""
     ranges: bool = True
+    gated: bool = False
     lfs: bool = True
     storage: str = ""
     port: int = 0
@@ -82,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(*hub.refusals[name])
         elif hub.token and token != f"Bearer {hub.token}" and "localhost" not in host:
             self.refuse(401, "GatedRepo")
+        elif hub.gated and not path.startswith("/api/"):
+            self.refuse(403 if token else 401, "GatedRepo")
         elif name not in hub.repositories:
             self.refuse(401 if not token else 404, "RepoNotFound")
         elif path.startswith("/api/models/"):

@@ -224,6 +224,13 @@ def test_a_gated_model(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert {a.token for a in hub.asked[-1:]} == {"Bearer hf_word"}
 
 
+def test_a_gated_model_is_listed_by_the_hub_but_its_files_are_asked_for_once(hub: FakeHub) -> None:
+    hub.gated = True
+    with pytest.raises(BadInput, match=r"is a gated model, and there is no token"):
+        pull(ID)
+    assert len([a for a in hub.asked if "/resolve/" in a.path]) == 1
+
+
 def test_the_token_goes_to_no_other_host(
     hub: FakeHub, bundles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
