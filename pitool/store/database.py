@@ -34,6 +34,8 @@ FILE_NAME = CONVERSATIONS.file_name
 BUSY_SECONDS = 10
 EXCERPT_LENGTH = 60
 _LATEST = 253402214400.0  # the year 9999, the last that can be shown
+# A board's memory is the model's, and the kernel keeps the pages of the file too: 256 KiB.
+_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Database:
             self._connection = databases.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             # What another program wrote may be no UTF-8.
             self._connection.text_factory = lambda data: data.decode("utf-8", "replace")
