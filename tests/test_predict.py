@@ -35,7 +35,7 @@ def test_models_of_2026_are_predicted_unseen(rows: list[Comparison]) -> None:
     assert seen["decode_out_of_range"] == 0
     assert seen["prefill_median_factor"] <= 1.25
     assert seen["prefill_largest_factor"] <= 1.6
-    assert seen["decode_median_error"] <= 0.08
+    assert seen["decode_median_error"] <= 0.09
 
 
 def test_every_row_is_in_the_printed_range_but_those_that_are_known(
