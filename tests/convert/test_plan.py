@@ -27,6 +27,23 @@ def plan(
     return make_plan(config(**changes), tier, tiers()[tier], quants, context)
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"vision_config": {"depth": 1}}, "takes no pictures"),
+        ({"vision_config": {"depth": 1}, "audio_config": {"x": 1}}, "no pictures or sound"),
+        ({}, ""),
+    ],
+    ids=["pictures", "both", "text alone"],
+)
+def test_what_is_left_out_of_a_multimodal_model_is_said(other: dict[str, Any], said: str) -> None:
+    text = config(head_dim=32, query_pre_attn_scalar=32).values
+    whole = Config({"model_type": "gemma3", "text_config": text, **other}, Path("config.json"))
+    reason = make_plan(whole, "8gb", tiers()["8gb"], "Q8_0", None).reason
+    assert said in reason
+    assert ("text model alone" in reason) is bool(said)
+
+
 def tier_of(mib: int) -> Tier:
     """Return the 1gb tier with so many MiB for a model."""
     tier = tiers()["1gb"]

@@ -73,6 +73,22 @@ def test_a_recurrent_state_is_held_whatever_the_context() -> None:
     assert "recurrent state" not in lines(shape(**QWEN), "F16", Load(512))
 
 
+def test_layers_that_borrow_keys_keep_none_and_windows_may_have_smaller_heads() -> None:
+    """As of Gemma 4: two kinds of heads, and the last two layers of six take keys from others."""
+    embedding = StoredTensor("token_embd.weight", (1000, 896), TENSOR_TYPES["F16"])
+    keys: dict[str, object] = {
+        "block_count": 6, "embedding_length": 896, "attention.head_count": 8,
+        "attention.head_count_kv": 2, "attention.key_length": 512, "attention.key_length_swa": 256,
+        "attention.shared_kv_layers": 2,
+        "attention.sliding_window_pattern": [True, True, False, True, True, False],
+    }  # fmt: skip
+    metadata = {f"gemma4.{key}": value for key, value in keys.items()}
+    header = Header(Path("a.gguf"), {**metadata, "general.architecture": "gemma4"}, (embedding,))
+    model = header_shape(header)
+    assert [row for _, row in model.layer_caches()] == [512, 512, 1024, 512, 0, 0]
+    assert kv_cache_bytes(model, 1024, "f16") == 2 * 1024 * (3 * 512 + 1024) * 2
+
+
 def test_weights_are_what_the_types_say() -> None:
     model = shape(**QWEN)
     assert lines(model, "F16", Load(512))["weights"] == sum(
