@@ -41,11 +41,14 @@ def loader(
 def loading_words(runnable: Runnable, context: int | None = None) -> str:
     """Return what to know of how an artifact is loaded, a line each; empty for nothing.
 
-    That is what ``pitool tune`` found, or why it is not used, and what the ``context`` costs.
+    That is what ``pitool tune`` found, or why it is not used, and what a longer ``context`` than
+    planned costs; what the planned one costs was said with the plan.
     """
     from pitool.device import tuned
     from pitool.device.detect import detect
     from pitool.planning.formats import find_format
 
-    cost = find_format(runnable.format).cost_of(runnable.entry, context or runnable.context)
+    cost = ""
+    if context is not None and context > runnable.context:
+        cost = find_format(runnable.format).cost_of(runnable.entry, context)
     return "\n".join(filter(None, (tuned.words(runnable, detect()), cost)))

@@ -134,7 +134,7 @@ class Connection:
                 if wait is None or attempt == TRIES:
                     raise refused from None
                 if error.code == http.HTTPStatus.TOO_MANY_REQUESTS:
-                    self.say(f"the hub asks to wait {wait:.0f} seconds")
+                    self.say(f"the hub asks to wait {round(wait)} seconds")
             except TRANSPORT_ERRORS as error:
                 if attempt == TRIES:
                     raise self.unreachable(error) from None

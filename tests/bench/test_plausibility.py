@@ -146,6 +146,9 @@ def test_an_embedding_beside_a_head_is_not_streamed(tied: bool, tmp_path: Path) 
     path = tmp_path / "toy.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_uint32("general.file_type", 0)
+    writer.add_block_count(1)
+    writer.add_embedding_length(8)
+    writer.add_head_count(1)
     writer.add_tensor("token_embd.weight", np.zeros((64, 8), np.float32))
     writer.add_tensor("blk.0.attn_q.weight", np.zeros((8, 8), np.float32))
     if not tied:

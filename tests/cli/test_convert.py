@@ -236,7 +236,8 @@ def test_a_file_system_that_is_too_small(
     )
     sentence = check_failure(result, 3)
     assert re.search(
-        r"of disk space, and .* has 1\.05 MB free" if checked else "disk is full", sentence
+        r"of disk space are needed, and .* has 1\.05 MB free" if checked else "disk is full",
+        sentence,
     )
     assert names(small_disk) == set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ from pitool.catalog.tensor_types import (
     Quantisation,
     find_quantisation,
 )
+from pitool.errors import BadInput
 from pitool.planning.formats.base import (
     AnyQuantisation,
     ArtifactPlan,
@@ -147,8 +149,13 @@ class Gguf(PlannedFormat):
         return "\n".join(filter(None, said))
 
     def cost_of(self, entry: Path, context: int) -> str:
-        """Say that LongRoPE's factors are those for long texts, by the file's header."""
-        return _stretched(header_shape(gguf.read_header(entry)), context)
+        """Say that LongRoPE's factors are those for long texts, by the file's header.
+
+        What is wrong with a file is said by those who load it.
+        """
+        with suppress(BadInput):
+            return _stretched(header_shape(gguf.read_header(entry)), context)
+        return ""
 
     def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
         """Return the common quantisations, and those of files that exist."""
