@@ -212,6 +212,7 @@ def _edited_rows(draw: st.DrawFn, seed: bytes) -> bytes:
         path = Path(folder) / "copy"
         path.write_bytes(seed)
         connection = sqlite3.connect(path)
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("PRAGMA ignore_check_constraints = ON")
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
         found = [
