@@ -187,4 +187,4 @@ def _checked(document: Any) -> Document:
         raise ValueError("its bundle has no name")  # noqa: TRY004
     if not all(isinstance(document.get(name), str) for name in _HEAD):
         raise ValueError("it does not say what was measured")
-    return document
+    return {"bundle": None, **document}
