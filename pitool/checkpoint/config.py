@@ -22,8 +22,8 @@ GGUF = "gguf"
 # assumes, and leaves out when it saves, that they are one.
 UNTIED = frozenset((
     "exaone4", "glm4", "gpt_neox", "granite", "granitemoehybrid", "hunyuan_v1_dense", "llama",
-    "ministral3", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "qwen2", "qwen3", "qwen3_5",
-    "qwen3_5_text", "qwen3_moe", "seed_oss", "stablelm",
+    "ministral3", "mistral", "mistral3", "mixtral", "olmo2", "olmoe", "phi3", "qwen2", "qwen3",
+    "qwen3_5", "qwen3_5_text", "qwen3_moe", "seed_oss", "stablelm",
 ))  # fmt: skip
 # The other name of that setting, which comes first where both are there.
 TIED_ALIAS = {"lfm2": "tie_embedding", "lfm2_moe": "tie_embedding"}

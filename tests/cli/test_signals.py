@@ -143,7 +143,7 @@ def test_a_stuck_worker_is_not_waited_for(
     words = [bundle if word == "BUNDLE" else word for word in command]
     with program(*words) as started:
         worker = started.worker()
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         started.process.send_signal(number)
         assert started.end() == 130
         assert gone(worker)
@@ -175,10 +175,17 @@ def test_compare_ends_with_a_stuck_child(
         assert not list((tmp_path / "pitool-cache").rglob(".*.partial"))
 
 
+def stop(process: int) -> None:
+    """Stop a process; returns when it stands still, not only when the signal is on its way."""
+    os.kill(process, signal.SIGSTOP)
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
+
+
 def test_a_stuck_worker_does_not_outlive_a_killed_program(bundle: Path) -> None:
     with program("run", "-i", bundle) as started:
         worker = started.worker()
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         started.process.kill()
         started.end()
         while not gone(worker):
@@ -189,7 +196,7 @@ def test_a_stuck_worker_does_not_outlive_a_killed_program(bundle: Path) -> None:
 def test_the_chat_ends_with_a_stuck_worker(bundle: Path, number: signal.Signals) -> None:
     with program("chat", bundle, terminal=True) as started:
         worker = started.worker()
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         started.wait_for("Models")
         started.process.send_signal(number)
         assert started.end() == 130

@@ -153,7 +153,7 @@ def test_every_family_in_the_engine_is_transformers(
 def test_a_head_is_the_embedding_where_transformers_says_so(kind: str) -> None:
     key, alias = "tie_word_embeddings", "tie_embedding" if kind == "lfm2" else ""
     for said in ({}, {key: True}, {key: False}, {key: True, alias: False}):
-        values = {"text_config": said} if kind == "gemma3" else said
+        values = {"text_config": said} if kind in ("gemma3", "mistral3") else said
         wanted = transformers.AutoConfig.for_model(kind, **values).get_text_config()
         found = Config({"model_type": kind, **values}, Path("config.json")).text_model()
         assert found.tied == wanted.tie_word_embeddings, values
