@@ -299,7 +299,11 @@ ENDS = {
     "fault": (signal.SIGSTOP, "raise KeyboardInterrupt"),
     "at once": (signal.SIGSTOP, "kill_all(); os._exit(0)"),
     "killed": (0, "os.kill(os.getpid(), signal.SIGKILL)"),
-    "killed while it is stopped": (signal.SIGSTOP, "os.kill(os.getpid(), signal.SIGKILL)"),
+    "killed while it is stopped": (
+        signal.SIGSTOP,
+        "while ') T ' not in open(f'/proc/{child.pid}/stat').read(): pass\n"
+        "os.kill(os.getpid(), signal.SIGKILL)",
+    ),
 }
 
 
