@@ -301,8 +301,10 @@ ENDS = {
     "killed": (0, "os.kill(os.getpid(), signal.SIGKILL)"),
     "killed while it is stopped": (
         signal.SIGSTOP,
-        "while ') T ' not in open(f'/proc/{child.pid}/stat').read(): pass\n"
-        "os.kill(os.getpid(), signal.SIGKILL)",
+        (
+            "while ') T ' not in open(f'/proc/{child.pid}/stat').read(): pass\n"
+            "os.kill(os.getpid(), signal.SIGKILL)"
+        ),
     ),
 }
 
