@@ -34,6 +34,9 @@ from tests.convert.helpers import checkpoint_of, write_float
 from tests.oracle.conftest import Converter
 from tests.oracle.engine import Engine, Logits
 from tests.oracle.settings import FAMILIES
+from tests.tiny import write_tokenizer
+
+pytest.importorskip("torch")
 from tests.oracle.test_converter import compare
 from tests.oracle.test_settings import (
     IDS,
@@ -47,7 +50,6 @@ from tests.oracle.test_settings import (
     singles,
     unchanged,
 )
-from tests.tiny import write_tokenizer
 
 ENVIRONMENT = Path.home() / ".cache" / "pitool" / "oracle-transformers-5"
 # Any other torch is not the small build for CPUs.
