@@ -10,19 +10,11 @@ from typing import Any
 
 from pitool.architectures.base import Architecture, Wanted
 from pitool.architectures.decoder import read_decoder
-from pitool.architectures.description import Description, Layout
+from pitool.architectures.description import Description
 from pitool.architectures.gguf import DecoderFile
 from pitool.architectures.llama import LlamaFile
+from pitool.architectures.olmo2 import LAYOUT
 from pitool.architectures.settings import FULL, SLIDING, Settings
-
-LAYOUT = Layout(
-    before_attention="",
-    after_attention="post_attention_layernorm",
-    before_mlp="",
-    after_mlp="post_feedforward_layernorm",
-    query_norm="self_attn.q_norm",
-    key_norm="self_attn.k_norm",
-)
 
 
 def describe(settings: Settings) -> Description:

@@ -34,23 +34,27 @@ LEFT_OVER = (
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
-    settings.ignore(*LEFT_OVER)
-    settings.only("conv_bias", wanted=False, what="a convolution with a bias")
-    settings.only("hidden_act", "silu", "a different activation")
     settings.values = {**settings.values, "intermediate_size": feed_forward_size(settings)}
     layers = settings.count("num_hidden_layers")
     full = settings.value("full_attn_idxs") or range(layers)
     default = [FULL if i in full else CONVOLUTION for i in range(layers)]
+    return read_hybrid(settings, default, layout=LAYOUT)
+
+
+def read_hybrid(settings: Settings, default: list[str], **differing: Any) -> Description:
+    """Return convolutions and attention, as both LFM2s have them; ``default``: kinds of layers."""
+    settings.ignore(*LEFT_OVER)
+    settings.only("conv_bias", wanted=False, what="a convolution with a bias")
+    settings.only("hidden_act", "silu", "a different activation")
     types = settings.layer_types(default, (FULL, CONVOLUTION))
-    sizes = settings.sizes()
     return read_decoder(
         settings,
         norm=Norm(settings.epsilon("norm_eps", 1e-5)),
-        layout=LAYOUT,
-        rope=read_rope(settings, sizes.head_dim, theta=1_000_000.0),
+        rope=read_rope(settings, settings.sizes().head_dim, theta=1_000_000.0),
         head_norm="head",
         recurrence=ShortConvolution(settings.count("conv_L_cache", 3)),
         recurrent=frozenset(i for i, kind in enumerate(types) if kind == CONVOLUTION),
+        **differing,
     )
 
 

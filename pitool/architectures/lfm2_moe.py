@@ -6,12 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from pitool.architectures.base import Architecture
-from pitool.architectures.decoder import read_decoder
-from pitool.architectures.description import Description, Experts, Norm, ShortConvolution
+from pitool.architectures.description import Description, Experts
 from pitool.architectures.gguf import check_normalised
-from pitool.architectures.lfm2 import CONVOLUTION, LEFT_OVER, Lfm2File
 from pitool.architectures.lfm2 import LAYOUT as DENSE
-from pitool.architectures.rope import read_rope
+from pitool.architectures.lfm2 import Lfm2File, read_hybrid
 from pitool.architectures.settings import FULL, Settings
 
 LAYOUT = replace(
@@ -29,24 +27,16 @@ SIGMOID = 2
 
 def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
-    settings.ignore(*LEFT_OVER)
     settings.default(num_key_value_heads=8, moe_intermediate_size=1792, use_expert_bias=True)
-    settings.only("conv_bias", wanted=False, what="a convolution with a bias")
-    settings.only("hidden_act", "silu", "a different activation")
     settings.only("routed_scaling_factor", 1.0, "a factor on the experts' results")
     sizes = settings.sizes()
     if settings.value("layer_types") is None:
         raise settings.bad("layer_types", "a list")
-    types = settings.layer_types([FULL] * sizes.layers, (FULL, CONVOLUTION))
     dense = settings.value("num_dense_layers")
-    return read_decoder(
+    return read_hybrid(
         settings,
-        norm=Norm(settings.epsilon("norm_eps", 1e-5)),
+        [FULL] * sizes.layers,
         layout=LAYOUT,
-        rope=read_rope(settings, sizes.head_dim, theta=1_000_000.0),
-        head_norm="head",
-        recurrence=ShortConvolution(settings.count("conv_L_cache", 3)),
-        recurrent=frozenset(i for i, kind in enumerate(types) if kind == CONVOLUTION),
         experts=Experts(
             settings.count("num_experts", 32),
             settings.count("num_experts_per_tok", 4),

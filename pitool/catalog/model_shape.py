@@ -10,8 +10,6 @@ from math import prod
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 # Of these a token needs one row only; llama.cpp reads them with GGML_OP_GET_ROWS.
 _TABLES = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
-
-
 _CONVOLUTIONS = frozenset({"ssm_conv1d", "shortconv.conv"})
 
 
@@ -116,7 +114,7 @@ class ModelShape:
         Of an embedding beside a head of its own it reads one row, which is as good as nothing.
         """
         one_row = name in _TABLES or (name == EMBEDDING and not self.tied)
-        if one_row or not self.loaded(TensorShape(name, ())):
+        if one_row or _place(name)[0] >= self.layers:
             return 0.0
         return self.experts_used / self.experts if self.experts and "_exps." in name else 1.0
 

@@ -7,11 +7,10 @@ from is ``forward``'s choice; what a difference means is ``verify``'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,15 @@ from pitool.convert.tokens import spelled
 from pitool.errors import PitoolError, UsageError
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import WINDOW, Divergence, score_rows, squares, summarise, unscored
+from pitool.quality.divergence import (
+    WINDOW,
+    Divergence,
+    score_rows,
+    spread_share,
+    squares,
+    summarise,
+    unscored,
+)
 from pitool.quality.health import LogitsEngine, windows_of
 from pitool.report.progress import Progress
 
@@ -93,8 +100,8 @@ class Reference:
             scores.append(score_rows(base, kept, ids[unscored(ids) + 1 :]))
             apart.append(squares(base, kept))
         rows_apart = np.concatenate(apart, axis=1)
-        typical = _error(rows_apart, np.median)
-        return Difference(summarise(scores), _error(rows_apart), typical, heads)
+        typical = spread_share(rows_apart, np.median)
+        return Difference(summarise(scores), spread_share(rows_apart), typical, heads)
 
 
 def tokens_to_compare(parameters: int) -> int:
@@ -175,16 +182,8 @@ def _rounding(forward: ForwardPass, reference: Reference, progress: Progress) ->
     middle = np.median if reference.routed else np.mean
     for kind, precision in PRECISIONS.items():
         rows = forward.logits(ids, precision, lambda: progress.advance(1))
-        found[kind] = _error(squares(exact, rows[_kept(ids)]), middle)
+        found[kind] = spread_share(squares(exact, rows[_kept(ids)]), middle)
     return found
-
-
-def _error(
-    both: NDArray[np.float64], middle: Callable[[NDArray[np.float64]], Any] = np.mean
-) -> float:
-    """Return a mean difference as a share of the spread; see ``divergence.squares``."""
-    apart, own = both
-    return float(np.sqrt(middle(apart) / max(own.mean(), np.finfo(np.float64).tiny)))
 
 
 def _kept(ids: Sequence[int]) -> slice:

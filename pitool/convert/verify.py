@@ -28,7 +28,7 @@ from pitool.planning.formats import FORMATS
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.quality import compact
 from pitool.quality.divergence import WINDOW
-from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact
+from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact, answer_check
 from pitool.report.numbers import compare_fixed, format_share, format_significant
 from pitool.report.progress import Progress
 
@@ -241,7 +241,7 @@ def check_against_checkpoint(
                 unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)
                 kind = QUANTISATIONS.get(runnable.quantisation, unknown)
                 found = certify(engine, reference, kind, source.id)
-            yield _answer_check(runnable, found)
+            yield answer_check(runnable, found)
 
 
 @contextmanager
@@ -254,19 +254,3 @@ def _forward_of(checkpoint: Checkpoint, name: str) -> Iterator[ForwardPass]:
                 "install transformers, or drop --reference to use the reference in the bundle",
             )
         yield found
-
-
-def _answer_check(runnable: Runnable, found: Certificate) -> AnswerCheck:
-    known = runnable.artifact.certificate if runnable.artifact else None
-    return AnswerCheck(
-        quantisation=runnable.quantisation,
-        reference=found.reference,
-        tokens=found.tokens,
-        perplexity=found.perplexity,
-        mean_kl=found.mean_kl,
-        median_kl=found.median_kl,
-        p99_kl=found.p99_kl,
-        max_kl=found.max_kl,
-        top1=found.top1,
-        certified_kl=known.mean_kl if known else None,
-    )

@@ -24,8 +24,8 @@ from pitool.errors import BadInput, PitoolError
 from pitool.planning.formats import find_format
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import WINDOW, score_rows, squares, summarise, unscored
-from pitool.quality.health import AnswerCheck, OpenArtifact, windows_of
+from pitool.quality.divergence import WINDOW, score_rows, spread_share, squares, summarise, unscored
+from pitool.quality.health import AnswerCheck, OpenArtifact, answer_check, windows_of
 from pitool.report.progress import Progress
 
 # Tokens that are read, of which every second is scored.
@@ -67,7 +67,7 @@ def check_against_other(
         for runnable in runnables:
             certificate = _certify(runnable, known, open_artifact, progress)
             made[runnable.quantisation] = certificate
-            checks.append(_check(runnable, certificate))
+            checks.append(answer_check(runnable, certificate))
         _keep_certificates(bundle, made, known)
     yield from checks
 
@@ -139,7 +139,7 @@ def _certify(
             scores.append(score_rows(base, scored, ids[unscored(ids) + 1 :]))
             errors.append(squares(base, scored))
             progress.advance(1)
-    found, (apart, own) = summarise(scores), np.concatenate(errors, axis=1)
+    found = summarise(scores)
     if found.mean_kl > math.log(other.vocabulary) / 2:
         raise PitoolError(
             f"{runnable.quantisation} of {runnable.name} answers nothing like {other.name}",
@@ -158,23 +158,7 @@ def _certify(
         p99_kl=found.p99_kl,
         compact_kl=compact.compare(other.compact, heads).mean_kl,
         verified=False,
-        logit_error=float(np.sqrt(apart.mean() / max(own.mean(), np.finfo(np.float64).tiny))),
-    )
-
-
-def _check(runnable: Runnable, found: Certificate) -> AnswerCheck:
-    known = runnable.artifact.certificate if runnable.artifact else None
-    return AnswerCheck(
-        quantisation=runnable.quantisation,
-        reference=found.reference,
-        tokens=found.tokens,
-        perplexity=found.perplexity,
-        mean_kl=found.mean_kl,
-        median_kl=found.median_kl,
-        p99_kl=found.p99_kl,
-        max_kl=found.max_kl,
-        top1=found.top1,
-        certified_kl=known.mean_kl if known else None,
+        logit_error=spread_share(np.concatenate(errors, axis=1)),
     )
 
 

@@ -10,7 +10,7 @@ vocabulary, where terms with ln p <= -16 are left out. Owns arithmetic only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,14 @@ def squares(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np
         own = base[s].astype(np.float64)
         parts.append(((other[s] - own).var(-1), own.var(-1)))
     return np.concatenate(parts, axis=1)
+
+
+def spread_share(
+    both: NDArray[np.float64], middle: Callable[[NDArray[np.float64]], Any] = np.mean
+) -> float:
+    """Return the middle difference as a share of the base's own spread; ``both``: ``squares``."""
+    apart, own = both
+    return float(np.sqrt(middle(apart) / max(own.mean(), np.finfo(np.float64).tiny)))
 
 
 def _slabs(logits: NDArray[np.float32]) -> list[slice]:

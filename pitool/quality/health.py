@@ -70,6 +70,23 @@ class AnswerCheck:
     certified_kl: float | None = None
 
 
+def answer_check(runnable: Runnable, found: Certificate) -> AnswerCheck:
+    """Return a comparison that was just made, beside the certificate of the bundle."""
+    known = runnable.artifact.certificate if runnable.artifact else None
+    return AnswerCheck(
+        quantisation=runnable.quantisation,
+        reference=found.reference,
+        tokens=found.tokens,
+        perplexity=found.perplexity,
+        mean_kl=found.mean_kl,
+        median_kl=found.median_kl,
+        p99_kl=found.p99_kl,
+        max_kl=found.max_kl,
+        top1=found.top1,
+        certified_kl=known.mean_kl if known else None,
+    )
+
+
 def check_against_compact(
     bundle: Bundle,
     runnables: Sequence[Runnable],
