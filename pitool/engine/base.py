@@ -5,10 +5,10 @@ Owns the words only. Runtimes live in a file each, ``registry`` names them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pitool.catalog.unicode import clean
 
@@ -20,6 +20,8 @@ LoadMode = Literal["mmap", "read", "mlock"]
 FlashAttention = Literal["auto", "on", "off"]
 KV_TYPES = ("f32", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")
 Finish = Literal["stop", "length", "context", "cancelled"]
+Task = Literal["generate", "embed", "rerank"]
+"""What a model was made for: to write, to give a vector for a text, to rate a text by a query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,17 @@ class Sampling:
     """How the next token is chosen; temperature 0 is greedy and exact.
 
     ``seed`` None draws one; ``repeat_penalty`` 1 is off and looks at the last
-    ``repeat_window`` tokens; ``stop`` are texts that end the answer and are not part of it.
+    ``repeat_window`` tokens, as ``presence_penalty`` and ``frequency_penalty`` do, which are taken
+    from the logit of a token that is among them, the second as often as it is; 0 is off.
+    ``logit_bias``: ids and what is added to their logits. ``stop`` are texts that end the answer
+    and are not part of it.
+
+    ``grammar``: what an answer may be, in llama.cpp's GBNF with the rule ``root``, nothing for any
+    answer; ``triggers``: patterns, one of which a text has to match for the grammar to begin, with
+    its first group, none for an answer that follows it from the first token on.
+
+    ``top_logprobs``: so many of the most likely tokens come with each token, with their
+    log-probabilities before any of the above; 0 for that of the chosen one, None for none.
     """
 
     temperature: float = 0.8
@@ -78,17 +90,58 @@ class Sampling:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    grammar: str = ""
+    triggers: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that an assistant asks for; ``arguments`` are a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def __post_init__(self) -> None:
+        clean(self, "id", "name", "arguments")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; ``role`` is ``system``, ``user`` or ``assistant``."""
+    """One turn of a conversation; ``role`` is ``system``, ``user``, ``assistant`` or ``tool``.
+
+    ``calls`` and ``reasoning`` are an assistant's; ``call_id`` and ``name`` say which call the
+    result of a tool answers.
+    """
 
     role: str
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    name: str = ""
+    reasoning: str = ""
 
     def __post_init__(self) -> None:
-        clean(self, "role", "content")
+        clean(self, "role", "content", "call_id", "name", "reasoning")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """A conversation with what else a chat template knows.
+
+    ``tools``: functions as OpenAI's interface has them; ``options``: the template's own names,
+    such as ``enable_thinking``; ``continue_last``: the last message is an assistant's, and the
+    answer goes on with it.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    continue_last: bool = False
 
 
 class Squares(NamedTuple):
@@ -101,8 +154,16 @@ class Squares(NamedTuple):
     counts: NDArray[np.int64]
 
 
-Prompt = str | Sequence[Message] | Sequence[int]
+Prompt = str | ChatPrompt | Sequence[Message] | Sequence[int]
 """A raw text, a conversation for the chat template, or token ids."""
+
+
+def as_chat(prompt: Prompt) -> str | ChatPrompt | Sequence[int]:
+    """Return a prompt with a plain conversation as a ``ChatPrompt``."""
+    if isinstance(prompt, str | ChatPrompt):
+        return prompt
+    turns = tuple(turn for turn in prompt if isinstance(turn, Message))
+    return ChatPrompt(turns) if turns else [int(i) for i in prompt if isinstance(i, int)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +201,14 @@ class Timings:
         return self.prefilled_tokens + max(self.decoded_tokens - 1, 0)
 
 
+class TokenProbability(NamedTuple):
+    """A token that might have come: its id, its bytes, the natural logarithm of its probability."""
+
+    id: int
+    piece: bytes
+    logprob: float
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One step of an answer.
@@ -147,18 +216,38 @@ class Token:
     ``id`` is None while the prompt is being read and when an answer ends without a new token; an
     end-of-generation token has its id and no text.
     ``text`` may be empty (a character still incomplete, a possible stop text held back) and never
-    splits a character. ``finish`` is set on the last one.
+    splits a character. ``finish`` is set on the last one. ``chosen`` and ``top``, most likely
+    first, are there where ``Sampling.top_logprobs`` asks for them.
     """
 
     text: str
     id: int | None
     timings: Timings
     finish: Finish | None = None
+    chosen: TokenProbability | None = None
+    top: tuple[TokenProbability, ...] = ()
+
+    @property
+    def logprob(self) -> float | None:
+        """The natural logarithm of its probability, where that was asked for."""
+        return self.chosen.logprob if self.chosen else None
+
+
+class Embeddings(NamedTuple):
+    """Of several texts: ``vectors`` (texts, numbers) float32 of length 1, ``tokens`` of each."""
+
+    vectors: NDArray[np.float32]
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is loaded: ``bytes`` of weights, counts, and what runs it."""
+    """What is loaded: ``bytes`` of weights, counts, and what runs it.
+
+    ``chat_format``: how it writes reasoning and tool calls, a name of ``pitool.chat_format``;
+    ``template_names``: what its chat template reads, such as ``tools`` and ``enable_thinking``;
+    ``embedding``: numbers of the vector that it gives for a text.
+    """
 
     engine: str
     name: str
@@ -173,6 +262,10 @@ class ModelInfo:
     backend: str
     load_seconds: float
     settings: Settings
+    chat_format: str = ""
+    template_names: tuple[str, ...] = ()
+    task: Task = "generate"
+    embedding: int = 0
 
 
 class Engine(Protocol):
@@ -200,6 +293,12 @@ class Engine(Protocol):
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token, shape (tokens, vocabulary)."""
+
+    def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        """Return a vector for each text or its token ids.
+
+        UsageError of a runtime or a model that gives none.
+        """
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds to evaluate ``ids`` after what is in the KV cache.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from typing import NoReturn
 
-from pitool.engine.base import Message
+from pitool.engine.base import ChatPrompt
 from pitool.errors import BadInput
 from pitool.template import Template, TemplateFault
 
@@ -25,12 +24,12 @@ class ChatTemplate:
                 "mend the template in the model's files, or use another model",
             ) from None
 
-    def render(self, messages: Sequence[Message], *, answer: bool = True) -> str:
+    def render(self, prompt: ChatPrompt, *, answer: bool = True) -> str:
         """Return the prompt; with ``answer`` it ends where the assistant's turn begins.
 
         BadInput when the template refuses the conversation, fails, or has no end.
         """
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
         try:
             return self._template.render(
                 messages=turns, add_generation_prompt=answer, tools=None, **self._words

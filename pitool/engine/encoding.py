@@ -11,8 +11,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-from pitool.engine.base import Message, Prompt
+from pitool.engine.base import ChatPrompt, Prompt, as_chat
 from pitool.engine.chat_template import ChatTemplate
+from pitool.errors import UsageError
 
 Spell = Callable[[str], list[int]]
 """Returns the token ids of a text alone; special tokens in it are recognised."""
@@ -26,16 +27,30 @@ def encode(
     A base model without a template reads the turns' texts line by line. Token ids stay as they
     are, and a text that begins with ``beginning`` already is not given it twice.
     """
-    if not isinstance(prompt, str):
-        turns = [turn for turn in prompt if isinstance(turn, Message)]
-        if len(turns) < len(prompt):
-            return [int(i) for i in prompt if isinstance(i, int)]
+    chat = as_chat(prompt)
+    if isinstance(chat, ChatPrompt):
         if template:
-            return spell(template.render(turns))
-        prompt = "\n".join(turn.content for turn in turns)
-    ids = spell(prompt)
+            return spell(template.render(chat))
+        chat = _lines(chat)
+    if not isinstance(chat, str):
+        return list(chat)
+    ids = spell(chat)
     begins = list(beginning)
     return ids if ids[: len(begins)] == begins else begins + ids
+
+
+def _lines(chat: ChatPrompt) -> str:
+    """Return the texts of a conversation line by line; UsageError where that would lose a part."""
+    if (
+        chat.tools
+        or chat.options
+        or any(turn.calls or turn.role == "tool" for turn in chat.messages)
+    ):
+        raise UsageError(
+            "the model has no chat template, so it knows no tools and no template options",
+            "drop them, or use a model with a chat template",
+        )
+    return "\n".join(turn.content for turn in chat.messages)
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern[str]:

@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pitool.catalog import reading
-from pitool.engine.base import Message, ModelInfo, Prompt, Sampling, Settings, Timings, Token
+from pitool.engine.base import (
+    ChatPrompt,
+    Embeddings,
+    ModelInfo,
+    Prompt,
+    Sampling,
+    Settings,
+    Timings,
+    Token,
+    as_chat,
+)
 from pitool.engine.generate import shared_prefix
 from pitool.errors import PitoolError, WorkerDied
 
@@ -64,6 +74,7 @@ class Scripted:
             backend="script",
             load_seconds=0.5,
             settings=settings,
+            embedding=256,
         )
         self.pid = os.getpid()
 
@@ -118,12 +129,10 @@ class Scripted:
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return the bytes of the prompt; a conversation is written a line a turn."""
-        if isinstance(prompt, str):
-            return list(prompt.encode())
-        parts = [f"{p.role}: {p.content}\n" if isinstance(p, Message) else p for p in prompt]
-        if all(isinstance(part, str) for part in parts):
-            return list("".join(str(part) for part in parts).encode())
-        return [int(part) for part in parts]
+        chat = as_chat(prompt)
+        if isinstance(chat, ChatPrompt):
+            chat = "".join(f"{turn.role}: {turn.content}\n" for turn in chat.messages)
+        return list(chat.encode()) if isinstance(chat, str) else list(chat)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of the bytes."""
@@ -136,6 +145,15 @@ class Scripted:
         table = np.zeros((len(ids), self.info.vocabulary), np.float32)
         table[np.arange(len(ids)), list(ids)] = 10.0
         return table
+
+    def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        """Return how often each byte is in a text, as a vector of length 1."""
+        import numpy as np
+
+        rows = [self.tokenize(text) for text in texts]
+        counts = np.array([np.bincount(row, minlength=256) for row in rows], np.float32)
+        lengths = np.linalg.norm(counts, axis=1, keepdims=True)
+        return Embeddings(counts / np.maximum(lengths, 1), tuple(map(len, rows)))
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return what the script's rates make of it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pitool.engine import registry, serialisation
-from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Squares, Token
+from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Squares, Token
 from pitool.process.child import Child
 
 if TYPE_CHECKING:
@@ -117,6 +117,15 @@ class WorkerEngine:
 
         shape, payload = self._child.call("logits", ids=list(ids))
         return np.frombuffer(payload, np.float32).reshape(shape)
+
+    def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        """Return a vector for each text or its token ids."""
+        import numpy as np
+
+        sent = [serialisation.prompt_to_json(text) for text in texts]
+        counts, payload = self._child.call("embed", texts=sent)
+        vectors = np.frombuffer(payload, np.float32).reshape(len(counts), -1)
+        return Embeddings(vectors, tuple(counts))
 
     def answer_together(
         self, prompts: Sequence[Prompt], sampling: Sampling, on_tokens: Callable[[int], None]

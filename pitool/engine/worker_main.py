@@ -73,6 +73,11 @@ class Worker:
         table = self._loaded.logits(call.arguments["ids"])
         call.result(table.shape, table.tobytes())
 
+    def embed(self, call: Call) -> None:
+        """Return the vectors of some texts as raw float32, and their counts of tokens."""
+        found = self._loaded.embed(call.arguments["texts"])
+        call.result(found.tokens, found.vectors.tobytes())
+
     def answer_together(self, call: Call) -> None:
         """Return the token ids of several answers, with the number of new ones as events."""
         asked = call.arguments
@@ -133,6 +138,7 @@ METHODS = (
     "load",
     "stream",
     "logits",
+    "embed",
     "answer_together",
     "squares",
     "tokenize",

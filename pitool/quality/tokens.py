@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pitool.engine.base import Message, Prompt
+from pitool.engine.base import ChatPrompt, Message, Prompt
 from pitool.engine.chat_template import ChatTemplate
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, PitoolError
@@ -123,6 +123,6 @@ def after_an_answer(template: str, bos: str, eos: str) -> str:
     turns = [Message("user", "a"), Message("assistant", answer)]
     try:
         compiled = ChatTemplate(template, bos=bos, eos=eos)
-        return compiled.render(turns, answer=False).rpartition(answer)[2]
+        return compiled.render(ChatPrompt(tuple(turns)), answer=False).rpartition(answer)[2]
     except PitoolError:
         return ""

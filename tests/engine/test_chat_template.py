@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pitool.engine.base import Message
+from pitool.engine.base import ChatPrompt, Message
 from pitool.engine.chat_template import ChatTemplate
 from pitool.errors import BadInput
 
-TURNS = [Message("system", "Be brief."), Message("user", "Hi <b>")]
+TURNS = ChatPrompt((Message("system", "Be brief."), Message("user", "Hi <b>")))
 
 
 def test_blocks_are_trimmed_as_transformers_does() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ import numpy as np
 import pytest
 
 from pitool.engine import serialisation, worker
-from pitool.engine.base import Message, Prompt, Sampling, Settings, Timings, Token
+from pitool.engine.base import (
+    ChatPrompt,
+    Message,
+    Prompt,
+    Sampling,
+    Settings,
+    Timings,
+    Token,
+    TokenProbability,
+    ToolCall,
+)
 from pitool.engine.scripted import Scripted
 from pitool.engine.worker import WorkerEngine
 from pitool.errors import BadInput, Interrupted, PitoolError, WorkerDied
@@ -59,6 +70,9 @@ def test_a_worker_answers_as_the_engine_itself_would(tmp_path: Path) -> None:
         assert there.detokenize([104, 105]) == "hi"
         assert there.time_forward([1] * 40, one_by_one=True) == pytest.approx(2.0)
         np.testing.assert_array_equal(there.logits([3, 4]), here.logits([3, 4]))
+        texts = ["hello", [1, 2, 2]]
+        np.testing.assert_array_equal(there.embed(texts).vectors, here.embed(texts).vectors)
+        assert there.embed(texts).tokens == (5, 3)
         there.clear()
         there.save_state(tmp_path / "state")
         assert there.load_state(tmp_path / "state") == 0
@@ -196,10 +210,87 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_tokens_survive_the_wire() -> None:
-    token = Token("é", 7, Timings(1, 2, 3, 4.5, 5.5, 6, 7.5), "stop")
+TIMINGS = Timings(1, 2, 3, 4.5, 5.5, 6, 7.5)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        Token("é", 7, TIMINGS, "stop"),
+        Token("", None, TIMINGS),
+        Token("a", 7, TIMINGS, chosen=TokenProbability(7, b"a\xc3", -0.5)),
+        Token(
+            "a",
+            7,
+            TIMINGS,
+            chosen=TokenProbability(7, b"a", -2.0),
+            top=(TokenProbability(8, b"", -0.25), TokenProbability(7, b"a", -math.inf)),
+        ),
+    ],
+)
+def test_tokens_survive_the_wire(token: Token) -> None:
     sent = json.loads(json.dumps(serialisation.token_to_json(token)))
     assert serialisation.token_from_json(sent) == token
+
+
+CALL = ToolCall("Ab3dEf9hI", "weather", '{"city": "Köln"}')
+TURNS = (
+    Message("user", "Rain?"),
+    Message("assistant", "", (CALL,), reasoning="They ask for rain."),
+    Message("tool", "none", call_id=CALL.id, name="weather"),
+)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "text",
+        "",
+        [1, 2],
+        list(TURNS),
+        ChatPrompt(TURNS),
+        ChatPrompt(
+            TURNS[:2],
+            ({"type": "function", "function": {"name": "weather"}},),
+            {"enable_thinking": False},
+            continue_last=True,
+        ),
+    ],
+    ids=["text", "empty", "ids", "conversation", "chat", "chat with all"],
+)
+def test_prompts_survive_the_wire(prompt: Prompt) -> None:
+    sent = json.loads(json.dumps(serialisation.prompt_to_json(prompt)))
+    assert serialisation.prompt_from_json(sent) == prompt
+
+
+def test_sampling_survives_the_wire() -> None:
+    sampling = Sampling(
+        stop=("a", "b"),
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        logit_bias=((3, -100.0), (4, 1.5)),
+        grammar='root ::= "a"',
+        triggers=("<tool_call>",),
+        top_logprobs=3,
+        max_tokens=5,
+        seed=-1,
+    )
+    changed = [f.name for f in fields(Sampling) if getattr(sampling, f.name) != f.default]
+    sent = json.loads(json.dumps(asdict(sampling)))
+    assert serialisation.sampling_from_json(sent) == sampling
+    assert {"stop", "logit_bias", "triggers"} <= set(changed)
+
+
+def test_what_is_loaded_survives_the_wire() -> None:
+    info = replace(
+        Scripted(settings=SETTINGS).info,
+        chat_format="hermes",
+        template_names=("messages", "tools"),
+        task="embed",
+        embedding=384,
+    )
+    sent = json.loads(json.dumps(serialisation.info_to_json(info)))
+    assert serialisation.info_from_json(sent) == info
 
 
 @pytest.mark.timeout(60)

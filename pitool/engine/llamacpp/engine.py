@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pitool.catalog.gguf import read_header
-from pitool.engine.base import KV_TYPES, ModelInfo, Prompt, Sampling, Settings, Squares, Token
+from pitool.engine.base import (
+    KV_TYPES,
+    Embeddings,
+    ModelInfo,
+    Prompt,
+    Sampling,
+    Settings,
+    Squares,
+    Token,
+)
 from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import (
@@ -28,7 +37,7 @@ from pitool.engine.llamacpp.library import (
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.together import answer_together
 from pitool.engine.llamacpp.vocabulary import Vocabulary
-from pitool.errors import BadInput, DoesNotFit, PitoolError
+from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -228,6 +237,11 @@ class LlamaCpp:
     def squares(self) -> dict[str, Squares]:
         """Return the sums of squared activations since the load; empty without ``collect``."""
         return self._collector.squares() if self._collector else {}
+
+    def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        """Refuse."""
+        del texts
+        raise UsageError("a GGUF gives no embeddings here", "use another model")
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""

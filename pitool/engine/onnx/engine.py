@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pitool.catalog.onnx import OnnxFolder, read_folder
-from pitool.engine.base import ModelInfo, Prompt, Sampling, Settings, Token
+from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Token
 from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
 from pitool.engine.tokenizer_folder import TokenizerFolder
-from pitool.errors import BadInput, DoesNotFit, PitoolError
+from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,6 +144,14 @@ class Onnx:
             done += len(rows)
         self.clear()
         return table
+
+    def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
+        """Refuse: the graphs give logits only."""
+        del texts
+        raise UsageError(
+            "a model in ONNX gives no embeddings here, for its graph ends in logits",
+            "use its GGUF",
+        )
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""
