@@ -35,11 +35,11 @@ from pitool.device.memory import anonymous
 from pitool.device.settings import settings_for
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling
+from pitool.engine.prefills import Prefills
 from pitool.errors import PitoolError
 from pitool.store.conversation import Answer, Conversation
 from pitool.store.database import Database
 from pitool.store.journal import Journal
-from pitool.store.prefills import Prefills
 
 TARGET = 1024
 """Bytes a turn, of pitool's own process and of each worker."""

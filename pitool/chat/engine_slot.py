@@ -15,9 +15,9 @@ from pitool.catalog.bundles import Runnable
 from pitool.catalog.files import stamp
 from pitool.chat.answer import system_prefix
 from pitool.engine.base import Engine, Sampling
+from pitool.engine.prefills import LEAST_TOKENS, Prefills, key_of, system_name
 from pitool.errors import PitoolError
 from pitool.store.conversation import Conversation
-from pitool.store.prefills import LEAST_TOKENS, Prefills, key_of, system_name
 
 Load = Callable[[Runnable, Callable[[float], None]], Engine]
 """Starts an engine, blocking; reports the fraction loaded, from 0 to 1."""

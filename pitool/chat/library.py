@@ -11,9 +11,9 @@ from pitool.store.conversation import Conversation
 from pitool.store.export import export
 
 if TYPE_CHECKING:  # SQLite comes with the first conversation, not with the first screen
+    from pitool.engine.prefills import Prefills
     from pitool.store.database import ConversationSummary, Database
     from pitool.store.journal import Journal
-    from pitool.store.prefills import Prefills
 
 
 class Library:

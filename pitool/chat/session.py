@@ -20,6 +20,7 @@ from pitool.chat.operations import Memory, Operations
 from pitool.chat.status import LiveStatus, Phase, Status, WhenFull
 from pitool.chat.tasks import Failed, Task, Tasks, TaskThread
 from pitool.engine.base import Message, Sampling
+from pitool.engine.prefills import Prefills
 from pitool.store.conversation import (
     Answer,
     Conversation,
@@ -29,7 +30,6 @@ from pitool.store.conversation import (
     Recorder,
     Unrecorded,
 )
-from pitool.store.prefills import Prefills
 
 
 class Session:

@@ -63,7 +63,7 @@ def command(
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.sensor_history import SensorHistory
-    from pitool.store.prefills import FOLDER_NAME, Prefills
+    from pitool.engine.prefills import FOLDER_NAME, Prefills
     from pitool.tui.app import PitoolApp
 
     runnable = find_runnable(bundle, quant) if bundle or quant else None

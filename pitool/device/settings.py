@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from pitool.catalog.boards import boards
 from pitool.catalog.bundles import Runnable
@@ -11,13 +12,15 @@ from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
-from pitool.errors import DoesNotFit
+from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.formats import find_format
 from pitool.planning.memory import CHAT, KV_CACHE, Load
 from pitool.planning.places import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes
 
 MINIMUM_CONTEXT = 256
+MOST_SEQUENCES = 4
+"""As many as llama.cpp's kernels take at once; more cost nearly as much again."""
 
 
 def settings_for(
@@ -63,6 +66,38 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
     )
 
 
+def with_sequences(
+    runnable: Runnable,
+    settings: Settings,
+    wanted: int | None = None,
+    machine: Machine | None = None,
+) -> Settings:
+    """Return settings for several answers at once, each with the context of ``settings``.
+
+    ``wanted`` None: as many as fit, up to ``MOST_SEQUENCES``, with a tenth of the memory that is
+    available left free; one where the runtime answers one at a time. UsageError where more than
+    that is wanted of it.
+    """
+    form = find_format(runnable.format)
+    if not form.parallel:
+        if wanted is not None and wanted > 1:
+            raise UsageError(
+                f"{form.runtime} writes one answer at a time",
+                "leave out --parallel, and requests wait for their turn; or use a GGUF",
+            )
+        return settings
+    choices = [
+        replace(settings, context=settings.context * count, sequences=count)
+        for count in range(1, (wanted or MOST_SEQUENCES) + 1)
+    ]
+    if wanted is not None:
+        return choices[-1]
+    room = (machine or detect()).mem_available
+    free = 0 if room is None else room - room // 10
+    fitting = [each for each in choices if planned_bytes(runnable, each) <= free]
+    return fitting[-1] if fitting else choices[0]
+
+
 def board_threads(machine: Machine) -> tuple[int, int]:
     """Return the threads for decode, the board's measured best, and for prefill, every core."""
     board = boards().get(machine.board_id or "")
@@ -87,7 +122,7 @@ def worker_bytes(runnable: Runnable, settings: Settings) -> int:
 
 
 def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
-    if runnable.artifact is None:
+    if runnable.artifact is None or settings.sequences > 1:
         return _planned_loose(runnable, settings)
     share = settings.context / runnable.artifact.context
     return tuple(
@@ -97,7 +132,7 @@ def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
 
 
 def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
-    """Return the plan of an artifact without a manifest, or its weights where there is none."""
+    """Return the plan of an artifact by its header, or its weights where there is none."""
     load = Load(
         settings.context,
         micro_batch=settings.micro_batch,
@@ -105,6 +140,8 @@ def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, 
         kv_type=settings.kv_type,
         mapped=settings.load_mode != "read",
         repack=settings.repack,
+        adapter=sum(Path(path).stat().st_size for path in runnable.adapters),
+        sequences=settings.sequences,
     )
     repacked = repacked_types(detect().features)
     planned = find_format(runnable.format).memory_of(runnable.entry, load, repacked)

@@ -31,12 +31,11 @@ class Settings:
     ``context``: tokens that the KV cache holds; ``batch``: most tokens of one prefill call;
     ``micro_batch``: tokens of one pass over the weights; ``kv_type``: one of ``KV_TYPES``, of the
     keys and, where ``value_type`` is None, of the values; ``outputs``: most rows of logits at
-    once, each of which reserves the vocabulary in float32 (a chat needs one); ``sequences``: texts
-    that share the context, each with an equal part of it (one but for ``answer_together``);
-    ``load_mode``:
-    ``mmap`` (pages shared with the page cache), ``read`` (a private copy) or ``mlock`` (mapped
-    and kept from swap); ``repack``: let the runtime interleave weights for this CPU's fast
-    kernels; ``adapters``: paths of LoRA files that are added to the weights.
+    once, each of which reserves the vocabulary in float32 (a chat needs one); ``sequences``:
+    answers that are written at once, each with an equal part of the context (one of a runtime that
+    cannot); ``load_mode``: ``mmap`` (pages shared with the page cache), ``read`` (a private copy)
+    or ``mlock`` (mapped and kept from swap); ``repack``: let the runtime interleave weights for
+    this CPU's fast kernels; ``adapters``: paths of LoRA files that are added to the weights.
 
     ``ends``: ids of the tokens that end an answer, none where the runtime is to know them;
     ``nfc``: put a text into Unicode's composed form, which the runtime does not do; ``tokenizer``:
@@ -171,8 +170,9 @@ class Timings:
     """Counts and seconds of one answer so far.
 
     ``reused_tokens`` of the ``prompt_tokens`` were in the KV cache already; ``prefilled_tokens``
-    counts those that are in it now. ``prefill_seconds`` runs from the request to the end of the
-    prefill, ``ttft_seconds`` to the first token, ``decode_seconds`` from the first token on.
+    counts those that are in it now. ``prefill_seconds`` runs from where the prompt's turn came to
+    the end of the prefill, ``ttft_seconds`` from the request, which may have waited, to the first
+    token, ``decode_seconds`` from the first token on.
     """
 
     prompt_tokens: int
@@ -267,9 +267,17 @@ class ModelInfo:
     task: Task = "generate"
     embedding: int = 0
 
+    @property
+    def sequence_context(self) -> int:
+        """Tokens that one answer may have, prompt included."""
+        return self.settings.context // self.settings.sequences
+
 
 class Engine(Protocol):
-    """A loaded model. One request at a time; ``cancel`` may come from another thread."""
+    """A loaded model; ``cancel`` may come from another thread.
+
+    One request at a time, but for the engine of a worker, which takes several.
+    """
 
     @property
     def info(self) -> ModelInfo:
@@ -280,10 +288,10 @@ class Engine(Protocol):
         """The process that holds the model."""
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
-        """Yield the answer; a prefix shared with the last prompt is not processed again."""
+        """Yield the answer; a prefix that is in the KV cache is not processed again."""
 
     def cancel(self) -> None:
-        """End the running answer within one token."""
+        """End all running answers within one token."""
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return token ids: of a raw text, or of a conversation through the chat template."""
@@ -313,7 +321,7 @@ class Engine(Protocol):
     def rewind(self, count: int) -> int:
         """Keep the first ``count`` tokens of the KV cache; return how many are left.
 
-        None are left where the model cannot drop a part, as one with a recurrent state.
+        Fewer are left where the model cannot drop a part, as one with a recurrent state.
         """
 
     def save_state(self, path: Path) -> None:

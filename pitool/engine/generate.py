@@ -1,7 +1,8 @@
-"""The loop from a prompt to tokens with timings, the same for every runtime.
+"""The way from a prompt to tokens with timings, the same for every runtime.
 
-A runtime gives the five steps of ``Runner``; prefix reuse, progress, stop texts, limits and the
-clock are kept here.
+``Answer`` is what is known of one answer: what to compute next, and what came of it. Progress, stop
+texts, limits and the clock are kept here; a runtime only computes. ``generate`` drives one answer
+on a runtime that has one sequence; where there are several, ``llamacpp.scheduler`` drives them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,108 @@ from typing import Protocol
 
 from pitool.engine.base import Finish, Sampling, Timings, Token
 from pitool.engine.text import TextStream
-from pitool.errors import DoesNotFit
+from pitool.errors import BadInput, DoesNotFit
 
 # ggml's tiled flash attention works on so many tokens at once; fewer take a path that is up to
 # four times slower, so that a chunk is never smaller while there are more.
 CHUNK_STEP = 64
 
 
+class Answer:
+    """One answer on its way, from a prompt of ``ids`` in a sequence of ``context`` tokens.
+
+    Its steps: ``begin``, then ``read`` for each part of the prompt, then ``choose`` for each token
+    of the answer; after any of these it may be ``finished``. ``cancel`` ends it early. ``asked``:
+    when the prompt came, by ``time.perf_counter``, where it had to wait since.
+    """
+
+    def __init__(
+        self, ids: Sequence[int], sampling: Sampling, context: int, asked: float | None = None
+    ) -> None:
+        check_prompt(ids, context)
+        self.ids, self.sampling = ids, sampling
+        self.now = Timings(len(ids))
+        self.finished = False
+        self._context = context
+        self._start = time.perf_counter()
+        self._asked = self._start if asked is None else asked
+        self._first = 0.0
+        self._text = TextStream(sampling.stop)
+        most = sampling.max_tokens
+        self._limit = context if most is None else most
+        self._last: int | None = None
+
+    def begin(self, reused: int) -> None:
+        """So many tokens of the prompt are in the KV cache already."""
+        self.now = replace(self.now, reused_tokens=reused, prefilled_tokens=reused)
+
+    @property
+    def reading(self) -> bool:
+        """Whether some of the prompt is not in the KV cache yet."""
+        return self.now.prefilled_tokens < len(self.ids)
+
+    def part(self, most: int) -> Sequence[int]:
+        """Return what is to be appended to the KV cache next: of the prompt, ``most`` tokens."""
+        if self._last is not None:
+            return (self._last,)
+        return self.ids[self.now.prefilled_tokens : self.now.prefilled_tokens + most]
+
+    def read(self, count: int) -> Token:
+        """Note that so many tokens of the prompt were appended; return the progress."""
+        self.now = replace(
+            self.now,
+            prefilled_tokens=self.now.prefilled_tokens + count,
+            prefill_seconds=time.perf_counter() - self._start,
+        )
+        if not self.reading and self._limit == 0:
+            return self._end("", None, "length")
+        return Token("", None, self.now)
+
+    def choose(self, token: int, piece: bytes, *, ends: bool) -> Token:
+        """Take the next token of the answer, with its bytes and whether it ends an answer."""
+        tick = time.perf_counter()
+        if ends:
+            return self._end(self._text.finish(), token, "stop")
+        count = self.now.decoded_tokens + 1
+        if count == 1:
+            self._first = tick
+            self.now = replace(self.now, ttft_seconds=tick - self._asked)
+        self.now = replace(self.now, decoded_tokens=count, decode_seconds=tick - self._first)
+        shown = self._text.feed(piece)
+        if finish := self._finish(count):
+            return self._end(shown + self._text.finish(), token, finish)
+        self._last = token
+        return Token(shown, token, self.now)
+
+    def cancel(self) -> Token:
+        """End it where it is, with the text that was held back."""
+        return self._end(self._text.finish(), None, "cancelled")
+
+    def _finish(self, count: int) -> Finish | None:
+        if self._text.stopped:
+            return "stop"
+        if count == self._limit:
+            return "length"
+        return "context" if self.now.context_used + 1 >= self._context else None
+
+    def _end(self, text: str, token: int | None, finish: Finish) -> Token:
+        self.finished = True
+        return Token(text, token, self.now, finish)
+
+
+def check_prompt(ids: Sequence[int], context: int) -> None:
+    """Raise BadInput for a prompt without tokens, DoesNotFit for one that fills the context."""
+    if not ids:
+        raise BadInput("the prompt is empty", "enter a prompt")
+    if len(ids) >= context:
+        raise DoesNotFit(
+            f"the prompt has {len(ids)} tokens, and the context has {context}",
+            "shorten it, start a new conversation, or load with a larger --context",
+        )
+
+
 class Runner(Protocol):
-    """What a runtime must be able to do, one sequence at a time."""
+    """What a runtime with one sequence must be able to do."""
 
     @property
     def context(self) -> int:
@@ -54,72 +148,29 @@ def generate(
     runner: Runner, ids: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]
 ) -> Iterator[Token]:
     """Yield the steps of one answer; DoesNotFit when the prompt fills the context."""
-    if len(ids) >= runner.context:
-        raise DoesNotFit(
-            f"the prompt has {len(ids)} tokens, and the context has {runner.context}",
-            "shorten it, start a new conversation, or load with a larger --context",
-        )
-    start = time.perf_counter()
-    reused = runner.reuse(ids)
-    now = Timings(len(ids), reused, reused)
-    while now.prefilled_tokens < len(ids):
-        left = len(ids) - now.prefilled_tokens
-        chunk = next_chunk(left, now.prefill_rate, runner.micro_batch)
-        part = ids[now.prefilled_tokens : now.prefilled_tokens + chunk]
+    answer = Answer(ids, sampling, runner.context)
+    answer.begin(runner.reuse(ids))
+    while answer.reading:
+        left = len(ids) - answer.now.prefilled_tokens
+        part = answer.part(next_chunk(left, answer.now.prefill_rate, runner.micro_batch))
         if not runner.forward(part):
-            yield Token("", None, now, "cancelled")
+            yield answer.cancel()
             return
-        done, seconds = now.prefilled_tokens + len(part), time.perf_counter() - start
-        now = replace(now, prefilled_tokens=done, prefill_seconds=seconds)
-        yield Token("", None, now)
+        yield answer.read(len(part))
     runner.prepare(sampling, ids)
-    yield from _decode(runner, sampling, now, start, cancelled)
-
-
-def _decode(
-    runner: Runner,
-    sampling: Sampling,
-    now: Timings,
-    start: float,
-    cancelled: Callable[[], bool],
-) -> Iterator[Token]:
-    text = TextStream(sampling.stop)
-    first = 0.0
-    limit = sampling.max_tokens if sampling.max_tokens is not None else runner.context
-    for count in range(1, limit + 1):
+    while not answer.finished:
         token = runner.sample()
-        tick = time.perf_counter()
-        if runner.ends(token):
-            yield Token(text.finish(), token, now, "stop")
-            return
-        if count == 1:
-            first = tick
-            now = replace(now, ttft_seconds=tick - start)
-        now = replace(now, decoded_tokens=count, decode_seconds=tick - first)
-        shown = text.feed(runner.piece(token))
-        finish: Finish | None = None
-        if text.stopped:
-            finish = "stop"
-        elif count == limit:
-            finish = "length"
-        elif now.context_used + 1 >= runner.context:
-            finish = "context"
-        if finish:
-            yield Token(shown + text.finish(), token, now, finish)
-            return
-        yield Token(shown, token, now)
-        if cancelled() or not runner.forward([token]):
-            yield Token(text.finish(), None, now, "cancelled")
-            return
-    yield Token("", None, now, "length")
+        yield answer.choose(token, runner.piece(token), ends=runner.ends(token))
+        if not answer.finished and (cancelled() or not runner.forward(answer.part(1))):
+            yield answer.cancel()
 
 
-def next_chunk(left: int, rate: float, largest: int) -> int:
-    """Return how many of ``left`` tokens to prefill at once: about a second's worth at ``rate``.
+def next_chunk(left: int, rate: float, largest: int, seconds: float = 1.0) -> int:
+    """Return how many of ``left`` tokens to prefill at once: ``seconds`` of work at ``rate``.
 
     Whole steps, and no rest that is smaller than one: a little more or less is taken instead.
     """
-    chunk = min(max(int(rate) // CHUNK_STEP, 1) * CHUNK_STEP, largest)
+    chunk = min(max(int(rate * seconds) // CHUNK_STEP, 1) * CHUNK_STEP, largest)
     rest = left - chunk
     if rest >= CHUNK_STEP:
         return chunk

@@ -37,12 +37,15 @@ def start(
     settings: Settings,
     on_progress: Callable[[float], None] | None = None,
     flush_seconds: float = FLUSH_SECONDS,
+    prefixes: tuple[Path, str] | None = None,
 ) -> WorkerEngine:
     """Load an artifact in a new process; what goes wrong there is raised here.
 
     ``on_progress`` gets the share that is loaded, from 0 to 1, again and again also where it does
     not grow: what it raises gives the load up. ``flush_seconds``: least time between two
-    messages of one answer, but for its first and last.
+    messages of one answer, but for its first and last. ``prefixes``: the folder of saved prefills
+    and ``prefills.model_of`` the artifact, where its conversations are to be found again by their
+    content and saved when they have to make room; an engine that cannot does without.
     """
     engine = registry.find_engine(format_name)
     child = Child(
@@ -73,6 +76,7 @@ def start(
             engine=engine,
             entry=str(entry),
             settings=dataclasses.asdict(settings),
+            prefixes=prefixes and [str(prefixes[0]), prefixes[1]],
         )
         return WorkerEngine(child, serialisation.info_from_json(loaded.value), flush_seconds)
     except BaseException:
@@ -81,14 +85,18 @@ def start(
 
 
 class WorkerEngine:
-    """An ``Engine`` by messages to a child; dead for good after a ``WorkerDied``."""
+    """An ``Engine`` by messages to a child; dead for good after a ``WorkerDied``.
+
+    Several threads may use it at once. Up to ``Settings.sequences`` answers are computed side by
+    side, others wait in the order in which they were asked for.
+    """
 
     def __init__(self, child: Child, info: ModelInfo, flush_seconds: float) -> None:
         self._child, self._flush_seconds = child, flush_seconds
         self.info, self.pid = info, child.pid
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
-        """Yield the answer; leaving the loop early cancels the rest."""
+        """Yield the answer; leaving the loop early cancels the rest of this one."""
         events = self._child.stream(
             "stream",
             prompt=serialisation.prompt_to_json(prompt),
@@ -100,7 +108,7 @@ class WorkerEngine:
                 yield from map(serialisation.token_from_json, event["tokens"])
 
     def cancel(self) -> None:
-        """End the running answer within one token."""
+        """End all running answers within one token."""
         self._child.cancel()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
@@ -130,7 +138,7 @@ class WorkerEngine:
     def answer_together(
         self, prompts: Sequence[Prompt], sampling: Sampling, on_tokens: Callable[[int], None]
     ) -> list[list[int]]:
-        """Return the tokens that ``Settings.sequences`` prompts at most are answered with."""
+        """Return the tokens that each prompt is answered with, its end token included."""
         answers = self._child.call(
             "answer_together",
             lambda event: on_tokens(event["tokens"]),
@@ -162,6 +170,13 @@ class WorkerEngine:
     def load_state(self, path: Path) -> int:
         """Read what ``save_state`` wrote; return the number of tokens."""
         return int(self._ask("load_state", path=str(path)))
+
+    def keep_prefixes(self) -> None:
+        """Save the conversations in the KV cache for a later start, where ``prefixes`` are kept.
+
+        For one that is about to be closed; waits for the answers that run.
+        """
+        self._ask("keep_prefixes")
 
     def close(self) -> None:
         """End the child, so that its memory is back; from any thread, never blocks."""

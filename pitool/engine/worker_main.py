@@ -1,17 +1,55 @@
-"""The child's side of a worker: holds one engine and does what its parent asks."""
+"""The child's side of a worker: holds one engine and does what its parent asks.
+
+Answers run side by side as far as the engine can; what needs the KV cache for itself waits until
+they have ended, and answers that are asked for after it wait behind it.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from pitool.engine import registry, serialisation
-from pitool.engine.base import Engine, Squares
+from pitool.engine.base import Engine, Squares, Token
+from pitool.engine.prefixes import Prefixes
+from pitool.engine.scheduling import InTurn, Scheduler
 from pitool.errors import PitoolError
-from pitool.process.service import Call, serve
+from pitool.process.service import Call, Method, serve
 
 PROGRESS_STEP = 0.01
+
+
+class Streamed:
+    """Sends the tokens of an answer to who called for it; those that come fast go together."""
+
+    def __init__(self, call: Call) -> None:
+        self._call, self._flush = call, call.arguments["flush"]
+        self._held: list[Any] = []
+        self._sent = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller has given it up."""
+        return self._call.cancelled
+
+    def token(self, token: Token) -> None:
+        """Take a step of the answer."""
+        self._held.append(serialisation.token_to_json(token))
+        now = time.perf_counter()
+        first = token.timings.decoded_tokens == 1
+        if first or token.finish or now - self._sent >= self._flush:
+            self._call.event(tokens=self._held)
+            self._held, self._sent = [], now
+        if token.finish:
+            self._call.result()
+
+    def fail(self, error: PitoolError) -> None:
+        """Send what came before the fault, which is the user's, and the fault."""
+        if self._held:
+            self._call.event(tokens=self._held)
+        self._call.fail(error)
 
 
 class Worker:
@@ -19,6 +57,46 @@ class Worker:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self._scheduler: Scheduler | None = None
+        self._alone: Call | None = None
+        self._waiting: deque[tuple[Method, Call]] = deque()
+
+    def methods(self) -> dict[str, Method]:
+        """Return what a parent may call, by name."""
+        now = {name: getattr(self, name) for name in AT_ONCE}
+        later = {name: self._in_turn(getattr(self, name)) for name in IN_TURN}
+        return {**now, **later, "stream": self._in_turn(self.stream)}
+
+    def _in_turn(self, method: Method) -> Method:
+        def begin(call: Call) -> None:
+            self._waiting.append((method, call))
+
+        return begin
+
+    def work(self) -> bool:
+        """Begin what may begin, and compute a step of the answers; False when all is done."""
+        while self._waiting and self._may_begin(self._waiting[0][0]):
+            method, call = self._waiting.popleft()
+            self._begin(method, call)
+        if self._scheduler is not None and self._scheduler.busy:
+            self._scheduler.step()
+        return self._answering or bool(self._waiting)
+
+    @property
+    def _answering(self) -> bool:
+        return self._scheduler is not None and self._scheduler.busy
+
+    def _may_begin(self, method: Method) -> bool:
+        return method == self.stream or not self._answering
+
+    def _begin(self, method: Method, call: Call) -> None:
+        self._alone = None if method == self.stream else call
+        try:
+            method(call)
+        except PitoolError as error:
+            call.fail(error)
+        finally:
+            self._alone = None
 
     @property
     def _loaded(self) -> Engine:
@@ -27,8 +105,11 @@ class Worker:
         return self._engine
 
     def cancel(self) -> None:
-        """End the running answer; from another thread."""
-        if self._engine is not None:
+        """See what was cancelled; from another thread."""
+        if self._scheduler is not None:
+            self._scheduler.look()
+        alone = self._alone
+        if self._engine is not None and alone is not None and alone.cancelled:
             self._engine.cancel()
 
     def load(self, call: Call) -> None:
@@ -44,29 +125,21 @@ class Worker:
         asked = call.arguments
         settings = serialisation.settings_from_json(asked["settings"])
         self._engine = registry.load(asked["engine"], Path(asked["entry"]), settings, progress)
+        own: Scheduler | None = getattr(self._engine, "scheduler", None)
+        self._scheduler = own or InTurn(self._engine)
+        use = getattr(self._engine, "use_prefixes", None)
+        if use is not None and asked["prefixes"] is not None:
+            folder, model = asked["prefixes"]
+            use(Prefixes(Path(folder), model))
         call.result(serialisation.info_to_json(self._engine.info))
 
     def stream(self, call: Call) -> None:
-        """Answer a prompt, with its tokens as events; those that come fast go together."""
-        asked, engine = call.arguments, self._loaded
-        prompt = serialisation.prompt_from_json(asked["prompt"])
-        held: list[Any] = []
-        sent, flush = 0.0, asked["flush"]
-        try:
-            for token in engine.stream(prompt, serialisation.sampling_from_json(asked["sampling"])):
-                if call.cancelled:  # perhaps before the stream began, which forgot it then
-                    engine.cancel()
-                held.append(serialisation.token_to_json(token))
-                now = time.perf_counter()
-                first = token.timings.decoded_tokens == 1
-                if first or token.finish or now - sent >= flush:
-                    call.event(tokens=held)
-                    held, sent = [], now
-        except PitoolError:
-            if held:  # what came before the fault is the user's
-                call.event(tokens=held)
-            raise
-        call.result()
+        """Answer a prompt, with its tokens as events."""
+        if self._scheduler is None:
+            raise PitoolError("no model is loaded", "load a model first")
+        prompt = serialisation.prompt_from_json(call.arguments["prompt"])
+        sampling = serialisation.sampling_from_json(call.arguments["sampling"])
+        self._scheduler.add(prompt, sampling, Streamed(call))
 
     def logits(self, call: Call) -> None:
         """Return the table of logits as raw float32."""
@@ -77,6 +150,13 @@ class Worker:
         """Return the vectors of some texts as raw float32, and their counts of tokens."""
         found = self._loaded.embed(call.arguments["texts"])
         call.result(found.tokens, found.vectors.tobytes())
+
+    def keep_prefixes(self, call: Call) -> None:
+        """Save the conversations that are in the KV cache."""
+        keep = getattr(self._loaded, "keep_prefixes", None)
+        if keep is not None:
+            keep()
+        call.result()
 
     def answer_together(self, call: Call) -> None:
         """Return the token ids of several answers, with the number of new ones as events."""
@@ -134,15 +214,15 @@ class Worker:
         call.result(self._loaded.load_state(Path(call.arguments["path"])))
 
 
-METHODS = (
+AT_ONCE = ("tokenize", "detokenize")
+"""What is answered between two steps of the answers that run."""
+IN_TURN = (
     "load",
-    "stream",
     "logits",
     "embed",
+    "keep_prefixes",
     "answer_together",
     "squares",
-    "tokenize",
-    "detokenize",
     "time_forward",
     "clear",
     "rewind",
@@ -154,7 +234,7 @@ METHODS = (
 def main() -> None:
     """Serve the parent."""
     worker = Worker()
-    serve({name: getattr(worker, name) for name in METHODS}, cancel=worker.cancel)
+    serve(worker.methods(), work=worker.work, cancel=worker.cancel)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ KV_CACHE, CHAT = "KV cache", "chat"
 CHAT_BYTES = 46 * 1024 * 1024
 # Contexts are looked for in steps of so many tokens.
 STEP = 256
+# Copies of a recurrent state: the most for each sequence, and about what all of them may take.
+CHECKPOINTS, CHECKPOINT_BYTES = 8, 64 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """How a model is loaded, as far as memory goes; see ``engine.base.Settings``.
 
-    ``adapter``: bytes of a LoRA adapter that is kept apart from the weights.
+    ``adapter``: bytes of a LoRA adapter that is kept apart from the weights; ``sequences`` share
+    the context.
     """
 
     context: int
@@ -31,6 +34,7 @@ class Load:
     mapped: bool = False
     repack: bool = True
     adapter: int = 0
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,14 @@ class MemoryPlan:
     def total(self) -> int:
         """Bytes in all."""
         return sum(line.bytes for line in self.lines)
+
+
+def checkpoints(state_bytes: int, sequences: int) -> int:
+    """Return how many copies of a recurrent state of this size are kept for each sequence.
+
+    Two are, whatever they take: without them every question would read its whole conversation.
+    """
+    return min(max(CHECKPOINT_BYTES // max(state_bytes * sequences, 1), 2), CHECKPOINTS)
 
 
 def most_context(trained: int, fits: Callable[[int], bool]) -> int:

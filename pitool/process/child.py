@@ -1,9 +1,10 @@
 """The parent's side: a Python module in a process of its own, asked over a wire.
 
-Requests carry numbers, so that the late answer of a request that was given up is never taken for
-the answer of the next one. Closing never blocks, whatever the child is stuck in and whichever
-thread waits for it, and no child outlives the program. A death becomes one ``WorkerDied`` that
-says why and what to do.
+Several requests may be open at once, each from a thread of its own. They carry numbers, by which
+one thread hands what arrives to whoever waits for it: a request that was given up gets nothing
+more, and one that is read slowly holds up no other. Closing never blocks, whatever the child is
+stuck in and whichever threads wait for it, and no child outlives the program. A death becomes one
+``WorkerDied`` that says why and what to do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import atexit
 import io
 import itertools
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -69,8 +71,18 @@ class Result(NamedTuple):
     payload: bytes | bytearray
 
 
+class _Request:
+    """One that is open: its number, what came for it, and how long the child has stood still."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.inbox: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
+        self.still = 0
+        self.signs: tuple[str, ...] | None = None
+
+
 class Child:
-    """A process that runs ``module``, which calls ``service.serve``; one request at a time.
+    """A process that runs ``module``, which calls ``service.serve``.
 
     ``name`` and ``advice`` are for the sentence of a death: what died, and what to do; ``remedies``
     are better advice for some signals. ``close_seconds`` is the longest that a close takes;
@@ -92,11 +104,10 @@ class Child:
         self._name, self._advice = name, advice
         self._remedies = {**_REMEDIES, **(remedies or {})}
         self._close_seconds, self._silence_seconds = close_seconds, silence_seconds
-        self._turn, self._numbers = threading.Lock(), itertools.count(1)
-        self._running: int | None = None
-        self._ended = self._stuck = False
-        self._still = 0
-        self._signs: tuple[str, ...] | None = None
+        self._numbers = itertools.count(1)
+        self._lock, self._dying = threading.Lock(), threading.Lock()
+        self._open: dict[int, _Request] = {}
+        self._ended = self._stuck = self._silent = False
         # Native libraries write what they like to stderr; it explains a crash.
         self._stderr = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed in close
         try:
@@ -122,6 +133,7 @@ class Child:
         os.set_blocking(outgoing.fileno(), False)
         self._wire = Wire(cast("io.RawIOBase", incoming), cast("io.RawIOBase", outgoing))
         _started.add(self)
+        threading.Thread(target=self._read, name=f"reads {name}", daemon=True).start()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -154,52 +166,83 @@ class Child:
     def _stream(
         self, method: str, on_wait: Callable[[], object], arguments: Mapping[str, Any]
     ) -> Generator[dict[str, Any], None, Result]:
+        request = self._begin()
+
         def wait() -> None:
-            self._look()
+            self._look(request)
             on_wait()
 
-        with self._turn:
-            number = next(self._numbers)
-            self._still = 0
+        try:
             try:
-                self._wire.send({"id": number, "do": method, **arguments}, waiting=wait)
+                self._wire.send({"id": request.number, "do": method, **arguments}, waiting=wait)
             except (OSError, ValueError):
                 raise self._death() from None
-            self._running = number
-            try:
-                while True:
-                    message, payload = self._receive(number, wait)
-                    if "result" in message:
-                        self._running = None
-                        return Result(message["result"], payload)
-                    if "error" in message:
-                        self._running = None
-                        raise error_from_json(message["error"])
-                    yield message
-            finally:
-                self.cancel()
-                self._running = None
+            while True:
+                message, payload = self._receive(request, wait)
+                if "result" in message:
+                    self._end(request)
+                    return Result(message["result"], payload)
+                if "error" in message:
+                    self._end(request)
+                    raise error_from_json(message["error"])
+                yield message
+        finally:
+            if self._end(request):
+                self._give_up(request.number)
 
     def cancel(self) -> None:
-        """Ask the child to give up the request that runs; from any thread, never blocks."""
-        if (number := self._running) is not None:
-            with suppress(OSError, ValueError):  # it is gone, and so is the request
-                self._wire.try_to_send({"id": number, "do": "cancel"})
+        """Ask the child to give up every open request; from any thread, never blocks."""
+        with self._lock:
+            numbers = list(self._open)
+        for number in numbers:
+            self._give_up(number)
 
-    def _receive(self, number: int, wait: Callable[[], object]) -> Received:
-        """Return the next message of a request; those of earlier ones are dropped."""
+    def _give_up(self, number: int) -> None:
+        with suppress(OSError, ValueError):  # it is gone, and so is the request
+            self._wire.try_to_send({"id": number, "do": "cancel"})
+
+    def _begin(self) -> _Request:
+        """Open a request; WorkerDied where nobody is left to answer it."""
+        with self._lock:
+            if not self._silent:
+                request = _Request(next(self._numbers))
+                self._open[request.number] = request
+                return request
+        raise self._death()
+
+    def _end(self, request: _Request) -> bool:
+        """Close a request; False where that was done before."""
+        with self._lock:
+            return self._open.pop(request.number, None) is not None
+
+    def _read(self) -> None:
+        """Hand each message to its request; what nobody waits for any more is dropped."""
+        with suppress(OSError, ValueError):
+            while (received := self._wire.receive()) is not None:
+                with self._lock:
+                    request = self._open.get(received.message.get("id", 0))
+                if request is not None:
+                    request.inbox.put(received)
+        with self._lock:
+            self._silent = True
+            waiting = list(self._open.values())
+        for request in waiting:
+            request.inbox.put(None)
+
+    def _receive(self, request: _Request, wait: Callable[[], object]) -> Received:
+        """Return the next message of a request."""
         while True:
             try:
-                received = self._wire.receive(wait)
-            except (OSError, ValueError):
-                received = None
+                received = request.inbox.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                wait()
+                continue
             if received is None:
                 raise self._death()
-            self._still = 0
-            if received.message.get("id") == number:
-                return received
+            request.still = 0
+            return received
 
-    def _look(self) -> None:
+    def _look(self, request: _Request) -> None:
         """Give up a child that was closed meanwhile, or does nothing any more.
 
         Looks are counted, not seconds: while this process is stopped as well, none pass.
@@ -208,9 +251,9 @@ class Child:
             raise self._death()
         if self._silence_seconds is None:
             return
-        before, self._signs = self._signs, signs_of_life(self.pid)
-        self._still = self._still + 1 if self._signs == before is not None else 0
-        if self._still * LOOK_SECONDS >= self._silence_seconds:
+        before, request.signs = request.signs, signs_of_life(self.pid)
+        request.still = request.still + 1 if request.signs == before is not None else 0
+        if request.still * LOOK_SECONDS >= self._silence_seconds:
             self._stuck = True
             self._process.kill()
             raise self._death()
@@ -255,15 +298,15 @@ class Child:
 
     def _death(self) -> WorkerDied:
         """Return why the child is gone, with what it wrote last."""
-        written = "" if self._ended else self._last_words()
-        died = self._why(written.rpartition("\n")[2].strip()[:200])
-        died.details = written
-        return died
+        with self._dying:  # those who wait learn of it at the same moment, and it is one file
+            written = "" if self._ended else self._last_words()
+            died = self._why(written.rpartition("\n")[2].strip()[:200])
+            died.details = written
+            return died
 
     def _why(self, last: str) -> WorkerDied:
         """Return why the child is gone, in a sentence; ``last``: the last line that it wrote."""
         said = f" after printing: {last}" if last else ""
-        self._running = None  # nothing is left to cancel
         if self._stuck:
             seconds = f"{self._silence_seconds:g} seconds"
             return WorkerDied(f"{self._name} did nothing for {seconds}", self._advice)

@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
     from pitool.engine.base import Timings
+    from pitool.engine.prefills import Prefills
     from pitool.pull.market import Market
     from pitool.store.database import Database
     from pitool.store.journal import Journal
-    from pitool.store.prefills import Prefills
 
 
 TICK_SECONDS = 2.0

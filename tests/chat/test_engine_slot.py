@@ -8,9 +8,9 @@ import pytest
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.engine_slot import SavedPrefills
+from pitool.engine.prefills import Prefills
 from pitool.engine.scripted import Scripted
 from pitool.store.conversation import Conversation
-from pitool.store.prefills import Prefills
 
 TOKENS = list(range(200)) * 2
 

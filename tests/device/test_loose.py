@@ -12,8 +12,14 @@ from pitool.bench.artifact import predicted_speed
 from pitool.catalog.gguf import read_header
 from pitool.catalog.model_argument import find_runnable
 from pitool.device.detect import detect
-from pitool.device.settings import check_memory, planned_bytes, settings_for, worker_bytes
-from pitool.errors import DoesNotFit
+from pitool.device.settings import (
+    check_memory,
+    planned_bytes,
+    settings_for,
+    with_sequences,
+    worker_bytes,
+)
+from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.memory import CHAT_BYTES
 from tests.convert.helpers import convert_folder
 from tests.tiny import write_checkpoint
@@ -60,3 +66,26 @@ def test_what_is_missing_is_said_with_figures_that_differ(file: Path) -> None:
         check_memory(loose, settings, replace(detect(), mem_available=needed - 1000))
     figures = re.findall(r"[\d.]+ MB", caught.value.what)
     assert len(set(figures)) == 2
+
+
+def test_as_many_sequences_as_fit_beside_the_wanted_context(file: Path) -> None:
+    for runnable in (find_runnable(file), find_runnable(file.parent)):
+        one = settings_for(runnable, 512)
+        needed = [planned_bytes(runnable, with_sequences(runnable, one, n)) for n in range(1, 5)]
+        cache = needed[1] - needed[0]
+        assert cache >= 512 * 2 * 2 * 4 * 32  # keys and values of 4 heads of 32 in half precision
+        for count in range(1, 5):
+            room = needed[count - 1] * 10 // 9 + 10
+            chosen = with_sequences(runnable, one, None, replace(detect(), mem_available=room))
+            assert (chosen.sequences, chosen.context) == (count, count * 512)
+        starved = with_sequences(runnable, one, None, replace(detect(), mem_available=1000))
+        assert starved == one
+        assert with_sequences(runnable, one, 9).context == 9 * 512
+
+
+def test_a_runtime_of_one_answer_at_a_time_is_not_asked_for_more(file: Path) -> None:
+    runnable = replace(find_runnable(file), format="onnx")
+    one = replace(settings_for(find_runnable(file), 512))
+    assert with_sequences(runnable, one) == with_sequences(runnable, one, 1) == one
+    with pytest.raises(UsageError, match="one answer at a time; leave out --parallel"):
+        with_sequences(runnable, one, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.model import find_model
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings, Token
+from pitool.engine.llamacpp import LlamaCpp
+from pitool.engine.llamacpp.library import llama_cpp
+from pitool.engine.llamacpp.sequences import turn_starts
+from pitool.engine.scheduling import Heard
+from pitool.planning.memory import checkpoints
 from tests.convert.helpers import write_float
 from tests.tiny import write_tokenizer
 
@@ -88,6 +94,117 @@ def test_a_conversation_that_goes_on_is_not_read_again(engine: Engine, file: Pat
     found, reused = answered(engine, longer)
     assert reused == len(FIRST) + len(answer) - 1
     assert found == fresh(file, longer)
+
+
+MARK = 1  # a control token of the tiny tokenizer, which begins a turn
+
+
+def test_the_mark_of_these_tests_begins_a_turn(file: Path) -> None:
+    loaded = LlamaCpp(file, SETTINGS)
+    assert MARK in loaded._vocabulary.turn_marks
+    loaded.close()
+
+
+def test_an_edited_question_goes_on_where_its_turn_begins(engine: Engine, file: Path) -> None:
+    """The last question is asked otherwise, its answer is asked for again, and it goes on."""
+    history = [*range(20, 60), MARK, *range(60, 90)]
+    asked = [*history, MARK, 200, 201, 202, 203, 204, 205, 206, 207, MARK, 9]
+    answer, _ = answered(engine, asked)
+    again, reused = answered(engine, asked)
+    assert again == answer
+    assert reused == len(asked) - 2
+    edited = [*history, MARK, 150, 151, 152, 153, 154, 155, 156, 157, MARK, 9]
+    found, reused = answered(engine, edited)
+    assert reused == len(history)
+    assert found == fresh(file, edited)
+    # A template that leaves the reasoning out of an old turn changes what follows the mark.
+    stripped = [*edited[:-1], 8, *found[2:], MARK, 33, 34, 35, 36, 37, 38, 39, 40, MARK, 9]
+    found, reused = answered(engine, stripped)
+    assert reused == len(edited) - 2
+    assert found == fresh(file, stripped)
+
+
+def test_logits_after_a_restored_state_are_those_of_a_full_reading(file: Path) -> None:
+    loaded = LlamaCpp(file, replace(SETTINGS, kv_type="f32"))
+    asked = [*range(20, 60), MARK, 200, 201, 202, 203, 204, 205, 206, 207, MARK, 9]
+    list(loaded.stream(asked, GREEDY))
+    one = replace(GREEDY, max_tokens=1)
+    token = list(loaded.stream(asked, one))[-1]
+    assert token.timings.reused_tokens == len(asked) - 2
+    restored = loaded._logits(-1).copy()
+    loaded.clear()
+    assert list(loaded.stream(asked, one))[-1].timings.reused_tokens == 0
+    np.testing.assert_allclose(restored, loaded._logits(-1), atol=1e-5)
+    loaded.close()
+
+
+def test_answers_at_once_are_those_alone(file: Path) -> None:
+    prompts = [[5, 9, 200], [*range(20, 60), MARK, 7], [17] * 30, [*range(20, 60), MARK, 8]]
+    loaded = LlamaCpp(file, replace(SETTINGS, context=4 * 256, sequences=4))
+    for _ in range(2):
+        heard = [Heard() for _ in prompts]
+        for prompt, each in zip(prompts, heard, strict=True):
+            loaded.scheduler.add(prompt, GREEDY, each)
+        while loaded.scheduler.busy:
+            loaded.scheduler.step()
+        together = [[t.id for t in each.take() if t.id is not None] for each in heard]
+        assert together == [fresh(file, prompt) for prompt in prompts]
+    loaded.close()
+
+
+def test_a_turn_is_shared_by_conversations(file: Path) -> None:
+    loaded = LlamaCpp(file, replace(SETTINGS, context=4 * 256, sequences=4))
+    system = list(range(20, 60))
+    first, second = ([*system, MARK, *range(at, at + 10), MARK, 9] for at in (100, 200))
+    list(loaded.stream(first, GREEDY))
+    tokens = list(loaded.stream(second, GREEDY))
+    assert tokens[-1].timings.reused_tokens == len(system)
+    assert [t.id for t in tokens if t.id is not None] == fresh(file, second)
+    tokens = list(loaded.stream(first, GREEDY))
+    assert tokens[-1].timings.reused_tokens == len(first) - 2
+    loaded.close()
+
+
+def test_a_cancel_while_reading_leaves_a_state_that_is_right(file: Path) -> None:
+    loaded = LlamaCpp(file, SETTINGS)
+    heard = Heard()
+    loaded.scheduler.add([*range(20, 100), MARK, *range(100, 140), MARK, 9], GREEDY, heard)
+    loaded.scheduler.step()
+    # As if it had been cancelled in the middle of the pass.
+    slot = loaded._sequences.slots[0]
+    llama_cpp.llama_decode(
+        loaded._ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 4)(1, 2, 3, 4), 4)
+    )
+    assert loaded._sequences.rewind(slot, len(slot.tokens)) in (0, 80)
+    heard.cancelled = True
+    loaded.scheduler.step()
+    prompt = [*range(20, 100), MARK, 7, 8]
+    found = [t.id for t in loaded.stream(prompt, GREEDY) if t.id is not None]
+    assert found == fresh(file, prompt)
+    loaded.close()
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        ([], []),
+        ([5], []),
+        ([5, 6, 7], [2]),
+        ([1, *[5] * 20, 1, *[5] * 20, 1, 6], [21, 42]),
+        ([1, 7, 1, *[5] * 20, 1, 7, 1, 5], [23]),
+        ([*([1, *[5] * 299] * 5), 1, 5], [600, 1200, 1500]),
+    ],
+)
+def test_where_turns_begin(ids: list[int], found: list[int]) -> None:
+    assert turn_starts(ids, {1}) == found
+
+
+@pytest.mark.parametrize(
+    ("state", "sequences", "kept"),
+    [(0, 1, 8), (1 << 20, 1, 8), (1 << 20, 16, 4), (50 << 20, 1, 2), (20 << 20, 4, 2)],
+)
+def test_how_many_copies_are_kept(state: int, sequences: int, kept: int) -> None:
+    assert checkpoints(state, sequences) == kept
 
 
 def test_another_prompt_is_read_from_its_beginning(engine: Engine, file: Path) -> None:

@@ -13,6 +13,7 @@ from pitool.errors import DoesNotFit
 from pitool.process.service import Call, serve
 
 STATE = {"cancels": 0}
+COUNTING: list[Call] = []
 
 
 def cancel() -> None:
@@ -39,6 +40,24 @@ def talk(call: Call) -> None:
         number += 1
         time.sleep(0.01)
     call.result("late")
+
+
+def count(call: Call) -> None:
+    """Count up to ``most``, side by side with others that count."""
+    call.arguments["at"] = 0
+    COUNTING.append(call)
+
+
+def work() -> bool:
+    for call in list(COUNTING):
+        at, most = call.arguments["at"], call.arguments["most"]
+        if call.cancelled or at == most:
+            call.result(at)
+            COUNTING.remove(call)
+            continue
+        call.event(number=at, others=len(COUNTING) - 1, padding="x" * call.arguments["size"])
+        call.arguments["at"] = at + 1
+    return bool(COUNTING)
 
 
 def cancels(call: Call) -> None:
@@ -80,5 +99,6 @@ def abandon() -> None:
 
 
 if __name__ == "__main__":
-    methods = (echo, fail, crash, talk, cancels, stick, deaf, die, compute)
-    serve({method.__name__: method for method in methods}, cancel=cancel, abandon=abandon)
+    methods = (echo, fail, crash, talk, count, cancels, stick, deaf, die, compute)
+    named = {method.__name__: method for method in methods}
+    serve(named, work=work, cancel=cancel, abandon=abandon)

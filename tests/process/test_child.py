@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pitool.errors import DoesNotFit, PitoolError, WorkerDied
-from pitool.process.child import Child
+from pitool.process.child import Child, Result
 
 ROOT = Path(__file__).parents[2]
 # A close that blocks is a failure, not a day of waiting; what takes how long is not asserted.
@@ -124,6 +125,66 @@ def test_requests_of_several_threads_take_turns(child: Child) -> None:
         thread.join()
     assert len(found) == 80
     assert all(asked == answered for asked, answered in found)
+
+
+# -- several at once -----------------------------------------------------------------------
+
+
+def counted(child: Child, most: int, size: int = 0) -> Generator[dict[str, Any], None, Result]:
+    return child.stream("count", most=most, size=size)
+
+
+def test_requests_run_side_by_side_each_with_its_own_events(child: Child) -> None:
+    first, second = counted(child, 10_000_000), counted(child, 40)
+    next(first)
+    numbers = [event["number"] for event in second]
+    assert numbers == list(range(40))
+    again = [next(first) for _ in range(20)]
+    assert [event["number"] for event in again] == list(range(1, 21))
+    assert child.call("echo", value="between").value == "between"
+    first.close()
+
+
+def test_one_that_is_read_slowly_holds_up_no_other(child: Child) -> None:
+    slow = counted(child, 200, size=20_000)  # 4 MB, more than any pipe holds
+    next(slow)
+    quick = list(counted(child, 300))
+    assert len(quick) == 300
+    assert [event["number"] for event in slow] == list(range(1, 200))
+
+
+def test_giving_one_up_leaves_the_others_alone(child: Child) -> None:
+    kept, left = counted(child, 300), counted(child, 10_000_000)
+    assert next(kept)["number"] == 0
+    next(left)
+    left.close()
+    rest = list(kept)
+    assert [event["number"] for event in rest] == list(range(1, 300))
+    while next(last := counted(child, 5))["others"]:
+        last.close()
+
+
+def test_a_cancel_reaches_all_that_are_open(child: Child) -> None:
+    events = [counted(child, 10_000_000) for _ in range(3)]
+    for each in events:
+        next(each)
+    child.cancel()
+    for each in events:
+        with pytest.raises(StopIteration) as end:
+            while True:
+                next(each)
+        assert end.value.value.value < 10_000_000
+
+
+def test_a_death_is_told_to_all_who_wait(child: Child) -> None:
+    waiting = []
+    for _ in range(3):
+        events = counted(child, 10_000_000)
+        next(events)
+        waiting.append(Waiting(lambda events=events: list(events)))  # type: ignore[misc]
+    os.kill(child.pid, signal.SIGKILL)
+    sentence = f"the test's child was {DEATHS[signal.SIGKILL]}"
+    assert [each.sentence for each in waiting] == [sentence] * 3
 
 
 def test_what_raises_while_nothing_comes_gives_the_request_up(child: Child) -> None:

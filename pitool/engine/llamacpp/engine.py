@@ -9,6 +9,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from pitool.engine.base import (
     Squares,
     Token,
 )
-from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import (
     CancelFlag,
@@ -34,9 +34,11 @@ from pitool.engine.llamacpp.library import (
     llama_cpp,
     load_backends,
 )
-from pitool.engine.llamacpp.sampler import Sampler, is_greedy
-from pitool.engine.llamacpp.together import answer_together
+from pitool.engine.llamacpp.scheduler import Llama, Scheduler
+from pitool.engine.llamacpp.sequences import Sequences, turn_starts
 from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.engine.prefixes import Prefixes
+from pitool.engine.scheduling import Heard
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 
 if TYPE_CHECKING:
@@ -55,11 +57,15 @@ _FLASH_ATTENTION = {
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 _KV_TYPES = {name: getattr(llama_cpp, f"GGML_TYPE_{name.upper()}") for name in KV_TYPES}
-_ABORTED = 2
+# Factors of LongRoPE for long texts: llama.cpp takes them by the tokens that one sequence may have.
+_LONG_FACTORS = "rope_factors_long.weight"
 
 
 class LlamaCpp:
-    """See ``base.Engine`` for the requests and ``generate.Runner`` for the steps."""
+    """See ``base.Engine``; ``scheduler`` answers up to ``Settings.sequences`` prompts at once.
+
+    Requests about the KV cache are about its first sequence, and want no answer to run meanwhile.
+    """
 
     def __init__(
         self,
@@ -72,17 +78,23 @@ class LlamaCpp:
         self._settings = settings
         self._log = Log()
         self._cancel = CancelFlag()
-        self._sampler: Sampler | None = None
-        self._cache: list[int] = []
         load_backends()
         self._collector = Collector() if settings.collect else None
         self._model = self._load_model(entry, on_progress)
         self._vocabulary = Vocabulary(self._model, settings.ends, nfc=settings.nfc)
         self._reader = self._open_reader(settings)
         self._row = ctypes.c_float * self._vocabulary.size
-        self._ctx = self._make_context()
+        unified = _LONG_FACTORS not in {tensor.name for tensor in header.tensors}
+        self._ctx = self._make_context(unified=unified)
         self._add_adapters(settings.adapters)
-        self._memory = llama_cpp.llama_get_memory(self._ctx)
+        self._sequences = Sequences(
+            self._ctx,
+            settings.sequences,
+            settings.context // settings.sequences,
+            recurrent=self._recurrent(),
+            unified=unified,
+        )
+        self.scheduler = self._make_scheduler()
         self.pid = os.getpid()
         self.info = ModelInfo(
             engine="llamacpp",
@@ -99,8 +111,37 @@ class LlamaCpp:
             load_seconds=time.perf_counter() - start,
             settings=settings,
         )
-        self.piece = self._vocabulary.piece
-        self.ends = self._vocabulary.ends
+
+    def _recurrent(self) -> bool:
+        """Tell whether the model has a state that is one for all tokens before it."""
+        tests = (llama_cpp.llama_model_is_recurrent, llama_cpp.llama_model_is_hybrid)
+        return any(test(self._model) for test in tests)
+
+    def _make_scheduler(self) -> Scheduler:
+        vocabulary, settings = self._vocabulary, self._settings
+        llama = Llama(
+            context=self._ctx,
+            encode=self.tokenize,
+            vocabulary=vocabulary,
+            logits=self._logits,
+            failure=self._failure,
+            turns=lambda ids: turn_starts(ids, vocabulary.turn_marks),
+            length=settings.context // settings.sequences,
+            micro_batch=min(settings.micro_batch, self._batch),
+            batch=self._batch,
+        )
+        return Scheduler(llama, self._sequences, self._cancel)
+
+    @property
+    def _batch(self) -> int:
+        """Most tokens of one call: one of each sequence at least."""
+        settings = self._settings
+        return max(min(settings.batch, settings.context), settings.sequences)
+
+    @property
+    def _cache(self) -> list[int]:
+        """The tokens of the first sequence."""
+        return self._sequences.slots[0].tokens
 
     def _load_model(self, entry: Path, on_progress: Callable[[float], None] | None) -> Any:
         params = llama_cpp.llama_model_default_params()
@@ -130,14 +171,15 @@ class LlamaCpp:
 
         return TokenizerFolder(Path(settings.tokenizer), settings.ends)
 
-    def _make_context(self) -> Any:
+    def _make_context(self, *, unified: bool) -> Any:
         settings = self._settings
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = settings.context
-        params.n_batch = min(settings.batch, settings.context)
+        params.n_batch = self._batch
         params.n_ubatch = min(settings.micro_batch, settings.context)
-        params.n_outputs_max = settings.outputs
+        params.n_outputs_max = max(settings.outputs, settings.sequences)
         params.n_seq_max = settings.sequences
+        params.kv_unified = unified
         params.n_threads = settings.decode_threads
         params.n_threads_batch = settings.prefill_threads
         params.type_k = _KV_TYPES[settings.kv_type]
@@ -175,15 +217,21 @@ class LlamaCpp:
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
         """Yield the answer token by token."""
-        self._cancel.clear()
-        ids = self.tokenize(prompt)
-        if not ids:
-            raise BadInput("the prompt is empty", "enter a prompt")
-        yield from generate(self, ids, sampling, self._cancel.is_set)
+        heard = Heard()
+        job = self.scheduler.add(prompt, sampling, heard)
+        try:
+            while not heard.done:
+                self.scheduler.step()
+                yield from heard.take()
+        finally:
+            self.scheduler.drop(job)
 
     def cancel(self) -> None:
-        """End the running answer, in the middle of a prefill too."""
-        self._cancel.set()
+        """End what runs, in the middle of a prefill too; from any thread."""
+        if self.scheduler.busy:
+            self.scheduler.cancel()
+        else:
+            self._cancel.set()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return token ids of a text, of a conversation, or the ids themselves."""
@@ -218,21 +266,26 @@ class LlamaCpp:
     def answer_together(
         self, prompts: Sequence[Prompt], sampling: Sampling, on_tokens: Callable[[int], None]
     ) -> list[list[int]]:
-        """Return the tokens that ``Settings.sequences`` prompts at most are answered with."""
-        self._cancel.clear()
+        """Return the tokens that each prompt is answered with, its end token included.
+
+        Each answer has a seed of its own, counted up from the sampling's. ``on_tokens`` is called
+        with the number of new tokens.
+        """
+        assert sampling.seed is not None
         self.clear()
-        try:
-            return answer_together(
-                self._ctx,
-                lambda batch: self._check(llama_cpp.llama_decode(self._ctx, batch)),
-                [self.tokenize(prompt) for prompt in prompts],
-                sampling,
-                self._vocabulary.size,
-                self.ends,
-                on_tokens,
-            )
-        finally:
-            self.clear()
+        answers = [Heard() for _ in prompts]
+        written: list[list[int]] = [[] for _ in prompts]
+        for number, (prompt, heard) in enumerate(zip(prompts, answers, strict=True)):
+            self.scheduler.add(prompt, replace(sampling, seed=sampling.seed + number), heard)
+        while self.scheduler.busy:
+            self.scheduler.step()
+            new = [[t.id for t in heard.take() if t.id is not None] for heard in answers]
+            for tokens, more in zip(written, new, strict=True):
+                tokens.extend(more)
+            if count := sum(map(len, new)):
+                on_tokens(count)
+        self.clear()
+        return written
 
     def squares(self) -> dict[str, Squares]:
         """Return the sums of squared activations since the load; empty without ``collect``."""
@@ -263,100 +316,51 @@ class LlamaCpp:
 
     def clear(self) -> None:
         """Empty the KV cache."""
-        llama_cpp.llama_memory_clear(self._memory, False)
-        self._cache.clear()
+        self._sequences.clear()
 
     def rewind(self, count: int) -> int:
-        """Keep the first ``count`` tokens of the KV cache; none where the model cannot."""
-        count = min(count, len(self._cache))
-        if count == 0 or not llama_cpp.llama_memory_seq_rm(self._memory, 0, count, -1):
-            self.clear()
-            return 0
-        del self._cache[count:]
-        return count
+        """Keep the first ``count`` tokens of the KV cache; fewer where the model cannot."""
+        return self._sequences.rewind(self._sequences.slots[0], count)
 
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
-        tokens = (llama_cpp.llama_token * len(self._cache))(*self._cache)
-        written = llama_cpp.llama_state_seq_save_file(
-            self._ctx, os.fsencode(path), 0, tokens, len(tokens)
-        )
-        if not written:
+        if not self._sequences.write(self._sequences.slots[0], path):
             raise PitoolError(f"cannot write to {path} ({self._log.reason})", "free disk space")
 
     def load_state(self, path: Path) -> int:
         """Read a KV cache; BadInput when it is not of this model and these settings."""
-        tokens = (llama_cpp.llama_token * self._settings.context)()
-        count = ctypes.c_size_t()
-        read = llama_cpp.llama_state_seq_load_file(
-            self._ctx, os.fsencode(path), 0, tokens, len(tokens), ctypes.byref(count)
-        )
-        if not read:
-            self.clear()
+        first = self._sequences.slots[0]
+        if not self._sequences.read(first, path, self.info.sequence_context):
             raise BadInput(
                 f"{path} is not a saved state of this model", "start the conversation again"
             )
-        self._cache = list(tokens[: count.value])
-        return count.value
+        return len(first.tokens)
+
+    def use_prefixes(self, saved: Prefixes) -> None:
+        """Bring conversations back that were saved, and save those that have to make room."""
+        self._sequences.saved = saved
+
+    def keep_prefixes(self) -> None:
+        """Save the conversations that are in the KV cache, those used longest ago first."""
+        for slot in sorted(self._sequences.slots, key=lambda slot: slot.used):
+            self._sequences.keep(slot)
 
     def close(self) -> None:
-        """Free sampler, context and model."""
-        self._drop_sampler()
+        """Free context and model."""
         if self._ctx is not None:
             llama_cpp.llama_free(self._ctx)
             llama_cpp.llama_model_free(self._model)
             self._ctx = self._model = None
 
-    # -- the steps of a generation ---------------------------------------------------------
-
-    @property
-    def context(self) -> int:
-        """Tokens that the KV cache holds."""
-        return self._settings.context
-
-    @property
-    def micro_batch(self) -> int:
-        """Most tokens of one pass over the weights."""
-        return self._settings.micro_batch
-
-    def reuse(self, ids: Sequence[int]) -> int:
-        """Keep the longest prefix of ``ids`` that is in the cache, short of the last token."""
-        return self.rewind(shared_prefix(self._cache, ids[:-1]))
-
-    def forward(self, ids: Sequence[int]) -> bool:
-        """Append tokens to the cache and compute the logits of the last; False if cancelled."""
-        array = (llama_cpp.llama_token * len(ids))(*ids)
-        status = llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(array, len(ids)))
-        if status == _ABORTED:
-            self.rewind(len(self._cache))
-            return False
-        self._check(status)
-        self._cache.extend(ids)
-        return True
-
     def _check(self, status: int) -> None:
         if status != 0:
             self.clear()
-            raise PitoolError(
-                f"llama.cpp stopped with status {status} ({self._log.reason})", "ask again"
-            )
+            raise self._failure(status)
 
-    def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
-        """Build the sampler chain, or none for greedy sampling."""
-        self._drop_sampler()
-        if not is_greedy(sampling):
-            self._sampler = Sampler(sampling, ids, self._vocabulary.size)
-
-    def _drop_sampler(self) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
-            self._sampler = None
-
-    def sample(self) -> int:
-        """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
-        if self._sampler is None:
-            return int(self._logits(-1).argmax())
-        return self._sampler.draw(self._ctx)
+    def _failure(self, status: int) -> PitoolError:
+        return PitoolError(
+            f"llama.cpp stopped with status {status} ({self._log.reason})", "ask again"
+        )
 
     def _logits(self, row: int) -> NDArray[np.float32]:
         """Return a view of one row of llama.cpp's logits, valid until the next decode."""

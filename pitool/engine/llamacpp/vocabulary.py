@@ -75,6 +75,14 @@ class Vocabulary:
             and self._stored(token) not in self._mistaken
         ]
 
+    @cached_property
+    def turn_marks(self) -> frozenset[int]:
+        """The ids of control tokens that end no answer, such as those that begin a turn."""
+        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+        attributes = (llama_cpp.llama_vocab_get_attr(self._handle, i) for i in range(self.size))
+        found = [i for i, attribute in enumerate(attributes) if attribute & control]
+        return frozenset(i for i in found if not self.ends(i))
+
     def _find_mistaken(self) -> dict[str, int]:
         """Return the ids of ordinary tokens that llama.cpp takes for special ones by their names.
 

@@ -67,6 +67,7 @@ class Onnx:
             micro_batch=self.micro_batch,
             kv_type="f32" if self._graph.kv_type == np.float32 else "f16",
             value_type=None,
+            sequences=1,
             load_mode="mlock" if settings.load_mode == "mlock" else "mmap",
         )
         self.info = self._describe(folder, time.perf_counter() - start)
@@ -101,8 +102,6 @@ class Onnx:
         self._cancelled.clear()
         self._graph.terminate(False)
         ids = self.tokenize(prompt)
-        if not ids:
-            raise BadInput("the prompt is empty", "enter a prompt")
         self._check(ids)
         yield from generate(self, ids, sampling, self._cancelled.is_set)
 

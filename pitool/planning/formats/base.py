@@ -131,7 +131,8 @@ class Format:
     published figures; ``tunable``: whether the runtime has llama.cpp's settings (batches, type of
     the KV cache, flash attention, repacking, a pool of threads for prefill); ``names_kernels``:
     whether the runtime says which kernels it was built with; ``planned_by_header``: whether
-    ``memory_of`` knows a plan; ``streams``: whether ``streamed_bytes`` are known.
+    ``memory_of`` knows a plan; ``streams``: whether ``streamed_bytes`` are known; ``parallel``:
+    whether the runtime writes several answers at once.
     """
 
     title: str
@@ -143,6 +144,7 @@ class Format:
     names_kernels: bool = True
     planned_by_header: bool = False
     streams: bool = False
+    parallel: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name

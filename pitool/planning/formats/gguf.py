@@ -31,7 +31,16 @@ from pitool.planning.formats.base import (
     PlannedFormat,
     PlannedModel,
 )
-from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, STEP, Load, MemoryPlan, most_context
+from pitool.planning.memory import (
+    CHAT,
+    CHAT_BYTES,
+    KV_CACHE,
+    STEP,
+    Load,
+    MemoryPlan,
+    checkpoints,
+    most_context,
+)
 from pitool.planning.places import Place
 from pitool.planning.prefill import count_alike, prefill_seconds, product_seconds
 from pitool.planning.shapes import header_shape, header_tensors
@@ -67,6 +76,7 @@ class Gguf(PlannedFormat):
     package = "llama-cpp-python"
     planned_by_header = True
     streams = True
+    parallel = True
     quantisations = QUANTISATIONS
     common = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
     summed = ("F16", "Q8_0", "Q4_K_M")
@@ -272,12 +282,14 @@ def plan_memory(
     tensors = tuple(t for t in tensors if model.loaded(t.tensor))
     weights = sum(t.bytes for t in tensors)
     copies = _repacked_bytes(model, tensors, load, repacked) if load.repack else 0
+    states = model.state_bytes * load.sequences
     lines = [
         MemoryLine("weights", weights),
         MemoryLine("repacked copies", copies),
         MemoryLine("LoRA adapter", load.adapter),
         MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
-        MemoryLine("recurrent state", model.state_bytes),
+        MemoryLine("recurrent state", states),
+        MemoryLine("state checkpoints", states * checkpoints(model.state_bytes, load.sequences)),
         MemoryLine("compute buffers", compute_bytes(model, load)),
         MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine(CHAT, CHAT_BYTES),
@@ -319,7 +331,7 @@ def compute_bytes(model: ModelShape, load: Load) -> int:
     batch = min(load.micro_batch, load.context)
     activations = batch * 4 * (3 * model.feed_forward + 4 * model.hidden)
     mask = batch * load.context * 2
-    logits = load.outputs * model.vocabulary * 4
+    logits = max(load.outputs, load.sequences) * model.vocabulary * 4
     return max(activations, logits) + mask + logits
 
 

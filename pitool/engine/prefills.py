@@ -2,7 +2,8 @@
 
 Owns the files' names, age and total size; their content is the engine's. A file belongs to one
 artifact with one set of settings, and its name ends with the CRC-32 of its content: llama.cpp takes
-whatever values a file holds. The least recently used files are deleted at the limit.
+whatever values a file holds. The least recently used files are deleted at the limit. A chat finds
+its own by its conversation's name; ``engine.prefixes`` finds any by the tokens in it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pitool.catalog.bundles import Runnable
 from pitool.catalog.files import make_private
 from pitool.engine.base import Settings
+
+if TYPE_CHECKING:
+    from pitool.catalog.bundles import Runnable
 
 FOLDER_NAME = "prefills"
 LIMIT_BYTES = 512 * 1024**2
@@ -28,7 +32,7 @@ LEAST_TOKENS = 256
 _BLOCK = 1 << 20
 
 # Settings that change neither the cache's values nor its layout.
-_IRRELEVANT = {"decode_threads", "prefill_threads", "batch", "outputs", "load_mode"}
+_IRRELEVANT = {"decode_threads", "prefill_threads", "batch", "outputs", "load_mode", "sequences"}
 
 
 log = logging.getLogger(__name__)
@@ -45,16 +49,23 @@ class Prefills:
 
         Reads the file, which the engine is about to do: one that is damaged is deleted.
         """
-        for path in self._files(key):
-            try:
-                if path.suffix == _checksum(path):
-                    os.utime(path)
-                    return path
-            except OSError:
-                continue
-            log.warning("dropped a saved prefill: it is damaged")
-            path.unlink(missing_ok=True)
-        return None
+        return next(filter(self.whole, self._files(key)), None)
+
+    def whole(self, path: Path) -> bool:
+        """Mark a file as used, or delete it where it is damaged; False where it cannot be used."""
+        try:
+            if path.suffix == _checksum(path):
+                os.utime(path)
+                return True
+        except OSError:
+            return False
+        log.warning("dropped a saved prefill: it is damaged")
+        path.unlink(missing_ok=True)
+        return False
+
+    def of_model(self, model: str) -> list[Path]:
+        """Return the files of an artifact with its settings, by ``model_of`` these."""
+        return list(self._folder.glob(f"[!.]*-{model}.*"))
 
     def has(self, key: str) -> bool:
         """Tell whether there is a file of a key, damaged or not."""
@@ -109,7 +120,12 @@ def _checksum(path: Path) -> str:
 
 
 def key_of(name: str, runnable: Runnable, settings: Settings) -> str:
-    """Return the key for a conversation or a system prompt with one artifact and its settings.
+    """Return the key for a conversation or a system prompt with one artifact and its settings."""
+    return f"{name}-{model_of(runnable, settings)}"
+
+
+def model_of(runnable: Runnable, settings: Settings) -> str:
+    """Return the end of the keys for one artifact with its settings.
 
     It depends on the hashes in the manifest and on the file's size and time, so that a prefill is
     never used with other weights.
@@ -117,9 +133,9 @@ def key_of(name: str, runnable: Runnable, settings: Settings) -> str:
     stat = runnable.entry.stat()
     hashes = [file.sha256 for file in runnable.artifact.files] if runnable.artifact else []
     chosen = {k: v for k, v in asdict(settings).items() if k not in _IRRELEVANT}
+    chosen["context"] = settings.context // settings.sequences
     facts = [str(runnable.entry), stat.st_size, stat.st_mtime_ns, hashes, chosen]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return f"{name}-{digest[:32]}"
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def system_name(system: str) -> str:

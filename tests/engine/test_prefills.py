@@ -11,7 +11,7 @@ import pytest
 
 from pitool.catalog.bundles import Runnable
 from pitool.engine.base import Settings
-from pitool.store.prefills import Prefills, key_of, system_name
+from pitool.engine.prefills import Prefills, key_of, system_name
 
 
 def names(folder: Path) -> list[str]:

@@ -1,0 +1,269 @@
+"""Several answers at once: each pass over the weights makes the next token of all that run.
+
+Decoding waits for the memory, so that a batch of some tokens costs little more than one. Prompts
+are read in the same passes, in the order in which they came, in chunks that leave the others their
+tokens. A pass is aborted only where nobody wants anything of it any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pitool.engine.base import Prompt, Sampling, Timings, Token
+from pitool.engine.generate import CHUNK_STEP, Answer, check_prompt, next_chunk
+from pitool.engine.llamacpp.batch import Batch
+from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
+from pitool.engine.llamacpp.sampler import Sampler, is_greedy
+from pitool.engine.llamacpp.sequences import Sequences, Slot
+from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.engine.scheduling import Listener
+from pitool.errors import PitoolError
+
+ALONE_SECONDS = 1.0
+BESIDE_SECONDS = 0.5
+"""How long a pass reads of a prompt: alone, so that progress shows; beside answers, so that they
+do not stand still."""
+_ABORTED = 2
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A prompt that waits for a slot."""
+
+    ids: Sequence[int]
+    sampling: Sampling
+    listener: Listener
+    asked: float
+    dropped: bool = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self.dropped or self.listener.cancelled
+
+
+@dataclass(eq=False, slots=True)
+class Running:
+    """An answer in its slot; ``stops``: lengths of the prompt at which its state is kept."""
+
+    job: Job
+    answer: Answer
+    slot: Slot
+    stops: deque[int]
+    sampler: Sampler | None = None
+
+
+class _Part(NamedTuple):
+    """What a pass does for one answer: its new tokens, and the row of the last one's logits."""
+
+    running: Running
+    ids: Sequence[int]
+    row: int
+
+
+class Llama(NamedTuple):
+    """What a scheduler uses of an engine.
+
+    ``context``: llama.cpp's; ``length``: tokens of one sequence; ``micro_batch``: of one pass;
+    ``turns``: returns where turns begin in token ids, for a model with a recurrent state.
+    """
+
+    context: Any
+    encode: Callable[[Prompt], list[int]]
+    vocabulary: Vocabulary
+    logits: Callable[[int], np.ndarray]
+    failure: Callable[[int], PitoolError]
+    turns: Callable[[Sequence[int]], list[int]]
+    length: int
+    micro_batch: int
+    batch: int
+
+
+class Scheduler:
+    """See ``scheduling.Scheduler``; ``sequences`` are the slots, ``flag`` aborts a pass."""
+
+    def __init__(self, llama: Llama, sequences: Sequences, flag: CancelFlag) -> None:
+        self._llama, self._sequences, self._flag = llama, sequences, flag
+        self._batch = Batch(llama.batch)
+        self._waiting: deque[Job] = deque()
+        self._running: list[Running] = []
+        self._lock = threading.Lock()
+        self._computing: list[Job] = []
+        self._rate = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer runs or waits."""
+        return bool(self._running or self._waiting)
+
+    def add(self, prompt: Prompt, sampling: Sampling, listener: Listener) -> Job:
+        """Begin an answer as soon as there is a slot for it; BadInput, DoesNotFit by its prompt."""
+        ids = self._llama.encode(prompt)
+        check_prompt(ids, self._llama.length)
+        job = Job(ids, sampling, listener, time.perf_counter())
+        self._waiting.append(job)
+        return job
+
+    def cancel(self) -> None:
+        """End all that runs and waits; from any thread."""
+        for job in (*list(self._waiting), *(running.job for running in list(self._running))):
+            job.dropped = True
+        self.look()
+
+    def look(self) -> None:
+        """Abort the pass that is computed if all in it is cancelled; from any thread."""
+        with self._lock:
+            if self._computing and all(job.cancelled for job in self._computing):
+                self._flag.set()
+
+    def drop(self, job: Job) -> None:
+        """Let go of an answer at once, whose listener has gone."""
+        job.dropped = True
+        self._leave_cancelled()
+
+    def step(self) -> None:
+        """Compute the next token of all that run, and a chunk of the prompts that came first."""
+        self._leave_cancelled()
+        while self._waiting and self._sequences.free:
+            self._begin(self._waiting.popleft())
+        if not (parts := self._fill()):
+            return
+        start = time.perf_counter()
+        status = self._compute(parts)
+        read = sum(len(part.ids) for part in parts if part.running.answer.reading)
+        if read >= CHUNK_STEP:
+            self._rate = read / (time.perf_counter() - start)
+        if status == 0:
+            for part in parts:
+                self._take(part)
+        else:
+            self._undo(parts, status)
+
+    def _begin(self, job: Job) -> None:
+        answer = Answer(job.ids, job.sampling, self._llama.length, job.asked)
+        slot = self._sequences.take(job.ids)
+        answer.begin(len(slot.tokens))
+        turns = self._llama.turns(job.ids) if self._sequences.recurrent else ()
+        stops = deque(turn for turn in turns if turn > len(slot.tokens))
+        self._running.append(Running(job, answer, slot, stops))
+
+    # -- one pass --------------------------------------------------------------------------
+
+    def _fill(self) -> list[_Part]:
+        """Put into the batch what the next pass is to compute."""
+        self._batch.clear()
+        parts = [
+            self._put(running, running.answer.part(1))
+            for running in self._running
+            if not running.answer.reading
+        ]
+        parts += [self._put(running, part) for running, part in self._chunks(len(parts))]
+        return parts
+
+    def _put(self, running: Running, ids: Sequence[int]) -> _Part:
+        answer, slot = running.answer, running.slot
+        last = answer.now.prefilled_tokens + len(ids) >= len(answer.ids)
+        return _Part(
+            running, ids, self._batch.add(ids, len(slot.tokens), slot.sequence, logits=last)
+        )
+
+    def _chunks(self, decoding: int) -> Iterator[tuple[Running, Sequence[int]]]:
+        """Yield what is read of the prompts, in the order in which they came."""
+        room = max(self._llama.micro_batch - decoding, 1)
+        seconds = BESIDE_SECONDS if decoding else ALONE_SECONDS
+        left = min(max(int(self._rate * seconds), CHUNK_STEP), room)
+        for running in [each for each in self._running if each.answer.reading]:
+            answer = running.answer
+            done = answer.now.prefilled_tokens
+            size = next_chunk(len(answer.ids) - done, self._rate, room, seconds)
+            if running.stops:
+                size = min(size, running.stops[0] - done)
+            yield running, answer.part(size)
+            room = left = left - size
+            if left < CHUNK_STEP:
+                return
+
+    def _compute(self, parts: Sequence[_Part]) -> int:
+        """Run the batch and return llama.cpp's status."""
+        # A recurrent state that a pass was aborted in is lost, and a token is soon there.
+        abort = not self._sequences.recurrent or any(p.running.answer.reading for p in parts)
+        with self._lock:
+            self._flag.clear()
+            self._computing = [part.running.job for part in parts] if abort else []
+        self.look()  # one may have been cancelled since the batch was filled
+        try:
+            return int(llama_cpp.llama_decode(self._llama.context, self._batch.struct))
+        finally:
+            with self._lock:
+                self._computing = []
+
+    def _undo(self, parts: Sequence[_Part], status: int) -> None:
+        """Take back what a pass left that was aborted or failed; a fault ends its answers."""
+        for part in parts:
+            self._sequences.rewind(part.running.slot, len(part.running.slot.tokens))
+        if status == _ABORTED:
+            return
+        error = self._llama.failure(status)
+        for part in parts:
+            self._sequences.clear([part.running.slot])
+            self._fail(part.running, error)
+
+    def _take(self, part: _Part) -> None:
+        """Go on with an answer after its part was computed."""
+        running, answer, slot = part.running, part.running.answer, part.running.slot
+        slot.tokens.extend(part.ids)
+        try:
+            if answer.reading:
+                self._tell(running, answer.read(len(part.ids)))
+                if running.stops and running.stops[0] == len(slot.tokens):
+                    running.stops.popleft()
+                    self._sequences.checkpoint(slot)
+                if answer.reading or answer.finished:
+                    return
+                if not is_greedy(answer.sampling):
+                    size = self._llama.vocabulary.size
+                    running.sampler = Sampler(answer.sampling, answer.ids, size)
+            token = self._sample(running.sampler, part.row)
+            vocabulary = self._llama.vocabulary
+            piece, ends = vocabulary.piece(token), vocabulary.ends(token)
+            self._tell(running, answer.choose(token, piece, ends=ends))
+        except PitoolError as error:
+            self._fail(running, error)
+
+    def _sample(self, sampler: Sampler | None, row: int) -> int:
+        """Choose a token; greedy takes the first of equal logits, as llama.cpp does."""
+        if sampler is None:
+            return int(self._llama.logits(row).argmax())
+        return sampler.draw(self._llama.context, row)
+
+    # -- the end of an answer --------------------------------------------------------------
+
+    def _tell(self, running: Running, token: Token) -> None:
+        if token.finish is not None:
+            self._leave(running)
+        running.job.listener.token(token)
+
+    def _fail(self, running: Running, error: PitoolError) -> None:
+        self._leave(running)
+        running.job.listener.fail(error)
+
+    def _leave(self, running: Running) -> None:
+        self._running.remove(running)
+        self._sequences.release(running.slot)
+        if running.sampler is not None:
+            running.sampler.close()
+
+    def _leave_cancelled(self) -> None:
+        """End what nobody wants any more."""
+        for running in [each for each in self._running if each.job.cancelled]:
+            self._tell(running, running.answer.cancel())
+        for job in [each for each in self._waiting if each.cancelled]:
+            self._waiting.remove(job)
+            job.listener.token(Token("", None, Timings(len(job.ids)), "cancelled"))
