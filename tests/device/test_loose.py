@@ -87,5 +87,5 @@ def test_a_runtime_of_one_answer_at_a_time_is_not_asked_for_more(file: Path) -> 
     runnable = replace(find_runnable(file), format="onnx")
     one = replace(settings_for(find_runnable(file), 512))
     assert with_sequences(runnable, one) == with_sequences(runnable, one, 1) == one
-    with pytest.raises(UsageError, match="one answer at a time; leave out --parallel"):
+    with pytest.raises(UsageError, match="one answer at a time: leave out --parallel"):
         with_sequences(runnable, one, 2)
