@@ -122,6 +122,8 @@ class Child:
         os.set_blocking(outgoing.fileno(), False)
         self._wire = Wire(cast("io.RawIOBase", incoming), cast("io.RawIOBase", outgoing))
         _started.add(self)
+        # One that dies while nobody asks anything of it is no zombie until somebody does.
+        threading.Thread(target=self._process.wait, daemon=True).start()
 
     # -- requests --------------------------------------------------------------------------
 
