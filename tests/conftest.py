@@ -49,6 +49,7 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PITOOL_REFERENCE", "pitool")
     # One window: hundreds of tests convert, few are about how well.
     monkeypatch.setenv("PITOOL_REFERENCE_TOKENS", "512")
+    monkeypatch.setenv("PITOOL_CALIBRATION_TOKENS", "512")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pitool.catalog import manifest, tables
 from pitool.catalog.files import expand, path_kind
 from pitool.catalog.manifest import Artifact, Manifest
+from pitool.catalog.scratch import remove
 from pitool.catalog.unicode import clean
 from pitool.errors import BadInput, PitoolError, UsageError
 
@@ -112,7 +112,7 @@ def delete(bundle: Bundle) -> None:
     pushed = bundle.path.is_symlink()
     try:
         for folder in _unlink_pushed(bundle.path.name) if pushed else [bundle.path]:
-            _delete_folder(folder)
+            remove(folder)
     except OSError as error:
         raise PitoolError(
             f"cannot delete {bundle.path} ({error.strerror})", "check its permissions"
@@ -132,14 +132,6 @@ def _unlink_pushed(name: str) -> list[Path]:
     for links in (default_folder(), *(home() / RELEASES).glob("*/bundles")):
         (links / name).unlink(missing_ok=True)
     return [path for path in (home() / STORE).glob("*") if path.name.rpartition("-")[0] == name]
-
-
-def _delete_folder(folder: Path) -> None:
-    """Move a folder out of sight first: what is half deleted must not look like a bundle."""
-    hidden = folder.with_name(f".{folder.name}.deleted")
-    shutil.rmtree(hidden, ignore_errors=True)
-    folder.rename(hidden)
-    shutil.rmtree(hidden)
 
 
 def is_name(path: Path) -> bool:

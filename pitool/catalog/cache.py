@@ -10,10 +10,11 @@ import contextlib
 import os
 import re
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pitool.catalog.files import expand
-from pitool.catalog.scratch import hold, in_use, locked
+from pitool.catalog.scratch import hold, in_use, locked, scratch
 from pitool.errors import UsageError
 
 LIMIT_GB = 20.0
@@ -34,6 +35,14 @@ def folder(*names: str) -> Path:
     path = root().joinpath(*names)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def working(name: str) -> AbstractContextManager[Path]:
+    """Give a new folder to work in, gone at the end.
+
+    What killed processes left under the same ``name`` is removed first.
+    """
+    return scratch(folder("tmp"), name)
 
 
 def limit() -> int:

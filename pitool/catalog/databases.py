@@ -88,7 +88,7 @@ def _pitool_error(path: Path, error: sqlite3.DatabaseError) -> PitoolError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return PitoolError(f"{path} is in use by another program", "try again")
     if code == sqlite3.SQLITE_FULL:
-        return DoesNotFit(f"cannot write to {path} ({error})", "free some space")
+        return DoesNotFit(f"cannot write to {path} (the disk is full)", "free some space")
     refused = isinstance(error, sqlite3.OperationalError) and code in _REFUSED
     if refused or isinstance(error, sqlite3.ProgrammingError):
         return _cannot(path, error)

@@ -83,5 +83,4 @@ def _make_room(path: Path) -> None:
     if path.stat().st_size <= LARGEST:
         return
     kept = path.read_bytes()[-LARGEST // 2 :]
-    write_atomically(path, kept[kept.index(b"\n") + 1 :] if b"\n" in kept else kept)
-    make_private(path)
+    write_atomically(path, kept[kept.index(b"\n") + 1 :] if b"\n" in kept else kept, 0o600)

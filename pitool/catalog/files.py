@@ -5,15 +5,13 @@ A file that a user names is written by ``outputs``.
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
 from pathlib import Path
 from typing import Literal
 
+from pitool.catalog.temporary import temporary
 from pitool.errors import UsageError
-
-_COUNT = itertools.count()
 
 
 def path_kind(path: Path) -> Literal["file", "folder"] | None:
@@ -23,11 +21,6 @@ def path_kind(path: Path) -> Literal["file", "folder"] | None:
     except (OSError, ValueError):
         return None
     return "folder" if stat.S_ISDIR(mode) else "file"
-
-
-def temporary_name(folder: Path) -> Path:
-    """Return a name in a folder that no other thread or process writes to."""
-    return folder / f".pitool.{os.getpid()}.{next(_COUNT)}.partial"
 
 
 def expand(text: str, what: str = "the path") -> Path:
@@ -44,17 +37,14 @@ def expand(text: str, what: str = "the path") -> Path:
         ) from None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a power cut leaves either the old or the new."""
-    temporary = temporary_name(path.parent)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Replace ``path`` by ``data`` so that a power cut leaves either the old or the new.
+
+    ``mode``: the rights of the new one, less the umask's.
+    """
+    with temporary(path.parent, mode) as made:
+        made.file.write(data)
+        made.become(path)
     sync(path.parent)
 
 
@@ -76,15 +66,19 @@ def sync_tree(folder: Path) -> None:
 
 
 def make_private(file: Path) -> None:
-    """Make a file where there is none, and keep other users from it and from its folder.
-
-    A folder that is set up to be shared (sticky or setgid), belongs to somebody else or holds the
-    user's home keeps its rights: then the file's own have to do.
-    """
-    folder = file.parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a file where there is none, and keep other users from it and from its folder."""
+    make_private_folder(file.parent)
     os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     _tighten(file, 0o600)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder where there is none, and keep other users from it.
+
+    One that is set up to be shared (sticky or setgid), belongs to somebody else or holds the user's
+    home keeps its rights: then those of the files in it have to do.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shared = folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID)
     home = Path(os.path.realpath(os.path.expanduser("~")))  # noqa: PTH111 - there may be no home
     if not shared and not home.is_relative_to(folder.resolve()):

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pitool.catalog.files import path_kind, sync, temporary_name
+from pitool.catalog.files import path_kind, sync
+from pitool.catalog.temporary import Temporary, temporary
 from pitool.errors import UsageError, cannot_write
 
 MOST_LINKS = 40  # as Linux follows
@@ -81,37 +82,20 @@ def _written(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
             yield through
         return
     target = Path(os.path.realpath(path))
-    if not replace:
-        with _removed_on_failure(target, open_new(target)) as file:
-            yield file
-        return
-    staged = _staged(target)
-    if staged is None:  # only what is written into it leaves it what it is
-        with target.open("wb") as file:
-            yield file
-        return
-    temporary, descriptor = staged
-    with _removed_on_failure(temporary, os.fdopen(descriptor, "wb")) as file:
-        yield file
-    try:
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    if not replace and os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    with _staged(target) as staged:
+        if staged is None:  # only what is written into it leaves it what it is
+            with target.open("wb") as file:
+                yield file
+            return
+        yield staged.file
+        if replace:
+            staged.become(target)
+        else:
+            staged.become_new(target)
     with contextlib.suppress(OSError):  # a folder that may be written but not read
         sync(target.parent)
-
-
-@contextmanager
-def _removed_on_failure(path: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _through(path: Path) -> IO[bytes] | None:
@@ -141,36 +125,39 @@ def _descriptor(path: Path) -> int | None:
     return None
 
 
-def _staged(target: Path) -> tuple[Path, int] | None:
-    """Create the file that takes the target's place, with its rights and owner.
+@contextmanager
+def _staged(target: Path) -> Iterator[Temporary | None]:
+    """Yield the file that takes the target's place, with its rights and owner.
 
     None where that cannot be: the target has other names, or its folder or owner is not ours.
     """
     try:
         found = target.stat()
     except FileNotFoundError:
-        return _create(target.parent, 0o666)
-    if not os.access(target, os.W_OK):
+        found = None
+    if found and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
-    if found.st_nlink > 1:
-        return None
+    with contextlib.ExitStack() as exits:
+        if found is None:
+            yield exits.enter_context(temporary(target.parent))
+            return
+        made = None
+        if found.st_nlink == 1:
+            with contextlib.suppress(OSError):
+                made = exits.enter_context(temporary(target.parent, 0o600))
+        if made and not _made_alike(made.file.fileno(), found):
+            exits.close()
+            made = None
+        yield made
+
+
+def _made_alike(descriptor: int, found: os.stat_result) -> bool:
+    """Give an open file the owner and the rights of another; False where that is refused."""
+    made = os.fstat(descriptor)
     try:
-        temporary, descriptor = _create(target.parent, 0o600)
-    except OSError:
-        return None
-    try:
-        made = os.fstat(descriptor)
         if (made.st_uid, made.st_gid) != (found.st_uid, found.st_gid):
             os.fchown(descriptor, found.st_uid, found.st_gid)
         os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
     except OSError:
-        os.close(descriptor)
-        temporary.unlink()
-        return None
-    return temporary, descriptor
-
-
-def _create(folder: Path, mode: int) -> tuple[Path, int]:
-    temporary = temporary_name(folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return temporary, os.open(temporary, flags, mode)
+        return False
+    return True

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_OWN, _REMOVED = "pitool", "removed"
+
 
 @contextmanager
 def scratch(parent: Path, name: str) -> Iterator[Path]:
@@ -37,6 +39,29 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
         _unlock(lock)
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder: out of sight at once, since half of it must not look like the whole.
+
+    What killed removals left beside it goes as well.
+    """
+    parent = folder.parent
+    with locked(parent):
+        remove_leftovers(parent)
+        hidden = hidden_name(parent, _OWN, _REMOVED)
+        folder.rename(hidden)
+        lock = _lock(hidden, fcntl.LOCK_EX)
+    try:
+        shutil.rmtree(hidden)
+    finally:
+        _unlock(lock)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove what killed removals left in a folder; called with it locked."""
+    for path in leftovers(parent, _OWN, _REMOVED):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def hidden_name(parent: Path, name: str, suffix: str) -> Path:
     """Return a new name in ``parent`` that ``leftovers`` finds."""
     return parent / f".{name}.{secrets.token_hex(4)}.{suffix}"
@@ -53,17 +78,30 @@ def leftovers(parent: Path, name: str, suffix: str) -> list[Path]:
 
 def in_use(path: Path) -> bool:
     """Tell whether a process holds a file or folder; what cannot be locked counts as held."""
+    with taken(path) as free:
+        return not free
+
+
+@contextmanager
+def taken(path: Path) -> Iterator[bool]:
+    """Hold a file or folder that nobody holds; yield False where that cannot be."""
     try:
-        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return True
+        yield False
+        return
+    try:
+        yield _locked_at_once(held)
+    finally:
+        os.close(held)
+
+
+def _locked_at_once(held: int) -> bool:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
-    finally:
-        os.close(held)
-    return False
+        return False
+    return True
 
 
 def hold(path: Path) -> None:

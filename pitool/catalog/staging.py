@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pitool.catalog.files import path_kind, sync, sync_tree
 from pitool.catalog.manifest import FILE_NAME
-from pitool.catalog.scratch import hidden_name, leftovers, locked, scratch
+from pitool.catalog.scratch import hidden_name, leftovers, locked, remove_leftovers, scratch
 from pitool.errors import DoesNotFit, UsageError, cannot_write
 from pitool.report.numbers import compare_bytes
 
@@ -36,6 +36,7 @@ class Staging:
             parent.mkdir(parents=True, exist_ok=True)
             with locked(parent):
                 _clear_moved(self._target)
+                remove_leftovers(parent)
             self.folder = self._exits.enter_context(scratch(parent, self._target.name))
         except OSError as error:
             raise cannot_write(parent, error, "choose another --out") from None

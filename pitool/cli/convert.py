@@ -121,12 +121,12 @@ def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
 def verification(source: Source, plan: ConvertPlan) -> str:
     """Return what the artifacts will be compared with, on how many tokens."""
     from pitool.checkpoint.config import GGUF
+    from pitool.convert import token_counts
     from pitool.convert.download import read_settings
     from pitool.convert.forward import expected
-    from pitool.convert.reference import tokens_to_compare
 
     config = read_settings(source)
-    tokens = f"{tokens_to_compare(plan.model.parameters):,} tokens"
+    tokens = f"{token_counts.REFERENCE.find(plan.model.parameters):,} tokens"
     if config.model_type == GGUF:
         return f"compared with the GGUF on up to {tokens}"
     if whose := expected(config, plan.model.parameters):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.architectures.table import describe
+from pitool.catalog import cache
 from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert import legacy
@@ -89,8 +89,8 @@ def open_forward(checkpoint: Checkpoint) -> Iterator[ForwardPass | None]:
     transformers' memory is back afterwards.
     """
     if installed() and checkpoint.config.model_type != GGUF:
-        with tempfile.TemporaryDirectory(prefix="pitool-checkpoint-") as scratch, _child() as child:
-            if found := _transformers(child, checkpoint, _readable(checkpoint, Path(scratch))):
+        with cache.working("checkpoint") as scratch, _child() as child:
+            if found := _transformers(child, checkpoint, _readable(checkpoint, scratch)):
                 yield found
                 return
     yield _own(checkpoint) if covers(checkpoint.config) else None

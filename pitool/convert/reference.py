@@ -6,7 +6,6 @@ from is ``forward``'s choice; what a difference means is ``verify``'s.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -20,8 +19,9 @@ from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
 from pitool.convert.scope import routed, unseen
+from pitool.convert.token_counts import LEAST_TOKENS
 from pitool.convert.tokens import spelled
-from pitool.errors import PitoolError, UsageError
+from pitool.errors import PitoolError
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
 from pitool.quality.divergence import (
@@ -36,15 +36,9 @@ from pitool.quality.divergence import (
 from pitool.quality.health import LogitsEngine, windows_of
 from pitool.report.progress import Progress
 
-# Models with fewer weights, and the tokens that are read, of which every second is scored.
-TOKENS = ((2_000_000_000, 4096),)
-TOKENS_OF_LARGE = 2048
-TOKENS_SETTING = "PITOOL_REFERENCE_TOKENS"
 RANDOM = "random tokens"
 # The largest relative error of rounding to nearest.
 PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}
-# Below this many tokens a text says nothing.
-LEAST_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +96,6 @@ class Reference:
         rows_apart = np.concatenate(apart, axis=1)
         typical = spread_share(rows_apart, np.median)
         return Difference(summarise(scores), spread_share(rows_apart), typical, heads)
-
-
-def tokens_to_compare(parameters: int) -> int:
-    """Return the number of tokens that a reference reads: fewer for a large model.
-
-    ``PITOOL_REFERENCE_TOKENS`` asks for another number; UsageError where it is none.
-    """
-    if asked := os.environ.get(TOKENS_SETTING):
-        if not asked.isdecimal() or int(asked) < LEAST_TOKENS:
-            raise UsageError(
-                f"{TOKENS_SETTING}={asked!r} is not a number of at least {LEAST_TOKENS} tokens",
-                "unset it, or set it to a number such as 4096",
-            )
-        return int(asked)
-    return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
 
 
 def make_reference(

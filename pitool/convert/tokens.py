@@ -7,13 +7,13 @@ is refused.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from pitool.catalog import cache
 from pitool.catalog.manifest import Tokenization
 from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint
@@ -81,17 +81,17 @@ class Tokens:
         """What must come out; None without tokenizer.json."""
         if self._files.data is None:
             return None
-        with tempfile.TemporaryDirectory(prefix="pitool-tokenizer-") as folder:
-            return TokenReference(self._files.write(Path(folder)))
+        with cache.working("tokenizer") as folder:
+            return TokenReference(self._files.write(folder))
 
     @contextmanager
     def _load(
         self, path: Path, tokens: int, decided: Tokenization | None, *, exact: bool = False
     ) -> Iterator[LogitsEngine]:
         loading = Loading(() if path.is_dir() else self._adapters, exact=exact)
-        with tempfile.TemporaryDirectory(prefix="pitool-tokenizer-") as folder:
+        with cache.working("tokenizer") as folder:
             if decided:
-                tokenizer = self._files.write(Path(folder)) if decided.folder else None
+                tokenizer = self._files.write(folder) if decided.folder else None
                 loading = replace(loading, ends=decided.ends, nfc=decided.nfc, tokenizer=tokenizer)
             with self._open_with(loading)(path, tokens) as engine:
                 yield engine
@@ -140,10 +140,10 @@ def spelled(checkpoint: Checkpoint, text: str) -> tuple[str, list[int] | None]:
     """
     if not (checkpoint.tokenizer_folder / TOKENIZER).is_file():
         return text, None
-    with tempfile.TemporaryDirectory(prefix="pitool-tokenizer-") as folder:
+    with cache.working("tokenizer") as folder:
         rows = find_model(checkpoint.config, convertible=False).shape.vocabulary
         files = TokenizerFiles(checkpoint.tokenizer_folder, rows)
-        return known_words(files.write(Path(folder)), text)
+        return known_words(files.write(folder), text)
 
 
 def _different_pieces(engine: LogitsEngine, files: TokenizerFiles) -> Expected | None:

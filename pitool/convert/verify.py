@@ -12,17 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from pitool.catalog import cache
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.manifest import Certificate
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
+from pitool.convert import token_counts
 from pitool.convert.engines import OpenEngine
 from pitool.convert.forward import ForwardPass, open_forward
-from pitool.convert.reference import Difference, Reference, make_reference, tokens_to_compare
+from pitool.convert.reference import Difference, Reference, make_reference
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.formats import FORMATS
 from pitool.planning.onnx_weights import OnnxQuantisation
@@ -130,7 +131,7 @@ class Certifier:
     ) -> None:
         self._checkpoint, self._folder = checkpoint, folder
         self._open_engine, self._open_exact, self._progress = open_engine, open_exact, progress
-        self._tokens = tokens_to_compare(model.parameters)
+        self._tokens = token_counts.REFERENCE.find(model.parameters)
         # Within what every artifact computes as the checkpoint does.
         self._window = min(form.context(model, None, WINDOW) for form in FORMATS.values())
         self._reference: Reference | None = None
@@ -225,17 +226,17 @@ def check_against_checkpoint(
         raise BadInput(f"{name!r} is not on this machine", "use a checkpoint folder")
     checkpoint = open_checkpoint(source)
     reference: Reference | None = None
-    with TemporaryDirectory(prefix="pitool-reference-") as folder:
+    with cache.working("reference") as folder:
         for runnable in runnables:
             assert runnable.artifact  # it is one of a bundle
             window = min(WINDOW, runnable.artifact.context)
             with open_artifact(runnable, window) as engine:
                 if reference is None:
-                    tokens = tokens_to_compare(runnable.artifact.parameters)
+                    tokens = token_counts.REFERENCE.find(runnable.artifact.parameters)
                     with _forward_of(checkpoint, name) as forward:
                         reference = make_reference(
                             checkpoint, engine, forward, tokens, window,
-                            Path(folder), progress, text,
+                            folder, progress, text,
                         )  # fmt: skip
                 progress.stage(f"running {runnable.quantisation}", 1)
                 unknown = Quantisation(runnable.quantisation, 0, runnable.quantisation)

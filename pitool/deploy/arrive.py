@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pitool.catalog.bundles import RELEASES, STORE, home
-from pitool.catalog.files import sync, sync_tree
+from pitool.catalog.files import sync, sync_tree, write_atomically
 from pitool.catalog.scratch import locked
 from pitool.deploy import archive
 from pitool.errors import BadInput, MissingPart, PitoolError, disk_full
 
 KEEP = 2
+# Where links lie that a killed installation did not give their names.
+_LINKS = (".*.link", "bundles/.*.link", f"{RELEASES}/*/.*.link", f"{RELEASES}/*/bundles/.*.link")
 DONE = ".complete"
 # Run by a runtime: a build for another CPU dies of the first line; then every file must be there
 # with its size, which a power cut takes away.
@@ -249,13 +251,8 @@ def _switch(top: Path, release: Path) -> None:
             _link(path, top / "current/bundles" / bundle.name)
     launcher = _launcher()
     launcher.parent.mkdir(parents=True, exist_ok=True)
-    partial = launcher.with_name(".pitool.partial")
     text = (release / "runtime/launcher").read_text(encoding="utf-8")
-    partial.write_text(text.replace("@HOME@", str(top)), encoding="utf-8")
-    partial.chmod(0o755)
-    sync(partial)
-    partial.replace(launcher)
-    sync(launcher.parent)
+    write_atomically(launcher, text.replace("@HOME@", str(top)).encode(), 0o755)
     _restart_service()
 
 
@@ -285,6 +282,8 @@ def _prune(top: Path, keep: int) -> None:
     """Remove all but the newest releases, and what neither those nor kept bundles link to."""
     for left in (top / RELEASES).glob(".*.partial"):  # of an installation that was killed
         shutil.rmtree(left)
+    for left in (link for pattern in _LINKS for link in top.glob(pattern)):
+        left.unlink()
     for release in _releases(top)[max(keep, 1) :]:
         if release != _current(top):
             shutil.rmtree(release)

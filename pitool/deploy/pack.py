@@ -15,7 +15,6 @@ from pitool.catalog.boards import Board
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact
 from pitool.catalog.outputs import check_output, output
-from pitool.catalog.scratch import scratch
 from pitool.deploy import archive, wheel, wheelfile
 from pitool.errors import DoesNotFit, PitoolError, UsageError
 
@@ -54,7 +53,7 @@ def pack(
     not there, and what ``wheel.build`` does.
     """
     check_output(target, "file with -o")
-    with scratch(cache.folder("tmp"), "pack") as folder:
+    with cache.working("pack") as folder:
         sources: dict[str, Path] = {}
         pythons, memory = {}, 0
         if runtime:

@@ -81,7 +81,7 @@ def build(
     found = sorted(kept.glob("*.whl"))
     if found and not force:
         return describe(found[0], tools.name, cached=True)
-    with scratch(cache.folder("tmp"), "wheel") as folder:
+    with cache.working("wheel") as folder:
         raw = _compile(sdist(version), tools, folder, progress)
         wheel = wheelfile.normalise(raw, folder)
         sync(wheel)

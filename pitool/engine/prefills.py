@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pitool.catalog.files import make_private
+from pitool.catalog.files import make_private_folder
+from pitool.catalog.temporary import temporary
 from pitool.engine.base import Settings
 
 if TYPE_CHECKING:
@@ -72,15 +73,12 @@ class Prefills:
         return any(self._files(key))
 
     def save(self, key: str, write: Callable[[Path], object]) -> None:
-        """Have ``write`` create the file of a key; if it raises, the old file stays."""
-        staged = self._folder / f".{key}.{os.getpid()}"
-        make_private(staged)  # a cache can be turned back into what was said
-        try:
-            write(staged)
-            target = self._folder / f"{key}{_checksum(staged)}"
-            staged.replace(target)
-        finally:
-            staged.unlink(missing_ok=True)
+        """Have ``write`` fill the file of a key; if it raises, the old file stays."""
+        make_private_folder(self._folder)
+        with temporary(self._folder, 0o600) as made:  # it can be turned back into what was said
+            write(made.path)
+            target = self._folder / f"{key}{_checksum(made.path)}"
+            made.path.replace(target)
         self._delete(path for path in self._files(key) if path != target)
         self._make_room()
 

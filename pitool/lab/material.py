@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pitool.catalog.reading import read_text
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.reference import tokens_to_compare
+from pitool.convert import token_counts
 from pitool.engine.base import Engine
 from pitool.errors import BadInput
 from pitool.quality import texts
@@ -63,7 +63,7 @@ def gather(
 
     ``text_file`` None takes the checkpoint's held-out text. An empty text calibrates nothing.
     """
-    wanted = tokens_to_compare(parameters)
+    wanted = token_counts.REFERENCE.find(parameters)
     path = text_file or checkpoint.source.text
     if path is None:
         measured = _built_in(engine, wanted)

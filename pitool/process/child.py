@@ -228,6 +228,7 @@ class Child:
             waiting = list(self._open.values())
         for request in waiting:
             request.inbox.put(None)
+        self._process.wait()  # one that died while nobody asked anything of it is no zombie
 
     def _receive(self, request: _Request, wait: Callable[[], object]) -> Received:
         """Return the next message of a request."""

@@ -193,7 +193,7 @@ def test_where_no_other_file_can_take_its_place_it_is_written_into(
         raise PermissionError(1, "Operation not permitted")
 
     if harm == "create":
-        monkeypatch.setattr("pitool.catalog.outputs._create", refuse)
+        monkeypatch.setattr("pitool.catalog.temporary._create", refuse)
     else:
         monkeypatch.setattr(os, "fchmod", refuse)
     write_output(path, b"new")

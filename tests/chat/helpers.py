@@ -13,7 +13,7 @@ from pitool.engine.base import Engine, Prompt, Sampling, Token
 from pitool.engine.scripted import Scripted
 from pitool.errors import WorkerDied
 
-SECONDS = 20
+SECONDS = 120  # nothing waits for so long but a test that fails
 KILLED = "the worker was killed, most likely because memory ran out"
 
 

@@ -189,13 +189,13 @@ def test_stop_in_the_middle_of_a_load(make_session: Make, runnable: Runnable) ->
 
     def slow(_: Runnable, on_progress: Callable[[float], None]) -> Engine:
         started.set()
-        assert go.wait(20)
+        assert go.wait(120)
         on_progress(0.5)
         raise AssertionError("the load went on")
 
     session = make_session(slow)
     session.load(runnable)
-    assert started.wait(20)
+    assert started.wait(120)
     session.stop()
     go.set()
     wait(lambda: session.status.phase is Phase.UNLOADED)
@@ -209,13 +209,13 @@ def test_a_load_goes_on_when_a_conversation_is_opened(
 
     def slow(_: Runnable, on_progress: Callable[[float], None]) -> Engine:
         started.set()
-        assert go.wait(20)
+        assert go.wait(120)
         on_progress(0.5)
         return Tracked()
 
     session = make_session(slow)
     session.load(runnable)
-    assert started.wait(20)
+    assert started.wait(120)
     session.open(Conversation(rows=[Question("Hi"), Answer("m", "Hello", finish="stop")]))
     go.set()
     wait(lambda: session.status.phase is Phase.READY)

@@ -455,7 +455,7 @@ def test_interrupting_leaves_nothing(
             wait_for_stage(process, stage)
             below = children(process.pid)
             process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         assert wait_until_gone(below) == set()
         if process.returncode != 0:
             break
@@ -477,7 +477,7 @@ def test_a_killed_conversion_leaves_no_bundle_and_the_next_one_cleans_up(
         wait_for_stage(process, stage)
         below = children(process.pid)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert bundles.list_bundles() == ([], [])
     assert wait_until_gone(below) == set()
     if stage == STAGES[0]:

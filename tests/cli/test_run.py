@@ -267,7 +267,7 @@ def test_a_reader_that_goes_away(bundle: Path) -> None:
         # Before the model is loaded, so that nothing can have been written yet.
         process.stdout.close()
         try:
-            code = process.wait(60)
+            code = process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

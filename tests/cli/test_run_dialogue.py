@@ -245,7 +245,7 @@ def test_in_a_terminal(tmp_path: Path, end: bytes, code: int, term: str) -> None
         wait(lambda: "short\n" in text())
         wait(lambda: text().removesuffix("\x1b[?2004h").endswith("> "))
         os.write(ours, end)
-        assert program.wait(30) == code
+        assert program.wait(120) == code
     finally:
         program.kill()
         program.wait()

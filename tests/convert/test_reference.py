@@ -17,8 +17,8 @@ from pitool.convert.reference import (
     Reference,
     make_reference,
     run_reference,
-    tokens_to_compare,
 )
+from pitool.convert.token_counts import CALIBRATION, REFERENCE, TokenCount
 from pitool.engine.base import Prompt
 from pitool.errors import UsageError
 from pitool.report.progress import Silent
@@ -124,15 +124,17 @@ def test_a_vocabulary_that_spells_nothing_is_tried_on_random_tokens(tmp_path: Pa
     assert len({id_ for window in reference.windows for id_ in window}) > 300
 
 
-def test_a_large_model_is_compared_on_fewer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PITOOL_REFERENCE_TOKENS")
-    assert (tokens_to_compare(135_000_000), tokens_to_compare(3_000_000_000)) == (4096, 2048)
+def test_a_large_model_reads_fewer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, found in ((REFERENCE, (4096, 4096, 2048)), (CALIBRATION, (16_384, 8192, 2048))):
+        monkeypatch.delenv(count.setting)
+        assert tuple(map(count.find, (3_670_000, 135_000_000, 3_000_000_000))) == found
 
 
 @pytest.mark.parametrize("asked", ["0", "15", "-1", "many", "1e3", "\u00b2"])
+@pytest.mark.parametrize("count", [REFERENCE, CALIBRATION], ids=lambda count: count.setting)
 def test_what_is_no_number_of_tokens_is_refused(
-    asked: str, monkeypatch: pytest.MonkeyPatch
+    asked: str, count: TokenCount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PITOOL_REFERENCE_TOKENS", asked)
-    with pytest.raises(UsageError, match="is not a number of at least 16 tokens"):
-        tokens_to_compare(1)
+    monkeypatch.setenv(count.setting, asked)
+    with pytest.raises(UsageError, match=f"^{count.setting}=.* is not a number of at least 16"):
+        count.find(1)

@@ -293,7 +293,7 @@ def test_what_is_loaded_survives_the_wire() -> None:
     assert serialisation.info_from_json(sent) == info
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_worker_that_was_stopped_is_closed_from_another_thread(slow: WorkerEngine) -> None:
     stream = slow.stream("go", Sampling())
     next(t for t in stream if t.text)

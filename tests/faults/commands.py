@@ -25,13 +25,11 @@ class Command:
     """``words``: a module and its arguments; ``check`` holds after each kill.
 
     ``typed``: what is written into its terminal again and again; nothing for no terminal.
-    ``left`` returns what a run that ended well has no business to leave.
     """
 
     prepare: Callable[[Path], None]
     words: Callable[[Path], Sequence[str]]
     check: Callable[[Path], None]
-    left: Callable[[Path], list[Path]] = lambda _: []
     typed: bytes = b""
 
 
@@ -55,10 +53,20 @@ def scripted(folder: Path) -> Path:
     return place
 
 
-def hidden(*folders: Path) -> list[Path]:
-    """Return what lies in folders under the names of unfinished things."""
-    found = [path for folder in folders for path in folder.rglob("*")]
-    return [p for p in found if p.name.startswith(".") or p.name.endswith(".partial")]
+def hidden(folder: Path) -> list[Path]:
+    """Return what lies in a folder under the names of unfinished things."""
+    return [p for p in folder.rglob("*") if p.name.startswith(".") or p.suffix == ".partial"]
+
+
+def left(folder: Path) -> list[Path]:
+    """Return what a run that ended well has no business to leave anywhere below its folder."""
+    usual = {folder / ".local", folder / ".cache", folder / ".config"}
+    return [*(set(hidden(folder)) - usual), *temporary(folder).iterdir()]
+
+
+def temporary(folder: Path) -> Path:
+    """Return the ``TMPDIR`` of a command's folder."""
+    return folder / "tmp"
 
 
 # -- convert -----------------------------------------------------------------------------------
@@ -215,24 +223,12 @@ def _history_reads(folder: Path) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    "convert": Command(
-        _checkpoint, _convert, _whole_bundles,
-        lambda folder: hidden(home(folder) / "bundles", folder / "cache"),
-    ),
-    "pull": Command(
-        _cached_model, _pull, _whole_bundles, lambda folder: hidden(home(folder) / "bundles")
-    ),
-    "pack": Command(
-        _scripted, _packed, _whole_archive,
-        lambda folder: [*folder.glob(".toy*"), *folder.glob("toy.*.partial")],
-    ),
-    "install": Command(
-        _two_releases, _install, _one_release, lambda folder: hidden(home(folder))
-    ),
+    "convert": Command(_checkpoint, _convert, _whole_bundles),
+    "pull": Command(_cached_model, _pull, _whole_bundles),
+    "pack": Command(_scripted, _packed, _whole_archive),
+    "install": Command(_two_releases, _install, _one_release),
     "run": Command(_scripted, _run, _nothing_damaged),
-    "chat": Command(
-        _scripted, _chat, _conversations_open, lambda folder: hidden(home(folder)), b"Hello?\r"
-    ),
-    "bench": Command(_scripted, _bench, _history_reads, lambda folder: hidden(home(folder))),
-    "tune": Command(_scripted, _tune, _nothing_damaged, lambda folder: hidden(home(folder))),
-}  # fmt: skip
+    "chat": Command(_scripted, _chat, _conversations_open, b"Hello?\r"),
+    "bench": Command(_scripted, _bench, _history_reads),
+    "tune": Command(_scripted, _tune, _nothing_damaged),
+}

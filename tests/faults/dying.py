@@ -31,11 +31,17 @@ class Counter:
         opened = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
         if not opened and event not in CHANGES:
             return
-        names = [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
-        if any(self._folder in name for name in names):
+        if any(self._folder in name for name in _names(event, arguments)):
             self.seen += 1
             if self.seen == self._last:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _names(event: str, arguments: tuple[object, ...]) -> list[str]:
+    """Return the paths of a change; those that a tree is removed by are below an open folder."""
+    if event in ("os.remove", "os.rmdir") and isinstance(arguments[1], int) and arguments[1] >= 0:
+        return [str(Path(f"/proc/self/fd/{arguments[1]}").readlink())]
+    return [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
 
 
 def main() -> None:

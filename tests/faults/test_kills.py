@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import COMMANDS, Command, home
+from tests.faults.commands import COMMANDS, Command, home, left, temporary
 
 ROOT = Path(__file__).parents[2]
 SHORT, LONG = 2, int(os.environ.get("PITOOL_KILLS") or 200) // len(COMMANDS) + 1
@@ -34,7 +34,8 @@ def environment(folder: Path) -> dict[str, str]:
     return {
         **os.environ, "PITOOL_HOME": str(home(folder)), "PITOOL_CACHE": str(folder / "cache"),
         "XDG_CACHE_HOME": str(folder / "cache"),
-        "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "TERM": "xterm-256color",
+        "HOME": str(folder), "TMPDIR": str(temporary(folder)),
+        "PYTHONDONTWRITEBYTECODE": "1", "TERM": "xterm-256color",
         "OMP_WAIT_POLICY": "passive",
     }  # fmt: skip
 
@@ -94,8 +95,8 @@ def orphans(folder: Path) -> list[str]:
 
 def wait_until_alone(folder: Path) -> None:
     end = time.monotonic() + PATIENCE
-    while left := orphans(folder):
-        assert time.monotonic() < end, left
+    while found := orphans(folder):
+        assert time.monotonic() < end, found
         time.sleep(0.05)
 
 
@@ -113,7 +114,7 @@ def finish(command: Command, folder: Path) -> None:
             assert code == 0, (folder / "output").read_text()
     wait_until_alone(folder)
     command.check(folder)
-    assert not (left := command.left(folder)), left
+    assert not (found := left(folder)), found
 
 
 @pytest.mark.engine
@@ -121,6 +122,7 @@ def finish(command: Command, folder: Path) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_kills(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     command = COMMANDS[name]
+    temporary(tmp_path).mkdir()
     command.prepare(tmp_path)
     long = request.config.getoption("--long")
     changes, seconds = CHANGES, SECONDS

@@ -107,7 +107,7 @@ class Machine:
     def run(self, *arguments: str, **env: str) -> tuple[int, str, str]:
         """Run install.sh to its end: exit code, stdout, stderr."""
         with self.start(*arguments, **env) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
             return process.returncode, out, err
 
     def works(self, *arguments: str, **env: str) -> str:
@@ -502,7 +502,7 @@ def test_an_interrupted_run(machine: Machine, where: str, kind: signal.Signals) 
         wait_for(process, "step 1 of 2" if where == "FAKE_BUILD" else "Installing pitool")
         wait_for(process, "packages") if where == "FAKE_PIP" else None
         process.send_signal(kind)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
     assert process.returncode == codes[kind]
     assert len(machine.wheels) == (where == "FAKE_PIP")
@@ -519,8 +519,8 @@ def test_of_two_at_once_the_second_waits(machine: Machine) -> None:
         with machine.start() as second:
             wait_for(second, "Another install is running")
             first.terminate()
-            first.communicate(timeout=60)
-            second.communicate(timeout=60)
+            first.communicate(timeout=120)
+            second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (143, 0)
     assert len(machine.wheels) == 1
 

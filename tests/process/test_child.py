@@ -18,7 +18,7 @@ from pitool.process.child import Child, Result
 
 ROOT = Path(__file__).parents[2]
 # A close that blocks is a failure, not a day of waiting; what takes how long is not asserted.
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def start(silence: float | None = None, **environment: str) -> Child:

@@ -19,7 +19,7 @@ def test_lines_of_both_streams_and_the_code() -> None:
     assert lines == ["one\n", "two\n", "three\n"]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_leaving_early_ends_it_and_its_children() -> None:
     said: list[str] = []
 
@@ -35,7 +35,7 @@ def test_leaving_early_ends_it_and_its_children() -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_one_that_takes_no_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pitool.process.program.END_SECONDS", 0.1)
     code = (

@@ -171,7 +171,7 @@ def test_lines_of_a_running_command_arrive_and_its_code(board: Board) -> None:
     assert (output, talk) == (["one\n", "two\n"], ["said\n"])
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_running_command_is_ended_from_another_thread(board: Board) -> None:
     first = threading.Event()
     codes: list[int] = []

@@ -61,7 +61,7 @@ def ask(
     server: Server, path: str, body: Any = None, *, method: str = "POST", **headers: str
 ) -> tuple[int, Any]:
     """Return status and JSON, or the text of a stream."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     try:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body)
         connection.request(method, path, data, headers)

@@ -39,7 +39,7 @@ def test_a_flood_is_written_once(tmp_path: Path) -> None:
     answer = Answer("m")
     made = Conversation(rows=[Question("a"), answer])
     journal.put(made, *made.rows)
-    assert database.saved.wait(20)
+    assert database.saved.wait(120)
     for word in range(500):
         answer.text += f"{word} "
         journal.put(made, answer)
@@ -82,7 +82,7 @@ def test_forgotten_is_not_written(tmp_path: Path) -> None:
     journal = Journal(database, lambda _: None, seconds=60)
     first, second = Conversation(rows=[Question("a")]), Conversation(rows=[Question("b")])
     journal.put(first, *first.rows)
-    assert database.saved.wait(20)
+    assert database.saved.wait(120)
     journal.put(second, *second.rows)
     with journal.forgetting(second.key):
         journal.put(second, *second.rows)  # an answer that was still being written

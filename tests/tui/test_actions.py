@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual.command import CommandInput
 from textual.events import Resize
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
@@ -361,7 +362,7 @@ async def test_command_palette(runnable: Runnable, tmp_path: Path) -> None:
     async with chat(runnable, Tracked(), tmp_path) as c:
         await c.ask("Hi")
         await c.pilot.press("ctrl+p")
-        await c.pilot.pause(0.3)
+        await until(lambda: isinstance(c.app.focused, CommandInput))
         await c.pilot.press(*"stats")
         await c.sees("/stats")
         await c.pilot.press("down", "enter")

@@ -43,7 +43,7 @@ class Slow(Scripted):
         self.calls -= 1
         if self.calls < 0:
             self.waits.set()
-            assert self._killed.wait(20)
+            assert self._killed.wait(120)
         return super().time_forward(ids, one_by_one=one_by_one)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from threading import Event
 
 import pytest
 from click.testing import CliRunner
+from textual.command import CommandInput
 from textual.widgets import Input
 
 from pitool.catalog.bundles import Runnable
@@ -185,7 +186,7 @@ async def test_leaving_while_the_doctor_looks() -> None:
 
     def doctor() -> list[Finding]:
         begun.set()
-        assert go.wait(60)
+        assert go.wait(120)
         return examine(TREES / "pi5", lambda _: "", host=False, read_speed=lambda: None)
 
     board = SensorHistory(Monitor(TREES / "pi5").look, doctor)
@@ -306,7 +307,7 @@ async def test_by_command_and_palette(runnable: Runnable) -> None:
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, DeviceScreen))
         await pilot.press("ctrl+p")
-        await pilot.pause(0.3)
+        await until(lambda: isinstance(app.focused, CommandInput))
         await pilot.press(*"device")
         await until(lambda: "Device" in shown(app))
 

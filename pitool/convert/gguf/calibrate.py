@@ -11,15 +11,13 @@ from pathlib import Path
 
 from pitool.catalog.files import path_kind
 from pitool.catalog.reading import read_text
+from pitool.convert import token_counts
 from pitool.convert.conversion import Conversion
 from pitool.convert.describe import IMPORTANCE
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.importance import SELF, ImportanceMatrix
 from pitool.errors import BadInput
 
-# Models with fewer weights, and the number of tokens they are calibrated on.
-TOKENS = ((50_000_000, 16_384), (500_000_000, 8192))
-TOKENS_OF_LARGE = 2048
 _OLD_KIND = (".dat", ".imatrix")
 _MAGIC = b"GGUF"
 
@@ -40,11 +38,6 @@ def check(calibration: str) -> None:
             f"--calibration {calibration!r}: no such file",
             "use a text file, a llama.cpp importance matrix, 'self' or 'none'",
         )
-
-
-def tokens_to_read(parameters: int) -> int:
-    """Return the number of tokens to calibrate on: fewer for a large model."""
-    return next((tokens for most, tokens in TOKENS if parameters < most), TOKENS_OF_LARGE)
 
 
 def calibrate(work: Conversion, exact: Path) -> Calibration:
@@ -77,7 +70,7 @@ def windows(work: Conversion, exact: Path) -> list[list[int]]:
 
 
 def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
-    tokens = tokens_to_read(work.plan.model.parameters)
+    tokens = token_counts.CALIBRATION.find(work.plan.model.parameters)
     asked = work.job.calibration
     if asked == SELF:
         work.progress.stage("generating a calibration text", tokens)

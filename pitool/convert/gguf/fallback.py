@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,8 +214,8 @@ def _plain_folder(folder: Path) -> Iterator[Path]:
 
     It would mix every file whose name begins with ``model``, and obeys an index before anything.
     """
-    with tempfile.TemporaryDirectory(prefix="pitool-") as folder_of_links:
-        plain = Path(folder_of_links) / folder.name  # the model is called after its folder
+    with cache.working("links") as links:
+        plain = links / folder.name  # the model is called after its folder
         plain.mkdir()
         for path in folder.iterdir():
             if ".safetensors" not in path.name:

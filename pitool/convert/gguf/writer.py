@@ -6,7 +6,6 @@ equal those of llama.cpp's own converter for the same type. Never quantises.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata,
 from numpy.typing import NDArray
 
 from pitool.architectures.base import Wanted
+from pitool.catalog import cache
 from pitool.catalog.gguf import ALIGNMENT, padded
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.catalog.unicode import clean
@@ -67,8 +67,8 @@ def write_gguf(
 
 def header_bytes(checkpoint: Checkpoint, model: Model, vocabulary: Vocabulary) -> int:
     """Return the size of a GGUF before its tensors, which is the same for every type."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "header"
+    with cache.working("header") as scratch:
+        path = scratch / "header"
         write_header(path, checkpoint, model, vocabulary, QUANTISATIONS["F16"])
         size = path.stat().st_size
     return padded(size)

@@ -111,20 +111,14 @@ def fingerprint(folder: OnnxFolder) -> str:
 
 
 def write(path: Path, model: str, ids: Sequence[int], cache: Sequence[NDArray[Any]]) -> None:
-    """Write the first ``len(ids)`` tokens of a cache, whole or not at all; for this user alone."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write the first ``len(ids)`` tokens of a cache into a file, for this user alone if new."""
     used = {str(i): part[:, :, : len(ids)] for i, part in enumerate(cache)}
     tokens = np.asarray(ids, np.int64)
     try:
-        with open(temporary, "wb", opener=_private) as file:
+        with open(path, "wb", opener=_private) as file:
             np.savez(file, allow_pickle=False, model=np.array(model), ids=tokens, **used)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise cannot_write(path, error, "delete saved prefills") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
