@@ -113,7 +113,7 @@ def test_the_native_writer_loads_no_torch() -> None:
 @pytest.mark.parametrize(
     "use",
     [
-        "from pitool.convert.gguf.quantise import _ggml; _ggml()",
+        "from pitool.convert.gguf.ggml import _library; _library()",
         "import pitool.engine.llamacpp.engine, pitool.engine.llamacpp.importance",
     ],
 )

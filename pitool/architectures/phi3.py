@@ -11,6 +11,7 @@ from pitool.architectures.description import Description, Layout
 from pitool.architectures.gguf import DecoderFile, longrope_divisors
 from pitool.architectures.rope import LongRope, Rope, read_rope
 from pitool.architectures.settings import Settings
+from pitool.catalog.model_shape import CONTEXT_STEP, loaded_within
 
 LAYOUT = Layout(
     query="",
@@ -23,9 +24,6 @@ LAYOUT = Layout(
 )
 # Older names of LongRoPE, as transformers takes them.
 ALIASES = {"su": "longrope", "yarn": "longrope"}
-
-# llama.cpp rounds a context up to a multiple of this.
-LEAST_CONTEXT = 256
 
 
 def describe(settings: Settings) -> Description:
@@ -57,10 +55,11 @@ class Phi3File(DecoderFile):
     def check_rope(self, model: Description, rope: Rope) -> None:
         """Refuse LongRoPE whose short factors llama.cpp never uses."""
         super().check_rope(model, rope)
-        if 0 < (short := model.short_context()) < LEAST_CONTEXT:
+        short = model.short_context()
+        if short and not loaded_within(short):
             raise model.error(
                 f"LongRoPE from a context of {short} tokens is not supported in GGUF: llama.cpp"
-                f" loads {LEAST_CONTEXT} tokens at least, and would take every text for a long one",
+                f" loads {CONTEXT_STEP} tokens at least, and would take every text for a long one",
                 "convert it with --format onnx",
             )
 

@@ -12,6 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from pitool.catalog.files import path_kind
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
+    REMOVED,
     TensorType,
     quantisation_of_number,
     type_of_number,
@@ -33,6 +35,8 @@ LARGEST_HEADER = 256 << 20
 MOST_ENTRIES = 1 << 16
 MOST_LAYERS = 1000
 MOST_PARTS = 1000
+# Numbers of tensor types; those of forks are below as well.
+MOST_TYPES = 1000
 LONGEST_NAME = 200
 LONG_FACTORS = "rope_factors_long.weight"
 # llama.cpp's names of the parts of a split file (llama_split_path).
@@ -96,15 +100,10 @@ class Header:
 
     @property
     def short_context(self) -> int:
-        """Tokens of context up to which LongRoPE takes its short factors; 0 if it takes no others.
-
-        llama.cpp rounds what it loads up to 256.
-        """
+        """Tokens of context up to which LongRoPE takes its short factors; 0 for all."""
         original = self.number("rope.scaling.original_context_length")
         stretched = any(tensor.name == LONG_FACTORS for tensor in self.tensors)
-        return (
-            original // 256 * 256 if stretched and original < self.number("context_length") else 0
-        )
+        return original if stretched and original < self.number("context_length") else 0
 
     @property
     def parameters(self) -> int:
@@ -246,6 +245,12 @@ class _Parser:
         if not isinstance(alignment, int) or alignment <= 0:
             raise self._broken("its alignment is not a positive number")
         data = -(-self._at // alignment) * alignment
+        if _has_other_q2_0(entries, alignment, self._size - data):
+            raise BadInput(
+                f"{self._path} is Q2_0 in blocks of 128 weights, as a fork of llama.cpp has them;"
+                " llama.cpp itself has blocks of 64",
+                "choose the file whose name ends in Q2_0_g64",
+            )
         end = max((data + offset + t.bytes for t, offset in entries), default=data)
         if end > self._size:
             raise BadInput(f"{self._path} is truncated: it has {self._size} of {end} bytes", _AGAIN)
@@ -257,6 +262,21 @@ class _Parser:
 
     def _broken(self, why: str) -> BadInput:
         return BadInput(f"{self._path} is a damaged GGUF file: {why}", _AGAIN)
+
+    def _without(self, name: str, number: int) -> BadInput:
+        """Return the error of a tensor type that llama.cpp does not have: any more, or yet."""
+        if number > MOST_TYPES:
+            return self._broken(f"tensor {name!r} has the unknown type {number}")
+        if old := REMOVED.get(number):
+            return BadInput(
+                f"{self._path} is {old[0]}, which llama.cpp cannot read any more",
+                f"choose {old[1]} of the same model",
+            )
+        return BadInput(
+            f"{self._path}: tensor {name!r} has the unknown type {number}, which a newer llama.cpp"
+            " or a fork of it may have",
+            "choose another quantisation of the model, or update pitool",
+        )
 
     def _take(self, count: int) -> bytes:
         self._pass(count)
@@ -325,11 +345,26 @@ class _Parser:
         number = self._number("I")
         kind = type_of_number(number)
         if kind is None:
-            raise self._broken(f"tensor {name!r} has the unknown type {number}")
+            raise self._without(name, number)
         tensor = StoredTensor(name, shape, kind)
         if shape[-1] % tensor.type.block:
             raise self._broken(f"the rows of {name!r} are not a multiple of the block size")
         return tensor, self._number("Q")
+
+
+def _has_other_q2_0(entries: Sequence[tuple[StoredTensor, int]], alignment: int, size: int) -> bool:
+    """Tell whether Q2_0 is stored in blocks of 128 weights: 34 bytes each, not twice 18.
+
+    ``entries``: tensors with their offsets in the data; ``size``: bytes of the data.
+    """
+    found = [(tensor, offset) for tensor, offset in entries if tensor.type.name == "Q2_0"]
+    ends = dict(pairwise(sorted({offset for _, offset in entries} | {size}))) if found else {}
+    for tensor, offset in found:
+        other = prod(tensor.shape) // 128 * 34
+        room = ends.get(offset, 0) - offset
+        if room < tensor.bytes and other <= room < other + alignment:
+            return True
+    return False
 
 
 def _foreign(magic: bytes) -> str:

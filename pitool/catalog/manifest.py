@@ -138,7 +138,8 @@ class Artifact:
 
     ``kv_type`` and ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
     the engine loads with it, by the paths of their ``files``. ``tokenization``: None in bundles
-    of older versions, whose engines go by the artifact alone.
+    of older versions, whose engines go by the artifact alone. ``weights``: which of them equal the
+    checkpoint's although they have few bits, in words; empty where they were rounded.
     """
 
     format: str
@@ -155,6 +156,7 @@ class Artifact:
     micro_batch: int = 512
     adapters: tuple[str, ...] = ()
     tokenization: Tokenization | None = None
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if not self.files:

@@ -23,6 +23,7 @@ from pitool.catalog.bundles import (
     open_bundle,
 )
 from pitool.catalog.files import expand, path_kind
+from pitool.catalog.model_shape import loaded_within
 from pitool.catalog.recipes import Recipe, find_recipe, recipes
 from pitool.errors import BadInput, UsageError
 
@@ -161,7 +162,8 @@ def _loose_gguf(path: Path) -> Runnable:
         entry=path,
         bytes=header.bytes,
         context=min(
-            header.short_context or header.number("context_length", LOOSE_CONTEXT), LOOSE_CONTEXT
+            loaded_within(header.short_context) or header.number("context_length", LOOSE_CONTEXT),
+            LOOSE_CONTEXT,
         ),
     )
 

@@ -11,6 +11,13 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 # Of these a token needs one row only; llama.cpp reads them with GGML_OP_GET_ROWS.
 _TABLES = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
 _CONVOLUTIONS = frozenset({"ssm_conv1d", "shortconv.conv"})
+# llama.cpp rounds the context that it loads up to a multiple of this.
+CONTEXT_STEP = 256
+
+
+def loaded_within(tokens: int) -> int:
+    """Return the most context that llama.cpp loads without going beyond so many tokens."""
+    return tokens // CONTEXT_STEP * CONTEXT_STEP
 
 
 @dataclass(frozen=True, slots=True)

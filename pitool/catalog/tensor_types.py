@@ -71,7 +71,22 @@ TENSOR_TYPES = {
         TensorType("TQ1_0", 34, 256, 54),
         TensorType("TQ2_0", 35, 256, 66),
         TensorType("MXFP4", 39, 32, 17),
+        TensorType("NVFP4", 40, 64, 36),
+        TensorType("Q1_0", 41, 128, 18),
+        TensorType("Q2_0", 42, 64, 18),
     )
+}
+
+# What ggml once had under these numbers, and what it reads instead.
+REMOVED = {
+    4: ("Q4_2", "Q4_0"),
+    5: ("Q4_3", "Q4_1"),
+    31: ("Q4_0_4_4", "Q4_0"),
+    32: ("Q4_0_4_8", "Q4_0"),
+    33: ("Q4_0_8_8", "Q4_0"),
+    36: ("IQ4_NL_4_4", "IQ4_NL"),
+    37: ("IQ4_NL_4_8", "IQ4_NL"),
+    38: ("IQ4_NL_8_8", "IQ4_NL"),
 }
 
 
@@ -82,11 +97,15 @@ def type_of_number(number: int) -> TensorType | None:
 
 @dataclass(frozen=True, slots=True)
 class Quantisation:
-    """A llama.cpp file type: the number in ``general.file_type`` and its basic tensor type."""
+    """A llama.cpp file type: the number in ``general.file_type`` and its basic tensor type.
+
+    ``trained``: its makers train a model for it; other weights rounded to it make no sense.
+    """
 
     name: str
     number: int
     base: str
+    trained: bool = False
     format: ClassVar[str] = "gguf"
 
     @property
@@ -98,7 +117,7 @@ class Quantisation:
 # Types that ggml interleaves at load where the CPU has the kernels, by the feature that decides
 # (ggml_repack_get_optimal_repack_type in ggml-cpu/repack.cpp); without any, nothing is.
 REPACKED = {
-    "dotprod": frozenset({"Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4"}),
+    "dotprod": frozenset({"Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q1_0"}),
     "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
     "avx512f": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}),
 }
@@ -109,7 +128,8 @@ def repacked_types(features: Iterable[str]) -> frozenset[str]:
     return frozenset[str]().union(*(REPACKED.get(feature, ()) for feature in features))
 
 
-# Those that llama.cpp makes without an importance matrix; best quality first.
+# Those that llama.cpp makes without an importance matrix, or that makers publish; the best quality
+# first.
 QUANTISATIONS = {
     q.name: q
     for q in (
@@ -124,6 +144,8 @@ QUANTISATIONS = {
         Quantisation("Q5_0", 8, "Q5_0"),
         Quantisation("Q4_K_M", 15, "Q4_K"),
         Quantisation("Q4_K_S", 14, "Q4_K"),
+        Quantisation("MXFP4_MOE", 38, "MXFP4"),
+        Quantisation("NVFP4", 39, "NVFP4", trained=True),
         Quantisation("IQ4_NL", 25, "IQ4_NL"),
         Quantisation("Q4_1", 3, "Q4_1"),
         Quantisation("Q4_0", 2, "Q4_0"),
@@ -132,6 +154,10 @@ QUANTISATIONS = {
         Quantisation("Q3_K_M", 12, "Q3_K"),
         Quantisation("Q3_K_S", 11, "Q3_K"),
         Quantisation("Q2_K", 10, "Q2_K"),
+        Quantisation("Q2_0", 41, "Q2_0", trained=True),
+        Quantisation("TQ2_0", 37, "TQ2_0", trained=True),
+        Quantisation("TQ1_0", 36, "TQ1_0", trained=True),
+        Quantisation("Q1_0", 40, "Q1_0", trained=True),
     )
 }
 

@@ -97,6 +97,20 @@ class Tensor:
                     raise _cut(self.path)
                 yield np.frombuffer(data, kind).reshape(count, *rest)
 
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Return about so many rows, or all, evenly spaced, in float32: (rows, columns)."""
+        kind = self.type
+        rows, columns = prod(self.shape[:-1]), self.shape[-1]
+        found = []
+        with self.path.open("rb") as file:
+            for row in range(0, rows, max(rows // count, 1)):
+                file.seek(self.start + row * columns * kind.itemsize)
+                data = file.read(columns * kind.itemsize)
+                if len(data) != columns * kind.itemsize:
+                    raise _cut(self.path)
+                found.append(to_float32(np.frombuffer(data, kind), self.kind))
+        return np.stack(found) if found else np.empty((0, columns), np.float32)
+
     def float32(self) -> NDArray[np.float32]:
         """Return the whole tensor in float32."""
         kind = self.type

@@ -21,7 +21,7 @@ from pitool.checkpoint.source import (
     find_source,
     with_revision,
 )
-from pitool.convert.download import read_settings
+from pitool.convert.download import find_grids, read_settings
 from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
@@ -92,6 +92,7 @@ class Request:
             profile=self.profile,
             place=self.place,
             header=lambda: header_of(self.source, config),
+            found=find_grids(self.source, config) if names.gguf else None,
         )
         check_headers(self.source, config)
         return plan
@@ -105,6 +106,8 @@ class Request:
             raise UsageError(gguf_only, f"drop --format {form.name}")
         if not sized and gguf_only:
             form = GGUF
+        if not sized and (own := self._as_it_is()):
+            return Names(own, "", "")
         if quant and quant.lower() != AUTO:
             names = split_names(f"{quant},{FIT.name}" if sized else quant)
             others = {GGUF: names.onnx or names.techniques, ONNX: names.gguf}
@@ -119,6 +122,16 @@ class Request:
         if sized:
             return Names(FIT.name, "", "")
         return self._chosen(form, auto=bool(quant))
+
+    def _as_it_is(self) -> str:
+        """Return the quantisation of a GGUF that is only copied; nothing for any other."""
+        if not self.stored:
+            return ""
+        assert self.source.folder
+        own = stored.Stored(self.source.folder).kind
+        requantise = self.options["requantise"]
+        kept = stored.unchanged(own, self.options["quant"], requantise=requantise)
+        return own.name if kept else ""
 
     def _named_format(self) -> PlannedFormat | None:
         name = self.options["format_"]
@@ -166,6 +179,7 @@ def find_request(options: dict[str, Any]) -> Request:
     request = Request(options, source, tier_name, tier, place, profile, target, size)
     if request.stored:
         sized = options["fit"] or size is not None
-        warning = stored.check(source, requantise=options["requantise"], sized=sized)
+        requantise = options["requantise"]
+        warning = stored.check(source, options["quant"], requantise=requantise, sized=sized)
         return replace(request, warning=warning)
     return request

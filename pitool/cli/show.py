@@ -66,6 +66,7 @@ def table(bundle: Bundle) -> Section:
         notes.append("tokens: made by tokenizer.json, because llama.cpp makes others of this model")
     assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
     notes += dict.fromkeys(filter(None, assumed))
+    notes += [f"{a.quantisation}: {a.weights}" for a in artifacts if a.weights]
     notes += _certificate_notes(artifacts)
     columns = [
         Column("artifact", "left", "middle"),

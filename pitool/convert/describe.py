@@ -62,8 +62,10 @@ def planned_artifact(
     files: Sequence[Path],
     certificate: Certificate | None,
     adapters: Sequence[Path] = (),
+    *,
+    weights: str = "",
 ) -> Artifact:
-    """Return the entry of an artifact that is what was planned."""
+    """Return the entry of an artifact that is what was planned; ``weights``: see ``Artifact``."""
     return artifact(
         work.folder,
         [*files, *work.tokens.write(work.folder, entry_of(work.folder, files))],
@@ -78,6 +80,7 @@ def planned_artifact(
         speed=plan.speeds,
         adapters=adapters,
         tokenization=work.tokens.of(entry_of(work.folder, files)),
+        weights=weights,
     )
 
 

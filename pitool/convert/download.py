@@ -6,16 +6,23 @@ them. How files are fetched is ``checkpoint.hub``'s.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pitool.architectures.table import TABLE, describe
 from pitool.catalog.staging import check_disk
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.source import Checkpoint, Source, check_tokenizer
-from pitool.convert.gguf.model import model_shape
+from pitool.checkpoint.weights import has_weights, read_index
+from pitool.convert.gguf import grids, quantise
+from pitool.convert.gguf.grids import Found
+from pitool.convert.gguf.model import find_model, model_shape
 from pitool.convert.gguf.origins import find_origin
 from pitool.convert.sources import check_headers, check_tensors
 from pitool.errors import PitoolError
+from pitool.planning.formats import GGUF as GGUF_FORMAT
 from pitool.planning.formats.base import PlannedModel
+from pitool.planning.type_mixture import assign_types, keep_grids
 from pitool.report.progress import Progress
 
 
@@ -40,7 +47,34 @@ def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
     check_headers(source, config)
-    return PlannedModel(source.id, model_shape(config), header=_header_bytes(source, config))
+    shape, found = model_shape(config), find_grids(source, config) or {}
+    model = PlannedModel(
+        source.id, shape, header=_header_bytes(source, config), grids=grids.types_of(found)
+    )
+    if kind := GGUF_FORMAT.grid_of(model):
+        typed = keep_grids(assign_types(shape, kind), kind, model.grids)
+        return replace(model, weights=grids.describe(found, typed))
+    return model
+
+
+def find_grids(source: Source, config: Config) -> Found | None:
+    """Return the matrices that seem to lie on grids; None where the weights are not at hand.
+
+    With a LoRA to be merged, none. What is wrong with weights is said by who reads all of them.
+    """
+    folder = source.folder
+    assert folder
+    here = folder.is_file() or (source.revision is None and has_weights(folder))
+    if not here or source.adapters:
+        return {} if here else None
+    try:
+        model = find_model(config, convertible=False)
+        index = {} if folder.is_file() else read_index(folder)
+        checkpoint = Checkpoint.of(source, config, index)
+        own = find_origin(checkpoint).quantise is quantise.quantise
+        return grids.guess(checkpoint, model) if own else {}
+    except (PitoolError, OSError):
+        return {}
 
 
 def _header_bytes(source: Source, config: Config) -> int | None:

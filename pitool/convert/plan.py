@@ -9,10 +9,12 @@ from typing import TypeVar
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
 from pitool.catalog.tables import names_in, nearest
-from pitool.catalog.tensor_types import QUANTISATIONS, find_quantisation
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.catalog.tiers import Tier
 from pitool.checkpoint.config import Config
+from pitool.convert.gguf.choice import plan_gguf
 from pitool.convert.gguf.fitting import FIT, Fitting
+from pitool.convert.gguf.grids import Found, types_of
 from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
@@ -24,7 +26,7 @@ from pitool.planning.formats import GGUF, ONNX
 from pitool.planning.formats.base import ArtifactPlan, PlannedModel
 from pitool.planning.memory import Load
 from pitool.planning.places import Place, tier_place
-from pitool.planning.planner import AUTO, Planner, Row
+from pitool.planning.planner import Planner
 from pitool.planning.shapes import header_tensors
 
 P = TypeVar("P", bound=ArtifactPlan)
@@ -88,6 +90,7 @@ def make_plan(
     profile: Profile | None = None,
     place: Place | None = None,
     header: Callable[[], int] | None = None,
+    found: Found | None = None,
 ) -> ConvertPlan:
     """Return the plan; DoesNotFit with the numbers when nothing that was asked for fits.
 
@@ -95,19 +98,21 @@ def make_plan(
     nothing; ``techniques`` of the lab: names; ``FIT`` of GGUF has ``size`` bytes at most, or what
     there is room for. ``importance``: there will be an importance matrix. ``place``: one board
     instead of the smallest of the tier. ``header``: counts the bytes of a GGUF before its
-    tensors, where the vocabulary is at hand.
+    tensors, where the vocabulary is at hand. ``found``: the matrices that seem to lie on grids,
+    None where the weights are not at hand.
     """
-    found = find_model(config, convertible=bool(quantisations))
-    model = found.shape
+    source = find_model(config, convertible=bool(quantisations))
+    model = source.shape
     profile = profile or find_profile(BALANCED)
     place = place or tier_place(tier_name, tier)
     exported = not supported(config)
+    own = source.kind if isinstance(source, Stored) else None
     stored = {}
-    if isinstance(found, Stored):
-        stored = {found.kind.name: header_tensors(found.header)}
+    if isinstance(source, Stored):
+        stored = {source.kind.name: header_tensors(source.header)}
     planned = PlannedModel(
         "", model, stored, importance=importance, exported=exported,
-        header=header() if header and quantisations else None,
+        header=header() if header and quantisations else None, grids=types_of(found or {}),
     )  # fmt: skip
     form = GGUF if quantisations or techniques else ONNX
     load = Load(
@@ -118,7 +123,7 @@ def make_plan(
     planner = Planner(planned, profile, load)
     board = next(iter(place.boards)) if place.name != place.tier else None
     fitting = Fitting(planner, place, size)
-    rows, reason = _gguf_rows(fitting, quantisations)
+    rows, reason = plan_gguf(fitting, quantisations, own, found)
     made = [plan_technique(planner, place, config, name) for name in names_in(techniques)]
     onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not (rows or made))
     artifacts: tuple[ArtifactPlan, ...] = (
@@ -136,28 +141,6 @@ def make_plan(
     return ConvertPlan(
         model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting
     )
-
-
-def _gguf_rows(fitting: Fitting, quantisations: str) -> tuple[list[Row], str]:
-    """Return the rows that are asked for, each fitting, and the reason of a choice."""
-    planner, place = fitting.planner, fitting.place
-    if quantisations == AUTO:
-        row, reason = planner.choose(place)
-        rows = [row]
-    else:
-        names = dict.fromkeys(name.upper() for name in names_in(quantisations))
-        rows, reason = (
-            [
-                fitting.planned()
-                if name == FIT.name
-                else planner.row(find_quantisation(name), place)
-                for name in names
-            ],
-            "",
-        )
-    for row in rows:
-        planner.require(row)
-    return rows, reason
 
 
 def split_names(quantisations: str) -> Names:

@@ -6,7 +6,7 @@ from is ``forward``'s choice; what a difference means is ``verify``'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -24,36 +24,14 @@ from pitool.convert.tokens import spelled
 from pitool.errors import PitoolError
 from pitool.quality import compact, texts
 from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import (
-    WINDOW,
-    Divergence,
-    score_rows,
-    spread_share,
-    squares,
-    summarise,
-    unscored,
-)
+from pitool.quality.comparison import scored_rows
+from pitool.quality.divergence import WINDOW, spread_share, squares
 from pitool.quality.health import LogitsEngine, windows_of
 from pitool.report.progress import Progress
 
 RANDOM = "random tokens"
 # The largest relative error of rounding to nearest.
 PRECISIONS = {"F16": 2.0**-11, "BF16": 2.0**-8}
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How an artifact differs from a reference.
-
-    ``error``: the root mean square of the logits' difference as a share of their own spread;
-    ``typical``: the same of the median token, which a few tokens that went to another expert do not
-    move. ``heads``: the artifact's logits for the compact reference.
-    """
-
-    divergence: Divergence
-    error: float
-    typical: float
-    heads: list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +54,6 @@ class Reference:
     rounding: Mapping[str, float] = field(default_factory=dict)
     unseen: str = ""
     routed: bool = False
-
-    def compare(self, engine: LogitsEngine, name: str) -> Difference:
-        """Return how an engine differs; PitoolError, by ``name``, for logits that are infinite."""
-        scores, apart = [], []
-        heads: list[NDArray[np.float32]] = []
-        length = self.compact.ids.shape[1]
-        for base, ids in zip(self.logits, self.windows, strict=True):
-            rows = engine.logits(ids)
-            if not np.isfinite(rows).all():
-                raise PitoolError(
-                    f"{name} produces logits that are not finite", "choose another quantisation"
-                )
-            if len(heads) < len(self.compact.ids):
-                heads.append(rows[:length].copy())
-            kept = rows[_kept(ids)]
-            scores.append(score_rows(base, kept, ids[unscored(ids) + 1 :]))
-            apart.append(squares(base, kept))
-        rows_apart = np.concatenate(apart, axis=1)
-        typical = spread_share(rows_apart, np.median)
-        return Difference(summarise(scores), spread_share(rows_apart), typical, heads)
 
 
 def make_reference(
@@ -138,7 +96,7 @@ def run_reference(
         rows = forward.logits(ids, 0.0, lambda: progress.advance(1))
         if i < compact.MOST_WINDOWS:
             heads.append(rows[: compact.length(ids, rows.shape[-1])].copy())
-        logits.append(_keep(folder / f".logits-{i}.npy", rows[_kept(ids)]))
+        logits.append(_keep(folder / f".logits-{i}.npy", rows[scored_rows(ids)]))
     of = forward.of if forward.stands_in else f"{{}} in {forward.of}, float32"
     small = compact.make(windows, heads)
     made = Reference(
@@ -161,13 +119,8 @@ def _rounding(forward: ForwardPass, reference: Reference, progress: Progress) ->
     middle = np.median if reference.routed else np.mean
     for kind, precision in PRECISIONS.items():
         rows = forward.logits(ids, precision, lambda: progress.advance(1))
-        found[kind] = spread_share(squares(exact, rows[_kept(ids)]), middle)
+        found[kind] = spread_share(squares(exact, rows[scored_rows(ids)]), middle)
     return found
-
-
-def _kept(ids: Sequence[int]) -> slice:
-    """Return the rows of a window that are scored."""
-    return slice(unscored(ids), len(ids) - 1)
 
 
 def _keep(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:

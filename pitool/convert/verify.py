@@ -23,11 +23,12 @@ from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
 from pitool.convert import token_counts
 from pitool.convert.engines import OpenEngine
 from pitool.convert.forward import ForwardPass, open_forward
-from pitool.convert.reference import Difference, Reference, make_reference
+from pitool.convert.reference import Reference, make_reference
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.formats import FORMATS
 from pitool.planning.onnx_weights import OnnxQuantisation
-from pitool.quality import compact
+from pitool.quality import compact, comparison
+from pitool.quality.comparison import Difference
 from pitool.quality.divergence import WINDOW
 from pitool.quality.health import AnswerCheck, LogitsEngine, OpenArtifact, answer_check
 from pitool.report.numbers import compare_fixed, format_share, format_significant
@@ -56,7 +57,7 @@ def certify(
     A float artifact must equal the checkpoint except for rounding; a quantised one must still be
     clearly better than chance.
     """
-    found = reference.compare(engine, quantisation.name)
+    found = comparison.compare(engine, reference, quantisation.name)
     check(found, reference, quantisation)
     return certificate(found, reference, source)
 
@@ -94,21 +95,11 @@ def check_worst(certificates: Mapping[str, Certificate], worst: float | None) ->
 
 def certificate(found: Difference, reference: Reference, source: str) -> Certificate:
     """Return the certificate of an artifact from its comparison."""
-    result = found.divergence
-    return Certificate(
+    return comparison.certificate(
+        found,
         reference=reference.of.format(source),
         text=reference.text,
-        tokens=result.tokens,
-        mean_kl=result.mean_kl,
-        max_kl=result.max_kl,
-        top1=result.top1,
-        perplexity=result.perplexity,
-        reference_perplexity=result.base_perplexity,
-        median_kl=result.median_kl,
-        p99_kl=result.p99_kl,
-        compact_kl=compact.compare(reference.compact, found.heads).mean_kl,
         verified=reference.verified,
-        logit_error=found.error,
         unseen=reference.unseen,
     )
 
@@ -175,7 +166,7 @@ class Certifier:
         kind = QUANTISATIONS["F32"]
         with self._open_exact(entry, self._window) as engine:
             reference = self._reference or self._make_reference(engine, entry, kind)
-            found = reference.compare(engine, kind.name)
+            found = comparison.compare(engine, reference, kind.name)
         if found.typical > EXACT_ERROR:
             raise PitoolError(
                 f"llama.cpp's own converter reads this model otherwise than {self._forward.of}:"

@@ -10,13 +10,14 @@ from pathlib import Path
 from pitool.bench import run as bench
 from pitool.bench.run import Workload
 from pitool.convert.engines import Loading, OpenEngine, OpenWith
-from pitool.convert.reference import Difference, Reference
+from pitool.convert.reference import Reference
 from pitool.convert.techniques.base import ArtifactFiles
 from pitool.device import memory
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings
 from pitool.lab.result import EngineFigures
 from pitool.quality.calibration import ask
+from pitool.quality.comparison import Difference, compare
 
 CONTEXT = 1024
 ANSWER_TOKENS = 64
@@ -57,7 +58,7 @@ def difference(made: ArtifactFiles, reference: Reference, threads: int) -> Diffe
     """Return how an artifact differs from the reference."""
     longest = max(map(len, reference.windows))
     with logits_engine(made, longest, threads) as engine:
-        return reference.compare(engine, "the artifact")
+        return compare(engine, reference, "the artifact")
 
 
 def run(

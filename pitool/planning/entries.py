@@ -41,6 +41,7 @@ def artifact(
     speed: tuple[Speed, ...] = (),
     adapters: Sequence[Path] = (),
     tokenization: Tokenization | None = None,
+    weights: str = "",
 ) -> Artifact:
     """Return the entry of an artifact in the bundle ``folder``.
 
@@ -62,6 +63,7 @@ def artifact(
         micro_batch=load.micro_batch,
         adapters=tuple(path.name for path in adapters),
         tokenization=tokenization,
+        weights=weights,
     )
 
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pitool.catalog.manifest import MemoryLine
+from pitool.catalog.model_shape import CONTEXT_STEP
 
 KV_CACHE, CHAT = "KV cache", "chat"
 # Resident memory of the chat's own process, measured on x86_64 with Python 3.11.
 CHAT_BYTES = 46 * 1024 * 1024
-# Contexts are looked for in steps of so many tokens.
-STEP = 256
 # Copies of a recurrent state: the most for each sequence, and about what all of them may take.
 CHECKPOINTS, CHECKPOINT_BYTES = 8, 64 * 1024**2
 
@@ -62,8 +61,8 @@ def most_context(trained: int, fits: Callable[[int], bool]) -> int:
 
     ``trained``: tokens that the model was trained for.
     """
-    low, high = 0, trained // STEP
+    low, high = 0, trained // CONTEXT_STEP
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * STEP) else (low, middle - 1)
-    return low * STEP
+        low, high = (middle, high) if fits(middle * CONTEXT_STEP) else (low, middle - 1)
+    return low * CONTEXT_STEP

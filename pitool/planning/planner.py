@@ -113,9 +113,15 @@ class Planner:
     def choose(self, place: Place) -> tuple[Row, str]:
         """Return the GGUF that ``auto`` takes at a place and why; a row that does not fit for none.
 
-        Best quality first; passed over is what does not fit, is slower than the profile asks, or
-        is mostly of types that a board with fast kernels has none for. The reason has two lines.
+        The one on whose grid the weights lie; else the best quality first. Passed over is what
+        does not fit, is slower than the profile asks, or is mostly of types that a board with fast
+        kernels has none for. The reason has two lines.
         """
+        if kind := GGUF.grid_of(self.model):
+            row = self.row(kind, place)
+            if row.fits:
+                room = f"{format_gigabytes(row.left)} GB free"
+                return row, f"{kind.name}: the weights are made for it\n{room}; nothing is rounded"
         passed = ""
         for name, least in self.profile.candidates.items():
             row = self.row(GGUF.find(name), place)

@@ -6,7 +6,7 @@ without an importance matrix; checked against its dry run in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +17,9 @@ _FALLBACK = {
     "IQ4_XS": "IQ4_NL",
     "Q2_K": "Q4_0",
     "Q3_K": "Q4_0",
+    "Q2_0": "Q4_0",
+    "TQ1_0": "Q4_0",
+    "TQ2_0": "Q4_0",
     "Q4_K": "Q5_0",
     "Q5_K": "Q5_1",
     "Q6_K": "Q8_0",
@@ -27,6 +30,8 @@ _FALLBACK = {
 _VALUES = ("attn_v.weight", "attn_qkv.weight")
 # It gives more bits to the attention of models with as many experts as Mixtral.
 _MIXTRAL = 8
+# Their embedding gets more bits, for it is one row a token.
+_TERNARY = frozenset({"Q2_0", "TQ1_0", "TQ2_0"})
 _MIXTRAL_OUTPUT = frozenset({"Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M"})
 
 
@@ -82,6 +87,48 @@ def _assign(
         yield TypedTensor(tensor, TENSOR_TYPES[name])
 
 
+Grids = Mapping[str, Sequence[TensorType]]
+"""By the names of tensors that lie on a grid: the types that hold them exactly, the best first."""
+
+
+def keep_grids(
+    tensors: Iterable[TypedTensor], quantisation: Quantisation, grids: Grids
+) -> tuple[TypedTensor, ...]:
+    """Return tensors with the type whose grid they lie on, where that takes no more bytes.
+
+    It is the basic type of the quantisation if that is one of them, else the first.
+    """
+    return tuple(_kept(t, quantisation, grids.get(t.tensor.name, ())) for t in tensors)
+
+
+# Of the layers' weights, above which a grid is the model's own.
+_MOST = 0.5
+
+
+def own_grid(model: ModelShape, grids: Grids) -> str:
+    """Return the type on whose grid most weights of the layers lie, as trained; empty for none."""
+    first = dict.fromkeys(kinds[0].name for kinds in grids.values() if kinds)
+    return next((name for name in first if lies_on(model, grids, name)), "")
+
+
+def lies_on(model: ModelShape, grids: Grids, name: str) -> bool:
+    """Tell whether most weights of the layers lie on the grid of a type."""
+    matrices = [t for t in model.tensors if t.name.startswith("blk.") and quantisable(t)]
+    held = (t for t in matrices if any(kind.name == name for kind in grids.get(t.name, ())))
+    return sum(t.weights for t in held) > _MOST * sum(t.weights for t in matrices)
+
+
+def _kept(
+    stored: TypedTensor, quantisation: Quantisation, types: Sequence[TensorType]
+) -> TypedTensor:
+    if not types or not quantisation.quantised:
+        return stored
+    named = [kind for kind in types if kind.name == quantisation.base]
+    best = (named or types)[0]
+    kept = TypedTensor(stored.tensor, best)
+    return kept if named or kept.bytes <= stored.bytes else stored
+
+
 # Of Gemma's small models: llama.cpp writes it in a float file's own type, and never quantises it.
 CARRIED = "per_layer_model_proj.weight"
 # Matrices that stay in F32: norms by head, routers, positions and short convolutions.
@@ -129,9 +176,13 @@ def _mixture(
     ``position``: which of its kind it is; ``values``: how many matrices of values there are.
     """
     part = tensor.part
+    if quantisation.name == "MXFP4_MOE":
+        return quantisation.base if len(tensor.shape) > 2 else "Q8_0"
     if tensor.name == HEAD or (tensor.name.endswith(EMBEDDING) and model.tied):
         whole = tensor.shape[-1] % TENSOR_TYPES[quantisation.base].block == 0
         return "Q6_K" if whole and quantisation.base != "Q8_0" else "Q8_0"
+    if tensor.name.endswith(EMBEDDING) and quantisation.name in _TERNARY:
+        return "Q4_K"
     if tensor.name.endswith(_VALUES):
         return _attention_v(model, quantisation, position, values)
     if part.startswith("ffn_down"):

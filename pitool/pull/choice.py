@@ -131,7 +131,7 @@ class Choice:
             return Candidate(variant, None)
         shape, header = self._first
         planner = self._planner(PlannedModel("", shape, header=header))
-        known = QUANTISATIONS.get(variant.quantisation.removeprefix("UD-"))
+        known = QUANTISATIONS.get(_llama_cpps(variant.quantisation))
         kinds = [known] if known else list(QUANTISATIONS.values())
         rows = [planner.row(kind, self.place) for kind in kinds]
         nearest = min(rows, key=lambda row: abs(row.artifact.bytes - variant.bytes))
@@ -261,6 +261,11 @@ def plan_header(choice: Choice, header: gguf.Header) -> Row:
     """Return the plan of a GGUF by its own header."""
     planner, kind = choice.planner_of(header)
     return planner.row(kind, choice.place)
+
+
+def _llama_cpps(label: str) -> str:
+    """Return llama.cpp's name of a quantisation, without what makers put around it."""
+    return label.removeprefix("UD-").removesuffix("_G64")
 
 
 def _rank(name: str) -> int:

@@ -20,7 +20,8 @@ from pitool.pull.hub import RemoteFile, Repository
 # What a file's name says of its quantisation, such as Q4_K_M, UD-Q4_K_XL, IQ4_XS, MXFP4_MOE, BF16.
 _LABEL = re.compile(
     r"(?:^|[-._ ])"
-    r"((?:UD[-_])?(?:I?Q\d+_[A-Z0-9_]+|I?Q\d+|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|F?P?16|F32|FP32))"
+    r"((?:UD[-_])?(?:[IP]?Q\d+_[A-Z0-9_]+|I?Q\d+|P?TQ\d_\d|MXFP4(?:_MOE)?|NVFP4"
+    r"|BF16|F?P?16|F32|FP32))"
     r"(?=$|[-._ ])",
     re.IGNORECASE,
 )

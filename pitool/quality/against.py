@@ -22,9 +22,10 @@ from pitool.catalog.staging import check_disk
 from pitool.engine.base import Engine
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.formats import find_format
-from pitool.quality import compact, texts
+from pitool.quality import compact, comparison, texts
 from pitool.quality.compact import CompactReference
-from pitool.quality.divergence import WINDOW, score_rows, spread_share, squares, summarise, unscored
+from pitool.quality.comparison import scored_rows
+from pitool.quality.divergence import WINDOW
 from pitool.quality.health import AnswerCheck, OpenArtifact, answer_check, windows_of
 from pitool.report.progress import Progress
 
@@ -85,7 +86,7 @@ def _run(
         # As many logits at once as a board with 1 GB holds beside the model.
         window = max(compact.length(ids[: min(WINDOW, other.context)], size), LEAST_WINDOW)
         windows = windows_of(engine, ids, window)
-        rows = sum(len(w) - 1 - unscored(w) for w in windows)
+        rows = sum(len(range(len(w))[scored_rows(w)]) for w in windows)
         check_disk([(folder, rows * size * 4)])
         to.stage(f"running {other.quantisation} of {other.name}", len(windows))
         logits, heads = [], []
@@ -93,7 +94,7 @@ def _run(
             found = engine.logits(each)
             if i < compact.MOST_WINDOWS:
                 heads.append(found)
-            logits.append(_on_disk(folder / f"{i}.npy", found[unscored(each) : len(each) - 1]))
+            logits.append(_on_disk(folder / f"{i}.npy", found[scored_rows(each)]))
             to.advance(1)
     runtime = find_format(other.format).runtime
     named = f"the {other.quantisation} of {other.name} in {runtime}"
@@ -117,7 +118,6 @@ def _certify(
     runnable: Runnable, other: Other, open_artifact: OpenArtifact, progress: Progress
 ) -> Certificate:
     progress.stage(f"running {runnable.quantisation} of {runnable.name}", len(other.windows))
-    scores, errors, heads = [], [], []
     with open_artifact(runnable, max(map(len, other.windows))) as engine:
         if engine.info.vocabulary != other.vocabulary:
             raise BadInput(
@@ -125,41 +125,14 @@ def _certify(
                 f" {other.vocabulary}",
                 "choose two artifacts of the same model",
             )
-        for i, (ids, base) in enumerate(zip(other.windows, other.logits, strict=True)):
-            rows = engine.logits(ids)
-            if not np.isfinite(rows).all():
-                raise PitoolError(
-                    f"{runnable.quantisation} of {runnable.name} produces logits that are not"
-                    " finite",
-                    "choose another quantisation",
-                )
-            if i < compact.MOST_WINDOWS:
-                heads.append(rows)
-            scored = rows[unscored(ids) : len(ids) - 1]
-            scores.append(score_rows(base, scored, ids[unscored(ids) + 1 :]))
-            errors.append(squares(base, scored))
-            progress.advance(1)
-    found = summarise(scores)
-    if found.mean_kl > math.log(other.vocabulary) / 2:
+        name = f"{runnable.quantisation} of {runnable.name}"
+        found = comparison.compare(engine, other, name, progress.advance)
+    if found.divergence.mean_kl > math.log(other.vocabulary) / 2:
         raise PitoolError(
-            f"{runnable.quantisation} of {runnable.name} answers nothing like {other.name}",
+            f"{name} answers nothing like {other.name}",
             "choose two artifacts of the same model; if they are, one of them is damaged",
         )
-    return Certificate(
-        reference=other.name,
-        text=other.text,
-        tokens=found.tokens,
-        mean_kl=found.mean_kl,
-        max_kl=found.max_kl,
-        top1=found.top1,
-        perplexity=found.perplexity,
-        reference_perplexity=found.base_perplexity,
-        median_kl=found.median_kl,
-        p99_kl=found.p99_kl,
-        compact_kl=compact.compare(other.compact, heads).mean_kl,
-        verified=False,
-        logit_error=spread_share(np.concatenate(errors, axis=1)),
-    )
+    return comparison.certificate(found, reference=other.name, text=other.text, verified=False)
 
 
 def _keep_certificates(bundle: Bundle, made: dict[str, Certificate], other: Other) -> None:

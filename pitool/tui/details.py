@@ -58,6 +58,8 @@ def details(artifact: Artifact, forecast: Forecast | None) -> Content:
         lines.append(("plan", Content(plan)))
     if speeds := speed_line(artifact, forecast):
         lines.append(("speed", Content(speeds)))
+    if artifact.weights:
+        lines.append(("weights", Content(artifact.weights)))
     lines.append(("quality", Content(quality_line(artifact.certificate))))
     return Content("\n").join(
         Content.assemble((f"{label:<9}", _DIM), value) for label, value in lines

@@ -167,7 +167,13 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         "an array contains arrays",
     ),
     "five dimensions": (header_bytes(1, rest=tensor((1,) * 5)), "has 5 dimensions"),
-    "an unknown tensor type": (header_bytes(1, rest=tensor((32,), 99)), "unknown type 99"),
+    "a type of a fork": (
+        header_bytes(1, rest=tensor((32,), 99)), "unknown type 99, which a newer llama.cpp or",
+    ),
+    "an absurd type": (header_bytes(1, rest=tensor((32,), 1 << 20)), "damaged.* type 1048576"),
+    "a type of old": (
+        header_bytes(1, rest=tensor((32,), 31)), "is Q4_0_4_4, which llama.cpp cannot read",
+    ),
     "half a block": (header_bytes(1, rest=tensor((33,), 8)), "are not a multiple"),
     "a tensor past the end": (header_bytes(1, rest=tensor((32,))), "is truncated"),
     "a huge tensor": (header_bytes(1, rest=tensor((HUGE, HUGE))), "is truncated"),
@@ -191,6 +197,28 @@ def test_a_damaged_header_is_refused(tmp_path: Path, case: str) -> None:
     with pytest.raises(BadInput, match=message) as caught:
         read_header(path)
     assert str(path) in caught.value.what
+
+
+def of_a_fork(path: Path, rows: int, block_bytes: int) -> Path:
+    """Write a GGUF with two matrices of type 42, in blocks of 128 weights of so many bytes."""
+    size = rows * 128 // 128 * block_bytes
+    offsets = (0, -(-size // 32) * 32)
+    table = b"".join(tensor((rows, 128), 42, offset) for offset in offsets)
+    head = header_bytes(tensors=2, rest=table)
+    path.write_bytes(head + b"\0" * (-len(head) % 32 + offsets[1] + size))
+    return path
+
+
+def test_q2_0_of_a_fork_is_named(tmp_path: Path) -> None:
+    path = of_a_fork(tmp_path / "fork.gguf", 96, 34)
+    with pytest.raises(BadInput, match=r"is Q2_0 in blocks of 128 .*: choose the file .*_g64"):
+        read_header(path)
+    whole = read_header(of_a_fork(tmp_path / "llama.gguf", 96, 36))
+    assert whole.bytes == 2 * 96 * 36
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes((tmp_path / "llama.gguf").read_bytes()[:-2000])
+    with pytest.raises(BadInput, match="is truncated"):
+        read_header(cut)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.cli import convert_engines
 from pitool.convert.conversion import Job
 from pitool.convert.engines import Engines, OpenEngine
+from pitool.convert.gguf.grids import Found
 from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.vocabulary import read_vocabulary
 from pitool.convert.gguf.writer import write_gguf
@@ -81,9 +82,13 @@ def convert_folder(
     engine: OpenEngine = real_engine,
     replace: bool = False,
     text: Path | None = None,
+    found: Found | None = None,
 ) -> Bundle:
-    """Run the whole pipeline on a checkpoint folder for the 1gb tier."""
-    plan = make_plan(read_config(folder), "1gb", tiers()["1gb"], quants, 512)
+    """Run the whole pipeline on a checkpoint folder for the 1gb tier.
+
+    ``found``: the matrices that a plan saw to lie on grids.
+    """
+    plan = make_plan(read_config(folder), "1gb", tiers()["1gb"], quants, 512, found=found)
     job = Job(plan, target, replace, 1)
     return convert(source_of(folder, text), job, engines_of(engine), Silent())
 

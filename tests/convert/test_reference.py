@@ -21,6 +21,7 @@ from pitool.convert.reference import (
 from pitool.convert.token_counts import CALIBRATION, REFERENCE, TokenCount
 from pitool.engine.base import Prompt
 from pitool.errors import UsageError
+from pitool.quality.comparison import compare
 from pitool.report.progress import Silent
 from tests.convert.helpers import Honest, checkpoint_of
 from tests.tiny import write_checkpoint
@@ -49,10 +50,10 @@ def test_the_error_is_a_share_of_the_spread_and_sees_no_constant(tmp_path: Path)
     rng = np.random.default_rng(0)
     base = rng.normal(0, 3, (8, 50)).astype(np.float32)
     reference = made_of(base, tmp_path)
-    moved = reference.compare(Given(base + np.float32(7)), "it")
+    moved = compare(Given(base + np.float32(7)), reference, "it")
     assert moved.error == pytest.approx(0, abs=1e-6)
     assert moved.divergence.mean_kl == pytest.approx(0, abs=1e-9)
-    larger = reference.compare(Given(base * np.float32(1.1)), "it")
+    larger = compare(Given(base * np.float32(1.1)), reference, "it")
     assert larger.error == pytest.approx(0.1, rel=1e-5)
     assert larger.divergence.top1 == 1
     assert larger.divergence.tokens == 3  # the second half, and the last predicts nothing

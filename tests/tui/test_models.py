@@ -83,12 +83,12 @@ async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.M
         raise AssertionError("the check was not stopped")
 
     monkeypatch.setattr("pitool.tui.screens.models.damaged_files", slowly)
-    monkeypatch.setattr("pitool.tui.screens.models.LOOK_SECONDS", 0)
+    monkeypatch.setattr("pitool.tui.widgets.work.LOOK_SECONDS", 0)
     app = app_of(small_bundle(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "Leaf-360M" in shown(app))
         await pilot.press("v")
-        await until(lambda: "verifying leaf-360m ━" in shown(app) and " 50% ·" in shown(app))
+        await until(lambda: "verifying leaf-360m" in shown(app) and " 50% of 100" in shown(app))
         await pilot.press("escape")
         await until(lambda: "Verifying leaf-360m was stopped." in shown(app))
         assert isinstance(app.screen, ModelsScreen)

@@ -20,15 +20,18 @@ from pitool.convert import cache
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import planned_artifact
 from pitool.convert.forward import expected
-from pitool.convert.gguf import adapter, losses
+from pitool.convert.gguf import adapter, grids, losses, quantise
 from pitool.convert.gguf.calibrate import Calibration, calibrate
+from pitool.convert.gguf.choice import check_trained
 from pitool.convert.gguf.fitting import FIT
+from pitool.convert.gguf.grids import Found, types_of
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.verify import check_worst
+from pitool.planning import type_mixture
 from pitool.planning.formats.gguf import GgufPlan
 from pitool.report.progress import counting
 
@@ -44,7 +47,7 @@ def make(work: Conversion) -> list[Artifact]:
     check_reading(work, origin)
     exact = write_exact(work, origin)
     adapters = write_adapters(work)
-    planned, paths = quantise_all(work, origin, exact)
+    planned, paths, found = quantise_all(work, origin, exact)
     certificates = verify_all(work, exact, paths)
     check_worst({kind.name: certificates[kind] for kind in paths}, work.job.worst_kl)
     work.progress.stage("hashing", len(paths))
@@ -52,7 +55,10 @@ def make(work: Conversion) -> list[Artifact]:
     for plan in planned:
         kind = plan.quantisation
         files = [paths[kind], write_modelfile(paths[kind], plan.context, origin.chat, adapters)]
-        made.append(planned_artifact(work, plan, files, certificates[kind], adapters))
+        weights = "" if kind in exact else grids.describe(found, plan.tensors)
+        made.append(
+            planned_artifact(work, plan, files, certificates[kind], adapters, weights=weights)
+        )
         work.progress.advance(1)
     return made
 
@@ -138,33 +144,83 @@ def write_adapters(work: Conversion) -> list[Path]:
     return made
 
 
-def quantise_all(work: Conversion, origin: Origin, exact: Paths) -> tuple[list[GgufPlan], Paths]:
+def quantise_all(
+    work: Conversion, origin: Origin, exact: Paths
+) -> tuple[list[GgufPlan], Paths, Found]:
     """Quantise the first lossless GGUF to every type asked for; return all plans and paths.
 
-    The plan of a GGUF of a given size is replaced by one with the types that lose least.
+    The plan of a GGUF of a given size is replaced by one with the types that lose least. Third are
+    the matrices that lie on grids, which they keep.
     """
     planned, paths = list(work.plan.of(GgufPlan)), {}
     source = next(iter(exact.values()))
-    calibrated = calibrate(work, source) if _calibrates(work, planned) else None
+    found = find_grids(work, origin, source, [p for p in planned if p.quantisation not in exact])
+    calibrated = calibrate(work, source) if _calibrates(work, planned, found) else None
     matrix = calibrated.path if calibrated else None
     for i, plan in enumerate(planned):
-        kind, types = plan.quantisation, None
+        kind = plan.quantisation
         paths[kind] = exact.get(kind) or work.folder / work.file_name(f"{kind.name}.gguf")
+        if kind in exact:
+            continue
+        types: dict[str, TensorType] = {}
         if kind is FIT:
             types, planned[i] = solve_types(work, origin.kind, source, calibrated)
-        if kind not in exact:
-            work.progress.stage(f"quantising to {kind.name}", len(plan.tensors))
-            origin.quantise(
-                source, paths[kind], kind, work.job.threads, counting(work.progress),
-                types=types, importance=matrix,
-            )  # fmt: skip
-    return planned, paths
+        planned[i] = keep_grids(work, planned[i], found)
+        kept = grids.kept(found, planned[i].tensors)
+        work.progress.stage(f"quantising to {kind.name}", len(plan.tensors))
+        origin.quantise(
+            source, paths[kind], kind, work.job.threads, counting(work.progress),
+            types=types | {name: each.type for name, each in kept.items()}, importance=matrix,
+            **({"on_grid": {name: each.stored for name, each in kept.items()}} if kept else {}),
+        )  # fmt: skip
+    return planned, paths, found
 
 
-def _calibrates(work: Conversion, planned: Sequence[GgufPlan]) -> bool:
+def find_grids(work: Conversion, origin: Origin, exact: Path, planned: Sequence[GgufPlan]) -> Found:
+    """Return the matrices of the lossless GGUF that lie on grids, if any is to be quantised.
+
+    llama.cpp's own quantiser, which takes other families, keeps no grid.
+    """
+    rounds = any(plan.quantisation.quantised for plan in planned)
+    if not rounds or origin.quantise is not quantise.quantise:
+        return {}
+    work.progress.stage("looking for grids", len(work.plan.model.tensors))
+    return grids.find(exact, work.progress.advance)
+
+
+def keep_grids(work: Conversion, plan: GgufPlan, found: Found) -> GgufPlan:
+    """Return a plan in which matrices keep their grids, as all weights say and not a few rows.
+
+    BadInput for a type that needs a grid that they do not lie on; DoesNotFit where the plan relied
+    on one.
+    """
+    fitting, kind = work.plan.fitting, plan.quantisation
+    assert fitting
+    model = replace(fitting.planner.model, grids=types_of(found))
+    check_trained(kind, model)
+    if kind is FIT:
+        kept = type_mixture.keep_grids(plan.tensors, kind, model.grids)
+        model = replace(model, stored={kind.name: kept})
+    planner = replace(fitting.planner, model=model)
+    row = planner.row(kind, fitting.place)
+    assert isinstance(row.artifact, GgufPlan)
+    if row.artifact.tensors != plan.tensors:
+        planner.require(row)
+    return row.artifact
+
+
+def _calibrates(work: Conversion, planned: Sequence[GgufPlan], found: Found) -> bool:
     """Tell whether a planned type depends on an importance matrix."""
-    changed = any(p.quantisation.quantised and p.quantisation.base != "Q8_0" for p in planned)
-    return changed and work.job.calibration != NONE
+    if work.job.calibration == NONE:
+        return False
+    rounding = [p for p in planned if p.quantisation.quantised and p.quantisation.base != "Q8_0"]
+    return any(_rounds(plan, found) for plan in rounding)
+
+
+def _rounds(plan: GgufPlan, found: Found) -> bool:
+    """Tell whether a matrix of a plan does not keep a grid that it lies on."""
+    matrices = {t.tensor.name for t in plan.tensors if type_mixture.quantisable(t.tensor)}
+    return not matrices <= grids.kept(found, plan.tensors).keys()
 
 
 def solve_types(

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from pitool.catalog.model_shape import TensorShape
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, Quantisation, TensorType
 from pitool.convert.engines import OpenEngine
+from pitool.convert.gguf.ggml import dequantise_rows, quantise_rows
 from pitool.convert.gguf.importance import ImportanceMatrix
-from pitool.convert.gguf.quantise import dequantise_rows, quantise, quantise_rows
+from pitool.convert.gguf.quantise import quantise
 from pitool.planning.type_mixture import quantisable
 from pitool.quality.divergence import score, summarise, unscored
 

@@ -7,25 +7,24 @@ Ctrl-C takes effect within a slab.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pitool.catalog import gguf
-from pitool.catalog.binding import import_binding
 from pitool.catalog.gguf import ALIGNMENT, Header, StoredTensor, padded
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
+from pitool.convert.gguf import grids
+from pitool.convert.gguf.ggml import dequantise_rows, is_valid, quantise_rows
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
@@ -48,11 +47,13 @@ def quantise(
     *,
     types: Mapping[str, TensorType] | None = None,
     importance: Path | None = None,
+    on_grid: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets the tensors begun and all.
 
     ``types`` overrides the types of llama.cpp's mixture by tensor name; ``importance``: the file
-    of an importance matrix. PitoolError for weights that are not finite.
+    of an importance matrix; ``on_grid``: tensors that lie on the grid of their type,
+    with the float type that may have rounded them. PitoolError for weights that are not finite.
     """
     header = gguf.read_header(source)
     matrix = read_importance(importance) if importance else None
@@ -65,7 +66,9 @@ def quantise(
         tasks = (
             (i, task)
             for i, (stored, wanted) in enumerate(zip(header.tensors, typed, strict=True))
-            for task in _tasks(source, stored, wanted.type, matrix)
+            for task in _tasks(
+                source, stored, wanted.type, matrix, (on_grid or {}).get(stored.name)
+            )
         )
         begun = 0
         for i, slab in _ahead(pool, AHEAD * threads, tasks):
@@ -117,7 +120,11 @@ Task = Callable[[], bytes]
 
 
 def _tasks(
-    source: Path, stored: StoredTensor, wanted: TensorType, matrix: ImportanceMatrix | None
+    source: Path,
+    stored: StoredTensor,
+    wanted: TensorType,
+    matrix: ImportanceMatrix | None,
+    on_grid: str | None,
 ) -> Iterator[Task]:
     """Yield the tasks that return the bytes of a tensor's slabs, in order."""
     columns = stored.shape[-1]
@@ -133,7 +140,7 @@ def _tasks(
         for row in range(first, first + each, step):
             count = min(step, first + each - row)
             yield lambda row=row, count=count, own=own: _slab(  # type: ignore[misc]
-                source, stored, wanted, row, count, own
+                source, stored, wanted, row, count, own, on_grid
             )
 
 
@@ -144,6 +151,7 @@ def _slab(
     row: int,
     count: int,
     importance: NDArray[np.float32] | None,
+    on_grid: str | None,
 ) -> bytes:
     """Return rows as stored in the wanted type."""
     width = stored.type.size((stored.shape[-1],))
@@ -153,50 +161,15 @@ def _slab(
     values = dequantise_rows(raw.reshape(count, width), stored.type)
     if wanted.name == "F32":
         return values.tobytes()
-    packed = quantise_rows(values, wanted, importance)
-    sound = _ggml().ggml_validate_row_data(wanted.number, packed.ctypes.data, packed.nbytes)
+    kept = grids.encode(values, wanted, on_grid) if on_grid else None
+    packed = kept[0] if kept else quantise_rows(values, wanted, importance)
     # A finite sum proves all values finite, and is faster; otherwise the sum may have overflowed.
-    if not sound or not (np.isfinite(values.sum()) or np.isfinite(values).all()):
+    if not is_valid(packed, wanted) or not (np.isfinite(values.sum()) or np.isfinite(values).all()):
         raise PitoolError(
             f"cannot quantise {stored.name} to {wanted.name}: it has values that are not finite",
             "look for a repaired checkpoint",
         )
     return packed.tobytes()
-
-
-def dequantise_rows(raw: NDArray[np.uint8], kind: TensorType) -> NDArray[np.float32]:
-    """Return rows of stored bytes in float32, (rows, columns)."""
-    if kind.name == "F32":
-        return raw.view("<f4")
-    if kind.name == "F16":
-        halves = np.ascontiguousarray(raw).view("<f2")
-        values = np.empty(halves.shape, np.float32)
-        _ggml().ggml_fp16_to_fp32_row(halves.ctypes.data, values.ctypes.data, values.size)
-        return values
-    if kind.name == "BF16":
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    from gguf import GGMLQuantizationType, dequantize
-
-    numbers: NDArray[np.float32] = dequantize(raw, GGMLQuantizationType(kind.number))
-    return numbers
-
-
-def quantise_rows(
-    rows: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32] | None
-) -> NDArray[np.uint8]:
-    """Return rows (rows, columns) as ggml stores them in a type, (rows, bytes).
-
-    ``importance`` (columns,): the weight of each column's error.
-    """
-    rows = np.ascontiguousarray(rows)
-    count, columns = rows.shape
-    packed = np.empty((count, kind.size((columns,))), np.uint8)
-    weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
-    _ggml().ggml_quantize_chunk(
-        kind.number, rows.ctypes.data, packed.ctypes.data, 0, count, columns,
-        None if weights is None else weights.ctypes.data,
-    )  # fmt: skip
-    return packed
 
 
 def _ahead(
@@ -211,18 +184,3 @@ def _ahead(
             yield number, done.result()
     for number, done in waiting:
         yield number, done.result()
-
-
-@cache
-def _ggml() -> Any:
-    library = import_binding("_ggml").libggml
-    library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    library.ggml_quantize_chunk.argtypes = [
-        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
-        ctypes.c_int64, ctypes.c_void_p,
-    ]  # fmt: skip
-    library.ggml_fp16_to_fp32_row.restype = None
-    library.ggml_fp16_to_fp32_row.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
-    library.ggml_validate_row_data.restype = ctypes.c_bool
-    library.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
-    return library

@@ -14,9 +14,11 @@ from pitool.architectures.base import Wanted
 from pitool.catalog import gguf
 from pitool.catalog.gguf import ALIGNMENT, Header
 from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.tables import names_in
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.source import Source
 from pitool.errors import BadInput, UsageError
+from pitool.planning.planner import AUTO
 from pitool.planning.shapes import header_shape
 
 FLOATS = ("F32", "F16", "BF16")
@@ -63,11 +65,19 @@ def kind_of(header: Header) -> Quantisation:
     return Quantisation(largest.type.name, number, largest.type.name)
 
 
-def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
+def unchanged(kind: Quantisation, quant: str | None, *, requantise: bool) -> bool:
+    """Tell whether a GGUF of this type is only asked for as it is: ``quant`` names no other."""
+    names = [name.upper() for name in names_in(quant or "")]
+    as_it_is = names == [kind.name] or (names in ([], [AUTO.upper()]) and not requantise)
+    return kind.quantised and as_it_is
+
+
+def check(source: Source, quant: str | None, *, requantise: bool, sized: bool) -> str | None:
     """Raise when a GGUF cannot be converted; return a warning for a quantised one.
 
-    ``requantise``: a quantised source is allowed; ``sized``: a file size is asked for, which needs
-    the rounding errors of float weights.
+    ``quant``: the quantisations that are asked for; ``requantise``: others than that of a quantised
+    source are allowed; ``sized``: a file size is asked for, which needs the rounding errors of
+    float weights.
     """
     assert source.folder
     header = gguf.read_header(source.folder)
@@ -94,11 +104,12 @@ def check(source: Source, *, requantise: bool, sized: bool) -> str | None:
             " float weights",
             "convert the checkpoint or a float GGUF",
         )
-    if kind.quantised and not requantise:
+    if kind.quantised and not (requantise or unchanged(kind, quant, requantise=False)):
         raise UsageError(
             f"{source.folder.name} is already quantised ({kind.name}), and quantising it again"
             " loses more quality",
-            "convert the checkpoint or a float GGUF, or allow it with --requantise",
+            "convert the checkpoint or a float GGUF, drop --quant to keep it as it is, or allow"
+            " it with --requantise",
         )
     if not kind.quantised:
         return None

@@ -1,8 +1,8 @@
 """Quantises rows of weights as onnxruntime's kernels read them.
 
 Symmetric blocks keep the value of largest magnitude exact (as ``MlasQuantizeBlockwise`` of
-onnxruntime does, and Q4_0 of llama.cpp); asymmetric ones span from smallest to largest, zero
-included.
+onnxruntime does, and Q4_0 of llama.cpp), or all of them where they lie on a grid; asymmetric ones
+span from smallest to largest, zero included.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pitool.convert.lattice import Floats, find_scales, stored_as
+
 Bytes = NDArray[np.uint8]
 
 
@@ -44,7 +45,7 @@ def quantise_blocks(rows: Floats, bits: int, block: int, *, asymmetric: bool) ->
         zeros = np.rint(-low * inverse)
     else:
         extreme = np.where(np.abs(high) > np.abs(low), high, low)
-        scales = extreme / np.float32(-(1 << (bits - 1)))
+        scales = _on_grid(values, extreme / np.float32(-(1 << (bits - 1))), bits)
         inverse = _inverse(scales)
         zeros = np.full_like(scales, 1 << (bits - 1))
     levels = values * inverse[..., None]
@@ -53,6 +54,20 @@ def quantise_blocks(rows: Floats, bits: int, block: int, *, asymmetric: bool) ->
     weights = pack(levels.astype(np.uint8), bits)
     packed = pack(even(zeros.astype(np.uint8), bits), bits) if asymmetric else None
     return Blocks(weights, scales.astype(np.float32), packed)
+
+
+def _on_grid(values: Floats, scales: Floats, bits: int) -> Floats:
+    """Return the scales of a grid for the blocks that lie on one, of shape (rows, blocks, block).
+
+    ``scales``: those that the other blocks have. A model is not looked at where its first block
+    lies on no grid.
+    """
+    most = 1 << bits
+    if bits > 4 or not values.size or len(np.unique(values[0, 0])) > most:
+        return scales
+    blocks = values.reshape(-1, values.shape[-1])
+    found = find_scales(blocks, -(most // 2), most // 2 - 1, half=False, stored=stored_as([blocks]))
+    return np.where(np.isnan(found), scales.ravel(), found).reshape(scales.shape)
 
 
 def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:

@@ -21,7 +21,7 @@ from pitool.errors import PitoolError
 from pitool.planning.memory import Load, MemoryPlan
 from pitool.planning.places import Place
 from pitool.planning.speed import Correction, Estimate
-from pitool.planning.type_mixture import TypedTensor
+from pitool.planning.type_mixture import Grids, TypedTensor
 
 
 class AnyQuantisation(Protocol):
@@ -56,7 +56,8 @@ class PlannedModel:
     ``certificates``: the measured quality of artifacts. ``typical``: the shape is that of a size,
     not of a real model. ``importance``: it is quantised with an importance matrix. ``exported``:
     its ONNX graphs are optimum's, not pitool's own. ``header``: bytes of a GGUF of it before the
-    tensors; None where its vocabulary is not at hand.
+    tensors; None where its vocabulary is not at hand. ``grids``: the types that hold its tensors
+    without loss, as far as its weights were looked at; ``weights``: what is to be said of that.
     """
 
     name: str
@@ -67,6 +68,8 @@ class PlannedModel:
     importance: bool = False
     exported: bool = False
     header: int | None = None
+    grids: Grids = field(default_factory=dict)
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)

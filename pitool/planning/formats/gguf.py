@@ -17,7 +17,7 @@ from typing import Literal
 from pitool.catalog import gguf
 from pitool.catalog.boards import Board
 from pitool.catalog.manifest import MemoryLine, Speed
-from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.model_shape import CONTEXT_STEP, ModelShape, loaded_within
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
     TENSOR_TYPES,
@@ -35,7 +35,6 @@ from pitool.planning.memory import (
     CHAT,
     CHAT_BYTES,
     KV_CACHE,
-    STEP,
     Load,
     MemoryPlan,
     checkpoints,
@@ -45,7 +44,7 @@ from pitool.planning.places import Place
 from pitool.planning.prefill import count_alike, prefill_seconds, product_seconds
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.speed import NONE, Correction, Estimate
-from pitool.planning.type_mixture import TypedTensor, assign_types
+from pitool.planning.type_mixture import TypedTensor, assign_types, keep_grids, own_grid
 
 # Resident memory measured on x86_64 with Python 3.11: the worker with an empty model, and what a
 # token of the vocabulary adds to it.
@@ -107,8 +106,10 @@ class Gguf(PlannedFormat):
         """Return what the model is at a quantisation: of a file that exists, by its own tensors."""
         assert isinstance(quantisation, Quantisation)
         shape = model.shape
-        tensors = model.stored.get(quantisation.name) or assign_types(
-            shape, quantisation, importance=model.importance
+        tensors = model.stored.get(quantisation.name) or keep_grids(
+            assign_types(shape, quantisation, importance=model.importance),
+            quantisation,
+            model.grids,
         )
         kv_bytes = kv_cache_bytes(shape, load.context, load.kv_type)
         memory = plan_memory(shape, tensors, load, repacked=place.repacked)
@@ -167,9 +168,15 @@ class Gguf(PlannedFormat):
             return _stretched(header_shape(gguf.read_header(entry)), context)
         return ""
 
+    def grid_of(self, model: PlannedModel) -> Quantisation | None:
+        """Return the quantisation on whose grid the weights of a model lie, None for none."""
+        name = own_grid(model.shape, model.grids)
+        return next((q for q in QUANTISATIONS.values() if q.base == name), None)
+
     def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
-        """Return the common quantisations, and those of files that exist."""
-        names = dict.fromkeys([*self.common, *model.stored])
+        """Return the common quantisations, and those of files and of the model's grid."""
+        own = self.grid_of(model)
+        names = dict.fromkeys([*self.common, *model.stored, *([own.name] if own else [])])
         return [QUANTISATIONS.get(name) or Quantisation(name, 0, name) for name in names]
 
     def fast_share(self, artifact: ArtifactPlan, place: Place) -> float:
@@ -228,7 +235,7 @@ class Gguf(PlannedFormat):
 
 def _short(shape: ModelShape) -> int:
     """Return the context up to which LongRoPE's factors are the short ones; 0 for no others."""
-    return shape.short_context // STEP * STEP
+    return loaded_within(shape.short_context)
 
 
 def _window_limit(shape: ModelShape) -> str:
@@ -320,7 +327,7 @@ def kv_cache_bytes(model: ModelShape, context: int, kv_type: str) -> int:
 
     Layers with a window keep all tokens as well: the engine leaves ``swa_full`` on.
     """
-    cells = -(-context // 256) * 256
+    cells = -(-context // CONTEXT_STEP) * CONTEXT_STEP
     kind = TENSOR_TYPES[kv_type.upper()]
     rows = sum(row * kind.block_bytes // kind.block for _, row in model.layer_caches())
     return 2 * cells * rows

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import JustifyMethod
@@ -22,22 +20,19 @@ from pitool.catalog.integrity import Damage, damaged_files
 from pitool.catalog.manifest import Artifact
 from pitool.chat.status import Phase, size_text
 from pitool.errors import Interrupted, PitoolError, UsageError
-from pitool.report.numbers import format_bytes, format_share
+from pitool.report.progress import stage_of
 from pitool.store.conversation import Notice
 from pitool.tui import details
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import Confirm
-from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.work import ShownProgress
 
 if TYPE_CHECKING:
     from pitool.device.forecast import Forecast
-
-LOOK_SECONDS = 0.2
-"""Least time between two steps of a progress bar."""
 
 _COLUMNS: dict[str, JustifyMethod] = {
     "model": "left",
@@ -199,8 +194,10 @@ class ModelsScreen(BaseScreen[Runnable | None]):
     async def _verify(self, bundle: Bundle) -> None:
         self._begin()
         name = bundle.path.name
+        shown = ShownProgress(self._tell_work, self._end)
+        on_bytes = stage_of(shown, f"verifying {name}", bytes_=True)
         try:
-            damage = await asyncio.to_thread(damaged_files, bundle, self._progress(name))
+            damage = await asyncio.to_thread(damaged_files, bundle, on_bytes)
         except Interrupted:
             self._say([])
             self._show_work(Content(f"Verifying {name} was stopped."))
@@ -213,25 +210,10 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         self._working = True
         self._end.clear()
 
-    def _progress(self, name: str) -> Callable[[int, int], None]:
-        """Return what is called from a thread with the bytes that are done."""
-        last, start = 0.0, time.monotonic()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal last
-            if self._end.is_set():
-                raise Interrupted("the check was stopped")
-            if (now := time.monotonic()) - last >= LOOK_SECONDS:
-                last = now
-                rate = done / max(now - start, 1e-3)
-                bar = gauge(done / max(total, 1), 24)
-                text = Content(f"verifying {name} ") + bar
-                text += (
-                    f" {format_share(done / max(total, 1)):>4} · {format_bytes(rate)}/s · Esc stops"
-                )
-                self.app.call_from_thread(self._show_work, text)
-
-        return progress
+    def _tell_work(self, text: Content) -> None:
+        """Show a line from a thread."""
+        if not self._end.is_set():
+            self.app.call_from_thread(self._show_work, text)
 
     def _show_work(self, text: Content) -> None:
         if self.is_mounted:

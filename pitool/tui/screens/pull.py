@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import JustifyMethod
@@ -19,20 +17,17 @@ from textual.widgets import DataTable, Static
 from pitool.catalog.bundles import Runnable, choose
 from pitool.chat.status import size_text
 from pitool.errors import Interrupted, MissingPart
-from pitool.report.numbers import format_bytes, format_seconds, format_share, format_speed
+from pitool.report.numbers import format_bytes, format_speed
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import Confirm
-from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.work import ShownProgress
 
 if TYPE_CHECKING:
     from pitool.planning.catalogue import Entry
-
-LOOK_SECONDS = 0.2
-"""Least time between two steps of a progress bar."""
 
 _COLUMNS: dict[str, JustifyMethod] = {
     "model": "left",
@@ -42,45 +37,6 @@ _COLUMNS: dict[str, JustifyMethod] = {
     "t/s": "right",
     "licence": "left",
 }
-
-
-class _Shown:
-    """The ``Progress`` of a download in a thread: tells a screen, and ends when it is left."""
-
-    def __init__(self, show: Callable[[Content], object], end: threading.Event) -> None:
-        self._show, self._end = show, end
-        self._title, self._total, self._bytes = "", 1, False
-        self._done, self._first, self._start, self._last = 0, 0, 0.0, 0.0
-
-    def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:
-        """Begin a stage."""
-        self._title, self._total, self._bytes = title, max(total, 1), bytes_
-        self._done, self._first, self._start, self._last = 0, 0, time.monotonic(), 0.0
-        self._show(Content(f"{title} …"))
-
-    def advance(self, count: int) -> None:
-        """Report units done; Interrupted where the user does not want them any more."""
-        if self._end.is_set():
-            raise Interrupted("the download was stopped")
-        self._done += count
-        now = time.monotonic()
-        if not self._last:  # what was here already says nothing about the line
-            self._first, self._start = self._done, now
-        if now - self._last >= LOOK_SECONDS:
-            self._last = now
-            self._show(self._line(now))
-
-    def close(self) -> None:
-        """End the last stage."""
-
-    def _line(self, now: float) -> Content:
-        rate = (self._done - self._first) / max(now - self._start, 1e-3)
-        bar = gauge(self._done / self._total, 16)
-        text = f" {format_share(self._done / self._total):>4} of {format_bytes(self._total)}"
-        if rate > 0:
-            left = (self._total - self._done) / rate
-            text += f" · {format_bytes(rate)}/s · {format_seconds(left)} left"
-        return Content(f"{self._title}\n") + bar + text + " · Esc stops"
 
 
 class PullScreen(BaseScreen[Runnable | None]):
@@ -159,7 +115,7 @@ class PullScreen(BaseScreen[Runnable | None]):
     async def _pull(self, entry: Entry) -> None:
         self._working = True
         self._end.clear()
-        progress = _Shown(self._tell_work, self._end)
+        progress = ShownProgress(self._tell_work, self._end)
         try:
             bundle = await asyncio.to_thread(self._market.pull, entry, progress)
         except Interrupted:
