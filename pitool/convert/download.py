@@ -11,8 +11,9 @@ from pitool.catalog.staging import check_disk
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import GGUF, Config, read_config
 from pitool.checkpoint.source import Checkpoint, Source, check_tokenizer
-from pitool.convert.gguf.model import model_shape
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.origins import find_origin
+from pitool.convert.scope import text_alone
 from pitool.convert.sources import check_headers, check_tensors
 from pitool.errors import PitoolError
 from pitool.planning.formats.base import PlannedModel
@@ -40,7 +41,14 @@ def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
     check_headers(source, config)
-    return PlannedModel(source.id, model_shape(config), header=_header_bytes(source, config))
+    model = find_model(config)
+    said = (model.remark, text_alone(config))
+    return PlannedModel(
+        source.id,
+        model.shape,
+        header=_header_bytes(source, config),
+        remarks=tuple(filter(None, said)),
+    )
 
 
 def _header_bytes(source: Source, config: Config) -> int | None:

@@ -56,7 +56,8 @@ class PlannedModel:
     ``certificates``: the measured quality of artifacts. ``typical``: the shape is that of a size,
     not of a real model. ``importance``: it is quantised with an importance matrix. ``exported``:
     its ONNX graphs are optimum's, not pitool's own. ``header``: bytes of a GGUF of it before the
-    tensors; None where its vocabulary is not at hand.
+    tensors; None where its vocabulary is not at hand. ``remarks``: sentences on what of it is
+    converted, and how exactly.
     """
 
     name: str
@@ -67,6 +68,7 @@ class PlannedModel:
     importance: bool = False
     exported: bool = False
     header: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
