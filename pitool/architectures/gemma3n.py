@@ -133,6 +133,12 @@ class Gemma3nFile(DecoderFile):
                 raise model.error(
                     f"{key!r} {value} is not supported", f"choose a checkpoint with {wanted}"
                 )
+        if inputs.vocabulary > model.sizes.vocabulary:
+            raise model.error(
+                f"'vocab_size_per_layer_input' {inputs.vocabulary} beside a vocabulary of"
+                f" {model.sizes.vocabulary} is not supported",
+                "choose a checkpoint in which it is no larger",
+            )
         first = min(SPARSE_LAYERS, layers)
         if model.sparsity != (SPARSITY,) * first + (0.0,) * (layers - first):
             raise model.error(

@@ -239,14 +239,14 @@ def input_tables(model: Description) -> Iterator[Wanted]:
     inputs, sizes = model.layer_inputs, model.sizes
     if inputs is None:
         return
-    rows, stored = sizes.layers * inputs.size, min(inputs.vocabulary, sizes.vocabulary)
+    rows = sizes.layers * inputs.size
     yield tensor(
         "per_layer_token_embd.weight",
         "model.embed_tokens_per_layer.weight",
         sizes.vocabulary,
         rows,
-        shape=(stored, rows),
-        padding=sizes.vocabulary - stored,
+        shape=(inputs.vocabulary, rows),
+        padding=sizes.vocabulary - inputs.vocabulary,
     )
     yield from matrix(
         "per_layer_model_proj", "model.per_layer_model_projection", rows, sizes.hidden

@@ -107,6 +107,7 @@ def _whole(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, 
         trust_remote_code=False,
         output_loading_info=True,
     )
+    model.float()  # some parameters keep the type that they are stored in
     if missing := sorted(report["missing_keys"]):
         raise UnreadableError(f"{missing[0]} is missing")
     merged = {n: t for n, t in tensors.items() if isinstance(t, MergedTensor)}

@@ -47,7 +47,8 @@ GPT_OSS = {
 }  # fmt: skip
 GEMMA3N = {
     "head_dim": 32, "intermediate_size": 4096, "num_hidden_layers": 5, "sliding_window": 16,
-    "hidden_size_per_layer_input": 256, "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 1000,
+    "num_kv_shared_layers": 0,
     "activation_sparsity_pattern": [0.95] * 5,
 }  # fmt: skip
 
@@ -209,7 +210,19 @@ def write_case(case: Case, folder: Path, shared_data: Path) -> Path:
     else:
         write_tokenizer(folder, size)
     _complete(folder, case)
+    _mend(folder / "model.safetensors")
     return folder
+
+
+def _mend(path: Path) -> None:
+    """Give a tensor of Gemma 3n, whose name transformers 4 garbles, the name that it has."""
+    from safetensors.numpy import load_file, save_file
+
+    garbled, name = "per_layer_model.language_model_projection", "per_layer_model_projection"
+    tensors = load_file(path)
+    if any(garbled in each for each in tensors):
+        mended = {each.replace(garbled, name): tensor for each, tensor in tensors.items()}
+        save_file(mended, path, {"format": "pt"})
 
 
 def _complete(folder: Path, case: Case) -> None:

@@ -1164,7 +1164,8 @@ GEMMA3N = Family(
         )),
         Setting("inputs", "heads", (
             *values("hidden_size_per_layer_input", 32, unsaid="'hidden_size_per_layer_input' 32"),
-            *values("vocab_size_per_layer_input", 320, idle=True),
+            *values("vocab_size_per_layer_input", 320, idle=True,
+                    unsaid="'vocab_size_per_layer_input'"),
         )),
         Setting("streams", "heads", (
             *values("altup_num_inputs", 2, unsaid="'altup_num_inputs' 2"),
