@@ -30,6 +30,8 @@ class Wanted:
     that holds the same tensor. ``parts``: names of equal tensors that are stacked instead.
     ``shape``: that of the source (of each part), where it is not the target's. ``columns``: the
     order in which they are taken. ``shift`` is added; ``function`` is computed in float32.
+    ``padding``: so many rows of zeros stand behind it. ``spare``: llama.cpp wants it, and
+    never reads it: zeros where the checkpoint does not have it.
     """
 
     target: TensorShape
@@ -43,11 +45,24 @@ class Wanted:
     columns: NDArray[np.intp] | None = None
     shift: float = 0.0
     function: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    padding: int = 0
+    spare: bool = False
 
     @property
     def source_shape(self) -> tuple[int, ...]:
         """Shape that the checkpoint's tensor must have."""
         return self.shape or self.target.shape
+
+
+@dataclass(frozen=True, slots=True)
+class FromWeights:
+    """Metadata that is an array of numbers: one of each tensor named.
+
+    ``default``: that of a tensor that is not stored; None for one that must be.
+    """
+
+    names: tuple[str, ...]
+    default: float | None = None
 
 
 class Gguf(Protocol):
@@ -69,6 +84,9 @@ class Gguf(Protocol):
 
     def metadata(self, model: Description) -> Iterator[tuple[str, Any]]:
         """Yield key and value; integers are stored as uint32, floats as float32."""
+
+    def remark(self, model: Description) -> str:
+        """Return what llama.cpp computes a little otherwise than the model, empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

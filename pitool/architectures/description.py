@@ -42,7 +42,7 @@ class Experts:
     The first ``dense`` layers have an MLP instead. Scores are a softmax over all experts, or the
     ``sigmoid`` of each; the best are used, weighted by their scores, which are ``normalised`` to a
     sum of one or not. ``biased``: a bias is added to the scores for the choice alone. ``shared``:
-    the MLP of the layout is there as well, for all tokens.
+    the MLP of the layout is there as well, for all tokens. ``clamped``: they are gpt-oss's.
     """
 
     count: int
@@ -53,6 +53,33 @@ class Experts:
     normalised: bool = True
     biased: bool = False
     shared: bool = False
+    clamped: ClampedExperts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClampedExperts:
+    """gpt-oss's experts: gate and up of at most ``limit``, the gate's sigmoid sharper by ``alpha``.
+
+    Router and matrices have biases. Rows of gate and up alternate; matrices are stored with inputs
+    first unless they are ``packed``: in blocks of MXFP4, which every artifact keeps.
+    """
+
+    alpha: float = 1.702
+    limit: float = 7.0
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AltUp:
+    """Alternating updates (Baykal et al. 2023) of ``streams`` of the residual, and a Laurel.
+
+    A layer predicts all streams, computes the first, and corrects the others by it; coefficients
+    are at most ``clip``. Beside attention there is a product of rank ``laurel``.
+    """
+
+    streams: int
+    clip: float
+    laurel: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +163,10 @@ class Layout:
     ``positions``: the embedding of positions that are learned. ``router`` scores the experts, which
     stand behind ``expert`` with their ``expert_gate``, ``expert_up`` and ``expert_down``;
     ``router_bias`` is the tensor that is added for their choice. ``experts_gate_up`` and
-    ``experts_down``: those of all experts lie in one tensor each. ``scalar``: the tensor of one
-    number that multiplies what a layer gives. ``predictor``: the matrix before layers that predict
-    further tokens.
+    ``experts_down``: those of all experts lie in one tensor each, of exactly that name. ``sinks``:
+    the tensor of a score for each head that no token has. ``scalar``: the tensor of one number that
+    multiplies what a layer gives. ``predictor``: the matrix before layers that predict further
+    tokens.
     """
 
     embedding: str = "model.embed_tokens"
@@ -167,6 +195,7 @@ class Layout:
     expert_down: str = "down_proj"
     experts_gate_up: str = ""
     experts_down: str = ""
+    sinks: str = ""
     norm: str = "model.norm"
     head: str = "lm_head"
     scalar: str = ""
@@ -198,9 +227,11 @@ class Description:
     ``local_head_dim``: the size of a head in layers with a window, 0 where it is that of others.
     ``value_norm``: values are normalised, without weights. ``borrowing``: how many of the last
     layers take keys and values from the last layer of their kind before them; ``wide_borrowers``:
-    their MLP is twice as wide. ``layer_inputs``: what layers take besides. ``original_context``:
-    the context before it was stretched, 0 where no writer needs it. ``wrapped``: a text model
-    inside a multimodal one, whose tensors have longer names.
+    their MLP is twice as wide. ``layer_inputs``: what layers take besides. ``altup``: the streams
+    of the residual. ``sparsity``: for each layer, the share of its MLP's gate that is cut off, as
+    if its numbers were normally distributed; empty for none. ``original_context``: the context
+    before it was stretched, 0 where no writer needs it. ``wrapped``: a text model inside a
+    multimodal one, whose tensors have longer names.
     """
 
     path: Path
@@ -238,6 +269,8 @@ class Description:
     borrowing: int = 0
     wide_borrowers: bool = False
     layer_inputs: LayerInputs | None = None
+    altup: AltUp | None = None
+    sparsity: tuple[float, ...] = ()
     original_context: int = 0
     wrapped: bool = False
 

@@ -11,7 +11,6 @@ from typing import Any
 from pitool.architectures.base import Architecture, Wanted
 from pitool.architectures.decoder import read_decoder
 from pitool.architectures.description import Description
-from pitool.architectures.gguf import DecoderFile
 from pitool.architectures.llama import LlamaFile
 from pitool.architectures.olmo2 import LAYOUT
 from pitool.architectures.settings import FULL, SLIDING, Settings
@@ -47,8 +46,12 @@ def _pattern(settings: Settings) -> int:
     return settings.count("sliding_window_pattern")
 
 
+# llama.cpp has windows in a model of so many layers (32B), and in no other.
+WINDOWED = 64
+
+
 class Exaone4File(LlamaFile):
-    """llama.cpp has windows in a model of 64 layers alone, and rotates halves."""
+    """llama.cpp has windows in a model of 64 layers, where others are not rotated."""
 
     architecture = "exaone4"
     own_heads = False
@@ -58,21 +61,36 @@ class Exaone4File(LlamaFile):
         """Return no reordering."""
 
     def special(self, model: Description) -> dict[str, Any]:
-        """Return the vocabulary."""
-        return {"vocab_size": model.sizes.vocabulary}
+        """Return the vocabulary, and the windows."""
+        keys: dict[str, Any] = {"vocab_size": model.sizes.vocabulary}
+        if any(model.windows):
+            keys["attention.sliding_window"] = max(model.windows)
+            keys["attention.sliding_window_pattern"] = [window > 0 for window in model.windows]
+        return keys
 
     def computed(self, model: Description) -> Iterator[Wanted]:
         """Yield the frequency divisors of Llama 3."""
         yield from super().computed(model)
 
     def check_windows(self, model: Description) -> None:
-        """Refuse windows, and layers that are not rotated."""
-        DecoderFile.check_windows(self, model)
-        if model.unrotated:
+        """Refuse windows where llama.cpp has none, none where it has some, and lone full layers."""
+        still = {i for i, window in enumerate(model.windows) if not window}
+        if model.sizes.layers != WINDOWED:
+            super().check_windows(model)
+            if model.unrotated:
+                raise model.error(
+                    "layers without positions are not supported",
+                    "convert a checkpoint whose 'sliding_window' is null",
+                )
+        elif model.unrotated != still or len(still) == WINDOWED:
             raise model.error(
-                "layers without positions are not supported",
-                "convert a checkpoint whose 'sliding_window' is null",
+                f"a model of {WINDOWED} layers without a sliding window is not supported",
+                "convert a checkpoint with 'sliding_window' and 'layer_types'",
             )
+
+    def windows(self, model: Description) -> tuple[int, ...]:
+        """Return the windows."""
+        return model.windows if any(model.windows) else ()
 
 
 ARCHITECTURE = Architecture("EXAONE 4", describe, Exaone4File())

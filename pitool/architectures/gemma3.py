@@ -53,7 +53,7 @@ def describe(settings: Settings) -> Description:
         head_norm="head",
         windows=settings.windows(types),
         rope=read_rope(settings, head_dim, theta=1_000_000.0),
-        local_rope=_local_rope(settings, head_dim),
+        local_rope=local_rope(settings, head_dim),
         scale=settings.number("query_pre_attn_scalar") ** -0.5,
         activation=settings.activation("hidden_activation", "gelu_pytorch_tanh"),
         embedding_scale=sqrt(settings.count("hidden_size")),
@@ -76,7 +76,7 @@ def _check_scaling(settings: Settings) -> None:
         )
 
 
-def _local_rope(settings: Settings, head_dim: int) -> Rope:
+def local_rope(settings: Settings, head_dim: int) -> Rope:
     """Return the rotation of layers with a window, from either layout."""
     theta = settings.number("rope_local_base_freq", 10_000.0)
     tables = settings.value("rope_parameters")

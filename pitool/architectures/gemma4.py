@@ -191,15 +191,7 @@ class Gemma4File(DecoderFile):
         turning = scaling if isinstance(scaling, Proportional) else Proportional(pairs)
         values = [turning.factor] * turning.pairs + [STILL] * (pairs - turning.pairs)
         yield Wanted(TensorShape("rope_freqs.weight", (pairs,)), value=np.array(values, np.float32))
-        if inputs := model.layer_inputs:
-            rows, hidden = model.sizes.layers * inputs.size, model.sizes.hidden
-            yield from matrix(
-                "per_layer_token_embd", "model.embed_tokens_per_layer", inputs.vocabulary, rows
-            )
-            yield from matrix(
-                "per_layer_model_proj", "model.per_layer_model_projection", rows, hidden
-            )
-            yield from matrix("per_layer_proj_norm", "model.per_layer_projection_norm", inputs.size)
+        yield from input_tables(model)
 
     def layer(self, i: int, model: Description) -> Iterator[Wanted]:
         """Yield the tensors of one layer; one that borrows has no keys and values."""
@@ -212,11 +204,7 @@ class Gemma4File(DecoderFile):
             if model.lender(i) == i or not part.startswith(borrowed):
                 yield want
         yield tensor(f"{there}.layer_output_scale.weight", f"{here}{layout.scalar}", 1)
-        if inputs := model.layer_inputs:
-            size, hidden = inputs.size, model.sizes.hidden
-            yield from matrix(f"{there}.inp_gate", f"{here}per_layer_input_gate", size, hidden)
-            yield from matrix(f"{there}.proj", f"{here}per_layer_projection", hidden, size)
-            yield from matrix(f"{there}.post_norm", f"{here}post_per_layer_input_norm", hidden)
+        yield from input_matrices(here, there, model)
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return both head sizes, rotations, windows, and who borrows."""
@@ -241,6 +229,38 @@ class Gemma4File(DecoderFile):
         if model.wide_borrowers:
             keys["feed_forward_length"] = [model.feed_forward(i) for i in layers]
         return keys
+
+
+def input_tables(model: Description) -> Iterator[Wanted]:
+    """Yield the table and the matrix of all layers' inputs; a table may end before the vocabulary.
+
+    A row of it that is missing is one of zeros, which no text asks for.
+    """
+    inputs, sizes = model.layer_inputs, model.sizes
+    if inputs is None:
+        return
+    rows = sizes.layers * inputs.size
+    yield tensor(
+        "per_layer_token_embd.weight",
+        "model.embed_tokens_per_layer.weight",
+        sizes.vocabulary,
+        rows,
+        shape=(inputs.vocabulary, rows),
+        padding=sizes.vocabulary - inputs.vocabulary,
+    )
+    yield from matrix(
+        "per_layer_model_proj", "model.per_layer_model_projection", rows, sizes.hidden
+    )
+    yield from matrix("per_layer_proj_norm", "model.per_layer_projection_norm", inputs.size)
+
+
+def input_matrices(here: str, there: str, model: Description) -> Iterator[Wanted]:
+    """Yield what a layer makes of its own input."""
+    if inputs := model.layer_inputs:
+        size, hidden = inputs.size, model.sizes.hidden
+        yield from matrix(f"{there}.inp_gate", f"{here}per_layer_input_gate", size, hidden)
+        yield from matrix(f"{there}.proj", f"{here}per_layer_projection", hidden, size)
+        yield from matrix(f"{there}.post_norm", f"{here}post_per_layer_input_norm", hidden)
 
 
 ARCHITECTURE = Architecture("Gemma 4 E2B, E4B (text)", describe, Gemma4File(), transformers=5)

@@ -126,6 +126,10 @@ class DecoderFile:
         """Return the windows that llama.cpp keeps, for each layer: here none."""
         return ()
 
+    def remark(self, _model: Description) -> str:
+        """Return what llama.cpp computes a little otherwise than the model: here nothing."""
+        return ""
+
     def wanted(self, model: Description) -> list[Wanted]:
         """Return every tensor of the GGUF, in order."""
         return [

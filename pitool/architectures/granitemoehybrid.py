@@ -29,8 +29,8 @@ LAYOUT = replace(
     gate_up="shared_mlp.input_linear",
     down="shared_mlp.output_linear",
     router="block_sparse_moe.router.layer",
-    experts_gate_up="block_sparse_moe.input_linear",
-    experts_down="block_sparse_moe.output_linear",
+    experts_gate_up="block_sparse_moe.input_linear.weight",
+    experts_down="block_sparse_moe.output_linear.weight",
 )
 # No bounds on the steps of Mamba, as versions of transformers write them.
 UNLIMITED_STEPS = (None, [0.0, inf], [0.0, {"__float__": "Infinity"}])
@@ -222,11 +222,11 @@ def _experts(here: str, there: str, model: Description) -> Iterator[Wanted]:
     for part, half in (("gate", slice(size)), ("up", slice(size, None))):
         yield Wanted(
             TensorShape(f"{there}.ffn_{part}_exps.weight", (count, size, hidden)),
-            f"{here}{layout.experts_gate_up}.weight",
+            f"{here}{layout.experts_gate_up}",
             transform=lambda slab, half=half: slab[:, half],  # type: ignore[misc]
             shape=(count, 2 * size, hidden),
         )
-    down = f"{here}{layout.experts_down}.weight"
+    down = f"{here}{layout.experts_down}"
     yield tensor(f"{there}.ffn_down_exps.weight", down, count, hidden, size)
 
 

@@ -15,17 +15,22 @@ from pitool.errors import BadInput
 
 # The module of each ``model_type``, imported when a checkpoint asks for it.
 TABLE: dict[str, str] = {
+    "apertus": "pitool.architectures.apertus",
     "ernie4_5": "pitool.architectures.ernie4_5",
     "exaone4": "pitool.architectures.exaone4",
     "gemma2": "pitool.architectures.gemma2",
     "gemma3": "pitool.architectures.gemma3",
     "gemma3_text": "pitool.architectures.gemma3",
+    "gemma3n": "pitool.architectures.gemma3n",
+    "gemma3n_text": "pitool.architectures.gemma3n",
     "gemma4": "pitool.architectures.gemma4",
     "gemma4_text": "pitool.architectures.gemma4",
     "glm4": "pitool.architectures.glm4",
     "gpt2": "pitool.architectures.gpt2",
     "gpt_neox": "pitool.architectures.gpt_neox",
+    "gpt_oss": "pitool.architectures.gpt_oss",
     "granite": "pitool.architectures.granite",
+    "granite_swa": "pitool.architectures.granite_swa",
     "granitemoehybrid": "pitool.architectures.granitemoehybrid",
     "hunyuan_v1_dense": "pitool.architectures.hunyuan",
     "lfm2": "pitool.architectures.lfm2",
@@ -46,6 +51,7 @@ TABLE: dict[str, str] = {
     "seed_oss": "pitool.architectures.seed_oss",
     "smollm3": "pitool.architectures.smollm3",
     "stablelm": "pitool.architectures.stablelm",
+    "starcoder2": "pitool.architectures.starcoder2",
 }
 
 

@@ -42,6 +42,11 @@ class TensorShape:
         """What of a layer it is: ``attn_v`` of ``blk.3.attn_v.weight``; empty outside of one."""
         return _place(self.name)[1]
 
+    @property
+    def is_experts(self) -> bool:
+        """Whether it is the matrices of all experts."""
+        return self.part.endswith("_exps")
+
 
 @lru_cache(maxsize=4096)
 def _place(name: str) -> tuple[int, str]:
@@ -64,7 +69,8 @@ class ModelShape:
     the file unless it is asked to draft with them, which it is not here.
     ``windowless``: tokens up to which a GGUF computes the same, because llama.cpp leaves out
     windows of the model; 0 where it leaves out none. ``short_context``: tokens up to which LongRoPE
-    takes its short factors; 0 where it takes no others.
+    takes its short factors; 0 where it takes no others. ``packed``: the type of experts that are
+    stored in few bits and stay in them, whatever the file; empty for none.
     """
 
     architecture: str
@@ -85,6 +91,7 @@ class ModelShape:
     predictors: int = 0
     windowless: int = 0
     short_context: int = 0
+    packed: str = ""
 
     @property
     def state_bytes(self) -> int:
@@ -110,6 +117,10 @@ class ModelShape:
     def loaded(self, tensor: TensorShape) -> bool:
         """Whether llama.cpp reads this tensor of a file at all."""
         return tensor.layer < self.layers
+
+    def keeps(self, tensor: TensorShape) -> bool:
+        """Whether a tensor stays in the few bits that it was trained in."""
+        return bool(self.packed) and tensor.is_experts
 
     def streamed(self, name: str) -> bool:
         """Whether a decode reads anything of this tensor but a row."""

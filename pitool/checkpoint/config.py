@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.checkpoint.tensors import Tensor
+from pitool.checkpoint.weights import has_weights, read_index
 from pitool.errors import BadInput
 
 LARGEST = 1 << 31
@@ -21,12 +22,14 @@ GGUF = "gguf"
 # Families whose embedding and head are two where no setting says so; of all others transformers
 # assumes, and leaves out when it saves, that they are one.
 UNTIED = frozenset((
-    "exaone4", "glm4", "gpt_neox", "granite", "granitemoehybrid", "hunyuan_v1_dense", "llama",
-    "ministral3", "mistral", "mistral3", "mixtral", "olmo2", "olmoe", "phi3", "qwen2", "qwen3",
-    "qwen3_5", "qwen3_5_text", "qwen3_moe", "seed_oss", "stablelm",
+    "apertus", "exaone4", "glm4", "gpt_neox", "gpt_oss", "granite", "granitemoehybrid",
+    "hunyuan_v1_dense", "llama", "ministral3", "mistral", "mistral3", "mixtral", "olmo2", "olmoe",
+    "phi3", "qwen2", "qwen3", "qwen3_5", "qwen3_5_text", "qwen3_moe", "seed_oss", "stablelm",
 ))  # fmt: skip
 # The other name of that setting, which comes first where both are there.
 TIED_ALIAS = {"lfm2": "tie_embedding", "lfm2_moe": "tie_embedding"}
+# The settings of a text model inside a multimodal one, and the end of its head's name.
+TEXT, HEAD = "text_config", "lm_head.weight"
 
 
 class Config:
@@ -99,17 +102,28 @@ class Config:
 
     @property
     def tied(self) -> bool:
-        """Whether the settings say that embedding and head are one tensor.
+        """Whether embedding and head are one tensor.
 
         The owner of this setting: its names, and what transformers assumes where it is missing.
+        Of a model inside a multimodal one transformers 4 reads its own setting and transformers 5
+        the whole one's, so that its weights decide, where they are known.
         """
+        if TEXT in self.values and (index := self._index()):
+            return not any(name.endswith(HEAD) for name in index)
         said = self.flag("tie_word_embeddings", default=self.model_type not in UNTIED)
         alias = TIED_ALIAS.get(self.model_type)
         return self.flag(alias, default=said) if alias else said
 
+    def _index(self) -> Mapping[str, Tensor]:
+        """Return the tensors by their names, none where they are not known."""
+        if self.tensors is not None:
+            return self.tensors
+        folder = self.path.parent
+        return read_index(folder) if has_weights(folder) else {}
+
     def text_model(self) -> Config:
         """Return the settings with those of a text model inside a multimodal one at the top."""
-        text = self.values.get("text_config")
+        text = self.values.get(TEXT)
         if not isinstance(text, dict):
             return self
         values = {**self.values, **text, "model_type": self.model_type}

@@ -19,8 +19,9 @@ from pitool.catalog.model_argument import (
 )
 from pitool.catalog.recipes import Recipe, default_recipe
 from pitool.catalog.unicode import clean
-from pitool.checkpoint.config import GGUF, Config, read_config
+from pitool.checkpoint.config import GGUF, HEAD, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
+from pitool.checkpoint.mxfp4 import packed
 from pitool.checkpoint.tensors import Tensor
 from pitool.checkpoint.tokenizer import Choice, choose
 from pitool.checkpoint.weights import find_name, is_buffer, is_weight, read_index
@@ -70,13 +71,14 @@ class Checkpoint:
         """Return the checkpoint of a source whose tensors are known, before any adapter."""
         assert source.folder is not None
         weights = {name: tensor for name, tensor in index.items() if is_weight(tensor)}
+        weights |= packed(index)
         others = {name: tensor for name, tensor in index.items() if not tensor.is_float}
         return cls(source, source.folder, config, weights, others)
 
     @property
     def tied(self) -> bool:
         """Whether one tensor is both embedding and head: as the settings say, or as there is."""
-        heads = ("lm_head.weight", "embed_out.weight")
+        heads = (HEAD, "embed_out.weight")
         there = any(name.endswith(heads) for name in self.tensors)
         return self.config.text_model().tied or not there
 

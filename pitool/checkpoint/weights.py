@@ -23,6 +23,8 @@ _VARIANT = re.compile(r"model\.(\w+)(-\d{5}-of-\d{5})?\.safetensors")
 # A text model inside a multimodal one has these words before its names, in either order, by the
 # version of transformers that saved it.
 _INSIDE = re.compile(r"(?:model\.)?(?:language_model|text_model)\.(?:model\.)?(?=(lm_head\.)?)")
+# As transformers 4 saves a name of Gemma 3n's, and what it is.
+_GARBLED = ("per_layer_model.language_model_projection", "per_layer_model_projection")
 # What a model computes or counts for itself, whatever its type.
 _BUFFER = re.compile(
     r"(?:.*\.)?(?:position_ids|(?:original_)?inv_freq|masked_bias|num_batches_tracked"
@@ -66,6 +68,7 @@ def by_name(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
 
 def plain_name(name: str) -> str:
     """Return the name that a tensor of a text model has where it is not inside a multimodal one."""
+    name = name.replace(*_GARBLED)
     match = _INSIDE.match(name)
     if not match:
         return name

@@ -16,8 +16,9 @@ from pitool.checkpoint.source import Checkpoint, Source, check_tokenizer
 from pitool.checkpoint.weights import has_weights, read_index
 from pitool.convert.gguf import grids, quantise
 from pitool.convert.gguf.grids import Found
-from pitool.convert.gguf.model import find_model, model_shape
+from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.origins import find_origin
+from pitool.convert.scope import text_alone
 from pitool.convert.sources import check_headers, check_tensors
 from pitool.errors import PitoolError
 from pitool.planning.formats import GGUF as GGUF_FORMAT
@@ -47,14 +48,20 @@ def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
     config = read_settings(source)
     check_headers(source, config)
-    shape, found = model_shape(config), find_grids(source, config) or {}
-    model = PlannedModel(
-        source.id, shape, header=_header_bytes(source, config), grids=grids.types_of(found)
+    model = find_model(config)
+    found = find_grids(source, config) or {}
+    said = tuple(filter(None, (model.remark, text_alone(config))))
+    planned = PlannedModel(
+        source.id,
+        model.shape,
+        header=_header_bytes(source, config),
+        grids=grids.types_of(found),
+        remarks=said,
     )
-    if kind := GGUF_FORMAT.grid_of(model):
-        typed = keep_grids(assign_types(shape, kind), kind, model.grids)
-        return replace(model, weights=grids.describe(found, typed))
-    return model
+    if kind := GGUF_FORMAT.grid_of(planned):
+        typed = keep_grids(assign_types(model.shape, kind), kind, planned.grids)
+        return replace(planned, remarks=(*said, grids.describe(found, typed)))
+    return planned
 
 
 def find_grids(source: Source, config: Config) -> Found | None:

@@ -21,22 +21,27 @@ from pitool.architectures.description import DeltaNet, Description, Layout, Mamb
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
-from pitool.convert import numpy_recurrent
+from pitool.convert import numpy_altup, numpy_recurrent
 from pitool.convert.numpy_parts import (
     ACTIVATIONS,
     Array,
     angles,
     capped,
+    clamped,
+    cut,
     normed,
     rotate,
     sigmoid,
     softmax,
     visible,
+    xielu,
 )
 
 HEAD_SLAB = 64 << 20
 # Added to the sum that sigmoid scores of experts are divided by.
 SCORE_EPSILON = np.float32(1e-6)
+# The activation that has numbers of its own in each layer.
+XIELU = "xielu"
 OnInput = Callable[[str, Array], object]
 """Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
 
@@ -52,7 +57,7 @@ def incomputable(model: Description) -> str | None:
     """Return what of a model the forward pass does not compute, None when it computes all."""
     found = {
         "a text model inside a multimodal one": model.wrapped,
-        f"the activation {model.activation!r}": model.activation not in ACTIVATIONS,
+        f"the activation {model.activation!r}": model.activation not in (*ACTIVATIONS, XIELU),
     }
     return next((what for what, wrong in found.items() if wrong), None)
 
@@ -103,7 +108,7 @@ class Forward:
         return found
 
     def embed(self, ids: Sequence[int]) -> Array:
-        """Return the first layer's input, shape (tokens, hidden)."""
+        """Return the first layer's input, shape (tokens, hidden); of AltUp one for each stream."""
         layout = self._model.layout
         rows = self._noisy(_rows(self._table(layout.embedding), ids))
         hidden = rows * np.float32(self._model.embedding_scale)
@@ -111,7 +116,15 @@ class Forward:
             hidden = hidden + self._noisy(_rows(self._table(layout.positions), range(len(ids))))
         self._lent.clear()
         self._inputs = self._layer_inputs(ids, hidden) if self._model.layer_inputs else None
+        if self._model.altup:
+            return numpy_altup.spread(hidden, self._streams("altup_projections"))
         return hidden
+
+    def _streams(self, name: str) -> list[Array]:
+        """Return the matrices of all streams but the first."""
+        assert self._model.altup
+        names = (f"model.{name}.{i}.weight" for i in range(self._model.altup.streams - 1))
+        return [self._read(self._tensors[each]) for each in names]
 
     def _layer_inputs(self, ids: Sequence[int], hidden: Array) -> Array:
         """Return what each layer takes besides, shape (tokens, layers, size)."""
@@ -129,13 +142,16 @@ class Forward:
     def layer(
         self, i: int, weights: dict[str, Array], hidden: Array, on_input: OnInput = _unheard
     ) -> Array:
-        """Return the output of layer ``i`` for its input, both of shape (tokens, hidden)."""
+        """Return the output of layer ``i`` for its input, both of the shape of ``embed``'s."""
         besides = None if self._inputs is None else self._inputs[:, i]
-        return _Layer(self._model, i, weights, on_input, self._lent, besides).forward(hidden)
+        layer = _Layer(self._model, i, weights, on_input, self._lent, besides)
+        return layer.streams(hidden) if self._model.altup else layer.forward(hidden)
 
     def logits(self, hidden: Array) -> Array:
         """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
         model = self._model
+        if model.altup:
+            hidden = numpy_altup.merged(hidden, self._streams("altup_unembed_projections"))
         bias = self._tensors[f"{model.layout.norm}.bias"] if model.norm.layer else None
         hidden = normed(
             hidden,
@@ -240,6 +256,20 @@ class _Layer:
             x = x + self._block(self._beside, x, "", "post_per_layer_input_norm")
         return x * self._weight(layout.scalar) if layout.scalar else x
 
+    def streams(self, streams: Array) -> Array:
+        """Return the streams of AltUp after the layer, which computes the first of them."""
+        model, layout = self._model, self._model.layout
+        streams = numpy_altup.predicted(streams, model, self._linear, self._weight)
+        x = self._norm(streams[0], layout.before_attention)
+        beside = numpy_altup.laurel(x, model, self._linear, self._weight)
+        mixed = self._norm(self._attention(x), layout.after_attention)
+        x = (streams[0] + mixed + beside) * np.float32(2**-0.5)
+        x = x + self._block(self._mlp, x, layout.before_mlp, layout.after_mlp)
+        streams = numpy_altup.corrected(streams, x, model, self._linear, self._weight)
+        first = streams[0] * self._weight("altup.correct_output_scale")
+        streams[1:] += self._block(self._beside, first, "", "post_per_layer_input_norm")
+        return streams
+
     def _beside(self, x: Array) -> Array:
         """Return what a layer makes of the numbers that it takes besides."""
         assert self._besides is not None
@@ -305,11 +335,19 @@ class _Layer:
         q, k, v = (a.swapaxes(0, 1) for a in (q, k, v))
         scores = capped(q @ k.swapaxes(1, 2) * np.float32(model.scale), model.softcap)
         scores = np.where(visible(tokens, model.windows[self._index]), scores, -np.inf)
-        mixed = (softmax(scores) @ v).swapaxes(0, 1)
+        mixed = (self._shares(scores) @ v).swapaxes(0, 1)
         if model.output_gate:
             mixed = mixed * sigmoid(gate)
         mixed = mixed.reshape(tokens, sizes.heads * dim)
         return self._linear(model.layout.output, mixed.astype(np.float32))
+
+    def _shares(self, scores: Array) -> Array:
+        """Return the shares of tokens, of which a sink has taken its own, for each head."""
+        if not self._model.layout.sinks:
+            return softmax(scores)
+        sinks = self._weight(self._model.layout.sinks)[:, None, None]
+        with_sink = np.broadcast_to(sinks, (*scores.shape[:-1], 1))
+        return softmax(np.concatenate([scores, with_sink], axis=-1))[..., :-1]
 
     def _projections(self, x: Array) -> tuple[Array, Array, Array]:
         """Return queries, keys and values, each of shape (tokens, heads, head_dim).
@@ -365,6 +403,8 @@ class _Layer:
         experts, layout = self._model.experts, self._model.layout
         assert experts
         scores = self._linear(layout.router, x)
+        if experts.clamped:
+            scores = scores + self._weight(f"{layout.router}.bias")
         scores = sigmoid(scores) if experts.sigmoid else softmax(scores)
         bias = self._weight(layout.router_bias) if experts.biased else np.float32(0)
         chosen = np.argsort(-(scores + bias), axis=-1, kind="stable")[:, : experts.used]
@@ -372,7 +412,9 @@ class _Layer:
         if experts.normalised:
             total = weights.sum(-1, keepdims=True)
             weights = weights / (total + SCORE_EPSILON if experts.sigmoid else total)
-        expert = self._expert if not layout.experts_gate_up else self._stacked()
+        expert = self._expert
+        if layout.experts_gate_up:
+            expert = self._clamped() if experts.clamped else self._stacked()
         y = self._mlp(x) if experts.shared else np.zeros_like(x)
         for n in np.unique(chosen):
             tokens, place = np.nonzero(chosen == n)
@@ -388,8 +430,8 @@ class _Layer:
     def _stacked(self) -> Callable[[int, Array], Array]:
         """Return an expert's result where those of all lie in two tensors, which are read once."""
         layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]
-        gate_up = self._weight(f"{layout.experts_gate_up}.weight")
-        down = self._weight(f"{layout.experts_down}.weight")
+        gate_up = self._weight(layout.experts_gate_up)
+        down = self._weight(layout.experts_down)
 
         def expert(n: int, x: Array) -> Array:
             gate, up = np.split(x @ gate_up[n].T, 2, axis=1)
@@ -398,14 +440,43 @@ class _Layer:
 
         return expert
 
+    def _clamped(self) -> Callable[[int, Array], Array]:
+        """Return the result of an expert of gpt-oss's."""
+        layout, experts = self._model.layout, self._model.experts
+        assert experts
+        assert experts.clamped
+        alpha, limit = experts.clamped.alpha, experts.clamped.limit
+        names = (layout.experts_gate_up, layout.experts_down)
+        (gate_up, down) = (self._weight(name) for name in names)
+        (gate_up_bias, down_bias) = (self._weight(f"{name}_bias") for name in names)
+
+        def expert(n: int, x: Array) -> Array:
+            both = x @ gate_up[n] + gate_up_bias[n]
+            y: Array = clamped(both[:, ::2], both[:, 1::2], alpha, limit) @ down[n] + down_bias[n]
+            return y
+
+        return expert
+
+    def _activate(self, x: Array) -> Array:
+        if self._model.activation != XIELU:
+            return ACTIVATIONS[self._model.activation](x)
+        alphas = (self._weight(f"mlp.act_fn.{part}").reshape(()) for part in ("alpha_p", "alpha_n"))
+        others = (self._weights.get(f"mlp.act_fn.{part}") for part in ("beta", "eps"))
+        return xielu(x, *alphas, *others)
+
+    def _gate(self, x: Array) -> Array:
+        """Return a gate after its activation, of which only the largest numbers may be left."""
+        share = self._model.sparsity[self._index] if self._model.sparsity else 0.0
+        return self._activate(cut(x, share) if share else x)
+
     def _mlp(self, x: Array) -> Array:
-        layout, activate = self._model.layout, ACTIVATIONS[self._model.activation]
+        layout = self._model.layout
         if layout.gate_up:
             gate, up = np.split(self._linear(layout.gate_up, x), 2, axis=1)
-            return self._linear(layout.down, activate(gate) * up)
+            return self._linear(layout.down, self._gate(gate) * up)
         if not layout.gate:
-            return self._linear(layout.down, activate(self._linear(layout.up, x)))
-        gate = activate(self._linear(layout.gate, x))
+            return self._linear(layout.down, self._activate(self._linear(layout.up, x)))
+        gate = self._gate(self._linear(layout.gate, x))
         return self._linear(layout.down, gate * self._linear(layout.up, x))
 
 

@@ -7,6 +7,7 @@ numbers, apart from what any writer stores. Never reads a tensor.
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,35 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": _gelu,
     "gelu_pytorch_tanh": _gelu_tanh,
 }
+
+
+def xielu(
+    x: Array, alpha_p: Array, alpha_n: Array, beta: Array | None, epsilon: Array | None
+) -> Array:
+    """Return xIELU (Huang and Schlag 2024): quadratic above 0, an exponential below.
+
+    A number that is not stored is transformers': ``beta`` a half, ``epsilon`` -1e-6 in bfloat16.
+    """
+    beta = np.float32(0.5) if beta is None else beta
+    epsilon = np.float32(-9.98377799987793e-07) if epsilon is None else epsilon
+    above, below = np.logaddexp(0, alpha_p), beta + np.logaddexp(0, alpha_n)
+    curve = np.expm1(np.minimum(x, epsilon)) - x
+    y: Array = np.where(x > 0, above * x * x, below * curve) + beta * x
+    return y.astype(np.float32)
+
+
+def clamped(gate: Array, up: Array, alpha: float, limit: float) -> Array:
+    """Return gpt-oss's gated numbers: both are bounded, and ``up`` is one more than it says."""
+    gate, up = np.minimum(gate, np.float32(limit)), np.clip(up, -limit, limit)
+    y: Array = (up + 1) * gate * sigmoid(np.float32(alpha) * gate)
+    return y
+
+
+def cut(x: Array, share: float) -> Array:
+    """Return what of each row lies above the ``share`` of a normal distribution like its own."""
+    bound = x.mean(-1, keepdims=True) + x.std(-1, keepdims=True) * NormalDist().inv_cdf(share)
+    y: Array = np.maximum(x - bound, 0).astype(np.float32)
+    return y
 
 
 def rotate(x: Array, cos: Array, sin: Array, *, neighbours: bool = False) -> Array:

@@ -19,6 +19,7 @@ from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
 from pitool.convert.onnx.fused import supported
+from pitool.convert.scope import text_alone
 from pitool.convert.techniques import IMATRIX, TECHNIQUES
 from pitool.convert.techniques.planned import plan_technique
 from pitool.errors import UsageError
@@ -62,18 +63,6 @@ class Names:
     gguf: str
     onnx: str
     techniques: str
-
-
-# The settings of what a multimodal model has beside its text model, and what that is for.
-OTHER_HALVES = {"vision_config": "pictures", "audio_config": "sound"}
-
-
-def text_alone(config: Config) -> str:
-    """Say what of a multimodal model is not converted; nothing for a text model."""
-    if "text_config" not in config.values:
-        return ""
-    found = [what for key, what in OTHER_HALVES.items() if config.values.get(key)]
-    return f"the text model alone is converted, which takes no {' or '.join(found)}" * bool(found)
 
 
 def make_plan(
@@ -135,7 +124,8 @@ def make_plan(
         raise UsageError("--quant is empty", "choose one such as Q4_K_M, or auto")
     made_of = dict.fromkeys([form, *([ONNX] if onnx_rows else [])])
     limits = (each.limit(model, load.context) for each in made_of)
-    lines = (reason, *limits, text_alone(config), *left_out)
+    remark = source.remark if rows else ""
+    lines = (reason, *limits, remark, text_alone(config), *left_out)
     reason = "\n".join(line for line in lines if line)
     budget = place.budget(profile)
     return ConvertPlan(

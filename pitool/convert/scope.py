@@ -1,4 +1,4 @@
-"""What the text of a certificate shows of a model, and what it cannot."""
+"""What of a model is converted, and what the text of a certificate shows of that."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pitool.convert.gguf.model import find_model
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 # The keys that a sliding window or a chunk of attention has.
 WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
+
+# The settings of what a multimodal model has beside its text model, and what that is for.
+OTHER_HALVES = {"vision_config": "pictures", "audio_config": "sound"}
+
+
+def text_alone(config: Config) -> str:
+    """Say what of a multimodal model is not converted; nothing for a text model."""
+    if "text_config" not in config.values:
+        return ""
+    found = [what for key, what in OTHER_HALVES.items() if config.values.get(key)]
+    return f"the text model alone is converted, which takes no {' or '.join(found)}" * bool(found)
 
 
 def routed(config: Config) -> bool:

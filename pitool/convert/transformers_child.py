@@ -59,8 +59,10 @@ class Model:
         """
         self._torch.manual_seed(0)
         self._on_layer, self._noise = on_layer, noise
+        # transformers 4 lends the keys of a layer to others by way of the cache.
+        lends = bool(getattr(self._model.config.get_text_config(), "num_kv_shared_layers", 0))
         with self._torch.inference_mode():
-            found = self._model(self._torch.tensor([ids]), use_cache=False).logits[0]
+            found = self._model(self._torch.tensor([ids]), use_cache=lends).logits[0]
         return found.float().numpy()
 
     def _filler(
@@ -105,6 +107,7 @@ def _whole(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, 
         trust_remote_code=False,
         output_loading_info=True,
     )
+    model.float()  # some parameters keep the type that they are stored in
     if missing := sorted(report["missing_keys"]):
         raise UnreadableError(f"{missing[0]} is missing")
     merged = {n: t for n, t in tensors.items() if isinstance(t, MergedTensor)}

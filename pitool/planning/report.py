@@ -238,7 +238,7 @@ def make_report(
         raise wrong
     planner = Planner(model, profile, load, corrections or {})
     kinds, reason = _quantisations(planner, form, places, options.quant)
-    said = [*notes, *([model.weights] if model.weights else []), *_limits(options, planner)]
+    said = [*notes, *model.remarks, *_limits(options, planner)]
     named = bool(corrections is not None or options.ram or options.board)
     return Report(
         options,

@@ -23,6 +23,8 @@ TYPICAL_VOCABULARY = 151936
 SMALL_VOCABULARY, SMALL_BELOW = 49152, 4e8
 TYPICAL_CONTEXT = 32768
 TIED_BELOW = 4e9
+# The type that gpt-oss's experts were trained in.
+PACKED = "MXFP4"
 
 
 def header_tensors(header: Header) -> tuple[TypedTensor, ...]:
@@ -62,7 +64,14 @@ def header_shape(header: Header) -> ModelShape:
         state_size=_count(header, "ssm.state_size"),
         short_context=header.short_context,
         predictors=predictors,
+        packed=_packed(header),
     )
+
+
+def _packed(header: Header) -> str:
+    """Return the type of experts as their maker released them, empty where they are not."""
+    found = (t.type.name for t in header.tensors if TensorShape(t.name, t.shape).is_experts)
+    return PACKED if PACKED in found else ""
 
 
 def _kv_rows(header: Header, heads: list[int], head_dim: int) -> tuple[int, ...]:

@@ -74,7 +74,9 @@ def _assign(
             yield TypedTensor(tensor, TENSOR_TYPES["F32"])
             continue
         name = quantisation.base
-        if quantisation.quantised and tensor.name == CARRIED:
+        if model.keeps(tensor):
+            name = model.packed
+        elif quantisation.quantised and is_carried(tensor.name):
             name = "F16"  # or BF16, which takes as much
         elif quantisation.quantised:
             position = positions.get(tensor.name, 0)
@@ -129,8 +131,9 @@ def _kept(
     return kept if named or kept.bytes <= stored.bytes else stored
 
 
-# Of Gemma's small models: llama.cpp writes it in a float file's own type, and never quantises it.
-CARRIED = "per_layer_model_proj.weight"
+# Of Gemma's small models: llama.cpp writes them in a float file's own type, and never quantises
+# them.
+_CARRIED = ("per_layer_model_proj", "altup", "laurel")
 # Matrices that stay in F32: norms by head, routers, positions and short convolutions.
 _KEPT = (
     "_norm.weight",
@@ -139,6 +142,8 @@ _KEPT = (
     "token_types.weight",
     "shortconv.conv.weight",
     "ssm_conv1d.weight",
+    "altup_correct_coef.weight",
+    "altup_predict_coef.weight",
 )
 
 
@@ -149,6 +154,11 @@ def quantisable(tensor: TensorShape) -> bool:
         and tensor.name.endswith("weight")
         and not tensor.name.endswith(_KEPT)
     )
+
+
+def is_carried(name: str) -> bool:
+    """Tell whether a matrix stays in the float type that it has, whatever the quantisation."""
+    return any(part in name for part in _CARRIED)
 
 
 def _fit_row(row: int, name: str) -> str:

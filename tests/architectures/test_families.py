@@ -27,6 +27,9 @@ QWEN3_5 = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"], "head_dim": 128,
     "rms_norm_eps": 1e-6,
 }  # fmt: skip
+GEMMA3N = {
+    **GEMMA4, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.95] * 3,
+}  # fmt: skip
 # What the tiny Llama's settings need to be of another family.
 OWN: dict[str, dict[str, Any]] = {
     "gemma2": {"head_dim": 32, "query_pre_attn_scalar": 32},
@@ -35,6 +38,10 @@ OWN: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8},
     "exaone4": {"sliding_window": None},
+    "apertus": {"hidden_act": "xielu"},
+    "gemma3n": GEMMA3N,
+    "gemma3n_text": GEMMA3N,
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "gemma4": GEMMA4,
     "gemma4_text": GEMMA4,
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
@@ -60,7 +67,7 @@ def test_every_family_of_the_table_gives_tensors_and_metadata_of_its_architectur
         del changed.values[key]
     model = find_model(changed)
     keys = dict(model.metadata())
-    assert all(key.startswith(f"{model.architecture}.") for key in keys)
+    assert all(key.startswith((f"{model.architecture}.", "xielu.")) for key in keys)
     assert keys[f"{model.architecture}.block_count"] == 3
     assert keys[f"{model.architecture}.embedding_length"] == 256
     names = [tensor.name for tensor in model.shape.tensors]

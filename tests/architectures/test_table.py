@@ -55,7 +55,7 @@ def test_a_family_that_is_not_in_the_table() -> None:
     assert table.find("rwkv") is None
     config = Config({"model_type": "rwkv"}, Path("m/config.json"))
     with pytest.raises(
-        BadInput, match="'rwkv' model, which pitool does not support: convert one of: ernie4_5"
+        BadInput, match="'rwkv' model, which pitool does not support: convert one of: apertus, "
     ):
         table.describe(config)
     assert not supported(config)

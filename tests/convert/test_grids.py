@@ -128,7 +128,7 @@ def values(path: Path) -> dict[str, Floats]:
 def test_auto_takes_the_grid_and_every_weight_is_the_checkpoints(tmp_path: Path, kind: str) -> None:
     folder = on_grid(tmp_path / "c", kind)
     model = planned_checkpoint(source_of(folder))
-    assert model.weights == f"the weights lie on a {kind} grid: exact"
+    assert model.remarks == (f"the weights lie on a {kind} grid: exact",)
     found = find_grids(source_of(folder), read_config(folder))
     assert found
     bundle = convert_folder(folder, tmp_path / "b", "auto", found=found)

@@ -168,7 +168,7 @@ def test_files_that_are_no_source(tmp_path: Path, case: str) -> None:
     keys, says = ODD[case]
     source = other(tmp_path / "m.gguf", keys)
     with pytest.raises(BadInput, match=says):
-        stored.check(source, requantise=True, sized=False)
+        stored.check(source, None, requantise=True, sized=False)
 
 
 def test_a_lora_is_merged_into_a_checkpoint(exact: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_lora_is_merged_into_a_checkpoint(exact: Path, tmp_path: Path) -> None
 
     source = Source("m", None, exact, adapters=(Adapter(tmp_path, 1.0),))
     with pytest.raises(UsageError, match="cannot be merged into a GGUF"):
-        stored.check(source, requantise=False, sized=False)
+        stored.check(source, None, requantise=False, sized=False)
 
 
 @pytest.mark.parametrize(

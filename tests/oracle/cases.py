@@ -41,6 +41,18 @@ HYBRID = {
 }  # fmt: skip
 
 
+GPT_OSS = {
+    "head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16,
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+}  # fmt: skip
+GEMMA3N = {
+    "head_dim": 32, "intermediate_size": 4096, "num_hidden_layers": 5, "sliding_window": 16,
+    "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 1000,
+    "num_kv_shared_layers": 0,
+    "activation_sparsity_pattern": [0.95] * 5,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A model by ``model_type``; ``words``: one of the real tokenizers, ``SHORT``, or a tiny one.
@@ -127,6 +139,10 @@ CASES: dict[str, Case] = {
          "position_embedding_type": "rope"},
     ),
     "olmo2": Case("olmo2"),
+    "starcoder2": Case("starcoder2", {"use_bias": True}),
+    "apertus": Case("apertus", {"rope_scaling": LLAMA3, "rope_theta": 1e6}),
+    "gpt_oss": Case("gpt_oss", GPT_OSS),
+    "gemma3n": Case("gemma3n_text", GEMMA3N, SHORT),
     "stablelm": Case("stablelm", {"use_qkv_bias": True, "partial_rotary_factor": 0.25}),
     "stablelm-parallel": Case(
         "stablelm",
@@ -147,21 +163,18 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 # Known to llama.cpp's converter alone; that wants a tokenizer which it knows.
-FOREIGN = Case("starcoder2", {"vocab_size": 49152, "use_bias": True}, "smollm2-135m-instruct")
+FOREIGN = Case("olmo", {"vocab_size": 49152}, "smollm2-135m-instruct")
 
-# llama.cpp's converter leaves out a setting of each: the rotation of neighbours, a window, YaRN
-# without rounding.
+# llama.cpp's converter leaves out a setting of it: the rotation of neighbours.
 LATENT = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16,
           "v_head_dim": 16, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1,
           "topk_group": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
           "moe_intermediate_size": 32}  # fmt: skip
 MISREAD: dict[str, dict[str, Any]] = {
     "deepseek_v3": LATENT,
-    "gpt_oss": {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2,
-                "sliding_window": 16},
-}  # fmt: skip
+}
 # The same where it leaves out nothing.
-READ: dict[str, dict[str, Any]] = {"starcoder2": {"use_bias": True}}
+READ: dict[str, dict[str, Any]] = {"olmo": {}}
 FALLBACKS: dict[str, Case] = {
     name: Case(name.partition("-")[0], settings) for name, settings in {**MISREAD, **READ}.items()
 }
@@ -197,7 +210,19 @@ def write_case(case: Case, folder: Path, shared_data: Path) -> Path:
     else:
         write_tokenizer(folder, size)
     _complete(folder, case)
+    _mend(folder / "model.safetensors")
     return folder
+
+
+def _mend(path: Path) -> None:
+    """Give a tensor of Gemma 3n, whose name transformers 4 garbles, the name that it has."""
+    from safetensors.numpy import load_file, save_file
+
+    garbled, name = "per_layer_model.language_model_projection", "per_layer_model_projection"
+    tensors = load_file(path)
+    if any(garbled in each for each in tensors):
+        mended = {each.replace(garbled, name): tensor for each, tensor in tensors.items()}
+        save_file(mended, path, {"format": "pt"})
 
 
 def _complete(folder: Path, case: Case) -> None:

@@ -40,7 +40,8 @@ def make_model(folder: Path) -> PreTrainedModel:
     model = model.float().eval()
     trained = ("expert_bias", "layer_scalar")
     drawn_too = [each for each in model.named_buffers() if each[0].endswith(trained)]
-    centred = "Gemma" in _class(model) and "Gemma4" not in _class(model)
+    name = _class(model)
+    centred = "Gemma" in name and "Gemma4" not in name and "Gemma3n" not in name
     with torch.no_grad():
         for name, weight in (*model.named_parameters(), *drawn_too):
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -64,7 +65,9 @@ def save_weights(model: PreTrainedModel, folder: Path) -> None:
 def compute(model: PreTrainedModel, ids: list[int]) -> NDArray[np.float32]:
     """Return the logits after each token, shape (tokens, vocabulary), float32."""
     with torch.no_grad():
-        logits: NDArray[np.float32] = model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+        # Layers of Gemma 3n borrow keys from others by way of the cache, in transformers 4.
+        cached = "Gemma3n" in _class(model)
+        logits: NDArray[np.float32] = model(torch.tensor([ids]), use_cache=cached).logits[0].numpy()
     return logits
 
 

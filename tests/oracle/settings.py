@@ -1002,6 +1002,7 @@ HUNYUAN = Family(
     ),
     fails=("kv_heads",),
 )  # fmt: skip
+SIXTY_FOUR = {"num_hidden_layers": 64, "hidden_size": 32, "num_attention_heads": 2}
 EXAONE4 = Family(
     {**BASE, **FOUR, "sliding_window": None, "layer_types": [FULL] * 4},
     (
@@ -1014,6 +1015,10 @@ EXAONE4 = Family(
                   unsaid="a sliding window is not supported"),
             Value({"sliding_window_pattern": 2}, idle=True),
             *values("sliding_window", 8, unsaid="layers without positions"),
+            Value({**SIXTY_FOUR, "sliding_window": 8, "layer_types": None}),
+            Value({**SIXTY_FOUR, "sliding_window": 8,
+                   "layer_types": [FULL, FULL, SLIDING, SLIDING] * 16}),
+            Value({**SIXTY_FOUR, "layer_types": [FULL] * 64}, unsaid="of 64 layers without"),
         )),
     ),
     fails=("kv_heads",),
@@ -1031,8 +1036,154 @@ GLM4 = Family(
     fails=("kv_heads",),
 )  # fmt: skip
 
+STARCODER2 = Family(
+    {**BASE, "num_key_value_heads": 2},
+    (
+        *ropes(), PARTIAL, HEADS,
+        Setting("epsilon", "norm", values("norm_epsilon", 0.1, 2.0)
+                + values("rms_norm_eps", 0.1, idle=True)),
+        tied(True), head_dims(OWN_HEAD),
+        Setting("activation", "activation",
+                values("hidden_act", "gelu", "silu", unsaid=GELU)
+                + values("hidden_act", "relu", refused=GELU)
+                + values("hidden_act", "gelu_pytorch_tanh", "gelu_new", idle=True)),
+        Setting("use_bias", "bias", values("use_bias", False, unsaid="without biases")
+                + values("use_bias", True, idle=True)),
+        Setting("window", "window", values("sliding_window", 8, 1)
+                + values("sliding_window", 48, None, idle=True)),
+        Setting("dropout", "bias", values("embedding_dropout", 0.5, idle=True)),
+    ),
+    fails=("kv_heads", *(each.name for each in ropes())),
+)  # fmt: skip
+APERTUS = Family(
+    {**BASE, "rope_scaling": {"rope_type": "default"}, "rope_theta": 10000.0},
+    (
+        *ropes(llama3=""), PARTIAL, NORM, tied(True), HEADS, head_dims(),
+        Setting("activation", "activation",
+                values("hidden_act", "silu", "gelu", unsaid="the activation .* is not supported")
+                + values("hidden_act", "relu", refused="the activation .* is not supported")
+                + values("hidden_act", "xielu", idle=True)),
+        ATTENTION_BIAS,
+    ),
+    fails=("kv_heads", "linear"),
+)  # fmt: skip
+GPT_OSS_ROPE = {"rope_type": "yarn", "factor": 4.0, ORIGINAL: 32}
+ONE_KIND = "layers of one kind alone"
+GPT_OSS = Family(
+    {**BASE, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8,
+     "rope_scaling": GPT_OSS_ROPE},
+    (
+        *ropes(), NORM, tied(True), head_dims(),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("activation", "activation", values("hidden_act", "gelu", "relu", idle=True)),
+        Setting("experts", "heads", (
+            *values("num_experts_per_tok", 1, 4),
+            *values("num_local_experts", 8, 3),
+            *values("intermediate_size", 96),
+        )),
+        Setting("clamp", "scale", values("swiglu_limit", 7.0, idle=True)
+                + values("swiglu_limit", 3.0, refused="another bound of the experts")
+                + values("swiglu_alpha", 2.0, refused="another sigmoid of the experts")),
+        Setting("attention_bias", "bias",
+                values("attention_bias", False, unsaid="attention without biases")
+                + values("attention_bias", True, idle=True)),
+        Setting("window", "window", values("sliding_window", 1, 3)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [FULL, SLIDING, SLIDING]),
+            *values("layer_types", [SLIDING, FULL, SLIDING], idle=True),
+            *values("layer_types", [FULL] * 3, [SLIDING] * 3, unsaid=ONE_KIND),
+        )),
+        Setting("other names", "heads", (
+            *values("initial_context_length", 64, idle=True),
+            *values("experts_per_token", 4, idle=True),
+        )),
+    ),
+)  # fmt: skip
+THETAS = "has several bases"
+GRANITE_SWA = Family(
+    {**BASE, **FOUR, "sliding_window": 8},
+    (
+        *ropes(llama3=""), NORM, ATTENTION_BIAS, MLP_BIAS, tied(False), activations(),
+        head_dims(OWN_HEAD),
+        Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
+        Setting("scales", "scale", (
+            *values("attention_multiplier", 0.2, -0.5), *values("embedding_multiplier", 12.0),
+            *values("residual_multiplier", 0.22), *values("logits_scaling", 8.0),
+            *values("attention_multiplier", 0.0, unsaid="'attention_multiplier'"),
+        )),
+        Setting("window", "window", values("sliding_window", 1, 3)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [SLIDING, SLIDING, FULL, FULL], [SLIDING] * 4),
+            *values("layer_types", [FULL, SLIDING, SLIDING, SLIDING], idle=True),
+            *values("layer_types", [FULL] * 4),
+        )),
+        Setting("bases", "rope", (
+            *values("layer_rope_theta", [0, 100.0, 100.0, 100.0], [100.0, 0, 0, 100.0]),
+            *values("layer_rope_theta", [500.0] * 4),
+            *values("layer_rope_theta", [0, 0, 0, 0]),
+            *values("layer_rope_theta", [0, 10.0, 20.0, 20.0], refused=THETAS),
+            *values("layer_rope_theta", [10_000.0] * 4, idle=True),
+        )),
+    ),
+    joint=THETAS,
+    newer=True,
+)  # fmt: skip
+NUMBER = "is not supported"
+LENT = {"num_hidden_layers": 25, "layer_types": ([SLIDING] * 4 + [FULL]) * 5,
+        "num_kv_shared_layers": 5}  # fmt: skip
+GEMMA3N = Family(
+    {**BASE, "num_hidden_layers": 5, "head_dim": 16, "intermediate_size": 4096, "sliding_window": 8,
+     "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 300,
+     "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.95] * 5},
+    (
+        *layered(ropes()), NORM, LONE_BIAS, tied(True), HEADS, WINDOW,
+        Setting("head_dim", "heads", values("head_dim", 32, 8)),
+        Setting("activation", "activation",
+                values("hidden_activation", "silu", unsaid=GELU)
+                + values("hidden_activation", "relu", refused=GELU)),
+        Setting("local theta", "rope", values("rope_local_base_freq", 100.0, 2.5)
+                + values("rope_local_base_freq", 10000, idle=True)),
+        Setting("layer_types", "window", (
+            *values("layer_types", [SLIDING, FULL, SLIDING, FULL, FULL]),
+            *values("layer_types", [SLIDING] * 4 + [FULL], idle=True),
+            *values("layer_types", [FULL] * 5, unsaid=ONE_KIND),
+        )),
+        Setting("borrowing", "heads", (
+            Value({**LENT, "activation_sparsity_pattern": [0.95] * 10 + [0.0] * 15}),
+            Value({**LENT, "activation_sparsity_pattern": None}),
+            *values("num_kv_shared_layers", 2, unsaid="'num_kv_shared_layers' 2 is not"),
+        )),
+        Setting("mlp", "heads", (
+            *values("intermediate_size", [4096] * 5, idle=True),
+            *values("intermediate_size", [4096, 4096, 4096, 4096, 2048],
+                    refused="'intermediate_size'"),
+        )),
+        Setting("sparsity", "activation", (
+            *values("activation_sparsity_pattern", [0.5] * 5, [0.0] * 5, None,
+                    unsaid="this pattern of cut gates"),
+        )),
+        Setting("inputs", "heads", (
+            *values("hidden_size_per_layer_input", 32, unsaid="'hidden_size_per_layer_input' 32"),
+            *values("vocab_size_per_layer_input", 320, idle=True,
+                    unsaid="'vocab_size_per_layer_input'"),
+        )),
+        Setting("streams", "heads", (
+            *values("altup_num_inputs", 2, unsaid="'altup_num_inputs' 2"),
+            *values("altup_active_idx", 1, refused="another stream"),
+            *values("altup_correct_scale", False, refused="a first stream"),
+            *values("altup_coef_clip", 120.0, idle=True),
+            *values("laurel_rank", 16, unsaid="'laurel_rank' 16"),
+        )),
+        Setting("final cap", "cap", values("final_logit_softcapping", 5.0, 50.0)
+                + values("final_logit_softcapping", None, unsaid="logits without a cap")),
+    ),
+    joint="'intermediate_size'|do not go together|'activation_sparsity_pattern'|lists 5",
+    fails=("kv_heads", "linear"),
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
+    "apertus": APERTUS,
     "mistral": MISTRAL,
     "ministral3": MINISTRAL3,
     "mixtral": MIXTRAL,
@@ -1044,12 +1195,15 @@ FAMILIES: dict[str, Family] = {
     "exaone4": EXAONE4,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    "gemma3n_text": GEMMA3N,
     "gemma4_text": GEMMA4,
     "phi3": PHI3,
     "glm4": GLM4,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
+    "gpt_oss": GPT_OSS,
     "granite": GRANITE,
+    "granite_swa": GRANITE_SWA,
     "granitemoehybrid": GRANITE_HYBRID,
     "hunyuan_v1_dense": HUNYUAN,
     "lfm2": LFM2,
@@ -1059,4 +1213,5 @@ FAMILIES: dict[str, Family] = {
     "seed_oss": SEED_OSS,
     "smollm3": SMOLLM3,
     "stablelm": STABLELM,
+    "starcoder2": STARCODER2,
 }

@@ -196,7 +196,7 @@ def test_another_architecture_becomes_a_bundle_by_way_of_llama_cpps_converter(
     assert "GGUF" in certificate.reference
     assert 0 < certificate.mean_kl < 0.01
     keys = GGUFReader(tmp_path / "bundle" / by_name["F16"].files[0].path).fields
-    assert keys["general.architecture"].contents() == "starcoder2"
+    assert keys["general.architecture"].contents() == "olmo"
 
 
 def test_the_table_of_pretokenizers_is_the_converters(llama_cpp_source: Path) -> None:

@@ -190,7 +190,7 @@ def judge(
 
 
 # Whose text models are families of their own.
-WRAPPERS = {"gemma3", "gemma4", "mistral3", "qwen3_5"}
+WRAPPERS = {"gemma3", "gemma3n", "gemma4", "mistral3", "qwen3_5"}
 # Families that only transformers 5 computes are in ``test_transformers_5``.
 KNOWN = [kind for kind, family in FAMILIES.items() if not family.newer]
 

@@ -27,7 +27,7 @@ from pitool.convert.gguf import llama_quantise
 from pitool.convert.gguf.model import model_shape
 from pitool.convert.gguf.quantise import quantise
 from pitool.convert.numpy_forward import reference_logits
-from pitool.convert.plan import text_alone
+from pitool.convert.scope import text_alone
 from pitool.errors import BadInput
 from pitool.planning.type_mixture import assign_types
 from tests.convert.helpers import checkpoint_of, write_float

@@ -51,6 +51,8 @@ NAMES = {
 class Foreign:
     """A model that only llama.cpp's converter supports; its sizes are used for the plan alone."""
 
+    remark = ""
+
     def __init__(self, config: Config) -> None:
         self.architecture, self._config = config.model_type, config
 

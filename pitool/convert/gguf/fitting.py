@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pitool.catalog import gguf
 from pitool.catalog.gguf import padded
-from pitool.catalog.model_shape import TensorShape
+from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import Quantisation, TensorType
 from pitool.convert.gguf.losses import Losses, candidates
 from pitool.errors import DoesNotFit
@@ -47,13 +47,13 @@ class Fitting:
         """Return the row of the plan; DoesNotFit if not even the smallest types fit."""
         model = self.planner.model.shape
         rest = sum(padded(t.bytes) for t in self._floats())
-        choices = options_of(model.tensors, _alike)
+        choices = options_of(_free(model), _alike)
         return self._solve(choices, rest)[1]
 
     def solve(self, exact: Path, losses: Losses) -> tuple[dict[str, TensorType], Row]:
         """Return the types by measured losses, and their row; ``exact``: the float GGUF."""
         model = self.planner.model.shape
-        choices = options_of(model.tensors, lambda t, kind: losses[t.name][kind.name])
+        choices = options_of(_free(model), lambda t, kind: losses[t.name][kind.name])
         header = gguf.read_header(exact)
         chosen = sum(padded(t.bytes) for t in header.tensors if t.name in choices)
         return self._solve(choices, exact.stat().st_size - chosen)
@@ -84,8 +84,15 @@ class Fitting:
         return replace(planner, model=model).row(FIT, self.place)
 
     def _floats(self) -> list[TypedTensor]:
-        typed = assign_types(self.planner.model.shape, FIT)
-        return [t for t in typed if not candidates(t.tensor)]
+        shape = self.planner.model.shape
+        return [
+            t for t in assign_types(shape, FIT) if shape.keeps(t.tensor) or not candidates(t.tensor)
+        ]
+
+
+def _free(model: ModelShape) -> list[TensorShape]:
+    """Return the tensors whose type is to be chosen."""
+    return [tensor for tensor in model.tensors if not model.keeps(tensor)]
 
 
 def _alike(tensor: TensorShape, kind: TensorType) -> float:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from pitool.catalog.model_shape import TensorShape
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, Quantisation, TensorType
+from pitool.checkpoint.mxfp4 import MXFP4
 from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf.ggml import dequantise_rows, quantise_rows
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.quantise import quantise
-from pitool.planning.type_mixture import quantisable
+from pitool.planning.type_mixture import is_carried, quantisable
 from pitool.quality.divergence import score, summarise, unscored
 
 # Types that need no importance matrix and have fast kernels on a board's CPU; those with blocks of
@@ -44,7 +45,7 @@ Losses = dict[str, dict[str, float]]
 
 def candidates(tensor: TensorShape) -> tuple[TensorType, ...]:
     """Return the types whose blocks divide a tensor's rows, none for one that stays a float."""
-    if not quantisable(tensor):
+    if not quantisable(tensor) or is_carried(tensor.name):
         return ()
     for names in (CANDIDATES, SMALL_BLOCKS):
         types = tuple(TENSOR_TYPES[name] for name in names)
@@ -66,7 +67,7 @@ def measure_losses(
     for tensor in GGUFReader(path).tensors:
         shape = tuple(int(n) for n in tensor.shape[::-1])
         kinds = candidates(TensorShape(tensor.name, shape))
-        if kinds:
+        if kinds and tensor.tensor_type.name != MXFP4:
             weights = importance.weights(tensor.name) if importance else None
             rows = _sample(tensor, shape)
             experts = len(weights) if weights is not None else 1

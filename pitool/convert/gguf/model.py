@@ -15,13 +15,18 @@ from pitool.architectures.base import Gguf, Wanted
 from pitool.architectures.description import DeltaNet, Description, Mamba2
 from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import GGUF, Config
+from pitool.checkpoint.mxfp4 import MXFP4
 from pitool.checkpoint.weights import find_name, has_weights, read_index
 
 
 class Model(Protocol):
-    """See the module; ``architecture`` is its name in llama.cpp."""
+    """See the module; ``architecture`` is its name in llama.cpp.
+
+    ``remark``: what llama.cpp computes a little otherwise than the model, empty for nothing.
+    """
 
     architecture: str
+    remark: str
 
     @property
     def shape(self) -> ModelShape:
@@ -39,6 +44,7 @@ class Described:
 
     def __init__(self, description: Description, file: Gguf) -> None:
         self.architecture = file.architecture
+        self.remark = file.remark(description)
         self._description, self._file = description, file
 
     @property
@@ -66,6 +72,7 @@ class Described:
             predictors=model.predictors,
             windowless=model.windowless(windows),
             short_context=model.short_context(),
+            packed=_packed(model),
         )
 
     def _row(self, layer: int) -> int:
@@ -96,6 +103,12 @@ def _stored(model: Description, config: Config) -> Description:
     if index is None or find_name(index, f"{model.layout.predictor}.weight"):
         return model
     return replace(model, predictors=0)
+
+
+def _packed(model: Description) -> str:
+    """Return the type that experts are stored in, empty where it is a float type."""
+    clamped = model.experts.clamped if model.experts else None
+    return MXFP4 if clamped and clamped.packed else ""
 
 
 def _state_size(model: Description) -> int:

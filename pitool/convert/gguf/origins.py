@@ -16,6 +16,7 @@ from typing import Protocol
 
 from pitool.architectures.table import gguf_architectures
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
+from pitool.checkpoint.mxfp4 import MXFP4
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.gguf import fallback, llama_quantise, quantise
 from pitool.convert.gguf.model import Model, find_model
@@ -101,7 +102,7 @@ class NativeCheckpoint:
     def kind(self) -> Quantisation:
         """The float type that holds the checkpoint's matrices."""
         used = match_tensors(self._checkpoint, self._model.wanted())
-        kinds = {t.kind for parts in used for t in parts if len(t.shape) > 1}
+        kinds = {t.kind for parts in used for t in parts if len(t.shape) > 1} - {MXFP4}
         kind = kinds.pop() if len(kinds) == 1 else "F32"
         return QUANTISATIONS[kind if kind in QUANTISATIONS else "F32"]
 

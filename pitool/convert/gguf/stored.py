@@ -27,6 +27,8 @@ FLOATS = ("F32", "F16", "BF16")
 class Stored:
     """The model in one GGUF file."""
 
+    remark = ""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header = gguf.read_header(path)

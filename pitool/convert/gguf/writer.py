@@ -14,14 +14,15 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, Metadata, size_label
 from numpy.typing import NDArray
 
-from pitool.architectures.base import Wanted
+from pitool.architectures.base import FromWeights, Wanted
 from pitool.catalog import cache
 from pitool.catalog.gguf import ALIGNMENT, padded
-from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, Quantisation
 from pitool.catalog.unicode import clean
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.checkpoint.values import check_half
+from pitool.checkpoint.weights import find_name
 from pitool.convert.gguf.model import Model
 from pitool.convert.gguf.vocabulary import Vocabulary
 from pitool.planning.type_mixture import assign_types
@@ -32,15 +33,17 @@ SLAB_BYTES = 16 << 20
 def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[tuple[Tensor, ...]]:
     """Return the checkpoint's tensors for each wanted one; BadInput if one is missing or misshapen.
 
-    That is one tensor, its parts in order, or none for a tensor that is computed.
+    That is one tensor, its parts in order, or none for a tensor that is computed or a spare one.
     """
-    return [
-        tuple(
-            checkpoint.weight([name, want.fallback] if want.fallback else [name], want.source_shape)
-            for name in want.parts or (() if want.value is not None else (want.source,))
-        )
-        for want in wanted
-    ]
+    return [tuple(_matched(checkpoint, want)) for want in wanted]
+
+
+def _matched(checkpoint: Checkpoint, want: Wanted) -> Iterator[Tensor]:
+    if want.value is not None or (want.spare and not find_name(checkpoint.tensors, want.source)):
+        return
+    for name in want.parts or (want.source,):
+        names = [name, want.fallback] if want.fallback else [name]
+        yield checkpoint.weight(names, want.source_shape)
 
 
 def write_gguf(
@@ -81,7 +84,7 @@ def write_header(
     vocabulary: Vocabulary,
     kind: Quantisation,
 ) -> None:
-    """Write everything before the tensors; the checkpoint's tensors are not read."""
+    """Write everything before the tensors; the checkpoint's matrices are not read."""
     typed = assign_types(model.shape, kind)
     writer = GGUFWriter(None, model.architecture)
     for tensor in typed:
@@ -94,7 +97,7 @@ def write_header(
         )
     _describe(writer, checkpoint)
     for key, value in model.metadata():
-        _add(writer, key, value)
+        _add(writer, key, _numbers(checkpoint, value) if isinstance(value, FromWeights) else value)
     writer.add_file_type(kind.number)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     vocabulary.write(writer)
@@ -114,6 +117,21 @@ def _describe(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     metadata.size_label = metadata.size_label or size_label(*counts)
     writer.add_type("model")
     metadata.set_gguf_meta_model(writer)
+
+
+def _numbers(checkpoint: Checkpoint, wanted: FromWeights) -> list[float]:
+    """Return one number of each tensor; zeros while the weights are not on this machine."""
+    if not checkpoint.tensors:
+        return [0.0] * len(wanted.names)
+    return [_number(checkpoint, name, wanted.default) for name in wanted.names]
+
+
+def _number(checkpoint: Checkpoint, name: str, default: float | None) -> float:
+    known = find_name(checkpoint.tensors, name)
+    if known is None and default is not None:
+        return default
+    alone = known is not None and checkpoint.tensors[known].shape == ()
+    return float(checkpoint.weight([name], () if alone else (1,)).float32().item())
 
 
 def _add(writer: GGUFWriter, key: str, value: Any) -> None:
@@ -136,6 +154,8 @@ def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[by
     """Yield a tensor's bytes as stored in ``kind``; BadInput for values that it cannot hold."""
     if want.value is not None:
         yield want.value.astype("<f4").tobytes()
+    elif not sources:
+        yield bytes(TENSOR_TYPES[kind].size(want.target.shape))
     for source in sources:
         for slab in source.slabs(SLAB_BYTES, want.rows):
             rows = want.transform(slab) if want.transform else slab
@@ -144,6 +164,8 @@ def _stored(want: Wanted, sources: tuple[Tensor, ...], kind: str) -> Iterator[by
             if kind == "F16":
                 check_half(made, source)
             yield made.tobytes()
+    if want.padding:
+        yield bytes(want.padding * TENSOR_TYPES[kind].size(want.target.shape[-1:]))
 
 
 def _computed(want: Wanted, rows: NDArray[Any], kind: str) -> tuple[NDArray[Any], str]:

@@ -57,7 +57,8 @@ class PlannedModel:
     not of a real model. ``importance``: it is quantised with an importance matrix. ``exported``:
     its ONNX graphs are optimum's, not pitool's own. ``header``: bytes of a GGUF of it before the
     tensors; None where its vocabulary is not at hand. ``grids``: the types that hold its tensors
-    without loss, as far as its weights were looked at; ``weights``: what is to be said of that.
+    without loss, as far as its weights were looked at. ``remarks``: sentences on what of it is
+    converted, and how exactly.
     """
 
     name: str
@@ -69,7 +70,7 @@ class PlannedModel:
     exported: bool = False
     header: int | None = None
     grids: Grids = field(default_factory=dict)
-    weights: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
