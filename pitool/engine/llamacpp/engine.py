@@ -227,8 +227,7 @@ class LlamaCpp:
                 lambda batch: self._check(llama_cpp.llama_decode(self._ctx, batch)),
                 [self.tokenize(prompt) for prompt in prompts],
                 sampling,
-                self._vocabulary.size,
-                self.ends,
+                self._vocabulary,
                 on_tokens,
             )
         finally:
@@ -345,7 +344,7 @@ class LlamaCpp:
         """Build the sampler chain, or none for greedy sampling."""
         self._drop_sampler()
         if not is_greedy(sampling):
-            self._sampler = Sampler(sampling, ids, self._vocabulary.size)
+            self._sampler = Sampler(sampling, ids, self._vocabulary)
 
     def _drop_sampler(self) -> None:
         if self._sampler is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from pitool.engine.base import Sampling
 from pitool.engine.llamacpp.library import llama_cpp
 from pitool.engine.llamacpp.sampler import Sampler
+from pitool.engine.llamacpp.vocabulary import Vocabulary
 
 Decode = Callable[[Any], None]
 """Runs a batch; raises where it cannot."""
@@ -29,8 +30,7 @@ def answer_together(
     decode: Decode,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    vocabulary: int,
-    ends: Callable[[int], bool],
+    vocabulary: Vocabulary,
     on_tokens: Callable[[int], None],
 ) -> list[list[int]]:
     """Return the tokens that each prompt is answered with, its end token included.
@@ -55,7 +55,7 @@ def answer_together(
             answer.tokens.append(answer.sampler.draw(context, last))
         on_tokens(len(answers))
         for _ in range(sampling.max_tokens - 1):
-            going = [answer for answer in answers if not ends(answer.tokens[-1])]
+            going = [answer for answer in answers if not vocabulary.ends(answer.tokens[-1])]
             if not going:
                 break
             _fill(batch, [(a.tokens[-1], a.length, a.sequence, True) for a in going])
