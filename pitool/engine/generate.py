@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pitool.engine.base import Finish, Sampling, Timings, Token
 from pitool.engine.text import TextStream
 from pitool.errors import BadInput, DoesNotFit
+
+if TYPE_CHECKING:
+    from pitool.engine.probabilities import Probabilities
 
 # ggml's tiled flash attention works on so many tokens at once; fewer take a path that is up to
 # four times slower, so that a chunk is never smaller while there are more.
@@ -71,8 +74,17 @@ class Answer:
             return self._end("", None, "length")
         return Token("", None, self.now)
 
-    def choose(self, token: int, piece: bytes, *, ends: bool) -> Token:
-        """Take the next token of the answer, with its bytes and whether it ends an answer."""
+    def choose(
+        self, token: int, piece: bytes, *, ends: bool, odds: Probabilities | None = None
+    ) -> Token:
+        """Take the next token of the answer, with its bytes and whether it ends an answer.
+
+        ``odds``: its probability and that of others, where they are asked for.
+        """
+        told = self._choose(token, piece, ends=ends)
+        return replace(told, chosen=odds.chosen, top=odds.top) if odds else told
+
+    def _choose(self, token: int, piece: bytes, *, ends: bool) -> Token:
         tick = time.perf_counter()
         if ends:
             return self._end(self._text.finish(), token, "stop")
@@ -137,6 +149,9 @@ class Runner(Protocol):
     def sample(self) -> int:
         """Choose the next token from the last logits."""
 
+    def odds(self, token: int, count: int) -> Probabilities:
+        """Return the probability of a chosen token by the last logits, and of the likeliest."""
+
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token; special tokens have none."""
 
@@ -160,7 +175,9 @@ def generate(
     runner.prepare(sampling, ids)
     while not answer.finished:
         token = runner.sample()
-        yield answer.choose(token, runner.piece(token), ends=runner.ends(token))
+        count = sampling.top_logprobs
+        odds = None if count is None else runner.odds(token, count)
+        yield answer.choose(token, runner.piece(token), ends=runner.ends(token), odds=odds)
         if not answer.finished and (cancelled() or not runner.forward(answer.part(1))):
             yield answer.cancel()
 

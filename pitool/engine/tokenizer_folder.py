@@ -97,9 +97,11 @@ class TokenizerFolder:
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens included."""
-        return b"".join(
-            self._special[i].encode() if i in self._special else self.piece(i) for i in ids
-        ).decode(errors="replace")
+        return b"".join(map(self.spelled, ids)).decode(errors="replace")
+
+    def spelled(self, token: int) -> bytes:
+        """Return the bytes of a token, those of a special one too."""
+        return self._special[token].encode() if token in self._special else self.piece(token)
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token as it is shown: special tokens have none."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from pitool.engine.base import Sampling, Token
+from pitool.engine.base import Sampling, Token, TokenProbability
 from pitool.engine.generate import generate, shared_prefix
+from pitool.engine.probabilities import Probabilities
 from pitool.errors import DoesNotFit
 
 END = 99
@@ -47,6 +48,10 @@ class Counting:
 
     def ends(self, token: int) -> bool:
         return token == END
+
+    def odds(self, token: int, count: int) -> Probabilities:
+        likely = [TokenProbability(i, self.piece(i), -float(i)) for i in range(count)]
+        return Probabilities(TokenProbability(token, self.piece(token), -0.5), tuple(likely))
 
 
 def run(runner: Counting, ids: Sequence[int], **sampling: object) -> list[Token]:
@@ -91,6 +96,15 @@ def test_text_and_ids_are_those_of_the_runner() -> None:
     assert "".join(t.text for t in tokens) == "1 2 3 "
     assert [t.id for t in tokens if t.id is not None] == [1, 2, 3, END]
     assert tokens[-1].timings.decoded_tokens == 3
+
+
+def test_probabilities_come_with_every_token_where_they_are_asked_for() -> None:
+    tokens = run(Counting(stop_after=2), range(4), top_logprobs=2)
+    chosen = [t for t in tokens if t.id is not None]
+    assert [t.logprob for t in chosen] == [-0.5] * 3
+    assert [t.chosen.piece for t in chosen if t.chosen] == [b"1 ", b"2 ", b"99 "]
+    assert all([each.id for each in t.top] == [0, 1] for t in chosen)
+    assert all(t.chosen is None for t in run(Counting(stop_after=2), range(4)))
 
 
 def test_the_stop_text_is_not_shown() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pitool.engine import worker
@@ -16,10 +18,9 @@ from pitool.engine.llamacpp import LlamaCpp
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.worker import WorkerEngine
-from pitool.errors import DoesNotFit
-from tests.engine.test_llamacpp import ids, tiny_gguf
+from pitool.errors import DoesNotFit, UsageError
+from tests.engine.test_llamacpp import ids
 
-__all__ = ["tiny_gguf"]
 pytestmark = pytest.mark.engine
 
 # Flash attention sums in half precision, so that the order of the cells shows in the logits.
@@ -182,6 +183,37 @@ def test_cancelling_the_engine_ends_all(four: WorkerEngine) -> None:
         each.join()
         assert each.tokens[-1].finish in ("cancelled", "context", "stop")
     assert list(four.stream("after", GREEDY))[-1].finish
+
+
+def test_each_answer_has_its_own_grammar_and_probabilities(engine: LlamaCpp) -> None:
+    wanted = [replace(GREEDY, max_tokens=6, grammar=f'root ::= "{c}" [0-9]+') for c in "ab"]
+    wanted += [replace(GREEDY, max_tokens=4, top_logprobs=3)]
+    heard = [Heard() for _ in wanted]
+    for sampling, each in zip(wanted, heard, strict=True):
+        engine.scheduler.add(PROMPTS[0], sampling, each)
+    while engine.scheduler.busy:
+        engine.scheduler.step()
+    tokens = [list(each.take()) for each in heard]
+    for letter, answer in zip("ab", tokens, strict=False):
+        assert re.fullmatch(f"{letter}[0-9]*", "".join(t.text for t in answer))
+    chosen = [t for t in tokens[2] if t.id is not None]
+    for t in chosen:
+        assert t.top[0].id == t.id  # greedy takes the likeliest
+        assert t.logprob == t.top[0].logprob
+        assert sum(np.exp(each.logprob) for each in t.top) <= 1
+    engine.clear()
+    row = engine.logits(engine.tokenize(PROMPTS[0]))[-1].astype(np.float64)
+    assert chosen[0].logprob == pytest.approx(row.max() - np.log(np.exp(row).sum()), abs=1e-4)
+
+
+def test_a_grammar_that_cannot_be_read_fails_before_anything_is_computed(engine: LlamaCpp) -> None:
+    running = Heard()
+    engine.scheduler.add(PROMPTS[0], GREEDY, running)
+    with pytest.raises(UsageError):
+        engine.scheduler.add(PROMPTS[1], replace(GREEDY, grammar="root ::= ("), Heard())
+    while engine.scheduler.busy:
+        engine.scheduler.step()
+    assert list(running.take())[-1].finish
 
 
 # -- prefixes ------------------------------------------------------------------------------

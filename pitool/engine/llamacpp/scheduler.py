@@ -23,6 +23,7 @@ from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.sequences import Sequences, Slot
 from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.engine.probabilities import probabilities
 from pitool.engine.scheduling import Listener
 from pitool.errors import PitoolError
 
@@ -41,12 +42,18 @@ class Job:
     sampling: Sampling
     listener: Listener
     asked: float
+    sampler: Sampler | None
     dropped: bool = False
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody wants it any more."""
         return self.dropped or self.listener.cancelled
+
+    def close(self) -> None:
+        """Free what it held of llama.cpp's."""
+        if self.sampler is not None:
+            self.sampler.close()
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +64,6 @@ class Running:
     answer: Answer
     slot: Slot
     stops: deque[int]
-    sampler: Sampler | None = None
 
 
 class _Part(NamedTuple):
@@ -104,10 +110,16 @@ class Scheduler:
         return bool(self._running or self._waiting)
 
     def add(self, prompt: Prompt, sampling: Sampling, listener: Listener) -> Job:
-        """Begin an answer as soon as there is a slot for it; BadInput, DoesNotFit by its prompt."""
+        """Begin an answer as soon as there is a slot for it.
+
+        BadInput and DoesNotFit for its prompt, UsageError for its sampling.
+        """
+        asked = time.perf_counter()
         ids = self._llama.encode(prompt)
         check_prompt(ids, self._llama.length)
-        job = Job(ids, sampling, listener, time.perf_counter())
+        greedy = is_greedy(sampling)
+        sampler = None if greedy else Sampler(sampling, ids, self._llama.vocabulary)
+        job = Job(ids, sampling, listener, asked, sampler)
         self._waiting.append(job)
         return job
 
@@ -227,21 +239,22 @@ class Scheduler:
                     self._sequences.checkpoint(slot)
                 if answer.reading or answer.finished:
                     return
-                if not is_greedy(answer.sampling):
-                    size = self._llama.vocabulary.size
-                    running.sampler = Sampler(answer.sampling, answer.ids, size)
-            token = self._sample(running.sampler, part.row)
-            vocabulary = self._llama.vocabulary
-            piece, ends = vocabulary.piece(token), vocabulary.ends(token)
-            self._tell(running, answer.choose(token, piece, ends=ends))
+            self._tell(running, self._choose(running, part.row))
         except PitoolError as error:
             self._fail(running, error)
 
-    def _sample(self, sampler: Sampler | None, row: int) -> int:
-        """Choose a token; greedy takes the first of equal logits, as llama.cpp does."""
+    def _choose(self, running: Running, row: int) -> Token:
+        """Choose a token by a row of logits; greedy takes the first of equal ones."""
+        sampler, vocabulary = running.job.sampler, self._llama.vocabulary
         if sampler is None:
-            return int(self._llama.logits(row).argmax())
-        return sampler.draw(self._llama.context, row)
+            token = int(self._llama.logits(row).argmax())
+        else:
+            token = sampler.draw(self._llama.context, row)
+        count, odds = running.job.sampling.top_logprobs, None
+        if count is not None:
+            odds = probabilities(self._llama.logits(row), token, count, vocabulary.spelled)
+        piece, ends = vocabulary.piece(token), vocabulary.ends(token)
+        return running.answer.choose(token, piece, ends=ends, odds=odds)
 
     # -- the end of an answer --------------------------------------------------------------
 
@@ -257,8 +270,7 @@ class Scheduler:
     def _leave(self, running: Running) -> None:
         self._running.remove(running)
         self._sequences.release(running.slot)
-        if running.sampler is not None:
-            running.sampler.close()
+        running.job.close()
 
     def _leave_cancelled(self) -> None:
         """End what nobody wants any more."""
@@ -266,4 +278,5 @@ class Scheduler:
             self._tell(running, running.answer.cancel())
         for job in [each for each in self._waiting if each.cancelled]:
             self._waiting.remove(job)
+            job.close()
             job.listener.token(Token("", None, Timings(len(job.ids)), "cancelled"))
