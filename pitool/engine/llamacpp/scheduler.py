@@ -234,14 +234,17 @@ class Scheduler:
         try:
             if answer.reading:
                 self._tell(running, answer.read(len(part.ids)))
-                if running.stops and running.stops[0] == len(slot.tokens):
-                    running.stops.popleft()
-                    self._sequences.checkpoint(slot)
-                if answer.reading or answer.finished:
-                    return
-            self._tell(running, self._choose(running, part.row))
+                self._keep_state(running)
+            if not (answer.reading or answer.finished):
+                self._tell(running, self._choose(running, part.row))
         except PitoolError as error:
             self._fail(running, error)
+
+    def _keep_state(self, running: Running) -> None:
+        """Copy the recurrent state where the prompt was read up to the beginning of a turn."""
+        if running.stops and running.stops[0] == len(running.slot.tokens):
+            running.stops.popleft()
+            self._sequences.checkpoint(running.slot)
 
     def _choose(self, running: Running, row: int) -> Token:
         """Choose a token by a row of logits; greedy takes the first of equal ones."""

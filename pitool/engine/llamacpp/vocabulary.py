@@ -80,7 +80,7 @@ class Vocabulary:
     def turn_marks(self) -> frozenset[int]:
         """The ids of control tokens that end no answer, such as those that begin a turn."""
         control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
-        attributes = (llama_cpp.llama_vocab_get_attr(self._handle, i) for i in range(self.size))
+        attributes = (llama_cpp.llama_vocab_get_attr(self.handle, i) for i in range(self.size))
         found = [i for i, attribute in enumerate(attributes) if attribute & control]
         return frozenset(i for i in found if not self.ends(i))
 
