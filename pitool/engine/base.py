@@ -73,8 +73,8 @@ class Sampling:
     and are not part of it.
 
     ``grammar``: what an answer may be, in llama.cpp's GBNF with the rule ``root``, nothing for any
-    answer; ``triggers``: patterns, one of which a text has to match for the grammar to begin, with
-    its first group, none for an answer that follows it from the first token on.
+    answer; ``triggers``: the grammar begins where the first of these words does, none for one that
+    the answer follows from its first token on.
 
     ``top_logprobs``: so many of the most likely tokens come with each token, with their
     log-probabilities before any of the above; 0 for that of the chosen one, None for none.
@@ -95,6 +95,12 @@ class Sampling:
     grammar: str = ""
     triggers: tuple[str, ...] = ()
     top_logprobs: int | None = None
+
+    @property
+    def penalises(self) -> bool:
+        """Whether what was written before makes a token less likely, or more."""
+        own = self.presence_penalty != 0 or self.frequency_penalty != 0
+        return self.repeat_window > 0 and (own or self.repeat_penalty != 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from pitool.chat_format.reader import overlap
+
 
 class TextStream:
     """Decodes UTF-8 piece by piece and holds back what may become a stop text.
@@ -37,14 +39,6 @@ class TextStream:
         if ends:
             self.stopped, self._held = True, ""
             return text[: min(ends)]
-        keep = 0 if last else max(_overlap(text, stop) for stop in self._stop)
+        keep = 0 if last else max(overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of ``text`` that begins ``stop``."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if stop.startswith(text[-length:]):
-            return length
-    return 0

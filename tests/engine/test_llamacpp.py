@@ -12,11 +12,6 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from pitool.catalog.tensor_types import QUANTISATIONS
-from pitool.checkpoint.source import Source, open_checkpoint
-from pitool.convert.gguf.model import find_model
-from pitool.convert.gguf.vocabulary import read_vocabulary
-from pitool.convert.gguf.writer import write_gguf
 from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Sampling, Settings, Token
 from pitool.errors import BadInput, WorkerDied
@@ -28,18 +23,6 @@ SETTINGS = Settings(context=256, decode_threads=1, prefill_threads=1, outputs=32
 GREEDY = Sampling(temperature=0, max_tokens=24)
 PROMPT = "The quick brown fox"
 END = 2  # of the tiny checkpoint
-
-
-@pytest.fixture(scope="session")
-def tiny_gguf(tiny_checkpoint: Path) -> Path:
-    """The tiny checkpoint as a GGUF in float32."""
-    checkpoint = open_checkpoint(Source("tiny", None, tiny_checkpoint))
-    model = find_model(checkpoint.config)
-    shape = model.shape
-    path = tiny_checkpoint.parent / "tiny-F32.gguf"
-    vocabulary = read_vocabulary(tiny_checkpoint, shape.vocabulary)
-    write_gguf(path, checkpoint, model, vocabulary, QUANTISATIONS["F32"])
-    return path
 
 
 @pytest.fixture(scope="module")

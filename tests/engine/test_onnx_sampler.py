@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pitool.engine.base import Sampling
 from pitool.engine.onnx.sampler import Sampler
+from pitool.errors import UsageError
 
 SIZE = 1000
 PLAIN = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=3)
@@ -63,6 +64,11 @@ def by_llama_cpp(
         {"top_k": 40, "repeat_penalty": 1.8, "repeat_window": 64},
         {"top_k": 40, "repeat_penalty": 0.7, "repeat_window": 3},
         {"top_k": 40, "repeat_penalty": 1.8, "repeat_window": 0},
+        {"top_k": 40, "presence_penalty": 1.5},
+        {"top_k": 40, "frequency_penalty": -0.7, "repeat_window": 5},
+        {"repeat_penalty": 1.2, "presence_penalty": 0.3, "frequency_penalty": 0.9},
+        {"top_k": 5, "logit_bias": ((3, 30.0), (4, -100.0))},
+        {"logit_bias": ((3, 4.0),), "repeat_penalty": 1.5, "frequency_penalty": 0.5},
     ],
 )
 def test_the_candidates_are_those_of_llama_cpp(
@@ -75,8 +81,8 @@ def test_the_candidates_are_those_of_llama_cpp(
         expected = by_llama_cpp(replace(sampling, repeat_penalty=1.0), [], logits)
     else:
         expected = by_llama_cpp(sampling, ids, logits)
-    sampler = Sampler(sampling, ids)
-    tokens, shares = sampler.candidates(sampler.penalised(logits))
+    sampler = Sampler(sampling, ids, SIZE)
+    tokens, shares = sampler.candidates(sampler.penalised(sampler.biased(logits)))
     assert set(tokens.tolist()) == set(expected)
     assert np.all(np.diff(shares) <= 0)
     wanted = [expected[token] for token in tokens.tolist()]
@@ -85,7 +91,7 @@ def test_the_candidates_are_those_of_llama_cpp(
 
 def test_draws_follow_the_softmax_of_logits_over_temperature() -> None:
     logits = np.array([1.0, 3.0, 0.0, 2.0], np.float32)
-    sampler = Sampler(replace(PLAIN, temperature=2.0), [])
+    sampler = Sampler(replace(PLAIN, temperature=2.0), [], 4)
     count = 20_000
     drawn = np.bincount([sampler.draw(logits) for _ in range(count)], minlength=4)
     weights = np.exp(np.array([1.0, 3.0, 0.0, 2.0]) / 2.0)
@@ -96,20 +102,37 @@ def test_draws_follow_the_softmax_of_logits_over_temperature() -> None:
 
 def test_greedy_takes_the_first_of_equal_logits() -> None:
     logits = np.array([0.0, 5.0, 5.0], np.float32)
-    assert Sampler(Sampling(temperature=0), []).draw(logits) == 1
+    assert Sampler(Sampling(temperature=0), [], 3).draw(logits) == 1
 
 
 def test_greedy_with_a_penalty_by_hand() -> None:
     logits = np.array([-1.0, 5.0, 4.0, 3.0], np.float32)
-    sampler = Sampler(Sampling(temperature=0, repeat_penalty=2.0, repeat_window=2), [])
+    sampler = Sampler(Sampling(temperature=0, repeat_penalty=2.0, repeat_window=2), [], 4)
     # 5 becomes 2.5, then 4 becomes 2, then 3 becomes 1.5 and 5 is out of the window again.
     assert [sampler.draw(logits) for _ in range(4)] == [1, 2, 3, 1]
     assert logits.tolist() == [-1.0, 5.0, 4.0, 3.0]
 
 
+def test_penalties_and_bias_by_hand() -> None:
+    logits = np.array([3.0, 2.0, 1.0, 0.0], np.float32)
+    penalised = Sampler(Sampling(frequency_penalty=0.5, presence_penalty=1.0), [0, 2, 0], 4)
+    assert penalised.penalised(logits).tolist() == [3 - 2 * 0.5 - 1, 2.0, 1 - 0.5 - 1, 0.0]
+    biased = Sampler(Sampling(temperature=0, logit_bias=((3, 4.0),)), [], 4)
+    assert biased.biased(logits).tolist() == [3.0, 2.0, 1.0, 4.0]
+    assert biased.draw(logits) == 3
+    assert logits.tolist() == [3.0, 2.0, 1.0, 0.0]
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    with pytest.raises(UsageError, match="grammar"):
+        Sampler(Sampling(grammar='root ::= "a"'), [], 4)
+    with pytest.raises(UsageError, match="token 4"):
+        Sampler(Sampling(logit_bias=((4, 1.0),)), [], 4)
+
+
 def test_a_seed_makes_draws_repeatable(logits: NDArray[np.float32]) -> None:
     def drawn(seed: int | None) -> list[int]:
-        sampler = Sampler(replace(PLAIN, seed=seed), [])
+        sampler = Sampler(replace(PLAIN, seed=seed), [], SIZE)
         return [sampler.draw(logits) for _ in range(30)]
 
     assert drawn(3) == drawn(3)

@@ -70,7 +70,7 @@ def test_a_worker_answers_as_the_engine_itself_would(tmp_path: Path) -> None:
         assert there.detokenize([104, 105]) == "hi"
         assert there.time_forward([1] * 40, one_by_one=True) == pytest.approx(2.0)
         np.testing.assert_array_equal(there.logits([3, 4]), here.logits([3, 4]))
-        texts = ["hello", [1, 2, 2]]
+        texts: list[str | list[int]] = ["hello", [1, 2, 2]]
         np.testing.assert_array_equal(there.embed(texts).vectors, here.embed(texts).vectors)
         assert there.embed(texts).tokens == (5, 3)
         there.clear()

@@ -228,8 +228,8 @@ class Scheduler:
                 if answer.reading or answer.finished:
                     return
                 if not is_greedy(answer.sampling):
-                    size = self._llama.vocabulary.size
-                    running.sampler = Sampler(answer.sampling, answer.ids, size)
+                    vocabulary = self._llama.vocabulary
+                    running.sampler = Sampler(answer.sampling, answer.ids, vocabulary)
             token = self._sample(running.sampler, part.row)
             vocabulary = self._llama.vocabulary
             piece, ends = vocabulary.piece(token), vocabulary.ends(token)

@@ -22,11 +22,12 @@ class Vocabulary:
     """The vocabulary of a loaded llama.cpp model.
 
     ``ends`` and ``nfc``: see ``Settings``; without ``ends`` llama.cpp's own end an answer.
+    ``handle`` is llama.cpp's.
     """
 
     def __init__(self, model: Any, ends: Sequence[int] = (), *, nfc: bool = False) -> None:
-        self._handle = llama_cpp.llama_model_get_vocab(model)
-        self.size: int = llama_cpp.llama_vocab_n_tokens(self._handle)
+        self.handle = llama_cpp.llama_model_get_vocab(model)
+        self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
         self._pieces: dict[int, bytes] = {}
         self._ends = frozenset(ends)
         self._beginning = self._begins_with()
@@ -40,8 +41,8 @@ class Vocabulary:
         source = llama_cpp.llama_model_chat_template(model, None)
         if not source:
             return None
-        bos = self._word(model, "bos", llama_cpp.llama_vocab_bos(self._handle))
-        eos = self._word(model, "eos", llama_cpp.llama_vocab_eos(self._handle))
+        bos = self._word(model, "bos", llama_cpp.llama_vocab_bos(self.handle))
+        eos = self._word(model, "eos", llama_cpp.llama_vocab_eos(self.handle))
         return ChatTemplate(source.decode(errors="replace"), bos=bos, eos=eos)
 
     def _word(self, model: Any, name: str, token: int) -> str:
@@ -49,7 +50,7 @@ class Vocabulary:
 
         llama.cpp then names GPT-2's 11, which is a comma in most vocabularies.
         """
-        if llama_cpp.llama_vocab_type(self._handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+        if llama_cpp.llama_vocab_type(self.handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
             key, room = f"tokenizer.ggml.{name}_token_id".encode(), 16
             value = ctypes.create_string_buffer(room)
             if llama_cpp.llama_model_meta_val_str(model, key, value, room) < 0:
@@ -58,8 +59,8 @@ class Vocabulary:
 
     def _begins_with(self) -> list[int]:
         """Return the tokens that a text begins with."""
-        bos: int = llama_cpp.llama_vocab_bos(self._handle)
-        return [bos] if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self._handle) else []
+        bos: int = llama_cpp.llama_vocab_bos(self.handle)
+        return [bos] if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self.handle) else []
 
     def _whole_tokens(self) -> list[str]:
         """Return the texts that llama.cpp takes for one token wherever they stand."""
@@ -71,7 +72,7 @@ class Vocabulary:
         return [
             self._stored(token)
             for token in range(self.size)
-            if llama_cpp.llama_vocab_get_attr(self._handle, token) & wanted
+            if llama_cpp.llama_vocab_get_attr(self.handle, token) & wanted
             and self._stored(token) not in self._mistaken
         ]
 
@@ -79,7 +80,7 @@ class Vocabulary:
     def turn_marks(self) -> frozenset[int]:
         """The ids of control tokens that end no answer, such as those that begin a turn."""
         control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
-        attributes = (llama_cpp.llama_vocab_get_attr(self._handle, i) for i in range(self.size))
+        attributes = (llama_cpp.llama_vocab_get_attr(self.handle, i) for i in range(self.size))
         found = [i for i, attribute in enumerate(attributes) if attribute & control]
         return frozenset(i for i in found if not self.ends(i))
 
@@ -89,12 +90,12 @@ class Vocabulary:
         As Qwen's ``</s>``, which is a tag of HTML in its vocabulary; by text.
         """
         found = {}
-        if llama_cpp.llama_vocab_type(self._handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+        if llama_cpp.llama_vocab_type(self.handle) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
             both = llama_cpp.LLAMA_TOKEN_ATTR_NORMAL | llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
             for name in NAMES:
                 ids = self._run(name, special=True)
                 if len(ids) == 1:
-                    attributes = llama_cpp.llama_vocab_get_attr(self._handle, ids[0])
+                    attributes = llama_cpp.llama_vocab_get_attr(self.handle, ids[0])
                     if attributes & both == both:
                         found[name] = ids[0]
         return found
@@ -118,7 +119,7 @@ class Vocabulary:
 
     def _stored(self, token: int) -> str:
         """Return a token as it is stored, with its sign for a space."""
-        text: bytes = llama_cpp.llama_vocab_get_text(self._handle, token) or b""
+        text: bytes = llama_cpp.llama_vocab_get_text(self.handle, token) or b""
         return text.decode(errors="replace")
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -130,11 +131,11 @@ class Vocabulary:
 
         llama.cpp aborts on a character that such a vocabulary does not have.
         """
-        if llama_cpp.llama_vocab_type(self._handle) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
+        if llama_cpp.llama_vocab_type(self.handle) != llama_cpp.LLAMA_VOCAB_TYPE_SPM:
             return None
         characters, special = set[str](), []
         for token in range(self.size):
-            kind = llama_cpp.llama_vocab_get_attr(self._handle, token)
+            kind = llama_cpp.llama_vocab_get_attr(self.handle, token)
             if kind & llama_cpp.LLAMA_TOKEN_ATTR_BYTE:
                 return None
             text = self._stored(token)
@@ -162,16 +163,18 @@ class Vocabulary:
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(
-            self._handle, data, len(data), buffer, room, False, special
-        )
+        count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, room, False, special)
         if count < 0:
             raise PitoolError(f"a text of {len(data)} bytes cannot be tokenized", "shorten it")
         return list(buffer[:count])
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens included."""
-        return b"".join(self._piece(i, special=True) for i in ids).decode(errors="replace")
+        return b"".join(map(self.spelled, ids)).decode(errors="replace")
+
+    def spelled(self, token: int) -> bytes:
+        """Return the bytes of a token, those of a special one too."""
+        return self._piece(token, special=True)
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token as it is shown: special tokens have none."""
@@ -186,7 +189,7 @@ class Vocabulary:
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_token_to_piece(self._handle, token, buffer, room, 0, special)
+            count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, room, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
@@ -195,4 +198,16 @@ class Vocabulary:
         """Tell whether the token ends an answer."""
         if self._ends:
             return token in self._ends
-        return bool(llama_cpp.llama_vocab_is_eog(self._handle, token))
+        return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))
+
+    @cached_property
+    def known_ends(self) -> frozenset[int]:
+        """The tokens that end an answer for llama.cpp."""
+        return frozenset(
+            token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.handle, token)
+        )
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return self._ends or self.known_ends

@@ -214,7 +214,7 @@ class Onnx:
 
     def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
         """Make the sampler."""
-        self._sampler = Sampler(sampling, ids)
+        self._sampler = Sampler(sampling, ids, self._graph.vocabulary)
 
     def sample(self) -> int:
         """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
