@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pitool.engine.base import Finish, Sampling, Timings, Token
 from pitool.engine.text import TextStream
 from pitool.errors import BadInput, DoesNotFit
+
+if TYPE_CHECKING:
+    from pitool.engine.probabilities import Probabilities
 
 # ggml's tiled flash attention works on so many tokens at once; fewer take a path that is up to
 # four times slower, so that a chunk is never smaller while there are more.
@@ -71,8 +74,13 @@ class Answer:
             return self._end("", None, "length")
         return Token("", None, self.now)
 
-    def choose(self, token: int, piece: bytes, *, ends: bool) -> Token:
-        """Take the next token of the answer, with its bytes and whether it ends an answer."""
+    def choose(
+        self, token: int, piece: bytes, *, ends: bool, likely: Probabilities | None = None
+    ) -> Token:
+        """Take the next token of the answer, with its bytes and whether it ends an answer.
+
+        ``likely``: how likely it was, where that is asked for.
+        """
         tick = time.perf_counter()
         if ends:
             return self._end(self._text.finish(), token, "stop")
@@ -83,9 +91,11 @@ class Answer:
         self.now = replace(self.now, decoded_tokens=count, decode_seconds=tick - self._first)
         shown = self._text.feed(piece)
         if finish := self._finish(count):
-            return self._end(shown + self._text.finish(), token, finish)
-        self._last = token
-        return Token(shown, token, self.now)
+            made = self._end(shown + self._text.finish(), token, finish)
+        else:
+            self._last = token
+            made = Token(shown, token, self.now)
+        return made if likely is None else replace(made, chosen=likely.chosen, top=likely.top)
 
     def cancel(self) -> Token:
         """End it where it is, with the text that was held back."""
@@ -143,6 +153,9 @@ class Runner(Protocol):
     def ends(self, token: int) -> bool:
         """Tell whether the token ends a generation."""
 
+    def likely(self, token: int, count: int) -> Probabilities:
+        """Return how likely the chosen token was, and the ``count`` most likely ones."""
+
 
 def generate(
     runner: Runner, ids: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]
@@ -160,7 +173,9 @@ def generate(
     runner.prepare(sampling, ids)
     while not answer.finished:
         token = runner.sample()
-        yield answer.choose(token, runner.piece(token), ends=runner.ends(token))
+        count = sampling.top_logprobs
+        likely = None if count is None else runner.likely(token, count)
+        yield answer.choose(token, runner.piece(token), ends=runner.ends(token), likely=likely)
         if not answer.finished and (cancelled() or not runner.forward(answer.part(1))):
             yield answer.cancel()
 

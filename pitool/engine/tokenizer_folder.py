@@ -99,9 +99,11 @@ class TokenizerFolder:
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens included."""
-        return b"".join(
-            self._special[i].encode() if i in self._special else self.piece(i) for i in ids
-        ).decode(errors="replace")
+        return b"".join(map(self.spelled, ids)).decode(errors="replace")
+
+    def spelled(self, token: int) -> bytes:
+        """Return the bytes of a token, those of a special one too."""
+        return self._bytes(token)
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token as it is shown: of special ones those of its format."""

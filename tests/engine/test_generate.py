@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from pitool.engine.base import Sampling, Token
+from pitool.engine.base import Sampling, Token, TokenProbability
 from pitool.engine.generate import generate, shared_prefix
+from pitool.engine.probabilities import Probabilities
 from pitool.errors import DoesNotFit
 
 END = 99
@@ -47,6 +48,10 @@ class Counting:
 
     def ends(self, token: int) -> bool:
         return token == END
+
+    def likely(self, token: int, count: int) -> Probabilities:
+        found = [TokenProbability(token + i, self.piece(token + i), -float(i)) for i in range(9)]
+        return Probabilities(found[0], tuple(found[:count]))
 
 
 def run(runner: Counting, ids: Sequence[int], **sampling: object) -> list[Token]:
@@ -133,3 +138,15 @@ def test_rates_count_steps_and_not_tokens() -> None:
     assert t.decode_rate == pytest.approx(4 / t.decode_seconds)
     assert t.prefill_rate == pytest.approx(4 / t.prefill_seconds)
     assert t.ttft_seconds >= t.prefill_seconds
+
+
+def test_probabilities_come_with_the_tokens_of_the_answer_where_they_are_asked_for() -> None:
+    assert all(token.chosen is None for token in run(Counting(), [5], max_tokens=2))
+    tokens = run(Counting(stop_after=2), [5], top_logprobs=2)
+    reading, first, second, end = tokens
+    assert (reading.chosen, reading.top, end.chosen) == (None, (), None)
+    assert first.logprob == 0.0
+    assert first.chosen == TokenProbability(1, b"1 ", 0.0)
+    assert second.top == (TokenProbability(2, b"2 ", 0.0), TokenProbability(3, b"3 ", -1.0))
+    last = run(Counting(), [5], top_logprobs=0, max_tokens=1)[-1]
+    assert (last.finish, last.chosen, last.top) == ("length", TokenProbability(1, b"1 ", 0.0), ())

@@ -17,9 +17,8 @@ from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.worker import WorkerEngine
 from pitool.errors import DoesNotFit
-from tests.engine.test_llamacpp import ids, tiny_gguf
+from tests.engine.test_llamacpp import ids
 
-__all__ = ["tiny_gguf"]
 pytestmark = pytest.mark.engine
 
 # Flash attention sums in half precision, so that the order of the cells shows in the logits.

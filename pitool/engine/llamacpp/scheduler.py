@@ -23,6 +23,7 @@ from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.sequences import Sequences, Slot
 from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.engine.probabilities import probabilities
 from pitool.engine.scheduling import Listener
 from pitool.errors import PitoolError
 
@@ -148,11 +149,22 @@ class Scheduler:
 
     def _begin(self, job: Job) -> None:
         answer = Answer(job.ids, job.sampling, self._llama.length, job.asked)
+        try:
+            sampler = self._sampler(job)
+        except PitoolError as error:
+            job.listener.fail(error)
+            return
         slot = self._sequences.take(job.ids)
         answer.begin(len(slot.tokens))
         turns = self._llama.turns(job.ids) if self._sequences.recurrent else ()
         stops = deque(turn for turn in turns if turn > len(slot.tokens))
-        self._running.append(Running(job, answer, slot, stops))
+        self._running.append(Running(job, answer, slot, stops, sampler))
+
+    def _sampler(self, job: Job) -> Sampler | None:
+        """Return what chooses the tokens, None for the most likely ones; UsageError as there."""
+        if is_greedy(job.sampling):
+            return None
+        return Sampler(job.sampling, job.ids, self._llama.vocabulary)
 
     # -- one pass --------------------------------------------------------------------------
 
@@ -227,13 +239,14 @@ class Scheduler:
                     self._sequences.checkpoint(slot)
                 if answer.reading or answer.finished:
                     return
-                if not is_greedy(answer.sampling):
-                    vocabulary = self._llama.vocabulary
-                    running.sampler = Sampler(answer.sampling, answer.ids, vocabulary)
             token = self._sample(running.sampler, part.row)
-            vocabulary = self._llama.vocabulary
+            vocabulary, count = self._llama.vocabulary, answer.sampling.top_logprobs
+            likely = None
+            if count is not None:
+                logits = self._llama.logits(part.row)
+                likely = probabilities(logits, token, count, vocabulary.spelled)
             piece, ends = vocabulary.piece(token), vocabulary.ends(token)
-            self._tell(running, answer.choose(token, piece, ends=ends))
+            self._tell(running, answer.choose(token, piece, ends=ends, likely=likely))
         except PitoolError as error:
             self._fail(running, error)
 

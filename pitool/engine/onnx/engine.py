@@ -22,6 +22,7 @@ from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
+from pitool.engine.probabilities import Probabilities, probabilities
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 
@@ -223,3 +224,8 @@ class Onnx:
         """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
         assert self._logits is not None
         return self._sampler.draw(self._logits[-1])
+
+    def likely(self, token: int, count: int) -> Probabilities:
+        """Return how likely a token is by the last logits, and the ``count`` most likely ones."""
+        assert self._logits is not None
+        return probabilities(self._logits[-1], token, count, self._vocabulary.spelled)
