@@ -86,10 +86,13 @@ def offer(name: str) -> Offer:
 class Serving:
     """A server in a thread."""
 
-    def __init__(self, context: Context, listening: Any) -> None:
+    def __init__(
+        self, context: Context, listening: Any, certificate: tuple[str, str] | None = None
+    ) -> None:
         self.context, self.models = context, context.models
         self.port: int = listening.getsockname()[1]
-        self.server = Server(application(context), listening, context.models.stop)
+        app = application(context)
+        self.server = Server(app, listening, context.models.stop, certificate)
         self.loop: asyncio.AbstractEventLoop
 
     def run(self) -> None:
@@ -114,6 +117,7 @@ def serving(
     names: Sequence[str] = ("tiny",),
     room: int = 99,
     keep: float = FOREVER,
+    certificate: tuple[str, str] | None = None,
     log: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Serving]:
     """Serve engines, the next one each time that a model is loaded."""
@@ -122,7 +126,7 @@ def serving(
     models = Models(loader, waiting=waiting, keep=keep)
     context = Context(Names(*names), models, key, origins, log)
     with listen("127.0.0.1", 0) as listening:
-        here = Serving(context, listening)
+        here = Serving(context, listening, certificate)
         thread = threading.Thread(target=here.run)
         thread.start()
         here.wait()
