@@ -19,7 +19,9 @@ from pitool.serve import health, page
 from pitool.serve.context import Context, context_of
 from pitool.serve.failures import Failure, failure_of
 from pitool.serve.guard import Bodies, Keys, Origins
-from pitool.serve.openai import chat, listing
+from pitool.serve.ollama import answering, downloads, embedding
+from pitool.serve.ollama import listing as tags
+from pitool.serve.openai import chat, completions, embeddings, listing
 from pitool.serve.replies import refusal
 
 Endpoint = Callable[[Request], object]
@@ -27,8 +29,19 @@ Endpoint = Callable[[Request], object]
 # Path, method, and what answers; ``/openapi.json`` describes each.
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("/v1/chat/completions", "POST", chat.endpoint),
+    ("/v1/completions", "POST", completions.endpoint),
+    ("/v1/embeddings", "POST", embeddings.endpoint),
     ("/v1/models", "GET", listing.models),
     ("/v1/models/{name:path}", "GET", listing.model),
+    ("/api/chat", "POST", answering.chat),
+    ("/api/generate", "POST", answering.generate),
+    ("/api/embed", "POST", embedding.many),
+    ("/api/embeddings", "POST", embedding.one),
+    ("/api/tags", "GET", tags.tags),
+    ("/api/show", "POST", tags.show),
+    ("/api/ps", "GET", tags.running),
+    ("/api/version", "GET", tags.version),
+    ("/api/pull", "POST", downloads.endpoint),
     ("/health", "GET", health.health),
     ("/metrics", "GET", health.metrics),
 )

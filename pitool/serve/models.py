@@ -78,10 +78,14 @@ class _Waiter:
 
 
 class Turn:
-    """The right of one request to ask a model; it ends when what it began has ended too."""
+    """The right of one request to ask a model; it ends when what it began has ended too.
 
-    def __init__(self, model: Loaded, ended: Callable[[], None]) -> None:
+    ``waited``: seconds until it came, in line and for a model to be loaded.
+    """
+
+    def __init__(self, model: Loaded, waited: float, ended: Callable[[], None]) -> None:
         self.model, self.engine, self.info = model, model.engine, model.engine.info
+        self.waited = waited
         self._ended, self._open = ended, 1
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Token]:
@@ -154,9 +158,10 @@ class Models:
         ``keep``: for how long it stays after this one, where the request says so. Raises what a
         load raises, NoRoom where it does not fit, StoppingError while the server ends.
         """
+        start = time.monotonic()
         model = await self._place(offer)
         model.keep = self._keep if keep is None else keep
-        turn = Turn(model, lambda: self._leave(model))
+        turn = Turn(model, time.monotonic() - start, lambda: self._leave(model))
         try:
             yield turn
         except WorkerDied as error:

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -103,7 +104,9 @@ class Connection(H11Protocol):
         ]
         with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun already
             for event in (
-                h11.Response(status_code=status, headers=headers),
+                h11.Response(
+                    status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()
+                ),
                 h11.Data(data=body),
                 h11.EndOfMessage(),
             ):
@@ -192,7 +195,15 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; OSError for an address that cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2 * MOST_CONNECTIONS)
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2 * MOST_CONNECTIONS)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 class _FaultsOnly(logging.Handler):

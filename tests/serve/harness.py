@@ -145,7 +145,7 @@ def exchange(
     server: Serving, path: str, body: Any = None, *, method: str = "POST", **headers: str
 ) -> tuple[int, dict[str, str], Any]:
     """Return status, headers with names in lower case, and JSON or text."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     try:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body)
         connection.request(method, path, data, headers)

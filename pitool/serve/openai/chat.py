@@ -9,20 +9,23 @@ from typing import Any
 
 from starlette.requests import Request
 
-from pitool.engine.base import ChatPrompt, Message, Sampling
+from pitool.engine.base import Sampling
 from pitool.errors import UsageError
-from pitool.serve.answers import Plain, Whole, steps, together
+from pitool.serve.answers import Whole, steps, together
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
+from pitool.serve.conversations import Conversation, prepare
 from pitool.serve.openai import documents
-from pitool.serve.openai.messages import messages, tools
+from pitool.serve.openai.messages import Choice, messages, tool_choice, tools
 from pitool.serve.openai.sampling import sampling
 from pitool.serve.replies import EVENTS, Pieces, Reply
+from pitool.serve.shapes import shape
 from pitool.serve.shelf import Offer
 
 PATH = "/v1/chat/completions"
 MOST_CHOICES = 16
 MOST_TOP = 20
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 # Change nothing of an answer: whose it is, where it is kept, how its speed is shown.
 HARMLESS = (
     "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prediction",
@@ -45,10 +48,7 @@ class Asked:
     """What a request asks for; ``usage``: a stream ends with a piece that counts tokens."""
 
     model: str | None
-    messages: tuple[Message, ...]
-    tools: tuple[Mapping[str, Any], ...]
-    options: Mapping[str, Any]
-    sampling: Sampling
+    conversation: Conversation
     choices: int
     stream: bool
     usage: bool
@@ -56,15 +56,20 @@ class Asked:
 
 def parse(fields: Fields) -> Asked:
     """Return what a body asks for; UsageError names what is wrong with it."""
+    chosen = sampling(fields, ("max_tokens", "max_completion_tokens"))
+    known = tools(fields)
+    conversation = Conversation(
+        messages(fields),
+        replace(chosen, top_logprobs=_top(fields)),
+        known,
+        _choice(fields, known),
+        options(fields),
+        fields.word("reasoning_effort", EFFORTS) or "",
+        shape(fields),
+    )
     asked = Asked(
         fields.text("model"),
-        messages(fields),
-        tools(fields),
-        _options(fields),
-        replace(
-            sampling(fields, ("max_tokens", "max_completion_tokens")),
-            top_logprobs=_top(fields),
-        ),
+        conversation,
         fields.integer("n", 1, MOST_CHOICES) or 1,
         fields.flag("stream") or False,
         usage_wanted(fields),
@@ -75,23 +80,28 @@ def parse(fields: Fields) -> Asked:
     return asked
 
 
+def _choice(fields: Fields, known: tuple[Mapping[str, Any], ...]) -> Choice:
+    choice = tool_choice(fields.take("tool_choice"), known)
+    return replace(choice, parallel=fields.flag("parallel_tool_calls") is not False)
+
+
 def usage_wanted(fields: Fields) -> bool:
     """Tell whether a stream is to end with the counts of tokens."""
-    options = fields.fields("stream_options")
-    if options is None:
+    given = fields.fields("stream_options")
+    if given is None:
         return False
-    options.ignore("include_obfuscation")
-    wanted = options.flag("include_usage") or False
-    options.done()
+    given.ignore("include_obfuscation")
+    wanted = given.flag("include_usage") or False
+    given.done()
     return wanted
 
 
-def _options(fields: Fields) -> Mapping[str, Any]:
+def options(fields: Fields) -> Mapping[str, Any]:
     """Return what the chat template is told besides, by its own names."""
-    options = fields.take("chat_template_kwargs")
-    if options is not None and not isinstance(options, Mapping):
+    given = fields.take("chat_template_kwargs")
+    if given is not None and not isinstance(given, Mapping):
         raise UsageError("'chat_template_kwargs' is not an object", "send an object")
-    return options or {}
+    return given or {}
 
 
 def _top(fields: Fields) -> int | None:
@@ -116,19 +126,14 @@ def seeded(sampling: Sampling, index: int) -> Sampling:
     return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
 
 
-def _prompt(asked: Asked) -> ChatPrompt:
-    last = asked.messages[-1]
-    continued = last.role == "assistant" and not last.calls
-    return ChatPrompt(asked.messages, asked.tools, asked.options, continued)
-
-
 async def _whole(context: Context, offer: Offer, asked: Asked) -> Pieces:
     frame = documents.Frame.of_chat(offer.id)
     choices, timings = [], []
     async with context.models.turn(offer) as turn:
+        ready = await turn.call(lambda engine: prepare(engine, asked.conversation))
         for index in range(asked.choices):
             answer = Whole()
-            said = steps(turn, _prompt(asked), seeded(asked.sampling, index), Plain())
+            said = steps(turn, ready.ids, seeded(ready.sampling, index), ready.parser())
             async with aclosing(said):
                 async for step in said:
                     answer.add(step)
@@ -148,9 +153,10 @@ async def _stream(context: Context, offer: Offer, asked: Asked) -> Pieces:
     frame = documents.Frame.of_chat(offer.id)
     timings = []
     async with context.models.turn(offer) as turn:
+        ready = await turn.call(lambda engine: prepare(engine, asked.conversation))
         for index in range(asked.choices):
             answer, begun = Whole(), False
-            said = steps(turn, _prompt(asked), seeded(asked.sampling, index), Plain())
+            said = steps(turn, ready.ids, seeded(ready.sampling, index), ready.parser())
             async with aclosing(said):
                 async for step in said:
                     if not begun:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pitool.catalog.tables import nearest
 from pitool.engine.base import Message, ToolCall
 from pitool.errors import UsageError
 from pitool.serve.bodies import Fields
+from pitool.serve.conversations import Choice, Use
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 TEXT_PARTS = ("text", "input_text", "output_text")
@@ -109,3 +111,28 @@ def function_tool(function: Fields, i: int) -> Mapping[str, Any]:
     made["parameters"] = parameters or {"type": "object", "properties": {}}
     function.ignore("strict")
     return {"type": "function", "function": made}
+
+
+def tool_choice(value: object, known: Sequence[Mapping[str, Any]]) -> Choice:
+    """Return whether tools are to be called."""
+    if value is None or value == "auto":
+        return Choice()
+    if value == "none":
+        return Choice(Use.NONE)
+    name = None if value == "required" else _named(value)
+    if not known:
+        raise UsageError("'tool_choice' needs 'tools'", "send the tools as well")
+    names = [tool["function"]["name"] for tool in known]
+    if name is not None and name not in names:
+        raise UsageError(f"'tool_choice' names {name!r}", nearest(name, names))
+    return Choice(Use.REQUIRED, name)
+
+
+def _named(value: object) -> str:
+    """Return the name in ``{"type": "function", "function": {"name": NAME}}``, or without depth."""
+    if isinstance(value, Mapping) and value.get("type") == "function":
+        inner = value.get("function", value)
+        name = inner.get("name") if isinstance(inner, Mapping) else None
+        if isinstance(name, str):
+            return name
+    raise UsageError("'tool_choice' is not valid", "send none, auto, required or a function's name")
