@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pitool.engine.base import Engine
     from pitool.serve.shelf import Shelf
 
 KEY = "PITOOL_API_KEY"
@@ -31,6 +34,10 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
 @click.option("--waiting", default=4, show_default=True, type=click.IntRange(min=0),
               help="Requests that may wait for a model.")  # fmt: skip
+@click.option("--parallel", type=click.IntRange(1, 64), metavar="N",
+              help="Answers at once; by default as many as fit, up to 4.")  # fmt: skip
+@click.option("--prefill", type=click.Path(path_type=Path), metavar="FILE",
+              help="System prompt (text, or JSON with tools) to read at the start.")  # fmt: skip
 @click.option("--keep-alive", default="-1", metavar="TIME",
               help="Unload a model unused for so long, such as 5m.")  # fmt: skip
 @click.option("--origin", "origins", multiple=True, metavar="URL",
@@ -60,6 +67,7 @@ def command(
     """
     from pitool.catalog.fault_log import keep_warnings
     from pitool.cli.loading import loading_words
+    from pitool.device.settings import MOST_SEQUENCES
     from pitool.report.progress import talk
     from pitool.serve.context import Context
     from pitool.serve.loading import WorkerLoader
@@ -71,9 +79,16 @@ def command(
     key = os.environ.get(KEY) or None
     shelf = _shelf(bundle, quant)
     first = shelf.find(None)
-    loader = WorkerLoader(options["context"], options["force"])
+    parallel = options["parallel"]
+    loader = WorkerLoader(options["context"], parallel, options["force"], strict=shelf.only)
     loader.check(first, [])
-    models = Models(loader, waiting=options["waiting"], keep=parse_time(options["keep_alive"]))
+    models = Models(
+        loader,
+        waiting=options["waiting"],
+        places=parallel or MOST_SEQUENCES,
+        keep=parse_time(options["keep_alive"]),
+        prepare=_prepare(options["prefill"]),
+    )
     context = Context(shelf, models, key, options["origins"], talk)
     certificate = _certificate(tls_cert, tls_key)
     listening = _listen(host, port)
@@ -91,6 +106,16 @@ def command(
             talk(f"warning: anyone on this network can use this server; set {KEY} to require a key")
 
     run(context, listening, first, ready, certificate)
+
+
+def _prepare(path: Path | None) -> Callable[[Engine], object]:
+    """Return what a model does when it is loaded: read what conversations begin with."""
+    from pitool.serve.prefill import prefill, read_prefill
+
+    if path is None:
+        return lambda _: None
+    beginning = read_prefill(path)
+    return lambda engine: prefill(engine, beginning)
 
 
 def _shelf(bundle: Path | None, quant: str | None) -> Shelf:

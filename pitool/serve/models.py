@@ -25,6 +25,8 @@ from pitool.serve.shelf import Offer
 
 T = TypeVar("T")
 WAITING = 4
+# Seconds in which what a model has read is saved before it goes.
+KEEP_SECONDS = 5
 FOREVER = float("inf")
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class Loader(Protocol):
     def check(self, offer: Offer, beside: Sequence[Loaded]) -> None:
         """Raise DoesNotFit where a model has no room beside those that are loaded."""
 
-    def load(self, offer: Offer) -> Engine:
+    def load(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
         """Return its engine."""
 
 
@@ -128,7 +130,7 @@ class Models:
         waiting: int = WAITING,
         places: int = 1,
         keep: float = FOREVER,
-        prepare: Callable[[Engine], None] = lambda _: None,
+        prepare: Callable[[Engine], object] = lambda _: None,
     ) -> None:
         self._loader, self._waiting, self._places, self._keep = loader, waiting, places, keep
         self._prepare = prepare
@@ -230,7 +232,8 @@ class Models:
         failed: BaseException | None = None
         try:
             await self._make_room(offer)
-            engine = await in_thread(lambda: self._start(offer))
+            beside = list(self.loaded.values())
+            engine = await in_thread(lambda: self._start(offer, beside))
             model = Loaded(offer, engine, time.monotonic(), self._keep)
             self.loaded[offer.id] = model
             self.dead.discard(offer.id)
@@ -245,8 +248,8 @@ class Models:
         if not failed:
             self._set_timer(model)  # whoever asked may have gone
 
-    def _start(self, offer: Offer) -> Engine:
-        engine = self._loader.load(offer)
+    def _start(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
+        engine = self._loader.load(offer, beside)
         try:
             self._prepare(engine)
         except BaseException:
@@ -292,6 +295,8 @@ class Models:
             del self.loaded[model.offer.id]
         if model.timer is not None:
             model.timer.cancel()
+        if model.alive and not model.users:
+            await _keep_prefixes(model.engine)
         with suppress(PitoolError):
             await in_thread(model.engine.close)
 
@@ -343,3 +348,11 @@ class Models:
             self._task.cancel()
         work = [self._unload(model) for model in list(self.loaded.values())]
         await asyncio.gather(*work, *self._closing, return_exceptions=True)
+
+
+async def _keep_prefixes(engine: Engine) -> None:
+    """Have an engine save what it has read, if that does not take long."""
+    keep = getattr(engine, "keep_prefixes", None)
+    if keep is not None:
+        with suppress(PitoolError, TimeoutError):
+            await asyncio.wait_for(in_thread(keep), KEEP_SECONDS)

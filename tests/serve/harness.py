@@ -54,7 +54,7 @@ class Engines:
         if len(beside) >= self._room:
             raise DoesNotFit(f"{offer.id} needs too much", "close programs")
 
-    def load(self, offer: Offer) -> Engine:
+    def load(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
         self.loads.append(offer.id)
         return next(self._left)
 
