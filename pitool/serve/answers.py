@@ -7,42 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pitool.chat_format import CallArguments, CallBegun, Content, Event, Reasoning
 from pitool.engine.base import Finish, Prompt, Sampling, Timings, Token, ToolCall
 from pitool.serve.models import Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A piece of what is said to the user."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reasoning:
-    """A piece of what is thought before."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallBegun:
-    """A tool is called; its arguments follow."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallArguments:
-    """A piece of a call's arguments, which are JSON."""
-
-    index: int
-    text: str
-
-
-Event = Content | Reasoning | CallBegun | CallArguments
 
 
 class Parser(Protocol):
@@ -90,12 +57,16 @@ async def steps(
 
 @dataclass(slots=True)
 class Whole:
-    """An answer gathered: its parts, its tokens, and how it ended."""
+    """An answer gathered: its parts, its tokens, and how it ended.
+
+    ``tokens``: those that have log-probabilities; ``reasoned``: how many of all were reasoning.
+    """
 
     content: str = ""
     reasoning: str = ""
     calls: list[ToolCall] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
+    reasoned: int = 0
     finish: Finish | None = None
     timings: Timings = field(default_factory=lambda: Timings(0))
 
@@ -112,6 +83,8 @@ class Whole:
                 case CallArguments(_, text):
                     last = self.calls[-1]
                     self.calls[-1] = ToolCall(last.id, last.name, last.arguments + text)
+        if self.reasoning and not (self.content or self.calls):
+            self.reasoned = step.token.timings.decoded_tokens
         if step.token.chosen is not None:
             self.tokens.append(step.token)
         self.finish = step.token.finish

@@ -15,13 +15,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pitool.errors import PitoolError
-from pitool.serve import health, page
+from pitool.serve import health, openapi, page
 from pitool.serve.context import Context, context_of
 from pitool.serve.failures import Failure, failure_of
 from pitool.serve.guard import Bodies, Keys, Origins
 from pitool.serve.ollama import answering, downloads, embedding
 from pitool.serve.ollama import listing as tags
-from pitool.serve.openai import chat, completions, embeddings, listing
+from pitool.serve.openai import chat, completions, embeddings, listing, rerank, responses
 from pitool.serve.replies import refusal
 
 Endpoint = Callable[[Request], object]
@@ -30,7 +30,9 @@ Endpoint = Callable[[Request], object]
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("/v1/chat/completions", "POST", chat.endpoint),
     ("/v1/completions", "POST", completions.endpoint),
+    ("/v1/responses", "POST", responses.endpoint),
     ("/v1/embeddings", "POST", embeddings.endpoint),
+    ("/v1/rerank", "POST", rerank.endpoint),
     ("/v1/models", "GET", listing.models),
     ("/v1/models/{name:path}", "GET", listing.model),
     ("/api/chat", "POST", answering.chat),
@@ -44,6 +46,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("/api/pull", "POST", downloads.endpoint),
     ("/health", "GET", health.health),
     ("/metrics", "GET", health.metrics),
+    ("/openapi.json", "GET", openapi.endpoint),
 )
 
 
@@ -79,6 +82,7 @@ def application(context: Context) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.document = openapi.document((path, method) for path, method, _ in ENDPOINTS)
     return app
 
 

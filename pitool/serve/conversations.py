@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pitool.chat_format import AnswerParser, forced_answer, forced_calls
+from pitool.chat_format.forcing import Forced
 from pitool.engine.base import ChatPrompt, Engine, Message, ModelInfo, Sampling
 from pitool.errors import UsageError
-from pitool.serve.answers import Parser, Plain
 from pitool.serve.shapes import Shape
 
 # How a template is told to think or not to, by the name that it reads.
@@ -66,9 +67,9 @@ class Prepared:
     before: str
     tools: tuple[Mapping[str, Any], ...]
 
-    def parser(self) -> Parser:
+    def parser(self) -> AnswerParser:
         """Return a new reader of an answer."""
-        return Plain()
+        return AnswerParser(self.chat_format, before=self.before, tools=self.tools)
 
 
 def prepare(engine: Engine, asked: Conversation) -> Prepared:
@@ -87,7 +88,33 @@ def prepare(engine: Engine, asked: Conversation) -> Prepared:
     options = {**asked.options, **effort_options(asked.effort, info)}
     ids = engine.tokenize(ChatPrompt(asked.messages, tools, options, continued))
     before = engine.detokenize(ids[-LAST_TOKENS:])
-    return Prepared(ids, asked.sampling, info.chat_format, before, tools)
+    forced = _forced(asked, info.chat_format, tools, before)
+    sampling = replace(asked.sampling, grammar=forced.grammar, triggers=forced.triggers)
+    return Prepared(ids, sampling, info.chat_format, before, tools)
+
+
+def _forced(
+    asked: Conversation, chat_format: str, tools: Sequence[Mapping[str, Any]], before: str
+) -> Forced:
+    """Return the grammar of what the answer has to be: of a shape, or a call of a tool."""
+    if asked.shape is not None:
+        if tools:
+            what = "tools and a format of the answer are not supported together"
+            raise UsageError(what, "drop one of them, or send tool_choice: none")
+        if isinstance(asked.shape, str):
+            return Forced(asked.shape)
+        return forced_answer(chat_format, asked.shape, before=before)
+    choice = asked.choice
+    if choice.use is not Use.REQUIRED and not (tools and not choice.parallel):
+        return Forced("")
+    return forced_calls(
+        chat_format,
+        tools,
+        before=before,
+        name=choice.name or "",
+        free=choice.use is not Use.REQUIRED,
+        parallel=choice.parallel,
+    )
 
 
 def effort_options(effort: str, info: ModelInfo) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pitool.errors import UsageError
+from pitool.grammar import grammar_of_schema
 from pitool.serve.bodies import Fields
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -13,6 +14,13 @@ FORMS = ("text", "json_object", "json_schema")
 
 Shape = str | Mapping[str, Any] | None
 """A grammar in llama.cpp's GBNF, a JSON Schema, or nothing for any text."""
+
+
+def grammar(of: Shape) -> str:
+    """Return what an answer may be as a grammar; UsageError for a schema that cannot be one."""
+    if of is None or isinstance(of, str):
+        return of or ""
+    return grammar_of_schema(of)
 
 
 def shape(fields: Fields) -> Shape:

@@ -11,6 +11,7 @@ from pitool import __version__
 from pitool.catalog import gguf, reading
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.files import path_kind
+from pitool.chat_format import format_of
 from pitool.device import memory
 from pitool.errors import PitoolError
 from pitool.serve.bodies import read_body
@@ -86,8 +87,6 @@ def _shown(offer: Offer) -> dict[str, Any]:
 
 def capabilities(template: str) -> list[str]:
     """Return what a model can do, by its chat template."""
-    from pitool.chat_format import format_of
-
     calls, _, thinking = format_of(template).partition("/")
     found = ["completion"]
     if calls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from starlette.requests import Request
 
@@ -19,7 +20,7 @@ from pitool.serve.openai import documents
 from pitool.serve.openai.chat import HARMLESS, MOST_CHOICES, MOST_TOP, seeded, usage_wanted
 from pitool.serve.openai.sampling import most_tokens, sampling
 from pitool.serve.replies import EVENTS, Pieces, Reply
-from pitool.serve.shapes import Shape, shape
+from pitool.serve.shapes import Shape, grammar, shape
 from pitool.serve.shelf import Offer
 
 PATH = "/v1/completions"
@@ -107,14 +108,16 @@ async def endpoint(request: Request) -> Reply:
 
 async def _choices(turn: Turn, asked: Asked) -> AsyncIterator[Choice]:
     """Yield what is to be answered, one after the other."""
+    rules = await turn.call(lambda _: grammar(asked.shape))
+    sampling = replace(asked.sampling, grammar=rules)
     for place, text in enumerate(asked.prompts):
-        prompt, before = await turn.call(lambda engine, text=text: _ready(engine, text, asked))  # type: ignore[misc]
+        prompt, before = await turn.call(partial(_ready, text, asked))
         for number in range(asked.choices):
             index = place * asked.choices + number
-            yield Choice(index, prompt, before, seeded(asked.sampling, index))
+            yield Choice(index, prompt, before, seeded(sampling, index))
 
 
-def _ready(engine: Engine, text: Text, asked: Asked) -> tuple[Text, str]:
+def _ready(text: Text, asked: Asked, engine: Engine) -> tuple[Text, str]:
     """Return a prompt as the engine is given it, and the text of it that is echoed."""
     if not isinstance(text, str) and max(text) >= engine.info.vocabulary:
         raise UsageError(f"{max(text)} is no token of this model", "send ids of its vocabulary")

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pitool.chat_format import CallArguments, CallBegun, Content, Event, Reasoning
 from pitool.engine.base import Finish, Timings, Token, TokenProbability, ToolCall
-from pitool.serve.answers import CallArguments, CallBegun, Content, Event, Reasoning, Whole
+from pitool.serve.answers import Whole
 
 # OpenAI's words for how an answer ends.
 _REASONS: dict[Finish, str] = {

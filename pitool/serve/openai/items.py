@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from pitool.engine.base import Timings, ToolCall
-from pitool.serve.answers import CallArguments, CallBegun, Content, Event, Reasoning, Whole
+from pitool.chat_format import CallArguments, CallBegun, Content, Event, Reasoning
+from pitool.engine.base import ToolCall
+from pitool.serve.answers import Whole
 from pitool.serve.openai.documents import counts, new_id
 
 Json = dict[str, Any]
@@ -36,7 +38,7 @@ class Document:
         made = self.state("incomplete" if cut else "completed", output)
         if cut:
             made["incomplete_details"] = {"reason": "max_output_tokens"}
-        return {**made, **_usage(answer.timings)}
+        return {**made, **_usage(answer)}
 
     def state(self, status: str, output: list[Json]) -> Json:
         """Return the response as it stands."""
@@ -59,16 +61,16 @@ class Document:
         }
 
 
-def _usage(timings: Timings) -> Json:
-    t = timings
+def _usage(answer: Whole) -> Json:
+    t = answer.timings
     usage = {
         "input_tokens": t.prompt_tokens,
         "input_tokens_details": {"cached_tokens": t.reused_tokens},
         "output_tokens": t.decoded_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": answer.reasoned},
         "total_tokens": t.prompt_tokens + t.decoded_tokens,
     }
-    return {"usage": usage, "timings": counts(timings)["timings"]}
+    return {"usage": usage, "timings": counts(t)["timings"]}
 
 
 def _message(number: str, text: str, status: str = "completed") -> Json:
@@ -162,9 +164,7 @@ class Events:
         if item.part:
             yield self._of_part("response.content_part.done", part=item.content(item.text))
         done = item.item(True)
-        yield self._event(
-            "response.output_item.done", output_index=len(self._output), item=done
-        )
+        yield self._event("response.output_item.done", output_index=len(self._output), item=done)
         self._output.append(done)
         self._open = None
 
@@ -184,7 +184,7 @@ class _Open:
     """An item that is being written; ``word``: of its events; ``part``: it has parts of content."""
 
     word, prefix, part = "", "", True
-    delta: Json = {}
+    delta: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.number, self.text = new_id(self.prefix), ""
@@ -208,7 +208,7 @@ def _status(done: bool) -> str:
 
 class _OpenText(_Open):
     word, prefix = "output_text", "msg_"
-    delta: Json = {"logprobs": []}
+    delta = MappingProxyType({"logprobs": []})
 
     def item(self, done: bool) -> Json:
         return _message(self.number, self.text, _status(done))

@@ -109,7 +109,9 @@ def function_tool(function: Fields, i: int) -> Mapping[str, Any]:
         raise UsageError(f"the parameters of tool {i} are no JSON Schema", "send an object")
     made: dict[str, Any] = {"name": name, "description": function.text("description") or ""}
     made["parameters"] = parameters or {"type": "object", "properties": {}}
-    function.ignore("strict")
+    if function.flag("strict"):
+        made["strict"] = True
+    function.done()
     return {"type": "function", "function": made}
 
 

@@ -191,10 +191,11 @@ def _reasoning(fields: Fields, where: str) -> str:
 
 def _joined(last: list[Message], made: Message) -> list[Message]:
     """Return an assistant's turn with what it said next, or both turns."""
-    if not last or last[0].role != "assistant" or made.role != "assistant" or last[0].content:
-        if not (last and last[0].role == "assistant" == made.role and made.calls):
-            return [*last, made]
+    if not last or not last[0].role == made.role == "assistant":
+        return [*last, made]
     (before,) = last
+    if not made.calls and (before.content or before.calls):
+        return [before, made]
     return [
         replace(
             before,
