@@ -9,7 +9,7 @@ const NEAR = 80;
 const ENDINGS = {
   stopped: "Stopped.",
   interrupted: "Interrupted when the page was closed or reloaded.",
-  cut: "Cut off at the limit of tokens.",
+  cut: "Cut off at the limit of tokens, or at the end of the model’s context.",
   full: "The model’s context is full. Start a new conversation, or shorten your last question.",
 };
 
@@ -191,7 +191,7 @@ class Answer {
       const begun = performance.now();
       const tick = () => {
         const seconds = Math.floor((performance.now() - begun) / 1000);
-        this.waiting.textContent = seconds < 2 ? "Reading" : `Reading, ${duration(seconds)}`;
+        this.waiting.textContent = seconds < 2 ? "Waiting for the model" : `Waiting for the model, ${duration(seconds)}`;
       };
       tick();
       this.#clock = setInterval(tick, 1000);
