@@ -45,14 +45,16 @@ def environment_file() -> Path:
 def unit(machine: Machine) -> str:
     """Return the unit for this machine; PitoolError where its memory is not known."""
     if machine.mem_total is None:
-        raise PitoolError("the memory of this machine cannot be detected", "run pitool serve itself")
+        raise PitoolError(
+            "the memory of this machine cannot be detected", "run pitool serve itself"
+        )
     most = machine.mem_total - _system_bytes(machine.mem_total)
     folders = {str(path) for own in (home(), default_folder(), cache.root())
                for path in (own.absolute(), own.resolve())}  # fmt: skip
     values = {
         "HOME": systemd.quoted(f"PITOOL_HOME={home().absolute()}"),
         "ENVIRONMENT": systemd.plain(str(environment_file())),
-        "PROGRAM": " ".join(map(_word, program())),
+        "PROGRAM": _command(program()),
         "HIGH": f"{(most - margin(machine)) // MIB}M",
         "MOST": f"{most // MIB}M",
         "WRITES": " ".join(systemd.quoted(f"-{path}") for path in sorted(folders)),
@@ -69,9 +71,15 @@ def _system_bytes(total: int) -> int:
     return (inside or list(tiers().values()))[-1 if inside else 0].os_mib * MIB
 
 
-def _word(text: str) -> str:
-    """Return a word of a command line in a unit, where ``$`` begins a variable."""
-    return systemd.quoted(text).replace("$", "$$")
+def _command(words: list[str]) -> str:
+    """Return a command line of a unit; UsageError for a program that systemd does not start."""
+    if set(words[0]) & set("\"'\\"):
+        raise UsageError(
+            f"systemd starts no program with quotes in its path, such as {words[0]}",
+            "install pitool in another folder",
+        )
+    first, *rest = map(systemd.quoted, words)
+    return " ".join((first, *(word.replace("$", "$$") for word in rest)))
 
 
 def program() -> list[str]:

@@ -23,7 +23,8 @@ needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd is not installed"
 )
 # What a path may hold, and what a unit would expand or cut.
-ODD = "a b%h $HOME \"q\" 'p'"
+ODD = "a b%h $HOME"
+QUOTES = "\"q\" 'p' \\"
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def launcher(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A pitool in a folder with a name that is plain, or odd; its data lie beside it."""
-    path = tmp_path / request.param / "pitool"
+    path = tmp_path / str(request.param) / "pitool"
     path.parent.mkdir()
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
@@ -60,15 +61,29 @@ def verified(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @needs_systemd
-def test_systemd_takes_the_unit(tmp_path: Path, launcher: Path, machine: Machine) -> None:
+def test_systemd_takes_the_unit(
+    tmp_path: Path, launcher: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = service.unit(machine)
     done = verified(text, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     unknown = text.replace("RestartSec", "RestartSeconds")
     assert "RestartSeconds" in verified(unknown, tmp_path).stderr
+    # Data may lie anywhere.
+    monkeypatch.setenv("PITOOL_HOME", str(tmp_path / QUOTES))
+    done = verified(service.unit(machine), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
     # It is the launcher that is looked for, by whatever name.
     launcher.unlink()
     assert verified(text, tmp_path).returncode != 0
+
+
+def test_a_program_with_quotes_in_its_path(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(service.LAUNCHER, f"/{QUOTES}/pitool")
+    with pytest.raises(UsageError, match="another folder"):
+        service.unit(machine)
 
 
 def test_the_memory_is_what_a_plan_may_use(machine: Machine) -> None:
@@ -87,7 +102,7 @@ def test_the_settings_are_what_a_shell_reads(launcher: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("# mine\nOTHER=1\nPITOOL_SERVE=old\nPITOOL_API_KEY='first'\n")
     path.chmod(0o644)
-    value = f"'{ODD.replace(chr(39), '')}' --host \\ `x` 0.0.0.0"
+    value = f"'{ODD}' {QUOTES} `x` --host 0.0.0.0"
     service.choose({service.ARGUMENTS: value})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text().startswith("# mine\nOTHER=1\nPITOOL_API_KEY='first'\n")

@@ -10,11 +10,15 @@ const STATES = { stop: "done", length: "cut", tool_calls: "done", content_filter
 export class Answers extends EventTarget {
   #running = new Map();
   #save;
+  #leave;
 
-  /** `save(conversation)` keeps a conversation. Events: "change" and "end", with `detail`. */
-  constructor(save) {
+  /** `save(conversation)` keeps a conversation, `leave(conversation)` while the page is left.
+   *
+   * Events: "change" and "end", with `detail`. */
+  constructor(save, leave) {
     super();
     this.#save = save;
+    this.#leave = leave;
     addEventListener("pagehide", () => this.#interrupt());
   }
 
@@ -78,7 +82,8 @@ export class Answers extends EventTarget {
   #interrupt() {
     for (const { conversation, turn, controller } of this.#running.values()) {
       turn.state = "interrupted";
-      this.#write(conversation);
+      conversation.updated = Date.now();
+      this.#leave(conversation);
       controller.abort();
     }
   }

@@ -28,7 +28,10 @@ class App {
   constructor(store, stored) {
     this.store = store;
     for (const conversation of stored) this.conversations.set(conversation.id, conversation);
-    this.answers = new Answers((conversation) => this.#save(conversation));
+    this.answers = new Answers(
+      (conversation) => this.#save(conversation),
+      (conversation) => store.leave(conversation),
+    );
     this.messages = new Messages({
       regenerate: () => this.regenerate(),
       retry: () => this.regenerate(),

@@ -15,6 +15,7 @@ const RULES = {
   ALLOWED_TAGS: TAGS,
   ALLOWED_ATTR: ["align", "class", "href", "start"],
   ALLOWED_URI_REGEXP: ADDRESS,
+  ADD_URI_SAFE_ATTR: ["align", "start"], // whose values are no addresses
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
@@ -73,7 +74,7 @@ export class Prose {
       this.#drawn.push({ raw: token.raw, element });
       this.#container.append(element);
     }
-    return this.#drawn.map(({ element }) => element.textContent);
+    return this.#drawn.map(({ element }) => element.textContent.trim());
   }
 
   #clear() {

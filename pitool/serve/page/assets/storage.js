@@ -25,6 +25,17 @@ class Storage {
     }
   }
 
+  /** Return the names that begin with this. */
+  names(beginning) {
+    let all = [...this.#memory.keys()];
+    try {
+      all = Object.keys(this.#open());
+    } catch {
+      // Those of this page.
+    }
+    return all.filter((name) => name.startsWith(beginning));
+  }
+
   remove(name) {
     this.#memory.delete(name);
     try {

@@ -1,7 +1,10 @@
 // Conversations in the browser's IndexedDB, one record each, and what other tabs did to them.
 
+import { browser } from "./storage.js";
+
 const NAME = "pitool";
 const TABLE = "conversations";
+const LEFT = "pitool.left.";
 
 export class Store {
   #database;
@@ -17,7 +20,9 @@ export class Store {
     try {
       const request = indexedDB.open(NAME, 1);
       request.onupgradeneeded = () => request.result.createObjectStore(TABLE, { keyPath: "id" });
-      return new Store(await finished(request));
+      const store = new Store(await finished(request));
+      await store.#recover();
+      return store;
     } catch {
       return new Store(null);
     }
@@ -42,7 +47,21 @@ export class Store {
     return finished(this.#table("readonly").get(id));
   }
 
-  /** Write a conversation; the request is made before this returns, so also when a page closes. */
+  /** Keep a conversation while the page is left, when the database is no longer waited for. */
+  leave(conversation) {
+    browser.set(LEFT + conversation.id, JSON.stringify(conversation));
+  }
+
+  /** Take what pages that were left have kept, unless there is newer. */
+  async #recover() {
+    for (const name of browser.names(LEFT)) {
+      const left = JSON.parse(browser.get(name));
+      const stored = await this.get(left.id);
+      if (!stored || stored.updated <= left.updated) await this.put(left);
+      browser.remove(name);
+    }
+  }
+
   async put(conversation) {
     if (!this.#database) {
       this.#memory.set(conversation.id, conversation);
