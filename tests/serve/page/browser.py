@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pitool.engine.base import ChatPrompt, Message
 from pitool.engine.scripted import Scripted
 from pitool.errors import WorkerDied
 
@@ -44,19 +43,6 @@ print("x")
 """
 
 
-class Noting(Scripted):
-    """A script that notes the conversations that it is asked to answer."""
-
-    def __init__(self, answers: Sequence[str], **more: Any) -> None:
-        super().__init__(answers, **more)
-        self.asked: list[list[tuple[str, str]]] = []
-
-    def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
-        said = prompt.messages if isinstance(prompt, ChatPrompt) else prompt
-        self.asked.append([(m.role, m.content) for m in said if isinstance(m, Message)])
-        yield from super().stream(prompt, sampling)
-
-
 class Dying(Scripted):
     """Dies after some words."""
 
@@ -68,17 +54,24 @@ class Dying(Scripted):
 
 
 class Visit:
-    """One visitor of a page; ``errors`` are what the browser complains about, ``hosts`` asked."""
+    """One visitor of a page.
+
+    ``errors``: what the browser complains about; ``hosts``: what was asked for anything; ``sent``:
+    the bodies of its questions.
+    """
 
     def __init__(self, context: BrowserContext, address: str) -> None:
         self.context, self.address = context, address
         self.errors: list[str] = []
         self.hosts: set[str] = set()
+        self.sent: list[Any] = []
         context.on("request", self._requested)
         context.set_default_timeout(PATIENCE)
         self.page = self.open()
 
     def _requested(self, request: Request) -> None:
+        if request.url.endswith(CHAT.removeprefix("**")):
+            self.sent.append(request.post_data_json)
         self.hosts.add(request.url.split("/")[2] if "://" in request.url else request.url[:5])
 
     def open(self, path: str = "/") -> Page:
@@ -99,6 +92,10 @@ class Visit:
         """Return an answer of the conversation that is shown."""
         answers = self.page.locator("article.answer")
         return answers.nth(number) if number >= 0 else answers.last
+
+    def conversations(self) -> list[list[tuple[str, str]]]:
+        """Return role and text of each message of each question that was sent."""
+        return [[(m["role"], m["content"]) for m in body["messages"]] for body in self.sent]
 
     def finish(self) -> str:
         """Wait until no answer runs, and return the text of the last one."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pitool.engine.scripted import Scripted
 from tests.serve.harness import Slow, serving, until
-from tests.serve.page.browser import Noting, delta, finished, visiting
+from tests.serve.page.browser import delta, finished, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -36,14 +36,13 @@ def test_a_first_answer(browser: Browser) -> None:
 
 
 def test_a_conversation_is_sent_in_turns(browser: Browser) -> None:
-    engine = Noting(["One.", "Two."])
-    with serving(engine) as server, visiting(browser, server.port) as visit:
+    with serving(Scripted(["One.", "Two."])) as server, visiting(browser, server.port) as visit:
         visit.ask("first")
         visit.finish()
         visit.ask("second")
-        until(lambda: len(engine.asked) == 2)
+        visit.answer().get_by_text("Two.").wait_for()
         visit.finish()
-    assert engine.asked == [
+    assert visit.conversations() == [
         [("user", "first")],
         [("user", "first"), ("assistant", "One."), ("user", "second")],
     ]
@@ -63,8 +62,12 @@ def test_stop_keeps_what_there_is(browser: Browser) -> None:
 
 
 def test_a_stopped_answer_is_continued(browser: Browser) -> None:
-    engine = Noting(["word " * 2000, " and more"], decode_rate=50.0, real_time=True)
-    with serving(engine) as server, visiting(browser, server.port) as visit:
+    with (
+        serving(
+            Scripted(["word " * 2000, " and more"], decode_rate=50.0, real_time=True)
+        ) as server,
+        visiting(browser, server.port) as visit,
+    ):
         visit.ask("Talk")
         visit.answer().get_by_text("word word").wait_for()
         visit.button("Stop the answer").click()
@@ -73,19 +76,22 @@ def test_a_stopped_answer_is_continued(browser: Browser) -> None:
         visit.button("Continue").click()
         visit.answer().get_by_text("and more").wait_for()
         assert visit.finish().startswith(text)
-        assert engine.asked[1][-1][0] == "assistant"
-        assert engine.asked[1][-1][1].startswith(text)
+        role, beginning = visit.conversations()[1][-1]
+        assert role == "assistant"
+        assert beginning.startswith(text)
 
 
 def test_answer_again_replaces_the_answer(browser: Browser) -> None:
-    engine = Noting(["First.", "Second."])
-    with serving(engine) as server, visiting(browser, server.port) as visit:
+    with (
+        serving(Scripted(["First.", "Second."])) as server,
+        visiting(browser, server.port) as visit,
+    ):
         visit.ask("Which?")
         assert visit.finish() == "First."
         visit.button("Answer again").click()
         visit.answer().get_by_text("Second.").wait_for()
         assert visit.page.locator("article").count() == 2
-        assert engine.asked[1] == [("user", "Which?")]
+        assert visit.conversations()[1] == [("user", "Which?")]
 
 
 def test_an_answer_that_cannot_be_given_again_comes_back(browser: Browser) -> None:
@@ -99,8 +105,10 @@ def test_an_answer_that_cannot_be_given_again_comes_back(browser: Browser) -> No
 
 
 def test_the_last_question_is_edited(browser: Browser) -> None:
-    engine = Noting(["One.", "Two.", "Three."])
-    with serving(engine) as server, visiting(browser, server.port) as visit:
+    with (
+        serving(Scripted(["One.", "Two.", "Three."])) as server,
+        visiting(browser, server.port) as visit,
+    ):
         visit.ask("first")
         visit.finish()
         visit.ask("secnd")
@@ -116,7 +124,11 @@ def test_the_last_question_is_edited(browser: Browser) -> None:
         prompt.press("Enter")
         visit.answer().get_by_text("Three.").wait_for()
         assert visit.page.locator(".bubble").all_inner_texts() == ["first", "second"]
-    assert engine.asked[2] == [("user", "first"), ("assistant", "One."), ("user", "second")]
+    assert visit.conversations()[2] == [
+        ("user", "first"),
+        ("assistant", "One."),
+        ("user", "second"),
+    ]
 
 
 def test_thoughts_are_folded(browser: Browser) -> None:
@@ -134,17 +146,15 @@ def test_thoughts_are_folded(browser: Browser) -> None:
 
 
 def test_settings_are_sent(browser: Browser) -> None:
-    sent: list[Any] = []
     with serving(Scripted()) as server, visiting(browser, server.port) as visit:
         visit.button("Settings").click()
         visit.page.get_by_label("System prompt").fill("Be brief.")
         visit.page.get_by_label("Temperature").fill("0.2")
         visit.page.get_by_label("Longest answer").fill("7")
         visit.button("Save").click()
-        visit.page.on("request", lambda r: sent.append(r.post_data_json) if r.post_data else None)
         visit.ask("Hello")
         visit.finish()
-    (body,) = sent
+    (body,) = visit.sent
     assert body["messages"] == [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
     ]  # fmt: skip
