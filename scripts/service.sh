@@ -19,17 +19,8 @@ ours() { # ours UNIT: whether it starts the pitool of this folder
 }
 
 service() { # write the unit and start it
-    local unit
-    unit=$(unit_file)
     has systemctl || die 5 "--service needs systemd, which this machine does not have." "Run .venv/bin/pitool serve yourself."
-    mkdir -p "$(dirname "$unit")"
-    sed "s|@PITOOL@|$VENV/bin/pitool|" "$ROOT/pitool/deploy/pitool.service" >"$unit"
-    if systemctl --user daemon-reload && systemctl --user enable pitool.service &&
-        systemctl --user restart pitool.service; then
-        say "pitool serve is running at http://127.0.0.1:8080/v1. To keep it running after logout: loginctl enable-linger"
-    else
-        warn "systemd could not start the service; its unit is $unit"
-    fi
+    "$VENV/bin/pitool" service install || warn "The service was not started; try again: pitool service install"
 }
 
 uninstall() { # remove what install.sh created; bundles and compiled wheels stay

@@ -26,6 +26,7 @@ SECTIONS = {
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",
         "serve": "pitool.cli.serve",
+        "service": "pitool.cli.service",
         "bench": "pitool.cli.bench",
         "tune": "pitool.cli.tune",
         "verify": "pitool.cli.verify",

@@ -81,7 +81,6 @@ def make(
         sources |= {f"wheels/{wheel.name}": wheel for wheel in (own, other, pip)}
         sources["install.sh"] = pack.HERE / "board_install.sh"
         sources["pitool"] = pack.HERE / "board_launcher.sh"
-        sources["pitool.service"] = pack.HERE / "pitool.service"
         wheels = (f"wheels/{own.name}", f"wheels/{other.name}")
     contents = archive.Contents(
         name="tiny", board="pi5", pitool="0.1.0",
