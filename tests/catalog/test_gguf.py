@@ -201,9 +201,9 @@ def test_a_damaged_header_is_refused(tmp_path: Path, case: str) -> None:
 
 def of_a_fork(path: Path, rows: int, block_bytes: int) -> Path:
     """Write a GGUF with two matrices of type 42, in blocks of 128 weights of so many bytes."""
-    size = rows * 128 // 128 * block_bytes
+    size = rows * block_bytes
     offsets = (0, -(-size // 32) * 32)
-    table = b"".join(tensor((rows, 128), 42, offset) for offset in offsets)
+    table = b"".join(tensor((128, rows), 42, offset) for offset in offsets)
     head = header_bytes(tensors=2, rest=table)
     path.write_bytes(head + b"\0" * (-len(head) % 32 + offsets[1] + size))
     return path
