@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pitool.report.tables import Section
 
 FLOAT_BITS = 32
+RUNTIMES = "the KL that is left is that of the runtime, which rounds activations to 8 bits"
 NOT_VERIFIED = "not verified against the checkpoint"
 NOT_COMPARED = (
     "not compared with its checkpoint; compare it with another file of the model:"
@@ -66,7 +67,7 @@ def table(bundle: Bundle) -> Section:
         notes.append("tokens: made by tokenizer.json, because llama.cpp makes others of this model")
     assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
     notes += dict.fromkeys(filter(None, assumed))
-    notes += [f"{a.quantisation}: {a.weights}" for a in artifacts if a.weights]
+    notes += [f"{a.quantisation}: {a.weights}; {RUNTIMES}" for a in artifacts if a.weights]
     notes += _certificate_notes(artifacts)
     columns = [
         Column("artifact", "left", "middle"),

@@ -115,13 +115,13 @@ class Planner:
 
         The one on whose grid the weights lie; else the best quality first. Passed over is what
         does not fit, is slower than the profile asks, or is mostly of types that a board with fast
-        kernels has none for. The reason has two lines.
+        kernels has none for. The reason has up to two lines.
         """
         if kind := GGUF.grid_of(self.model):
             row = self.row(kind, place)
             if row.fits:
-                room = f"{format_gigabytes(row.left)} GB free"
-                return row, f"{kind.name}: the weights are made for it\n{room}; nothing is rounded"
+                fits = f"fits {place.title} with {format_gigabytes(row.left)} GB free"
+                return row, f"{kind.name}: the weights were trained for it, and it {fits}"
         passed = ""
         for name, least in self.profile.candidates.items():
             row = self.row(GGUF.find(name), place)
