@@ -24,7 +24,7 @@ from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.screens.models import ModelsScreen
 from tests.chat.helpers import Loader, Tracked, until
 
-from .helpers import shown
+from .helpers import said, shown
 
 BOARD = Path(__file__).parents[1] / "device" / "fixtures" / "pi5"
 
@@ -102,12 +102,12 @@ async def test_delete_asks_first(tmp_path: Path) -> None:
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
         assert "with Q4_K_M, Q8_0 (2.88 GB)" in " ".join(shown(app).split())
-        await pilot.press("n")
+        await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ModelsScreen))
         assert first.path.is_dir()
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
+        await pilot.press("right", "enter")
         await until(lambda: "Deleted raspberry-1.7b." in shown(app))
         await until(lambda: app.screen.query_one(DataTable).row_count == 1)
         assert list(tmp_path.iterdir()) == [second.path]
@@ -124,7 +124,7 @@ async def test_what_is_loaded_is_not_deleted(tmp_path: Path) -> None:
         await until(lambda: isinstance(app.screen, ModelsScreen))
         await pilot.press("d")
         words = "raspberry-1.7b is loaded; press Ctrl+U in the chat"
-        await until(lambda: any(words in told.message for told in app._notifications))
+        await until(lambda: words in said(app))
 
 
 def test_check_of_files(tmp_path: Path) -> None:
@@ -162,18 +162,18 @@ def test_a_link_is_not_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("needed", "available", "words", "mark"),
     [
-        (1, 100, "fits", " ✓"),
-        (90, 100, "fits", " ✓"),
-        (91, 100, "tight", " !"),
-        (101, 100, "does not fit now", " ✗"),
-        (None, 100, "unknown", ""),
-        (1, None, "unknown", ""),
+        (1, 100, "fits", "✓ fits"),
+        (90, 100, "fits", "✓ fits"),
+        (91, 100, "tight", "! tight"),
+        (101, 100, "does not fit now", "✗ no"),
+        (None, 100, "unknown", "–"),
+        (1, None, "unknown", "–"),
     ],
 )
 def test_verdict(needed: int | None, available: int | None, words: str, mark: str) -> None:
     verdict = Forecast(needed, available, None, 10)
     assert verdict.words == words
-    assert details.sign(verdict)[0] == mark
+    assert details.mark(verdict) == mark
 
 
 def test_judge_knows_the_memory_and_the_board(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.console import JustifyMethod
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -22,7 +20,8 @@ from pitool.catalog.integrity import Damage, damaged_files
 from pitool.catalog.manifest import Artifact
 from pitool.chat.status import Phase, size_text
 from pitool.errors import Interrupted, PitoolError, UsageError
-from pitool.report.numbers import format_bytes, format_share
+from pitool.report.pace import Pace
+from pitool.report.tables import Column
 from pitool.store.conversation import Notice
 from pitool.tui import details
 from pitool.tui.context import Context
@@ -32,6 +31,8 @@ from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
+from pitool.tui.widgets.table import FitTable
 
 if TYPE_CHECKING:
     from pitool.device.forecast import Forecast
@@ -39,30 +40,32 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.2
 """Least time between two steps of a progress bar."""
 
-_COLUMNS: dict[str, JustifyMethod] = {
-    "model": "left",
-    "format": "left",
-    "quant": "left",
-    "size": "right",
-    "context": "right",
-    "decode t/s": "right",
-    "memory": "right",
-}
+_COLUMNS = (
+    Column("model", "left", "middle"),
+    Column("format", "left", priority=4),
+    Column("quant", "left"),
+    Column("size", priority=1),
+    Column("context", priority=5),
+    Column("t/s", priority=2),
+    Column("memory", priority=3),
+    Column("here", "left"),
+)
 
 
-class ModelTable(DataTable[Text]):
+class ModelTable(FitTable):
     """A table whose rows are loaded by Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Load")]
 
     def __init__(self) -> None:
-        super().__init__(cursor_type="row")
+        super().__init__(_COLUMNS)
 
 
 class ModelsScreen(BaseScreen[Runnable | None]):
     """Returns the artifact that was chosen, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "last", "Last chat"),
         Binding("v", "verify", "Verify"),
         Binding("d,delete", "delete", "Delete"),
         Binding("g", "get", "Get a model"),
@@ -71,9 +74,10 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         Binding("r", "refresh_list", "Refresh"),
         Binding("escape", "back", "Back"),
     ]
+    TITLE = "Models: every artifact of every bundle on this machine"
     DEFAULT_CSS = """
     ModelsScreen {
-        DataTable { height: auto; max-height: 1fr; margin: 1 1 0 1; background: $background; }
+        ModelTable { height: auto; max-height: 1fr; margin: 1 1 0 1; }
         #details { height: auto; margin: 1 2 0 2; }
         #work { height: auto; margin: 1 2 0 2; display: none; }
         #notices { height: auto; margin: 1 2 0 2; color: $text-warning; }
@@ -95,15 +99,14 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         yield Static(id="work")
         yield Static(id="notices")
         yield Vertical(id="space")
-        yield Keys("refresh_list")
+        yield NoticeLine()
+        yield Keys("refresh_list", "verify")
 
     def on_mount(self) -> None:
         """List the bundles."""
         self.query_one(HeaderLine).show(self.session.status)
-        table = self.query_one(ModelTable)
-        for name, justify in _COLUMNS.items():
-            table.add_column(Text(name, justify=justify))
         self.action_refresh_list()
+        self._mark_last()
         if not self._choices and self.context.market is not None:
             self.call_after_refresh(self.action_get)
 
@@ -120,18 +123,27 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         bundles, broken = self.context.bundles()
         self._choices = [(b, a) for b in bundles for a in b.manifest.artifacts]
         table = self.query_one(ModelTable)
-        place = table.cursor_row
-        table.clear()
-        for bundle, artifact in self._choices:
-            table.add_row(*_cells(bundle, artifact, self._verdict(artifact)))
+        table.show([_cells(b, a, self._verdict(a)) for b, a in self._choices])
         table.display = bool(self._choices)
         if self._choices:
             table.focus()
-        row = min(place, max(len(self._choices) - 1, 0))
-        table.move_cursor(row=row)
-        self._show_details(row)
+        self._show_details(table.cursor_row)
         self._say(broken)
         self.refresh_bindings()
+
+    def _mark_last(self) -> None:
+        """Have the cursor begin on what was loaded last."""
+        last = self.context.last_model()
+        for row, (_, artifact) in enumerate(self._choices):
+            if last is not None and artifact == last.artifact:
+                self.query_one(ModelTable).move_cursor(row=row)
+
+    def action_last(self) -> None:
+        """Go on with the model and the conversation of the last time."""
+        if (last := self.context.last_model()) is None:
+            raise UsageError("no model was loaded here before", "choose one and press Enter")
+        self.context.resume()
+        self.dismiss(last)
 
     def action_get(self) -> None:
         """Show the catalogue; what was downloaded there is what is chosen here."""
@@ -215,20 +227,19 @@ class ModelsScreen(BaseScreen[Runnable | None]):
 
     def _progress(self, name: str) -> Callable[[int, int], None]:
         """Return what is called from a thread with the bytes that are done."""
-        last, start = 0.0, time.monotonic()
+        last, pace, before = 0.0, Pace(1), 0
 
         def progress(done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, before
             if self._end.is_set():
                 raise Interrupted("the check was stopped")
+            pace.total = max(total, 1)
+            pace.advance(done - before)
+            before = done
             if (now := time.monotonic()) - last >= LOOK_SECONDS:
                 last = now
-                rate = done / max(now - start, 1e-3)
-                bar = gauge(done / max(total, 1), 24)
-                text = Content(f"verifying {name} ") + bar
-                text += (
-                    f" {format_share(done / max(total, 1)):>4} · {format_bytes(rate)}/s · Esc stops"
-                )
+                text = Content(f"Verifying {name}\n") + gauge(pace.share, 16)
+                text += f" {pace.bytes_words()} · Esc stops"
                 self.app.call_from_thread(self._show_work, text)
 
         return progress
@@ -246,9 +257,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         bundle = chosen[0]
         artifacts = bundle.manifest.artifacts
         if self._in_use(bundle):
-            raise UsageError(
-                f"{bundle.path.name} is loaded", "press Ctrl+U in the chat to unload it"
-            )
+            raise UsageError(f"{bundle.path.name} is loaded", "press F9 in the chat to unload it")
         size = size_text(sum(artifact.bytes for artifact in artifacts))
         kinds = ", ".join(artifact.quantisation for artifact in artifacts)
         question = f"Delete {bundle.path} with {kinds} ({size})? This cannot be undone."
@@ -271,19 +280,17 @@ class ModelsScreen(BaseScreen[Runnable | None]):
             self._working = False
 
 
-def _cells(bundle: Bundle, artifact: Artifact, verdict: Forecast | None) -> list[Text]:
-    mark, _ = details.sign(verdict)
-    texts = [
+def _cells(bundle: Bundle, artifact: Artifact, verdict: Forecast | None) -> list[str]:
+    return [
         bundle.manifest.name,
         artifact.format,
         artifact.quantisation,
         size_text(artifact.bytes),
         str(artifact.context),
         details.decode_rate(artifact, verdict),
-        size_text(details.needed(artifact, verdict)) + mark,
+        size_text(details.needed(artifact, verdict)),
+        details.mark(verdict),
     ]
-    sides = _COLUMNS.values()
-    return [Text(text, justify=side) for text, side in zip(texts, sides, strict=True)]
 
 
 def _result(name: str, damage: list[Damage]) -> Content:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.console import JustifyMethod
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,7 +17,9 @@ from textual.widgets import DataTable, Static
 from pitool.catalog.bundles import Runnable, choose
 from pitool.chat.status import size_text
 from pitool.errors import Interrupted, MissingPart
-from pitool.report.numbers import format_bytes, format_seconds, format_share, format_speed
+from pitool.report.numbers import format_bytes, format_speed
+from pitool.report.pace import Pace
+from pitool.report.tables import Column
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
@@ -27,6 +27,8 @@ from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
+from pitool.tui.widgets.table import FitTable
 
 if TYPE_CHECKING:
     from pitool.planning.catalogue import Entry
@@ -34,14 +36,14 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.2
 """Least time between two steps of a progress bar."""
 
-_COLUMNS: dict[str, JustifyMethod] = {
-    "model": "left",
-    "quant": "left",
-    "size": "right",
-    "memory": "right",
-    "t/s": "right",
-    "licence": "left",
-}
+_COLUMNS = (
+    Column("model", "left", "middle"),
+    Column("quant", "left", priority=1),
+    Column("size"),
+    Column("memory", priority=3),
+    Column("t/s"),
+    Column("licence", "left", priority=2),
+)
 
 
 class _Shown:
@@ -49,47 +51,39 @@ class _Shown:
 
     def __init__(self, show: Callable[[Content], object], end: threading.Event) -> None:
         self._show, self._end = show, end
-        self._title, self._total, self._bytes = "", 1, False
-        self._done, self._first, self._start, self._last = 0, 0, 0.0, 0.0
+        self._title, self._pace, self._last = "", Pace(1), 0.0
 
-    def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:
+    def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:  # noqa: ARG002
         """Begin a stage."""
-        self._title, self._total, self._bytes = title, max(total, 1), bytes_
-        self._done, self._first, self._start, self._last = 0, 0, time.monotonic(), 0.0
+        self._title, self._pace, self._last = title, Pace(total), 0.0
         self._show(Content(f"{title} …"))
 
     def advance(self, count: int) -> None:
         """Report units done; Interrupted where the user does not want them any more."""
         if self._end.is_set():
             raise Interrupted("the download was stopped")
-        self._done += count
+        self._pace.advance(count)
         now = time.monotonic()
-        if not self._last:  # what was here already says nothing about the line
-            self._first, self._start = self._done, now
         if now - self._last >= LOOK_SECONDS:
             self._last = now
-            self._show(self._line(now))
+            self._show(self._line())
 
     def close(self) -> None:
         """End the last stage."""
 
-    def _line(self, now: float) -> Content:
-        rate = (self._done - self._first) / max(now - self._start, 1e-3)
-        bar = gauge(self._done / self._total, 16)
-        text = f" {format_share(self._done / self._total):>4} of {format_bytes(self._total)}"
-        if rate > 0:
-            left = (self._total - self._done) / rate
-            text += f" · {format_bytes(rate)}/s · {format_seconds(left)} left"
-        return Content(f"{self._title}\n") + bar + text + " · Esc stops"
+    def _line(self) -> Content:
+        text = f" {self._pace.bytes_words()} · Esc stops"
+        return Content(f"{self._title}\n") + gauge(self._pace.share, 16) + text
 
 
 class PullScreen(BaseScreen[Runnable | None]):
     """Returns the artifact that was downloaded, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
+    TITLE = "Ready models that fit this machine"
     DEFAULT_CSS = """
     PullScreen {
-        DataTable { height: 1fr; margin: 1 1 0 1; background: $background; }
+        FitTable { height: 1fr; margin: 1 1 0 1; }
         #details { height: auto; margin: 1 2 0 2; }
         #work { height: auto; margin: 1 2 0 2; display: none; }
     }
@@ -107,20 +101,18 @@ class PullScreen(BaseScreen[Runnable | None]):
     def compose(self) -> ComposeResult:
         """Lay out the screen from top to bottom."""
         yield HeaderLine()
-        yield DataTable[Text](cursor_type="row")
+        yield FitTable(_COLUMNS)
         yield Static(id="details")
         yield Static(id="work")
+        yield NoticeLine()
         yield Keys()
 
     def on_mount(self) -> None:
         """List what there is."""
         self.query_one(HeaderLine).show(self.session.status)
-        table = self.query_one(DataTable)
-        for name, justify in _COLUMNS.items():
-            table.add_column(Text(name, justify=justify))
         self._entries = self._market.entries()
-        for entry in self._entries:
-            table.add_row(*_cells(entry))
+        table = self.query_one(FitTable)
+        table.show([_cells(entry) for entry in self._entries])
         table.focus()
         self._show_details(0)
 
@@ -153,7 +145,10 @@ class PullScreen(BaseScreen[Runnable | None]):
             f"Download {entry.name} ({about}{format_bytes(entry.bytes)},"
             f" licence {entry.recipe.licence}) and chat with it?"
         )
-        self.ask(Confirm(question, "Download"), lambda yes: self._pull(entry) if yes else None)
+        self.ask(
+            Confirm(question, "Download", harmless=True),
+            lambda yes: self._pull(entry) if yes else None,
+        )
 
     @work
     async def _pull(self, entry: Entry) -> None:
@@ -191,8 +186,8 @@ class PullScreen(BaseScreen[Runnable | None]):
             self.dismiss(None)
 
 
-def _cells(entry: Entry) -> list[Text]:
-    texts = [
+def _cells(entry: Entry) -> list[str]:
+    return [
         ("★ " if entry.recommended else "  ") + entry.name,
         entry.recipe.quantisation,
         ("~" if entry.estimated else "") + size_text(entry.bytes),
@@ -200,8 +195,6 @@ def _cells(entry: Entry) -> list[Text]:
         "–" if entry.decode is None else format_speed(entry.decode),
         entry.recipe.licence,
     ]
-    sides = _COLUMNS.values()
-    return [Text(text, justify=side) for text, side in zip(texts, sides, strict=True)]
 
 
 def _details(entry: Entry) -> Content:
