@@ -51,13 +51,7 @@ COMMANDS: list[Command] = [
     Command("model", "[NAME [QUANT]]", "switch the model", "F2", "models"),
     Command("unload", "", "unload the model, free its memory", "F9"),
     Command("system", "[TEXT|off]", "set the system prompt"),
-    Command(
-        "persona",
-        "[NAME|save NAME|delete NAME]",
-        "use a named system prompt and its sampling",
-        "",
-        "personas",
-    ),
+    Command("persona", "[NAME]", "use a named system prompt; save NAME keeps one", "", "personas"),
     Command(
         "set", "[NAME VALUE|PRESET]", "set sampling and what to do when full", "", "parameters"
     ),

@@ -39,8 +39,7 @@ from pitool.tui.harmless import HARMLESS
 from pitool.tui.keyboard import KeysInTurn
 from pitool.tui.messages import OpenScreen, SensorsRead, SessionChanged
 from pitool.tui.screens import SCREENS, ScreenEntry
-from pitool.tui.screens.base import told
-from pitool.tui.widgets.notice import NoticeLine
+from pitool.tui.screens.base import BaseScreen, told
 
 if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner, MakeRunner
@@ -228,8 +227,8 @@ class PitoolApp(App[None]):
         """Say something in the line above the keys, in place of what was said there before."""
         text = f"{title}: {message}" if title else message
         for screen in self.screen_stack:
-            for line in screen.query(NoticeLine):
-                line.say(text, severity, timeout)
+            if isinstance(screen, BaseScreen):
+                screen.say(text, severity, timeout)
 
     def _keep_theme(self, theme: Theme) -> None:
         themes.remember(self._settings, theme.name)

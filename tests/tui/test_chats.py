@@ -124,7 +124,7 @@ async def test_search_rename_delete(tmp_path: Path, runnable: Runnable) -> None:
         await pilot.press("d", "enter")
         await until(lambda: isinstance(app.screen, ChatsScreen))
         await pilot.press("d")
-        await until(lambda: "Delete “plums and more”" in shown(app))
+        await until(lambda: "Move “plums and more”" in shown(app))
         await pilot.press("right", "enter")
         await until(lambda: "plums" not in shown(app))
         await pilot.press("slash", *"nothing like it", "enter")

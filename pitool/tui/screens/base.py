@@ -21,6 +21,7 @@ from textual.worker import Worker
 
 from pitool.errors import Interrupted, PitoolError, ended
 from pitool.tui.context import Context
+from pitool.tui.widgets.notice import NoticeLine
 
 Answer = TypeVar("Answer")
 
@@ -123,6 +124,14 @@ class BaseScreen(Screen[ScreenResultType]):
                 then()
 
         self.run_worker(both)
+
+    def say(self, text: str, severity: str, seconds: float | None) -> None:
+        """Show a notice in the line above the keys, which a screen from outside may not have."""
+        found = self.query(NoticeLine)
+        line = found.first() if found else NoticeLine()
+        if not found:
+            self.mount(line)
+        self.call_after_refresh(line.say, text, severity, seconds)
 
     def tell(self, text: str) -> None:
         """Show a short notice."""
