@@ -186,6 +186,17 @@ def smaller(place: Place, below: int) -> Entry | None:
     return max(fitting, key=_merit, default=None)
 
 
+def quick(place: Place, below: int) -> Entry | None:
+    """Return the best entry with fewer weights than ``below`` that is as fast as people read."""
+    fitting = [
+        e
+        for e in catalogue(place)
+        if e.fits and e.recipe.parameters < below and not e.recipe.special
+        if e.decode is not None and e.decode >= READING
+    ]
+    return max(fitting, key=_merit, default=None)
+
+
 def _merit(entry: Entry) -> tuple[int, str]:
     """Return what makes one model better than another: its weights, then how new it is."""
     return entry.recipe.parameters, entry.recipe.released or "9999"

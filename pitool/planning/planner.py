@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from pitool.catalog.profiles import Profile
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.errors import DoesNotFit
 from pitool.planning.formats import FORMATS, GGUF
 from pitool.planning.formats.base import AnyQuantisation, ArtifactPlan, PlannedModel
@@ -29,6 +30,8 @@ from pitool.report.numbers import (
 
 # What leaves the choice of a quantisation to the plan.
 AUTO = "auto"
+# Fewer bits than these cost more quality than a smaller model with more of them.
+LEAST_BITS = 4.0
 # Below this share of its bytes a quantisation gains little from the boards' fast kernels.
 FAST_SHARE = 0.5
 
@@ -154,7 +157,8 @@ class Planner:
                 break
         for name in form.common:
             other = self.row(form.quantisations[name], row.place)
-            if other.artifact.bytes < row.artifact.bytes and other.fits:
+            small = other.artifact.bytes < row.artifact.bytes
+            if small and other.fits and usable(other.artifact.quantisation):
                 yield f"--quant {name}"
                 break
         for place in tier_places():
@@ -211,6 +215,12 @@ class Planner:
             f" {row.place.title} has",
             would_fit(self.remedies(row)),
         )
+
+
+def usable(quantisation: AnyQuantisation) -> bool:
+    """Tell whether one would really use a quantisation: four bits a weight or more."""
+    kind = QUANTISATIONS.get(quantisation.name)
+    return kind is None or TENSOR_TYPES[kind.base.upper()].bits >= LEAST_BITS
 
 
 def would_fit(remedies: Iterable[str]) -> str:
