@@ -90,7 +90,6 @@ def test_numbers_load_the_standard_library_alone() -> None:
 
 # Elsewhere: what llama-bench prints, prices, and the chart's coordinates.
 FORMATS_OF_THEIR_OWN = {
-    "bench/rows.py", "cli/plan_offers.py", "cli/plan_rent.py", "planning/offers.py",
     "report/numbers.py", "report/svg.py",
 }  # fmt: skip
 
