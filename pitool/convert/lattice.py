@@ -50,7 +50,8 @@ def levels(blocks: Floats, scales: Floats, low: int, high: int) -> Floats:
     """Return the nearest level of each weight, 0 where the scale is 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = np.clip(np.rint(blocks / scales[:, None]), low, high)
-    return np.nan_to_num(found, copy=False)
+    found[np.isnan(found)] = 0
+    return found
 
 
 def stored_as(slabs: Iterable[Floats]) -> str:
