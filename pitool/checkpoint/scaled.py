@@ -1,6 +1,7 @@
 """Weights in 8-bit floats with scales beside them, as makers publish FP8 checkpoints.
 
-A matrix is read as float32: its numbers times the scale of all, of each row, or of each block. Owns which settings say so; every other way of packing weights is refused by its name.
+A matrix is read as float32: its numbers times the scale of all, of each row, or of each block.
+Owns which settings say so; every other way of packing weights is refused by its name.
 """
 
 from __future__ import annotations
