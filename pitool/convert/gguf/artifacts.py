@@ -154,8 +154,9 @@ def quantise_all(
     """
     planned, paths = list(work.plan.of(GgufPlan)), {}
     source = next(iter(exact.values()))
-    found = find_grids(work, origin, source, [p for p in planned if p.quantisation not in exact])
-    calibrated = calibrate(work, source) if _calibrates(work, planned, found) else None
+    rounding = [plan for plan in planned if plan.quantisation not in exact]
+    found = find_grids(work, origin, source, rounding)
+    calibrated = calibrate(work, source) if _calibrates(work, rounding, found) else None
     matrix = calibrated.path if calibrated else None
     for i, plan in enumerate(planned):
         kind = plan.quantisation
@@ -213,8 +214,8 @@ def _calibrates(work: Conversion, planned: Sequence[GgufPlan], found: Found) -> 
     """Tell whether a planned type depends on an importance matrix."""
     if work.job.calibration == NONE:
         return False
-    rounding = [p for p in planned if p.quantisation.quantised and p.quantisation.base != "Q8_0"]
-    return any(_rounds(plan, found) for plan in rounding)
+    few = [p for p in planned if p.quantisation.quantised and p.quantisation.base != "Q8_0"]
+    return any(_rounds(plan, found) for plan in few)
 
 
 def _rounds(plan: GgufPlan, found: Found) -> bool:
