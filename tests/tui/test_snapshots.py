@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from textual.pilot import Pilot
@@ -63,10 +64,11 @@ async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
     await chat(app, pilot)
     assert app.database is not None and app.journal is not None
     app.journal.flush()
-    app.database.list = lambda words="": [  # type: ignore[method-assign]
-        ConversationSummary("a", "Why is decode limited by memory bandwidth?", 1_790_000_000, 1),
-        ConversationSummary("b", "Names for a cat", 1_780_000_000, 12),
+    kept = [
+        ConversationSummary("b", "Names for a cat", 1_780_000_000, 12, pinned=True),
+        ConversationSummary("a", "Why is decode limited by memory bandwidth?", 1_750_000_000, 1),
     ]
+    app.database.list = MagicMock(return_value=kept)  # type: ignore[method-assign]
     await pilot.press("f3")
     await until(lambda: "Names for a cat" in shown(app))
 
