@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable
 
 from pitool.chat.status import Phase
+from pitool.report.numbers import format_day
 from pitool.store.database import ConversationSummary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
@@ -133,6 +134,9 @@ def test_screen(
     time.tzset()
     noon = SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-11-22T12:00:00Z")
     monkeypatch.setattr("pitool.bench.run.time", noon)
+    day = partial(format_day, now=1_790_000_000.0)
+    for module in ("chats", "bench"):
+        monkeypatch.setattr(f"pitool.tui.screens.{module}.format_day", day)
     app = demo.demo_app(tmp_path)
 
     async def show(pilot: Pilot[Any]) -> None:
