@@ -14,7 +14,7 @@ UNFINISHED=$VENV/.pitool-unfinished # exists while packages are being written
 # MB needed by each step: measured on x86_64 in November 2026, rounded up. BUILD_MEMORY is per job.
 BUILD_DISK=700 BUILD_MEMORY=700 BOARD_DISK=400 HOST_DISK=150 DEV_DISK=250 ORACLE_DISK=1800
 
-COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' SERVICE='' ORACLE='' # the options
+COMMAND=install KIND='' GIVEN=${PITOOL_WHEEL:-} LINK='' COMPLETION='' SERVICE='' ORACLE='' # the options
 PYTEST_ARGS=()
 SPREAD=(-n logical --maxprocesses 4 --dist loadfile) # tests on all cores, one file per process
 EXTRAS='' VERSION='' CPU_KEY='' PYTHON='' WHEEL='' FIND_LINKS='' # set by plan and install
@@ -39,6 +39,7 @@ options:
   --oracle         with test or check: install torch, transformers, peft and optimum for the oracle
                    tests
   --link           link pitool into ~/.local/bin
+  --completion     have your shell (bash, zsh or fish) complete pitool's commands
   --service        start pitool serve with the user's session (systemd user service)
   -h, --help       show this help
 
@@ -312,6 +313,14 @@ demo() {
     show "2. Ask it a question" "$pitool" run "$bundle" "What is a Raspberry Pi 5?" --temp 0 --max-tokens 120
     show "3. Measure prefill and decode on this machine" "$pitool" bench "$bundle" -p 128 -n 32 -r 3
     printf '\nThe bundle is %s. Chat with it: .venv/bin/pitool chat %s\n' "$bundle" "$bundle"
+    offer_chat "$bundle"
+}
+
+offer_chat() { # offer_chat BUNDLE: where somebody is there to answer
+    local answer=''
+    [ -t 0 ] && [ -t 1 ] && [ -t 2 ] || return 0
+    read -r -p "Open the chat now? [Y/n] " answer || return 0
+    case $answer in '' | [yY]*) "$VENV/bin/pitool" chat "$1" ;; esac
 }
 
 check() { # run every check to its end, then name those that failed
@@ -337,6 +346,7 @@ parse() {
             --host | --board) KIND=${1#--} ;;
             --oracle) ORACLE=yes ;;
             --link) LINK=yes ;;
+            --completion) COMPLETION=yes ;;
             --service) SERVICE=yes ;;
             --wheel=*) GIVEN=${1#*=} ;;
             --wheel)
@@ -383,9 +393,13 @@ main() {
     fi
     unlock
     [ -z "$LINK" ] || link
+    [ -z "$COMPLETION" ] || completion
     [ -z "$SERVICE" ] || service
     case $COMMAND in
-        install) say "Next: .venv/bin/pitool --help, or ./install.sh demo" ;;
+        install)
+            say "Next: .venv/bin/pitool --help, or ./install.sh demo"
+            [ -n "$LINK$COMPLETION" ] || say "On the PATH, completed by your shell: ./install.sh --link --completion"
+            ;;
         test) "$VENV/bin/python" -m pytest "${SPREAD[@]}" ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} ;;
         *) "$COMMAND" ;;
     esac

@@ -11,7 +11,7 @@ from pitool.architectures.decoder import read_decoder
 from pitool.architectures.description import Biases, Description, Layout
 from pitool.architectures.gguf import head_lengths
 from pitool.architectures.llama import LlamaFile
-from pitool.architectures.rope import read_rope
+from pitool.architectures.rope import default_rope, read_rope
 from pitool.architectures.settings import Settings
 
 LAYOUT = replace(
@@ -39,8 +39,7 @@ DEFAULTS = {"beta": 0.5, "eps": -9.98377799987793e-07}
 def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
     settings.ignore("mlp_bias", "qk_norm", "post_norm")
-    if "rope_scaling" not in settings.values and "rope_parameters" not in settings.values:
-        settings.default(rope_scaling=ROPE)
+    default_rope(settings, ROPE)
     sizes = settings.sizes()
     attention = settings.flag("attention_bias", default=False)
     return read_decoder(

@@ -41,7 +41,7 @@ def describe(settings: Settings) -> Description:
     # transformers takes ``hidden_activation``, the pattern without the mark, and no cap on scores.
     settings.ignore("hidden_act", "_sliding_window_pattern", "attn_logit_softcapping")
     settings.only("use_bidirectional_attention", wanted=False, what="bidirectional attention")
-    _check_scaling(settings)
+    check_scaling(settings)
     layers, head_dim = settings.count("num_hidden_layers"), settings.count("head_dim")
     every = settings.count("sliding_window_pattern", PERIOD)
     types = settings.layer_types([SLIDING if (i + 1) % every else FULL for i in range(layers)])
@@ -62,7 +62,7 @@ def describe(settings: Settings) -> Description:
     )
 
 
-def _check_scaling(settings: Settings) -> None:
+def check_scaling(settings: Settings) -> None:
     """Refuse what transformers reads otherwise where each kind of layers has its own rotation."""
     scaling = settings.value("rope_scaling")
     if isinstance(scaling, dict) and scaling and "rope_type" not in scaling:

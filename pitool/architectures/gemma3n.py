@@ -14,7 +14,7 @@ from pitool.architectures import gemma3
 from pitool.architectures.base import Architecture, Wanted
 from pitool.architectures.decoder import read_biases, read_decoder
 from pitool.architectures.description import AltUp, Description, LayerInputs, Norm
-from pitool.architectures.gemma3 import local_rope
+from pitool.architectures.gemma3 import check_scaling, local_rope
 from pitool.architectures.gemma4 import input_matrices, input_tables
 from pitool.architectures.gguf import DecoderFile, head_lengths, matrix, tensor
 from pitool.architectures.rope import read_rope
@@ -51,6 +51,7 @@ def describe(settings: Settings) -> Description:
     settings.default(**DEFAULTS)
     settings.only("altup_active_idx", 0, "another stream that is computed")
     settings.only("altup_correct_scale", wanted=True, what="a first stream that is not scaled")
+    check_scaling(settings)
     layers = settings.count("num_hidden_layers")
     types = settings.layer_types([SLIDING if (i + 1) % PERIOD else FULL for i in range(layers)])
     settings.values = {**settings.values, "intermediate_size": _feed_forward(settings, layers)}
@@ -115,7 +116,7 @@ class Gemma3nFile(DecoderFile):
     architecture = "gemma3n"
     own_heads = True
     activations = ("gelu_pytorch_tanh",)
-    streams, rank, inputs, own_keys = 4, 64, 256, 20
+    streams, rank, inputs, own_keys, cap = 4, 64, 256, 20, 30.0
 
     def check_shape(self, model: Description) -> None:
         """Refuse other numbers than llama.cpp's."""
@@ -128,10 +129,11 @@ class Gemma3nFile(DecoderFile):
             ("laurel_rank", altup.laurel, self.rank),
             ("hidden_size_per_layer_input", inputs.size, self.inputs),
             ("num_kv_shared_layers", model.borrowing, max(layers - self.own_keys, 0)),
+            ("final_logit_softcapping", model.final_softcap, self.cap),
         ):
             if value != wanted:
                 raise model.error(
-                    f"{key!r} {value} is not supported", f"choose a checkpoint with {wanted}"
+                    f"{key!r} {value:g} is not supported", f"choose a checkpoint with {wanted:g}"
                 )
         if inputs.vocabulary > model.sizes.vocabulary:
             raise model.error(
@@ -145,11 +147,6 @@ class Gemma3nFile(DecoderFile):
                 "this pattern of cut gates is not supported",
                 f"choose a checkpoint whose first {first} layers alone have a sparsity, of"
                 f" {SPARSITY}",
-            )
-        if not model.final_softcap:
-            raise model.error(
-                "logits without a cap are not supported",
-                "choose a checkpoint with 'final_logit_softcapping'",
             )
 
     def check(self, model: Description) -> None:

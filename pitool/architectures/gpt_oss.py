@@ -22,7 +22,7 @@ from pitool.architectures.description import (
     Layout,
 )
 from pitool.architectures.gguf import head_lengths, tensor
-from pitool.architectures.rope import ORIGINAL, Rope, Yarn, read_rope
+from pitool.architectures.rope import ORIGINAL, Rope, Yarn, default_rope, read_rope
 from pitool.architectures.seed_oss import SeedOssFile
 from pitool.architectures.settings import FULL, SLIDING, Settings
 from pitool.catalog.model_shape import TensorShape
@@ -58,8 +58,7 @@ def describe(settings: Settings) -> Description:
     """Return what the settings mean."""
     settings.alias("num_local_experts", "num_experts")
     settings.default(**DEFAULTS)
-    if "rope_scaling" not in settings.values and "rope_parameters" not in settings.values:
-        settings.default(rope_scaling=ROPE)
+    default_rope(settings, ROPE)
     # The names of OpenAI's own code beside those of transformers; the experts have one activation.
     settings.ignore("initial_context_length", "experts_per_token", "hidden_act", "mlp_bias")
     # transformers 4 knows these values alone.
@@ -103,6 +102,7 @@ class GptOssFile(SeedOssFile):
 
     architecture = "gpt-oss"
     more_biases = True
+    headless = False
 
     def check_shape(self, model: Description) -> None:
         """Refuse attention without biases, which the loader wants."""

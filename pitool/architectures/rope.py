@@ -122,6 +122,22 @@ def read_rope(
     return make_rope(settings, table, head_dim, theta=theta, share=share, aliases=aliases)
 
 
+def default_rope(settings: Settings, table: dict[str, Any]) -> None:
+    """Complete the settings by the rotation that transformers assumes where none is named.
+
+    BadInput for one that is named null: no scaling to transformers 4, the assumed one to 5.
+    """
+    named = [key for key in ("rope_parameters", "rope_scaling") if key in settings.values]
+    if not named:
+        settings.default(rope_scaling=table)
+    elif not any(settings.value(key) for key in named):
+        raise BadInput(
+            f"{settings.path}: {named[0]!r} is null, which transformers 4 takes for no scaling of"
+            " the rotation and transformers 5 for the family's own",
+            "write the one that the model was trained with, such as {'rope_type': 'default'}",
+        )
+
+
 def rope_table(settings: Settings, layers: str = "full_attention") -> dict[str, Any]:
     """Return the table of the rotation of a kind of layers, empty where there is none.
 
@@ -335,6 +351,8 @@ class _Numbers:
         if min(*short, *long) <= 0:
             raise self._error("a LongRoPE factor is not positive")
         attention = self._maybe("attention_factor")
+        if attention is None and stretch > 1 and original < 2:
+            raise self._error("LongRoPE cannot stretch a context of one token")
         if attention is None:
             attention = sqrt(1 + log(stretch) / log(original)) if stretch > 1 else 1.0
         if attention <= 0:

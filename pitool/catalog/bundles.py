@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pitool.catalog import manifest, tables
@@ -11,7 +11,7 @@ from pitool.catalog.files import expand, path_kind
 from pitool.catalog.manifest import Artifact, Manifest
 from pitool.catalog.scratch import remove
 from pitool.catalog.unicode import clean
-from pitool.errors import BadInput, PitoolError, UsageError
+from pitool.errors import BadInput, PitoolError, UsageError, cannot_write
 
 # Tokens of context for a model that was not planned: more is asked for by --context.
 LOOSE_CONTEXT = 4096
@@ -125,6 +125,30 @@ def check_deletable(bundle: Bundle) -> None:
     in_store = bundle.path.resolve().parent == (home() / STORE).resolve()
     if bundle.path.is_symlink() and not (in_store and bundle.path.absolute() == pushed.absolute()):
         raise UsageError(f"{bundle.path} is a symbolic link", "use the folder itself")
+
+
+def rename(bundle: Bundle, name: str) -> Bundle:
+    """Give a bundle's folder and its manifest another name; return it as it is then.
+
+    UsageError for what is no name of a folder, for one that is taken, and for a link: a bundle
+    that was pushed is replaced by its name.
+    """
+    if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
+        raise UsageError(f"{name!r} is no name for a bundle", "use a name such as my-model")
+    target = bundle.path.with_name(name)
+    if bundle.path.is_symlink():
+        raise UsageError(
+            f"{bundle.path} is a symbolic link, as a pushed bundle is", "push it under another name"
+        )
+    if path_kind(target) is not None:
+        raise UsageError(f"{target} already exists", "choose another name")
+    named = replace(bundle.manifest, name=name)
+    try:
+        bundle.path.rename(target)
+    except OSError as error:
+        raise cannot_write(target, error, "check the permissions of the folder") from None
+    manifest.write(target, named)
+    return Bundle(target, named)
 
 
 def _unlink_pushed(name: str) -> list[Path]:

@@ -37,7 +37,7 @@ class StoredData:
             )
 
 
-CONVERSATIONS = StoredData("conversations.db", "conversations", 1)
+CONVERSATIONS = StoredData("conversations.db", "conversations", 2)
 BENCHMARKS = StoredData("bench.sqlite", "benchmark results", 2)
 DATABASES = (CONVERSATIONS, BENCHMARKS)
 

@@ -187,6 +187,16 @@ def read_header(path: Path) -> Header:
     return join([header, *(_read_one(path.with_name(name)) for name in names[1:])])
 
 
+def text_at(header: Header, key: str, index: int) -> str | None:
+    """Return one text of an array in the metadata, such as a token; None where it has none."""
+    with (
+        header.path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        parser = _Parser(header.path, view, len(view))
+        return parser.text_at(header.keys[0], len(header.metadata), key, index)
+
+
 def parse_header(path: Path, beginning: bytes, size: int) -> Header | None:
     """Return the header by a file's first bytes; None where the header is longer than these.
 
@@ -259,6 +269,22 @@ class _Parser:
         if (layers := header.number("block_count")) > MOST_LAYERS:
             raise self._broken(f"it claims {layers} layers")
         return header
+
+    def text_at(self, first: int, count: int, key: str, index: int) -> str | None:
+        """Return a text of the array ``key``; ``first``: where ``count`` entries begin."""
+        self._at = first
+        for _ in range(count):
+            name, kind = self._string(), self._number("I")
+            if name != key:
+                self._value(kind)
+                continue
+            inner, size = (self._number("I"), self._number("Q")) if kind == _ARRAY else (0, 0)
+            if inner != _STRING or not 0 <= index < size:
+                return None
+            for _ in range(index):
+                self._pass(self._number("Q"))
+            return self._string()
+        return None
 
     def _broken(self, why: str) -> BadInput:
         return BadInput(f"{self._path} is a damaged GGUF file: {why}", _AGAIN)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from pitool.chat.status import Phase
 from pitool.engine.base import Engine, Message, Prompt, Timings, Token
+from pitool.errors import DoesNotFit
 from pitool.store.conversation import Answer, Conversation, Notice, Question
 
 RESERVE = 256
@@ -60,7 +61,8 @@ def fit(
     """Return the prompt for an answer that is to begin, or to go on where it has a text.
 
     Where the turns leave too little room the oldest are dropped until half the context is free:
-    dropping one at each question would have the whole rest read again each time.
+    dropping one at each question would have the whole rest read again each time. DoesNotFit, with
+    nothing dropped, where the last question alone is too long.
     """
 
     def prompt_after(dropped: int) -> Prompt:
@@ -76,6 +78,13 @@ def fit(
     ]
     if not starts or not drop or len(engine.tokenize(prompt)) <= room:
         return Fitted(prompt, conversation.dropped)
+    alone = len(engine.tokenize(prompt_after(starts[-1])))
+    if alone >= context:
+        raise DoesNotFit(
+            f"the question and the system prompt have {alone} tokens, and the context has"
+            f" {context}",
+            "nothing was dropped: edit the question, or load the model with a larger --context",
+        )
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2

@@ -22,6 +22,7 @@ from pitool.chat.status import WhenFull, figures_table
 from pitool.chat.text import Attachment, attach
 from pitool.errors import PitoolError, UsageError
 from pitool.store.export import file_name
+from pitool.store.personas import Persona, Personas
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,15 @@ class Command:
 COMMANDS: list[Command] = [
     Command("help", "", "list the commands", "F1"),
     Command("model", "[NAME [QUANT]]", "switch the model", "F2", "models"),
-    Command("unload", "", "unload the model, free its memory", "^U"),
+    Command("unload", "", "unload the model, free its memory", "F9"),
     Command("system", "[TEXT|off]", "set the system prompt"),
+    Command("persona", "[NAME]", "use a named system prompt; save NAME keeps one", "", "personas"),
     Command(
         "set", "[NAME VALUE|PRESET]", "set sampling and what to do when full", "", "parameters"
     ),
     Command("again", "", "answer the last question again", "^R"),
     Command("edit", "", "edit an earlier question", "F4"),
+    Command("variant", "[N]", "show another version of an answer or a question", "^B"),
     Command("continue", "", "continue an unfinished answer", "^G"),
     Command("stop", "", "stop the running answer", "Esc"),
     Command("copy", "[code [N]]", "copy the answer or a code block", "^Y", "copies"),
@@ -64,7 +67,7 @@ COMMANDS: list[Command] = [
     Command("rename", "[TITLE]", "name the conversation"),
     Command("save", "[FILE]", "export as .md or .json"),
     Command("clear", "", "empty the conversation"),
-    Command("delete", "", "delete the conversation"),
+    Command("delete", "", "put the conversation into the trash"),
     Command("stats", "", "show the statistics of the last answer"),
     Command("quit", "", "quit pitool", "^Q"),
 ]
@@ -135,6 +138,7 @@ class CommandHandlers:
         self, session: Session, bundles: Bundles, table: Sequence[Command] = COMMANDS
     ) -> None:
         self.session, self.bundles = session, bundles
+        self.personas = Personas()
         self.attached: Attachment | None = None
         self.table = tuple(command for command in table if self.handler(command))
 
@@ -204,6 +208,37 @@ class CommandHandlers:
         self.session.set_system(text)
         self.say("Used from the next answer on." if text else "No system prompt is set.")
 
+    def do_persona(self, words: str) -> None:
+        """Use a persona, list them, keep what is set as one, or delete one."""
+        verb, _, name = words.partition(" ")
+        conversation = self.session.conversation
+        if not words:
+            known = self.personas.all().items()
+            rows = [(name, _first_line(each.system)) for name, each in known]
+            rows = rows or [("none yet", "")]
+            rows += [("", ""), ("/persona NAME", "use one")]
+            rows += [("/persona save NAME", "keep the present system prompt and sampling as one")]
+            self.show_table("Personas", rows)
+        elif verb == "save" and name:
+            self.personas.save(name, Persona(conversation.system, conversation.sampling))
+            self.say(f"Saved as {name}: /persona {name} uses it.")
+        elif verb == "delete" and name:
+            self.personas.delete(name)
+            self.say(f"Deleted the persona {name}.")
+        else:
+            self.use_persona(words)
+
+    def use_persona(self, name: str) -> None:
+        """Take system prompt and sampling from a persona, and say so."""
+        found = self.personas.find(name)
+        self.session.set_system(found.system)
+        self.session.set_sampling(found.sampling)
+        self.say(f"From the next answer on: {name}.")
+
+    def choose_personas(self) -> list[str]:
+        """Return what ``/persona`` takes."""
+        return [*self.personas.all(), "save ", "delete "]
+
     def do_set(self, words: str) -> None:
         """Change how answers are sampled, or what happens when the context is full."""
         session = self.session
@@ -233,6 +268,19 @@ class CommandHandlers:
         """Answer the last question once more."""
         if not self.session.again():
             self.cannot("There is no question to answer again.")
+
+    def do_variant(self, words: str) -> None:
+        """Go on with another version of the newest row that has several, the next or by number."""
+        row = self.session.conversation.last_varied()
+        found = self.session.conversation.variant(row) if row is not None else None
+        if row is None or found is None:
+            self.cannot("There is one version only: /again and /edit make others.")
+            return
+        place, count = found
+        if words and not (words.isdecimal() and 0 < int(words) <= count):
+            raise UsageError(f"there is no version {words}", f"use a number from 1 to {count}")
+        if not self.session.turn(row, int(words) - place if words else 1):
+            self.cannot("")
 
     def do_continue(self, _: str) -> None:
         """Go on with an answer that was cut."""
@@ -289,3 +337,9 @@ class CommandHandlers:
     def do_stats(self, _: str) -> None:
         """Show the figures of the last answer."""
         self.show_table("The last answer", figures_table(self.session.status))
+
+
+def _first_line(text: str) -> str:
+    """Return the beginning of a system prompt, for a list."""
+    line = text.partition("\n")[0]
+    return line if line == text else f"{line} …"

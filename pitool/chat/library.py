@@ -25,9 +25,9 @@ class Library:
         self._database, self._journal = database, journal
         self._session, self._prefills = session, prefills
 
-    def list(self, words: str = "") -> list[ConversationSummary]:
-        """Return the conversations that contain ``words``, the newest first."""
-        return self._database.list(words)
+    def list(self, words: str = "", *, trash: bool = False) -> list[ConversationSummary]:
+        """Return the conversations that contain ``words``, or those in the trash that do."""
+        return self._database.list(words, trash=trash)
 
     def flush(self) -> None:
         """Write what waits to be written."""
@@ -53,15 +53,39 @@ class Library:
             current.title = title
             self._session.look()
 
-    def delete(self, key: str) -> None:
-        """Delete a conversation and its saved prefills; the open one is replaced by a new one.
+    def pin(self, key: str, pinned: bool) -> None:
+        """Have a conversation stand above the others, or not any more."""
+        self._journal.flush()  # one that is not written yet could not be pinned
+        self._database.pin(key, pinned)
 
-        Where the database refuses, all stays as it was.
+    def delete(self, key: str) -> None:
+        """Put a conversation into the trash; the open one is replaced by a new one.
+
+        Its saved prefills are deleted. Where the database refuses, all stays as it was.
         """
+        self._journal.flush()  # what is not written yet belongs into the trash too
         with self._journal.forgetting(key):
             self._database.delete(key)
         if key == self._session.conversation.key:
             self._session.new()
+        if self._prefills is not None:
+            self._prefills.drop_conversation(key)
+
+    def clear(self) -> None:
+        """Put what was said into the trash, and go on empty under the same title and settings."""
+        old = self._session.conversation
+        self.delete(old.key)
+        self._session.open(Conversation(old.system, title=old.title, sampling=old.sampling))
+
+    def restore(self, key: str) -> None:
+        """Bring a conversation back from the trash."""
+        self._database.restore(key)
+        self._journal.remember(key)
+
+    def erase(self, key: str) -> None:
+        """Delete a conversation for good."""
+        with self._journal.forgetting(key):
+            self._database.erase(key)
         if self._prefills is not None:
             self._prefills.drop_conversation(key)
 

@@ -83,27 +83,40 @@ class Session:
     def ask(self, text: str, instead: Question | None = None) -> bool:
         """Ask a question, loading the model again if need be; False if that cannot be now.
 
-        ``instead`` of an earlier question: that one and all after it are removed.
+        ``instead`` of an earlier question: that one and all after it are kept as a variant.
         """
         if not self._free:
             return False
+        aside: list[ConversationRow] = []
         if instead is not None:
-            self.recorder.remove(self.conversation, self.conversation.cut(instead))
+            aside = self.conversation.set_aside(instead)
         question = Question(text)
         self.conversation.rows.append(question)
-        self._begin(question)
+        self._begin(*aside, question)
         return True
 
     def again(self) -> bool:
-        """Answer the last question once more, in place of its answer."""
+        """Answer the last question once more; its answer is kept as a variant."""
         question = self.conversation.last_question()
         if question is None or not self._free:
             return False
         rows = self.conversation.rows
         place = next(i for i, row in enumerate(rows) if row is question) + 1
-        if place < len(rows):
+        aside: list[ConversationRow] = []
+        if any(isinstance(row, Answer) and row.text for row in rows[place:]):
+            aside = self.conversation.set_aside(rows[place])
+        elif place < len(rows):
             self.recorder.remove(self.conversation, self.conversation.cut(rows[place]))
-        self._begin()
+        self._begin(*aside)
+        return True
+
+    def turn(self, row: ConversationRow, step: int) -> bool:
+        """Go on with another variant of what begins with ``row``; False while something runs."""
+        if self.status.busy:
+            return False
+        conversation = self.conversation
+        self.recorder.put(conversation, *conversation.turn(row, step))
+        self._live.set(timings=None, rate_now=0.0, dropped=conversation.turns_dropped)
         return True
 
     def resume(self) -> bool:
@@ -174,9 +187,7 @@ class Session:
         if self.status.busy:
             return False
         conversation = self.conversation
-        removed, conversation.rows = conversation.rows, []
-        conversation.dropped = 0
-        self.recorder.remove(conversation, removed)
+        self.recorder.remove(conversation, conversation.empty())
         self._live.set(timings=None, rate_now=0.0, dropped=0)
         return True
 

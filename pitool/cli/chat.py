@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.names import BundlePath
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,11 +26,15 @@ CHAT_FLUSH_SECONDS = 0.1
 
 
 @click.command("chat")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=BundlePath())
 @click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option("--context", type=click.IntRange(min=1), metavar="N", help="Context size in tokens.")
 @click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="CPU threads.")
 @click.option("--system", default="", metavar="TEXT", help="System prompt.")
+@click.option("--persona", metavar="NAME", help="System prompt and sampling kept with /persona.")
+@click.option(
+    "-c", "--continue", "resume", is_flag=True, help="Go on with the last model and conversation."
+)
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -36,6 +42,8 @@ def command(
     context: int | None,
     threads: int | None,
     system: str,
+    persona: str | None,
+    resume: bool,
     force: bool,
 ) -> None:
     """Chat with a model; without BUNDLE, choose one from a list.
@@ -46,6 +54,7 @@ def command(
     \b
     Example:
       pitool chat sample --quant Q4_0 --context 2048
+      pitool chat --continue
     """
     from pitool.errors import Interrupted, PitoolError, UsageError
 
@@ -64,16 +73,23 @@ def command(
     from pitool.device.monitor import Monitor
     from pitool.device.sensor_history import SensorHistory
     from pitool.engine.prefills import FOLDER_NAME, Prefills
+    from pitool.store import last_model
+    from pitool.store.personas import Personas
     from pitool.tui.app import PitoolApp
 
+    chosen = Personas().find(persona) if persona else None
     runnable = find_runnable(bundle, quant) if bundle or quant else None
+    if resume and runnable is None:
+        runnable = last_model.find(home())
     database, trouble = _conversations()
     app = PitoolApp(
         load=loader(context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS),
         bundles=list_bundles,
         memory=rss,
         runnable=runnable,
-        system=system,
+        system=system or (chosen.system if chosen else ""),
+        sampling=chosen.sampling if chosen else None,
+        resume=resume,
         database=database,
         trouble=trouble,
         prefills=Prefills(home() / FOLDER_NAME),
@@ -94,15 +110,20 @@ def command(
 
 
 def _conversations() -> tuple[Database | None, PitoolError | None]:
-    """Return the stored conversations, or why there are none: a model answers without them."""
+    """Return the stored conversations, or why there are none: a model answers without them.
+
+    What has been in the trash for long enough is deleted.
+    """
     from pitool.catalog.bundles import home
     from pitool.errors import PitoolError
     from pitool.store.database import FILE_NAME, Database
 
     try:
-        return Database(home() / FILE_NAME), None
+        database = Database(home() / FILE_NAME)
+        database.empty_trash()
     except PitoolError as error:
         return None, error
+    return database, None
 
 
 def _collect_what_comes() -> None:

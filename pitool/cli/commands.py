@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from pitool import __version__
 from pitool.catalog.tables import nearest
@@ -26,6 +27,7 @@ SECTIONS = {
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",
         "serve": "pitool.cli.serve",
+        "service": "pitool.cli.service",
         "bench": "pitool.cli.bench",
         "tune": "pitool.cli.tune",
         "verify": "pitool.cli.verify",
@@ -33,10 +35,13 @@ SECTIONS = {
     "Manage bundles and the board": {
         "list": "pitool.cli.list",
         "show": "pitool.cli.show",
+        "rename": "pitool.cli.rename",
         "rm": "pitool.cli.rm",
         "doctor": "pitool.cli.doctor",
         "monitor": "pitool.cli.monitor",
         "report": "pitool.cli.report",
+        "help": "pitool.cli.help",
+        "completion": "pitool.cli.completion",
     },
 }
 
@@ -64,6 +69,12 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(module).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without importing them all, as click would."""
+        names = [CompletionItem(name) for name in commands() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*names, *options]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -97,9 +108,12 @@ class Commands(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
 )
-@click.version_option(__version__, prog_name="pitool")
+@click.option(
+    "-c", "--continue", "resume", is_flag=True, help="Go on with the last model and conversation."
+)
+@click.version_option(__version__, "-V", "--version", prog_name="pitool")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, resume: bool) -> None:
     """Run language models on a Raspberry Pi.
 
     Without a command, pitool starts the chat.
@@ -109,8 +123,12 @@ def cli(ctx: click.Context) -> None:
       pitool models
       pitool pull qwen3-1.7b
       pitool run "What is a Raspberry Pi?"
+      pitool --continue
+      pitool help convert
     """
     if ctx.invoked_subcommand is None:
         chat = cli.get_command(ctx, "chat")
         assert chat
-        ctx.invoke(chat)
+        ctx.invoke(chat, resume=resume)
+    elif resume:
+        raise UsageError("--continue is for the chat", "use pitool --continue, without a command")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from pitool.cli.names import BundlePath
+
 
 @click.command("pack")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=BundlePath())
 @click.option("--board", "board_id", metavar="ID", help="Board, such as pi5. Required.")
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",

@@ -69,12 +69,18 @@ if TYPE_CHECKING:
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Plot to an SVG file."
 )
+@click.option("--details", is_flag=True, help="Show the tables: memory, verdicts, speeds.")
 @click.option("--markdown", is_flag=True, help="Print Markdown tables, for pasting.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    model: str | None, plot: Path | None, markdown: bool, as_json: bool, **asked: Any
+    model: str | None,
+    plot: Path | None,
+    details: bool,
+    markdown: bool,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
-    """Show what fits where, and how fast it runs.
+    """Say what fits where, and how fast it runs; --details shows the tables.
 
     MODEL is a folder, a hub id, a recipe, a bundle, a GGUF file, or a size such as 14B. Only
     settings are read or downloaded, never weights.
@@ -82,12 +88,14 @@ def command(
     \b
     Example:
       pitool plan 14B --ram 16gb
+      pitool plan 3B --board pi5 --details
       pitool plan Qwen/Qwen2.5-1.5B-Instruct --board pi5 --context 8192
       pitool plan 7B --buy --rent --price pi5-8gb=160
       pitool plan 14B --rent --from ADA_80_PRO
       pitool plan 3B --target-tps 5
     """
     from pitool.cli import plan_show
+    from pitool.planning.answer import answer
     from pitool.planning.report import Options, find_places, make_report
     from pitool.report import tables
 
@@ -105,9 +113,9 @@ def command(
     if plot:
         _write(plot, plan_show.chart(report))
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        click.echo(json.dumps(report.to_json() | {"answer": answer(report)}, indent=2))
     else:
-        sections = plan_show.sections(report)
+        sections = plan_show.sections(report, details=details or markdown)
         if markdown:
             click.echo(tables.to_markdown(sections))
         else:

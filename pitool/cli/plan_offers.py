@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pitool.planning import alternatives as others
-from pitool.planning import catalogue, offers
+from pitool.planning import answer, offers
 from pitool.planning.accelerators import BOARD, Accelerator, accelerators, cpu_decodes
 from pitool.planning.alternatives import LoadMethod, ProfileChoice, Saving, fastest_soc
 from pitool.planning.offers import (
@@ -64,19 +64,12 @@ def buy(report: Report) -> Iterator[Section]:
             f" {c.next_up}"
             for c in chosen
         ]
-        or ["no board with a known price has enough memory for it at 4 bits", *smaller(report)],
+        or [
+            "no board with a known price has enough memory for it at 4 bits",
+            *answer.smaller(report, report.largest),
+        ],
     )
     yield _accelerators()
-
-
-def smaller(report: Report) -> list[str]:
-    """Name a smaller model that fits the largest place, where the catalogue has one."""
-    found = catalogue.smaller(report.largest, report.model.shape.parameters)
-    if found is None:
-        return []
-    speed = f", {format_speed(found.decode)} tokens/s" if found.decode else ""
-    size = f"{format_gigabytes(found.bytes)} GB{speed}"
-    return [f"{report.largest.title} has room for {found.name} ({size}): pitool pull {found.name}"]
 
 
 def _accelerators() -> Section:
@@ -162,7 +155,7 @@ def _surely(found: list[Match], target: float) -> str:
 def _nearest(report: Report) -> str:
     best = report.fastest()
     if best is None:
-        return "; ".join(["it does not fit any board", *smaller(report)])
+        return "; ".join(["it does not fit any board", *answer.smaller(report, report.largest)])
     return (
         f"no board is fast enough: the best is {best.row.quantisation} on {best.name} at"
         f" {format_speed(best.estimate.decode)} tokens/s; use a smaller model"
@@ -187,14 +180,23 @@ def _methods(planner: Planner, place: Place) -> Section:
         f"{seconds}; droppable: pages of the file that the kernel drops and reads again when"
         " memory is short; mlock prevents this"
     )
+    methods = list(others.load_methods(planner, place))
     return Section(
         f"Ways to load on {place.title}: memory in GB, seconds to read the file",
         ["method", "memory", "droppable", "verdict", "SD", "USB SSD", "NVMe", "KL"],
-        [_method(m) for m in others.load_methods(planner, place)],
+        [_method(m) for m in methods],
         [
             droppable,
             "read: loads a private copy; with mmap, repacked types are in memory twice",
+            *map(_streamed, filter(lambda m: m.streamed, methods)),
         ],
+    )
+
+
+def _streamed(method: LoadMethod) -> str:
+    return (
+        f"streams: {method.row.quantisation} does not fit, but runs with mmap and without"
+        f" repacking: a token then takes {answer.from_disk(method)}"
     )
 
 
@@ -205,7 +207,7 @@ def _method(method: LoadMethod) -> list[str]:
         f"{method.row.quantisation} {method.mode}",
         format_gigabytes(method.row.peak),
         format_gigabytes(method.droppable) if method.droppable else "-",
-        cell(method.row),
+        "streams" if method.streamed else cell(method.row),
         *("-" if s is None else f"{s:.1f}" for s in seconds),
         quality,
     ]
@@ -254,5 +256,5 @@ def _profile(choice: ProfileChoice) -> list[str]:
         str(profile.micro_batch),
         row.quantisation,
         cell(row),
-        format_speed(row.slowest) if row.artifact.estimates else "-",
+        format_speed(row.slowest) if row.artifact.estimates and row.loads else "-",
     ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from pitool.catalog.tiers import MIB, tiers
 from pitool.cli import plan_offers, plan_rent, plot
 from pitool.cli.plan_offers import cell
 from pitool.errors import UsageError
+from pitool.planning import answer
 from pitool.planning.formats import FORMATS
 from pitool.planning.formats.base import PlannedFormat
 from pitool.planning.planner import Row
@@ -28,20 +30,39 @@ SMALLEST_PUBLISHED = 250e6
 MOST_SUMMED, MOST_TIMED = 4, 5
 
 
-def sections(report: Report) -> Iterator[Section]:
-    """Yield the sections in the order in which a person asks."""
+def sections(report: Report, *, details: bool) -> Iterator[Section]:
+    """Yield the sections in the order in which a person asks.
+
+    ``details``: with the tables of memory, verdicts and speeds.
+    """
     options = report.options
-    yield head(report)
+    if not details:
+        yield _answer(report)
+    else:
+        yield head(report)
     if options.target_tps:
         yield plan_offers.matches(report, options.target_tps)
-    elif options.buy or options.rent:
+    elif details and (options.buy or options.rent):
         yield memory(report)
-    else:
+    elif details:
         yield from _fits(report)
     if options.buy:
         yield from plan_offers.buy(report)
     if options.rent:
         yield from plan_rent.rent(report)
+
+
+def _answer(report: Report) -> Section:
+    """Return the few lines that answer, and where there is more."""
+    asked = report.options
+    more = "" if asked.target_tps or asked.buy or asked.rent else MORE
+    said = [*report.limits, *report.reason.splitlines()]
+    lines = [] if asked.target_tps else answer.answer(report)
+    notes = [*lines, *said, *filter(None, [more])]
+    return Section(report.model.name, notes=notes)
+
+
+MORE = "more: --details for memory, verdicts and speeds; --buy for boards and prices"
 
 
 def _fits(report: Report) -> Iterator[Section]:
@@ -101,9 +122,11 @@ def memory(report: Report) -> Section:
     table.append(["sum while running", *(format_gigabytes(r.artifact.memory.total) for r in rows)])
     if form.loading_counts:
         table.append(["peak, with loading", *(format_gigabytes(r.peak) for r in rows)])
+    tier = tiers().get(place.tier)
+    ram = f"{format_gigabytes(tier.ram_mib * MIB)} GB of RAM, of which " if tier else ""
     room = (
-        f"{place.title} has {format_gigabytes(place.room)} GB left by the operating system"
-        " and the GPU"
+        f"{place.title} has {ram}{format_gigabytes(place.room)} GB"
+        f" {'are ' * bool(ram)}left by the operating system and the GPU"
     )
     free = format_gigabytes(place.room - place.budget(report.planner.profile))
     copied = any(label.endswith("copies") for label in labels)
@@ -118,7 +141,7 @@ def memory(report: Report) -> Section:
 def _one_place(report: Report) -> Section:
     table = []
     for row in report.rows:
-        speeds = sorted(s.decode for s in row.artifact.speeds)
+        speeds = sorted(s.decode for s in row.artifact.speeds) if row.loads else []
         table.append(
             [
                 row.quantisation,
@@ -136,13 +159,23 @@ def _one_place(report: Report) -> Section:
         f"Quantisations on {report.largest.title}, in GB",
         headings,
         table,
-        ["longest: tokens of context that fit; tokens/s: decode", *_remedies(report, report.rows)],
+        [_decode_note(report), *_remedies(report, report.rows)],
     )
+
+
+def _decode_note(report: Report) -> str:
+    """Say of which boards the speeds are."""
+    words = "longest: tokens of context that fit; tokens/s: decode"
+    boards = sorted(report.rows[0].artifact.estimates, key=lambda each: each.decode)
+    if not boards:
+        return words
+    slow, fast = boards[0].board, boards[-1].board
+    return f"{words} on {slow}" if slow == fast else f"{words}, from {slow} to {fast}"
 
 
 def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
     if rows is report.rows and not any(row.loads for row in rows):
-        yield from plan_offers.smaller(report)
+        yield from answer.smaller(report, report.largest)
     for row in rows:
         if would := report.planner.remedies(row):
             yield f"{row.quantisation} on {row.place.title} would fit with {' or '.join(would)}"
@@ -157,7 +190,7 @@ def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Secti
     elif form is report.form:
         notes += _largest(report)
         if not any(row.loads for row in rows):
-            notes += plan_offers.smaller(report)
+            notes += answer.smaller(report, report.largest)
     return Section(
         f"Verdicts with {form.runtime}: fits, tight or no, and the GB left or missing",
         ["quant", "size", *(p.name for p in report.places)],
@@ -236,9 +269,7 @@ def unpredicted(report: Report) -> str:
     """Say why there are no speeds."""
     if any(place.boards for place in report.places):
         return "it does not fit any board"
-    return (
-        "this machine is not a known board, so no speed is predicted: measure it with pitool bench"
-    )
+    return answer.UNPREDICTED
 
 
 def _trust(report: Report, names: list[str]) -> Iterator[str]:
@@ -274,13 +305,17 @@ def chart(report: Report) -> str:
     place = report.largest
     if not place.boards:
         raise UsageError(f"no board is known for {place.title}", "choose one with --board")
-    return plot.chart(f"{report.model.name} on {place.title}", series(report)).to_svg()
+    found = series(report)
+    if not any(found.values()):
+        raise UsageError(f"nothing can be loaded on {place.title}", "choose a larger --ram")
+    return plot.chart(f"{report.model.name} on {place.title}", found).to_svg()
 
 
 def series(report: Report) -> dict[str, Sequence[plot.PlannedSpeed]]:
     """Return the points of each group of boards that are equally fast."""
     place = report.largest
-    rows = [row for row in report.rows if row.place == place]
+    rows = [row for row in report.rows if row.place == place and row.loads]
+    certificates = report.model.certificates
     groups: dict[tuple[float, ...], list[str]] = {}
     for i, board in enumerate(place.boards):
         rates = tuple(row.artifact.estimates[i].decode for row in rows)
@@ -293,6 +328,9 @@ def series(report: Report) -> dict[str, Sequence[plot.PlannedSpeed]]:
                 rate,
                 row.artifact.bits_per_weight,
                 row.fits,
+                certificates[row.quantisation].mean_kl
+                if row.quantisation in certificates
+                else None,
             )
             for row, rate in zip(rows, rates, strict=True)
         ]

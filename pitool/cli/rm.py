@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
+from pitool.cli.names import BundlePath
+
 
 @click.command("rm")
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("bundles", nargs=-1, required=True, type=BundlePath())
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def command(bundles: tuple[Path, ...], yes: bool) -> None:
     """Delete bundles from this machine.
@@ -16,10 +19,14 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
     \b
     Example:
       pitool rm sample-1gb
+      pitool rm sample-1gb --yes
     """
     from pitool.catalog.bundles import check_deletable, delete, open_bundle
+    from pitool.errors import UsageError
     from pitool.report.numbers import format_bytes
 
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("rm asks before it deletes, and there is no terminal", "use --yes")
     # All names are checked first: a typo in the last one must not leave the first one deleted.
     found = [open_bundle(path) for path in bundles]
     for bundle in found:

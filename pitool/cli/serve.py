@@ -1,4 +1,4 @@
-"""``pitool serve``: serves a model over HTTP, with OpenAI's API."""
+"""``pitool serve``: serves models over HTTP, as OpenAI and Ollama do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pitool.engine.base import Engine
+    from pitool.serve.shelf import Shelf
 
 KEY = "PITOOL_API_KEY"
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -26,21 +33,32 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
               help="Port to listen on; 0 for any free one.")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
 @click.option("--waiting", default=4, show_default=True, type=click.IntRange(min=0),
-              help="Requests that may wait while one is answered.")  # fmt: skip
+              help="Requests that may wait for a model.")  # fmt: skip
+@click.option("--parallel", type=click.IntRange(1, 64), metavar="N",
+              help="Answers at once; by default as many as fit, up to 4.")  # fmt: skip
+@click.option("--prefill", type=click.Path(path_type=Path), metavar="FILE",
+              help="System prompt (text, or JSON with tools) to read at the start.")  # fmt: skip
+@click.option("--keep-alive", default="-1", metavar="TIME",
+              help="Unload a model unused for so long, such as 5m.")  # fmt: skip
+@click.option("--origin", "origins", multiple=True, metavar="URL",
+              help="Allow web pages of this site, such as https://chat.example.")  # fmt: skip
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate for HTTPS, in PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
     quant: str | None,
     host: str,
     port: int,
-    context: int | None,
-    waiting: int,
-    force: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    **options: Any,
 ) -> None:
-    """Serve a model with an OpenAI-compatible HTTP API.
+    """Serve models over HTTP, with the APIs of OpenAI and Ollama.
 
-    OpenAI clients use http://HOST:PORT/v1 as their base URL. If PITOOL_API_KEY is set in the
-    environment, they must send it as their API key.
+    Without BUNDLE, all bundles are served: a request names the one to load. OpenAI clients use
+    http://HOST:PORT/v1 as their base URL, Ollama clients http://HOST:PORT, browsers the same. If
+    PITOOL_API_KEY is set in the environment, clients must send it as their API key.
 
     \b
     Example:
@@ -48,31 +66,75 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.catalog.fault_log import keep_warnings
-    from pitool.catalog.model_argument import find_runnable
     from pitool.cli.loading import loading_words
-    from pitool.device.settings import check_memory, settings_for
-    from pitool.engine import worker
-    from pitool.errors import UsageError
+    from pitool.device.settings import MOST_SEQUENCES
     from pitool.report.progress import talk
-    from pitool.serve.model import Model
-    from pitool.serve.server import Server
+    from pitool.serve.context import Context
+    from pitool.serve.loading import WorkerLoader
+    from pitool.serve.models import Models
+    from pitool.serve.run import run
+    from pitool.serve.times import parse_time
 
     keep_warnings()
     key = os.environ.get(KEY) or None
-    runnable = find_runnable(bundle, quant)
-    settings = settings_for(runnable, context)
-    if not force:
-        check_memory(runnable, settings)
-    say = talk
-    say(f"loading {runnable.name} ({runnable.quantisation})")
-    if words := loading_words(runnable, context):
-        say(words)
+    shelf = _shelf(bundle, quant)
+    first = shelf.find(None)
+    parallel = options["parallel"]
+    loader = WorkerLoader(options["context"], parallel, options["force"], strict=shelf.only)
+    loader.check(first, [])
+    models = Models(
+        loader,
+        waiting=options["waiting"],
+        places=parallel or MOST_SEQUENCES,
+        keep=parse_time(options["keep_alive"]),
+        prepare=_prepare(options["prefill"]),
+    )
+    context = Context(shelf, models, key, options["origins"], talk)
+    certificate = _certificate(tls_cert, tls_key)
+    listening = _listen(host, port)
+    talk(f"loading {first.name} ({first.quantisation})")
+    if words := loading_words(first.open(), options["context"]):
+        talk(words)
+    shown = f"[{host}]" if ":" in host else host
+    scheme = "https" if certificate else "http"
+    address = f"{scheme}://{shown}:{listening.getsockname()[1]}"
 
-    def load() -> Model:
-        return Model(lambda: worker.start(runnable.format, runnable.entry, settings), waiting)
+    def ready() -> None:
+        what = first.id if shelf.only else f"{len(shelf.offers())} models"
+        talk(f"serving {what} at {address}/v1 (a chat in the browser: {address})")
+        if key is None and host not in LOCAL:
+            talk(f"warning: anyone on this network can use this server; set {KEY} to require a key")
+
+    run(context, listening, first, ready, certificate)
+
+
+def _prepare(path: Path | None) -> Callable[[Engine], object]:
+    """Return what a model does when it is loaded: read what conversations begin with."""
+    from pitool.serve.prefill import prefill, read_prefill
+
+    if path is None:
+        return lambda _: None
+    beginning = read_prefill(path)
+    return lambda engine: prefill(engine, beginning)
+
+
+def _shelf(bundle: Path | None, quant: str | None) -> Shelf:
+    from pitool.catalog.bundles import newest
+    from pitool.catalog.model_argument import find_runnable
+    from pitool.serve.shelf import AllBundles, OneModel
+
+    if bundle is not None or quant is not None:
+        return OneModel(find_runnable(bundle, quant))
+    newest()  # says what to do where there is none
+    return AllBundles()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    from pitool.errors import UsageError
+    from pitool.serve.server import listen
 
     try:
-        server = Server((host, port), load, runnable.name, key, say)
+        return listen(host, port)
     except OSError as error:
         foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         raise UsageError(
@@ -81,9 +143,21 @@ def command(
             if foreign
             else "stop the program that uses it, or choose another --port",
         ) from None
-    with server:
-        shown = f"[{host}]" if ":" in host else host
-        say(f"serving {runnable.name} at http://{shown}:{server.server_address[1]}/v1")
-        if key is None and host not in LOCAL:
-            say(f"warning: anyone on this network can use this server; set {KEY} to require a key")
-        server.serve_forever()
+
+
+def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
+    """Return the files for HTTPS, checked to belong together."""
+    from pitool.errors import BadInput, UsageError, reason
+
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("HTTPS needs a certificate and its key", "use --tls-cert and --tls-key")
+    import ssl
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        what = f"cannot use {cert} with {key} ({reason(error)})"
+        raise BadInput(what, "use a certificate and its key in PEM") from None
+    return str(cert), str(key)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.names import BundlePath
+
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle
     from pitool.catalog.manifest import Artifact
     from pitool.report.tables import Section
 
 FLOAT_BITS = 32
+RUNTIMES = "the KL that is left is that of the runtime, which rounds activations to 8 bits"
 NOT_VERIFIED = "not verified against the checkpoint"
 NOT_COMPARED = (
     "not compared with its checkpoint; compare it with another file of the model:"
@@ -23,7 +26,7 @@ NOT_COMPARED = (
 
 
 @click.command("show")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=BundlePath())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(bundle: Path | None, as_json: bool) -> None:
     """Show a bundle: source, artifacts, memory, speeds, certificate.
@@ -60,13 +63,15 @@ def table(bundle: Bundle) -> Section:
     from pitool.report.tables import Column, Section
 
     artifacts = bundle.manifest.artifacts
-    boards = ", ".join(find_board(speed.board).name for speed in artifacts[0].speed)
-    notes = [f"tokens/s: predicted decode on {boards}"] if boards else []
+    speeds = sorted(artifacts[0].speed, key=lambda speed: speed.decode)
+    boards = dict.fromkeys(find_board(speed.board).name for speed in speeds)
+    order = ", slowest to fastest," if len(boards) > 1 else ""
+    notes = [f"tokens/s: predicted decode{order} on {', '.join(boards)}"] if boards else []
     if any(a.tokenization and a.tokenization.folder for a in artifacts):
         notes.append("tokens: made by tokenizer.json, because llama.cpp makes others of this model")
     assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
     notes += dict.fromkeys(filter(None, assumed))
-    notes += [f"{a.quantisation}: {a.weights}" for a in artifacts if a.weights]
+    notes += [f"{a.quantisation}: {a.weights}; {RUNTIMES}" for a in artifacts if a.weights]
     notes += _certificate_notes(artifacts)
     columns = [
         Column("artifact", "left", "middle"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.names import BundlePath
 from pitool.report.numbers import format_bandwidth, format_fixed, format_share
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("tune")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=BundlePath())
 @click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option("--probe", is_flag=True, help="Only measure the memory's bandwidth, for pitool plan.")
 @click.option("--exact", is_flag=True, help="Keep the KV cache type, so answers stay the same.")

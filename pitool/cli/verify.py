@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.names import BundlePath
 from pitool.report.numbers import NONE, format_share, format_significant
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.option("--quant", metavar="NAME", help="Only this artifact.")
 @click.option(
     "--reference", metavar="CHECKPOINT", help="Compare with the checkpoint itself (on the host)."

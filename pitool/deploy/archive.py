@@ -36,7 +36,7 @@ _EXTENSIONS = (
 )  # fmt: skip
 _TYPE = slice(156, 157)
 SCRIPTS = ("install.sh", "pitool")  # what is executable
-INSTALLER = (*SCRIPTS, "pitool.service")
+INSTALLER = (*SCRIPTS, "pitool.service")  # the unit only in archives of older versions
 WHEEL = r"[0-9A-Za-z][0-9A-Za-z._+!-]*\.whl"
 AGAIN = "create it again with pitool pack, or copy it again"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from pitool.catalog.bundles import RELEASES, STORE, home
 from pitool.catalog.files import sync, sync_tree, write_atomically
 from pitool.catalog.scratch import locked
-from pitool.deploy import archive
+from pitool.deploy import archive, systemd
 from pitool.errors import BadInput, MissingPart, PitoolError, disk_full
 
 KEEP = 2
@@ -258,15 +258,14 @@ def _switch(top: Path, release: Path) -> None:
 
 def _restart_service() -> None:
     """Have a running ``pitool serve`` of the user's systemd take what is in use now."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    if not (config / "systemd/user/pitool.service").is_file():
+    if not systemd.unit_file().is_file():
         return
-    bus = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}  # not set in every session
-    words = ["systemctl", "--user", "try-restart", "pitool.service"]
+    words = ("try-restart", systemd.NAME)
     try:
-        subprocess.run(words, check=True, capture_output=True, env=bus | dict(os.environ))
+        systemd.systemctl(*words)
     except (OSError, subprocess.CalledProcessError):
-        print(f"warning: restart the service: {' '.join(words)}", file=sys.stderr)  # noqa: T201
+        again = " ".join(("systemctl", "--user", *words))
+        print(f"warning: restart the service: {again}", file=sys.stderr)  # noqa: T201
 
 
 def _link(path: Path, target: Path) -> None:

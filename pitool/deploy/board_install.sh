@@ -65,9 +65,6 @@ set -- "$HERE"/wheels/pitool-*.whl
 if [ -f "$1" ]; then OWN=$1; else OWN=''; fi
 [ -n "$OWN" ] || PYTHON=${PITOOL_HOME:-$HOME/.local/share/pitool}/current/runtime/bin/python
 [ -x "$(command -v "$PYTHON")" ] || die 5 "This archive contains only a model, and pitool is not installed. Install an archive with a runtime first."
-if [ -n "$SERVICE" ] && [ ! -f "$HERE/pitool.service" ]; then
-    die 5 "This archive contains only a model. Use --service with an archive that contains a runtime."
-fi
 arrive() { PYTHONPATH=$OWN PYTHONSAFEPATH=1 "$PYTHON" -m pitool.deploy.arrive "$@"; }
 
 UNIT=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/pitool.service
@@ -84,14 +81,8 @@ case $COMMAND in
     install)
         arrive install "$HERE" --keep "$KEEP" >/dev/null
         if [ -n "$SERVICE" ]; then
-            mkdir -p "$(dirname "$UNIT")"
-            sed 's|@PITOOL@|%h/.local/bin/pitool|' "$HERE/pitool.service" >"$UNIT"
-            if systemctl --user daemon-reload && systemctl --user enable pitool.service &&
-                systemctl --user restart pitool.service; then
-                echo "pitool serve is running at http://127.0.0.1:8080/v1. To keep it running after logout: loginctl enable-linger"
-            else
-                echo "warning: systemd could not start the service; its unit is $UNIT" >&2
-            fi
+            "$HOME/.local/bin/pitool" service install ||
+                echo "warning: the service was not started; try again: pitool service install" >&2
         fi
         echo "Installed. Next: pitool run \"What is a Raspberry Pi?\""
         case ":$PATH:" in

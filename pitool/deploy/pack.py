@@ -126,7 +126,6 @@ def _runtime(
     """Add installer, launcher and wheels; return the wheels of each Python."""
     sources["install.sh"] = HERE / "board_install.sh"
     sources["pitool"] = HERE / "board_launcher.sh"
-    sources["pitool.service"] = HERE / "pitool.service"
     llama = wheel.build(compiler).path
     own = own_wheel(folder)
     pythons = {}

@@ -82,7 +82,9 @@ class Answer:
         ``odds``: its probability and that of others, where they are asked for.
         """
         told = self._choose(token, piece, ends=ends)
-        return replace(told, chosen=odds.chosen, top=odds.top) if odds else told
+        if odds is None or ends:  # what ends an answer is not part of it
+            return told
+        return replace(told, chosen=odds.chosen, top=odds.top)
 
     def _choose(self, token: int, piece: bytes, *, ends: bool) -> Token:
         tick = time.perf_counter()

@@ -182,6 +182,11 @@ class WorkerEngine:
         """End the child, so that its memory is back; from any thread, never blocks."""
         self._child.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process of the model runs; from any thread."""
+        return self._child.alive
+
     def kill(self) -> None:
         """End the child at once, from any thread; who waits for it gets a ``WorkerDied``."""
         self._child.kill()

@@ -7,7 +7,7 @@ Load times are bytes over the sequential reading of what the file lies on
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from pitool.catalog import tables
 from pitool.catalog.manifest import Certificate
 from pitool.catalog.profiles import Profile, profiles
 from pitool.planning.formats import GGUF
+from pitool.planning.formats.gguf import GgufPlan
 from pitool.planning.places import Place
-from pitool.planning.planner import Planner, Row
+from pitool.planning.planner import Planner, Row, usable
 
 # What is compared: quantisation and load mode.
 METHODS = (
@@ -62,6 +63,8 @@ class LoadMethod:
     """A way to load: ``droppable`` bytes are the file's own pages, which the kernel may drop.
 
     ``seconds``: to read the file, by medium; ``certificate``: the measured quality, if any.
+    ``streamed``: of what does not fit but whose file the kernel can read again for every token,
+    the tokens/s by medium; empty for all others.
     """
 
     mode: str
@@ -69,6 +72,7 @@ class LoadMethod:
     droppable: int
     seconds: dict[str, float]
     certificate: Certificate | None
+    streamed: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return every number."""
@@ -80,6 +84,7 @@ class LoadMethod:
             "droppable_bytes": self.droppable,
             "verdict": self.row.verdict.value,
             "load_seconds": self.seconds,
+            "streamed_decode": self.streamed,
             "mean_kl": self.certificate.mean_kl if self.certificate else None,
         }
 
@@ -97,7 +102,34 @@ def load_methods(planner: Planner, place: Place) -> Iterator[LoadMethod]:
             weights if mode == "mmap" else 0,
             storage.seconds(row.artifact.bytes) if storage else {},
             planner.model.certificates.get(name),
+            _streamed(planner, row, storage) if mode == "mmap" and storage else {},
         )
+
+
+def streaming(planner: Planner, place: Place) -> LoadMethod | None:
+    """Return the fastest usable quantisation that runs from the disk, if any does."""
+    found = [m for m in load_methods(planner, place) if m.streamed]
+    kept = (m for m in reversed(found) if usable(m.row.artifact.quantisation))
+    return next(kept, None)
+
+
+def _streamed(planner: Planner, row: Row, storage: Storage) -> dict[str, float]:
+    """Return the tokens/s of what is read from the disk for every token, by medium.
+
+    Only what the kernel can drop need not fit, so the weights are mapped and not repacked. They
+    are read in the same order for every token, of which a page cache that is too small keeps
+    nothing that comes next; what lies in memory beside them is read as fast as memory is.
+    """
+    if row.loads:
+        return {}
+    load = replace(planner.load, mapped=True, repack=False)
+    plain = replace(planner, load=load).row(row.artifact.quantisation, row.place)
+    if plain.peak - plain.artifact.tensor_bytes > row.place.budget(planner.profile):
+        return {}
+    shape = planner.model.shape
+    assert isinstance(plain.artifact, GgufPlan)
+    read = sum(t.bytes * shape.read_share(t.tensor.name) for t in plain.artifact.tensors)
+    return {medium: 1 / seconds for medium, seconds in storage.seconds(round(read)).items()}
 
 
 def fastest_soc(place: Place) -> str:

@@ -24,7 +24,7 @@ from pitool.planning.places import Place, Verdict, tier_of
 from pitool.planning.planner import Planner, Row
 from pitool.planning.shapes import sizes, typical_shape
 from pitool.planning.speed import NONE, Correction
-from pitool.planning.type_mixture import assign_types
+from pitool.planning.type_mixture import assign_types, keep_grids, whole_grid
 
 # Tokens/s at which people read: 240 words a minute are 5 to 6.
 READING = 5.0
@@ -93,8 +93,10 @@ def judge(
     shape = _shape(recipe, published)
     load = Load(min(recipe.context, GGUF.reach(shape)), profile.micro_batch)
     correction = corrections or {GGUF.name: NONE}
-    planner = Planner(PlannedModel(name, shape), profile, load, correction)
-    row = planner.row(QUANTISATIONS[recipe.quantisation], place)
+    kind = QUANTISATIONS[recipe.quantisation]
+    model = PlannedModel(name, shape, grids=whole_grid(shape, kind))
+    planner = Planner(model, profile, load, correction)
+    row = planner.row(kind, place)
     count = published or row.artifact.bytes
     more = count - row.artifact.bytes
     needed = row.peak + more
@@ -124,7 +126,8 @@ def _shape(recipe: Recipe, published: int | None) -> ModelShape:
     def apart(shape: ModelShape) -> int:
         if published is None:
             return abs(shape.parameters - recipe.parameters)
-        return abs(sum(t.bytes for t in assign_types(shape, kind)) - published)
+        typed = keep_grids(assign_types(shape, kind), kind, whole_grid(shape, kind))
+        return abs(sum(t.bytes for t in typed) - published)
 
     return min((replace(row, tied=each).shape for each in (True, False)), key=apart)
 
@@ -179,6 +182,17 @@ def smaller(place: Place, below: int) -> Entry | None:
         e
         for e in catalogue(place)
         if e.fits and e.recipe.parameters < below and not e.recipe.special
+    ]
+    return max(fitting, key=_merit, default=None)
+
+
+def quick(place: Place, below: int) -> Entry | None:
+    """Return the best entry with fewer weights than ``below`` that is as fast as people read."""
+    fitting = [
+        e
+        for e in catalogue(place)
+        if e.fits and e.recipe.parameters < below and not e.recipe.special
+        if e.decode is not None and e.decode >= READING
     ]
     return max(fitting, key=_merit, default=None)
 

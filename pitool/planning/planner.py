@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from pitool.catalog.profiles import Profile
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.errors import DoesNotFit
 from pitool.planning.formats import FORMATS, GGUF
 from pitool.planning.formats.base import AnyQuantisation, ArtifactPlan, PlannedModel
@@ -29,6 +30,8 @@ from pitool.report.numbers import (
 
 # What leaves the choice of a quantisation to the plan.
 AUTO = "auto"
+# Fewer bits than these cost more quality than a smaller model with more of them.
+LEAST_BITS = 4.0
 # Below this share of its bytes a quantisation gains little from the boards' fast kernels.
 FAST_SHARE = 0.5
 
@@ -115,13 +118,13 @@ class Planner:
 
         The one on whose grid the weights lie; else the best quality first. Passed over is what
         does not fit, is slower than the profile asks, or is mostly of types that a board with fast
-        kernels has none for. The reason has two lines.
+        kernels has none for. The reason has up to two lines.
         """
         if kind := GGUF.grid_of(self.model):
             row = self.row(kind, place)
             if row.fits:
-                room = f"{format_gigabytes(row.left)} GB free"
-                return row, f"{kind.name}: the weights are made for it\n{room}; nothing is rounded"
+                fits = f"fits {place.title} with {format_gigabytes(row.left)} GB free"
+                return row, f"{kind.name}: the weights were trained for it, and it {fits}"
         passed = ""
         for name, least in self.profile.candidates.items():
             row = self.row(GGUF.find(name), place)
@@ -154,7 +157,8 @@ class Planner:
                 break
         for name in form.common:
             other = self.row(form.quantisations[name], row.place)
-            if other.artifact.bytes < row.artifact.bytes and other.fits:
+            small = other.artifact.bytes < row.artifact.bytes
+            if small and other.fits and usable(other.artifact.quantisation):
                 yield f"--quant {name}"
                 break
         for place in tier_places():
@@ -211,6 +215,12 @@ class Planner:
             f" {row.place.title} has",
             would_fit(self.remedies(row)),
         )
+
+
+def usable(quantisation: AnyQuantisation) -> bool:
+    """Tell whether one would really use a quantisation: four bits a weight or more."""
+    kind = QUANTISATIONS.get(quantisation.name)
+    return kind is None or TENSOR_TYPES[kind.base.upper()].bits >= LEAST_BITS
 
 
 def would_fit(remedies: Iterable[str]) -> str:

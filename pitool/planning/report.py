@@ -31,7 +31,7 @@ from pitool.planning.offers import (
     read_prices,
 )
 from pitool.planning.places import HERE, Place, board_place, tier_place, tier_places
-from pitool.planning.planner import AUTO, Planner, Row
+from pitool.planning.planner import AUTO, Planner, Row, usable
 from pitool.planning.rentals import Change, Rental
 from pitool.planning.speed import Correction
 
@@ -79,7 +79,8 @@ class Report:
 
     ``beside``: the rows of other formats, by their names, where none was named; ``asked``: whether
     quantisation and place were both named, so that the exit code is a verdict; ``here``: whether
-    this machine was named.
+    this machine was named. ``notes``: what is to be said beside the figures, of which ``limits``
+    are those of the model.
     """
 
     options: Options
@@ -92,6 +93,7 @@ class Report:
     asked: bool
     here: bool
     notes: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
     @property
     def model(self) -> PlannedModel:
@@ -102,6 +104,12 @@ class Report:
     def quantisations(self) -> tuple[AnyQuantisation, ...]:
         """The quantisations of the rows."""
         return tuple(dict.fromkeys(row.artifact.quantisation for row in self.rows))
+
+    @property
+    def _usable(self) -> list[AnyQuantisation]:
+        """Those that one would really use, or that are named."""
+        named = self.options.quant is not None
+        return [kind for kind in self.quantisations if named or usable(kind)]
 
     @property
     def largest(self) -> Place:
@@ -144,12 +152,12 @@ class Report:
     def matches(self) -> list[Match]:
         """Return the boards that decode as fast as is asked."""
         planner, market = self._shop
-        return offers.matches(planner, self.options.target_tps or 0, self.quantisations, market)
+        return offers.matches(planner, self.options.target_tps or 0, self._usable, market)
 
     def fastest(self) -> Match | None:
         """Return the board that decodes the fastest."""
         planner, market = self._shop
-        return offers.fastest(planner, self.quantisations, market)
+        return offers.fastest(planner, self._usable, market)
 
     def to_json(self) -> dict[str, Any]:
         """Return every number."""
@@ -238,7 +246,7 @@ def make_report(
         raise wrong
     planner = Planner(model, profile, load, corrections or {})
     kinds, reason = _quantisations(planner, form, places, options.quant)
-    said = [*notes, *model.remarks, *_limits(options, planner)]
+    limits = (*model.remarks, *_limits(options, planner))
     named = bool(corrections is not None or options.ram or options.board)
     return Report(
         options,
@@ -250,7 +258,8 @@ def make_report(
         reason,
         asked=bool(options.quant) and named,
         here=options.board == HERE,
-        notes=tuple(said),
+        notes=(*notes, *limits),
+        limits=limits,
     )
 
 

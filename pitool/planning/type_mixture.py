@@ -103,6 +103,16 @@ def keep_grids(
     return tuple(_kept(t, quantisation, grids.get(t.tensor.name, ())) for t in tensors)
 
 
+def whole_grid(model: ModelShape, quantisation: Quantisation) -> Grids:
+    """Return the grids of a model that its makers trained for a type: embedding and head as well.
+
+    Empty for a quantisation that is made of any weights.
+    """
+    kind = TENSOR_TYPES[quantisation.base]
+    matrices = (t for t in model.tensors if quantisable(t) and t.shape[-1] % kind.block == 0)
+    return {t.name: (kind,) for t in matrices} if quantisation.trained else {}
+
+
 # Of the layers' weights, above which a grid is the model's own.
 _MOST = 0.5
 

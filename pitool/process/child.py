@@ -278,6 +278,11 @@ class Child:
         self._wire.close(KILL_SHARE * self._close_seconds)
         self._stderr.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs; from any thread."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End the child at once, from any thread; who waits for it gets a ``WorkerDied``."""
         self._ended = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from datetime import date
 from math import floor, log10
 
 from pitool.errors import UsageError
@@ -16,6 +17,9 @@ from pitool.errors import UsageError
 NONE = "–"
 
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+# In English, whatever the locale: so is the rest of every sentence.
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Digits that a float has for sure.
 _MOST_DIGITS = 15
 
@@ -122,10 +126,14 @@ def format_range(values: Iterable[float]) -> str:
 
 
 def format_seconds(value: float) -> str:
-    """Return ``0.31 s``, ``12.3 s`` or ``2:05``."""
-    if value >= 100:
-        return f"{int(value) // 60}:{int(value) % 60:02d}"
-    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    """Return ``0.31 s``, ``12.3 s``, ``2 min 5 s`` or ``1 h 20 min``."""
+    if value < 99.95:
+        return f"{value:.2f} s" if value < 9.995 else f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
 
 
 def format_bandwidth(gigabytes_per_second: float) -> str:
@@ -158,9 +166,21 @@ def format_date(iso: str) -> str:
     return iso[:10]
 
 
-def format_minute(seconds: float) -> str:
-    """Return date and minute of a time in seconds since 1970, here: ``2026-11-12 14:05``."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+def format_day(seconds: float, now: float | None = None) -> str:
+    """Return a time in seconds since 1970 as people here say it.
+
+    ``14:05`` today, ``yesterday``, ``Tuesday`` within a week, ``12 Nov``, ``12 Nov 2025``.
+    """
+    then, today = time.localtime(seconds), time.localtime(now)
+    days = date(*today[:3]).toordinal() - date(*then[:3]).toordinal()
+    if days == 0:
+        return time.strftime("%H:%M", then)
+    if days == 1:
+        return "yesterday"
+    if 1 < days < 7:
+        return _WEEKDAYS[then.tm_wday]
+    words = f"{then.tm_mday} {_MONTHS[then.tm_mon - 1]}"
+    return words if then.tm_year == today.tm_year else f"{words} {then.tm_year}"
 
 
 def format_time_of_day(seconds: float) -> str:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from pitool.report.numbers import format_bytes, format_seconds, format_share
+from pitool.report.pace import Pace
 from pitool.report.streams import own_stream, write_own
 from pitool.report.text import is_smart, printable, shorten, terminal_width
 
@@ -176,33 +177,34 @@ class _Bars:
     def __init__(self) -> None:
         self._rich: RichProgress | None = None
         self._task: TaskID | None = None
-        self._done = self._total = 0
+        self._pace = Pace(0)
         self._bytes = False
 
     def start(self, title: str, total: int, *, bytes_: bool) -> None:
         """Show a bar."""
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
-        self._done, self._total, self._bytes = 0, total, bytes_
+        self._pace, self._bytes = Pace(total), bytes_
         self._rich = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(BAR),
             TextColumn("{task.fields[amount]}", markup=False),
-            TimeElapsedColumn() if total <= 1 else TimeRemainingColumn(),
+            TimeElapsedColumn() if total <= 1 else TextColumn("{task.fields[left]}", markup=False),
             console=_console(),
             transient=True,
         )
         room = max(terminal_width(sys.stderr) - BESIDE, BAR)
         title = shorten(printable(title), room)
-        self._task = self._rich.add_task(title, total=total, amount=self._amount())
+        self._task = self._rich.add_task(title, total=total, amount=self._amount(), left="")
         self._rich.start()
 
     def advance(self, count: int) -> None:
         """Move it on."""
-        self._done += count
+        self._pace.advance(count)
         if self._rich and self._task is not None:
-            self._rich.update(self._task, completed=self._done, amount=self._amount())
+            done, left = self._pace.done, self._pace.words
+            self._rich.update(self._task, completed=done, amount=self._amount(), left=left)
 
     def stop(self) -> None:
         """Take it away."""
@@ -211,11 +213,12 @@ class _Bars:
         self._rich = self._task = None
 
     def _amount(self) -> str:
-        if self._total <= 1:
+        pace = self._pace
+        if pace.total <= 1:
             return ""
         if not self._bytes:
-            return f"{self._done}/{self._total}"
-        return f"{format_share(self._done / max(self._total, 1))} of {format_bytes(self._total)}"
+            return f"{pace.done:.0f}/{pace.total:.0f}"
+        return f"{format_share(pace.share)} of {format_bytes(pace.total)}"
 
 
 class Hosts:
@@ -251,10 +254,11 @@ class Hosts:
 
     def arrived(self, name: str, count: int, total: int) -> None:
         """Show how many of ``total`` bytes a host has."""
-        share = count / total
+        share = min(max(count, 0) / max(total, 1), 1.0)
         if self._rich:
             amount = f"{format_share(share)} of {format_bytes(total)}"
-            self._rich.update(self._tasks[name], completed=count, total=total, amount=amount)
+            done = share * total
+            self._rich.update(self._tasks[name], completed=done, total=total, amount=amount)
         elif share - self._said[name] >= STEP:
             self._said[name] = share
             talk(f"{name}: {format_share(share)} copied")

@@ -1,85 +1,130 @@
-"""The replies of OpenAI's API as JSON: answers, pieces of a stream, errors."""
+"""Answers on their way to a client: whole or in pieces, until it has them or is gone.
+
+What makes the pieces knows nothing of connections: it is an asynchronous generator, which is closed
+when its client leaves or reads no further.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from pitool.engine.base import Finish, Timings
+from anyio import CancelScope
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
-# OpenAI's words for how an answer ends.
-_REASONS: dict[Finish, str] = {
-    "stop": "stop",
-    "length": "length",
-    "context": "length",
-    "cancelled": "stop",
-}
+from pitool.errors import PitoolError
+from pitool.serve.failures import Failure, failure_of
+
+JSON_TYPE = "application/json; charset=utf-8"
+
+Pieces = AsyncGenerator[dict[str, Any]]
+"""The documents of an answer: one where it is whole."""
+
+
+def encode(document: object) -> bytes:
+    """Return a document as JSON in UTF-8, without a line feed in it."""
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+class JSONResponse(Response):
+    """A document as JSON."""
+
+    def __init__(
+        self, document: object, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(encode(document), status, headers, JSON_TYPE)
+
+
+def refusal(failure: Failure, path: str) -> JSONResponse:
+    """Return an error as the interface of a path has it."""
+    return JSONResponse(failure.document(path), failure.status, failure.headers)
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What all JSON of one answer has in common; ``created`` in seconds since 1970."""
+class Framing:
+    """How a stream carries documents: its media type, a document's bytes, and what ends it."""
 
-    chat: bool
-    id: str
-    created: int
-    model: str
+    media_type: str
+    frame: Callable[[dict[str, Any]], bytes]
+    end: bytes = b""
 
-    def whole(self, text: str, finish: Finish | None, timings: Timings) -> dict[str, Any]:
-        """Return a whole answer."""
-        said: dict[str, Any] = (
-            {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        )
-        choice = {"index": 0, **said, "finish_reason": _reason(finish)}
-        return {**self._head(""), "choices": [choice], **counts(timings)}
 
-    def piece(self, text: str | None, finish: Finish | None = None) -> dict[str, Any]:
-        """Return a piece of a stream; the first of a chat has no text but the role."""
-        said: dict[str, Any]
-        if not self.chat:
-            said = {"text": text or ""}
-        elif text is None:
-            said = {"delta": {"role": "assistant", "content": ""}}
+def _event(document: dict[str, Any]) -> bytes:
+    return b"data: " + encode(document) + b"\n\n"
+
+
+def _named_event(document: dict[str, Any]) -> bytes:
+    return f"event: {document.get('type', 'error')}\n".encode() + _event(document)
+
+
+_EVENTS = "text/event-stream; charset=utf-8"
+EVENTS = Framing(_EVENTS, _event, b"data: [DONE]\n\n")
+NAMED_EVENTS = Framing(_EVENTS, _named_event)
+LINES = Framing("application/x-ndjson", lambda document: encode(document) + b"\n")
+
+
+class Reply(Response):
+    """Sends the pieces of an answer; ``framing`` None for one that is whole.
+
+    What goes wrong before the first piece has a status of its own; afterwards it is a piece.
+    """
+
+    def __init__(self, pieces: Pieces, framing: Framing | None) -> None:
+        self._pieces, self._framing = pieces, framing
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it all, unless the client goes first."""
+        with CancelScope() as here:
+            watch = asyncio.create_task(_watch(receive, here))
+            try:
+                async with aclosing(self._pieces) as pieces:
+                    await self._send(pieces, scope, receive, send)
+            finally:
+                watch.cancel()
+
+    async def _send(self, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            first = await anext(pieces)
+        except PitoolError as error:
+            await refusal(failure_of(error), scope["path"])(scope, receive, send)
+            return
+        if self._framing is None:
+            await JSONResponse(first)(scope, receive, send)
+            await anext(pieces, None)  # what is done when it is sent
         else:
-            said = {"delta": {"content": text} if text else {}}
-        choice = {"index": 0, **said, "finish_reason": _reason(finish)}
-        return {**self._head(".chunk"), "choices": [choice]}
+            await self._stream(first, pieces, self._framing, scope["path"], send)
 
-    def count(self, timings: Timings) -> dict[str, Any]:
-        """Return the piece that counts tokens, which has no choices."""
-        return {**self._head(".chunk"), "choices": [], **counts(timings)}
-
-    def _head(self, suffix: str) -> dict[str, Any]:
-        kind = f"chat.completion{suffix}" if self.chat else "text_completion"
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-
-
-def counts(timings: Timings) -> dict[str, Any]:
-    """Return OpenAI's token counts, and the timings as llama.cpp's server names them."""
-    t = timings
-    read = t.prefilled_tokens - t.reused_tokens
-    usage = {
-        "prompt_tokens": t.prompt_tokens,
-        "completion_tokens": t.decoded_tokens,
-        "total_tokens": t.prompt_tokens + t.decoded_tokens,
-        "prompt_tokens_details": {"cached_tokens": t.reused_tokens},
-    }
-    speeds = {
-        "prompt_n": read,
-        "prompt_ms": round(t.prefill_seconds * 1e3, 3),
-        "prompt_per_second": round(t.prefill_rate, 3),
-        "predicted_n": t.decoded_tokens,
-        "predicted_ms": round(t.decode_seconds * 1e3, 3),
-        "predicted_per_second": round(t.decode_rate, 3),
-        "ttft_ms": round(t.ttft_seconds * 1e3, 3),
-    }
-    return {"usage": usage, "timings": speeds}
+    async def _stream(
+        self, first: dict[str, Any], pieces: Pieces, framing: Framing, path: str, send: Send
+    ) -> None:
+        headers = [
+            (b"content-type", framing.media_type.encode()),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),  # nginx would hold it back
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(_body(framing.frame(first)))
+        end = framing.end
+        try:
+            async for piece in pieces:
+                await send(_body(framing.frame(piece)))
+        except PitoolError as error:
+            end = framing.frame(failure_of(error).document(path))
+        await send(_body(end, more=False))
 
 
-def failure(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """Return an error as OpenAI's interface has it."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+def _body(data: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def _reason(finish: Finish | None) -> str | None:
-    return _REASONS[finish] if finish else None
+async def _watch(receive: Receive, here: CancelScope) -> None:
+    """Give an answer up when its client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    here.cancel()

@@ -1,302 +1,222 @@
-"""The HTTP side: paths, bodies, streams of events, and clients that go away.
+"""The HTTP server: uvicorn with limits on connections, an end within seconds, and a quiet log.
 
-``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Each connection has
-a thread; the model is asked by one at a time. Every error has OpenAI's JSON shape.
+Connections beyond a number are closed before anything is read of them, and so are those that stay
+silent in the middle of a request or of an answer. uvicorn reads HTTP by h11.
 """
 
 from __future__ import annotations
 
-import hmac
+import asyncio
+import contextlib
 import json
 import logging
-import select
+import signal
 import socket
 import sys
 import threading
-import time
-import uuid
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pitool.engine.base import Token
-from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
-from pitool.report.numbers import format_rate
-from pitool.serve import pages, requests
-from pitool.serve.model import BusyError, Model
-from pitool.serve.replies import Frame, failure
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_BYTES = 4 << 20
-# Each has a thread and up to that many bytes.
+from pitool.serve.failures import Failure
+
 MOST_CONNECTIONS = 64
-# Seconds for which a connection may be silent while a request is read.
+# Seconds for which a connection may be silent.
 PATIENCE = 30
-PATHS = {"/v1/chat/completions": True, "/v1/completions": False}
-_INVALID = "invalid_request_error"
-# Status, OpenAI's type and its code; the first that an error is counts.
-_STATUS: dict[type[PitoolError], tuple[HTTPStatus, str, str | None]] = {
-    BusyError: (HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "server_busy"),
-    UsageError: (HTTPStatus.BAD_REQUEST, _INVALID, None),
-    BadInput: (HTTPStatus.BAD_REQUEST, _INVALID, None),
-    DoesNotFit: (HTTPStatus.BAD_REQUEST, _INVALID, "context_length_exceeded"),
-}
+# Seconds that running answers have to end, and more in which their clients are told that they
+# did not.
+GRACE_SECONDS, LAST_SECONDS = 3, 2
+
+log = logging.getLogger(__name__)
 
 
-class Server(ThreadingHTTPServer):
-    """Serves one model under ``name``; with ``key`` only those who send it as bearer token.
+class Connection(H11Protocol):
+    """One connection."""
 
-    ``load`` is called when the port is taken, since a model may take a minute; who connects
-    meanwhile waits. Raises OSError for an address that cannot be listened on.
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or close it where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End it."""
+        self._reading = _stopped(self._reading)
+        self._writing = _stopped(self._writing)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; the head of a request has to come within a time."""
+        super().data_received(data)
+        self._expect()
+
+    def _expect(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._reading = _stopped(self._reading)
+        elif self._reading is None:
+            self._reading = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that reads slowly, and give it up in the end."""
+        super().pause_writing()
+        self._writing = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._writing = _stopped(self._writing)
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, by uvicorn's own clock."""
+        self._reading = _stopped(self._reading)
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that nobody uses, even if its client takes nothing more."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in JSON too."""
+        error = sys.exception()
+        status = getattr(error, "error_status_hint", 400) or 400
+        if status == 431 and b"\n" not in self.conn.trailing_data[0]:
+            status = 414
+        document = Failure(status, f"{msg.rstrip('.')} ({error})" if error else msg).document()
+        body = json.dumps(document).encode()
+        headers = [
+            (b"content-type", b"application/json; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *self.server_state.default_headers,
+        ]
+        with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun already
+            for event in (
+                h11.Response(
+                    status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()
+                ),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                if data := self.conn.send(event):
+                    self.transport.write(data)
+        self.transport.close()
+
+
+def _stopped(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+class Server(uvicorn.Server):
+    """Serves an application at an address, until a signal or ``stop``.
+
+    ``ending`` is awaited when it begins to end: answers that run have so many seconds.
     """
-
-    daemon_threads = True
 
     def __init__(
         self,
-        address: tuple[str, int],
-        load: Callable[[], Model],
-        name: str,
-        key: str | None = None,
-        log: Callable[[str], object] = lambda _: None,
+        app: ASGIApp,
+        listening: socket.socket,
+        ending: Callable[[float], Any],
+        certificate: tuple[str, str] | None = None,
     ) -> None:
-        self.name, self.key, self.log = name, key, log
-        # Parsed JSON takes thirty times its size for a moment: one at a time.
-        self.parsing = threading.Lock()
-        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        self.created = int(time.time())
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, Handler)
-        try:
-            self.model = load()
-        except BaseException:
-            self.server_close()
-            raise
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            headers=[("server", "pitool")],
+            backlog=2 * MOST_CONNECTIONS,
+            timeout_keep_alive=PATIENCE,
+            timeout_graceful_shutdown=GRACE_SECONDS + LAST_SECONDS,
+            ssl_certfile=certificate[0] if certificate else None,
+            ssl_keyfile=certificate[1] if certificate else None,
+        )
+        super().__init__(config)
+        self._listening, self._ending = listening, ending
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread of its own, or close it where there are too many."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    async def run_until_stopped(self) -> None:
+        """Serve; KeyboardInterrupt where a signal ended it."""
+        await self.serve(sockets=[self._listening])
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer a connection to its end."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+    def stop(self) -> None:
+        """Have it end; from any thread."""
+        self.should_exit = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - its interface
-        """Log what a connection ended with that nobody foresaw; a client that went away is none."""
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            self.log(f"internal error ({type(error).__name__}: {error})")
-            logging.getLogger(__name__).error("a request failed", exc_info=error)
-
-    def __exit__(self, *reason: Any) -> None:
-        """Free the port and the model."""
-        super().__exit__(*reason)
-        self.model.close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    server: Server
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "pitool", ""
-    timeout = PATIENCE
-
-    def do_GET(self) -> None:
-        """Answer what only looks."""
-        server, path = self.server, self._path
-        own = {
-            "id": server.name, "object": "model", "created": server.created, "owned_by": "pitool",
-        }  # fmt: skip
-        if self._refused():
-            return
-        if path == "/health":
-            state = {"busy": server.model.busy, "waiting": server.model.waiting}
-            self._json(HTTPStatus.OK, {"status": "ok", **state})
-        elif not self._allowed():
-            return
-        elif path == "/v1/models":
-            self._json(HTTPStatus.OK, {"object": "list", "data": [own]})
-        elif path == f"/v1/models/{server.name}":
-            self._json(HTTPStatus.OK, own)
-        else:
-            self._missing()
-
-    def do_POST(self) -> None:
-        """Answer a completion."""
-        body = self._body()
-        if body is None or self._refused() or not self._allowed():
-            return
-        if self._path not in PATHS:
-            self._missing()
-            return
-        try:
-            self._complete(body, chat=PATHS[self._path])
-        except PitoolError as error:
-            self._fail(error)
-        except (BrokenPipeError, ConnectionResetError, TimeoutError):
-            self.close_connection = True  # the client went away
-
-    def _complete(self, body: bytes, *, chat: bool) -> None:
-        server = self.server
-        template = server.model.info.chat_template
-        with server.parsing:
-            asked = requests.parse(body, chat=chat, template=template)
-        prefix = "chatcmpl" if chat else "cmpl"
-        frame = Frame(chat, f"{prefix}-{uuid.uuid4().hex}", int(time.time()), server.name)
-        with server.model.turn(self._gone) as engine:
-            try:
-                with closing(self._watched(engine.stream(asked.prompt, asked.sampling))) as tokens:
-                    if asked.stream:
-                        self._stream(tokens, frame, usage=asked.usage)
-                    else:
-                        self._whole(tokens, frame)
-            except PitoolError as error:
-                server.model.forget(error)
-                raise
-
-    def _watched(self, tokens: Iterator[Token]) -> Generator[Token]:
-        """Yield tokens until the client is gone, which cancels the rest."""
-        try:
-            for token in tokens:
-                yield token
-                if self._gone():
-                    raise ConnectionResetError
-        finally:
-            if isinstance(tokens, Generator):
-                tokens.close()
-
-    def _gone(self) -> bool:
-        """Tell whether the client closed its side: nothing else makes it readable and empty."""
-        readable, _, _ = select.select([self.connection], [], [], 0)
-        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
-
-    def _whole(self, tokens: Iterator[Token], frame: Frame) -> None:
-        text, last = [], None
-        for last in tokens:
-            text.append(last.text)
-        assert last
-        self._json(HTTPStatus.OK, frame.whole("".join(text), last.finish, last.timings))
-        self._say(last)
-
-    def _stream(self, tokens: Iterator[Token], frame: Frame, *, usage: bool) -> None:
-        """Send events as tokens come; an error after the first one is an event too."""
-        first = next(tokens)  # what is wrong with the prompt still gets a status of its own
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Cache-Control", "no-cache")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        last = first
-        try:
-            if frame.chat:
-                self._event(frame.piece(None))
-            self._token(first, frame)
-            for last in tokens:
-                self._token(last, frame)
-        except PitoolError as error:
-            self.server.model.forget(error)
-            self._event(failure(error.sentence, "server_error"))
-            return
-        if usage:
-            self._event(frame.count(last.timings))
-        self.wfile.write(b"data: [DONE]\n\n")
-        self._say(last)
-
-    def _token(self, token: Token, frame: Frame) -> None:
-        if token.text:
-            self._event(frame.piece(token.text))
-        if token.finish:
-            self._event(frame.piece("", token.finish))
-
-    def _event(self, document: dict[str, Any]) -> None:
-        text = json.dumps(document, ensure_ascii=False)
-        self.wfile.write(f"data: {text}\n\n".encode())
-        self.wfile.flush()
-
-    # -- what is around ------------------------------------------------------------------------
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests, and let those that run end."""
+        ending = asyncio.create_task(self._ending(GRACE_SECONDS))
+        await super().shutdown(sockets)
+        await ending
 
     @property
-    def _path(self) -> str:
-        """The path without a query, however it is written."""
-        return self.path.partition("?")[0]
+    def interrupted(self) -> bool:
+        """Whether a signal ended it."""
+        return bool(self._captured_signals)
 
-    def _body(self) -> bytes | None:
-        """Return the body, None after saying why there is none."""
-        length = self.headers.get("Content-Length", "")
-        known = length.isdecimal() and "Transfer-Encoding" not in self.headers
-        if not known or len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if known else HTTPStatus.LENGTH_REQUIRED
-            self.close_connection = True  # the body is not read
-            what = f"the body needs a Content-Length of at most {MOST_BYTES} bytes"
-            self._json(status, failure(what, _INVALID))
-            return None
-        return self.rfile.read(int(length))
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End by SIGTERM, SIGINT and SIGHUP; those that are ignored stay so.
 
-    def _refused(self) -> bool:
-        """Answer a web page that is not this server's, and tell whether it was one."""
+        A second one does not wait for anybody.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {n: h for n in numbers if (h := signal.getsignal(n)) is not signal.SIG_IGN}
+        for number in before:
+            signal.signal(number, self.handle_exit)
         try:
-            host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-            why = pages.refusal(host, origin, key=self.server.key is not None)
-        except ValueError:
-            why = "the Host or Origin header is not valid"
-        if why is not None:
-            self._json(HTTPStatus.FORBIDDEN, failure(why, _INVALID, "forbidden_origin"))
-        return why is not None
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _allowed(self) -> bool:
-        key = self.server.key
-        sent = self.headers.get("Authorization", "")
-        if key is None or hmac.compare_digest(sent.encode(), f"Bearer {key}".encode()):
-            return True
-        what = "the API key is missing or wrong"
-        document = failure(what, "authentication_error", "invalid_api_key")
-        self._json(HTTPStatus.UNAUTHORIZED, document)
-        return False
 
-    def _missing(self) -> None:
-        known = ", ".join(("/health", "/v1/models", *PATHS))
-        what = f"unknown endpoint {self.command} {self._path}; use one of {known}"
-        self._json(HTTPStatus.NOT_FOUND, failure(what, _INVALID))
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; OSError for an address that cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2 * MOST_CONNECTIONS)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
-    def _fail(self, error: PitoolError) -> None:
-        status, kind, code = next(
-            (row for cls, row in _STATUS.items() if isinstance(error, cls)),
-            (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", None),
-        )
-        self._json(status, failure(error.sentence, kind, code))
 
-    def _json(self, status: HTTPStatus, document: dict[str, Any]) -> None:
-        body = json.dumps(document, ensure_ascii=False).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            self.send_header("Retry-After", "5")
-        self.end_headers()
-        self.wfile.write(body)
+class _FaultsOnly(logging.Handler):
+    """Passes on what failed in an application; what clients do wrong is no news."""
 
-    def _say(self, last: Token) -> None:
-        t = last.timings
-        self.server.log(
-            f"{self._path}: prompt {t.prompt_tokens} tokens ({t.reused_tokens} reused),"
-            f" {format_rate(t.prefill_rate)}, answer {t.decoded_tokens} tokens,"
-            f" {format_rate(t.decode_rate)}"
-        )
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], Exception):
+            log.error("a request failed", exc_info=record.exc_info)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what http.server refuses by itself (a method, a malformed head)."""
-        self.close_connection = True
-        what = explain or message or HTTPStatus(code).description
-        self._json(HTTPStatus(code), failure(what, _INVALID))
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Say nothing of each request: ``_say`` does, and prompts stay out of logs."""
+def quiet() -> None:
+    """Keep uvicorn's and asyncio's words off the terminal."""
+    for name in ("uvicorn", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.handlers = [_FaultsOnly()]

@@ -1,11 +1,13 @@
 """A conversation: the rows that are shown, and the messages that the engine gets from them.
 
-Owns text only. Rows are appended and the last answer grows; only ``cut`` removes rows.
+Owns text only. Rows are appended and the last answer grows; ``cut`` removes rows, ``set_aside``
+keeps them as a variant. A conversation is thus a tree of which ``rows`` is one path.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -71,11 +73,23 @@ ConversationRow = Question | Answer | Notice
 
 
 @dataclass(slots=True)
+class Fork:
+    """What may follow a row: several tails, of which the one at ``place`` is in the conversation.
+
+    That one is empty here, for its rows are the conversation's.
+    """
+
+    tails: list[list[ConversationRow]] = field(default_factory=lambda: [[]])
+    place: int = 0
+
+
+@dataclass(slots=True)
 class Conversation:
     """A system prompt, sampling settings, and rows in chronological order.
 
     ``title`` is empty until the user sets one. The ``dropped`` oldest rows are no longer sent to
-    the model, because its context was full.
+    the model, because its context was full. ``forks``: what else followed a row, by its key; by an
+    empty one, what else the conversation began with.
     """
 
     system: str = ""
@@ -83,6 +97,7 @@ class Conversation:
     title: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     dropped: int = 0
+    forks: dict[str, Fork] = field(default_factory=dict)
     key: str = field(default_factory=_new_key, compare=False)
 
     @property
@@ -129,10 +144,60 @@ class Conversation:
 
     def cut(self, row: ConversationRow) -> list[ConversationRow]:
         """Remove ``row`` and all after it, and return them."""
-        place = next(i for i, other in enumerate(self.rows) if other is row)
+        place = self._place(row)
         removed, self.rows[place:] = self.rows[place:], []
         self.dropped = min(self.dropped, place)
         return removed
+
+    def set_aside(self, row: ConversationRow) -> list[ConversationRow]:
+        """Keep ``row`` and all after it as a variant of what is to come; return them."""
+        fork = self.forks.setdefault(self._before(row), Fork())
+        fork.tails[fork.place] = removed = self.cut(row)
+        fork.place = len(fork.tails)
+        fork.tails.append([])
+        return removed
+
+    def variant(self, row: ConversationRow) -> tuple[int, int] | None:
+        """Return which variant begins with ``row``, from 1, and of how many; None for no others."""
+        fork = self.forks.get(self._before(row))
+        return (fork.place + 1, len(fork.tails)) if fork else None
+
+    def last_varied(self) -> ConversationRow | None:
+        """Return the newest row that there are variants of."""
+        return next((row for row in reversed(self.rows) if self.variant(row)), None)
+
+    def turn(self, row: ConversationRow, step: int) -> list[ConversationRow]:
+        """Go on with another variant instead of ``row``; return the rows that come and go."""
+        fork = self.forks[self._before(row)]
+        place = (fork.place + step) % len(fork.tails)
+        if place == fork.place:
+            return []
+        fork.tails[fork.place] = gone = self.cut(row)
+        fork.place, come = place, fork.tails[place]
+        fork.tails[place] = []
+        self.rows += come
+        return [*gone, *come]
+
+    @property
+    def aside(self) -> Iterator[ConversationRow]:
+        """All rows of the variants that the conversation does not go on with."""
+        for fork in list(self.forks.values()):  # the session's thread may add one meanwhile
+            for tail in list(fork.tails):
+                yield from tail
+
+    def empty(self) -> list[ConversationRow]:
+        """Remove all rows, the variants too, and return them."""
+        removed = [*self.rows, *self.aside]
+        self.rows, self.forks, self.dropped = [], {}, 0
+        return removed
+
+    def _place(self, row: ConversationRow) -> int:
+        return next(i for i, other in enumerate(self.rows) if other is row)
+
+    def _before(self, row: ConversationRow) -> str:
+        """Return the key of the row before, an empty one at the beginning."""
+        place = self._place(row)
+        return self.rows[place - 1].key if place else ""
 
 
 def title_of(text: str) -> str:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +20,7 @@ from pitool.catalog import databases, reading, tables
 from pitool.catalog.databases import CONVERSATIONS, database_errors
 from pitool.engine.base import Finish, Sampling, Timings
 from pitool.errors import BadInput
-from pitool.store import schema
+from pitool.store import schema, variants
 from pitool.store.conversation import (
     Answer,
     Conversation,
@@ -29,10 +29,13 @@ from pitool.store.conversation import (
     Question,
     title_of,
 )
+from pitool.store.excerpt import sentence
 
 FILE_NAME = CONVERSATIONS.file_name
 BUSY_SECONDS = 10
-EXCERPT_LENGTH = 60
+TRASH_DAYS = 30
+"""A deleted conversation can be brought back for so long."""
+
 _LATEST = 253402214400.0  # the year 9999, the last that can be shown
 # A board's memory is the model's, and the kernel keeps the pages of the file too: 256 KiB.
 _PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -256")
@@ -40,13 +43,17 @@ _PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "ca
 
 @dataclass(frozen=True, slots=True)
 class ConversationSummary:
-    """A conversation in a list; ``updated``: seconds since 1970; ``excerpt``: the search match."""
+    """A conversation in a list; ``updated``: seconds since 1970.
+
+    ``excerpt``: the sentence in which the words of a search were found.
+    """
 
     key: str
     name: str
     updated: float
     questions: int
     excerpt: str = ""
+    pinned: bool = False
 
 
 class Database:
@@ -72,17 +79,23 @@ class Database:
     ) -> None:
         """Write the new and changed rows of a conversation; ``gone``: keys of removed rows.
 
-        A conversation that another program has deleted meanwhile is written again in full.
+        A conversation that another program has deleted meanwhile is written again in full, and
+        comes out of the trash.
         """
         head = (
             conversation.key,
             conversation.title,
             conversation.system,
             json.dumps(
-                {"sampling": asdict(conversation.sampling), "dropped": conversation.dropped}
+                {
+                    "sampling": asdict(conversation.sampling),
+                    "dropped": conversation.dropped,
+                    "forks": variants.to_json(conversation.forks),
+                }
             ),
             time.time(),
         )
+        aside = {row.key for row in conversation.aside}
         with self._transaction() as connection:
             known = connection.execute(
                 "SELECT 1 FROM conversation WHERE key = ?", (conversation.key,)
@@ -92,8 +105,8 @@ class Database:
             connection.executemany(
                 _SAVE_ROW,
                 (
-                    _row_values(row, conversation)
-                    for row in (rows if known else list(conversation.rows))
+                    _row_values(row, conversation, aside)
+                    for row in (rows if known else [*conversation.rows, *conversation.aside])
                 ),
             )
 
@@ -107,7 +120,8 @@ class Database:
                 "SELECT title, system, data FROM conversation WHERE key = ?", (key,)
             ).fetchone()
             found = connection.execute(
-                "SELECT key, kind, text, data FROM row WHERE conversation = ? ORDER BY id", (key,)
+                "SELECT key, kind, text, data, aside FROM row WHERE conversation = ? ORDER BY id",
+                (key,),
             ).fetchall()
         if head is None:
             raise BadInput(
@@ -115,42 +129,80 @@ class Database:
                 "open another conversation",
             )
         title, system, data = head
-        sampling, dropped, damaged = _head(data)
+        sampling, dropped, tails, damaged = _head(data)
         damaged = damaged or not (isinstance(title, str) and isinstance(system, str))
-        rows = []
-        for values in found:
+        rows, aside = [], {}
+        for *values, is_aside in found:
             row, whole = _row(*values)
-            rows.append(row)
+            if is_aside:
+                aside[row.key] = row
+            else:
+                rows.append(row)
             damaged = damaged or not whole
         if damaged:
             rows.append(Notice("part of this conversation is damaged in the database", _SALVAGED))
         kept = min(dropped, len(rows))
-        return Conversation(_text(system), rows, _text(title), sampling, kept, key=key)
+        forks = variants.from_json(tails, aside)
+        return Conversation(_text(system), rows, _text(title), sampling, kept, forks, key=key)
 
-    def list(self, words: str = "") -> list[ConversationSummary]:
-        """Return the conversations, newest first; with ``words`` only those that contain them."""
+    def list(self, words: str = "", *, trash: bool = False) -> list[ConversationSummary]:
+        """Return the conversations, the pinned ones first, then newest first.
+
+        With ``words`` only those that contain them; ``trash``: those that were deleted, instead.
+        """
         with self._reading() as connection:
-            found = connection.execute(_LIST, {"words": words.casefold()}).fetchall()
+            asked = {"words": words.casefold(), "trash": trash}
+            found = connection.execute(_LIST, asked).fetchall()
         return [
             ConversationSummary(
                 str(key),
                 _text(title) or title_of(_text(first)),
                 updated if isinstance(updated, float) and 0 <= updated < _LATEST else 0.0,
                 questions,
-                _excerpt(_text(text), words),
+                sentence(_text(text), words),
+                bool(pinned),
             )
-            for key, title, updated, questions, first, text in found
+            for key, title, updated, pinned, questions, first, text in found
         ]
+
+    def newest(self) -> str | None:
+        """Return the key of the conversation that was used last; None where there is none."""
+        with self._reading() as connection:
+            found = connection.execute(_NEWEST).fetchone()
+        return str(found[0]) if found else None
 
     def rename(self, key: str, title: str) -> None:
         """Set a conversation's title; an empty one falls back to the first question."""
         with self._transaction() as connection:
             connection.execute("UPDATE conversation SET title = ? WHERE key = ?", (title, key))
 
+    def pin(self, key: str, pinned: bool) -> None:
+        """Have a conversation stand above the others in the list, or not any more."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE conversation SET pinned = ? WHERE key = ?", (pinned, key))
+
     def delete(self, key: str) -> None:
-        """Delete a conversation and its rows."""
+        """Put a conversation into the trash."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE conversation SET deleted = ? WHERE key = ?", (time.time(), key)
+            )
+
+    def restore(self, key: str) -> None:
+        """Bring a conversation back from the trash."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE conversation SET deleted = NULL WHERE key = ?", (key,))
+
+    def erase(self, key: str) -> None:
+        """Delete a conversation and its rows for good."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM conversation WHERE key = ?", (key,))
+
+    def empty_trash(self, days: float = TRASH_DAYS) -> None:
+        """Delete for good what has been in the trash for so long."""
+        before = time.time() - days * 86400
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM conversation WHERE deleted < ?", (before,))
 
     def close(self) -> None:
         """Close the file."""
@@ -182,30 +234,34 @@ _SALVAGED = "use /save to write the readable part to a file"
 _SAVE_CONVERSATION = """
     INSERT INTO conversation (key, title, system, data, updated) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET system = excluded.system,
-        data = excluded.data, updated = excluded.updated
+        data = excluded.data, updated = excluded.updated, deleted = NULL
 """
 _SAVE_ROW = """
-    INSERT INTO row (key, conversation, kind, text, data) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (key) DO UPDATE SET text = excluded.text, data = excluded.data
+    INSERT INTO row (key, conversation, kind, text, data, aside) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET text = excluded.text, data = excluded.data,
+        aside = excluded.aside
 """
 _LIST = """
-    SELECT key, title, updated,
-        (SELECT count(*) FROM row WHERE conversation = c.key AND kind = 'question'),
+    SELECT key, title, updated, pinned,
+        (SELECT count(*) FROM row WHERE conversation = c.key AND kind = 'question' AND NOT aside),
         coalesce((SELECT text FROM row WHERE conversation = c.key AND kind = 'question'
-                  ORDER BY id LIMIT 1), ''),
+                  AND NOT aside ORDER BY id LIMIT 1), ''),
         coalesce((SELECT text FROM row WHERE conversation = c.key AND kind != 'notice'
-                  AND instr(casefold(text), :words) ORDER BY id LIMIT 1), '')
+                  AND NOT aside AND instr(casefold(text), :words) ORDER BY id LIMIT 1), '')
     FROM conversation AS c
-    WHERE instr(casefold(title), :words) OR EXISTS (
-        SELECT 1 FROM row WHERE conversation = c.key AND kind != 'notice'
-        AND instr(casefold(text), :words))
-    ORDER BY updated DESC
+    WHERE (deleted IS NOT NULL) = :trash AND (instr(casefold(title), :words) OR EXISTS (
+        SELECT 1 FROM row WHERE conversation = c.key AND kind != 'notice' AND NOT aside
+        AND instr(casefold(text), :words)))
+    ORDER BY coalesce(deleted, 0) DESC, pinned DESC, updated DESC
 """
+_NEWEST = "SELECT key FROM conversation WHERE deleted IS NULL ORDER BY updated DESC LIMIT 1"
 
 
-def _row_values(row: ConversationRow, conversation: Conversation) -> tuple[str, ...]:
+def _row_values(
+    row: ConversationRow, conversation: Conversation, aside: set[str]
+) -> tuple[str | bool, ...]:
     kind, text, data = _parts(row)
-    return row.key, conversation.key, kind, text, json.dumps(data)
+    return row.key, conversation.key, kind, text, json.dumps(data), row.key in aside
 
 
 def _parts(row: ConversationRow) -> tuple[str, str, dict[str, Any]]:
@@ -268,6 +324,7 @@ class _Head:
 
     sampling: Sampling
     dropped: int
+    forks: dict[str, Any] = field(default_factory=dict)
 
 
 _FINISHES = get_args(Finish)
@@ -279,24 +336,14 @@ def _checked_text(value: object) -> str:
     return value
 
 
-def _head(data: object) -> tuple[Sampling, int, bool]:
-    """Return the sampling and the dropped rows of a conversation, and whether they are damaged."""
+def _head(data: object) -> tuple[Sampling, int, dict[str, Any], bool]:
+    """Return sampling, dropped rows and forks of a conversation, and whether they are damaged."""
     try:
         head = tables.build(_Head, reading.parse_json(_text(data)), "conversation")
     except _UNREADABLE:
-        return Sampling(), 0, True
-    return head.sampling, max(head.dropped, 0), False
+        return Sampling(), 0, {}, True
+    return head.sampling, max(head.dropped, 0), head.forks, False
 
 
 _UNREADABLE = (ValueError, LookupError, TypeError, BadInput)
 """What JSON that is none, or says something else, ends in."""
-
-
-def _excerpt(text: str, words: str) -> str:
-    """Return the text around the search words, on one line."""
-    if not words:
-        return ""
-    place = max(text.casefold().find(words.casefold()), 0)
-    start = max(place - EXCERPT_LENGTH // 3, 0)
-    part = " ".join(text[start : start + EXCERPT_LENGTH].split())
-    return f"…{part}" if start else part

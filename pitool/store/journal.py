@@ -80,6 +80,11 @@ class Journal:
                     self._pending[key] = waiting
             raise
 
+    def remember(self, key: str) -> None:
+        """Write again what changes of a conversation that was deleted and is back."""
+        with self._lock:
+            self._forgotten.discard(key)
+
     def flush(self) -> None:
         """Write what is queued now; return when it is on disk or has failed."""
         with self._writing:

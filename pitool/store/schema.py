@@ -32,6 +32,13 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX row_conversation ON row(conversation, id);
     CREATE INDEX conversation_updated ON conversation(updated);
     """,
+    """
+    ALTER TABLE conversation ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+    -- Seconds since 1970 at which it was put into the trash, NULL where it was not.
+    ALTER TABLE conversation ADD COLUMN deleted REAL;
+    -- Whether it is of a variant that the conversation does not go on with.
+    ALTER TABLE row ADD COLUMN aside INTEGER NOT NULL DEFAULT 0
+    """,
 )
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from textual import events
 from textual.actions import ActionParseResult
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -35,9 +36,10 @@ from pitool.errors import MissingPart, PitoolError
 from pitool.tui import themes
 from pitool.tui.context import Context, Judge
 from pitool.tui.harmless import HARMLESS
+from pitool.tui.keyboard import KeysInTurn
 from pitool.tui.messages import OpenScreen, SensorsRead, SessionChanged
 from pitool.tui.screens import SCREENS, ScreenEntry
-from pitool.tui.screens.base import told
+from pitool.tui.screens.base import BaseScreen, told
 
 if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner, MakeRunner
@@ -45,12 +47,13 @@ if TYPE_CHECKING:
     from pitool.chat.library import Library
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
-    from pitool.engine.base import Timings
+    from pitool.engine.base import Sampling, Timings
     from pitool.engine.prefills import Prefills
     from pitool.pull.market import Market
     from pitool.store.database import Database
     from pitool.store.journal import Journal
 
+SeverityLevel = Literal["information", "warning", "error"]
 
 TICK_SECONDS = 2.0
 """The sensors are looked at this often while they are watched or logged and the model is idle."""
@@ -68,12 +71,14 @@ class PitoolApp(App[None]):
     """Chooses a model and chats with it.
 
     ``load``, ``bundles`` and ``memory`` are what it cannot do without; ``runnable`` is loaded at
-    once, without one the user chooses. Conversations are kept in ``database`` and read prompts in
+    once, without one the user chooses; ``system`` and ``sampling``: of the first conversation.
+    Conversations are kept in ``database`` and read prompts in
     ``prefills``, where those are given; the theme is kept in the folder ``settings``. ``sensors``
     is what the board is looked at with, ``bench`` gives what artifacts are measured with,
     ``market`` what ready models come from, ``tuned`` says what a model was tuned to, ``trouble``
-    why there is no ``database``. ``screens`` open from everywhere. ``shown`` is called when the
-    first screen is there, and again when the chat is. ``interrupted``: whether a signal ended it.
+    why there is no ``database``. ``resume``: begin with the conversation that was used last.
+    ``screens`` open from everywhere. ``shown`` is called when the first screen is there, and again
+    when the chat is. ``interrupted``: whether a signal ended it.
     """
 
     TITLE = "pitool"
@@ -87,6 +92,7 @@ class PitoolApp(App[None]):
         memory: Memory,
         runnable: Runnable | None = None,
         system: str = "",
+        sampling: Sampling | None = None,
         database: Database | None = None,
         trouble: PitoolError | None = None,
         prefills: Prefills | None = None,
@@ -96,11 +102,14 @@ class PitoolApp(App[None]):
         market: Callable[[], Market] | None = None,
         tuned: Callable[[Runnable], str] = lambda _: "",
         settings: Path | None = None,
+        resume: bool = False,
         screens: Sequence[ScreenEntry] = SCREENS,
         shown: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
-        self._shown, self._settings = shown, settings
+        self._shown, self._settings, self._resume = shown, settings, resume
+        self._keys = KeysInTurn(self, super().on_event)
+        self._remembered: Runnable | None = None
         self._load, self._memory, self._runnable = load, memory, runnable
         self._sensors, self._sensed = sensors, 0.0
         self._sensed_timings: Timings | None = None
@@ -116,6 +125,8 @@ class PitoolApp(App[None]):
             recorder=self.journal,
             prefills=prefills,
         )
+        if sampling is not None:
+            self.session.set_sampling(sampling)
         self.context = Context(
             session=self.session,
             bundles=bundles,
@@ -123,10 +134,13 @@ class PitoolApp(App[None]):
             judge=judge,
             sensors=sensors,
             tuned=tuned,
+            stored=database is not None,
             library=self._library,
             comparison=self._comparison,
             bench=self._bench,
             market=market,
+            last_model=self._last_model,
+            resume=self._open_newest,
         )
         for entry in screens:
             self._bind(entry)
@@ -179,15 +193,42 @@ class PitoolApp(App[None]):
         kept = themes.remembered(self._settings)
         self.theme = kept if kept in self.available_themes else themes.DARK.name
         self.theme_changed_signal.subscribe(self, self._keep_theme)
-        if self._trouble is not None:
-            self.notify(self._trouble.statement, severity="warning", markup=False, timeout=15)
         if self._sensors is not None:
             self.set_interval(TICK_SECONDS, self._tick)
+        if self._resume:
+            with told(self):
+                self._open_newest()
+        if self._trouble is not None:
+            self.call_after_refresh(
+                self.notify, self._trouble.statement, severity="warning", markup=False, timeout=15
+            )
         if self._runnable is None:
             self._open("models", then=self._show_chat)
             self.call_after_refresh(self._shown)
         else:
             self._show_chat(self._runnable)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Have each key wait for the effect of the one before it."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            await self._keys.take(event)
+        else:
+            await super().on_event(event)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,  # noqa: ARG002 - Textual's
+    ) -> None:
+        """Say something in the line above the keys, in place of what was said there before."""
+        text = f"{title}: {message}" if title else message
+        for screen in self.screen_stack:
+            if isinstance(screen, BaseScreen):
+                screen.say(text, severity, timeout)
 
     def _keep_theme(self, theme: Theme) -> None:
         themes.remember(self._settings, theme.name)
@@ -218,10 +259,22 @@ class PitoolApp(App[None]):
         self.session.pace(self._spent - before)  # all that was done for the last look
         if self._answer_ended:
             self.call_later(self._sense_end)
+        self._remember_model()
         if self._chat is not None:
             self._chat.post_message(SessionChanged())
         if self.screen is not self._chat:
             self.screen.post_message(SessionChanged())
+
+    def _remember_model(self) -> None:
+        """Keep which model is loaded, for the next start."""
+        status = self.session.status
+        if status.info is None or status.runnable in (None, self._remembered):
+            return
+        self._remembered = status.runnable
+        from pitool.store import last_model
+
+        kept = partial(last_model.remember, self._settings, self._remembered)
+        self.run_worker(kept, thread=True)
 
     async def _tick(self) -> None:
         """Look at the sensors if it is time to; while the model works only if somebody asked."""
@@ -343,6 +396,12 @@ class PitoolApp(App[None]):
                 yield SystemCommand(
                     entry.title, words, lambda name=entry.name: self._from_palette(name)
                 )
+        for theme in themes.THEMES:
+            yield SystemCommand(
+                f"Theme: {theme.name}",
+                "Use these colours",
+                partial(setattr, self, "theme", theme.name),
+            )
         yield from super().get_system_commands(screen)
 
     def _from_palette(self, name: str) -> None:
@@ -350,6 +409,17 @@ class PitoolApp(App[None]):
             self.action_open_screen(name)
 
     # What the screens are handed.
+
+    def _last_model(self) -> Runnable | None:
+        from pitool.store import last_model
+
+        return last_model.find(self._settings)
+
+    def _open_newest(self) -> None:
+        """Go on with the conversation that was used last, where there is one."""
+        key = self.database.newest() if self.database is not None else None
+        if key is not None:
+            self._library().open(key)
 
     def _library(self) -> Library:
         if self.database is None or self.journal is None:

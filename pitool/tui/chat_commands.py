@@ -19,6 +19,8 @@ from pitool.tui.messages import OpenScreen
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import AskLines, AskText, Confirm, Page, asking_to_replace
 
+_IN_TRASH = "Moved to the trash: press F3, then u to bring it back."
+
 
 class ChatCommands(CommandHandlers):
     """Does the commands above a screen."""
@@ -57,6 +59,15 @@ class ChatCommands(CommandHandlers):
         else:
             self._open("models", "")
 
+    def do_unload(self, argument: str) -> None:
+        """Unload the model; ask first where that would cut an answer off."""
+        question = "The model is still working. Stop it and unload the model?"
+        unload = super().do_unload
+        if not self.session.status.busy:
+            unload(argument)
+            return
+        self._screen.ask(Confirm(question, "Unload"), lambda yes: unload(argument) if yes else None)
+
     def do_system(self, text: str) -> None:
         """Change the system prompt, or ask for it."""
         if text:
@@ -69,8 +80,15 @@ class ChatCommands(CommandHandlers):
         )
 
     def do_clear(self, argument: str) -> None:
-        """Ask, then empty the conversation."""
-        question = "Delete all questions and answers of this conversation? Use /new to keep them."
+        """Put what was said into the trash and go on empty; without a database, ask first."""
+        if self.session.status.busy or not self.session.conversation.rows:
+            self.cannot("The conversation is empty already.")
+            return
+        if self._context.stored:
+            library = self._context.library()
+            self._screen.in_thread(library.clear, lambda: self.say(_IN_TRASH))
+            return
+        question = "Delete all questions and answers of this conversation? They are not stored."
         self._screen.ask(
             Confirm(question, "Clear"),
             lambda yes: super(ChatCommands, self).do_clear(argument) if yes else None,
@@ -95,14 +113,10 @@ class ChatCommands(CommandHandlers):
             self._screen.ask(AskText("New name:", conversation.name), rename)
 
     def do_delete(self, _: str) -> None:
-        """Ask, then delete the conversation."""
+        """Put the conversation into the trash."""
         library, conversation = self._context.library(), self.session.conversation
-        name = conversation.name or "this conversation"
         delete = partial(library.delete, conversation.key)
-        self._screen.ask(
-            Confirm(f"Delete “{name}”?", "Delete"),
-            lambda yes: self._screen.in_thread(delete) if yes else None,
-        )
+        self._screen.in_thread(delete, lambda: self.say(_IN_TRASH))
 
     def do_copy(self, words: str) -> None:
         """Copy the last answer, or a code block of it."""

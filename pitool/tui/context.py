@@ -29,7 +29,9 @@ class Context:
     """What all screens share; None: that is not there, and a screen that needs it cannot be opened.
 
     ``comparison``, ``bench`` and ``market`` make what runs those; ``tuned`` says what a runnable
-    was tuned to, empty where it was not; ``screens``: those that open from everywhere.
+    was tuned to, empty where it was not; ``screens``: those that open from everywhere;
+    ``stored``: whether conversations are; ``last_model``: what was loaded last; ``resume`` opens
+    the conversation that was used last.
     """
 
     session: Session
@@ -38,7 +40,10 @@ class Context:
     judge: Judge | None
     sensors: SensorHistory | None
     tuned: Callable[[Runnable], str]
+    stored: bool
     library: Callable[[], Library]
     comparison: Callable[[], Comparison]
     bench: Callable[[], BenchRunner]
+    last_model: Callable[[], Runnable | None]
+    resume: Callable[[], None]
     market: Callable[[], Market] | None = None

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from pitool.catalog.bundles import default_folder
+from pitool.catalog.bundles import Bundle, default_folder
 from pitool.catalog.manifest import Artifact, Certificate
 from pitool.chat.status import size_text, speed_span
 from pitool.planning.places import Verdict
 from pitool.report.numbers import (
+    NONE,
     compare_bytes,
     compare_fixed,
     format_fixed,
@@ -18,6 +19,7 @@ from pitool.report.numbers import (
     format_share,
     format_speed,
 )
+from pitool.report.text import shorten
 from pitool.tui.widgets.gauge import gauge
 
 if TYPE_CHECKING:
@@ -25,16 +27,24 @@ if TYPE_CHECKING:
 
 _DIM = "$foreground 60%"
 _GAUGE_WIDTH = 16
-_SIGNS = {
-    Verdict.FITS: (" ✓", "$text-success"),
-    Verdict.TIGHT: (" !", "$text-warning"),
-    Verdict.NO: (" ✗", "$text-error"),
+LONGEST_NAME = 18
+_MARKS = {Verdict.FITS: "✓ fits", Verdict.TIGHT: "! tight", Verdict.NO: "✗ no"}
+_STYLES = {
+    Verdict.FITS: "$text-success",
+    Verdict.TIGHT: "$text-warning",
+    Verdict.NO: "$text-error",
 }
 
 
-def sign(forecast: Forecast | None) -> tuple[str, str]:
-    """Return a sign for the verdict and its style; the sign is read without colours too."""
-    return _SIGNS[forecast.verdict] if forecast and forecast.verdict else ("", "")
+def mark(forecast: Forecast | None) -> str:
+    """Return the verdict in a word, with a sign that is read without colours too."""
+    return _MARKS[forecast.verdict] if forecast and forecast.verdict else NONE
+
+
+def artifact_label(bundle: Bundle, artifact: Artifact) -> str:
+    """Return an artifact as a list of choices names it, its name short enough for half a screen."""
+    name = shorten(bundle.manifest.name, LONGEST_NAME)
+    return f"{name} {artifact.quantisation} · {artifact.format}"
 
 
 def needed(artifact: Artifact, forecast: Forecast | None) -> int | None:
@@ -70,7 +80,7 @@ def memory_line(artifact: Artifact, forecast: Forecast | None) -> Content:
     """Return a gauge of needed in available memory, and the verdict."""
     if forecast is None or forecast.share is None:
         return Content(f"{size_text(needed(artifact, forecast))} needed, free memory unknown")
-    _, style = sign(forecast)
+    style = _STYLES[forecast.verdict] if forecast.verdict else ""
     needs, free = compare_bytes(forecast.needed or 0, forecast.available or 0)
     text = f" {needs} of {free} free here: "
     return gauge(forecast.share, _GAUGE_WIDTH, style) + text + Content.styled(forecast.words, style)

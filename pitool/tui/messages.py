@@ -9,6 +9,7 @@ from textual.message import Message
 
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample
+    from pitool.store.conversation import ConversationRow
 
 
 class SessionChanged(Message, bubble=False):
@@ -39,6 +40,14 @@ class OpenScreen(Message):
 
     name: str
     words: str = ""
+
+
+@dataclass
+class Varied(Message):
+    """The user wants another variant of what begins with a row, so many steps further."""
+
+    row: ConversationRow
+    step: int
 
 
 @dataclass

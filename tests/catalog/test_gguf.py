@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pitool.catalog.gguf import model_name, parse_header, read_header
+from pitool.catalog.gguf import model_name, parse_header, read_header, text_at
 from pitool.errors import BadInput
 
 SCALARS: dict[str, tuple[str, Any]] = {
@@ -95,6 +95,19 @@ def test_long_arrays_are_counted_only(tmp_path: Path) -> None:
     assert header.metadata["tokenizer.ggml.scores"] == 65
     short = read_header(write(tmp_path / "n.gguf", tokens=64))
     assert short.metadata["tokenizer.ggml.tokens"] == [f"t{i}" for i in range(64)]
+
+
+@pytest.mark.parametrize("tokens", [3, 64, 65, 500])
+def test_one_text_of_an_array(tmp_path: Path, tokens: int) -> None:
+    header = read_header(write(tmp_path / "m.gguf", tokens=tokens))
+    key = "tokenizer.ggml.tokens"
+    assert text_at(header, key, 0) == "t0"
+    assert text_at(header, key, tokens - 1) == f"t{tokens - 1}"
+    assert text_at(header, key, tokens) is None
+    assert text_at(header, key, -1) is None
+    assert text_at(header, "test.strings", 2) == "ü"
+    for other in ("test.ints", "test.string", "tokenizer.ggml.none"):
+        assert text_at(header, other, 0) is None
 
 
 def test_without_a_file_type_the_largest_part_names_it(tmp_path: Path) -> None:
@@ -201,9 +214,9 @@ def test_a_damaged_header_is_refused(tmp_path: Path, case: str) -> None:
 
 def of_a_fork(path: Path, rows: int, block_bytes: int) -> Path:
     """Write a GGUF with two matrices of type 42, in blocks of 128 weights of so many bytes."""
-    size = rows * 128 // 128 * block_bytes
+    size = rows * block_bytes
     offsets = (0, -(-size // 32) * 32)
-    table = b"".join(tensor((rows, 128), 42, offset) for offset in offsets)
+    table = b"".join(tensor((128, rows), 42, offset) for offset in offsets)
     head = header_bytes(tensors=2, rest=table)
     path.write_bytes(head + b"\0" * (-len(head) % 32 + offsets[1] + size))
     return path

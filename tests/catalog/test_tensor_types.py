@@ -11,6 +11,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from pitool.catalog.binding import import_binding
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
+    REMOVED,
     TENSOR_TYPES,
     Quantisation,
     TensorType,
@@ -59,11 +60,12 @@ def test_every_type_of_a_model_is_known() -> None:
 def test_the_library_has_no_type_that_is_missing_here() -> None:
     library = import_binding("_ggml").libggml
     library.ggml_type_name.restype = ctypes.c_char_p
-    known = {t.number for t in TENSOR_TYPES.values()}
-    last = max(known)
-    others = [library.ggml_type_name(n) for n in range(last + 1) if n not in known]
-    assert all(not name or b"removed" in name.lower() for name in others), others
-    assert not library.ggml_type_name(last + 1)  # GGML_TYPE_COUNT
+    last = max(t.number for t in TENSOR_TYPES.values())
+    names = [library.ggml_type_name(n).decode() for n in range(last + 1)]
+    gone = {n for n, name in enumerate(names) if "REMOVED" in name or name == "DEPRECATED"}
+    assert gone == set(REMOVED)
+    assert all(old in names[n] and new in names[n] for n, (old, new) in REMOVED.items() if n > 5)
+    assert {n for n in range(last + 1) if type_of_number(n)} == set(range(last + 1)) - gone
 
 
 @pytest.mark.engine

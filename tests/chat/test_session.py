@@ -299,3 +299,67 @@ def test_a_slow_screen_is_told_less_often(
     session.pace(1e4)
     assert len(ask(session, "Hi").text.split()) > 1000
     assert len(calls) < 20
+
+
+def texts(session: Session) -> list[str]:
+    return [getattr(row, "text", "") for row in session.conversation.rows]
+
+
+def test_answers_and_questions_are_kept_as_variants(make_session: Make, runnable: Runnable) -> None:
+    engine = Tracked(["one", "two", "three", "four"])
+    session = make_session(Loader(engine))
+    load(session, runnable)
+    ask(session, "A number?")
+    assert session.again()
+    wait(lambda: settled(session))
+    assert texts(session) == ["A number?", "two"]
+    assert session.conversation.variant(session.conversation.rows[1]) == (2, 2)
+    assert session.turn(session.conversation.rows[1], 1)
+    assert texts(session) == ["A number?", "one"]
+    ask(session, "And then?")
+    assert texts(session) == ["A number?", "one", "And then?", "three"]
+    assert engine.prompts[-1] == [
+        Message("user", "A number?"),
+        Message("assistant", "one"),
+        Message("user", "And then?"),
+    ]
+    question = session.conversation.rows[0]
+    assert isinstance(question, Question)
+    assert session.ask("A letter?", instead=question)
+    wait(lambda: settled(session))
+    assert texts(session) == ["A letter?", "four"]
+    assert session.turn(session.conversation.rows[0], -1)
+    assert texts(session) == ["A number?", "one", "And then?", "three"]
+    assert session.turn(session.conversation.rows[1], 1)
+    assert texts(session) == ["A number?", "two"]
+    assert session.turn(session.conversation.rows[1], 1)
+    assert texts(session) == ["A number?", "one", "And then?", "three"]
+
+
+def test_an_answer_without_a_word_is_no_variant(make_session: Make, runnable: Runnable) -> None:
+    dead, fresh = Dying(after=0), Tracked()
+    session = make_session(Loader(dead, DoesNotFit("too large"), fresh))
+    load(session, runnable)
+    ask(session, "Hi")
+    assert session.again()
+    wait(lambda: settled(session))
+    assert texts(session) == ["Hi", "Hello from the script."]
+    assert session.conversation.forks == {}
+
+
+def test_a_question_that_is_too_long_drops_nothing(make_session: Make, runnable: Runnable) -> None:
+    session = make_session(Loader(Tracked(["short"] * 3)))
+    load(session, runnable)
+    ask(session, "first")
+    ask(session, "second")
+    broken = ask(session, "word " * 3000)
+    assert (broken.text, broken.finish) == ("", "failed")
+    (told,) = notices(session)
+    assert "tokens, and the context has 2048" in told.what
+    assert "nothing was dropped" in told.do
+    assert session.conversation.dropped == session.status.dropped == 0
+    question = session.conversation.last_question()
+    assert question is not None
+    assert session.ask("third", instead=question)
+    wait(lambda: settled(session))
+    assert answers(session)[-1].text == "short"

@@ -108,7 +108,7 @@ def on_grid(folder: Path, kind: str, *, stored: str = "F32", off: tuple[str, ...
     tensors: dict[str, Any] = load_file(path)
     for i, (name, array) in enumerate(sorted(tensors.items())):
         if array.ndim == 2 and not any(part in name for part in off):
-            array = lattice(array.shape, kind, i, fine=stored == "BF16") * np.float32(8)
+            array = lattice(array.shape, kind, i, fine=stored == "BF16") * np.float32(4)
         tensors[name] = rounded(np.asarray(array, np.float32), stored)
     save_file(tensors, path)
     return folder
@@ -143,7 +143,7 @@ def test_auto_takes_the_grid_and_every_weight_is_the_checkpoints(tmp_path: Path,
     assert types == {kind, "F32"}
     assert artifact.certificate
     # What is left is llama.cpp's rounding of activations to 8 bits.
-    assert artifact.certificate.mean_kl < 5e-3
+    assert artifact.certificate.mean_kl < 0.02
     assert manifest.read(bundle.path) == bundle.manifest
 
 

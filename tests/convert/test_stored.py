@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 
 from pitool.catalog import manifest
 from pitool.catalog.gguf import model_name, read_header
-from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Source
 from pitool.cli.commands import cli
@@ -104,13 +104,39 @@ def test_a_quantised_source_needs_the_flag_and_is_warned_of(
     with pytest.raises(
         UsageError, match=r"is already quantised \(Q8_0\).*: convert the checkpoint"
     ):
-        raise convert(quantised, "--out", target).exception or AssertionError
+        raise convert(quantised, "--quant", "Q4_0", "--out", target).exception or AssertionError
     assert not target.exists()
     done = convert(quantised, "--quant", "Q8_0,Q4_K_M", "--requantise", "--out", target)
     assert done.exit_code == 0, done.output
     assert "warning: model.v1 is already quantised (Q8_0)" in done.stderr
     assert (target / quantised.name).read_bytes() == quantised.read_bytes()
     assert [a.quantisation for a in manifest.read(target).artifacts] == ["Q8_0", "Q4_K_M"]
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4_MOE", "NVFP4"])
+def test_a_quantised_source_is_carried_over_unchanged(
+    exact: Path, tmp_path: Path, kind: str
+) -> None:
+    quantisation = QUANTISATIONS[kind]
+    source, target = tmp_path / f"model.v1-{kind}.gguf", tmp_path / "b"
+    types = {
+        t.name: TENSOR_TYPES[quantisation.base]
+        for t in read_header(exact).tensors
+        if t.name.startswith("blk.") and len(t.shape) > 1
+    }
+    quantise.quantise(exact, source, quantisation, 2, types=types)
+    done = convert(source, "--out", target)
+    assert done.exit_code == 0, done.output
+    assert f"is already quantised ({kind})" in done.stderr
+    (artifact,) = manifest.read(target).artifacts
+    assert artifact.quantisation == kind
+    assert artifact.files[0].path == source.name
+    assert (target / source.name).read_bytes() == source.read_bytes()
+    assert artifact.certificate
+    assert artifact.certificate.mean_kl == 0
+    assert kind in CliRunner().invoke(cli, ["show", str(target)]).stdout
+    planned = CliRunner().invoke(cli, ["plan", str(source), "--board", "pi5", "--ram", "8gb"])
+    assert kind in planned.stdout
 
 
 REFUSED = {

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+from py_compile import PycInvalidationMode
+from py_compile import compile as compile_
+from zipfile import ZipFile
 
 import pytest
 
@@ -14,14 +19,32 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def pip_wheel() -> Path:
-    """Return the pip that comes with Python."""
+    """Return the pip that comes with Python, compiled: most of an installation's time is that."""
     import ensurepip
 
     bundled = Path(ensurepip.__file__).parent / "_bundled"
     found = [*bundled.glob("pip-*.whl"), *Path("/usr/share/python-wheels").glob("pip-*.whl")]
     if not found:
         pytest.skip("this Python bundles no pip")
-    return found[0]
+    return Path(_compiled(found[0]).name) / found[0].name
+
+
+@cache
+def _compiled(wheel: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder with a wheel whose modules need not be compiled; gone with this process."""
+    folder = tempfile.TemporaryDirectory()
+    modules = Path(folder.name) / "modules"
+    with ZipFile(wheel) as source, ZipFile(Path(folder.name) / wheel.name, "w") as target:
+        source.extractall(modules)
+        for path in sorted(modules.rglob("*")):
+            name = path.relative_to(modules)
+            if path.is_file():
+                target.write(path, name)
+            if path.suffix == ".py":
+                code = compile_(str(path), str(path.with_suffix(".pyc")), dfile=str(name),
+                                invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)  # fmt: skip
+                target.write(code, name.with_suffix(".pyc"))
+    return folder
 
 
 def llama(folder: Path) -> Path:
@@ -58,7 +81,6 @@ def make(
         sources |= {f"wheels/{wheel.name}": wheel for wheel in (own, other, pip)}
         sources["install.sh"] = pack.HERE / "board_install.sh"
         sources["pitool"] = pack.HERE / "board_launcher.sh"
-        sources["pitool.service"] = pack.HERE / "pitool.service"
         wheels = (f"wheels/{own.name}", f"wheels/{other.name}")
     contents = archive.Contents(
         name="tiny", board="pi5", pitool="0.1.0",

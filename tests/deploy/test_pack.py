@@ -160,7 +160,7 @@ def test_a_runtime_holds_all_that_its_installer_needs(
             "pitool",
         ]
     names = {entry.path for entry in contents.files}
-    assert {"install.sh", "pitool", "pitool.service", f"wheels/{pip.name}"} <= names
+    assert {"install.sh", "pitool", f"wheels/{pip.name}"} <= names
 
 
 @pytest.mark.parametrize(

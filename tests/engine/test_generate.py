@@ -98,15 +98,6 @@ def test_text_and_ids_are_those_of_the_runner() -> None:
     assert tokens[-1].timings.decoded_tokens == 3
 
 
-def test_probabilities_come_with_every_token_where_they_are_asked_for() -> None:
-    tokens = run(Counting(stop_after=2), range(4), top_logprobs=2)
-    chosen = [t for t in tokens if t.id is not None]
-    assert [t.logprob for t in chosen] == [-0.5] * 3
-    assert [t.chosen.piece for t in chosen if t.chosen] == [b"1 ", b"2 ", b"99 "]
-    assert all([each.id for each in t.top] == [0, 1] for t in chosen)
-    assert all(t.chosen is None for t in run(Counting(stop_after=2), range(4)))
-
-
 def test_the_stop_text_is_not_shown() -> None:
     tokens = run(Counting(), range(4), stop=("3 4",))
     assert "".join(t.text for t in tokens) == "1 2 "
@@ -147,3 +138,15 @@ def test_rates_count_steps_and_not_tokens() -> None:
     assert t.decode_rate == pytest.approx(4 / t.decode_seconds)
     assert t.prefill_rate == pytest.approx(4 / t.prefill_seconds)
     assert t.ttft_seconds >= t.prefill_seconds
+
+
+def test_probabilities_come_with_the_tokens_of_the_answer_where_they_are_asked_for() -> None:
+    assert all(token.chosen is None for token in run(Counting(), [5], max_tokens=2))
+    tokens = run(Counting(stop_after=2), [5], top_logprobs=2)
+    reading, first, second, end = tokens
+    assert (reading.chosen, reading.top, end.chosen) == (None, (), None)
+    assert first.logprob == -0.5
+    assert first.chosen == TokenProbability(1, b"1 ", -0.5)
+    assert second.top == (TokenProbability(0, b"0 ", 0.0), TokenProbability(1, b"1 ", -1.0))
+    last = run(Counting(), [5], top_logprobs=0, max_tokens=1)[-1]
+    assert (last.finish, last.chosen, last.top) == ("length", TokenProbability(1, b"1 ", -0.5), ())

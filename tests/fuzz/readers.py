@@ -531,8 +531,9 @@ def _request(folder: Path) -> None:
 
 
 def _parse_request(folder: Path) -> None:
-    from pitool.errors import PitoolError
     from pitool.serve.requests import parse
+
+    from pitool.errors import PitoolError
 
     body = (folder / "body").read_bytes()
     for chat in (True, False):

@@ -45,7 +45,8 @@ class Family:
     """A base that leaves out what it can, and the settings.
 
     ``joint``: refusals of two together. ``fails``: settings of which transformers 4 computes not
-    every value; 5 does. ``newer``: transformers 4 does not know the family.
+    every value; 5 does. ``newer``: transformers 4 does not know the family. ``limit``: how far
+    llama.cpp's logits may be from transformers', as a share of the largest.
     """
 
     base: Changes
@@ -53,6 +54,7 @@ class Family:
     joint: str = ""
     fails: tuple[str, ...] = ()
     newer: bool = False
+    limit: float = 1e-3
 
 
 BASE: Changes = {
@@ -271,6 +273,18 @@ def layered(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
         return value
 
     return tuple(replace(each, values=tuple(map(marked, each.values))) for each in settings)
+
+
+def beside(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """Return the settings for a family with a scaling of its own, which they are merged with."""
+
+    def told(value: Value) -> Value | None:
+        table = value.changes.get("rope_scaling", {})
+        apart = table is None or "type" in table or "long_factor" in table
+        return None if apart else replace(value, idle=None)
+
+    kept = (replace(s, values=tuple(filter(None, map(told, s.values)))) for s in settings)
+    return tuple(each for each in kept if each.values)
 
 
 PARTIAL = Setting(
@@ -1055,15 +1069,18 @@ STARCODER2 = Family(
     ),
     fails=("kv_heads", *(each.name for each in ropes())),
 )  # fmt: skip
+NO_SCALING = Setting(
+    "no rope", "rope", values("rope_scaling", None, idle=None, refused="'rope_scaling' is null")
+)
 APERTUS = Family(
     {**BASE, "rope_scaling": {"rope_type": "default"}, "rope_theta": 10000.0},
     (
-        *ropes(llama3=""), PARTIAL, NORM, tied(True), HEADS, head_dims(),
+        *beside(ropes(llama3="")), PARTIAL, NORM, tied(False), HEADS, head_dims(),
         Setting("activation", "activation",
                 values("hidden_act", "silu", "gelu", unsaid="the activation .* is not supported")
                 + values("hidden_act", "relu", refused="the activation .* is not supported")
                 + values("hidden_act", "xielu", idle=True)),
-        ATTENTION_BIAS,
+        ATTENTION_BIAS, NO_SCALING,
     ),
     fails=("kv_heads", "linear"),
 )  # fmt: skip
@@ -1073,7 +1090,8 @@ GPT_OSS = Family(
     {**BASE, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8,
      "rope_scaling": GPT_OSS_ROPE},
     (
-        *ropes(), NORM, tied(True), head_dims(),
+        *(each for each in beside(ropes()) if each.name != "yarn truncate"),
+        NO_SCALING, NORM, tied(False), head_dims(),
         Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
         Setting("activation", "activation", values("hidden_act", "gelu", "relu", idle=True)),
         Setting("experts", "heads", (
@@ -1132,7 +1150,8 @@ NUMBER = "is not supported"
 LENT = {"num_hidden_layers": 25, "layer_types": ([SLIDING] * 4 + [FULL]) * 5,
         "num_kv_shared_layers": 5}  # fmt: skip
 GEMMA3N = Family(
-    {**BASE, "num_hidden_layers": 5, "head_dim": 16, "intermediate_size": 4096, "sliding_window": 8,
+    {**BASE, "num_hidden_layers": 5, "head_dim": 16, "hidden_size": 32, "sliding_window": 8,
+     "intermediate_size": 8192,
      "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 300,
      "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.95] * 5},
     (
@@ -1151,11 +1170,11 @@ GEMMA3N = Family(
         Setting("borrowing", "heads", (
             Value({**LENT, "activation_sparsity_pattern": [0.95] * 10 + [0.0] * 15}),
             Value({**LENT, "activation_sparsity_pattern": None}),
-            *values("num_kv_shared_layers", 2, unsaid="'num_kv_shared_layers' 2 is not"),
+            *values("num_kv_shared_layers", 2, refused=TOGETHER, broken=True),
         )),
         Setting("mlp", "heads", (
-            *values("intermediate_size", [4096] * 5, idle=True),
-            *values("intermediate_size", [4096, 4096, 4096, 4096, 2048],
+            *values("intermediate_size", [8192] * 5, idle=True),
+            *values("intermediate_size", [8192, 8192, 8192, 8192, 4096],
                     refused="'intermediate_size'"),
         )),
         Setting("sparsity", "activation", (
@@ -1174,9 +1193,12 @@ GEMMA3N = Family(
             *values("altup_coef_clip", 120.0, idle=True),
             *values("laurel_rank", 16, unsaid="'laurel_rank' 16"),
         )),
-        Setting("final cap", "cap", values("final_logit_softcapping", 5.0, 50.0)
-                + values("final_logit_softcapping", None, unsaid="logits without a cap")),
+        Setting("final cap", "cap", values("final_logit_softcapping", 5.0, None,
+                                           unsaid="'final_logit_softcapping'")
+                + values("final_logit_softcapping", 30.0, idle=True)),
     ),
+    # llama.cpp's GELU, three times a layer, is a table of float16.
+    limit=2e-3,
     joint="'intermediate_size'|do not go together|'activation_sparsity_pattern'|lists 5",
     fails=("kv_heads", "linear"),
 )  # fmt: skip

@@ -290,7 +290,7 @@ def in_engine(case: Case, folder: Path, wanted: Logits, engine: Engine, path: Pa
         return found
 
     try:
-        return judge(case, logits, wanted, 1e-3, file=True)
+        return judge(case, logits, wanted, FAMILIES[case.kind].limit, file=True)
     except AssertionError as error:
         return Outcome(f"{case.name}: {error}")
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,68 +14,12 @@ from click.testing import CliRunner
 
 from pitool.catalog.bundles import Runnable
 from pitool.cli.commands import cli
-from pitool.engine.base import Engine, Settings
+from pitool.engine.base import Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, UsageError, WorkerDied
-from pitool.serve.model import Model
-from pitool.serve.server import Server
+from tests.serve.harness import CHAT, HELLO, Slow, ask, events, exchange, serving, until
 
 pytestmark = pytest.mark.network
-
-HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
-
-
-class Slow(Scripted):
-    """Takes a moment for each word, for real; counts what it gave and whether it was closed."""
-
-    def __init__(self, words: int) -> None:
-        super().__init__(
-            [" ".join(["word"] * words)], decode_rate=50.0, prefill_rate=1e6, real_time=True
-        )
-        self.given = 0
-
-    def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
-        for token in super().stream(prompt, sampling):
-            self.given += 1
-            yield token
-
-
-@contextmanager
-def serving(*engines: Engine, waiting: int = 4, key: str | None = None) -> Iterator[Server]:
-    """Serve engines, the next one each time that a model is loaded."""
-    left = iter(engines)
-    with Server(
-        ("127.0.0.1", 0), lambda: Model(lambda: next(left), waiting), "tiny", key
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def ask(
-    server: Server, path: str, body: Any = None, *, method: str = "POST", **headers: str
-) -> tuple[int, Any]:
-    """Return status and JSON, or the text of a stream."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
-    try:
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body)
-        connection.request(method, path, data, headers)
-        reply = connection.getresponse()
-        text = reply.read().decode()
-        kind = reply.headers["Content-Type"]
-        return reply.status, json.loads(text) if kind.startswith("application/json") else text
-    finally:
-        connection.close()
-
-
-def events(text: str) -> list[Any]:
-    lines = text.split("\n\n")
-    assert lines.pop() == ""
-    assert all(line.startswith("data: ") for line in lines)
-    assert lines.pop() == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
 def test_an_answer() -> None:
@@ -120,8 +61,11 @@ def test_a_text_is_continued() -> None:
 
 def test_models_and_health() -> None:
     with serving(Scripted()) as server:
-        idle = {"status": "ok", "busy": False, "waiting": 0}
-        assert ask(server, "/health", method="GET") == (200, idle)
+        status, found = ask(server, "/health", method="GET")
+        assert status == 200
+        idle = {"status": "ok", "busy": False, "running": 0, "waiting": 0, "models": []}
+        assert {name: found[name] for name in idle} == idle
+        assert set(found["board"]) >= {"temperature_c", "throttled", "available_bytes"}
         status, reply = ask(server, "/v1/models?limit=1", method="GET")
         assert status == 200
         assert [model["id"] for model in reply["data"]] == ["tiny"]
@@ -154,20 +98,24 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
         "/v1/completions", {"prompt": "x", "temperature": "hot"}, 400, "is not a number",
     ),
     "no tokens": ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "1 or more"),
-    "two answers": ("/v1/completions", {"prompt": "x", "n": 2}, 400, "'n' must be 1"),
-    "a schema": (
-        "/v1/completions", {"prompt": "x", "response_format": {"type": "json_schema"}}, 400,
-        "'response_format' must be",
+    "too many answers": ("/v1/completions", {"prompt": "x", "n": 99}, 400, "use 1 to 16"),
+    "the best of many": ("/v1/completions", {"prompt": "x", "best_of": 3}, 400, "'best_of' is not"),
+    "an unknown format": (
+        "/v1/completions", {"prompt": "x", "response_format": {"type": "yaml"}}, 400,
+        "'type' is 'yaml'",
     ),
-    "a penalty": (
-        "/v1/completions", {"prompt": "x", "presence_penalty": 1}, 400, "is not supported",
+    "a strong penalty": (
+        "/v1/completions", {"prompt": "x", "presence_penalty": 5}, 400, "use -2 to 2",
     ),
-    "tools": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "'tools' is not supported"),
+    "a tool that is none": ("/v1/chat/completions", {**HELLO, "tools": [{}]}, 400, "no function"),
+    "what nobody knows": ("/v1/completions", {"prompt": "x", "max_token": 5}, 400, "'max_tokens'?"),
+    "storing": ("/v1/chat/completions", {**HELLO, "store": True}, 400, "'store' is not supported"),
+    "no number": ("/v1/completions", b'{"prompt": "x", "temperature": NaN}', 400, "use 0 to 100"),
     "a stop that is none": ("/v1/completions", {"prompt": "x", "stop": [1]}, 400, "'stop' is no"),
     "many stops": (
         "/v1/completions", {"prompt": "x", "stop": ["a"] * 10_000}, 400, "'stop' is not valid",
     ),
-    "another path": ("/v1/embeddings", {}, 404, "unknown endpoint POST /v1/embeddings"),
+    "another path": ("/v1/audio/speech", {}, 404, "unknown endpoint POST /v1/audio/speech"),
 }  # fmt: skip
 
 
@@ -183,7 +131,10 @@ def test_what_is_wrong_is_said_and_the_server_goes_on(case: str) -> None:
 
 
 def test_what_clients_send_by_default_is_taken() -> None:
-    plain = {"n": 1, "presence_penalty": 0, "tools": [], "response_format": {"type": "text"}}
+    plain = {
+        "n": 1, "presence_penalty": 0, "tools": [], "response_format": {"type": "text"},
+        "user": "me", "store": False, "metadata": {"a": "b"}, "seed": None, "max_tokens": -1,
+    }  # fmt: skip
     with serving(Scripted()) as server:
         assert ask(server, "/v1/chat/completions", {**HELLO, **plain, "model": "gpt"})[0] == 200
 
@@ -200,23 +151,40 @@ def test_a_conversation_beyond_the_context_has_its_own_code() -> None:
     assert (status, reply["error"]["code"]) == (400, "context_length_exceeded")
 
 
-def test_a_method_or_head_that_http_server_refuses_is_json_too() -> None:
+def test_a_method_or_a_head_that_is_refused_is_json_too() -> None:
     with serving(Scripted()) as server:
-        status, reply = ask(server, "/v1/models", method="DELETE")
-        assert status == 501
+        status, headers, reply = exchange(server, "/v1/models", method="DELETE")
+        assert status == 405
         assert reply["error"]["type"] == "invalid_request_error"
-        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+        assert set(headers["allow"].split(", ")) == {"GET", "HEAD"}
+        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
             raw.sendall(b"nonsense\r\n\r\n")
             assert b'"error"' in raw.makefile("rb").read()
 
 
-def test_a_body_that_is_too_long_or_has_no_length() -> None:
+def test_a_body_that_is_too_long_or_none() -> None:
     with serving(Scripted()) as server:
         many = str(1 << 40)
         assert ask(server, "/v1/completions", b"x", **{"Content-Length": many})[0] == 413
-        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
             raw.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert raw.recv(100).startswith(b"HTTP/1.1 411")
+            assert raw.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_a_body_in_chunks_is_read_and_bounded() -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = json.dumps(HELLO).encode()
+    parts = [body[at : at + 7] for at in range(0, len(body), 7)]
+    with serving(Scripted(["Hi."])) as server:
+        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+            raw.sendall(head + chunks + b"0\r\n\r\n")
+            assert raw.recv(4096).startswith(b"HTTP/1.1 200")
+        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+            raw.sendall(head)
+            for _ in range(5):
+                raw.sendall(b"%x\r\n%s\r\n" % (1 << 20, b" " * (1 << 20)))
+            assert raw.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 def test_a_model_that_dies_is_loaded_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -265,21 +233,12 @@ def test_a_client_that_goes_away_ends_its_answer(stream: bool) -> None:
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
             raw.sendall(head.encode() + body)
-            while engine.given < 3:
-                time.sleep(0.01)
+            until(lambda: engine.given >= 3)
         assert ask(server, "/health", method="GET")[0] == 200
         assert ask(server, "/v1/chat/completions", {**HELLO, "max_tokens": 1})[0] == 200
     assert engine.given < 500
-
-
-def test_a_port_that_is_taken_is_said_before_anything_is_loaded() -> None:
-    def load() -> Model:
-        raise AssertionError
-
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
-        Server(other.getsockname(), load, "tiny")
 
 
 def test_what_cannot_be_listened_on_is_said_with_what_helps(
@@ -292,7 +251,9 @@ def test_what_cannot_be_listened_on_is_said_with_what_helps(
     monkeypatch.setattr("pitool.device.settings.settings_for", lambda *_: Settings(256, 1, 1))
 
     def refused(*words: str) -> UsageError:
-        done = CliRunner().invoke(cli, ["serve", "--force", *words], standalone_mode=False)
+        done = CliRunner().invoke(
+            cli, ["serve", str(model), "--force", *words], standalone_mode=False
+        )
         assert isinstance(done.exception, UsageError)
         return done.exception
 
@@ -311,17 +272,14 @@ def test_one_that_went_away_while_it_waited_never_reaches_the_model() -> None:
     with serving(engine, waiting=1) as server:
         first = threading.Thread(target=ask, args=(server, "/v1/chat/completions", HELLO))
         first.start()
-        while not server.model.busy:
-            time.sleep(0.01)
+        until(lambda: server.models.running == 1)
         body = json.dumps(HELLO).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", server.server_port), 10) as raw:
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
             raw.sendall(head.encode() + body)
-            while server.model.waiting < 1:
-                time.sleep(0.01)
-        while server.model.waiting:
-            time.sleep(0.01)
-        assert server.model.busy  # the place was free before its turn came
+            until(lambda: server.models.waiting == 1)
+        until(lambda: server.models.waiting == 0)
+        assert server.models.running == 1  # the place was free before its turn came
         first.join()
     prefill, words = 1, 60
     assert engine.given == prefill + words

@@ -6,26 +6,22 @@ import inspect
 import json
 import re
 import socket
-import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import pytest
 
 from pitool.cli.serve import command
 from pitool.engine.scripted import Scripted
-from pitool.serve import pages, server
-from tests.serve.test_server import HELLO, Slow, ask, serving
+from pitool.serve import context, pages, server
+from tests.serve.harness import CHAT, HELLO, Slow, ask, exchange, serving, until
 
 pytestmark = pytest.mark.network
-
-CHAT = "/v1/chat/completions"
 
 
 def test_only_this_machine_is_listened_to_unless_asked() -> None:
     (option,) = (each for each in command.params if each.name == "host")
     assert option.default == "127.0.0.1"
-    (parameter,) = (p for n, p in inspect.signature(server.Server).parameters.items() if n == "key")
+    parameter = inspect.signature(context.Context).parameters["key"]
     assert parameter.default is None
 
 
@@ -70,20 +66,23 @@ def test_a_page_of_another_site_is_refused(origin: str, key: str | None) -> None
             headers["Authorization"] = f"Bearer {key}"
         status, reply = ask(here, CHAT, HELLO, **headers)
         assert (status, reply["error"]["code"]) == (403, "forbidden_origin")
-        assert ask(here, CHAT, method="OPTIONS", Origin=origin)[0] == 501
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        status, headers, _ = exchange(here, CHAT, method="OPTIONS", **asked)
+        assert status in (204, 403)
+        assert not any(name.startswith("access-control") for name in headers)
     assert engine.given == 0
 
 
 def test_no_answer_lets_a_page_of_another_site_read_it() -> None:
     with (
         serving(Scripted()) as here,
-        socket.create_connection(("127.0.0.1", here.server_port), 10) as raw,
+        socket.create_connection(("127.0.0.1", here.port), 10) as raw,
     ):
         raw.sendall(b"GET /v1/models HTTP/1.0\r\nHost: localhost\r\n\r\n")
         head = raw.makefile("rb").read().partition(b"\r\n\r\n")[0].lower()
         assert head.startswith(b"http/1.1 200")
         assert b"access-control" not in head
-        assert b"server: pitool \r\n" in head  # and no version of Python
+        assert b"server: pitool\r\n" in head  # and no version of Python
 
 
 def sent(port: int, data: bytes, until: bytes = b"\r\n\r\n") -> bytes:
@@ -99,16 +98,16 @@ def sent(port: int, data: bytes, until: bytes = b"\r\n\r\n") -> bytes:
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 MALFORMED: dict[str, tuple[bytes, bytes]] = {
-    "a length of many digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", b"413"),
-    "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", b"411"),
+    "a length of many digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
+    "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", b"400"),
     "two ways to say a length": (
-        HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"411",
+        HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400",
     ),
     "a path that is none": (b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
     "a host that is none": (b"GET /health HTTP/1.1\r\nHost: [\r\n\r\n", b"403"),
-    "many headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n", b"431"),
-    "a long line": (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n", b"414"),
-    "escapes": (b"GET /\x1b]0;owned\x07 HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+    "many headers": (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 50_000 + b"\r\n", b"431"),
+    "a long line": (b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\n\r\n", b"414"),
+    "escapes": (b"GET /\x1b]0;owned\x07 HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
 }  # fmt: skip
 
 
@@ -118,7 +117,7 @@ def test_a_malformed_request_is_answered_without_a_traceback(
 ) -> None:
     data, status = MALFORMED[case]
     with serving(Scripted()) as here:
-        assert sent(here.server_port, data).startswith(b"HTTP/1.1 " + status)
+        assert sent(here.port, data).startswith(b"HTTP/1.1 " + status)
         assert ask(here, CHAT, HELLO)[0] == 200
     assert capsys.readouterr() == ("", "")
 
@@ -127,7 +126,7 @@ def test_one_that_goes_away_leaves_no_traceback(capsys: pytest.CaptureFixture[st
     reset = b"\1\0\0\0\0\0\0\0"  # struct linger: close at once, by a reset
     with serving(Scripted()) as here:
         for data in (GET, HEAD + b"Content-Length: 9\r\n\r\n"):
-            raw = socket.create_connection(("127.0.0.1", here.server_port), 10)
+            raw = socket.create_connection(("127.0.0.1", here.port), 10)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             raw.sendall(data)
             raw.close()
@@ -135,37 +134,31 @@ def test_one_that_goes_away_leaves_no_traceback(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr() == ("", "")
 
 
-def until(true: Callable[[], bool]) -> None:
-    while not true():
-        time.sleep(0.01)
-
-
 def test_connections_beyond_a_number_are_closed_and_take_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
     with serving(Scripted()) as here, ExitStack() as open_:
-        address = ("127.0.0.1", here.server_port)
+        address = ("127.0.0.1", here.port)
         idle = [open_.enter_context(socket.create_connection(address, 10)) for _ in range(3)]
-        until(lambda: here._places._value == 0)
+        until(lambda: len(here.server.server_state.connections) == 3)
         with suppress(ConnectionError), socket.create_connection(address, 10) as raw:
             raw.sendall(GET)
             assert raw.recv(1) == b""
         idle.pop().close()
-        until(lambda: here._places._value == 1)
+        until(lambda: len(here.server.server_state.connections) == 2)
         assert ask(here, "/health", method="GET")[0] == 200
 
 
 def test_a_prompt_never_reaches_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
-    with serving(Scripted(["An ANSWER."])) as here:
-        here.log = said.append
+    with serving(Scripted(["An ANSWER."]), log=said.append) as here:
         for stream, end in ((False, b'"timings"'), (True, b"[DONE]")):
             body = {"messages": [{"role": "user", "content": "A SECRET"}], "stream": stream}
             data = json.dumps(body).encode()
-            head = f"POST {CHAT}?q=\x1b]0;owned\x07 HTTP/1.1\r\nContent-Length: {len(data)}\r\n"
+            head = f"POST {CHAT}?q=SECRET HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n"
             request = head.encode() + b"\r\n" + data
-            assert b"ANSWER" in sent(here.server_port, request, end)
+            assert b"ANSWER" in sent(here.port, request, end)
         assert ask(here, CHAT, HELLO)[0] == 200  # its turn comes when the others are logged
         assert ask(here, CHAT, {"messages": [{"role": "SECRET"}]})[0] == 400
     text = "\n".join(said) + "".join(capsys.readouterr())

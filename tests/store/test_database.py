@@ -51,7 +51,7 @@ def test_plain_sqlite_reads_it(path: Path) -> None:
     save(database, whole())
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
     found = connection.execute("SELECT kind, text FROM row ORDER BY id").fetchall()
     assert found[1:] == [("answer", "# Grün\n\ncode"), ("notice", "it broke")]
 
@@ -83,13 +83,13 @@ def test_list_search_rename_delete(path: Path) -> None:
     assert [s.key for s in database.list("GRÜN")] == [made.key]
     assert [s.key for s in database.list("100 %_\\")] == [made.key]
     assert database.list("100 %%") == []
-    assert "green" in database.list("GREEN")[0].excerpt
+    assert database.list("GREEN")[0].excerpt == "it 100 %_\\ green?"
     assert database.list("it broke") == []  # notices are not what anybody looks for
     database.rename(made.key, "Colours")
     save(database, made)  # of a program that does not know of the new title
     assert [s.name for s in database.list("colou")] == ["Colours"]
     assert database.open(made.key).title == "Colours"
-    database.delete(made.key)
+    database.erase(made.key)
     assert [s.key for s in database.list()] == [other.key]
     with pytest.raises(BadInput, match="the conversation no longer exists"):
         database.open(made.key)
@@ -97,12 +97,109 @@ def test_list_search_rename_delete(path: Path) -> None:
     assert count == (1,)
 
 
+def test_what_is_deleted_stays_in_the_trash_for_a_month(path: Path) -> None:
+    database, made, other = Database(path), whole(), Conversation(rows=[Question("Other")])
+    save(database, made)
+    save(database, other)
+    database.delete(made.key)
+    assert [s.key for s in database.list()] == [other.key]
+    assert [s.key for s in database.list(trash=True)] == [made.key]
+    assert database.newest() == other.key
+    assert database.open(made.key) == made
+    database.restore(made.key)
+    assert database.list(trash=True) == []
+    assert {s.key for s in database.list()} == {made.key, other.key}
+    database.delete(made.key)
+    database.empty_trash()
+    assert [s.key for s in database.list(trash=True)] == [made.key]
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE conversation SET deleted = deleted - 31 * 86400")
+    connection.commit()
+    database.empty_trash()
+    assert database.list(trash=True) == []
+    assert [s.key for s in database.list()] == [other.key]
+    assert connection.execute("SELECT count(*) FROM row").fetchone() == (1,)
+
+
+def test_what_is_pinned_stands_above(path: Path) -> None:
+    database, old, new = Database(path), whole(), Conversation(rows=[Question("New")])
+    save(database, old)
+    save(database, new)
+    database.pin(old.key, True)
+    assert [(s.key, s.pinned) for s in database.list()] == [(old.key, True), (new.key, False)]
+    assert database.newest() == new.key
+    save(database, old)  # a program that writes it leaves the pin
+    database.pin(old.key, False)
+    save(database, new)
+    assert [s.key for s in database.list()] == [new.key, old.key]
+
+
+def test_variants_are_kept_apart_from_what_was_chosen(path: Path) -> None:
+    database = Database(path)
+    made = Conversation(rows=[Question("A fruit?"), Answer("m", "apple", finish="stop")])
+    aside = made.set_aside(made.rows[1])
+    made.rows.append(Answer("m", "pear", finish="stop"))
+    database.save(made, [*aside, *made.rows], ())
+    opened = Database(path).open(made.key)
+    assert opened == made
+    assert [getattr(row, "text", "") for row in opened.rows] == ["A fruit?", "pear"]
+    assert opened.variant(opened.rows[1]) == (2, 2)
+    assert (database.list("apple"), database.list()[0].questions) == ([], 1)
+    changed = opened.turn(opened.rows[1], 1)
+    database.save(opened, changed, ())
+    again = Database(path).open(made.key)
+    assert [getattr(row, "text", "") for row in again.rows] == ["A fruit?", "apple"]
+    assert again.variant(again.rows[1]) == (1, 2)
+    assert [s.key for s in database.list("apple")] == [made.key]
+
+
+def test_damaged_forks_cost_the_variants_only(path: Path) -> None:
+    database = Database(path)
+    made = Conversation(rows=[Question("A fruit?"), Answer("m", "apple", finish="stop")])
+    made.set_aside(made.rows[1])
+    made.rows.append(Answer("m", "pear", finish="stop"))
+    save(database, made)
+    connection = sqlite3.connect(path)
+    for forks in ('{"x": 1}', '{"x": {"place": "y", "tails": 3}}', '{"x": {"place": 9}}'):
+        data = '{"sampling": {}, "dropped": 0, "forks": ' + forks + "}"
+        connection.execute("UPDATE conversation SET data = ?", (data,))
+        connection.commit()
+        assert [getattr(r, "text", "") for r in database.open(made.key).rows][:1] == ["A fruit?"]
+
+
+def test_a_file_of_the_first_schema_is_still_read(path: Path) -> None:
+    """Written by hand, as the first version of pitool did."""
+    path.parent.mkdir()
+    old = sqlite3.connect(path)
+    old.executescript(schema.MIGRATIONS[0])
+    old.execute("PRAGMA user_version = 1")
+    data = '{"sampling": {"temperature": 0.5}, "dropped": 0}'
+    old.execute(
+        "INSERT INTO conversation (key, title, system, data, updated) VALUES (?, ?, ?, ?, ?)",
+        ("k", "Old", "Be brief.", data, 1.7e9),
+    )
+    old.execute(
+        "INSERT INTO row (key, conversation, kind, text, data) VALUES ('q', 'k', 'question', ?, ?)",
+        ("Still there?", "{}"),
+    )
+    old.commit()
+    old.close()
+    database = Database(path)
+    (found,) = database.list()
+    assert (found.name, found.pinned, found.questions) == ("Old", False, 1)
+    opened = database.open("k")
+    assert (opened.system, opened.sampling.temperature) == ("Be brief.", 0.5)
+    assert opened.rows == [Question("Still there?")]
+    database.delete("k")
+    assert database.list() == []
+
+
 def test_a_conversation_deleted_by_another_program_is_written_again_as_a_whole(
     path: Path,
 ) -> None:
     one, two, made = Database(path), Database(path), whole()
     save(one, made)
-    two.delete(made.key)
+    two.erase(made.key)
     made.rows.append(Question("And now?"))
     one.save(made, made.rows[-1:], ())
     assert len(two.open(made.key).rows) == 4
@@ -121,7 +218,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(
-        BadInput, match="schema version 99, and this pitool supports up to 1: update"
+        BadInput, match="schema version 99, and this pitool supports up to 2: update"
     ):
         Database(path)
 

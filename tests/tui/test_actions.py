@@ -30,7 +30,7 @@ from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Prompt
 from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
-from .helpers import shown, type_in
+from .helpers import said, shown, type_in
 
 SIZE = (80, 24)
 CODE = "Take this:\n\n```python\nprint(1)\n```\n\nor\n\n```sh\nls\n```\n"
@@ -67,7 +67,7 @@ class Chat:
 
     async def is_told(self, text: str) -> None:
         """Wait for a notification, which the screen may break into lines."""
-        await until(lambda: any(text in told.message for told in self.app._notifications))
+        await until(lambda: text in said(self.app))
 
 
 @asynccontextmanager
@@ -232,7 +232,7 @@ async def test_save(runnable: Runnable, tmp_path: Path) -> None:
         (tmp_path / "out.md").write_text("mine")
         await c.send(f"/save {tmp_path / 'out.md'}")
         await until(lambda: isinstance(c.app.screen, Confirm))
-        await c.pilot.press("n")
+        await c.pilot.press("enter")
         await until(lambda: isinstance(c.app.screen, ChatScreen))
         assert (tmp_path / "out.md").read_text() == "mine"
         await c.send(f"/save {tmp_path}/no/such.md")
@@ -277,25 +277,24 @@ async def test_new_rename_chats_delete(runnable: Runnable, tmp_path: Path) -> No
         assert c.app.screen.query_one(Prompt).text == "apples"
         c.app.screen.query_one(Prompt).clear()
         await c.send("/delete")
-        await c.sees("Delete “Fruit of the year”?")
-        await c.pilot.press("y")
+        await c.is_told("Moved to the trash: press F3, then u to bring it back.")
         await until(lambda: not c.app.session.conversation.rows)
     kept = Database(tmp_path / "c.db")
     assert [summary.name for summary in kept.list()] == ["pears"]
+    assert [summary.name for summary in kept.list(trash=True)] == ["Fruit of the year"]
 
 
-async def test_clear_asks_first(runnable: Runnable, tmp_path: Path) -> None:
+async def test_what_is_cleared_is_in_the_trash(runnable: Runnable, tmp_path: Path) -> None:
     async with chat(runnable, Tracked(), tmp_path) as c:
         await c.ask("apples")
+        await c.send("/rename Fruit")
+        await c.sees("│  Fruit")
         await c.send("/clear")
-        await until(lambda: isinstance(c.app.screen, Confirm))
-        await c.pilot.press("n")
-        await until(lambda: isinstance(c.app.screen, ChatScreen))
-        assert c.texts[0] == "apples"
-        await c.send("/clear")
-        await until(lambda: isinstance(c.app.screen, Confirm))
-        await c.pilot.press("y")
         await until(lambda: "apples" not in shown(c.app) and "Ready." in shown(c.app))
+        assert [s.name for s in Database(tmp_path / "c.db").list(trash=True)] == ["Fruit"]
+        assert c.app.session.conversation.title == "Fruit"
+        await c.send("/clear")
+        await c.is_told("The conversation is empty already.")
         await c.ask("pears")
         assert c.texts[0] == "pears"
 

@@ -24,7 +24,7 @@ from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 from tests.chat.helpers import KILLED, Dying, Halting, Loader, Tracked, settled, until
 
-from .helpers import shown, type_in
+from .helpers import said, shown, type_in
 
 SIZE = (80, 24)
 
@@ -118,7 +118,7 @@ async def test_unload_and_new(runnable: Runnable) -> None:
         await send(app, pilot, "Hi")
         await until(lambda: "Hello from the script." in shown(app))
         await until(lambda: settled(app.session))
-        await pilot.press("ctrl+u")
+        await pilot.press("f9")
         await until(lambda: "○ not loaded" in shown(app))
         assert engine.closed
         assert "Hello from the script." in shown(app)
@@ -159,7 +159,7 @@ async def test_broken_bundles_are_named_and_files_checked(tmp_path: Path) -> Non
         await until(lambda: "other/manifest.json is damaged; convert again." in shown(app))
         await until(lambda: app.screen.query_one(ModelTable).has_focus)
         await pilot.press("enter")
-        await until(lambda: any("is missing" in told.message for told in app._notifications))
+        await until(lambda: "is missing" in said(app))
         assert isinstance(app.screen, ModelsScreen)
 
 

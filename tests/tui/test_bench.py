@@ -29,7 +29,7 @@ from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.device import DeviceScreen
 from tests.chat.helpers import Loader, Tracked, until
 
-from .helpers import shown, type_in
+from .helpers import said, shown, type_in
 
 
 class Slow(Scripted):
@@ -258,6 +258,6 @@ async def test_a_broken_history_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("no database")
     async with screen(tmp_path) as (app, pilot):
         await pilot.press("f5")
-        await until(lambda: "is damaged" in shown(app))
+        await until(lambda: "is damaged" in said(app))
         await pilot.press("r")
         await until(lambda: "quick: failed" in shown(app))

@@ -20,7 +20,7 @@ from pitool.tui.screens.chats import ChatsScreen
 from pitool.tui.screens.models import ModelsScreen
 from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
-from .helpers import shown, type_in
+from .helpers import said, shown, type_in
 
 SIZE = (100, 30)
 
@@ -121,11 +121,11 @@ async def test_search_rename_delete(tmp_path: Path, runnable: Runnable) -> None:
         await until(lambda: "about pears" in shown(app) and "apples" not in shown(app))
         await pilot.press("r", *" and more", "enter")
         await until(lambda: "plums and more" in shown(app))
-        await pilot.press("d", "n")
+        await pilot.press("d", "enter")
         await until(lambda: isinstance(app.screen, ChatsScreen))
         await pilot.press("d")
-        await until(lambda: "Delete “plums and more”" in shown(app))
-        await pilot.press("y")
+        await until(lambda: "Move “plums and more”" in shown(app))
+        await pilot.press("right", "enter")
         await until(lambda: "plums" not in shown(app))
         await pilot.press("slash", *"nothing like it", "enter")
         await until(lambda: "No conversations match." in shown(app))
@@ -141,7 +141,7 @@ async def test_deleting_the_one_that_is_being_answered(tmp_path: Path, runnable:
         await until(lambda: "one two" in shown(app))
         await pilot.press("f3")
         await until(lambda: "last used" in shown(app) and "Count" in shown(app))
-        await pilot.press("d", "y")
+        await pilot.press("d", "right", "enter")
         await until(lambda: "No conversations yet." in shown(app))
         await until(lambda: app.session.status.phase is Phase.READY)
     assert kept(tmp_path) == []
@@ -159,7 +159,7 @@ async def test_export(tmp_path: Path, runnable: Runnable) -> None:
             field.value = str(tmp_path / name)  # type: ignore[attr-defined]
             await pilot.press("enter")
             await until(lambda: isinstance(app.screen, ChatsScreen))
-        await until(lambda: any("No such file" in told.message for told in app._notifications))
+        await until(lambda: "No such file" in said(app))
     assert json.loads((tmp_path / "out.json").read_text())["title"] == "apples"
 
 

@@ -29,7 +29,7 @@ from pitool.tui.screens.device import DeviceScreen, Findings
 from pitool.tui.widgets.charts import SERIES, chart_lines
 from tests.chat.helpers import Halting, Loader, Tracked, settled, until
 
-from .helpers import shown, type_in
+from .helpers import said, shown, type_in
 
 TREES = Path(__file__).parent.parent / "device" / "fixtures"
 UNKNOWN = Sample(0.0, None, None, None, None, None, None, None, None)
@@ -242,7 +242,7 @@ async def test_log_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         app.screen.query_one(Input).value = "a.csv"
         await pilot.press("enter")
         refused = "a.csv already exists; choose another file."
-        await until(lambda: any(refused in told.message for told in app._notifications))
+        await until(lambda: refused in said(app))
 
 
 async def test_a_key_opens_nothing_above_a_question(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from pitool.tui.screens import ScreenEntry
 from pitool.tui.screens.base import BaseScreen, fault
 from pitool.tui.screens.chat import ChatScreen
 from pitool.tui.screens.chats import ChatsScreen
+from pitool.tui.widgets.notice import NoticeLine
 from tests.chat.helpers import Loader, Tracked, settled, until
 
-from .helpers import shown, type_in
+from .helpers import said, shown, type_in
 
 SIZE = (100, 30)
 
@@ -60,7 +61,7 @@ async def to_chats(app: PitoolApp, pilot: Pilot[None]) -> None:
 
 
 async def is_told(app: PitoolApp, text: str) -> None:
-    await until(lambda: any(text in told.message for told in app._notifications))
+    await until(lambda: text in said(app))
 
 
 async def test_deleting_while_another_program_holds_the_database(
@@ -72,11 +73,11 @@ async def test_deleting_while_another_program_holds_the_database(
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await to_chats(app, pilot)
         other.execute("BEGIN EXCLUSIVE")
-        await pilot.press("d", "y")
+        await pilot.press("d", "right", "enter")
         await is_told(app, "is in use by another program; try again.")
         assert "apples" in shown(app)
         other.execute("ROLLBACK")
-        await pilot.press("d", "y")
+        await pilot.press("d", "right", "enter")
         await until(lambda: "No conversations yet." in shown(app))
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, ChatScreen))
@@ -94,8 +95,8 @@ async def test_the_open_conversation_stays_when_it_cannot_be_deleted(
         app.journal.flush()
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
-        await say(app, pilot, "/delete")
-        await pilot.press("y")
+        type_in(app, "/delete")
+        await pilot.press("enter")
         await is_told(app, "is in use by another program")
         other.execute("ROLLBACK")
         await say(app, pilot, "plums")
@@ -122,12 +123,12 @@ async def test_what_another_program_deleted_can_be_neither_exported_nor_opened(
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await to_chats(app, pilot)
         other = Database(path)
-        other.delete(key)
+        other.erase(key)
         other.close()
         await pilot.press("e")
         await is_told(app, "the conversation no longer exists: another pitool deleted it")
         assert isinstance(app.screen, ChatsScreen)
-        app._notifications.clear()
+        app.screen.query_one(NoticeLine).clear()
         await pilot.press("enter")
         await is_told(app, "the conversation no longer exists: another pitool deleted it")
         assert isinstance(app.screen, ChatsScreen)
@@ -215,7 +216,7 @@ async def test_conversations_that_cannot_be_opened_keep_no_model_from_answering(
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until(lambda: isinstance(app.screen, ChatScreen) and "Ready." in shown(app))
         await is_told(app, "conversations.db is damaged; run pitool doctor.")
-        app.clear_notifications()
+        app.screen.query_one(NoticeLine).clear()
         await pilot.press("f3")
         await is_told(app, "conversations.db is damaged; run pitool doctor.")
         assert isinstance(app.screen, ChatScreen)

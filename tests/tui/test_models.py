@@ -24,7 +24,7 @@ from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.screens.models import ModelsScreen
 from tests.chat.helpers import Loader, Tracked, until
 
-from .helpers import shown
+from .helpers import said, shown
 
 BOARD = Path(__file__).parents[1] / "device" / "fixtures" / "pi5"
 
@@ -54,9 +54,10 @@ async def test_says_what_fits_here_and_how_fast(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "tight" in shown(app))
         text = shown(app)
-        assert "1.27 GB !" in text
-        assert "2.04 GB ✗" in text
-        assert "423 MB ✓" in text
+        lines = [" ".join(line.split()) for line in text.splitlines()]
+        assert "Raspberry-1.7B gguf Q4_K_M 1.05 GB 4096 8.8 1.27 GB ! tight" in lines
+        assert "Raspberry-1.7B gguf Q8_0 1.83 GB 4096 5.1 2.04 GB ✗ no" in lines
+        assert "Leaf-360M gguf Q4_0 208 MB 4096 44.7 423 MB ✓ fits" in lines
         assert "here prefill 64.9, decode 8.8 t/s" in text
         assert "perplexity 9.10 (checkpoint 9.00) · KL 0.0129 nats · top-1 97.1%" in text
         await pilot.press("down")
@@ -88,7 +89,7 @@ async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.M
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "Leaf-360M" in shown(app))
         await pilot.press("v")
-        await until(lambda: "verifying leaf-360m" in shown(app) and " 50% of 100" in shown(app))
+        await until(lambda: "Verifying leaf-360m" in shown(app) and " 50% of 100 B" in shown(app))
         await pilot.press("escape")
         await until(lambda: "Verifying leaf-360m was stopped." in shown(app))
         assert isinstance(app.screen, ModelsScreen)
@@ -102,12 +103,12 @@ async def test_delete_asks_first(tmp_path: Path) -> None:
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
         assert "with Q4_K_M, Q8_0 (2.88 GB)" in " ".join(shown(app).split())
-        await pilot.press("n")
+        await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ModelsScreen))
         assert first.path.is_dir()
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
+        await pilot.press("right", "enter")
         await until(lambda: "Deleted raspberry-1.7b." in shown(app))
         await until(lambda: app.screen.query_one(DataTable).row_count == 1)
         assert list(tmp_path.iterdir()) == [second.path]
@@ -123,8 +124,8 @@ async def test_what_is_loaded_is_not_deleted(tmp_path: Path) -> None:
         await pilot.press("f2")
         await until(lambda: isinstance(app.screen, ModelsScreen))
         await pilot.press("d")
-        words = "raspberry-1.7b is loaded; press Ctrl+U in the chat"
-        await until(lambda: any(words in told.message for told in app._notifications))
+        words = "raspberry-1.7b is loaded; press F9 in the chat"
+        await until(lambda: words in said(app))
 
 
 def test_check_of_files(tmp_path: Path) -> None:
@@ -162,18 +163,18 @@ def test_a_link_is_not_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("needed", "available", "words", "mark"),
     [
-        (1, 100, "fits", " ✓"),
-        (90, 100, "fits", " ✓"),
-        (91, 100, "tight", " !"),
-        (101, 100, "does not fit now", " ✗"),
-        (None, 100, "unknown", ""),
-        (1, None, "unknown", ""),
+        (1, 100, "fits", "✓ fits"),
+        (90, 100, "fits", "✓ fits"),
+        (91, 100, "tight", "! tight"),
+        (101, 100, "does not fit now", "✗ no"),
+        (None, 100, "unknown", "–"),
+        (1, None, "unknown", "–"),
     ],
 )
 def test_verdict(needed: int | None, available: int | None, words: str, mark: str) -> None:
     verdict = Forecast(needed, available, None, 10)
     assert verdict.words == words
-    assert details.sign(verdict)[0] == mark
+    assert details.mark(verdict) == mark
 
 
 def test_judge_knows_the_memory_and_the_board(tmp_path: Path) -> None:

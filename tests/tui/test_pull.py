@@ -21,7 +21,7 @@ from pitool.tui.screens.models import ModelsScreen
 from pitool.tui.screens.pull import PullScreen
 from tests.chat.helpers import Loader, Tracked, until
 
-from .helpers import shown
+from .helpers import said, shown
 
 
 class Shop:
@@ -75,7 +75,7 @@ async def test_where_nothing_is_the_catalogue_opens_and_leads_to_the_chat(shop: 
         assert app.screen.query_one(DataTable).row_count == len(shop.entries())
         await pilot.press("enter")
         await until(lambda: f"licence {first.recipe.licence}" in " ".join(shown(app).split()))
-        await pilot.press("y")
+        await pilot.press("enter")
         await until(lambda: "34% of 1.00 GB" in shown(app))
         shop.go.set()
         await until(lambda: isinstance(app.screen, ChatScreen))
@@ -92,7 +92,7 @@ async def test_escape_stops_a_download_and_then_goes_back(shop: Shop) -> None:
         await until(lambda: isinstance(app.screen, PullScreen))
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
+        await pilot.press("enter")
         await until(lambda: "Esc stops" in shown(app))
         await pilot.press("escape")
         await until(lambda: "What arrived is kept: Enter goes on" in shown(app))
@@ -112,8 +112,8 @@ async def test_what_the_hub_refuses_is_said(tmp_path: Path) -> None:
         await until(lambda: isinstance(app.screen, PullScreen))
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
-        await until(lambda: [n for n in app._notifications if "check the network" in n.message])
+        await pilot.press("enter")
+        await until(lambda: "check the network" in said(app))
         assert isinstance(app.screen, PullScreen)
 
 

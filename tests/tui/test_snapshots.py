@@ -72,11 +72,10 @@ async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
 
 
 async def question(app: PitoolApp, pilot: Pilot[Any]) -> None:
-    """Ask whether a conversation is to go."""
-    await chat(app, pilot)
-    type_in(app, "/clear")
-    await pilot.press("enter")
-    await until(lambda: "Clear (y)" in shown(app))
+    """Ask whether a conversation is to go into the trash."""
+    await chats(app, pilot)
+    await pilot.press("d")
+    await until(lambda: "to the trash?" in shown(app))
 
 
 async def compare(app: PitoolApp, pilot: Pilot[Any]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pitool.architectures.table import gguf_architectures
+from pitool.catalog.gguf import text_at
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.checkpoint.mxfp4 import MXFP4
 from pitool.checkpoint.source import Checkpoint
@@ -25,6 +26,8 @@ from pitool.convert.gguf.vocabulary import Vocabulary, read_vocabulary
 from pitool.convert.gguf.writer import header_bytes, match_tensors, write_gguf
 from pitool.errors import BadInput
 from pitool.report.progress import Progress, counting
+
+TOKENS = "tokenizer.ggml.tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +179,11 @@ class GgufFile:
     @property
     def chat(self) -> Chat:
         """Template and token from the file's metadata."""
-        from gguf import GGUFReader
-
-        fields = GGUFReader(self._stored.path).fields
-        template = fields.get("tokenizer.chat_template")
-        end, tokens = (fields.get(f"tokenizer.ggml.{key}") for key in ("eos_token_id", "tokens"))
-        return Chat(
-            str(template.contents()) if template else None,
-            str(tokens.contents(int(end.contents()))) if end and tokens else "",
-        )
+        header = self._stored.header
+        template = header.metadata.get("tokenizer.chat_template")
+        end = header.metadata.get("tokenizer.ggml.eos_token_id")
+        text = text_at(header, TOKENS, end) if type(end) is int else None
+        return Chat(template if isinstance(template, str) else None, text or "")
 
     def header_bytes(self) -> int:
         """Return the size of the file's own header with another type."""

@@ -11,15 +11,17 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from textual.app import App
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.worker import Worker
 
 from pitool.errors import Interrupted, PitoolError, ended
 from pitool.tui.context import Context
+from pitool.tui.widgets.notice import NoticeLine
 
 Answer = TypeVar("Answer")
 
@@ -51,7 +53,10 @@ def told(app: App[Any]) -> Iterator[None]:
 
 
 class BaseScreen(Screen[ScreenResultType]):
-    """A screen that is opened from everywhere, or the chat."""
+    """A screen that is opened from everywhere, or the chat; F1 explains it by its keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f1", "help", "Help", priority=True)]
+    TITLE = "Keys"
 
     def __init__(self, context: Context) -> None:
         super().__init__()
@@ -61,6 +66,19 @@ class BaseScreen(Screen[ScreenResultType]):
     async def _dispatch_message(self, message: Message) -> None:
         with told(self.app):
             await super()._dispatch_message(message)
+
+    def action_help(self) -> None:
+        """Show what the keys do here, and those of all screens."""
+        from pitool.tui.screens.dialogs import Page
+
+        keys: dict[str, tuple[list[str], str]] = {}
+        for active in self.active_bindings.values():
+            binding = active.binding
+            if binding.description and (binding.show or active.node in (self, self.app)):
+                names, _ = keys.setdefault(binding.action, ([], binding.description))
+                names.append(self.app.get_key_display(binding))
+        rows = [(", ".join(dict.fromkeys(names)), words) for names, words in keys.values()]
+        self.ask(Page(self.TITLE, rows))
 
     def close_list(self) -> bool:
         """Close a list of choices that is open; False where none is."""
@@ -106,6 +124,14 @@ class BaseScreen(Screen[ScreenResultType]):
                 then()
 
         self.run_worker(both)
+
+    def say(self, text: str, severity: str, seconds: float | None) -> None:
+        """Show a notice in the line above the keys, which a screen from outside may not have."""
+        found = self.query(NoticeLine)
+        line = found.first() if found else NoticeLine()
+        if not found:
+            self.mount(line)
+        self.call_after_refresh(line.say, text, severity, seconds)
 
     def tell(self, text: str) -> None:
         """Show a short notice."""

@@ -12,23 +12,34 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import DataTable, Select, Static
+from textual.widgets import Select, Static
 
 from pitool.bench.printers import marks
 from pitool.bench.progress import LISTS, QUICK, BenchProgress, Stage, TestList
 from pitool.bench.rows import BenchRow, rate, test_name
 from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact
-from pitool.report.numbers import NONE, format_fixed, format_seconds, format_share, format_speed
+from pitool.report.numbers import NONE, format_fixed, format_share, format_speed
+from pitool.report.pace import format_left
+from pitool.report.tables import Column
 from pitool.tui.context import Context
+from pitool.tui.details import artifact_label
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
+from pitool.tui.widgets.table import FitTable
 
-_COLUMNS = ("measured", "test", "t/s", "predicted", "before", "marks")
-_RIGHT = ("t/s", "predicted", "before")
+_COLUMNS = (
+    Column("measured", "left", priority=3),
+    Column("test", "left"),
+    Column("t/s"),
+    Column("predicted", priority=2),
+    Column("before", priority=1),
+    Column("marks", "left", "wrap"),
+)
 _GAUGE_WIDTH = 20
 _DIM = "$foreground 60%"
 LOW = 0.8
@@ -43,15 +54,14 @@ class BenchScreen(BaseScreen[None]):
         Binding("tab", "app.focus_next", "Next"),
         Binding("escape", "back", "Stop, back", priority=True),
     ]
+    TITLE = "Bench: one artifact measured, beside its prediction and earlier results"
     DEFAULT_CSS = """
     BenchScreen {
         #choices { height: 1; margin: 0 1; }
         #choices Select { width: 1fr; }
         #tests { width: 1fr; margin-left: 2; }
         #state { height: auto; padding: 0 1; margin-top: 1; }
-        DataTable {
-            height: 1fr; margin-top: 1; background: $background; scrollbar-size-vertical: 1;
-        }
+        FitTable { height: 1fr; margin-top: 1; }
         #said { height: auto; max-height: 7; padding: 0 1; color: $foreground 60%; }
     }
     """
@@ -72,7 +82,7 @@ class BenchScreen(BaseScreen[None]):
         yield HeaderLine()
         if self._choices:
             names = [
-                (f"{bundle.manifest.name} {artifact.quantisation} · {artifact.format}", number)
+                (artifact_label(bundle, artifact), number)
                 for number, (bundle, artifact) in enumerate(self._choices)
             ]
             lists = [(tests.words, number) for number, tests in enumerate(LISTS)]
@@ -80,17 +90,15 @@ class BenchScreen(BaseScreen[None]):
                 yield Select(names, value=self._current(), allow_blank=False, compact=True, id="a")
                 yield Select(lists, value=0, allow_blank=False, compact=True, id="tests")
         yield Static(id="state")
-        yield DataTable[Text](cursor_type="row", id="rows")
+        yield FitTable(_COLUMNS, id="rows")
         yield Static(id="said")
+        yield NoticeLine()
         yield Keys()
 
     def on_mount(self) -> None:
         """Show what was measured before."""
-        table = self.query_one(DataTable)
-        for name in _COLUMNS:
-            table.add_column(Text(name, justify="right" if name in _RIGHT else "left"))
         self.query_one(HeaderLine).show(self.session.status)
-        table.focus()
+        self.query_one(FitTable).focus()
         self._was = self._benching.progress
         self._show()
         self._read_history()
@@ -153,16 +161,13 @@ class BenchScreen(BaseScreen[None]):
 
     def _show_rows(self) -> None:
         """Show the rows of the present run above those of earlier ones."""
-        table = self.query_one(DataTable)
         progress, chosen = self._benching.progress, self._chosen
         measured = progress.runnable.artifact if progress.runnable else None
         mine = list(reversed(progress.rows)) if chosen and measured == chosen[1] else []
         rows = mine + self._earlier
-        place = table.cursor_row
-        table.clear()
-        for number, row in enumerate(rows):
-            table.add_row(*_cells(row, rows[number + 1 :], new=number < len(mine)))
-        table.move_cursor(row=min(place, max(len(rows) - 1, 0)))
+        self.query_one(FitTable).show(
+            [_cells(row, rows[i + 1 :], new=i < len(mine)) for i, row in enumerate(rows)]
+        )
 
     def action_run(self) -> None:
         """Measure, the chat's model unloaded first."""
@@ -209,7 +214,7 @@ def _test(progress: BenchProgress) -> Content:
     if not done:
         return Content(f"{result.workload.name}: warm-up")
     deviation = f" ± {format_fixed(result.stddev_ts, 2)}" if done > 1 else ""
-    left = format_seconds((of - done) * result.avg_ns / 1e9)
+    left = format_left((of - done) * result.avg_ns / 1e9)
     words = f"{result.workload.name} {done}/{of}: {format_fixed(result.avg_ts, 2)}{deviation} t/s"
     return Content.assemble(words, (f"  left {left}" if done < of else "", _DIM))
 

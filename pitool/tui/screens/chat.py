@@ -22,17 +22,19 @@ from pitool.tui.messages import (
     SessionChanged,
     Submitted,
     TakeCompletion,
+    Varied,
 )
 from pitool.tui.screens.base import BaseScreen, told
 from pitool.tui.widgets.completion import CompletionList
 from pitool.tui.widgets.conversation import ConversationView
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.stats import StatsLine
 
-LEAST = ("unload", "edit", "continue")
+LEAST = ("unload", "variant", "edit", "continue")
 """Actions whose keys a narrow terminal does not show, the first to go first."""
 
 
@@ -42,7 +44,6 @@ class ChatScreen(BaseScreen[None]):
     # Priority, because the text area has its own use for some of these keys.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", priority=True),
-        Binding("f1", "help", "Help", priority=True),
         Binding("f2,ctrl+l", "app.open_screen('models')", "Models", priority=True),
         Binding("f3,ctrl+o", "app.open_screen('chats')", "Chats", priority=True),
         Binding("ctrl+n", "new", "New", priority=True),
@@ -51,7 +52,8 @@ class ChatScreen(BaseScreen[None]):
         Binding("ctrl+g", "continue", "Continue", priority=True),
         Binding("ctrl+y", "copy", "Copy", priority=True),
         Binding("ctrl+t", "think", "Think", priority=True, show=False),
-        Binding("ctrl+u", "unload", "Unload", priority=True),
+        Binding("ctrl+b", "variant", "Variant", priority=True),
+        Binding("f9", "unload", "Unload", priority=True),
         Binding("pageup", "scroll(-1)", "Up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Down", show=False, priority=True),
     ]
@@ -62,6 +64,7 @@ class ChatScreen(BaseScreen[None]):
         self._phase = self.session.status.phase
         self._shown: Conversation | None = None
         self._editing: Question | None = None
+        self._failed = ""
 
     def compose(self) -> ComposeResult:
         """Lay out the screen from top to bottom."""
@@ -70,6 +73,7 @@ class ChatScreen(BaseScreen[None]):
         yield CompletionList()
         yield Prompt()
         yield StatsLine()
+        yield NoticeLine()
         yield Keys(*LEAST)
 
     async def on_mount(self) -> None:
@@ -98,6 +102,8 @@ class ChatScreen(BaseScreen[None]):
         status = self.session.status
         if action == "stop":
             return status.busy or self._editing is not None or self._commands.attached is not None
+        if action == "variant":
+            return not status.busy and self.session.conversation.last_varied() is not None
         if action == "unload":
             return status.phase is not Phase.UNLOADED
         if action in ("again", "edit"):
@@ -129,9 +135,12 @@ class ChatScreen(BaseScreen[None]):
     @on(Submitted)
     def _submitted(self, event: Submitted) -> None:
         if is_command(event.text):
-            self._commands.do(event.text)  # one that fails stays, so that it can be mended
+            self._failed = event.text  # one that fails stays, so that it can be mended
+            self._commands.do(event.text)
+            self._failed = ""
             self.query_one(Prompt).remember()
             self.show_title()
+            self.refresh_bindings()
             return
         text = self._commands.with_attachment(as_question(event.text))
         if self.session.ask(text, instead=self._editing):
@@ -183,12 +192,20 @@ class ChatScreen(BaseScreen[None]):
         self._command("copy")
 
     def action_stop(self) -> None:
-        """End the running load or answer, or the edit of a question."""
+        """End the running load or answer, or the edit of a question; clear a command that failed.
+
+        What is cleared is recalled with Up.
+        """
+        prompt = self.query_one(Prompt)
+        written = prompt.text.strip()
         if self._editing is not None or self._commands.attached is not None:
             if self._editing is not None:
-                self.query_one(Prompt).clear()
+                prompt.clear()
             self._commands.attached = None
             self._end_edit()
+        elif written and (written == self._failed or not self.session.status.busy):
+            if is_command(written):
+                prompt.remember()
         else:
             self.session.stop()
 
@@ -197,8 +214,26 @@ class ChatScreen(BaseScreen[None]):
         self._command("new")
 
     def action_unload(self) -> None:
-        """End the worker."""
+        """End the worker; ask first while it answers."""
         self._command("unload")
+
+    def action_variant(self) -> None:
+        """Show another version of the question that is edited, or of the newest row with several.
+
+        The next one, after the last one the first.
+        """
+        editing = self._editing
+        if editing is None or self.session.conversation.variant(editing) is None:
+            self._command("variant")
+            return
+        self.query_one(Prompt).clear()
+        self._end_edit()
+        self.session.turn(editing, 1)
+
+    @on(Varied)
+    def _turn(self, event: Varied) -> None:
+        if not self.session.turn(event.row, event.step):
+            self._commands.cannot("")
 
     def action_again(self) -> None:
         """Answer the last question once more."""

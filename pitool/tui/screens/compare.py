@@ -26,11 +26,13 @@ from pitool.report.numbers import (
     format_share,
 )
 from pitool.tui.context import Context
+from pitool.tui.details import artifact_label
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.gauge import gauge
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
 from pitool.tui.widgets.prompt import Line
 from pitool.tui.widgets.prose import Prose
 
@@ -97,6 +99,7 @@ class CompareScreen(BaseScreen[None]):
         Binding("ctrl+s", "swap", "Swap"),
         Binding("escape", "back", "Stop, back", priority=True),
     ]
+    TITLE = "Compare: the same prompt on two artifacts"
     DEFAULT_CSS = """
     CompareScreen {
         #sides { height: 1fr; }
@@ -122,7 +125,7 @@ class CompareScreen(BaseScreen[None]):
         """Lay out two panels above the prompt."""
         yield HeaderLine()
         names = [
-            (f"{bundle.manifest.name} {artifact.quantisation} · {artifact.format}", number)
+            (artifact_label(bundle, artifact), number)
             for number, (bundle, artifact) in enumerate(self._choices)
         ]
         if len(names) < 2:
@@ -134,6 +137,7 @@ class CompareScreen(BaseScreen[None]):
                 yield Panel(names, 1 if first == 0 else 0)
             yield Static(id="why")
             yield PromptLine(self._prompt, placeholder="Prompt for both; press Enter to run it")
+        yield NoticeLine()
         yield Keys()
 
     def on_mount(self) -> None:

@@ -24,6 +24,7 @@ from pitool.tui.screens.dialogs import AskText
 from pitool.tui.widgets.charts import SERIES, Charts
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
 
 if TYPE_CHECKING:
     from pitool.device.doctor.finding import Finding
@@ -54,6 +55,7 @@ class DeviceScreen(BaseScreen[None]):
         Binding("l", "log", "Log on/off"),
         Binding("e", "examine", "Run doctor"),
     ]
+    TITLE = "Device: sensors, memory and what the doctor found"
     DEFAULT_CSS = """
     DeviceScreen {
         Charts { margin-top: 0; }
@@ -81,6 +83,7 @@ class DeviceScreen(BaseScreen[None]):
         yield Static(id="span")
         yield Static(id="title")
         yield Findings()
+        yield NoticeLine()
         yield Keys()
 
     def on_mount(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from textual import on
 from textual.app import ComposeResult
@@ -49,33 +49,47 @@ def asking_to_replace(screen: BaseScreen[Any], write: Write) -> None:
 
 
 class Confirm(ModalScreen[bool]):
-    """Returns whether the user wants it; Escape does not."""
+    """Returns whether the user wants it; Escape does not.
+
+    Letters answer nothing, so that what is typed too fast confirms nothing: the arrows choose a
+    button, and Enter presses it. At first that is Cancel, unless what is asked is ``harmless``.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,n", "answer(False)", "No"),
-        Binding("y", "answer(True)", "Yes"),
+        Binding("escape", "cancel", "Cancel"),
+        Binding("left,up", "app.focus_previous", "Choose", show=False),
+        Binding("right,down", "app.focus_next", "Choose", show=False),
     ]
-    DEFAULT_CSS = "Confirm {" + _BOX + "}"
+    DEFAULT_CSS = "Confirm {" + _BOX + "#keys { color: $foreground 60%; margin-top: 1; } }"
 
-    def __init__(self, question: str, yes: str) -> None:
+    def __init__(self, question: str, yes: str, *, harmless: bool = False) -> None:
         super().__init__()
-        self._question, self._yes = question, yes
+        self._question, self._yes, self._harmless = question, yes, harmless
 
     def compose(self) -> ComposeResult:
         """Lay out the question above its answers."""
         with Vertical(id="box"):
             yield Static(self._question, markup=False)
             with Horizontal(id="buttons"):
-                yield Button("No (n)", id="no")
-                yield Button(f"{self._yes} (y)", id="yes", variant="error")
+                yield Button("Cancel", id="no")
+                yield Button(self._yes, id="yes", variant=self._variant)
+            yield Static("Left and Right choose, Enter confirms, Esc cancels", id="keys")
+
+    @property
+    def _variant(self) -> Literal["primary", "error"]:
+        return "primary" if self._harmless else "error"
+
+    def on_mount(self) -> None:
+        """Choose what Enter does at first."""
+        self.query_one("#yes" if self._harmless else "#no", Button).focus()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id == "yes")
 
-    def action_answer(self, yes: bool) -> None:
-        """Return the answer."""
-        self.dismiss(yes)
+    def action_cancel(self) -> None:
+        """Return that the user does not want it."""
+        self.dismiss(False)
 
 
 class AskText(ModalScreen[str | None]):

@@ -6,8 +6,6 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.console import JustifyMethod
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,6 +19,7 @@ from pitool.catalog.manifest import Artifact
 from pitool.chat.status import Phase, size_text
 from pitool.errors import Interrupted, PitoolError, UsageError
 from pitool.report.progress import stage_of
+from pitool.report.tables import Column
 from pitool.store.conversation import Notice
 from pitool.tui import details
 from pitool.tui.context import Context
@@ -29,35 +28,39 @@ from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
+from pitool.tui.widgets.table import FitTable
 from pitool.tui.widgets.work import ShownProgress
 
 if TYPE_CHECKING:
     from pitool.device.forecast import Forecast
 
-_COLUMNS: dict[str, JustifyMethod] = {
-    "model": "left",
-    "format": "left",
-    "quant": "left",
-    "size": "right",
-    "context": "right",
-    "decode t/s": "right",
-    "memory": "right",
-}
+_COLUMNS = (
+    Column("model", "left", "middle"),
+    Column("format", "left", priority=4),
+    Column("quant", "left"),
+    Column("size", priority=1),
+    Column("context", priority=5),
+    Column("t/s", priority=2),
+    Column("memory", priority=3),
+    Column("here", "left"),
+)
 
 
-class ModelTable(DataTable[Text]):
+class ModelTable(FitTable):
     """A table whose rows are loaded by Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Load")]
 
     def __init__(self) -> None:
-        super().__init__(cursor_type="row")
+        super().__init__(_COLUMNS)
 
 
 class ModelsScreen(BaseScreen[Runnable | None]):
     """Returns the artifact that was chosen, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "last", "Last chat"),
         Binding("v", "verify", "Verify"),
         Binding("d,delete", "delete", "Delete"),
         Binding("g", "get", "Get a model"),
@@ -66,9 +69,10 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         Binding("r", "refresh_list", "Refresh"),
         Binding("escape", "back", "Back"),
     ]
+    TITLE = "Models: every artifact of every bundle on this machine"
     DEFAULT_CSS = """
     ModelsScreen {
-        DataTable { height: auto; max-height: 1fr; margin: 1 1 0 1; background: $background; }
+        ModelTable { height: auto; max-height: 1fr; margin: 1 1 0 1; }
         #details { height: auto; margin: 1 2 0 2; }
         #work { height: auto; margin: 1 2 0 2; display: none; }
         #notices { height: auto; margin: 1 2 0 2; color: $text-warning; }
@@ -90,15 +94,14 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         yield Static(id="work")
         yield Static(id="notices")
         yield Vertical(id="space")
-        yield Keys("refresh_list")
+        yield NoticeLine()
+        yield Keys("refresh_list", "verify")
 
     def on_mount(self) -> None:
         """List the bundles."""
         self.query_one(HeaderLine).show(self.session.status)
-        table = self.query_one(ModelTable)
-        for name, justify in _COLUMNS.items():
-            table.add_column(Text(name, justify=justify))
         self.action_refresh_list()
+        self._mark_last()
         if not self._choices and self.context.market is not None:
             self.call_after_refresh(self.action_get)
 
@@ -115,18 +118,27 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         bundles, broken = self.context.bundles()
         self._choices = [(b, a) for b in bundles for a in b.manifest.artifacts]
         table = self.query_one(ModelTable)
-        place = table.cursor_row
-        table.clear()
-        for bundle, artifact in self._choices:
-            table.add_row(*_cells(bundle, artifact, self._verdict(artifact)))
+        table.show([_cells(b, a, self._verdict(a)) for b, a in self._choices])
         table.display = bool(self._choices)
         if self._choices:
             table.focus()
-        row = min(place, max(len(self._choices) - 1, 0))
-        table.move_cursor(row=row)
-        self._show_details(row)
+        self._show_details(table.cursor_row)
         self._say(broken)
         self.refresh_bindings()
+
+    def _mark_last(self) -> None:
+        """Have the cursor begin on what was loaded last."""
+        last = self.context.last_model()
+        for row, (_, artifact) in enumerate(self._choices):
+            if last is not None and artifact == last.artifact:
+                self.query_one(ModelTable).move_cursor(row=row)
+
+    def action_last(self) -> None:
+        """Go on with the model and the conversation of the last time."""
+        if (last := self.context.last_model()) is None:
+            raise UsageError("no model was loaded here before", "choose one and press Enter")
+        self.context.resume()
+        self.dismiss(last)
 
     def action_get(self) -> None:
         """Show the catalogue; what was downloaded there is what is chosen here."""
@@ -195,7 +207,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         self._begin()
         name = bundle.path.name
         shown = ShownProgress(self._tell_work, self._end)
-        on_bytes = stage_of(shown, f"verifying {name}", bytes_=True)
+        on_bytes = stage_of(shown, f"Verifying {name}", bytes_=True)
         try:
             damage = await asyncio.to_thread(damaged_files, bundle, on_bytes)
         except Interrupted:
@@ -228,9 +240,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
         bundle = chosen[0]
         artifacts = bundle.manifest.artifacts
         if self._in_use(bundle):
-            raise UsageError(
-                f"{bundle.path.name} is loaded", "press Ctrl+U in the chat to unload it"
-            )
+            raise UsageError(f"{bundle.path.name} is loaded", "press F9 in the chat to unload it")
         size = size_text(sum(artifact.bytes for artifact in artifacts))
         kinds = ", ".join(artifact.quantisation for artifact in artifacts)
         question = f"Delete {bundle.path} with {kinds} ({size})? This cannot be undone."
@@ -253,19 +263,17 @@ class ModelsScreen(BaseScreen[Runnable | None]):
             self._working = False
 
 
-def _cells(bundle: Bundle, artifact: Artifact, verdict: Forecast | None) -> list[Text]:
-    mark, _ = details.sign(verdict)
-    texts = [
+def _cells(bundle: Bundle, artifact: Artifact, verdict: Forecast | None) -> list[str]:
+    return [
         bundle.manifest.name,
         artifact.format,
         artifact.quantisation,
         size_text(artifact.bytes),
         str(artifact.context),
         details.decode_rate(artifact, verdict),
-        size_text(details.needed(artifact, verdict)) + mark,
+        size_text(details.needed(artifact, verdict)),
+        details.mark(verdict),
     ]
-    sides = _COLUMNS.values()
-    return [Text(text, justify=side) for text, side in zip(texts, sides, strict=True)]
 
 
 def _result(name: str, damage: list[Damage]) -> Content:

@@ -6,8 +6,6 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.console import JustifyMethod
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,34 +16,38 @@ from pitool.catalog.bundles import Runnable, choose
 from pitool.chat.status import size_text
 from pitool.errors import Interrupted, MissingPart
 from pitool.report.numbers import format_bytes, format_speed
+from pitool.report.tables import Column
 from pitool.tui.context import Context
 from pitool.tui.messages import SessionChanged
 from pitool.tui.screens.base import BaseScreen
 from pitool.tui.screens.dialogs import Confirm
 from pitool.tui.widgets.header import HeaderLine
 from pitool.tui.widgets.keys import Keys
+from pitool.tui.widgets.notice import NoticeLine
+from pitool.tui.widgets.table import FitTable
 from pitool.tui.widgets.work import ShownProgress
 
 if TYPE_CHECKING:
     from pitool.planning.catalogue import Entry
 
-_COLUMNS: dict[str, JustifyMethod] = {
-    "model": "left",
-    "quant": "left",
-    "size": "right",
-    "memory": "right",
-    "t/s": "right",
-    "licence": "left",
-}
+_COLUMNS = (
+    Column("model", "left", "middle"),
+    Column("quant", "left", priority=1),
+    Column("size"),
+    Column("memory", priority=3),
+    Column("t/s"),
+    Column("licence", "left", priority=2),
+)
 
 
 class PullScreen(BaseScreen[Runnable | None]):
     """Returns the artifact that was downloaded, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
+    TITLE = "Ready models that fit this machine"
     DEFAULT_CSS = """
     PullScreen {
-        DataTable { height: 1fr; margin: 1 1 0 1; background: $background; }
+        FitTable { height: 1fr; margin: 1 1 0 1; }
         #details { height: auto; margin: 1 2 0 2; }
         #work { height: auto; margin: 1 2 0 2; display: none; }
     }
@@ -63,20 +65,18 @@ class PullScreen(BaseScreen[Runnable | None]):
     def compose(self) -> ComposeResult:
         """Lay out the screen from top to bottom."""
         yield HeaderLine()
-        yield DataTable[Text](cursor_type="row")
+        yield FitTable(_COLUMNS)
         yield Static(id="details")
         yield Static(id="work")
+        yield NoticeLine()
         yield Keys()
 
     def on_mount(self) -> None:
         """List what there is."""
         self.query_one(HeaderLine).show(self.session.status)
-        table = self.query_one(DataTable)
-        for name, justify in _COLUMNS.items():
-            table.add_column(Text(name, justify=justify))
         self._entries = self._market.entries()
-        for entry in self._entries:
-            table.add_row(*_cells(entry))
+        table = self.query_one(FitTable)
+        table.show([_cells(entry) for entry in self._entries])
         table.focus()
         self._show_details(0)
 
@@ -109,7 +109,10 @@ class PullScreen(BaseScreen[Runnable | None]):
             f"Download {entry.name} ({about}{format_bytes(entry.bytes)},"
             f" licence {entry.recipe.licence}) and chat with it?"
         )
-        self.ask(Confirm(question, "Download"), lambda yes: self._pull(entry) if yes else None)
+        self.ask(
+            Confirm(question, "Download", harmless=True),
+            lambda yes: self._pull(entry) if yes else None,
+        )
 
     @work
     async def _pull(self, entry: Entry) -> None:
@@ -147,8 +150,8 @@ class PullScreen(BaseScreen[Runnable | None]):
             self.dismiss(None)
 
 
-def _cells(entry: Entry) -> list[Text]:
-    texts = [
+def _cells(entry: Entry) -> list[str]:
+    return [
         ("★ " if entry.recommended else "  ") + entry.name,
         entry.recipe.quantisation,
         ("~" if entry.estimated else "") + size_text(entry.bytes),
@@ -156,8 +159,6 @@ def _cells(entry: Entry) -> list[Text]:
         "–" if entry.decode is None else format_speed(entry.decode),
         entry.recipe.licence,
     ]
-    sides = _COLUMNS.values()
-    return [Text(text, justify=side) for text, side in zip(texts, sides, strict=True)]
 
 
 def _details(entry: Entry) -> Content:

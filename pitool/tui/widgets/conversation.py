@@ -91,7 +91,8 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
             await self.query_one("#rows").remove_children(gone)
 
     def _make(self, row: ConversationRow) -> Widget:
-        widget = widget_for(row)
+        assert self._conversation is not None
+        widget = widget_for(row, self._conversation.variant(row))
         if isinstance(widget, AnswerRow):
             widget.unfolded = self._thinking
         return widget

@@ -10,9 +10,13 @@ from textual.widget import Widget
 from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase, Status
 from pitool.report.numbers import format_celsius, format_gigahertz
+from pitool.report.text import shorten
 
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample
+
+NARROWEST = 8
+"""Cells that a name keeps, however narrow the terminal is."""
 
 HOT_CELSIUS = 80
 """From here on the firmware of a Raspberry Pi slows the clock down."""
@@ -69,10 +73,10 @@ class HeaderLine(Widget):
             age = Content.styled(" before", "$foreground 60%" if self._stale else "")
             right = self._sensors + (age if self._stale else "") + "  " + right
         left = Content.assemble(("π ", "bold $primary"), ("pitool  ", "bold"))
-        left += model_name(self._status.runnable)
+        room = max(self.size.width - right.cell_length - 1, 0)
+        left += model_name(self._status.runnable, room - left.cell_length)
         if self._title:
             left += Content.assemble(("  │  ", "$foreground 30%"), self._title)
-        room = max(self.size.width - right.cell_length - 1, 0)
         left = left.truncate(room, ellipsis=True)
         return left + " " * (room + 1 - left.cell_length) + right
 
@@ -92,9 +96,12 @@ def sensors_line(sample: Sample | None) -> Content:
     return Content(" ").join(parts)
 
 
-def model_name(runnable: Runnable | None) -> Content:
-    """Return name, quantisation and format of a model."""
+def model_name(runnable: Runnable | None, room: int) -> Content:
+    """Return name, quantisation and format of a model, the middle of a long name left out."""
     if runnable is None:
         return Content.styled("no model", "$foreground 60%")
     kind = f" {runnable.quantisation} · {runnable.format}"
-    return Content.assemble(runnable.name, (kind, "$foreground 60%"))
+    if room - len(kind) < NARROWEST:
+        kind = f" {runnable.quantisation}"
+    name = shorten(runnable.name, max(room - len(kind), NARROWEST))
+    return Content.assemble(name, (kind, "$foreground 60%"))

@@ -23,14 +23,10 @@ class Line(Input):
         self.cursor_blink = False
 
 
-class Prompt(TextArea, inherit_bindings=False):
+class Prompt(TextArea):
     """A text area that grows to a few lines; Enter posts ``Submitted``, Up and Down recall."""
 
-    # Of the text area's keys all but Ctrl+U, which unloads.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", show=False),
-        *(b for b in TextArea.BINDINGS if not (isinstance(b, Binding) and "ctrl+u" in b.key)),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "send", "Send", show=False)]
     DEFAULT_CSS = """
     Prompt {
         height: auto; min-height: 3; max-height: 8; padding: 0 1;

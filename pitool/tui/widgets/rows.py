@@ -13,6 +13,7 @@ from textual.widgets import Static
 from pitool.chat.text import AnswerParts, split_thinking
 from pitool.report.numbers import format_count, format_rate, format_seconds
 from pitool.store.conversation import Answer, ConversationRow, Notice, Question
+from pitool.tui.messages import Varied
 from pitool.tui.widgets.prose import Prose
 from pitool.tui.widgets.settled import Ground
 
@@ -31,8 +32,12 @@ _ENDS = {
 }
 
 
+Variant = tuple[int, int]
+"""Which version a row begins, from 1, and of how many."""
+
+
 class QuestionRow(Static):
-    """What the user wrote, as it was written."""
+    """What the user wrote, as it was written; a click shows another version of it."""
 
     DEFAULT_CSS = """
     QuestionRow {
@@ -40,7 +45,7 @@ class QuestionRow(Static):
     }
     """
 
-    def __init__(self, row: Question) -> None:
+    def __init__(self, row: Question, variant: Variant | None = None) -> None:
         lines = row.text.splitlines()
         hidden = len(lines) - LONG_QUESTION
         text = Content(row.text)
@@ -53,7 +58,15 @@ class QuestionRow(Static):
                     *map(Content, lines[-half:]),
                 ]
             )
+        if variant:
+            text += Content.styled(f"\n{variant_words(variant)}", "$foreground 60%")
         super().__init__(text)
+        self._row, self._varied = row, variant is not None
+
+    def on_click(self) -> None:
+        """Show the next version."""
+        if self._varied:
+            self.post_message(Varied(self._row, 1))
 
 
 class NoticeRow(Static):
@@ -143,9 +156,9 @@ class AnswerRow(Vertical, Ground):
     }
     """
 
-    def __init__(self, row: Answer) -> None:
+    def __init__(self, row: Answer, variant: Variant | None = None) -> None:
         super().__init__()
-        self.row = row
+        self.row, self._variant = row, variant
         self.unfolded = False
         self._thinking, self._prose = Thinking(), Prose()
         self._caption = Static(Content(GROWING), classes="caption")
@@ -169,7 +182,7 @@ class AnswerRow(Vertical, Ground):
         self._prose.become(parts.answer)  # what looked like the answer may have been thinking
         if finish:
             self._prose.settle()
-        words = caption(self.row) if finish else GROWING
+        words = caption(self.row, self._variant) if finish else GROWING
         if words != self._words:
             self._words = words
             self._caption.update(Content(words))
@@ -180,12 +193,19 @@ class AnswerRow(Vertical, Ground):
         self.catch_up()
 
     def on_click(self, event: events.Click) -> None:
-        """Fold or unfold by a click on the thinking."""
+        """Fold or unfold by a click on the thinking; on the figures, show the next version."""
         if event.widget is not None and event.widget.id == "fold":
             self.unfold(not self.unfolded)
+        elif event.widget is self._caption and self._variant:
+            self.post_message(Varied(self.row, 1))
 
 
-def caption(row: Answer) -> str:
+def variant_words(variant: Variant) -> str:
+    """Return ``version 2 of 3``."""
+    return f"version {variant[0]} of {variant[1]}"
+
+
+def caption(row: Answer, variant: Variant | None = None) -> str:
     """Return how an answer went: ``name Q4_0 · 87 tokens · 45.6 t/s · 1.9 s``."""
     parts = [_ENDS[row.finish]] if row.finish and _ENDS[row.finish] else []
     if (timings := row.timings) is not None and timings.decoded_tokens:
@@ -197,15 +217,17 @@ def caption(row: Answer) -> str:
             format_seconds(took),
             *parts,
         ]
+    if variant:
+        parts.append(variant_words(variant))
     return " · ".join(parts)
 
 
-def widget_for(row: ConversationRow) -> Widget:
-    """Return the widget of a row."""
+def widget_for(row: ConversationRow, variant: Variant | None = None) -> Widget:
+    """Return the widget of a row; ``variant``: which version begins with it."""
     match row:
         case Question():
-            return QuestionRow(row)
+            return QuestionRow(row, variant)
         case Answer():
-            return AnswerRow(row)
+            return AnswerRow(row, variant)
         case Notice():
             return NoticeRow(row)

@@ -15,6 +15,8 @@ from pitool.report.numbers import (
     format_share,
     format_speed,
 )
+from pitool.report.pace import format_left
+from pitool.report.text import shorten
 from pitool.tui.widgets.gauge import gauge
 
 _LABEL = "$foreground 60%"
@@ -79,8 +81,9 @@ def room_line(status: Status, width: int) -> Content:
 
 def _loading(status: Status, width: int) -> Content:
     name = status.runnable.name if status.runnable else ""
-    left = Content.assemble(("loading ", _LABEL), f"{name} ")
     right = f" {format_share(status.progress):>4}"
+    name = shorten(name, max(width - _GAUGE_WIDTH - 2 * len(right), 1))
+    left = Content.assemble(("loading ", _LABEL), f"{name} ")
     room = width - left.cell_length - len(right)
     return left + gauge(status.progress, max(room, 1)) + right
 
@@ -92,7 +95,7 @@ def _reading(timings: Timings | None) -> list[Content]:
     figure = f"prompt {done}/{total} "
     parts = [Content.assemble((figure, _LABEL), gauge(done / max(total, 1), _GAUGE_WIDTH))]
     if timings.prefill_rate > 0:
-        left = format_seconds((total - done) / timings.prefill_rate)
+        left = format_left(max(total - done, 0) / timings.prefill_rate)
         parts += [_part("prefill", format_rate(timings.prefill_rate)), _part("left", left)]
     return [
         _join(parts + _reused(timings)),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from textual.content import Content
 
 from pitool.errors import Interrupted
-from pitool.report.numbers import format_bytes, format_seconds, format_share
+from pitool.report.pace import Pace
 from pitool.tui.widgets.gauge import gauge
 
 LOOK_SECONDS = 0.2
@@ -25,35 +25,26 @@ class ShownProgress:
 
     def __init__(self, show: Callable[[Content], object], end: threading.Event) -> None:
         self._show, self._end = show, end
-        self._title, self._total = "", 1
-        self._done, self._first, self._start, self._last = 0, 0, 0.0, 0.0
+        self._title, self._pace, self._last = "", Pace(1), 0.0
 
     def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:  # noqa: ARG002
         """Begin a stage."""
-        self._title, self._total = title, max(total, 1)
-        self._done, self._first, self._start, self._last = 0, 0, time.monotonic(), 0.0
+        self._title, self._pace, self._last = title, Pace(total), 0.0
         self._show(Content(f"{title} …"))
 
     def advance(self, count: int) -> None:
         """Report units done; Interrupted where the user does not want them any more."""
         if self._end.is_set():
             raise Interrupted("the job was stopped")
-        self._done += count
+        self._pace.advance(count)
         now = time.monotonic()
-        if not self._last:  # what was here already says nothing about the line
-            self._first, self._start = self._done, now
         if now - self._last >= LOOK_SECONDS:
             self._last = now
-            self._show(self._line(now))
+            self._show(self._line())
 
     def close(self) -> None:
         """End the last stage."""
 
-    def _line(self, now: float) -> Content:
-        rate = (self._done - self._first) / max(now - self._start, 1e-3)
-        bar = gauge(self._done / self._total, _BAR)
-        text = f" {format_share(self._done / self._total):>4} of {format_bytes(self._total)}"
-        if rate > 0:
-            left = (self._total - self._done) / rate
-            text += f" · {format_bytes(rate)}/s · {format_seconds(left)} left"
-        return Content(f"{self._title}\n") + bar + text + " · Esc stops"
+    def _line(self) -> Content:
+        text = f" {self._pace.bytes_words()} · Esc stops"
+        return Content(f"{self._title}\n") + gauge(self._pace.share, _BAR) + text

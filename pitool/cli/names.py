@@ -1,0 +1,43 @@
+"""Names that the shell completes: of commands and of bundles; looked up when it asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class CommandName(click.ParamType):
+    """The name of a command."""
+
+    name = "command"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        param: click.Parameter,  # noqa: ARG002 - click's
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the commands that begin so."""
+        from pitool.cli.commands import commands
+
+        return [CompletionItem(name) for name in commands() if name.startswith(incomplete)]
+
+
+class BundlePath(click.Path):
+    """The name of a bundle in the default folder, or a path."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the bundles that begin so, then have the shell complete files."""
+        from pitool.catalog.bundles import default_folder
+
+        folder = default_folder()
+        names = [path.name for path in sorted(folder.glob("[!.]*"))] if folder.is_dir() else []
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*found, *super().shell_complete(ctx, param, incomplete)]

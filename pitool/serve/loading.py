@@ -1,0 +1,67 @@
+"""How models are loaded for many: settings of this machine, and memory beside other models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pitool.catalog.bundles import Runnable, home
+from pitool.device import memory
+from pitool.device.detect import Machine, detect
+from pitool.device.settings import check_memory, planned_bytes, settings_for, with_sequences
+from pitool.engine import worker
+from pitool.engine.base import Engine
+from pitool.engine.prefills import FOLDER_NAME, model_of
+from pitool.planning.formats import find_format
+from pitool.serve.models import Loaded
+from pitool.serve.shelf import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoader:
+    """Loads models in worker processes.
+
+    ``context``: tokens of one answer with its prompt; ``parallel``: answers at once, None for as
+    many as there is memory for; ``strict``: it is an error where a runtime can
+    write one at a time only. ``force`` leaves out the look at the memory.
+    """
+
+    context: int | None = None
+    parallel: int | None = None
+    force: bool = False
+    strict: bool = True
+
+    def check(self, offer: Offer, beside: Sequence[Loaded]) -> None:
+        """Raise DoesNotFit where the plans of this model and those beside it exceed the memory."""
+        runnable = offer.open()
+        settings = settings_for(runnable, self.context)
+        least = with_sequences(runnable, settings, self._wanted(runnable) or 1)
+        if not self.force:
+            check_memory(runnable, least, _machine(beside))
+
+    def load(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
+        """Return the engine of a model."""
+        runnable = offer.open()
+        settings = settings_for(runnable, self.context)
+        wanted, machine = self._wanted(runnable), _machine(beside)
+        settings = with_sequences(runnable, settings, wanted, machine)
+        prefixes = home() / FOLDER_NAME, model_of(runnable, settings)
+        return worker.start(runnable.format, runnable.entry, settings, prefixes=prefixes)
+
+    def _wanted(self, runnable: Runnable) -> int | None:
+        able = self.strict or find_format(runnable.format).parallel
+        return self.parallel if able else None
+
+
+def _machine(beside: Sequence[Loaded]) -> Machine:
+    """Return this machine with the memory that the plans of loaded models leave.
+
+    What is available now counts the weights of the others that are mapped from their files: the
+    kernel would give them away, and read them again for each token.
+    """
+    machine = detect()
+    if machine.mem_available is None or not beside:
+        return machine
+    held = sum(memory.anonymous(model.engine.pid) or 0 for model in beside)
+    planned = sum(planned_bytes(model.offer.open(), model.engine.info.settings) for model in beside)
+    return replace(machine, mem_available=max(machine.mem_available + held - planned, 0))

@@ -1,0 +1,1 @@
+"""Ollama's interface: what Home Assistant, oterm and its own client ask."""
