@@ -277,6 +277,24 @@ def test_a_prefix_is_shared_with_an_answer_that_runs(engine: LlamaCpp, tiny_gguf
     assert [answer] == alone(tiny_gguf, [second], GREEDY)
 
 
+def test_a_prompt_that_is_asked_several_times_at_once_is_read_once(
+    engine: LlamaCpp, tiny_gguf: Path
+) -> None:
+    prompt = [(7 * i) % 490 + 5 for i in range(400)]
+    seeds = [Sampling(seed=seed, max_tokens=8) for seed in range(3)]
+    heard = [Heard() for _ in seeds]
+    for sampling, each in zip(seeds, heard, strict=True):
+        engine.scheduler.add(prompt, sampling, each)
+    other = Heard()
+    engine.scheduler.add([9] * 100, GREEDY, other)
+    while engine.scheduler.busy:
+        engine.scheduler.step()
+    answers = [list(each.take()) for each in heard]
+    assert [a[-1].timings.reused_tokens for a in answers] == [0, 399, 399]
+    assert [ids(a) for a in answers] == [alone(tiny_gguf, [prompt], s)[0] for s in seeds]
+    assert [ids(list(other.take()))] == alone(tiny_gguf, [[9] * 100], GREEDY)
+
+
 def test_the_conversation_that_was_used_longest_ago_makes_room(engine: LlamaCpp) -> None:
     for i in range(4):
         reused(engine, [200 + i] * 50)
