@@ -22,6 +22,7 @@ from typing import Any
 
 from jinja2 import nodes, pass_context
 from jinja2.ext import Extension, loopcontrols
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -51,7 +52,8 @@ class _TooMuch(Exception):  # noqa: N818
 class Template:
     """A compiled template; ``helpers``: functions that it may call.
 
-    One rendering at a time. TemplateFault when it is not one.
+    ``names``: what it reads of the values that it is rendered with. One rendering at a time.
+    TemplateFault when it is not one.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Template:
         self._environment.globals.update(helpers)
         self._environment.grant(LEAST_WORK)
         try:
-            self._template = self._environment.from_string(source)
+            tree = self._environment.parse(source)
+            self.names = frozenset(find_undeclared_variables(tree))
+            self._template = self._environment.from_string(tree)
         except Exception as error:  # of Jinja's parser, of Python's compiler, of what is constant
             raise _fault(error) from None
 

@@ -18,6 +18,7 @@ from pitool.catalog import reading
 from pitool.catalog.files import path_kind
 from pitool.catalog.onnx import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, read_json
 from pitool.catalog.turn_ends import known_ends
+from pitool.chat_format import marks_of
 from pitool.engine import encoding
 from pitool.engine.base import Prompt
 from pitool.engine.chat_template import ChatTemplate
@@ -57,6 +58,7 @@ class TokenizerFolder:
         self._ends = frozenset(ends) or frozenset(said) | by_name
         self._pieces: dict[int, bytes] = {}
         self.template = _read_template(folder)
+        self._shown = marks_of(self.template.format) if self.template else frozenset()
 
     def _begins_with(self) -> list[int]:
         """Return the tokens that the library puts before a text."""
@@ -104,9 +106,10 @@ class TokenizerFolder:
         return self._special[token].encode() if token in self._special else self.piece(token)
 
     def piece(self, token: int) -> bytes:
-        """Return the bytes of a token as it is shown: special tokens have none."""
+        """Return the bytes of a token as it is shown: of special ones those of its format."""
         if token not in self._pieces:
-            self._pieces[token] = b"" if token in self._special else self._bytes(token)
+            hidden = token in self._special and self._special[token] not in self._shown
+            self._pieces[token] = b"" if hidden else self._bytes(token)
         return self._pieces[token]
 
     def _bytes(self, token: int) -> bytes:
@@ -130,20 +133,19 @@ class TokenizerFolder:
 def _read_template(folder: Path) -> ChatTemplate | None:
     path = folder / TOKENIZER_CONFIG
     config = read_json(path) if path_kind(path) else {}
-    source = config.get("chat_template")
+    source, with_tools = config.get("chat_template"), None
     if isinstance(source, list):  # several, by name
-        named = [each for each in source if isinstance(each, dict)]
-        source = next((n.get("template") for n in named if n.get("name") == "default"), None)
+        named = {str(e.get("name")): e.get("template") for e in source if isinstance(e, dict)}
+        source, with_tools = named.get("default"), named.get("tool_use")
     file = folder / CHAT_TEMPLATE
     if path_kind(file):
         source = reading.read_text(file)
     if not source:
         return None
-    if not isinstance(source, str):
+    if not isinstance(source, str) or not isinstance(with_tools, str | None):
         raise BadInput(f"the chat template in {path} is not a text", "copy the model again")
-    return ChatTemplate(
-        source, bos=_content(config.get("bos_token")), eos=_content(config.get("eos_token"))
-    )
+    bos, eos = _content(config.get("bos_token")), _content(config.get("eos_token"))
+    return ChatTemplate(source, bos=bos, eos=eos, with_tools=with_tools)
 
 
 def _content(token: Any) -> str:

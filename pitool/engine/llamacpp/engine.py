@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pitool.catalog.gguf import read_header
+from pitool.chat_format import marks_of
 from pitool.engine.base import (
     KV_TYPES,
     Embeddings,
@@ -83,6 +84,8 @@ class LlamaCpp:
         self._model = self._load_model(entry, on_progress)
         self._vocabulary = Vocabulary(self._model, settings.ends, nfc=settings.nfc)
         self._reader = self._open_reader(settings)
+        template = self._reader.template
+        self._vocabulary.show(marks_of(template.format) if template else ())
         self._row = ctypes.c_float * self._vocabulary.size
         unified = _LONG_FACTORS not in {tensor.name for tensor in header.tensors}
         self._ctx = self._make_context(unified=unified)
@@ -106,10 +109,13 @@ class LlamaCpp:
             layers=llama_cpp.llama_model_n_layer(self._model),
             vocabulary=self._vocabulary.size,
             trained_context=llama_cpp.llama_model_n_ctx_train(self._model),
-            chat_template=self._reader.template is not None,
+            chat_template=template is not None,
             backend=describe_cpu(),
             load_seconds=time.perf_counter() - start,
             settings=settings,
+            chat_format=template.format if template else "",
+            template_names=template.names if template else (),
+            embedding=llama_cpp.llama_model_n_embd(self._model),
         )
 
     def _recurrent(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ class Vocabulary:
         self.handle = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
         self._pieces: dict[int, bytes] = {}
+        self._shown: frozenset[bytes] = frozenset()
         self._ends = frozenset(ends)
         self._beginning = self._begins_with()
         # Of a file from elsewhere llama.cpp may be right: the types in it are sometimes wrong.
@@ -41,9 +42,18 @@ class Vocabulary:
         source = llama_cpp.llama_model_chat_template(model, None)
         if not source:
             return None
+        for_tools = llama_cpp.llama_model_chat_template(model, b"tool_use")
         bos = self._word(model, "bos", llama_cpp.llama_vocab_bos(self.handle))
         eos = self._word(model, "eos", llama_cpp.llama_vocab_eos(self.handle))
-        return ChatTemplate(source.decode(errors="replace"), bos=bos, eos=eos)
+        with_tools = for_tools.decode(errors="replace") if for_tools else None
+        return ChatTemplate(
+            source.decode(errors="replace"), bos=bos, eos=eos, with_tools=with_tools
+        )
+
+    def show(self, texts: Collection[str]) -> None:
+        """Let special tokens of these texts have them as their pieces."""
+        self._shown = frozenset(text.encode() for text in texts)
+        self._pieces.clear()
 
     def _word(self, model: Any, name: str, token: int) -> str:
         """Return the text of a token for the template, nothing where the model has none.
@@ -177,10 +187,11 @@ class Vocabulary:
         return self._piece(token, special=True)
 
     def piece(self, token: int) -> bytes:
-        """Return the bytes of a token as it is shown: special tokens have none."""
+        """Return the bytes of a token as it is shown: special tokens have none, but for some."""
         if token not in self._pieces:
-            ordinary = token in self._mistaken.values()
-            self._pieces[token] = self._piece(token, special=ordinary)
+            spelled = self.spelled(token)
+            special = token in self._mistaken.values() or spelled in self._shown
+            self._pieces[token] = self._piece(token, special=special)
         return self._pieces[token]
 
     def _piece(self, token: int, *, special: bool) -> bytes:

@@ -80,6 +80,7 @@ class Onnx:
     def _describe(self, folder: OnnxFolder, seconds: float) -> ModelInfo:
         said = self._graph.metadata
         count = said.get("parameters", "")
+        template = self._vocabulary.template
         return ModelInfo(
             engine="onnx",
             name=said.get("name") or folder.name,
@@ -90,10 +91,12 @@ class Onnx:
             layers=folder.layers,
             vocabulary=self._graph.vocabulary,
             trained_context=folder.context,
-            chat_template=self._vocabulary.template is not None,
+            chat_template=template is not None,
             backend=f"onnxruntime {onnxruntime.__version__}",
             load_seconds=seconds,
             settings=self._settings,
+            chat_format=template.format if template else "",
+            template_names=template.names if template else (),
         )
 
     # -- requests --------------------------------------------------------------------------
