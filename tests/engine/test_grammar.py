@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pitool.engine import worker
@@ -16,7 +17,10 @@ from pitool.grammar import grammar_of_schema
 
 pytestmark = pytest.mark.engine
 
-SETTINGS = Settings(context=512, decode_threads=1, prefill_threads=1)
+SETTINGS = Settings(
+    context=512, decode_threads=1, prefill_threads=1, outputs=8, kv_type="f32",
+    flash_attention="off",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,25 @@ def test_a_bias_decides_and_a_foreign_token_is_refused(engine: Engine) -> None:
     size = engine.info.vocabulary
     with pytest.raises(UsageError, match=str(size)):
         answer(engine, logit_bias=((size, 1.0),))
+
+
+def test_log_probabilities_are_those_of_the_logits_before_any_sampling(engine: Engine) -> None:
+    prompt = engine.tokenize("The quick")
+    sampling = Sampling(
+        temperature=2.0, repeat_penalty=1.5, presence_penalty=1.0, seed=4, max_tokens=5,
+        top_logprobs=3,
+    )  # fmt: skip
+    tokens = [token for token in engine.stream(prompt, sampling) if token.chosen]
+    said = [token.id for token in tokens if token.id is not None]
+    assert len(said) == 5
+    rows = engine.logits([*prompt, *said])[len(prompt) - 1 : -1].astype(np.float64)
+    expected = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    for token, row in zip(tokens, expected, strict=True):
+        assert token.chosen is not None
+        assert token.logprob == pytest.approx(row[token.chosen.id], abs=1e-4)
+        assert [each.id for each in token.top] == np.argsort(-row)[:3].tolist()
+        assert [e.logprob for e in token.top] == pytest.approx(np.sort(row)[:-4:-1], abs=1e-4)
+        assert engine.detokenize([token.chosen.id]) == token.chosen.piece.decode(errors="replace")
 
 
 def test_a_presence_penalty_forbids_what_was_said(engine: Engine) -> None:
