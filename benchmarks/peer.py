@@ -1,4 +1,4 @@
-"""Builds llama-bench and llama-quantize of the llama.cpp that llama-cpp-python holds.
+"""Builds llama-bench, llama-quantize and llama-server of the llama.cpp that llama-cpp-python holds.
 
 The source is the sdist of the installed version, from pip; the flags are those of a native build
 of the wheel: every CPU feature of this machine, OpenMP, repacking. It is kept in the user's cache.
@@ -24,7 +24,7 @@ from pitool.bench.run import Workload
 from pitool.engine.base import Settings
 
 PACKAGE = "llama-cpp-python"
-BENCH, QUANTIZE = PROGRAMS = ("llama-bench", "llama-quantize")
+BENCH, QUANTIZE, SERVER = PROGRAMS = ("llama-bench", "llama-quantize", "llama-server")
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
@@ -34,7 +34,9 @@ FLAGS = (
     "-DLLAMA_BUILD_TOOLS=ON",
     "-DLLAMA_BUILD_APP=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",
-    "-DLLAMA_BUILD_SERVER=OFF",
+    "-DLLAMA_BUILD_SERVER=ON",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",  # or CMake would download it
     "-DLLAMA_BUILD_TESTS=OFF",
     "-DLLAMA_OPENSSL=OFF",
 )

@@ -83,8 +83,12 @@ def answered(engine: Engine, prompt: list[int]) -> tuple[list[int], int]:
 
 
 def fresh(file: Path, prompt: list[int]) -> list[int]:
-    with worker.start("gguf", file, SETTINGS) as started:
-        return answered(started, prompt)[0]
+    """Return the answer of an engine that has read nothing else."""
+    loaded = LlamaCpp(file, SETTINGS)
+    try:
+        return answered(loaded, prompt)[0]
+    finally:
+        loaded.close()
 
 
 def test_a_conversation_that_goes_on_is_not_read_again(engine: Engine, file: Path) -> None:

@@ -173,6 +173,25 @@ def test_a_pass_is_aborted_only_where_all_in_it_are_cancelled(
     assert ids(list(kept.take())) == alone(tiny_gguf, PROMPTS[:1], GREEDY)[0]
 
 
+def test_slots_that_share_no_buffer_answer_alike(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a model with LongRoPE, whose factors depend on the tokens that a sequence may have."""
+    monkeypatch.setattr("pitool.engine.llamacpp.engine._LONG_FACTORS", "token_embd.weight")
+    engine = LlamaCpp(tiny_gguf, FOUR)
+    heard = [Heard() for _ in PROMPTS]
+    for prompt, each in zip(PROMPTS, heard, strict=True):
+        engine.scheduler.add(prompt, GREEDY, each)
+    while engine.scheduler.busy:
+        engine.scheduler.step()
+    assert [ids(list(each.take())) for each in heard] == alone(tiny_gguf, PROMPTS, GREEDY)
+    longer = [*engine.tokenize(PROMPTS[2]), 300, 301]
+    assert reused(engine, longer)[0] == len(longer) - 2
+    assert reused(engine, [*longer[:50], 400])[0] == 0  # nothing is copied between them
+    assert reused(engine, longer)[0] == len(longer) - 1
+    engine.close()
+
+
 def test_cancelling_the_engine_ends_all(four: WorkerEngine) -> None:
     endless = replace(GREEDY, max_tokens=None)
     asked = [Asked(four, f"{i} " * 20, endless) for i in range(6)]
@@ -256,6 +275,24 @@ def test_a_prefix_is_shared_with_an_answer_that_runs(engine: LlamaCpp, tiny_gguf
     found, answer = reused(engine, second)
     assert found == len(SYSTEM)
     assert [answer] == alone(tiny_gguf, [second], GREEDY)
+
+
+def test_a_prompt_that_is_asked_several_times_at_once_is_read_once(
+    engine: LlamaCpp, tiny_gguf: Path
+) -> None:
+    prompt = [(7 * i) % 490 + 5 for i in range(400)]
+    seeds = [Sampling(seed=seed, max_tokens=8) for seed in range(3)]
+    heard = [Heard() for _ in seeds]
+    for sampling, each in zip(seeds, heard, strict=True):
+        engine.scheduler.add(prompt, sampling, each)
+    other = Heard()
+    engine.scheduler.add([9] * 100, GREEDY, other)
+    while engine.scheduler.busy:
+        engine.scheduler.step()
+    answers = [list(each.take()) for each in heard]
+    assert [a[-1].timings.reused_tokens for a in answers] == [0, 399, 399]
+    assert [ids(a) for a in answers] == [alone(tiny_gguf, [prompt], s)[0] for s in seeds]
+    assert [ids(list(other.take()))] == alone(tiny_gguf, [[9] * 100], GREEDY)
 
 
 def test_the_conversation_that_was_used_longest_ago_makes_room(engine: LlamaCpp) -> None:

@@ -11,22 +11,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from pitool.catalog.gguf import read_header
 from pitool.chat_format import marks_of
 from pitool.engine.base import (
-    KV_TYPES,
     Embeddings,
     ModelInfo,
     Prompt,
     Sampling,
     Settings,
     Squares,
+    Task,
     Token,
 )
+from pitool.engine.llamacpp.embedder import Embedder, task_of
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import (
     CancelFlag,
@@ -35,29 +36,19 @@ from pitool.engine.llamacpp.library import (
     llama_cpp,
     load_backends,
 )
+from pitool.engine.llamacpp.opening import add_adapters, batch_size, open_context, open_model
 from pitool.engine.llamacpp.scheduler import Llama, Scheduler
 from pitool.engine.llamacpp.sequences import Sequences, turn_starts
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
-from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
+from pitool.errors import BadInput, PitoolError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pitool.engine.tokenizer_folder import TokenizerFolder
 
-_LOAD_MODES = {
-    "mmap": llama_cpp.LLAMA_LOAD_MODE_MMAP,
-    "read": llama_cpp.LLAMA_LOAD_MODE_NONE,
-    "mlock": llama_cpp.LLAMA_LOAD_MODE_MMAP_MLOCK,
-}
-_FLASH_ATTENTION = {
-    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-}
-_KV_TYPES = {name: getattr(llama_cpp, f"GGML_TYPE_{name.upper()}") for name in KV_TYPES}
 # Factors of LongRoPE for long texts: llama.cpp takes them by the tokens that one sequence may have.
 _LONG_FACTORS = "rope_factors_long.weight"
 
@@ -81,15 +72,24 @@ class LlamaCpp:
         self._cancel = CancelFlag()
         load_backends()
         self._collector = Collector() if settings.collect else None
-        self._model = self._load_model(entry, on_progress)
+        self._model = open_model(entry, settings, self._log, self._cancel, on_progress)
         self._vocabulary = Vocabulary(self._model, settings.ends, nfc=settings.nfc)
         self._reader = self._open_reader(settings)
         template = self._reader.template
         self._vocabulary.show(marks_of(template.format) if template else ())
         self._row = ctypes.c_float * self._vocabulary.size
         unified = _LONG_FACTORS not in {tensor.name for tensor in header.tensors}
-        self._ctx = self._make_context(unified=unified)
-        self._add_adapters(settings.adapters)
+        task = task_of(header.metadata, header.architecture)
+        self._ctx = open_context(
+            self._model,
+            settings,
+            self._log,
+            self._cancel,
+            unified=unified,
+            encoder=task != "generate",
+            collector=self._collector,
+        )
+        add_adapters(self._model, self._ctx, settings.adapters, self._log)
         self._sequences = Sequences(
             self._ctx,
             settings.sequences,
@@ -97,7 +97,15 @@ class LlamaCpp:
             recurrent=self._recurrent(),
             unified=unified,
         )
-        self.scheduler = self._make_scheduler()
+        self.scheduler = self._make_scheduler(task, header.name or entry.stem)
+        self._embedder = Embedder(
+            self._model,
+            settings,
+            self._cancel,
+            self._failure,
+            context=None if task == "generate" else self._ctx,
+            pooling=header.metadata.get(f"{header.architecture}.pooling_type"),
+        )
         self.pid = os.getpid()
         self.info = ModelInfo(
             engine="llamacpp",
@@ -115,7 +123,8 @@ class LlamaCpp:
             settings=settings,
             chat_format=template.format if template else "",
             template_names=template.names if template else (),
-            embedding=llama_cpp.llama_model_n_embd(self._model),
+            task=task,
+            embedding=self._embedder.size,
         )
 
     def _recurrent(self) -> bool:
@@ -123,51 +132,32 @@ class LlamaCpp:
         tests = (llama_cpp.llama_model_is_recurrent, llama_cpp.llama_model_is_hybrid)
         return any(test(self._model) for test in tests)
 
-    def _make_scheduler(self) -> Scheduler:
+    def _make_scheduler(self, task: Task, name: str) -> Scheduler:
+        def refuse(_: Prompt) -> NoReturn:
+            raise UsageError(
+                f"{name} is a model for embeddings: it gives vectors and writes no text",
+                "use another model for a chat",
+            )
+
         vocabulary, settings = self._vocabulary, self._settings
+        batch = batch_size(settings)
         llama = Llama(
             context=self._ctx,
-            encode=self.tokenize,
+            encode=self.tokenize if task == "generate" else refuse,
             vocabulary=vocabulary,
             logits=self._logits,
             failure=self._failure,
             turns=lambda ids: turn_starts(ids, vocabulary.turn_marks),
             length=settings.context // settings.sequences,
-            micro_batch=min(settings.micro_batch, self._batch),
-            batch=self._batch,
+            micro_batch=min(settings.micro_batch, batch),
+            batch=batch,
         )
         return Scheduler(llama, self._sequences, self._cancel)
-
-    @property
-    def _batch(self) -> int:
-        """Most tokens of one call: one of each sequence at least."""
-        settings = self._settings
-        return max(min(settings.batch, settings.context), settings.sequences)
 
     @property
     def _cache(self) -> list[int]:
         """The tokens of the first sequence."""
         return self._sequences.slots[0].tokens
-
-    def _load_model(self, entry: Path, on_progress: Callable[[float], None] | None) -> Any:
-        params = llama_cpp.llama_model_default_params()
-        params.load_mode = _LOAD_MODES[self._settings.load_mode]
-        params.use_extra_bufts = self._settings.repack and not self._settings.collect
-        params.n_gpu_layers = 0
-
-        def progress(share: float, _: Any) -> bool:
-            if on_progress:
-                on_progress(share)
-            return not self._cancel.is_set()
-
-        params.progress_callback = callback = llama_cpp.llama_progress_callback(progress)
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(entry), params)
-        del callback  # it had to live until here
-        if not model:
-            raise BadInput(
-                f"llama.cpp cannot load {entry} ({self._log.reason})", "convert or copy it again"
-            )
-        return model
 
     def _open_reader(self, settings: Settings) -> Vocabulary | TokenizerFolder:
         """Return what turns prompts into tokens: llama.cpp, or the tokenizer that is named."""
@@ -176,48 +166,6 @@ class LlamaCpp:
         from pitool.engine.tokenizer_folder import TokenizerFolder
 
         return TokenizerFolder(Path(settings.tokenizer), settings.ends)
-
-    def _make_context(self, *, unified: bool) -> Any:
-        settings = self._settings
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = settings.context
-        params.n_batch = self._batch
-        params.n_ubatch = min(settings.micro_batch, settings.context)
-        params.n_outputs_max = max(settings.outputs, settings.sequences)
-        params.n_seq_max = settings.sequences
-        params.kv_unified = unified
-        params.n_threads = settings.decode_threads
-        params.n_threads_batch = settings.prefill_threads
-        params.type_k = _KV_TYPES[settings.kv_type]
-        params.type_v = _KV_TYPES[settings.value_type or settings.kv_type]
-        params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
-        if self._collector:
-            params.cb_eval = self._collector.callback
-        params.abort_callback = self._cancel.callback
-        params.abort_callback_data = self._cancel.data
-        context = llama_cpp.llama_init_from_model(self._model, params)
-        if not context:
-            llama_cpp.llama_model_free(self._model)
-            raise DoesNotFit(
-                f"llama.cpp cannot create a context of {settings.context} tokens"
-                f" ({self._log.reason})",
-                "choose a smaller --context",
-            )
-        return context
-
-    def _add_adapters(self, paths: Sequence[str]) -> None:
-        """Add LoRAs, which live as long as the model."""
-        if not paths:
-            return
-        loaded = [llama_cpp.llama_adapter_lora_init(self._model, os.fsencode(p)) for p in paths]
-        if missing := [path for path, adapter in zip(paths, loaded, strict=True) if not adapter]:
-            raise BadInput(
-                f"llama.cpp cannot load the adapter {missing[0]} ({self._log.reason})",
-                "convert or copy it again",
-            )
-        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * len(loaded))(*loaded)
-        ones = (ctypes.c_float * len(loaded))(*(1.0 for _ in loaded))
-        llama_cpp.llama_set_adapters_lora(self._ctx, adapters, len(loaded), ones)
 
     # -- requests --------------------------------------------------------------------------
 
@@ -298,9 +246,10 @@ class LlamaCpp:
         return self._collector.squares() if self._collector else {}
 
     def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
-        """Refuse."""
-        del texts
-        raise UsageError("a GGUF gives no embeddings here", "use another model")
+        """Return a vector for each text or its token ids."""
+        return self._embedder.embed(
+            [self._vocabulary.whole(t) if isinstance(t, str) else t for t in texts]
+        )
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pitool.engine.base import Prompt, Sampling, Timings, Token
-from pitool.engine.generate import CHUNK_STEP, Answer, check_prompt, next_chunk
+from pitool.engine.generate import CHUNK_STEP, Answer, check_prompt, next_chunk, shared_prefix
 from pitool.engine.llamacpp.batch import Batch
 from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
@@ -143,7 +143,7 @@ class Scheduler:
     def step(self) -> None:
         """Compute the next token of all that run, and a chunk of the prompts that came first."""
         self._leave_cancelled()
-        while self._waiting and self._sequences.free:
+        while self._waiting and self._sequences.free and not self._being_read(self._waiting[0]):
             self._begin(self._waiting.popleft())
         if not (parts := self._fill()):
             return
@@ -157,6 +157,17 @@ class Scheduler:
                 self._take(part)
         else:
             self._undo(parts, status)
+
+    def _being_read(self, job: Job) -> bool:
+        """Tell whether another answer is reading what a prompt begins with, to be copied soon.
+
+        As when one prompt is asked several times, or two clients begin with one system prompt.
+        """
+        return self._sequences.copies and any(
+            shared_prefix(other.job.ids, job.ids[:-1]) >= len(other.slot.tokens) + CHUNK_STEP
+            for other in self._running
+            if other.answer.reading
+        )
 
     def _begin(self, job: Job) -> None:
         answer = Answer(job.ids, job.sampling, self._llama.length, job.asked)

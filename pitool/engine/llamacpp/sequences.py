@@ -70,6 +70,11 @@ class Sequences:
         self._clock = 0
 
     @property
+    def copies(self) -> bool:
+        """Whether any part of what one slot has read can be copied to another."""
+        return self._unified and not self.recurrent
+
+    @property
     def free(self) -> bool:
         """Whether a slot has no answer running in it."""
         return any(not slot.busy for slot in self.slots)
