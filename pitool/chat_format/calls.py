@@ -262,9 +262,6 @@ def _parameters(
     reader.release()
 
 
-_PYTHON = {"True": True, "False": False, "None": None}
-
-
 def _value(text: str, schema: Any) -> Any:
     """Return what a parameter's text means by the schema of the parameter."""
     text = text.removeprefix("\n").removesuffix("\n")
@@ -273,12 +270,12 @@ def _value(text: str, schema: Any) -> Any:
     kind = schema.get("type") if isinstance(schema, Mapping) else None
     if kind == "string":
         return text
-    if text in _PYTHON:
-        return _PYTHON[text]
-    try:
-        return parse(text)
-    except MalformedError:  # a text that is no JSON is a text
-        return text
+    for read in (parse, python_calls.literal):  # some templates write values as Python does
+        try:
+            return read(text)
+        except MalformedError:
+            continue
+    return text
 
 
 def _is_name(text: str) -> bool:

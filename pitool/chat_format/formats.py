@@ -82,6 +82,7 @@ _SHOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gemma4", ("<|tool_call>",)),
     ("functiongemma", ("<start_function_call>",)),
     ("lfm2", ("<|tool_call_start|>",)),
+    ("lfm2", ("<|tool_list_start|>",)),
     ("lfm2", ("List of tools: [",)),
     ("mistral list", ("[TOOL_CALLS][",)),
     ("mistral list", ("[TOOL_CALLS] [",)),

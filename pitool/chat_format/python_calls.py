@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,9 +24,22 @@ def read(text: str, parameters: Parameters) -> list[Call]:
     Also of a list of JSON objects with name and arguments. MalformedError for anything else.
     """
     text = text.strip()
+    return list(_objects(text)) or list(_calls(text, parameters))
+
+
+def literal(text: str) -> Any:
+    """Return the value of a literal of Python's; MalformedError for anything else."""
+    return _value(_expression(text))
+
+
+def _expression(text: str) -> ast.expr:
     if len(text) > LONGEST:
         raise malformed("an end")
-    return list(_objects(text)) or list(_calls(text, parameters))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of Python's about escapes
+            return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise malformed("a call") from None
 
 
 def _objects(text: str) -> Iterator[Call]:
@@ -42,10 +56,7 @@ def _objects(text: str) -> Iterator[Call]:
 
 
 def _calls(text: str, parameters: Parameters) -> Iterator[Call]:
-    try:
-        body = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise malformed("a call") from None
+    body = _expression(text)
     nodes = body.elts if isinstance(body, ast.List | ast.Tuple) else [body]
     if not nodes:
         raise malformed("a call")

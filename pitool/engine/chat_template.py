@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -92,13 +91,6 @@ def _compile(source: str) -> Template:
 # -- a conversation as templates know it -------------------------------------------------------
 
 
-class _Arguments(dict[str, Any]):
-    """Arguments of a call, which a template may take for an object or write as they are."""
-
-    def __str__(self) -> str:
-        return json.dumps(self, ensure_ascii=False)
-
-
 def _turns(prompt: ChatPrompt) -> Iterator[Sequence[Mapping[str, Any]]]:
     """Yield the messages as a template may want them, as most do first.
 
@@ -150,7 +142,7 @@ def _arguments(text: str) -> Any:
         value = reading.parse_json(text or "{}")
     except ValueError:
         return text
-    return _Arguments(value) if isinstance(value, dict) else text
+    return value if isinstance(value, dict) else text
 
 
 def _cut(text: str) -> str:
