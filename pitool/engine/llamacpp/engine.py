@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -25,8 +25,10 @@ from pitool.engine.base import (
     Sampling,
     Settings,
     Squares,
+    Task,
     Token,
 )
+from pitool.engine.llamacpp.embedder import Embedder, task_of
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import (
     CancelFlag,
@@ -88,7 +90,8 @@ class LlamaCpp:
         self._vocabulary.show(marks_of(template.format) if template else ())
         self._row = ctypes.c_float * self._vocabulary.size
         unified = _LONG_FACTORS not in {tensor.name for tensor in header.tensors}
-        self._ctx = self._make_context(unified=unified)
+        task = task_of(header.metadata, header.architecture)
+        self._ctx = self._make_context(unified=unified, encoder=task != "generate")
         self._add_adapters(settings.adapters)
         self._sequences = Sequences(
             self._ctx,
@@ -97,7 +100,15 @@ class LlamaCpp:
             recurrent=self._recurrent(),
             unified=unified,
         )
-        self.scheduler = self._make_scheduler()
+        self.scheduler = self._make_scheduler(task, header.name or entry.stem)
+        self._embedder = Embedder(
+            self._model,
+            settings,
+            self._cancel,
+            self._failure,
+            context=None if task == "generate" else self._ctx,
+            pooling=header.metadata.get(f"{header.architecture}.pooling_type"),
+        )
         self.pid = os.getpid()
         self.info = ModelInfo(
             engine="llamacpp",
@@ -115,7 +126,8 @@ class LlamaCpp:
             settings=settings,
             chat_format=template.format if template else "",
             template_names=template.names if template else (),
-            embedding=llama_cpp.llama_model_n_embd(self._model),
+            task=task,
+            embedding=self._embedder.size,
         )
 
     def _recurrent(self) -> bool:
@@ -123,11 +135,17 @@ class LlamaCpp:
         tests = (llama_cpp.llama_model_is_recurrent, llama_cpp.llama_model_is_hybrid)
         return any(test(self._model) for test in tests)
 
-    def _make_scheduler(self) -> Scheduler:
+    def _make_scheduler(self, task: Task, name: str) -> Scheduler:
+        def refuse(_: Prompt) -> NoReturn:
+            raise UsageError(
+                f"{name} is a model for embeddings: it gives vectors and writes no text",
+                "use another model for a chat",
+            )
+
         vocabulary, settings = self._vocabulary, self._settings
         llama = Llama(
             context=self._ctx,
-            encode=self.tokenize,
+            encode=self.tokenize if task == "generate" else refuse,
             vocabulary=vocabulary,
             logits=self._logits,
             failure=self._failure,
@@ -177,7 +195,7 @@ class LlamaCpp:
 
         return TokenizerFolder(Path(settings.tokenizer), settings.ends)
 
-    def _make_context(self, *, unified: bool) -> Any:
+    def _make_context(self, *, unified: bool, encoder: bool) -> Any:
         settings = self._settings
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = settings.context
@@ -186,7 +204,10 @@ class LlamaCpp:
         params.n_outputs_max = max(settings.outputs, settings.sequences)
         params.n_seq_max = settings.sequences
         params.kv_unified = unified
-        params.n_threads = settings.decode_threads
+        if encoder:  # which reads a text at once
+            params.embeddings = True
+            params.n_batch = params.n_ubatch = params.n_outputs_max = settings.context
+        params.n_threads = settings.prefill_threads if encoder else settings.decode_threads
         params.n_threads_batch = settings.prefill_threads
         params.type_k = _KV_TYPES[settings.kv_type]
         params.type_v = _KV_TYPES[settings.value_type or settings.kv_type]
@@ -298,9 +319,10 @@ class LlamaCpp:
         return self._collector.squares() if self._collector else {}
 
     def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
-        """Refuse."""
-        del texts
-        raise UsageError("a GGUF gives no embeddings here", "use another model")
+        """Return a vector for each text or its token ids."""
+        return self._embedder.embed(
+            [self._vocabulary.whole(t) if isinstance(t, str) else t for t in texts]
+        )
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:
         """Return the seconds of evaluating ``ids``; the semantics are llama-bench's."""

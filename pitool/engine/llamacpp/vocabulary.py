@@ -158,22 +158,34 @@ class Vocabulary:
         known = "".join(re.escape(c) for c in sorted(characters))
         return re.compile("|".join([f"({s})" for s in special] + [f"[^{known}]+"]))
 
+    def whole(self, text: str) -> list[int]:
+        """Return the tokens of a text with all that belongs before and after one."""
+        return self._run(self._known(text), special=True, whole=True)
+
     def _tokenize(self, text: str) -> list[int]:
+        text = self._known(text)
+        if any(name in text for name in self._mistaken):
+            return self._spell_apart(text)
+        return self._run(text, special=True)
+
+    def _known(self, text: str) -> str:
+        """Return a text composed, and of what the vocabulary can spell."""
         text = self._compose(text)
         if self._unknown:
             text = self._unknown.sub(
                 lambda match: match[0] if match.lastindex else self._unknown_text, text
             )
-        if any(name in text for name in self._mistaken):
-            return self._spell_apart(text)
-        return self._run(text, special=True)
+        return text
 
-    def _run(self, text: str, *, special: bool) -> list[int]:
-        """Have llama.cpp tokenize; ``special``: look for special tokens in the text."""
+    def _run(self, text: str, *, special: bool, whole: bool = False) -> list[int]:
+        """Have llama.cpp tokenize; ``special``: look for special tokens in the text.
+
+        ``whole``: put before and after it what belongs there.
+        """
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, room, False, special)
+        count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, room, whole, special)
         if count < 0:
             raise PitoolError(f"a text of {len(data)} bytes cannot be tokenized", "shorten it")
         return list(buffer[:count])
