@@ -40,6 +40,7 @@ def inexpressible(model: Description) -> str | None:
     dim = model.sizes.head_dim
     found = {
         "a text model inside a multimodal one is": model.wrapped,
+        "an encoder is": model.encoder,
         "a mixture of experts is": model.experts is not None,
         "recurrent layers are": bool(model.recurrent),
         "learned positions are": bool(layout.positions) or model.rope is None,
