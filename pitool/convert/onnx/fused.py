@@ -33,6 +33,11 @@ def supported(config: Config) -> bool:
     return inexpressible(table.describe(config)) is None
 
 
+def is_encoder(config: Config) -> bool:
+    """Tell whether a checkpoint gives vectors of texts instead of writing some."""
+    return table.find(config.model_type) is not None and table.describe(config).encoder
+
+
 def inexpressible(model: Description) -> str | None:
     """Return what of a model the graph cannot express, with its verb; None when it can all."""
     layout = model.layout
