@@ -1,4 +1,4 @@
-"""Every `pitool` line of the documentation is one that the program takes: its words, not its files."""
+"""Every call of pitool in the documentation is one that the program takes: its words alone."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def test_there_are_commands_to_check() -> None:
 
 
 def test_a_wrong_command_would_be_found(parse: Parse) -> None:
-    text = "    KEY=1 pitool serve --hots x  # no\n    pitool list; pitool srve\n    pitool doctor > f\n"
+    text = "    KEY=1 pitool serve --hots x  # no\n    pitool list; pitool srve\n"
+    text += "    pitool doctor > f\n"
     good, bad = [], []
     for words in commands(text):
         try:
