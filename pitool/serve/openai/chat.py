@@ -14,9 +14,9 @@ from pitool.errors import UsageError
 from pitool.serve.answers import Whole, steps, together
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
-from pitool.serve.conversations import Conversation, prepare
+from pitool.serve.conversations import Choice, Conversation, prepare
 from pitool.serve.openai import documents
-from pitool.serve.openai.messages import Choice, messages, tool_choice, tools
+from pitool.serve.openai.messages import messages, tool_choice, tools
 from pitool.serve.openai.sampling import sampling
 from pitool.serve.replies import EVENTS, Pieces, Reply
 from pitool.serve.shapes import shape

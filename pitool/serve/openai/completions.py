@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 
@@ -80,7 +81,7 @@ def parse(fields: Fields) -> Asked:
 
 def _prompts(value: object) -> Sequence[Text]:
     """Return the prompts: of a text, token ids, or a list of either."""
-    several = value if isinstance(value, list) and not is_ids(value) else [value]
+    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
     if not several or not all((isinstance(each, str) and each) or is_ids(each) for each in several):
         raise UsageError("'prompt' is not a string", "send a string, token ids, or a list of them")
     if len(several) > MOST_PROMPTS:
@@ -106,7 +107,7 @@ async def endpoint(request: Request) -> Reply:
     return Reply(_whole(context, offer, asked), None)
 
 
-async def _choices(turn: Turn, asked: Asked) -> AsyncIterator[Choice]:
+async def _choices(turn: Turn, asked: Asked) -> AsyncGenerator[Choice]:
     """Yield what is to be answered, one after the other."""
     rules = await turn.call(lambda _: grammar(asked.shape))
     sampling = replace(asked.sampling, grammar=rules)

@@ -33,7 +33,7 @@ async def endpoint(request: Request) -> Reply:
 
 
 def _texts(value: object) -> Sequence[Text]:
-    several = value if isinstance(value, list) and not is_ids(value) else [value]
+    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
     if not several or not all((isinstance(each, str) and each) or is_ids(each) for each in several):
         raise UsageError("'input' is not a text", "send a text, token ids, or a list of them")
     if len(several) > MOST_TEXTS:
