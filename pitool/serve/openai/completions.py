@@ -101,7 +101,7 @@ def is_ids(value: object) -> bool:
 async def endpoint(request: Request) -> Reply:
     """Continue a text, whole or in events."""
     context, asked = context_of(request), parse(await read_body(request))
-    offer = context.shelf.find(asked.model)
+    offer = await context.find(asked.model)
     if asked.stream:
         return Reply(_stream(context, offer, asked), EVENTS)
     return Reply(_whole(context, offer, asked), None)

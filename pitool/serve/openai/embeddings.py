@@ -28,7 +28,7 @@ async def endpoint(request: Request) -> Reply:
     dimensions = fields.integer("dimensions", 1)
     fields.ignore("user")
     fields.done()
-    offer = context.shelf.find(name)
+    offer = await context.find(name)
     return Reply(_vectors(context, offer, texts, form, dimensions), None)
 
 
