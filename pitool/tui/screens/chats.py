@@ -264,7 +264,7 @@ class ChatsScreen(BaseScreen[bool]):
 
         def write(name: str | None) -> None:
             if name:
-                asking_to_replace(self, partial(export, expand(name)))
+                asking_to_replace(self.ask, partial(export, expand(name)))
 
         self.ask(AskText("Export to (.md or .json):", file_name(conversation)), write)
 
