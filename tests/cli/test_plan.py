@@ -13,6 +13,12 @@ from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import LLAMA, write_checkpoint
 
 
+@pytest.fixture
+def pitool(call: Pitool) -> Pitool:
+    """Run a command in this process."""
+    return call
+
+
 def document(pitool: Pitool, *arguments: object, code: int = 0) -> dict[str, Any]:
     result = pitool("plan", *arguments, "--json")
     assert result.code == code, result.err
