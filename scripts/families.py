@@ -24,7 +24,11 @@ TYPICAL: dict[str, Any] = {
     "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
     "max_position_embeddings": 2048,
 }  # fmt: skip
-OWN = {"lfm2_moe": {"layer_types": ["full_attention"] * 12}}
+OWN = {
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "lfm2_moe": {"layer_types": ["full_attention"] * 12},
+    "qwen3_moe": {"norm_topk_prob": True},
+}
 
 
 def rows() -> Iterator[str]:
