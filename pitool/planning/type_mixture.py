@@ -170,6 +170,11 @@ def quantisable(tensor: TensorShape) -> bool:
     )
 
 
+def is_rounded(tensor: TensorShape) -> bool:
+    """Tell whether a quantisation rounds a tensor: a matrix that does not stay a float."""
+    return quantisable(tensor) and not is_carried(tensor.name)
+
+
 def is_carried(name: str) -> bool:
     """Tell whether a matrix stays in the float type that it has, whatever the quantisation."""
     return any(part in name for part in _CARRIED)
