@@ -152,10 +152,10 @@ async def test_every_screen_explains_its_keys(tmp_path: Path) -> None:
             await pilot.press("f1")
             await until(lambda: isinstance(app.screen, Page))
             await until(lambda words=words: words in shown(app))  # type: ignore[misc]
-            await pilot.press("escape", "escape")
+            await pilot.press("escape")
+            if key:
+                await pilot.press("escape")
             await until(lambda: isinstance(app.screen, ModelsScreen))
-            if key == "c":
-                assert len(app.screen_stack) == 2
 
 
 async def test_themes_are_in_the_palette_by_their_names(tmp_path: Path) -> None:
