@@ -76,7 +76,7 @@ class ChatsScreen(BaseScreen[bool]):
     ChatsScreen {
         Input { margin: 1 1 0 1; border: round $foreground 30%; background: $background; }
         Input:focus { border: round $primary; }
-        ChatTable { height: 1fr; margin: 0 2; }
+        ChatTable { height: 1fr; margin: 0 2; background: $background; }
         #none { height: auto; margin: 0 2; color: $foreground 60%; }
         #sentence { height: auto; max-height: 4; margin: 0 2; display: none; }
     }
