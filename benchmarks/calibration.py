@@ -116,10 +116,18 @@ def main() -> None:
             kls.append((loss.of(new_text), loss.of(old_text)))
             say(f"{KIND.name}: a mean KL of {kls[-1][0]:.5f} together, {kls[-1][1]:.5f} one by one")
     median = statistics.median(ratios)
-    result = {"ratio": median, "ratios": ratios, "target": TARGET, "met": median <= TARGET}
+    result: dict[str, object] = {
+        "ratio": median,
+        "ratios": ratios,
+        "target": TARGET,
+        "met": median <= TARGET,
+    }
     if loss:
-        result["kl"] = {"together": [n for n, _ in kls], "one_by_one": [o for _, o in kls]}
-        result["kl"]["without"] = loss.of(None)
+        result["kl"] = {
+            "together": [new_kl for new_kl, _ in kls],
+            "one_by_one": [old_kl for _, old_kl in kls],
+            "without": loss.of(None),
+        }
     print(json.dumps(result))
 
 

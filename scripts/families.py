@@ -24,7 +24,15 @@ TYPICAL: dict[str, Any] = {
     "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
     "max_position_embeddings": 2048,
 }  # fmt: skip
-OWN = {"lfm2_moe": {"layer_types": ["full_attention"] * 12}}
+OWN: dict[str, dict[str, Any]] = {
+    "apertus": {"hidden_act": "xielu"},
+    "bert": {"hidden_act": "gelu"},
+    "gemma3n_text": {
+        "layer_types": ["full_attention"] * 12, "num_kv_shared_layers": 0,
+        "activation_sparsity_pattern": [0.95] * 12,
+    },
+    "lfm2_moe": {"layer_types": ["full_attention"] * 12},
+}  # fmt: skip
 
 
 def rows() -> Iterator[str]:
@@ -49,7 +57,7 @@ def _row(kinds: list[str]) -> str:
     model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
     gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
     newer = architecture.transformers > 4
-    exported = "no" if newer else "by optimum, if it supports the model"
+    exported = "no" if newer or model.encoder else "by optimum, if it supports the model"
     onnx = exported if inexpressible(model) else "native"
     theirs = f"transformers {architecture.transformers}" if newer else "transformers"
     certified = theirs if incomputable(model) else f"{theirs} or pitool"

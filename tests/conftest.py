@@ -19,10 +19,6 @@ from tests.tiny import write_checkpoint
 settings.register_profile("pitool", deadline=None)
 settings.load_profile("pitool")
 
-# Threads that wait must not spin where other work wants the cores: it is the difference between
-# seconds and minutes.
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
 # Tests that use onnxruntime by themselves send no telemetry either.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 

@@ -85,6 +85,16 @@ def test_what_the_board_runs_needs_no_host_package(room: str) -> None:
     assert not {"pitool.convert", "pitool.checkpoint"} & found
 
 
+def test_only_the_server_loads_what_speaks_http() -> None:
+    """The chat must not pay for it with its start and its memory."""
+    stack = {"starlette", "uvicorn", "h11", "anyio"}
+    imports = "\n".join(
+        f"import {name}" for room in ("tui", "chat", "engine", "cli") for name in modules_of(room)
+    )
+    assert not tops(loaded(imports)) & stack
+    assert stack <= tops(loaded("import pitool.serve.run"))
+
+
 @pytest.mark.parametrize("room", ["planning", "catalog", "errors"])
 def test_the_nouns_need_the_standard_library_only(room: str) -> None:
     imports = "\n".join(f"import {name}" for name in modules_of(room))

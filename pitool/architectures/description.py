@@ -230,7 +230,8 @@ class Description:
     their MLP is twice as wide. ``layer_inputs``: what layers take besides. ``altup``: the streams
     of the residual. ``sparsity``: for each layer, the share of its MLP's gate that is cut off, as
     if its numbers were normally distributed; empty for none. ``original_context``: the context
-    before it was stretched, 0 where no writer needs it. ``wrapped``: a text model inside a
+    before it was stretched, 0 where no writer needs it. ``encoder``: tokens see those after them,
+    and there is no head. ``wrapped``: a text model inside a
     multimodal one, whose tensors have longer names.
     """
 
@@ -273,6 +274,7 @@ class Description:
     sparsity: tuple[float, ...] = ()
     original_context: int = 0
     wrapped: bool = False
+    encoder: bool = False
 
     def routed(self, layer: int) -> bool:
         """Tell whether a layer has experts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf, sqrt
+from statistics import NormalDist
 from typing import Any
 
 from pitool.architectures import gemma3
@@ -42,8 +43,6 @@ DEFAULTS: dict[str, Any] = {
     "final_logit_softcapping": 30.0,
 }
 SPARSE_LAYERS, SPARSITY = 10, 0.95
-# How many standard deviations above the mean this share of a distribution ends, in float32.
-DEVIATIONS = 1.6448533535003662
 
 
 def describe(settings: Settings) -> Description:
@@ -221,8 +220,13 @@ class Gemma3nFile(DecoderFile):
             "altup.active_idx": 0,
             "altup.num_inputs": altup.streams,
             "embedding_length_per_layer_input": inputs.size,
-            "activation_sparsity_scale": [DEVIATIONS if s else -inf for s in model.sparsity],
+            "activation_sparsity_scale": [_deviations(s) for s in model.sparsity],
         }
+
+
+def _deviations(share: float) -> float:
+    """Return how many standard deviations above the mean a share of a distribution ends."""
+    return NormalDist().inv_cdf(share) if share else -inf
 
 
 def _altup(here: str, there: str, model: Description) -> Iterator[Wanted]:

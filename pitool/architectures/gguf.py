@@ -433,19 +433,22 @@ def llama3_divisors(rope: Rope, scaling: Llama3) -> NDArray[np.float32]:
     The rule is that of Llama 3.1 (transformers, modeling_rope_utils): long wavelengths are
     divided by ``factor``, short ones kept, those between are blended.
     """
-    # float32 as the reference computes it, so that the stored values are its to the last bit.
+    # float32 as the reference computes it, so that the stored values are its to the last bit;
+    # but the power is rounded once, as torch's is nearly always and numpy's is not.
     exponent = np.arange(0, rope.dim, 2, dtype=np.float32) / np.float32(rope.dim)
-    frequency = np.float32(1.0) / np.power(np.float32(rope.theta), exponent, dtype=np.float32)
+    power = np.power(rope.theta, exponent.astype(np.float64)).astype(np.float32)
+    frequency = np.float32(1.0) / power
     factor, low, high, original = scaling.factor, scaling.low, scaling.high, scaling.original
+    one = np.float32(1)
     divisors = []
     for value in frequency:
-        wavelength = np.float32(2 * np.pi) / value
+        wavelength = one / value * np.float32(2 * np.pi)  # torch divides by a reciprocal
         if wavelength < original / high:
             divisors.append(1.0)
         elif wavelength > original / low:
             divisors.append(factor)
         else:
-            smooth = (original / wavelength - low) / (high - low)
+            smooth = (one / wavelength * np.float32(original) - low) / (high - low)
             divisors.append(1 / ((1 - smooth) / factor + smooth))
     return np.array(divisors, np.float32)
 

@@ -7,13 +7,13 @@ setting that changes the mathematics passes unseen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pitool.architectures.harmless import is_harmless
 from pitool.catalog import tables
 from pitool.checkpoint.config import Config
+from pitool.checkpoint.scaled import KEY, is_readable, method
 from pitool.errors import BadInput
 
 REPAIR = "repair the checkpoint"
@@ -176,6 +176,8 @@ class Settings(Config):
     def check_all_read(self) -> None:
         """Raise BadInput for the first key that nobody read and that is not harmless."""
         for key, value in self.values.items():
+            if key == KEY and is_readable(self.values):
+                continue
             if key not in self._read and not is_harmless(key, value, self.values):
                 raise refuse_key(self, key, value)
 
@@ -186,11 +188,11 @@ class Settings(Config):
 
 def refuse_key(settings: Config, key: str, value: object) -> BadInput:
     """Return the error of a key that is not known."""
-    if key in ("quantization_config", "quantization", "compression_config"):
-        how = value.get("quant_method") if isinstance(value, Mapping) else None
+    if key in (KEY, "quantization", "compression_config"):
         return BadInput(
-            f"{settings.path}: the weights are already quantised ({how or key})",
-            "convert the original float checkpoint",
+            f"{settings.path}: the weights are already quantised"
+            f" ({method(settings.values) or key})",
+            "convert the original float checkpoint, or take a GGUF of the model: pitool pull",
         )
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -16,6 +16,7 @@ from pitool.errors import BadInput
 # The module of each ``model_type``, imported when a checkpoint asks for it.
 TABLE: dict[str, str] = {
     "apertus": "pitool.architectures.apertus",
+    "bert": "pitool.architectures.bert",
     "ernie4_5": "pitool.architectures.ernie4_5",
     "exaone4": "pitool.architectures.exaone4",
     "gemma2": "pitool.architectures.gemma2",

@@ -139,7 +139,9 @@ class Artifact:
     ``kv_type`` and ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
     the engine loads with it, by the paths of their ``files``. ``tokenization``: None in bundles
     of older versions, whose engines go by the artifact alone. ``weights``: which of them equal the
-    checkpoint's although they have few bits, in words; empty where they were rounded.
+    checkpoint's although they have few bits, in words; empty where they were rounded. ``cosine``:
+    of an encoder, the least between vectors of texts and the checkpoint's; None for a model that
+    writes, and for one that was not compared.
     """
 
     format: str
@@ -157,6 +159,7 @@ class Artifact:
     adapters: tuple[str, ...] = ()
     tokenization: Tokenization | None = None
     weights: str = ""
+    cosine: float | None = None
 
     def __post_init__(self) -> None:
         if not self.files:

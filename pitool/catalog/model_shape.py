@@ -70,7 +70,8 @@ class ModelShape:
     ``windowless``: tokens up to which a GGUF computes the same, because llama.cpp leaves out
     windows of the model; 0 where it leaves out none. ``short_context``: tokens up to which LongRoPE
     takes its short factors; 0 where it takes no others. ``packed``: the type of experts that are
-    stored in few bits and stay in them, whatever the file; empty for none.
+    stored in few bits and stay in them, whatever the file; empty for none. ``encoder``: it reads a
+    text at once and gives a vector for it, so that no key is kept.
     """
 
     architecture: str
@@ -92,6 +93,7 @@ class ModelShape:
     windowless: int = 0
     short_context: int = 0
     packed: str = ""
+    encoder: bool = False
 
     @property
     def state_bytes(self) -> int:
@@ -140,4 +142,6 @@ class ModelShape:
         """Return window and numbers in a key, for each layer."""
         windows = self.windows or (0,) * self.layers
         rows = self.kv_rows or (self.kv_heads * self.head_dim,) * self.layers
+        if self.encoder:
+            rows = (0,) * self.layers
         return tuple(zip(windows, rows, strict=True))

@@ -63,13 +63,14 @@ class PackedTensor(Tensor):
         found = np.empty(self.shape, np.float32)
         for i, (blocks, scales) in enumerate(self._experts(1, 1)):
             codes = np.stack([blocks & 15, blocks >> 4], axis=-1)
-            values = np.ldexp(CODES[codes].reshape(*scales.shape, BLOCK), scales[..., None] - BIAS)
+            powers = scales.astype(np.int32)[..., None] - BIAS
+            values = np.ldexp(CODES[codes].reshape(*scales.shape, BLOCK), powers)
             found[i] = values.reshape(self.shape[2], self.shape[1]).T
         return found
 
     def _experts(
         self, largest: int, multiple: int
-    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """Yield blocks (experts, rows, blocks, 16) and scales (experts, rows, blocks)."""
         each = max(1, largest // max(self.bytes // self.shape[0], 1) // multiple * multiple)
         for first in range(0, self.shape[0], each):

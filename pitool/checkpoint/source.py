@@ -22,6 +22,7 @@ from pitool.catalog.unicode import clean
 from pitool.checkpoint.config import GGUF, HEAD, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.mxfp4 import packed
+from pitool.checkpoint.scaled import scaled
 from pitool.checkpoint.tensors import Tensor
 from pitool.checkpoint.tokenizer import Choice, choose
 from pitool.checkpoint.weights import find_name, is_buffer, is_weight, read_index
@@ -72,7 +73,12 @@ class Checkpoint:
         assert source.folder is not None
         weights = {name: tensor for name, tensor in index.items() if is_weight(tensor)}
         weights |= packed(index)
-        others = {name: tensor for name, tensor in index.items() if not tensor.is_float}
+        weights |= scaled(index, config.values)
+        others = {
+            name: tensor
+            for name, tensor in index.items()
+            if not (tensor.is_float or name in weights)
+        }
         return cls(source, source.folder, config, weights, others)
 
     @property

@@ -83,7 +83,12 @@ class Tensor:
         Arrays have the shape (rows, *rest); BF16 comes as uint16. The file is read and not
         mapped, so that memory is bounded by ``largest``.
         """
-        kind = self.type
+        yield from self.raw_slabs(self.type, largest, multiple)
+
+    def raw_slabs(
+        self, kind: np.dtype[Any], largest: int, multiple: int = 1
+    ) -> Iterator[NDArray[Any]]:
+        """Yield the same of a tensor whose stored elements are numbers of ``kind``."""
         rows = self.shape[0] if self.shape else 1
         rest = self.shape[1:]
         row_bytes = prod(rest) * kind.itemsize

@@ -53,7 +53,7 @@ def command(
 
     \b
     Example:
-      pitool chat sample --quant Q4_0 --context 2048
+      pitool chat sample-1gb --context 2048
       pitool chat --continue
     """
     from pitool.errors import Interrupted, PitoolError, UsageError

@@ -126,6 +126,8 @@ def verification(source: Source, plan: ConvertPlan) -> str:
     from pitool.convert.forward import expected
 
     config = read_settings(source)
+    if plan.model.encoder:
+        return "vectors of texts are compared with the checkpoint's in float32"
     tokens = f"{token_counts.REFERENCE.find(plan.model.parameters):,} tokens"
     if config.model_type == GGUF:
         return f"compared with the GGUF on up to {tokens}"

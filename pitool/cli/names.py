@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 
-class CommandName(click.ParamType):
+class CommandName(click.ParamType[str]):
     """The name of a command."""
 
     name = "command"

@@ -44,7 +44,7 @@ def command(
 
     \b
     Example:
-      pitool pack sample --board pi5 -o sample.pi
+      pitool pack sample-1gb --board pi5 -o sample.pi
     """
     from pitool.catalog.boards import boards, find_board
     from pitool.catalog.bundles import newest, open_bundle

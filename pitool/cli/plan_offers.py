@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pitool.catalog.boards import find_board
 from pitool.planning import alternatives as others
 from pitool.planning import answer, offers
 from pitool.planning.accelerators import BOARD, Accelerator, accelerators, cpu_decodes
@@ -17,7 +18,7 @@ from pitool.planning.offers import (
 from pitool.planning.places import Place
 from pitool.planning.planner import Planner, Row
 from pitool.planning.report import Report
-from pitool.report.numbers import format_gigabytes, format_share, format_speed
+from pitool.report.numbers import format_gigabytes, format_price, format_share, format_speed
 from pitool.report.tables import Section
 
 
@@ -40,28 +41,22 @@ def buy(report: Report) -> Iterator[Section]:
         f" million tokens at {usd_kwh:.2f} USD per kWh"
     )
     prices = (
-        f"list prices of {', '.join(dates) or 'no date'}{yours}; - if unknown"
+        f"list prices of {', '.join(dates) or 'unknown date'}{yours}; - if unknown"
         " (set one with --price pi5-8gb=160)"
     )
+    too_small = f"{left_out} boards that are too small for it at 4 bits are not shown"
     yield Section(
         "Boards to buy: verdict with GB left or missing, and decode tokens/s",
         ["board", "USD", "8-bit", "t/s", "4-bit", "t/s", "$/t/s", "watts", "J/tok", "$/M"],
         [_offer(o, usd_kwh) for o in holding],
-        [
-            columns,
-            prices,
-            *(
-                [f"{left_out} boards that are too small for it at 4 bits are not shown"]
-                * bool(left_out)
-            ),
-        ],
+        [*([columns, prices] if holding else []), *([too_small] if left_out else [])],
     )
     chosen = offers.choices(found)
     yield Section(
         "The best choice",
         notes=[
-            f"{c.purpose}: {c.offer.name} at {c.offer.price:.0f} USD, {c.reason}; next up:"
-            f" {c.next_up}"
+            f"{c.purpose}: {c.offer.name} at {format_price(c.offer.price or 0)} USD, {c.reason};"
+            f" next up: {c.next_up}"
             for c in chosen
         ]
         or [
@@ -69,7 +64,8 @@ def buy(report: Report) -> Iterator[Section]:
             *answer.smaller(report, report.largest),
         ],
     )
-    yield _accelerators()
+    if any(offer.board is find_board(BOARD) for offer in found):
+        yield _accelerators()
 
 
 def _accelerators() -> Section:
@@ -90,7 +86,7 @@ def _accelerators() -> Section:
 
 
 def _advice(found: Accelerator, cpu: dict[str, float]) -> str:
-    price = f"{found.price_usd:.0f} USD ({found.price_date}); " if found.price_usd else ""
+    price = f"{format_price(found.price_usd)} USD ({found.price_date}); " if found.price_usd else ""
     speed = "faster than" if found.faster(cpu) else "no faster than"
     words = [f"{found.name}: {price}{speed} the board's CPU"]
     if found.watts:
@@ -106,7 +102,7 @@ def _offer(offer: Offer, usd_kwh: float) -> list[str]:
     watts = offer.board.watts
     return [
         offer.name,
-        number(offer.price, 2).removesuffix(".00"),
+        "-" if offer.price is None else format_price(offer.price),
         cell(offer.eight),
         format_speed(offer.eight.artifact.estimates[0].decode) if offer.eight.loads else "-",
         cell(offer.four),

@@ -105,6 +105,9 @@ def _cheaper(found: list[Rental]) -> Iterator[str]:
             yield f"{words}: fits no GPU that has a price"
             continue
         text = f"{words}: the cheapest is {best.name} at {best.gpu.usd_hour:.2f} USD/h"
+        if previous is best:
+            yield f"{words}: {best.name} as well"
+            continue
         if previous is not None and previous.gpu.usd_hour is not None:
             saved = previous.gpu.usd_hour - best.gpu.usd_hour
             text += (

@@ -176,9 +176,12 @@ def _decode_note(report: Report) -> str:
 def _remedies(report: Report, rows: Sequence[Row]) -> Iterator[str]:
     if rows is report.rows and not any(row.loads for row in rows):
         yield from answer.smaller(report, report.largest)
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if would := report.planner.remedies(row):
-            yield f"{row.quantisation} on {row.place.title} would fit with {' or '.join(would)}"
+            alike.setdefault((row.place.title, " or ".join(would)), []).append(row.quantisation)
+    for (place, words), names in alike.items():
+        yield f"{', '.join(names)} on {place} would fit with {words}"
 
 
 def _verdicts(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section:

@@ -10,6 +10,11 @@ import click
 from pitool.cli.names import BundlePath
 
 
+def can_answer() -> bool:
+    """Tell whether somebody is there to answer a question."""
+    return sys.stdin.isatty()
+
+
 @click.command("rm")
 @click.argument("bundles", nargs=-1, required=True, type=BundlePath())
 @click.option("--yes", is_flag=True, help="Delete without asking.")
@@ -25,7 +30,7 @@ def command(bundles: tuple[Path, ...], yes: bool) -> None:
     from pitool.errors import UsageError
     from pitool.report.numbers import format_bytes
 
-    if not yes and not sys.stdin.isatty():
+    if not yes and not can_answer():
         raise UsageError("rm asks before it deletes, and there is no terminal", "use --yes")
     # All names are checked first: a typo in the last one must not leave the first one deleted.
     found = [open_bundle(path) for path in bundles]

@@ -53,7 +53,10 @@ def show(bundle: Bundle) -> None:
     tables.show([table(bundle)])
     # Whole lines, so that they can be copied.
     click.echo(f"bundle: {bundle.path}")
-    click.echo(f'try it: pitool run {bundle.path} "Hello"')
+    if any(artifact.cosine is not None for artifact in bundle.manifest.artifacts):
+        click.echo(f"try it: pitool serve {bundle.path}, then POST /v1/embeddings")
+    else:
+        click.echo(f'try it: pitool run {bundle.path} "Hello"')
 
 
 def table(bundle: Bundle) -> Section:
@@ -95,10 +98,20 @@ def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
     if not all(certificate.verified for certificate in found):
         notes.append(NOT_VERIFIED)
     notes += [certificate.unseen for certificate in found if certificate.unseen]
-    if len(found) < len(artifacts):
-        names = ", ".join(a.quantisation for a in artifacts if a.certificate is None)
+    notes += [vectors_line(a) for a in artifacts if a.cosine is not None]
+    missing = [a.quantisation for a in artifacts if a.certificate is None and a.cosine is None]
+    if missing:
+        names = ", ".join(missing)
         notes.append(f"no certificate: {names} was {NOT_COMPARED}")
     return list(dict.fromkeys(notes))
+
+
+def vectors_line(artifact: Artifact) -> str:
+    """Return how near the vectors of an encoder's artifact are to its checkpoint's."""
+    return (
+        f"{artifact.quantisation}: vectors of texts have a cosine of {artifact.cosine:.4f} or more"
+        " with the checkpoint's"
+    )
 
 
 def _row(artifact: Artifact) -> list[str]:

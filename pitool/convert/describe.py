@@ -64,8 +64,12 @@ def planned_artifact(
     adapters: Sequence[Path] = (),
     *,
     weights: str = "",
+    cosine: float | None = None,
 ) -> Artifact:
-    """Return the entry of an artifact that is what was planned; ``weights``: see ``Artifact``."""
+    """Return the entry of an artifact that is what was planned.
+
+    ``weights`` and ``cosine``: see ``Artifact``.
+    """
     return artifact(
         work.folder,
         [*files, *work.tokens.write(work.folder, entry_of(work.folder, files))],
@@ -81,6 +85,7 @@ def planned_artifact(
         adapters=adapters,
         tokenization=work.tokens.of(entry_of(work.folder, files)),
         weights=weights,
+        cosine=cosine,
     )
 
 

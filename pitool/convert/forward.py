@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pitool.architectures.table import describe
 from pitool.catalog import cache
 from pitool.checkpoint.config import GGUF, Config
+from pitool.checkpoint.scaled import is_readable
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert import legacy
 from pitool.convert.numpy_forward import covers, reference_logits
@@ -55,6 +56,11 @@ class ForwardPass:
     verified: bool = True
 
 
+def runs(config: Config) -> bool:
+    """Tell whether transformers is asked about a checkpoint: it computes FP8 on a GPU only."""
+    return config.model_type != GGUF and not is_readable(config.values) and installed()
+
+
 def installed() -> bool:
     """Tell whether transformers is to run here: ``PITOOL_REFERENCE=pitool`` says no."""
     if os.environ.get("PITOOL_REFERENCE") == "pitool":
@@ -66,7 +72,7 @@ def expected(config: Config, parameters: int) -> str:
     """Return whose forward pass is tried first, for a plan; nothing where there is none."""
     if config.model_type == GGUF:
         return ""
-    if not installed():
+    if not runs(config):
         return OWN if covers(config) else ""
     streamed = is_large(4 * parameters, memory.available())
     return f"transformers {version()}" + (", matrix by matrix" if streamed else "")
@@ -88,7 +94,7 @@ def open_forward(checkpoint: Checkpoint) -> Iterator[ForwardPass | None]:
 
     transformers' memory is back afterwards.
     """
-    if installed() and checkpoint.config.model_type != GGUF:
+    if runs(checkpoint.config):
         with cache.working("checkpoint") as scratch, _child() as child:
             if found := _transformers(child, checkpoint, _readable(checkpoint, scratch)):
                 yield found

@@ -50,7 +50,7 @@ def levels(blocks: Floats, scales: Floats, low: int, high: int) -> Floats:
     """Return the nearest level of each weight, 0 where the scale is 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = np.clip(np.rint(blocks / scales[:, None]), low, high)
-    return np.nan_to_num(found, copy=False)
+    return np.where(np.isnan(found), np.float32(0), found)
 
 
 def stored_as(slabs: Iterable[Floats]) -> str:
@@ -90,7 +90,8 @@ def _between(blocks: Floats, guess: Floats, low: int, high: int, kind: str) -> F
         least, most = least / counts, most / counts
     bottom = np.where(counts > 0, least, 0).max(1)
     top = np.where(counts > 0, most, np.inf).min(1)
-    return np.copysign((bottom + top) / 2, guess).astype(np.float32)
+    made: Floats = np.copysign((bottom + top) / 2, guess).astype(np.float32)
+    return made
 
 
 def _origins(sizes: Floats, kind: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

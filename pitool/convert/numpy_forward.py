@@ -57,6 +57,7 @@ def incomputable(model: Description) -> str | None:
     """Return what of a model the forward pass does not compute, None when it computes all."""
     found = {
         "a text model inside a multimodal one": model.wrapped,
+        "an encoder": model.encoder,
         f"the activation {model.activation!r}": model.activation not in (*ACTIVATIONS, XIELU),
     }
     return next((what for what, wrong in found.items() if wrong), None)

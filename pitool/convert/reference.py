@@ -18,7 +18,7 @@ from pitool.catalog import reading
 from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.forward import ForwardPass
-from pitool.convert.scope import routed, unseen
+from pitool.convert.scope import packed, routed, unseen
 from pitool.convert.token_counts import LEAST_TOKENS
 from pitool.convert.tokens import spelled
 from pitool.errors import PitoolError
@@ -43,6 +43,7 @@ class Reference:
     float type, the error that its precision alone makes in the checkpoint's weights; empty where
     an artifact stands in. ``unseen``: as a certificate has it. ``routed``: tokens go to experts,
     and some to others by any rounding, so that only the ``typical`` error tells a fault.
+    ``packed``: experts are in few bits in every artifact, which is judged as a quantised one.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Reference:
     rounding: Mapping[str, float] = field(default_factory=dict)
     unseen: str = ""
     routed: bool = False
+    packed: bool = False
 
 
 def make_reference(
@@ -103,8 +105,11 @@ def run_reference(
         name, windows, logits, small, of, forward.verified,
         unseen=unseen(known, max(map(len, windows))) if known else "",
         routed=known is not None and routed(known),
+        packed=known is not None and packed(known),
     )  # fmt: skip
-    return made if forward.stands_in else replace(made, rounding=_rounding(forward, made, progress))
+    if forward.stands_in or made.packed:
+        return made
+    return replace(made, rounding=_rounding(forward, made, progress))
 
 
 def _rounding(forward: ForwardPass, reference: Reference, progress: Progress) -> dict[str, float]:

@@ -29,6 +29,14 @@ def routed(config: Config) -> bool:
     return any(type(count) is int and count > 1 for count in counts)
 
 
+def packed(config: Config) -> bool:
+    """Tell whether experts stay in few bits in every artifact, as the checkpoint has them.
+
+    llama.cpp rounds what it multiplies them with to eight bits, so that no artifact of it is exact.
+    """
+    return bool(find_model(config, convertible=False).shape.packed)
+
+
 def unseen(config: Config, tokens: int) -> str:
     """Return what of a model texts of so many tokens are too short for; empty for nothing."""
     values = config.text_model().values

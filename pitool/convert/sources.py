@@ -60,7 +60,8 @@ def hash_sources(
     source, folder = checkpoint.source, checkpoint.folder
     adapters = (*source.adapters, *source.apart)
     matched = _matched(checkpoint, find_model(checkpoint.config, convertible=False))
-    used = [stored for _, parts in matched for part in parts for stored in part.parts]
+    parts = [stored for _, parts in matched for part in parts for stored in part.parts]
+    used = [stored for stored in parts if stored.is_float]
     halves = _halves(matched, plan) if plan else frozenset[str]()
     root, paths = _files(folder)
     progress.stage("hashing the checkpoint", len(paths) + sum(len(_all_files(a)) for a in adapters))

@@ -57,6 +57,11 @@ class Tokens:
                 raise _different_tokens(different, self._files)
             yield engine
 
+    def whole(self, text: str) -> list[int]:
+        """Return the tokens of a text with what belongs before and after it, by tokenizer.json."""
+        assert self._reference
+        return self._reference.whole(text)
+
     def of(self, path: Path) -> Tokenization | None:
         """Return how an artifact that was loaded is tokenized."""
         return self._decided.get(path.is_dir())

@@ -66,7 +66,7 @@ def check(found: Difference, reference: Reference, quantisation: AnyQuantisation
     """Raise PitoolError when an artifact differs more than its type explains."""
     divergence = found.divergence.mean_kl
     error = found.typical if reference.routed else found.error
-    if quantisation.quantised:
+    if quantisation.quantised or reference.packed:
         wrong = divergence > math.log(reference.logits[0].shape[-1]) / 2
     elif reference.rounding:
         rounding = reference.rounding.get(ROUNDED_AS.get(quantisation.name, ""), 0.0)

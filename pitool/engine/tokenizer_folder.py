@@ -88,9 +88,16 @@ class TokenizerFolder:
 
     def spell(self, text: str) -> list[int]:
         """Return the token ids of a text alone."""
+        return self._encode(text, special=False)
+
+    def whole(self, text: str) -> list[int]:
+        """Return the token ids of a text with all that belongs before and after it."""
+        return self._encode(text, special=True)
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
         try:
             with panics_raised():
-                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         except Exception as error:
             raise BadInput(
                 f"the tokenizer cannot read this text ({error})", "copy the model again"

@@ -161,7 +161,7 @@ def _faster(report: Report, row: Row) -> Iterator[str]:
         return
     board = {best.board: row.place.boards[best.board]}
     place = replace(row.place, boards=board)
-    slow = f"People read {READING:g} tokens/s: as fast on {best.board} is"
+    slow = f"People read {format_speed(READING)} tokens/s: as fast on {best.board} is"
     four = report.planner.row(GGUF.find(FASTEST), place)
     if report.form is GGUF and four.fits and four.slowest >= READING:
         yield f"{slow} {FASTEST} ({format_speed(four.slowest)} tokens/s)."

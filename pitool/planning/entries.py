@@ -42,6 +42,7 @@ def artifact(
     adapters: Sequence[Path] = (),
     tokenization: Tokenization | None = None,
     weights: str = "",
+    cosine: float | None = None,
 ) -> Artifact:
     """Return the entry of an artifact in the bundle ``folder``.
 
@@ -64,6 +65,7 @@ def artifact(
         adapters=tuple(path.name for path in adapters),
         tokenization=tokenization,
         weights=weights,
+        cosine=cosine,
     )
 
 

@@ -19,7 +19,7 @@ from pitool.planning.formats.base import AnyQuantisation
 from pitool.planning.places import Place, Verdict, board_place
 from pitool.planning.planner import Planner, Row
 from pitool.planning.speed import Estimate
-from pitool.report.numbers import format_fixed, format_gigabytes
+from pitool.report.numbers import format_fixed, format_gigabytes, format_price
 
 YOURS = "yours"
 SIXTEEN, EIGHT, FOUR = GGUF.by_bits
@@ -173,7 +173,7 @@ def choices(found: Iterable[Offer]) -> list[Choice]:
     budget = min(fitting, key=lambda o: (o.price or inf, -o.estimate.decode))
     quality = min(fitting, key=lambda o: (o.best is o.four, -o.estimate.decode, o.price or inf))
     headroom = max(fitting, key=lambda o: (o.four.left, -(o.price or inf)))
-    at_eight = "the cheapest on which 8 bits fit" if quality.best is quality.eight else (
+    at_eight = "the fastest on which 8 bits fit" if quality.best is quality.eight else (
         "8 bits do not fit any board; the fastest at 4 bits"
     )  # fmt: skip
     return [
@@ -196,7 +196,8 @@ def _next(offer: Offer, fitting: list[Offer]) -> str:
     if not dearer:
         return "no more expensive board is better"
     above = min(dearer, key=lambda o: o.price or inf)
-    return f"{above.name} for {(above.price or 0) - price:.0f} USD more: {_gain(offer, above)}"
+    more = format_price((above.price or 0) - price)
+    return f"{above.name} for {more} USD more: {_gain(offer, above)}"
 
 
 def _gain(offer: Offer, above: Offer) -> str:

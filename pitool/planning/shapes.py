@@ -65,6 +65,7 @@ def header_shape(header: Header) -> ModelShape:
         short_context=header.short_context,
         predictors=predictors,
         packed=_packed(header),
+        encoder=header.metadata.get(f"{header.architecture}.attention.causal") is False,
     )
 
 

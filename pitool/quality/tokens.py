@@ -94,6 +94,10 @@ class TokenReference:
             except BadInput:
                 continue  # it takes no system message, or none that is empty
 
+    def whole(self, text: str) -> list[int]:
+        """Return the tokens of a text with all that belongs before and after it."""
+        return self._tokenizer.whole(text)
+
     def different(self, tokenize: Tokenize) -> Expected | None:
         """Return the first prompt of which ``tokenize`` makes other tokens, None without one."""
         every = (*self.texts, *self.chats)

@@ -78,6 +78,11 @@ def format_millions(count: float) -> str:
     return f"{count / 1e6:,.{2 if count < 1e7 else 1}f} M"
 
 
+def format_price(usd: float) -> str:
+    """Return a price: cents only where there are some."""
+    return f"{usd:.2f}".removesuffix(".00")
+
+
 def format_fixed(value: float, digits: int) -> str:
     """Return a number with ``digits`` decimals and commas between thousands."""
     return f"{value:,.{digits}f}"

@@ -50,7 +50,8 @@ class Pace:
         assert self._before is not None
         passed = now - self._looked
         speed = max(self.done - self._before, 0.0) / passed
-        weight = 1 - exp(-passed / SETTLING_SECONDS) if self._rate else 1.0
+        # The mean at first, for a few steps say little.
+        weight = max(1 - exp(-passed / SETTLING_SECONDS), passed / (now - self._began))
         self._rate += weight * (speed - self._rate)
         self._before, self._looked = self.done, now
         if now - self._began < LEAST_SECONDS or self._rate <= 0:

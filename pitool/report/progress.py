@@ -217,7 +217,7 @@ class _Bars:
         if pace.total <= 1:
             return ""
         if not self._bytes:
-            return f"{pace.done:.0f}/{pace.total:.0f}"
+            return f"{int(pace.done)}/{int(pace.total)}"
         return f"{format_share(pace.share)} of {format_bytes(pace.total)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -44,7 +44,7 @@ class Step:
 
 async def steps(
     turn: Turn, prompt: Prompt, sampling: Sampling, parser: Parser
-) -> AsyncIterator[Step]:
+) -> AsyncGenerator[Step]:
     """Yield an answer step by step; the prompt's own steps are left out."""
     async with aclosing(turn.stream(prompt, sampling)) as tokens:
         async for token in tokens:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any
 
 from starlette.requests import Request
 
@@ -109,7 +109,7 @@ class Fields:
         value = self.take(name)
         if value is not None and not isinstance(value, list):
             raise UsageError(f"{name!r} is not a list", "send a list")
-        return cast("list[Any] | None", value)
+        return value
 
     def fields(self, name: str) -> Fields | None:
         """Return an object."""

@@ -12,7 +12,8 @@ from pitool.report.numbers import format_rate
 from pitool.serve.board import Board
 from pitool.serve.metrics import Metrics
 from pitool.serve.models import Models
-from pitool.serve.shelf import Shelf
+from pitool.serve.pump import in_thread
+from pitool.serve.shelf import Offer, Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Context:
     log: Callable[[str], object] = lambda _: None
     metrics: Metrics = field(default_factory=Metrics)
     board: Board = field(default_factory=Board)
+
+    async def find(self, name: str | None) -> Offer:
+        """Return the model of a name, the first one for none; it may be looked for on the disk."""
+        return await in_thread(lambda: self.shelf.find(name))
 
     def answered(self, path: str, model: str, timings: Timings) -> None:
         """Count an answer, and log its figures: prompts and answers stay out of logs."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from pitool.chat_format import AnswerParser, forced_answer, forced_calls
 from pitool.chat_format.forcing import Forced
-from pitool.engine.base import ChatPrompt, Engine, Message, ModelInfo, Sampling
+from pitool.chat_format.formats import thinking_of
+from pitool.engine.base import ChatPrompt, Engine, Message, ModelInfo, Prompt, Sampling
 from pitool.errors import UsageError
 from pitool.serve.shapes import Shape
 
@@ -59,9 +60,9 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The tokens of a prompt, and what reads the answer to it."""
+    """A prompt, and what reads the answer to it."""
 
-    ids: list[int]
+    prompt: Prompt
     sampling: Sampling
     chat_format: str
     before: str
@@ -73,7 +74,7 @@ class Prepared:
 
 
 def prepare(engine: Engine, asked: Conversation) -> Prepared:
-    """Return a conversation in the engine's tokens; UsageError where the model cannot do it.
+    """Return a conversation as the engine takes it; UsageError where the model cannot do it.
 
     Blocks.
     """
@@ -86,11 +87,14 @@ def prepare(engine: Engine, asked: Conversation) -> Prepared:
     last = asked.messages[-1]
     continued = last.role == "assistant" and not last.calls
     options = {**asked.options, **effort_options(asked.effort, info)}
-    ids = engine.tokenize(ChatPrompt(asked.messages, tools, options, continued))
-    before = engine.detokenize(ids[-LAST_TOKENS:])
+    prompt: Prompt = ChatPrompt(asked.messages, tools, options, continued)
+    before = ""
+    if thinking_of(info.chat_format):  # which the prompt may have begun
+        prompt = engine.tokenize(prompt)
+        before = engine.detokenize(prompt[-LAST_TOKENS:])
     forced = _forced(asked, info.chat_format, tools, before)
     sampling = replace(asked.sampling, grammar=forced.grammar, triggers=forced.triggers)
-    return Prepared(ids, sampling, info.chat_format, before, tools)
+    return Prepared(prompt, sampling, info.chat_format, before, tools)
 
 
 def _forced(

@@ -48,7 +48,7 @@ def _model(model: Loaded) -> dict[str, Any]:
         "id": model.offer.id,
         "state": "loaded" if model.alive else "dead",
         "running": model.users,
-        "context": info.settings.context,
+        "context": info.sequence_context,
         "sequences": model.places,
         "memory_bytes": memory.rss(model.engine.pid),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pitool.device.monitor import Sample
 from pitool.device.sensors import FLAGS
@@ -16,7 +16,7 @@ TTFT_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 Labels = tuple[tuple[str, str], ...]
 
 # Counters by model: name, what it is, and its value of an answer.
-_COUNTERS = (
+_COUNTERS: tuple[tuple[str, str, Callable[[Timings], float]], ...] = (
     ("prompt_tokens", "Tokens of prompts.", lambda t: t.prompt_tokens),
     ("reused_tokens", "Tokens of prompts that were in the KV cache.", lambda t: t.reused_tokens),
     ("prefill_seconds", "Seconds of reading prompts.", lambda t: t.prefill_seconds),

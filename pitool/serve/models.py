@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,17 +92,22 @@ class Turn:
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Token]:
         """Yield the tokens of an answer; leaving early cancels the rest."""
-        self._open += 1
-        pump = Pump(lambda: self.engine.stream(prompt, sampling), lambda: self._gone(pump))
-        self.model.pumps.add(pump)
+        pump = self._begin(lambda: self.engine.stream(prompt, sampling))
         async with aclosing(pump.items()) as tokens:
             async for token in tokens:
                 yield token
 
     async def call(self, ask: Callable[[Engine], T]) -> T:
         """Return what the engine says to a blocking question."""
+        pump = self._begin(lambda: iter([ask(self.engine)]))
+        async with aclosing(pump.items()) as answer:
+            return await anext(answer)
+
+    def _begin(self, make: Callable[[], Iterator[T]]) -> Pump[T]:
         self._open += 1
-        return await in_thread(lambda: ask(self.engine), self.close)
+        pump = Pump(make, lambda: self._gone(pump))
+        self.model.pumps.add(pump)
+        return pump
 
     def _gone(self, pump: Pump[Any]) -> None:
         self.model.pumps.discard(pump)

@@ -78,10 +78,7 @@ class _End:
         self.error = error
 
 
-async def in_thread(call: Callable[[], T], ended: Callable[[], object] = lambda: None) -> T:
-    """Return the result of a blocking call; whoever is cancelled meanwhile does not wait for it.
-
-    ``ended`` as for ``Pump``.
-    """
-    async with aclosing(Pump(lambda: iter([call()]), ended).items()) as items:
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return the result of a blocking call; whoever is cancelled meanwhile does not wait for it."""
+    async with aclosing(Pump(lambda: iter([call()]), lambda: None).items()) as items:
         return await anext(items)

@@ -47,11 +47,15 @@ def refusal(failure: Failure, path: str) -> JSONResponse:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How a stream carries documents: its media type, a document's bytes, and what ends it."""
+    """How a stream carries documents: its media type, a document's bytes, and what ends it.
+
+    ``failed``: the document of an error in its middle, of a path.
+    """
 
     media_type: str
     frame: Callable[[dict[str, Any]], bytes]
     end: bytes = b""
+    failed: Callable[[Failure, str], dict[str, Any]] = Failure.document
 
 
 def _event(document: dict[str, Any]) -> bytes:
@@ -59,12 +63,18 @@ def _event(document: dict[str, Any]) -> bytes:
 
 
 def _named_event(document: dict[str, Any]) -> bytes:
-    return f"event: {document.get('type', 'error')}\n".encode() + _event(document)
+    return f"event: {document['type']}\n".encode() + _event(document)
+
+
+def _failed_event(failure: Failure, path: str) -> dict[str, Any]:
+    """Return an error as an event of the responses interface."""
+    del path
+    return {"type": "error", "code": failure.code, "message": failure.message, "param": None}
 
 
 _EVENTS = "text/event-stream; charset=utf-8"
 EVENTS = Framing(_EVENTS, _event, b"data: [DONE]\n\n")
-NAMED_EVENTS = Framing(_EVENTS, _named_event)
+NAMED_EVENTS = Framing(_EVENTS, _named_event, failed=_failed_event)
 LINES = Framing("application/x-ndjson", lambda document: encode(document) + b"\n")
 
 
@@ -92,16 +102,17 @@ class Reply(Response):
         try:
             first = await anext(pieces)
         except PitoolError as error:
-            await refusal(failure_of(error), scope["path"])(scope, receive, send)
+            failure = _noted(error, scope)
+            await refusal(failure, scope["path"])(scope, receive, send)
             return
         if self._framing is None:
             await JSONResponse(first)(scope, receive, send)
             await anext(pieces, None)  # what is done when it is sent
         else:
-            await self._stream(first, pieces, self._framing, scope["path"], send)
+            await self._stream(first, pieces, self._framing, scope, send)
 
     async def _stream(
-        self, first: dict[str, Any], pieces: Pieces, framing: Framing, path: str, send: Send
+        self, first: dict[str, Any], pieces: Pieces, framing: Framing, scope: Scope, send: Send
     ) -> None:
         headers = [
             (b"content-type", framing.media_type.encode()),
@@ -115,8 +126,16 @@ class Reply(Response):
             async for piece in pieces:
                 await send(_body(framing.frame(piece)))
         except PitoolError as error:
-            end = framing.frame(failure_of(error).document(path))
+            end = framing.frame(framing.failed(_noted(error, scope), scope["path"]))
         await send(_body(end, more=False))
+
+
+def _noted(error: PitoolError, scope: Scope) -> Failure:
+    """Return what an error is for a client; one that is the server's own is logged too."""
+    failure = failure_of(error)
+    if failure.status == 500:
+        scope["app"].state.context.log(f"{scope['path']}: {error.sentence}")
+    return failure
 
 
 def _body(data: bytes, *, more: bool = True) -> Message:

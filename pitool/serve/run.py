@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pitool.errors import PitoolError
 from pitool.serve.app import application
 from pitool.serve.context import Context
+from pitool.serve.failures import StoppingError
 from pitool.serve.server import Server, quiet
 from pitool.serve.shelf import Offer
 
@@ -59,6 +60,8 @@ async def _load_first(
         if first is not None:
             async with context.models.turn(first):
                 pass
+    except StoppingError:
+        return
     except PitoolError as error:
         if context.shelf.only:
             server.should_exit = True

@@ -35,13 +35,28 @@ GRACE_SECONDS, LAST_SECONDS = 3, 2
 log = logging.getLogger(__name__)
 
 
+class _Deadline:
+    """Has something done after ``PATIENCE``, unless it is cleared."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, loop: asyncio.AbstractEventLoop, late: Callable[[], object]) -> None:
+        if self._timer is None:
+            self._timer = loop.call_later(PATIENCE, late)
+
+    def clear(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class Connection(H11Protocol):
     """One connection."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._reading: asyncio.TimerHandle | None = None
-        self._writing: asyncio.TimerHandle | None = None
+        self._reading, self._writing = _Deadline(), _Deadline()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it where there are too many."""
@@ -53,8 +68,8 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
-        self._reading = _stopped(self._reading)
-        self._writing = _stopped(self._writing)
+        self._reading.clear()
+        self._writing.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -64,23 +79,23 @@ class Connection(H11Protocol):
 
     def _expect(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._reading = _stopped(self._reading)
-        elif self._reading is None:
-            self._reading = self.loop.call_later(PATIENCE, self.transport.abort)
+            self._reading.clear()
+        else:
+            self._reading.set(self.loop, self.transport.abort)
 
     def pause_writing(self) -> None:
         """Wait for a client that reads slowly, and give it up in the end."""
         super().pause_writing()
-        self._writing = self.loop.call_later(PATIENCE, self.transport.abort)
+        self._writing.set(self.loop, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on."""
-        self._writing = _stopped(self._writing)
+        self._writing.clear()
         super().resume_writing()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, by uvicorn's own clock."""
-        self._reading = _stopped(self._reading)
+        self._reading.clear()
         super().on_response_complete()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -113,11 +128,6 @@ class Connection(H11Protocol):
                 if data := self.conn.send(event):
                     self.transport.write(data)
         self.transport.close()
-
-
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
 
 
 class Server(uvicorn.Server):

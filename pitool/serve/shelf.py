@@ -104,7 +104,7 @@ class OneModel:
 
 
 class AllBundles:
-    """Every bundle of a folder, as they come and go while the server runs."""
+    """Every bundle of a folder, as they come and go while the server runs; from any thread."""
 
     only = False
 
@@ -115,10 +115,11 @@ class AllBundles:
     def offers(self) -> list[Offer]:
         """Return what lies there now, the newest bundle first."""
         found = [offer for bundle in list_bundles(self._folder)[0] for offer in _of_bundle(bundle)]
-        self._known = {}
+        known: dict[str, Offer] = {}
         for offer in found:
             for name in offer.names:
-                self._known.setdefault(name.casefold(), offer)
+                known.setdefault(name.casefold(), offer)
+        self._known = known  # at once, for others look meanwhile
         return found
 
     def find(self, name: str | None) -> Offer:

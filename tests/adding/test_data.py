@@ -53,7 +53,7 @@ def test_a_rented_gpu(extended: Extended) -> None:
 def test_a_profile(extended: Extended) -> None:
     row = renamed(table("profiles.toml", "balanced"), "balanced", "patient", context="3333")
     extended.data("profiles.toml", row)
-    plan = extended.run("plan", "1B", "--ram", "8gb", "--profile", "patient")
+    plan = extended.run("plan", "1B", "--ram", "8gb", "--profile", "patient", "--details")
     assert "3333" in plan.replace(",", "").replace(" ", "")
 
 

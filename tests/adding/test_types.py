@@ -88,7 +88,9 @@ def test_a_planned_format(extended: Extended) -> None:
     extended.row("from pitool.planning.formats import FORMATS")
     extended.row("from pitool.planning.formats.folder import Folder")
     extended.row("FORMATS['folder'] = Folder()")
-    said = extended.run("plan", "1B", "--board", "pi5", "--ram", "8gb", "--format", "folder")
+    said = extended.run(
+        "plan", "1B", "--board", "pi5", "--ram", "8gb", "--format", "folder", "--details"
+    )
     assert "with Testtime" in said
     assert "Testtime is as fast as its test says" in said
     assert extended.json("plan", "1B", "--ram", "8gb", "--format", "folder")["format"] == "folder"

@@ -39,6 +39,7 @@ OWN: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8},
     "exaone4": {"sliding_window": None},
     "apertus": {"hidden_act": "xielu"},
+    "bert": {"hidden_act": "gelu"},
     "gemma3n": GEMMA3N,
     "gemma3n_text": GEMMA3N,
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
@@ -55,7 +56,11 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 # What the tiny Llama has and they do not know.
-ABSENT = {"gpt2": ("rms_norm_eps", "rope_theta"), "gpt_neox": ("rms_norm_eps",)}
+ABSENT = {
+    "bert": ("rms_norm_eps", "rope_theta"),
+    "gpt2": ("rms_norm_eps", "rope_theta"),
+    "gpt_neox": ("rms_norm_eps",),
+}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -60,7 +60,7 @@ CHANGES: dict[str, Any] = {
     "num_experts_per_tok": 3,
     "partial_rotary_factor": 0.5,
     "qk_layernorm": True,
-    "quantization_config": {"quant_method": "fp8"},
+    "quantization_config": {"quant_method": "gptq"},
     "query_pre_attn_scalar": 100,
     "residual_multiplier": 0.2,
     "rms_norm_eps": 0.1,
@@ -185,8 +185,8 @@ def test_a_key_that_nobody_knows_is_named_with_its_value_and_what_to_do() -> Non
 
 
 def test_weights_that_are_quantised_already() -> None:
-    with pytest.raises(BadInput, match=r"already quantised \(fp8\): convert the original"):
-        describe(settings("llama", quantization_config={"quant_method": "fp8"}))
+    with pytest.raises(BadInput, match=r"already quantised \(gptq\): convert the original"):
+        describe(settings("llama", quantization_config={"quant_method": "gptq"}))
     with pytest.raises(BadInput, match="already quantised"):
         describe(settings("llama", quantization={"bits": 4, "group_size": 64}))
 

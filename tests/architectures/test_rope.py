@@ -236,3 +236,17 @@ def test_a_family_that_rotates_whole_heads_refuses_a_part(values: dict[str, Any]
     """transformers 4 fails, and 5 rotates whole heads all the same."""
     with pytest.raises(BadInput, match=r"partial_rotary_factor' to 0\.5"):
         describe(Config({**LLAMA, **values}, PATH))
+
+
+def test_longrope_cannot_stretch_a_context_of_one_token() -> None:
+    lists = {"short_factor": [1.0] * 32, "long_factor": [2.0] * 32}
+    table = {"rope_type": "longrope", **lists, "factor": 4.0}
+    with pytest.raises(BadInput, match="cannot stretch a context of one token"):
+        read(rope_scaling=table, original_max_position_embeddings=1, max_position_embeddings=4)
+
+
+@pytest.mark.parametrize("kind", ["apertus", "gpt_oss"])
+def test_a_rotation_that_is_null_is_ambiguous_where_the_family_has_one(kind: str) -> None:
+    values = {**LLAMA, "model_type": kind, "rope_scaling": None}
+    with pytest.raises(BadInput, match="'rope_scaling' is null, which transformers 4 takes"):
+        describe(Config(values, PATH))

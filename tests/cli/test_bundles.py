@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pitool.catalog import manifest
-from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
+from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source, Speed
 from pitool.cli.commands import cli
 from pitool.errors import BadInput, UsageError
 
@@ -63,7 +63,12 @@ def test_show_names_the_newest_or_another() -> None:
     assert isinstance(pitool("show", "nwe").exception, BadInput)
 
 
-def test_rm_asks_and_keeps_without_a_yes(bundles: Path) -> None:
+def test_rm_asks_and_keeps_without_a_yes(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = pitool("rm", "old", answer="y\n")
+    assert isinstance(refused.exception, UsageError)
+    assert "use --yes" in refused.exception.sentence
+    assert (bundles / "old").is_dir()
+    monkeypatch.setattr("pitool.cli.rm.can_answer", lambda: True)
     pitool("rm", "old", answer="n\n")
     assert (bundles / "old").is_dir()
     pitool("rm", "old", answer="y\n")
@@ -82,3 +87,48 @@ def test_only_bundles_are_deleted(bundles: Path, tmp_path: Path) -> None:
     (bundles / "link").symlink_to(bundles / "old")
     assert isinstance(pitool("rm", "--yes", "link").exception, UsageError)
     assert (bundles / "old" / "m.gguf").is_file()
+
+
+def test_rename_changes_the_folder_and_the_name(bundles: Path) -> None:
+    assert pitool("rename", "old", "little").exception is None
+    assert sorted(path.name for path in bundles.iterdir()) == ["little", "new"]
+    assert manifest.read(bundles / "little").name == "little"
+    assert pitool("show", "little").exception is None
+
+
+@pytest.mark.parametrize("name", ["new", "", ".", "..", "a/b", ".hidden", "a\nb"])
+def test_what_is_taken_or_no_name_renames_nothing(bundles: Path, name: str) -> None:
+    done = pitool("rename", "old", name)
+    assert isinstance(done.exception, UsageError)
+    assert sorted(path.name for path in bundles.iterdir()) == ["new", "old"]
+
+
+def test_a_link_is_not_renamed(bundles: Path) -> None:
+    (bundles / "link").symlink_to(bundles / "old")
+    assert isinstance(pitool("rename", "link", "other").exception, UsageError)
+    assert (bundles / "link").is_symlink()
+
+
+def test_list_is_sorted_by_what_fits_and_by_speed(bundles: Path) -> None:
+    for name, size, rate in (("old", 10, 9.0), ("new", 2000, 3.0), ("third", 10**15, 30.0)):
+        folder = bundles / name
+        folder.mkdir(exist_ok=True)
+        (folder / "m.gguf").write_bytes(b"x")
+        made = Manifest(
+            name, Source(name, None, ()), "1gb", None, "2026-11-01T00:00:00Z", {},
+            (Artifact("gguf", "Q4_0", (manifest.file_entry(folder / "m.gguf", folder),), "llama",
+                      10, 512, 4.5, (MemoryLine("weights", size),), (Speed("pi5", 50.0, rate),)),),
+        )  # fmt: skip
+        manifest.write(folder, made)
+
+    def listed(order: str) -> list[str]:
+        lines = pitool("list", "--sort", order).stdout.splitlines()
+        return [line.split()[0] for line in lines[2:5]]
+
+    assert listed("fit") == ["old", "new", "third"]
+    # No speed counts of what does not fit.
+    assert listed("speed") == ["old", "new", "third"]
+    text = pitool("list").stdout
+    (third,) = [line for line in text.splitlines() if line.startswith("third")]
+    assert "30" not in third.split("does not fit")[0].split("512")[1]
+    assert "t/s: predicted decode" in text

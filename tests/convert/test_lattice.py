@@ -99,7 +99,7 @@ def test_the_narrowest_type_that_has_all_values() -> None:
     assert stored_as([tenth]) == "F32"
     assert stored_as([rounded(tenth, "F16"), np.zeros((1, 1), np.float32)]) == "F16"
     assert stored_as([rounded(tenth, "BF16")]) == "BF16"
-    assert stored_as([rounded(tenth, "F16"), np.float32([[2.0**100]])]) == "F32"
+    assert stored_as([rounded(tenth, "F16"), np.array([[2.0**100]], np.float32)]) == "F32"
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16"])

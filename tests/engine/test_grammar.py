@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ import pytest
 
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling, Settings, Token
+from pitool.engine.llamacpp import LlamaCpp
+from pitool.engine.llamacpp.grammar import Grammar
 from pitool.errors import UsageError
 from pitool.grammar import grammar_of_schema
 
 pytestmark = pytest.mark.engine
+
+SUITE = Path(__file__).parents[1] / "grammar" / "suite"
 
 SETTINGS = Settings(
     context=512, decode_threads=1, prefill_threads=1, outputs=8, kv_type="f32",
@@ -78,6 +84,33 @@ def test_a_value_of_a_schema_parses(engine: Engine) -> None:
         assert len(value["name"]) <= 6
         assert 3 <= value["age"] <= 40
         assert set(value.get("tags", [])) <= {"a", "b"}
+
+
+def test_llama_cpp_admits_no_invalid_instance_of_the_test_suite(tiny_gguf: Path) -> None:
+    admitted = Counter[bool]()
+    with closing(LlamaCpp(tiny_gguf, SETTINGS)) as engine:
+        for path in sorted(SUITE.glob("*.json")):
+            for group in json.loads(path.read_text()):
+                try:
+                    grammar = grammar_of_schema(group["schema"])
+                except UsageError:
+                    continue
+                for test in group["tests"]:
+                    found = admits(engine, grammar, json.dumps(test["data"], ensure_ascii=False))
+                    admitted[found] += test["valid"]
+                    assert test["valid"] or not found, (group["description"], test)
+    assert admitted[True] > admitted[False] > 0
+
+
+def admits(engine: LlamaCpp, grammar: str, text: str) -> bool:
+    """Tell whether an answer that follows a grammar may be this text, and end there."""
+    vocabulary = engine._vocabulary
+    with closing(Grammar(Sampling(grammar=grammar), vocabulary)) as held:
+        for token in engine.tokenize(text):
+            if not held.allows(token):
+                return False
+            held.accept(token)
+        return held.allows(next(iter(vocabulary.end_ids)))
 
 
 def test_a_grammar_begins_with_its_word(engine: Engine) -> None:

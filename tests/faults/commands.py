@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pitool.catalog import bundles, integrity, manifest
+from pitool.catalog.gguf import read_header
 from pitool.catalog.manifest import Artifact, Manifest, MemoryLine, Source
 from pitool.deploy import archive
 from tests.tiny import write_checkpoint
@@ -80,12 +81,23 @@ def _checkpoint(folder: Path) -> None:
         "vocab_size": 300,
     }
     write_checkpoint(folder / "tiny", **sizes)
+    (folder / "notes.txt").write_text("A Raspberry Pi has 4 cores. " * 10)
 
 
 def _convert(folder: Path) -> Sequence[str]:
     return (
-        "pitool", "convert", str(folder / "tiny"), "--ram", "1gb", "--quant", "F16", "--force",
+        "pitool", "convert", str(folder / "tiny"), "--ram", "1gb", "--quant", "Q4_0,Q8_0",
+        "--calibration", str(folder / "notes.txt"), "--force",
     )  # fmt: skip
+
+
+def _converted(folder: Path) -> None:
+    """Whole bundles, and whole intermediates: another conversion takes them as they are."""
+    _whole_bundles(folder)
+    kept = folder / "cache" / "intermediate"
+    for path in kept.glob("[!.]*") if kept.exists() else []:
+        assert read_header(path).tensors
+        path.unlink()  # the next one makes it again, to be killed in the middle of that
 
 
 def _whole_bundles(folder: Path) -> None:
@@ -223,7 +235,7 @@ def _history_reads(folder: Path) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    "convert": Command(_checkpoint, _convert, _whole_bundles),
+    "convert": Command(_checkpoint, _convert, _converted),
     "pull": Command(_cached_model, _pull, _whole_bundles),
     "pack": Command(_scripted, _packed, _whole_archive),
     "install": Command(_two_releases, _install, _one_release),

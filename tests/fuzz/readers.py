@@ -525,20 +525,26 @@ def _request(folder: Path) -> None:
     body = {
         "model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5,
         "top_p": 0.9, "seed": 1, "max_tokens": 5, "stop": ["x"], "stream": True, "n": 1,
-        "stream_options": {"include_usage": True}, "prompt": "Hi",
+        "stream_options": {"include_usage": True}, "prompt": ["Hi", "Ho"], "input": "Hi",
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tool_choice": "auto", "logit_bias": {"1": 2}, "options": {"num_predict": 3},
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {}}},
+        "keep_alive": "5m", "format": {"type": "object"}, "query": "q", "documents": ["d"],
     }  # fmt: skip
     (folder / "body").write_text(json.dumps(body))
 
 
 def _parse_request(folder: Path) -> None:
-    from pitool.serve.requests import parse
-
     from pitool.errors import PitoolError
+    from pitool.serve.bodies import parse
+    from pitool.serve.ollama import answering
+    from pitool.serve.openai import chat, completions, responses
 
     body = (folder / "body").read_bytes()
-    for chat in (True, False):
+    for read in (chat.parse, completions.parse, responses.parse,
+                 answering.parse_chat, answering.parse_generate):  # fmt: skip
         try:
-            parse(body, chat=chat, template=True)
+            read(parse(body))
         except PitoolError as error:
             error.statement.encode()
 

@@ -163,4 +163,4 @@ def test_it_becomes_a_bundle(packed: Path, tmp_path: Path) -> None:
     for artifact in made.manifest.artifacts:
         assert artifact.certificate
         assert artifact.certificate.verified
-        assert artifact.certificate.mean_kl < 0.02
+        assert artifact.certificate.mean_kl < 0.1

@@ -290,7 +290,8 @@ def in_engine(case: Case, folder: Path, wanted: Logits, engine: Engine, path: Pa
         return found
 
     try:
-        return judge(case, logits, wanted, FAMILIES[case.kind].limit, file=True)
+        limits = (FAMILIES[case.kind].limit, *(value.limit for value in case.values))
+        return judge(case, logits, wanted, max(limits), file=True)
     except AssertionError as error:
         return Outcome(f"{case.name}: {error}")
 

@@ -107,7 +107,7 @@ def test_choices_fit_and_say_what_more_would_bring() -> None:
     assert made["quality"].offer.eight.verdict is Verdict.FITS
     assert made["headroom"].offer.four.left == max(o.four.left for o in fitting if o.price)
     assert made["tight budget"].offer.name == "pi4b-3gb"
-    assert made["tight budget"].next_up == "pi4b-4gb for 16 USD more: 1.00 GB more free memory"
+    assert made["tight budget"].next_up == "pi4b-4gb for 16.25 USD more: 1.00 GB more free memory"
     assert offers.choices(offers.offers(planner(70e9), everything())) == []
 
 

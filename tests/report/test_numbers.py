@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -74,12 +76,33 @@ def test_the_other_kinds_by_hand() -> None:
     assert numbers.format_range([4.11, 4.12]) == "4.1"
     assert numbers.format_range([]) == numbers.NONE
     assert numbers.format_speed(99.96) == "100"
-    assert numbers.format_seconds(125) == "2:05"
+    assert numbers.format_seconds(9.994) == "9.99 s"
+    assert numbers.format_seconds(9.996) == "10.0 s"
+    assert numbers.format_seconds(99.94) == "99.9 s"
+    assert numbers.format_seconds(125) == "2 min 5 s"
+    assert numbers.format_seconds(119.7) == "2 min"
+    assert numbers.format_seconds(3600) == "1 h"
+    assert numbers.format_seconds(4805) == "1 h 20 min"
     assert numbers.format_share(0.973, 1) == "97.3%"
     assert numbers.format_millions(1_543_714_304) == "1,543.7 M"
     assert numbers.format_millions(262_000) == "0.26 M"
     assert numbers.format_gigabytes(91_000_000) == "0.091"
     assert numbers.format_date("2026-11-12T14:05:09+00:00") == "2026-11-12"
+
+
+def test_days_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    now = datetime(2026, 11, 29, 10, 0, tzinfo=UTC).timestamp()
+    for moment, words in (
+        ((2026, 11, 29, 9, 5), "09:05"),
+        ((2026, 11, 28, 23, 59), "yesterday"),
+        ((2026, 11, 27, 0, 1), "Friday"),
+        ((2026, 11, 23, 12, 0), "Monday"),
+        ((2026, 11, 22, 12, 0), "22 Nov"),
+        ((2025, 12, 31, 12, 0), "31 Dec 2025"),
+    ):
+        assert numbers.format_day(datetime(*moment, tzinfo=UTC).timestamp(), now) == words
 
 
 def test_numbers_load_the_standard_library_alone() -> None:
@@ -90,8 +113,7 @@ def test_numbers_load_the_standard_library_alone() -> None:
 
 # Elsewhere: what llama-bench prints, prices, and the chart's coordinates.
 FORMATS_OF_THEIR_OWN = {
-    "bench/rows.py", "cli/plan_offers.py", "cli/plan_rent.py", "planning/offers.py",
-    "report/numbers.py", "report/svg.py",
+    "bench/rows.py", "cli/plan_offers.py", "cli/plan_rent.py", "report/numbers.py", "report/svg.py",
 }  # fmt: skip
 
 

@@ -121,10 +121,17 @@ def serving(
     log: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Serving]:
     """Serve engines, the next one each time that a model is loaded."""
-    quiet()
     loader = Engines(engines, room)
     models = Models(loader, waiting=waiting, keep=keep)
     context = Context(Names(*names), models, key, origins, log)
+    with serving_of(context, certificate) as here:
+        yield here
+
+
+@contextmanager
+def serving_of(context: Context, certificate: tuple[str, str] | None = None) -> Iterator[Serving]:
+    """Serve what a context has."""
+    quiet()
     with listen("127.0.0.1", 0) as listening:
         here = Serving(context, listening, certificate)
         thread = threading.Thread(target=here.run)

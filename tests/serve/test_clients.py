@@ -279,9 +279,10 @@ def test_langchain(server: Serving, caller: Serving) -> None:
 
 def test_llm(server: Serving) -> None:
     pytest.importorskip("llm")
-    from llm.default_plugins.openai_models import Chat
+    from llm.default_plugins import openai_models
 
-    model = Chat("tiny", model_name="tiny", api_base=f"{base(server)}/v1")
+    chat: Any = openai_models.Chat
+    model = chat("tiny", model_name="tiny", api_base=f"{base(server)}/v1")
     assert model.prompt("Hello", key=KEY, stream=False).text() == "One two three."
     assert "".join(model.prompt("Hello", key=KEY, stream=True)) == "One two three."
 

@@ -121,7 +121,7 @@ def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
         with begin(here.port, f"Content-Length: {len(body)}") as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             raw.sendall(body)
-            until(lambda: here.models.running == 0 and here.models.loaded)
+            until(lambda: here.models.running == 0 and bool(here.models.loaded))
             until(lambda: not here.server.server_state.connections)
         assert ask(here, "/health", method="GET")[0] == 200
 
@@ -165,7 +165,8 @@ class Dies(Scripted):
 
     def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
         self.alive = False
-        raise WorkerDied("the model process was killed", "load it again")
+        if prompt:
+            raise WorkerDied("the model process was killed", "load it again")
         yield
 
 
@@ -240,8 +241,8 @@ class Stuck(Scripted):
         self.closed = threading.Event()
 
     def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
-        self.closed.wait()
-        raise WorkerDied("the model process was closed", "load it again")
+        if self.closed.wait():
+            raise WorkerDied("the model process was closed", "load it again")
         yield
 
     def close(self) -> None:

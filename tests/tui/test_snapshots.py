@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable
 
 from pitool.chat.status import Phase
+from pitool.report.numbers import format_day
 from pitool.store.database import ConversationSummary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
@@ -63,10 +65,11 @@ async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
     await chat(app, pilot)
     assert app.database is not None and app.journal is not None
     app.journal.flush()
-    app.database.list = lambda words="": [  # type: ignore[method-assign]
-        ConversationSummary("a", "Why is decode limited by memory bandwidth?", 1_790_000_000, 1),
-        ConversationSummary("b", "Names for a cat", 1_780_000_000, 12),
+    kept = [
+        ConversationSummary("b", "Names for a cat", 1_780_000_000, 12, pinned=True),
+        ConversationSummary("a", "Why is decode limited by memory bandwidth?", 1_750_000_000, 1),
     ]
+    app.database.list = MagicMock(return_value=kept)  # type: ignore[method-assign]
     await pilot.press("f3")
     await until(lambda: "Names for a cat" in shown(app))
 
@@ -131,6 +134,9 @@ def test_screen(
     time.tzset()
     noon = SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-11-22T12:00:00Z")
     monkeypatch.setattr("pitool.bench.run.time", noon)
+    day = partial(format_day, now=1_790_000_000.0)
+    for module in ("chats", "bench"):
+        monkeypatch.setattr(f"pitool.tui.screens.{module}.format_day", day)
     app = demo.demo_app(tmp_path)
 
     async def show(pilot: Pilot[Any]) -> None:

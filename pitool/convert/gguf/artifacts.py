@@ -16,7 +16,7 @@ from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
 from pitool.checkpoint import tokenizer
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint, Source
-from pitool.convert import cache
+from pitool.convert import cache, encoder
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import planned_artifact
 from pitool.convert.forward import expected
@@ -48,8 +48,9 @@ def make(work: Conversion) -> list[Artifact]:
     exact = write_exact(work, origin)
     adapters = write_adapters(work)
     planned, paths, found = quantise_all(work, origin, exact)
-    certificates = verify_all(work, exact, paths)
-    check_worst({kind.name: certificates[kind] for kind in paths}, work.job.worst_kl)
+    cosines = compare_vectors(work, exact, paths)
+    certificates = {} if cosines else verify_all(work, exact, paths)
+    check_worst({kind.name: made for kind, made in certificates.items()}, work.job.worst_kl)
     work.progress.stage("hashing", len(paths))
     made = []
     for plan in planned:
@@ -57,7 +58,15 @@ def make(work: Conversion) -> list[Artifact]:
         files = [paths[kind], write_modelfile(paths[kind], plan.context, origin.chat, adapters)]
         weights = "" if kind in exact else grids.describe(found, plan.tensors)
         made.append(
-            planned_artifact(work, plan, files, certificates[kind], adapters, weights=weights)
+            planned_artifact(
+                work,
+                plan,
+                files,
+                certificates.get(kind),
+                adapters,
+                weights=weights,
+                cosine=cosines.get(kind),
+            )
         )
         work.progress.advance(1)
     return made
@@ -154,8 +163,9 @@ def quantise_all(
     """
     planned, paths = list(work.plan.of(GgufPlan)), {}
     source = next(iter(exact.values()))
-    found = find_grids(work, origin, source, [p for p in planned if p.quantisation not in exact])
-    calibrated = calibrate(work, source) if _calibrates(work, planned, found) else None
+    rounding = [plan for plan in planned if plan.quantisation not in exact]
+    found = find_grids(work, origin, source, rounding)
+    calibrated = calibrate(work, source) if _calibrates(work, rounding, found) else None
     matrix = calibrated.path if calibrated else None
     for i, plan in enumerate(planned):
         kind = plan.quantisation
@@ -211,10 +221,10 @@ def keep_grids(work: Conversion, plan: GgufPlan, found: Found) -> GgufPlan:
 
 def _calibrates(work: Conversion, planned: Sequence[GgufPlan], found: Found) -> bool:
     """Tell whether a planned type depends on an importance matrix."""
-    if work.job.calibration == NONE:
+    if work.job.calibration == NONE or work.plan.model.encoder:
         return False
-    rounding = [p for p in planned if p.quantisation.quantised and p.quantisation.base != "Q8_0"]
-    return any(_rounds(plan, found) for plan in rounding)
+    few = [p for p in planned if p.quantisation.quantised and p.quantisation.base != "Q8_0"]
+    return any(_rounds(plan, found) for plan in few)
 
 
 def _rounds(plan: GgufPlan, found: Found) -> bool:
@@ -245,6 +255,13 @@ def solve_types(
     types, row = fitting.solve(exact, found)
     assert isinstance(row.artifact, GgufPlan)
     return types, row.artifact
+
+
+def compare_vectors(work: Conversion, exact: Paths, paths: Paths) -> dict[Quantisation, float]:
+    """Compare the vectors of an encoder's files with the checkpoint's; of others there are none."""
+    if not work.plan.model.encoder:
+        return {}
+    return {kind: encoder.compare(work, path, kind) for kind, path in {**exact, **paths}.items()}
 
 
 def verify_all(work: Conversion, exact: Paths, paths: Paths) -> dict[Quantisation, Certificate]:

@@ -73,6 +73,7 @@ class Described:
             windowless=model.windowless(windows),
             short_context=model.short_context(),
             packed=_packed(model),
+            encoder=model.encoder,
         )
 
     def _row(self, layer: int) -> int:

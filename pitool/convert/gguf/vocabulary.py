@@ -32,6 +32,9 @@ from pitool.errors import BadInput
 _UNUSED_SCORE = -10000.0
 _ADDED_SCORE = -1000.0
 _SPACE = "\u2581"  # SentencePiece's symbol for a space
+# What llama.cpp's converter calls BERT's splitting of a text, and how many segments it has.
+_WORDPIECE, _SEGMENTS = "jina-v2-en", 2
+_LOWERCASE = "tokenizer.ggml.normalizer.lowercase"
 # llama.cpp wants a merge; this one cannot apply, because a byte-level BPE has no such letters.
 _NO_MERGE = f"{_SPACE} {_SPACE}"
 # Pre-tokenizers with which llama.cpp puts the beginning token unless it is told not to.
@@ -43,9 +46,10 @@ _BEGINS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Tokens by id, with score and type; ``model`` is ``llama`` or ``gpt2``.
+    """Tokens by id, with score and type; ``model`` is ``llama``, ``gpt2`` or ``bert``.
 
-    ``add_space_prefix``: None for llama.cpp's default; ``ends``: ids that end an answer.
+    ``add_space_prefix``: None for llama.cpp's default; ``lowercase``: of BERT's alone; ``ends``:
+    ids that end an answer.
     """
 
     model: str
@@ -55,6 +59,7 @@ class Vocabulary:
     types: list[int]
     special: SpecialVocab
     add_space_prefix: bool | None = None
+    lowercase: bool | None = None
     ends: tuple[int, ...] = ()
 
     @property
@@ -69,6 +74,8 @@ class Vocabulary:
 
     def write(self, writer: GGUFWriter) -> None:
         """Add everything to the metadata of a GGUF."""
+        if self.model == "bert":
+            writer.add_token_type_count(_SEGMENTS)
         writer.add_tokenizer_model(self.model)
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
@@ -78,6 +85,8 @@ class Vocabulary:
         if self.add_space_prefix is not None:
             writer.add_add_space_prefix(self.add_space_prefix)
         self.special.add_to_gguf(writer, quiet=True)
+        if self.lowercase is not None and _LOWERCASE not in writer.kv_data[0]:
+            writer.add_bool(_LOWERCASE, self.lowercase)
 
 
 def read_vocabulary(folder: Path, size: int, settings: Path | None = None) -> Vocabulary:
@@ -105,6 +114,8 @@ def _made(files: TokenizerFiles) -> Vocabulary:
     kind = data["model"]["type"]
     if kind == "Unigram" and pieces:
         return _sentencepiece(files, pieces)
+    if kind == "WordPiece":
+        return _wordpiece(files, data)
     if kind != "BPE":
         raise BadInput(
             f"{folder} has a {kind} tokenizer, which is not supported",
@@ -160,7 +171,7 @@ def _with_special(made: Vocabulary, files: TokenizerFiles, settings: Path) -> Vo
     by_default = made.model == "llama" or made.pre in _BEGINS
     if begins is not None and flags.get("bos", by_default) != begins:
         flags["bos"] = begins
-    if flags.get("eos"):
+    if flags.get("eos") and made.model != "bert":
         flags["eos"] = False  # an answer follows, or the text goes on
     ends = turn_ends(files, made.whole_tokens, settings)
     known = {ids.get("eos"), *known_ends(made.whole_tokens)}
@@ -199,6 +210,26 @@ def _byte_level(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
         special.merges = [_NO_MERGE]
     pre = find_pretokenizer(data, files.folder)
     return Vocabulary("gpt2", pre, _unique(tokens), scores, types, special)
+
+
+def _wordpiece(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
+    """Return BERT's vocabulary as llama.cpp has it: the sign is at the beginning of a word."""
+    tokens, scores, types = _blank(files.size)
+    special = {t["id"] for t in data.get("added_tokens") or [] if t["special"]}
+    prefix = data["model"].get("continuing_subword_prefix") or "##"
+    for text, i in data["model"]["vocab"].items():
+        types[i] = int(TokenType.CONTROL if i in special else TokenType.NORMAL)
+        if i in special:
+            stored = text
+        else:
+            stored = text.removeprefix(prefix) if text.startswith(prefix) else _SPACE + text
+        tokens[i] = stored.encode()
+    found = SpecialVocab(files.folder, n_vocab=files.size)
+    lowercase = (data.get("normalizer") or {}).get("lowercase")
+    return Vocabulary(
+        "bert", _WORDPIECE, _unique(tokens), scores, types, found,
+        lowercase=lowercase if isinstance(lowercase, bool) else None,
+    )  # fmt: skip
 
 
 def _byte_fallback(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:

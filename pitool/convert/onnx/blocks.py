@@ -18,6 +18,10 @@ from pitool.convert.lattice import Floats, find_scales, stored_as
 Bytes = NDArray[np.uint8]
 
 
+# Of a matrix, that are looked at before all are.
+SAMPLE_BLOCKS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Blocks:
     """Quantised rows: ``weights`` (rows, blocks, bytes a block), ``scales`` (rows, blocks).
@@ -59,14 +63,18 @@ def quantise_blocks(rows: Floats, bits: int, block: int, *, asymmetric: bool) ->
 def _on_grid(values: Floats, scales: Floats, bits: int) -> Floats:
     """Return the scales of a grid for the blocks that lie on one, of shape (rows, blocks, block).
 
-    ``scales``: those that the other blocks have. A model is not looked at where its first block
-    lies on no grid.
+    ``scales``: those that the other blocks have. Nothing is looked for where the first blocks lie
+    on no grid.
     """
-    most = 1 << bits
-    if bits > 4 or not values.size or len(np.unique(values[0, 0])) > most:
+    if bits > 4:
         return scales
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     blocks = values.reshape(-1, values.shape[-1])
-    found = find_scales(blocks, -(most // 2), most // 2 - 1, half=False, stored=stored_as([blocks]))
+    stored = stored_as([blocks])
+    first = find_scales(blocks[:SAMPLE_BLOCKS], low, high, half=False, stored=stored)
+    if np.isnan(first).any():
+        return scales
+    found = find_scales(blocks, low, high, half=False, stored=stored)
     return np.where(np.isnan(found), scales.ravel(), found).reshape(scales.shape)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pitool.catalog.tables import names_in
 from pitool.checkpoint.config import Config
 from pitool.convert.onnx import export
+from pitool.convert.onnx.fused import is_encoder, supported
 from pitool.convert.onnx.fused import refusal as writer_refusal
-from pitool.convert.onnx.fused import supported
-from pitool.errors import PitoolError
+from pitool.errors import BadInput, PitoolError
 from pitool.planning.formats import ONNX
 from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.planning.places import Place
@@ -51,6 +51,11 @@ def plan_onnx(
 
 def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     """Return why a checkpoint can be neither written nor exported at a quantisation, or None."""
+    if is_encoder(config):
+        return BadInput(
+            f"{config.path.parent} is a model for embeddings, and the ONNX engine has no vectors",
+            "use --format gguf",
+        )
     return (writer_refusal if supported(config) else export.refusal)(config, kind)
 
 

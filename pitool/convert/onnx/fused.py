@@ -33,6 +33,11 @@ def supported(config: Config) -> bool:
     return inexpressible(table.describe(config)) is None
 
 
+def is_encoder(config: Config) -> bool:
+    """Tell whether a checkpoint gives vectors of texts instead of writing some."""
+    return table.find(config.model_type) is not None and table.describe(config).encoder
+
+
 def inexpressible(model: Description) -> str | None:
     """Return what of a model the graph cannot express, with its verb; None when it can all."""
     layout = model.layout
@@ -40,6 +45,7 @@ def inexpressible(model: Description) -> str | None:
     dim = model.sizes.head_dim
     found = {
         "a text model inside a multimodal one is": model.wrapped,
+        "an encoder is": model.encoder,
         "a mixture of experts is": model.experts is not None,
         "recurrent layers are": bool(model.recurrent),
         "learned positions are": bool(layout.positions) or model.rope is None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pitool.convert.onnx.blocks import Floats
+from pitool.convert.lattice import Floats
 from pitool.convert.onnx.weights import Arrange
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.checkpoint.values import check_half
-from pitool.convert.onnx.blocks import Blocks, Floats, quantise_blocks, quantise_rows
+from pitool.convert.lattice import Floats
+from pitool.convert.onnx.blocks import Blocks, quantise_blocks, quantise_rows
 from pitool.convert.onnx.graph import Graph
 from pitool.planning.onnx_weights import OnnxQuantisation
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pitool.architectures import table
 from pitool.checkpoint.config import Config
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert.onnx.blocks import Bytes, Floats, even, pack
+from pitool.convert.lattice import Floats
+from pitool.convert.onnx.blocks import Bytes, even, pack
 from pitool.convert.onnx.fused import supported
 from pitool.convert.onnx.graph import Graph
 from pitool.convert.onnx.weights import OnBytes, Part, Weights, with_optional

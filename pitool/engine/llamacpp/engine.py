@@ -248,7 +248,7 @@ class LlamaCpp:
     def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
         """Return a vector for each text or its token ids."""
         return self._embedder.embed(
-            [self._vocabulary.whole(t) if isinstance(t, str) else t for t in texts]
+            [self._reader.whole(t) if isinstance(t, str) else t for t in texts]
         )
 
     def time_forward(self, ids: Sequence[int], *, one_by_one: bool) -> float:

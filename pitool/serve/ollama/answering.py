@@ -48,17 +48,17 @@ class Asked:
 
 async def chat(request: Request) -> Reply:
     """Answer a conversation."""
-    return _reply(request, parse_chat(await read_body(request)))
+    return await _reply(request, parse_chat(await read_body(request)))
 
 
 async def generate(request: Request) -> Reply:
     """Answer a prompt."""
-    return _reply(request, parse_generate(await read_body(request)))
+    return await _reply(request, parse_generate(await read_body(request)))
 
 
-def _reply(request: Request, asked: Asked) -> Reply:
+async def _reply(request: Request, asked: Asked) -> Reply:
     context = context_of(request)
-    offer = context.shelf.find(asked.model)
+    offer = await context.find(asked.model)
     if asked.conversation is None:
         return Reply(_load(context, offer, asked), None)
     if asked.stream:
@@ -205,7 +205,7 @@ async def _whole(context: Context, offer: Offer, asked: Asked) -> Pieces:
     async with context.models.turn(offer, asked.keep) as turn:
         ready = await _ready(turn, asked)
         parser = Plain() if asked.raw is not None else ready.parser()
-        async with aclosing(steps(turn, ready.ids, ready.sampling, parser)) as said:
+        async with aclosing(steps(turn, ready.prompt, ready.sampling, parser)) as said:
             async for step in said:
                 answer.add(step)
         load = turn.waited
@@ -223,7 +223,7 @@ async def _stream(context: Context, offer: Offer, asked: Asked) -> Pieces:
     async with context.models.turn(offer, asked.keep) as turn:
         ready = await _ready(turn, asked)
         parser = Plain() if asked.raw is not None else ready.parser()
-        async with aclosing(steps(turn, ready.ids, ready.sampling, parser)) as said:
+        async with aclosing(steps(turn, ready.prompt, ready.sampling, parser)) as said:
             async for step in said:
                 before = len(answer.content), len(answer.reasoning)
                 answer.add(step)

@@ -26,7 +26,8 @@ async def many(request: Request) -> Reply:
     if len(texts) > MOST_TEXTS:
         raise UsageError(f"there are {len(texts)} texts", f"send at most {MOST_TEXTS}")
     dimensions = fields.integer("dimensions", 1)
-    offer, keep = _common(fields, context)
+    name, keep = _common(fields)
+    offer = await context.find(name)
     return Reply(_many(context, offer, texts, dimensions, keep), None)
 
 
@@ -34,17 +35,18 @@ async def one(request: Request) -> Reply:
     """Return the vector of one text."""
     fields, context = await read_body(request), context_of(request)
     text = fields.text("prompt") or ""
-    offer, keep = _common(fields, context)
+    name, keep = _common(fields)
+    offer = await context.find(name)
     return Reply(_one(context, offer, text, keep), None)
 
 
-def _common(fields: Fields, context: Context) -> tuple[Offer, float | None]:
+def _common(fields: Fields) -> tuple[str | None, float | None]:
     name = fields.text("model") or fields.text("name")
     keep = fields.take("keep_alive")
     options.sampling(fields.fields("options"))
     fields.ignore("truncate")
     fields.done()
-    return context.shelf.find(name), None if keep is None else parse_time(keep)
+    return name, None if keep is None else parse_time(keep)
 
 
 async def _many(

@@ -53,7 +53,7 @@ def _loaded(model: Loaded) -> dict[str, Any]:
         **documents.listed(model.offer),
         "size": memory.rss(model.engine.pid) or model.offer.bytes,
         "size_vram": 0,
-        "context_length": model.engine.info.settings.context,
+        "context_length": model.engine.info.sequence_context,
         "expires_at": (now + datetime.timedelta(seconds=seconds)).isoformat(),
     }
 
@@ -64,7 +64,7 @@ async def show(request: Request) -> JSONResponse:
     name = fields.text("model") or fields.text("name")
     fields.ignore("verbose", "system", "template", "options")
     fields.done()
-    offer = context_of(request).shelf.find(name)
+    offer = await context_of(request).find(name)
     return JSONResponse(await in_thread(lambda: _shown(offer)))
 
 

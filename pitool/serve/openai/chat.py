@@ -14,9 +14,9 @@ from pitool.errors import UsageError
 from pitool.serve.answers import Whole, steps, together
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
-from pitool.serve.conversations import Conversation, prepare
+from pitool.serve.conversations import Choice, Conversation, prepare
 from pitool.serve.openai import documents
-from pitool.serve.openai.messages import Choice, messages, tool_choice, tools
+from pitool.serve.openai.messages import messages, tool_choice, tools
 from pitool.serve.openai.sampling import sampling
 from pitool.serve.replies import EVENTS, Pieces, Reply
 from pitool.serve.shapes import shape
@@ -115,7 +115,7 @@ def _top(fields: Fields) -> int | None:
 async def endpoint(request: Request) -> Reply:
     """Answer a conversation, whole or in events."""
     context, asked = context_of(request), parse(await read_body(request))
-    offer = context.shelf.find(asked.model)
+    offer = await context.find(asked.model)
     if asked.stream:
         return Reply(_stream(context, offer, asked), EVENTS)
     return Reply(_whole(context, offer, asked), None)
@@ -133,7 +133,7 @@ async def _whole(context: Context, offer: Offer, asked: Asked) -> Pieces:
         ready = await turn.call(lambda engine: prepare(engine, asked.conversation))
         for index in range(asked.choices):
             answer = Whole()
-            said = steps(turn, ready.ids, seeded(ready.sampling, index), ready.parser())
+            said = steps(turn, ready.prompt, seeded(ready.sampling, index), ready.parser())
             async with aclosing(said):
                 async for step in said:
                     answer.add(step)
@@ -156,7 +156,7 @@ async def _stream(context: Context, offer: Offer, asked: Asked) -> Pieces:
         ready = await turn.call(lambda engine: prepare(engine, asked.conversation))
         for index in range(asked.choices):
             answer, begun = Whole(), False
-            said = steps(turn, ready.ids, seeded(ready.sampling, index), ready.parser())
+            said = steps(turn, ready.prompt, seeded(ready.sampling, index), ready.parser())
             async with aclosing(said):
                 async for step in said:
                     if not begun:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 
@@ -80,7 +81,7 @@ def parse(fields: Fields) -> Asked:
 
 def _prompts(value: object) -> Sequence[Text]:
     """Return the prompts: of a text, token ids, or a list of either."""
-    several = value if isinstance(value, list) and not is_ids(value) else [value]
+    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
     if not several or not all((isinstance(each, str) and each) or is_ids(each) for each in several):
         raise UsageError("'prompt' is not a string", "send a string, token ids, or a list of them")
     if len(several) > MOST_PROMPTS:
@@ -100,13 +101,13 @@ def is_ids(value: object) -> bool:
 async def endpoint(request: Request) -> Reply:
     """Continue a text, whole or in events."""
     context, asked = context_of(request), parse(await read_body(request))
-    offer = context.shelf.find(asked.model)
+    offer = await context.find(asked.model)
     if asked.stream:
         return Reply(_stream(context, offer, asked), EVENTS)
     return Reply(_whole(context, offer, asked), None)
 
 
-async def _choices(turn: Turn, asked: Asked) -> AsyncIterator[Choice]:
+async def _choices(turn: Turn, asked: Asked) -> AsyncGenerator[Choice]:
     """Yield what is to be answered, one after the other."""
     rules = await turn.call(lambda _: grammar(asked.shape))
     sampling = replace(asked.sampling, grammar=rules)

@@ -138,7 +138,12 @@ def chat_logprobs(tokens: Sequence[Token]) -> dict[str, Any] | None:
 
 def _probability(each: TokenProbability) -> dict[str, Any]:
     text = each.piece.decode(errors="replace")
-    return {"token": text, "logprob": each.logprob, "bytes": list(each.piece)}
+    return {"token": text, "logprob": _finite(each), "bytes": list(each.piece)}
+
+
+def _finite(each: TokenProbability) -> float:
+    """Return a log-probability as JSON can have it; that of what cannot be as OpenAI writes it."""
+    return max(each.logprob, -9999.0)
 
 
 def text_logprobs(tokens: Sequence[Token], start: int) -> dict[str, Any] | None:
@@ -150,9 +155,9 @@ def text_logprobs(tokens: Sequence[Token], start: int) -> dict[str, Any] | None:
     offsets = [start + sum(map(len, pieces[:place])) for place in range(len(pieces))]
     return {
         "tokens": pieces,
-        "token_logprobs": [each.logprob for each in chosen],
+        "token_logprobs": [_finite(each) for each in chosen],
         "top_logprobs": [
-            {each.piece.decode(errors="replace"): each.logprob for each in token.top}
+            {each.piece.decode(errors="replace"): _finite(each) for each in token.top}
             for token in tokens
             if token.chosen
         ],

@@ -28,12 +28,12 @@ async def endpoint(request: Request) -> Reply:
     dimensions = fields.integer("dimensions", 1)
     fields.ignore("user")
     fields.done()
-    offer = context.shelf.find(name)
+    offer = await context.find(name)
     return Reply(_vectors(context, offer, texts, form, dimensions), None)
 
 
 def _texts(value: object) -> Sequence[Text]:
-    several = value if isinstance(value, list) and not is_ids(value) else [value]
+    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
     if not several or not all((isinstance(each, str) and each) or is_ids(each) for each in several):
         raise UsageError("'input' is not a text", "send a text, token ids, or a list of them")
     if len(several) > MOST_TEXTS:

@@ -27,7 +27,7 @@ async def endpoint(request: Request) -> Reply:
         raise UsageError("a query and documents are needed", "send 'query' and 'documents'")
     if len(documents) > MOST_TEXTS:
         raise UsageError(f"there are {len(documents)} documents", f"send at most {MOST_TEXTS}")
-    offer = context.shelf.find(name)
+    offer = await context.find(name)
     return Reply(_rated(context, offer, query, documents, most, with_texts=with_texts), None)
 
 

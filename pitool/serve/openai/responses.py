@@ -59,7 +59,7 @@ class Asked:
 async def endpoint(request: Request) -> Reply:
     """Answer a conversation, whole or in events."""
     context, asked = context_of(request), parse(await read_body(request))
-    offer = context.shelf.find(asked.model)
+    offer = await context.find(asked.model)
     if asked.stream:
         return Reply(_stream(context, offer, asked), NAMED_EVENTS)
     return Reply(_whole(context, offer, asked), None)
@@ -217,7 +217,7 @@ def _name_of(turns: Sequence[Message], number: str) -> str:
 
 async def _said_steps(turn: Turn, asked: Asked) -> AsyncGenerator[Step]:
     ready = await turn.call(lambda engine: prepare(engine, asked.conversation))
-    async with aclosing(steps(turn, ready.ids, ready.sampling, ready.parser())) as said:
+    async with aclosing(steps(turn, ready.prompt, ready.sampling, ready.parser())) as said:
         async for step in said:
             yield step
 

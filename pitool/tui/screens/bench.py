@@ -19,7 +19,7 @@ from pitool.bench.progress import LISTS, QUICK, BenchProgress, Stage, TestList
 from pitool.bench.rows import BenchRow, rate, test_name
 from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact
-from pitool.report.numbers import NONE, format_fixed, format_share, format_speed
+from pitool.report.numbers import NONE, format_day, format_fixed, format_share, format_speed
 from pitool.report.pace import format_left
 from pitool.report.tables import Column
 from pitool.tui.context import Context
@@ -227,7 +227,7 @@ def _cells(row: BenchRow, older: list[BenchRow], *, new: bool) -> list[Text]:
     against = NONE if share is None else f"{format_speed(predicted)} ({format_share(share)})"
     low = "bold yellow" if share is not None and share < LOW else ""
     return [
-        Text(f"{when:%m-%d %H:%M}", "bold" if new else ""),
+        Text(format_day(when.timestamp()), "bold" if new else ""),
         Text(test_name(row)),
         Text(rate(row), "bold" if new else "", justify="right"),
         Text(against, low, justify="right"),

@@ -192,10 +192,7 @@ class ChatScreen(BaseScreen[None]):
         self._command("copy")
 
     def action_stop(self) -> None:
-        """End the running load or answer, or the edit of a question; clear a command that failed.
-
-        What is cleared is recalled with Up.
-        """
+        """End the edit of a question, clear a command that failed, or end what runs."""
         prompt = self.query_one(Prompt)
         written = prompt.text.strip()
         if self._editing is not None or self._commands.attached is not None:
@@ -203,9 +200,8 @@ class ChatScreen(BaseScreen[None]):
                 prompt.clear()
             self._commands.attached = None
             self._end_edit()
-        elif written and (written == self._failed or not self.session.status.busy):
-            if is_command(written):
-                prompt.remember()
+        elif written and written == self._failed:
+            prompt.remember()
         else:
             self.session.stop()
 

@@ -246,6 +246,7 @@ class ChatsScreen(BaseScreen[bool]):
         search = self.query_one(Input)
         search.placeholder = "Search in the trash" if self._in_trash else _PLACEHOLDER
         search.border_title = "Trash: Enter brings back, d deletes for good" * self._in_trash
+        search.value = ""
         self._list()
         self.refresh_bindings()
         if self._found:

@@ -25,7 +25,7 @@ _BOX = """
         border: round $primary; background: $surface;
     }
     #buttons { height: auto; margin-top: 1; align-horizontal: right; }
-    Button { margin-left: 2; }
+    Button { margin-left: 2; min-width: 10; }
     Input { margin-top: 1; border: round $foreground 30%; background: $surface; }
 """
 

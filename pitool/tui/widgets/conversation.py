@@ -158,6 +158,8 @@ def greeting(status: Status, tuned: Callable[[Runnable], str]) -> Content:
         facts[2] = f"context {info.settings.context}"
         facts.append(f"loaded in {format_seconds(info.load_seconds)}")
     lines.append(Content.styled(" · ".join(facts), _DIM))
+    if info is not None and not info.chat_template:
+        lines.append(Content.styled("It has no chat template: it continues what you write.", _DIM))
     if words := tuned(runnable):
         lines.append(Content.styled(words, _DIM))
     lines.append(Content.styled(_HINTS.get(status.phase, ""), _DIM))

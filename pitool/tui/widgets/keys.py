@@ -19,7 +19,8 @@ _ANOTHER_SCREEN = "open_screen("
 class Keys(Footer):
     """Shows the keys of the screen.
 
-    Those that open another one go first, then the actions in ``least``, in this order.
+    Those that open another one go first, then the actions in ``least``, in this order, then the
+    last ones; the help stays.
     """
 
     def __init__(self, *least: str) -> None:
@@ -44,6 +45,9 @@ class Keys(Footer):
             if sum(map(_width, shown)) <= self.app.size.width:
                 break
             shown = [k for k in shown if not (isinstance(k, FooterKey) and k.action == action)]
+        while len(shown) > 1 and sum(map(_width, shown)) > self.app.size.width:
+            last = max(i for i, key in enumerate(shown) if not _is_help(key))
+            del shown[last]
         yield from shown
 
     def on_resize(self, _: events.Resize) -> None:
@@ -59,6 +63,10 @@ class Keys(Footer):
         self._bindings_ready = True
         if screen.app.app_focus and self.is_attached and screen is self.screen:
             self.call_after_refresh(self.refresh, recompose=True)
+
+
+def _is_help(key: Widget) -> bool:
+    return isinstance(key, FooterKey) and key.action == "help"
 
 
 def _width(key: Widget) -> int:

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input, TextArea
 
+from pitool.chat.commands import is_command
 from pitool.tui.messages import MoveCompletion, Submitted, TakeCompletion
 
 _NEW_LINE = {"ctrl+j", "shift+enter", "alt+enter"}
@@ -77,6 +78,10 @@ class Prompt(TextArea):
     async def _on_key(self, event: events.Key) -> None:
         # Here and not by priority bindings: those would overtake letters still in the queue.
         complete = event.key == "tab" and self.completing
+        if event.key == "escape" and is_command(self.text):
+            self.remember()  # Up brings it back
+            event.stop()
+            return
         if event.key != "enter" and event.key not in _NEW_LINE and not complete:
             await super()._on_key(event)
             return

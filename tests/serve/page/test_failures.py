@@ -9,8 +9,8 @@ import pytest
 
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit
-from tests.serve.harness import Slow, serving, until
-from tests.serve.page.browser import Dying, Visit, delta, visiting
+from tests.serve.harness import HELLO, Slow, ask, serving, until
+from tests.serve.page.browser import CHAT, Dying, Visit, delta, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -86,6 +86,23 @@ def test_a_server_that_is_gone(browser: Browser) -> None:
         visit.page.unroute("**/v1/**")
         visit.button("Try again").first.click()
         assert visit.finish() == "Hello from the script."
+
+
+def test_a_page_whose_modules_do_not_come(browser: Browser) -> None:
+    with serving(Scripted()) as server, visiting(browser, server.port) as visit:
+        visit.page.route("**/assets/messages.js", lambda route: route.fulfill(status=403))
+        visit.page.reload()
+        visit.page.get_by_text("The page could not be loaded.").wait_for()
+
+
+def test_a_proxy_that_hides_the_name(browser: Browser) -> None:
+    with serving(Scripted()) as server, visiting(browser, server.port) as visit:
+        visit.page.locator("#model:enabled").wait_for()
+        # What the server says that is told another name than the one of the page.
+        _, refused = ask(server, "/v1/chat/completions", HELLO, Origin="http://chat.example")
+        visit.page.route(CHAT, lambda route: route.fulfill(status=403, json=refused))
+        visit.ask("Hello?")
+        visit.answer().get_by_text("has to pass on the Host header").wait_for()
 
 
 def test_a_connection_that_breaks_off(browser: Browser) -> None:

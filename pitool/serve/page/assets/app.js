@@ -255,6 +255,10 @@ class App {
   #listen() {
     addEventListener("hashchange", () => this.route());
     addEventListener("popstate", () => this.route());
+    // What is shown for a moment stands above the question, however high that is.
+    const dock = document.querySelector(".dock");
+    new ResizeObserver(() =>
+      document.documentElement.style.setProperty("--dock", `${dock.offsetHeight}px`)).observe(dock);
     document.querySelector(".skip").addEventListener("click", (event) => {
       event.preventDefault(); // the address names the conversation
       this.composer.focus();

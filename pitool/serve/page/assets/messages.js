@@ -255,6 +255,7 @@ function figuresOf(figures) {
 const number = (value) => (value < 10 ? value.toFixed(1) : value.toFixed(0));
 
 function duration(seconds) {
+  if (seconds < 0.1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 1) return `${seconds.toFixed(2)} s`;
   if (seconds < 10) return `${seconds.toFixed(1).replace(/\.0$/, "")} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;

@@ -146,6 +146,9 @@ function failureOf(error, status, retry = null) {
   if (status === 404 && error.code === "model_not_found") {
     return new Failure("model", "The server no longer has this model. Choose another one at the top.");
   }
+  if (error.code === "forbidden_origin") {
+    return new Failure("refused", `${said} A proxy in front of pitool has to pass on the Host header.`);
+  }
   if (status === 502 || status === 504) {
     return new Failure("gone", "The proxy gets no answer from pitool serve. Check that it is running, then try again.");
   }

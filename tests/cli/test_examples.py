@@ -1,0 +1,149 @@
+"""Every example of every ``--help`` is run as it is written, or says what it would need.
+
+In a folder with what the examples name: a checkpoint, an adapter, a GGUF, a text, and in an own
+PITOOL_HOME the bundle of the sample model's shape.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from pitool.cli.commands import cli
+from tests.cli.conftest import environment
+from tests.convert.helpers import convert_folder
+from tests.convert.test_adapter import write_lora
+from tests.tiny import write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+HUB, BOARD, HOST, SCREEN, LONG = (
+    "the hub", "a board", "a host with the toolchain", "a terminal", "minutes of computing",
+)  # fmt: skip
+# What is not run here, by how the line begins, and why.
+NEEDS = {
+    "pitool chat": SCREEN,  # tests/tui
+    "pitool --continue": SCREEN,
+    "pitool serve": SCREEN,  # until it is stopped: tests/serve
+    "PITOOL_API_KEY=secret pitool serve": SCREEN,
+    "pitool monitor": SCREEN,
+    "pitool compare": LONG,  # tests/lab
+    "pitool tune": LONG,
+    "pitool bench sample-1gb": LONG,  # tests/bench
+    "pitool convert sample": LONG,  # tests/sample
+    "pitool convert ./model --ram 4gb --quant gptq-int4": LONG,  # tests/convert/techniques
+    "pitool verify sample-1gb --text": LONG,
+    "pitool verify sample-1gb --reference": LONG,
+    "pitool verify Qwen3": HUB,
+    "pitool pull": HUB,
+    "pitool plan Qwen/": HUB,
+    "pitool convert Qwen/": HUB,
+    "pitool wheel": HOST,
+    "pitool pack": HOST,
+    "pitool push": BOARD,
+}
+
+
+def commands(group: click.Group, context: click.Context) -> Iterator[click.Command]:
+    yield group
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, context)
+        else:
+            yield command
+
+
+def examples() -> list[str]:
+    """Return the lines below every ``Example:``, in the order of the help."""
+    found = []
+    for command in commands(cli, click.Context(cli)):
+        _, _, below = (command.help or "").partition("Example:")
+        lines = [line.strip() for line in below.splitlines()]
+        found += [line for line in lines if "pitool" in line]
+        assert any(lines) or isinstance(command, click.Group), command.name
+    return found
+
+
+def need(line: str) -> str:
+    return next((why for start, why in NEEDS.items() if line.startswith(start)), "")
+
+
+RUN = [line for line in dict.fromkeys(examples()) if not need(line)]
+
+
+def test_every_command_has_an_example_and_most_are_run() -> None:
+    assert len(examples()) > 50
+    assert len(RUN) >= 25
+    stale = [start for start in NEEDS if not any(line.startswith(start) for line in examples())]
+    assert stale == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples name."""
+    made = tmp_path_factory.mktemp("examples")
+    checkpoint = write_checkpoint(made / "model")
+    write_lora(made / "adapter")
+    bundle = convert_folder(checkpoint, made / "home" / "bundles" / "sample-1gb", "F16,Q8_0,Q4_0")
+    shutil.copytree(bundle.path, made / "my-bundle")
+    (file,) = bundle.path.glob("*F16.gguf")
+    shutil.copy(file, made / "model-F16.gguf")
+    (made / "notes.txt").write_text("Some notes about boards and models.\n" * 200)
+    (made / "letter.txt").write_text("Dear board, run well.\n")
+    for name in ("before", "after"):
+        measure = f"pitool bench sample-1gb --quant Q8_0 -p 8 -n 4 -r 2 -o json > {name}.json"
+        assert run(made, measure).returncode == 0
+    return made
+
+
+def run(folder: Path, line: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line as a shell does, without a terminal."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    program = programs / "pitool"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pitool "$@"\n')
+    program.chmod(0o755)
+    return subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; {line}"],
+        cwd=folder, capture_output=True, timeout=200, check=False, input=b"",
+        env={**environment(80), "PITOOL_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT),
+             "PATH": f"{programs}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("line", RUN)
+def test_example(folder: Path, line: str) -> None:
+    if "| jq" in line and not shutil.which("jq"):
+        pytest.skip("jq is not installed")
+    if "sqlite3 " in line and not shutil.which("sqlite3"):
+        pytest.skip("sqlite3 is not installed")
+    bundles = folder / "home" / "bundles"
+    before = folder / "kept"
+    if line.startswith(("pitool rm", "pitool rename")):
+        shutil.copytree(bundles / "sample-1gb", before)
+    try:
+        done = run(folder, line)
+    finally:
+        if before.exists():
+            shutil.rmtree(bundles / "sample-1gb", ignore_errors=True)
+            shutil.rmtree(bundles / "little", ignore_errors=True)
+            before.rename(bundles / "sample-1gb")
+    said = done.stderr.decode()
+    assert "Traceback" not in said
+    shutil.rmtree(bundles / "model-4gb", ignore_errors=True)
+    if line.startswith("pitool bench compare"):
+        assert done.returncode in (0, 1), said  # 1: this machine was slower the second time
+    elif line == "pitool rm sample-1gb":
+        assert (done.returncode, "use --yes" in said) == (2, True)
+    else:
+        assert done.returncode == 0, said
