@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -393,7 +394,7 @@ def test_the_store_keeps_its_limit(tmp_path: Path) -> None:
     for start in range(4):
         tokens = [start] * 300
         head = array("I", [0x67677371, 3, len(tokens)]).tobytes() + array("i", tokens).tobytes()
-        prefixes.keep(tokens, lambda path, head=head: path.write_bytes(head.ljust(2000, b"\0")))
+        prefixes.keep(tokens, partial(Path.write_bytes, data=head.ljust(2000, b"\0")))
     assert len(list(tmp_path.iterdir())) == 2
     found = prefixes.best([3] * 300 + [9], 512, whole=False)
     assert found is not None
