@@ -77,6 +77,7 @@ class _Request:
     def __init__(self, number: int) -> None:
         self.number = number
         self.inbox: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
+        self.cancelled = False
         self.still = 0
         self.signs: tuple[str, ...] | None = None
 
@@ -193,11 +194,13 @@ class Child:
     def cancel(self) -> None:
         """Ask the child to give up every open request; from any thread, never blocks."""
         with self._lock:
-            numbers = list(self._open)
-        for number in numbers:
-            self._give_up(number)
+            requests = list(self._open.values())
+        for request in requests:
+            request.cancelled = True
+            self._give_up(request.number)
 
     def _give_up(self, number: int) -> None:
+        """Have a request cancelled, now or, where the wire is busy, with its next event."""
         with suppress(OSError, ValueError):  # it is gone, and so is the request
             self._wire.try_to_send({"id": number, "do": "cancel"})
 
@@ -219,10 +222,14 @@ class Child:
         """Hand each message to its request; what nobody waits for any more is dropped."""
         with suppress(OSError, ValueError):
             while (received := self._wire.receive()) is not None:
+                number = int(received.message["id"])
                 with self._lock:
-                    request = self._open.get(received.message.get("id", 0))
+                    request = self._open.get(number)
                 if request is not None:
                     request.inbox.put(received)
+                ended = "result" in received.message or "error" in received.message
+                if not ended and (request is None or request.cancelled):
+                    self._give_up(number)
         with self._lock:
             self._silent = True
             waiting = list(self._open.values())

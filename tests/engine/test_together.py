@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from pitool.engine import worker
-from pitool.engine.base import Prompt, Sampling, Settings, Token
+from pitool.engine.base import Message, Prompt, Sampling, Settings, Token
 from pitool.engine.llamacpp import LlamaCpp
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.worker import WorkerEngine
 from pitool.errors import DoesNotFit, UsageError
+from tests.convert.helpers import write_float
 from tests.engine.test_llamacpp import ids
 
 pytestmark = pytest.mark.engine
@@ -83,6 +84,23 @@ def test_four_answers_are_what_each_is_alone(
 ) -> None:
     asked = [Asked(four, prompt, sampling) for prompt in PROMPTS]
     assert [each.ids for each in asked] == alone(tiny_gguf, PROMPTS, sampling)
+
+
+def test_four_conversations_with_the_sample_model(tmp_path: Path) -> None:
+    sample = Path(__file__).parents[2] / "recipes" / "sample" / "checkpoint"
+    file = write_float(sample, tmp_path / "sample.gguf", "F32")
+    questions = (
+        "What is a Raspberry Pi?",
+        "How hot may it get?",
+        "Hello",
+        "What does Q4_K_M mean?",
+    )
+    prompts = [[Message("user", question)] for question in questions]
+    with worker.start("gguf", file, FOUR) as engine:
+        asked = [Asked(engine, prompt, GREEDY) for prompt in prompts]
+        found = [each.ids for each in asked]
+    assert found == alone(file, prompts, GREEDY)
+    assert min(map(len, found)) > 5
 
 
 def test_more_than_there_are_sequences_wait_their_turn(four: WorkerEngine, tiny_gguf: Path) -> None:
@@ -376,7 +394,7 @@ def test_the_store_keeps_its_limit(tmp_path: Path) -> None:
     for start in range(4):
         tokens = [start] * 300
         head = array("I", [0x67677371, 3, len(tokens)]).tobytes() + array("i", tokens).tobytes()
-        prefixes.keep(tokens, partial(_write, head.ljust(2000, b"\0")))
+        prefixes.keep(tokens, partial(Path.write_bytes, data=head.ljust(2000, b"\0")))
     assert len(list(tmp_path.iterdir())) == 2
     found = prefixes.best([3] * 300 + [9], 512, whole=False)
     assert found is not None
@@ -384,7 +402,3 @@ def test_the_store_keeps_its_limit(tmp_path: Path) -> None:
     assert prefixes.best([3] * 280 + [9] * 30, 512, whole=True) is None
     assert prefixes.best([3] * 300 + [9], 299, whole=False) is None
     assert Prefixes(tmp_path, "n" * 32).best([3] * 300, 512, whole=False) is None
-
-
-def _write(data: bytes, path: Path) -> None:
-    path.write_bytes(data)

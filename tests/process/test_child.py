@@ -174,6 +174,18 @@ def test_giving_one_up_leaves_the_others_alone(child: Child) -> None:
         last.close()
 
 
+@pytest.mark.parametrize("leave", [True, False], ids=["one that is left", "all"])
+def test_a_cancel_is_not_lost_while_another_request_is_sent(child: Child, leave: bool) -> None:
+    events = counted(child, 10_000_000)
+    next(events)
+    with child._wire._sending:
+        events.close() if leave else child.cancel()
+    if not leave:
+        assert len(list(events)) < 10_000_000
+    while next(last := counted(child, 5))["others"]:
+        last.close()
+
+
 def test_a_cancel_reaches_all_that_are_open(child: Child) -> None:
     events = [counted(child, 10_000_000) for _ in range(3)]
     for each in events:
