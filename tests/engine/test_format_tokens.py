@@ -10,7 +10,14 @@ import pytest
 from tokenizers import AddedToken, Tokenizer
 
 from pitool.catalog.tensor_types import QUANTISATIONS
-from pitool.chat_format import AnswerParser, CallArguments, CallBegun, CallEnded, forced_calls
+from pitool.chat_format import (
+    AnswerParser,
+    CallArguments,
+    CallBegun,
+    CallEnded,
+    Event,
+    forced_calls,
+)
 from pitool.chat_format.events import joined
 from pitool.checkpoint.source import Source, open_checkpoint
 from pitool.convert.gguf.model import find_model
@@ -84,7 +91,7 @@ def test_a_forced_call_comes_through_the_engine_to_its_reader(engine: LlamaCpp) 
     grammar, _ = forced_calls(engine.info.chat_format, TOOLS, name="clock", parallel=False)
     sampling = Sampling(grammar=grammar, max_tokens=120, seed=1, logit_bias=((mark, 100.0),))
     parser = AnswerParser(engine.info.chat_format, tools=TOOLS)
-    events = []
+    events: list[Event] = []
     for token in engine.stream(prompt, sampling):
         events += parser.feed(token.text)
     begun, arguments, ended = joined([*events, *parser.finish()])
