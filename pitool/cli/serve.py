@@ -81,7 +81,8 @@ def command(
     first = shelf.find(None)
     parallel = options["parallel"]
     loader = WorkerLoader(options["context"], parallel, options["force"], strict=shelf.only)
-    loader.check(first, [])
+    if shelf.only:
+        loader.check(first, [])
     models = Models(
         loader,
         waiting=options["waiting"],
@@ -89,7 +90,8 @@ def command(
         keep=parse_time(options["keep_alive"]),
         prepare=_prepare(options["prefill"]),
     )
-    context = Context(shelf, models, key, options["origins"], talk)
+    origins = tuple(origin.rstrip("/") for origin in options["origins"])
+    context = Context(shelf, models, key, origins, talk)
     certificate = _certificate(tls_cert, tls_key)
     listening = _listen(host, port)
     talk(f"loading {first.name} ({first.quantisation})")
