@@ -158,8 +158,9 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
     import ssl
 
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(cert, key, password=lambda: "")  # nobody is there to be asked
     except (OSError, ssl.SSLError) as error:
         what = f"cannot use {cert} with {key} ({reason(error)})"
-        raise BadInput(what, "use a certificate and its key in PEM") from None
+        raise BadInput(what, "use a certificate and its key in PEM, without a password") from None
     return str(cert), str(key)

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from pitool.cli.serve import _certificate as files_for_https
 from pitool.engine.scripted import Scripted
-from pitool.errors import DoesNotFit, WorkerDied
+from pitool.errors import BadInput, DoesNotFit, UsageError, WorkerDied
 from pitool.serve import guard, replies, server
 from tests.serve.harness import CHAT, HELLO, Slow, ask, events, exchange, serving, until
 
@@ -331,3 +332,17 @@ def test_the_end_waits_for_no_idle_connection() -> None:
         until(lambda: not here.server.server_state.connections)
         assert time.monotonic() - start < server.PATIENCE
         idle.close()
+
+
+def test_certificates_that_do_not_serve(tmp_path: Path) -> None:
+    cert, private = certificate(tmp_path)
+    locked = tmp_path / "locked.pem"
+    words = ["openssl", "pkey", "-in", str(private), "-aes256", "-passout", "pass:x"]
+    subprocess.run([*words, "-out", str(locked)], check=True, capture_output=True)
+    assert files_for_https(cert, private) == (str(cert), str(private))
+    assert files_for_https(None, None) is None
+    for wrong in (locked, cert, tmp_path / "none"):
+        with pytest.raises(BadInput, match="cannot use"):
+            files_for_https(cert, wrong)
+    with pytest.raises(UsageError, match="needs a certificate and its key"):
+        files_for_https(cert, None)
