@@ -28,7 +28,8 @@ def install(make_key: bool, options: tuple[str, ...]) -> None:
 
     SERVE_OPTIONS are those of pitool serve; without any, the ones of the last time stay. They are
     kept in ~/.config/pitool/serve.env with the API key, which is taken from PITOOL_API_KEY if that
-    is set. The service gets what memory a model may use on this machine, and is restarted if it fails.
+    is set. The service gets what memory a model may use on this machine, and is restarted if it
+    fails.
 
     \b
     Example:
