@@ -72,7 +72,8 @@ def _parsed(options: Sequence[str]) -> Mapping[str, Any]:
     """Return the values of options of pitool serve; click's errors where they are none."""
     from pitool.cli import serve
 
-    with serve.command.make_context("serve", list(options)) as context:
+    root = click.get_current_context().find_root()
+    with serve.command.make_context("serve", list(options), parent=root) as context:
         return context.params
 
 
