@@ -52,8 +52,8 @@ LIVES = (20, 30, 20, 30, 450, 450)
 # of onnxruntime finds the sizes that come again.
 SETTLING = 300
 STOPPED, AGAIN, EARLIER = 0.15, 0.1, 0.3
-# The tokenizers library keeps the tokens of so many words and no more, at 440 bytes each. One of
-# random weights says new ones in every turn: filled before, that is not taken for a leak.
+# The tokenizers library keeps the tokens of so many words and no more, at 440 bytes each. A model
+# of random weights says new ones in every turn: filled before, that is not taken for a leak.
 KEPT_WORDS, IN_A_TEXT = 10_000, 200
 WORDS = ("what", "where", "board", "model", "memory", "speed", "answer", "token", "heat", "light")
 
