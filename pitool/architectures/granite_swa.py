@@ -68,7 +68,13 @@ class GraniteSwaFile(GraniteFile):
     more_biases = True
 
     def check_windows(self, model: Description) -> None:
-        """Accept windows in any layers."""
+        """Accept windows in any layers; refuse a model without any, or without positions."""
+        if not any(model.windows) or len(model.unrotated) == model.sizes.layers:
+            what = "windows" if not any(model.windows) else "positions"
+            raise model.error(
+                f"layers without {what} alone are not supported",
+                f"choose a checkpoint in which some layers have {what}",
+            )
 
     def windows(self, model: Description) -> tuple[int, ...]:
         """Return the windows."""
