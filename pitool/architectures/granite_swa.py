@@ -57,7 +57,9 @@ def _bases(settings: Settings, layers: int) -> list[float]:
 def _with_base(settings: Settings, base: float) -> dict[str, Any]:
     """Return the settings of the rotation with the layers' base, which counts before theirs."""
     tables = {key: settings.value(key) for key in ("rope_parameters", "rope_scaling")}
-    inside = {k: {**t, "rope_theta": base} for k, t in tables.items() if isinstance(t, dict) and t}
+    inside: dict[str, Any] = {
+        k: {**t, "rope_theta": base} for k, t in tables.items() if isinstance(t, dict) and t
+    }
     return inside or {"rope_theta": base}
 
 
