@@ -57,7 +57,9 @@ def _bases(settings: Settings, layers: int) -> list[float]:
 def _with_base(settings: Settings, base: float) -> dict[str, Any]:
     """Return the settings of the rotation with the layers' base, which counts before theirs."""
     tables = {key: settings.value(key) for key in ("rope_parameters", "rope_scaling")}
-    inside = {k: {**t, "rope_theta": base} for k, t in tables.items() if isinstance(t, dict) and t}
+    inside: dict[str, Any] = {
+        k: {**t, "rope_theta": base} for k, t in tables.items() if isinstance(t, dict) and t
+    }
     return inside or {"rope_theta": base}
 
 
@@ -68,7 +70,13 @@ class GraniteSwaFile(GraniteFile):
     more_biases = True
 
     def check_windows(self, model: Description) -> None:
-        """Accept windows in any layers."""
+        """Accept windows in any layers; refuse a model without any, or without positions."""
+        if not any(model.windows) or len(model.unrotated) == model.sizes.layers:
+            what = "windows" if not any(model.windows) else "positions"
+            raise model.error(
+                f"layers without {what} alone are not supported",
+                f"choose a checkpoint in which some layers have {what}",
+            )
 
     def windows(self, model: Description) -> tuple[int, ...]:
         """Return the windows."""

@@ -153,8 +153,8 @@ def _streamed_bytes(view: _View) -> int:
     share = 1.0
     for kind, start, end in view.messages():
         if kind == "model":
-            places = view.fields(start, end)
-            said = dict(view.entry(at, stop) for number, at, stop in places if number == 14)
+            entries = (view.entry(at, stop) for n, at, stop in view.fields(start, end) if n == 14)
+            said = dict(entries)
             share = _share(said.get(EXPERTS_KEY, ""))
         elif kind == "tensor":
             name, size = _sized(view, start, end)

@@ -48,7 +48,8 @@ def predicted(streams: Array, model: Description, linear: Linear, weight: Weight
     _, tokens, _ = streams.shape
     routed = _routed(streams[0], model, linear, weight)
     mixture = linear("altup.prediction_coefs", routed).reshape(tokens, len(streams), len(streams))
-    return streams + np.einsum("tij,jth->ith", mixture, streams)
+    mixed: Array = streams + np.einsum("tij,jth->ith", mixture, streams)
+    return mixed
 
 
 def corrected(

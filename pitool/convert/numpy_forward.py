@@ -413,7 +413,7 @@ class _Layer:
         if experts.normalised:
             total = weights.sum(-1, keepdims=True)
             weights = weights / (total + SCORE_EPSILON if experts.sigmoid else total)
-        expert = self._expert
+        expert: Callable[[int, Array], Array] = self._expert
         if layout.experts_gate_up:
             expert = self._clamped() if experts.clamped else self._stacked()
         y = self._mlp(x) if experts.shared else np.zeros_like(x)

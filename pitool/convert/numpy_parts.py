@@ -93,14 +93,19 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def xielu(
-    x: Array, alpha_p: Array, alpha_n: Array, beta: Array | None, epsilon: Array | None
+    x: Array,
+    alpha_p: Array,
+    alpha_n: Array,
+    stored_beta: Array | None,
+    stored_epsilon: Array | None,
 ) -> Array:
     """Return xIELU (Huang and Schlag 2024): quadratic above 0, an exponential below.
 
-    A number that is not stored is transformers': ``beta`` a half, ``epsilon`` -1e-6 in bfloat16.
+    A number that is not stored is transformers': beta a half, epsilon -1e-6 in bfloat16.
     """
-    beta = np.float32(0.5) if beta is None else beta
-    epsilon = np.float32(-9.98377799987793e-07) if epsilon is None else epsilon
+    beta = np.asarray(0.5 if stored_beta is None else stored_beta, np.float32)
+    least = -9.98377799987793e-07 if stored_epsilon is None else stored_epsilon
+    epsilon = np.asarray(least, np.float32)
     above, below = np.logaddexp(0, alpha_p), beta + np.logaddexp(0, alpha_n)
     curve = np.expm1(np.minimum(x, epsilon)) - x
     y: Array = np.where(x > 0, above * x * x, below * curve) + beta * x

@@ -1120,9 +1120,9 @@ GPT_OSS = Family(
 )  # fmt: skip
 THETAS = "has several bases"
 GRANITE_SWA = Family(
-    {**BASE, **FOUR, "sliding_window": 8},
+    {**BASE, **FOUR, "sliding_window": 8, "attention_multiplier": 0.25},
     (
-        *ropes(llama3=""), NORM, ATTENTION_BIAS, MLP_BIAS, tied(False), activations(),
+        *ropes(llama3=""), NORM, ATTENTION_BIAS, MLP_BIAS, tied(True), activations(),
         head_dims(OWN_HEAD),
         Setting("kv_heads", "heads", values("num_key_value_heads", 1, 4)),
         Setting("scales", "scale", (
@@ -1134,12 +1134,12 @@ GRANITE_SWA = Family(
         Setting("layer_types", "window", (
             *values("layer_types", [SLIDING, SLIDING, FULL, FULL], [SLIDING] * 4),
             *values("layer_types", [FULL, SLIDING, SLIDING, SLIDING], idle=True),
-            *values("layer_types", [FULL] * 4),
+            *values("layer_types", [FULL] * 4, unsaid="layers without windows alone"),
         )),
         Setting("bases", "rope", (
             *values("layer_rope_theta", [0, 100.0, 100.0, 100.0], [100.0, 0, 0, 100.0]),
             *values("layer_rope_theta", [500.0] * 4),
-            *values("layer_rope_theta", [0, 0, 0, 0]),
+            *values("layer_rope_theta", [0, 0, 0, 0], unsaid="layers without positions alone"),
             *values("layer_rope_theta", [0, 10.0, 20.0, 20.0], refused=THETAS),
             *values("layer_rope_theta", [10_000.0] * 4, idle=True),
         )),

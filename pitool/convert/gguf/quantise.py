@@ -29,7 +29,7 @@ from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.importance import read as read_importance
 from pitool.errors import PitoolError
 from pitool.planning.shapes import header_shape
-from pitool.planning.type_mixture import TypedTensor, assign_types, is_carried, quantisable
+from pitool.planning.type_mixture import TypedTensor, assign_types, is_carried
 
 SLAB_BYTES = 2 << 20
 # Slabs in memory per thread.
@@ -58,7 +58,7 @@ def quantise(
     header = gguf.read_header(source)
     matrix = read_importance(importance) if importance else None
     mixture = assign_types(header_shape(header), quantisation, importance=matrix is not None)
-    carried = {t.name: t.type for t in header.tensors if quantisable(t) and is_carried(t.name)}
+    carried = {t.name: t.type for t in header.tensors if is_carried(t.name)}
     others = {**carried, **(types or {})}
     typed = [TypedTensor(t.tensor, others.get(t.tensor.name, t.type)) for t in mixture]
     with target.open("wb") as file, ThreadPoolExecutor(threads) as pool:

@@ -28,8 +28,8 @@ from pitool.convert.gguf.vocabulary import Vocabulary
 from pitool.planning.type_mixture import assign_types
 
 SLAB_BYTES = 16 << 20
-# llama.cpp's number for a file whose experts are in MXFP4, whatever the others are in.
-PACKED_FILE = 38
+# What llama.cpp calls a file whose experts are in MXFP4, whatever the others are in.
+PACKED = QUANTISATIONS["MXFP4_MOE"]
 
 
 def match_tensors(checkpoint: Checkpoint, wanted: list[Wanted]) -> list[tuple[Tensor, ...]]:
@@ -100,7 +100,7 @@ def write_header(
     _describe(writer, checkpoint)
     for key, value in model.metadata():
         _add(writer, key, _numbers(checkpoint, value) if isinstance(value, FromWeights) else value)
-    writer.add_file_type(PACKED_FILE if model.shape.packed else kind.number)
+    writer.add_file_type((PACKED if model.shape.packed else kind).number)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     vocabulary.write(writer)
     writer.write_header_to_file(path)

@@ -91,8 +91,8 @@ def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     folder = config.path.parent
     if wrong := without_tokenizer(folder):
         return wrong
-    if wrong := _experts_refusal(model, kind):
-        return wrong
+    if unwritten := _experts_refusal(model, kind):
+        return unwritten
     if kind.quantised and model.sizes.hidden % kind.block:
         return BadInput(
             f"{folder}: embedding rows of {model.sizes.hidden} are not a multiple of {kind.block}",
