@@ -58,7 +58,12 @@ def quantise(
     header = gguf.read_header(source)
     matrix = read_importance(importance) if importance else None
     mixture = assign_types(header_shape(header), quantisation, importance=matrix is not None)
-    carried = {t.name: t.type for t in header.tensors if quantisable(t) and is_carried(t.name)}
+    pairs = zip(header.tensors, mixture, strict=True)
+    carried = {
+        stored.name: stored.type
+        for stored, t in pairs
+        if quantisable(t.tensor) and is_carried(stored.name)
+    }
     others = {**carried, **(types or {})}
     typed = [TypedTensor(t.tensor, others.get(t.tensor.name, t.type)) for t in mixture]
     with target.open("wb") as file, ThreadPoolExecutor(threads) as pool:
