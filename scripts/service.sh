@@ -31,7 +31,7 @@ completion() { # write what the user's shell needs; zsh has to be told where it 
     mkdir -p "$(dirname "$file")"
     "$VENV/bin/pitool" completion "$shell" >"$file"
     if [ "$shell" = zsh ] && ! grep -qsF "$file" "$HOME/.zshrc"; then
-        printf 'source %q # completes pitool\n' "$file" >>"$HOME/.zshrc"
+        printf '[ ! -r %q ] || source %q # completes pitool\n' "$file" "$file" >>"$HOME/.zshrc"
     fi
     say "Completion for $shell: $file (in a new shell)"
 }

@@ -61,6 +61,8 @@ class ConversationView(VerticalScroll, Ground, can_focus=True):
 
     async def show(self, conversation: Conversation, status: Status) -> None:
         """Make the view equal to the conversation."""
+        if not self.query(Earlier):
+            return  # what it holds is not there yet, or not any more
         if conversation is not self._conversation:
             await self._keep(0)
             self._conversation = conversation
