@@ -54,7 +54,7 @@ def test_answers_at_once_have_a_context_each(pitool: Pitool) -> None:
     )
     assert four["KV cache"] == 4 * one["KV cache"]
     assert four["weights"] == one["weights"]
-    result = pitool("plan", *asked, "2gb", "--parallel", 4)
+    result = pitool("plan", *asked, "2gb", "--parallel", 4, "--details")
     assert result.code == 3
     assert "planned for 4 answers at once, each with 4096 tokens" in " ".join(result.out.split())
     assert re.search(r"--parallel [123] ", result.err)
