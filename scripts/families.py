@@ -32,6 +32,7 @@ OWN: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.95] * 12,
     },
     "lfm2_moe": {"layer_types": ["full_attention"] * 12},
+    "qwen3_moe": {"norm_topk_prob": True},
 }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def main() -> None:
                 ) as visit,
             ):
                 visit.page.route("**/health", _health)
-                visit.page.reload()
+                visit.reload()
                 _talk(visit)
                 visit.page.wait_for_timeout(500)
                 visit.page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")

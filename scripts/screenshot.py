@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
 from pitool.chat.status import Phase
+from pitool.report.numbers import format_day
 from pitool.store.database import ConversationSummary
 from pitool.tui import demo
 from pitool.tui.app import PitoolApp
@@ -31,9 +33,10 @@ SIZE = (96, 28)
 SECONDS = 60
 
 NOON = time.strptime("2026-11-22 12:00", "%Y-%m-%d %H:%M")
+NOW = 1_790_003_600.0  # of the lists, in seconds since 1970
 LISTED = [  # with times that stay
+    ConversationSummary("b", "A haiku about raspberries", 1_789_900_000, 4, pinned=True),
     ConversationSummary("a", demo.QUESTION, 1_790_000_000, 1),
-    ConversationSummary("b", "A haiku about raspberries", 1_789_900_000, 4),
     ConversationSummary("c", "Which SD card lasts longest?", 1_789_000_000, 12),
 ]
 
@@ -80,7 +83,7 @@ async def chats(app: PitoolApp, pilot: Pilot[Any]) -> None:
     """The conversations."""
     await chat(app, pilot)
     assert app.database is not None
-    app.database.list = lambda *_: LISTED  # type: ignore[method-assign]
+    app.database.list = lambda *_, **__: LISTED  # type: ignore[method-assign]
     await pilot.press("f3")
     await _until(pilot, lambda: app.screen.query("ChatTable"))
 
@@ -131,8 +134,13 @@ def main() -> None:
     os.environ.pop("NO_COLOR", None)
     os.environ["TZ"] = "UTC"
     time.tzset()
+    day = partial(format_day, now=NOW)
     for name in sys.argv[1:] or PICTURES:
-        svg = asyncio.run(draw(*PICTURES[name]))
+        with (
+            mock.patch("pitool.tui.screens.chats.format_day", day),
+            mock.patch("pitool.tui.screens.bench.format_day", day),
+        ):
+            svg = asyncio.run(draw(*PICTURES[name]))
         (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 
@@ -22,25 +22,22 @@ def loaded_within(tokens: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TensorShape:
-    """A tensor by its GGUF name; ``shape`` ends with the row length."""
+    """A tensor by its GGUF name; ``shape`` ends with the row length, ``weights`` is their number.
+
+    ``layer``: the one that it is of, -1 for a tensor of the whole model. ``part``: what of a layer
+    it is, ``attn_v`` of ``blk.3.attn_v.weight``; empty outside of one.
+    """
 
     name: str
     shape: tuple[int, ...]
+    weights: int = field(init=False, repr=False, compare=False)
+    layer: int = field(init=False, repr=False, compare=False)
+    part: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def weights(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
-
-    @property
-    def layer(self) -> int:
-        """The layer that it is of, -1 for one of the whole model."""
-        return _place(self.name)[0]
-
-    @property
-    def part(self) -> str:
-        """What of a layer it is: ``attn_v`` of ``blk.3.attn_v.weight``; empty outside of one."""
-        return _place(self.name)[1]
+    def __post_init__(self) -> None:
+        layer, part = _place(self.name)
+        for name, value in (("weights", prod(self.shape)), ("layer", layer), ("part", part)):
+            object.__setattr__(self, name, value)
 
     @property
     def is_experts(self) -> bool:
@@ -94,6 +91,10 @@ class ModelShape:
     short_context: int = 0
     packed: str = ""
     encoder: bool = False
+
+    def __hash__(self) -> int:
+        """Tell models apart that are planned side by side; that of all tensors takes long."""
+        return hash((self.architecture, self.layers, self.hidden, self.feed_forward, self.context))
 
     @property
     def state_bytes(self) -> int:

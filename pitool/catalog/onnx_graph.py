@@ -38,6 +38,10 @@ _MOST_NESTED = 64
 MOST_FIELDS = 5_000_000
 _LONGEST_TEXT = 1 << 16
 _AGAIN = "copy or convert it again"
+# Of the weights of these a token takes those of the experts that it uses.
+_EXPERTS = frozenset({"MoE", "QMoE"})
+# The property of a graph that says how many these are.
+EXPERTS_KEY = "experts"
 # Of these inputs a token takes a row or two; every other weight is read whole.
 _ROWS = frozenset({"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding"})
 
@@ -145,16 +149,31 @@ class _View:
 def _streamed_bytes(view: _View) -> int:
     sizes: dict[str, int] = {}
     read: set[str] = set()
+    some: set[str] = set()
+    share = 1.0
     for kind, start, end in view.messages():
-        if kind == "tensor":
+        if kind == "model":
+            places = view.fields(start, end)
+            said = dict(view.entry(at, stop) for number, at, stop in places if number == 14)
+            share = _share(said.get(EXPERTS_KEY, ""))
+        elif kind == "tensor":
             name, size = _sized(view, start, end)
             sizes[name] = size
         elif kind == "node":
             places = list(view.fields(start, end))
             texts = [(n, view.text(at, stop)) for n, at, stop in places if n in (1, 4)]
             if not any(n == 4 and text in _ROWS for n, text in texts):
-                read |= {text for n, text in texts if n == 1}
-    return sum(size for name, size in sizes.items() if name in read)
+                names = {text for n, text in texts if n == 1}
+                some |= names if any(n == 4 and t in _EXPERTS for n, t in texts) else set()
+                read |= names
+    whole = sum(size for name, size in sizes.items() if name in read - some)
+    return whole + round(share * sum(size for name, size in sizes.items() if name in some))
+
+
+def _share(text: str) -> float:
+    """Return which part of all experts a token uses, by the words ``2 of 8``."""
+    used, _, every = text.partition(" of ")
+    return _whole(used) / max(_whole(every), 1) if text else 1.0
 
 
 def _sized(view: _View, start: int, end: int) -> tuple[str, int]:

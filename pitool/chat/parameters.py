@@ -56,6 +56,8 @@ _READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "top_p": (_number(0, 1), "a number from 0 to 1"),
     "min_p": (_number(0, 1), "a number from 0 to 1"),
     "repeat_penalty": (_number(0.01, 10), "a number from 0.01 to 10, 1 for none"),
+    "presence_penalty": (_number(-2, 2), "a number from -2 to 2, 0 for none"),
+    "frequency_penalty": (_number(-2, 2), "a number from -2 to 2, 0 for none"),
     "repeat_window": (_whole(0, 1_000_000), "a whole number of tokens, 0 for none"),
     "seed": (_optional(_whole(0, 2**32 - 1)), f"a whole number, or {NONE} for a new one each time"),
     "max_tokens": (_optional(_whole(1, 1_000_000)), f"a whole number, or {NONE}"),
@@ -88,8 +90,10 @@ def change(sampling: Sampling, name: str, value: str) -> Sampling:
 
 
 def shown(sampling: Sampling) -> list[tuple[str, str, str]]:
-    """Return name, value and what is accepted of every parameter."""
-    return [(name, _text(value), _READERS[name][1]) for name, value in asdict(sampling).items()]
+    """Return name, value and what is accepted of every parameter that can be set."""
+    return [
+        (name, _text(getattr(sampling, name)), wanted) for name, (_, wanted) in _READERS.items()
+    ]
 
 
 def preset_of(sampling: Sampling) -> str:

@@ -6,10 +6,13 @@ Text in, text out: knows neither engine nor screen.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog.unicode import clean
+from pitool.chat_format import AnswerParser, Content, Event, Reasoning
+from pitool.chat_format.formats import THINKING
 from pitool.errors import BadInput
 
 ATTACHMENT_BYTES = 256 * 1024
@@ -58,9 +61,6 @@ def attach(path: Path) -> Attachment:
     return Attachment(path.name, text)
 
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-
-
 @dataclass(frozen=True, slots=True)
 class AnswerParts:
     """``thinking`` is empty for most models; ``thought``: whether it has come to its end."""
@@ -71,19 +71,26 @@ class AnswerParts:
 
 
 def split_thinking(text: str) -> AnswerParts:
-    """Return thinking and answer apart, also of a text that still grows.
+    """Return thinking and answer apart, also of a text that still grows; by any family's marks.
 
     Some chat templates write the opening mark into the prompt: then only the closing one is seen.
     """
     start = text.lstrip()
-    before, closed, after = text.partition(THINK_CLOSE)
-    if closed and (start.startswith(THINK_OPEN) or THINK_OPEN not in before):
-        return AnswerParts(before.replace(THINK_OPEN, "", 1).strip(), after.lstrip("\n"), True)
-    if start.startswith(THINK_OPEN):
-        return AnswerParts(start.removeprefix(THINK_OPEN).strip(), "", False)
-    if start and THINK_OPEN.startswith(start):
-        return AnswerParts("", "", False)  # the mark itself may still be on its way
+    for name, marks in THINKING.items():
+        before, closed, _ = text.partition(marks.close)
+        begun = start.startswith(marks.open)
+        if begun or (closed and marks.open not in before):
+            parser = AnswerParser(f"/{name}", before="" if begun else marks.open)
+            return _parts(parser.feed(text), thought=bool(closed))
+        if start and marks.open.startswith(start):
+            return AnswerParts("", "", False)  # the mark itself may still be on its way
     return AnswerParts("", text, True)
+
+
+def _parts(events: Sequence[Event], *, thought: bool) -> AnswerParts:
+    thinking = "".join(event.text for event in events if isinstance(event, Reasoning))
+    answer = "".join(event.text for event in events if isinstance(event, Content))
+    return AnswerParts(thinking, answer, thought)
 
 
 PIECE_CHARACTERS = 400

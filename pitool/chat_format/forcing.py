@@ -89,6 +89,7 @@ class _Function:
     parameters: Mapping[str, Any]
     required: frozenset[str]
     root: Mapping[str, Any]
+    strict: bool
 
     @classmethod
     def of(cls, rules: Rules, function: Mapping[str, Any]) -> _Function:
@@ -97,12 +98,13 @@ class _Function:
         try:
             rule = schema_rule(rules, {"type": "object", **schema}, f"{name}-arguments")
         except UsageError:
-            if function.get("strict"):
+            if function.get("strict") is True:
                 raise
             schema = JSON_OBJECT
             rule = schema_rule(rules, schema, f"{name}-arguments")
         named = schema.get("properties") or {}
-        return cls(name, rule, named, frozenset(schema.get("required") or ()), schema)
+        required, strict = frozenset(schema.get("required") or ()), function.get("strict") is True
+        return cls(name, rule, named, required, schema, strict)
 
     def rule_of(self, rules: Rules, parameter: str) -> str:
         """Return the rule of one parameter's values, which may refer to the whole schema."""
@@ -156,20 +158,40 @@ def _tagged(head: str, parameter: tuple[str, str, str], end: str) -> Call:
     def call(rules: Rules, function: _Function) -> str:
         before, after, close = parameter
         parts = []
-        for name, schema in function.parameters.items():
-            kind = schema.get("type") if isinstance(schema, Mapping) else None
-            plain = kind == "string" and not {"enum", "const", "pattern"} & set(schema)
-            if plain:
-                value = without(rules, close, "text")
-            elif kind == "string" and isinstance(schema.get("enum"), list):
-                value = either(literal(str(each)) for each in schema["enum"])
-            else:
-                value = function.rule_of(rules, name)
+        for name in function.parameters:
+            value = _listed(function, name, "") or _bare_text(rules, function, name, close)
             part = f"{literal(before + name + after)} {value} {literal(close)}"
             parts.append(part if name in function.required else f"({part})?")
         return f"{literal(head.format(function.name))} {' '.join(parts)} {literal(end)}"
 
     return call
+
+
+def _listed(function: _Function, name: str, quote: str) -> str:
+    """Return the expression of a parameter whose values are some texts, nothing of another."""
+    schema = function.parameters[name]
+    if not isinstance(schema, Mapping):
+        return ""
+    listed = [schema["const"]] if "const" in schema else schema.get("enum")
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        return ""
+    return either(literal(quote + each + quote) for each in listed)
+
+
+_LIMITS = ("pattern", "minLength", "maxLength")
+
+
+def _bare_text(rules: Rules, function: _Function, name: str, close: str) -> str:
+    """Return the expression of a value between tags: a text as it is, anything else as JSON."""
+    schema = function.parameters[name]
+    if not isinstance(schema, Mapping) or schema.get("type") != "string":
+        return function.rule_of(rules, name)
+    if function.strict and (limit := next((key for key in _LIMITS if key in schema), "")):
+        raise UsageError(
+            f"{limit!r} of {name!r} cannot be expressed in this model's format of calls",
+            "leave it out, or do without 'strict'",
+        )
+    return without(rules, close, "text")
 
 
 def _named_arguments(_: Rules, function: _Function) -> str:
@@ -192,7 +214,7 @@ def _python(rules: Rules, function: _Function) -> str:
 
 
 def _gemma(quote: str) -> Call:
-    """Return Gemma's call; texts stand between ``quote``, what is nested may be anything."""
+    """Return Gemma's call; texts stand between ``quote``."""
 
     def call(rules: Rules, function: _Function) -> str:
         names = sorted(function.parameters, key=lambda name: name not in function.required)
@@ -208,25 +230,14 @@ def _gemma(quote: str) -> Call:
 
 
 def _gemma_value(rules: Rules, function: _Function, name: str, quote: str) -> str:
+    """Return the expression of a value: a text between quotes, anything else as JSON."""
+    if listed := _listed(function, name, quote):
+        return listed
     schema = function.parameters[name]
-    text = f"{literal(quote)} {without(rules, quote, 'text')} {literal(quote)}"
-    if isinstance(schema, Mapping):
-        listed, kind = schema.get("enum"), schema.get("type")
-        if isinstance(listed, list) and all(isinstance(each, str) for each in listed):
-            return either(f"{literal(quote + each + quote)}" for each in listed)
-        if kind == "string":
-            return text
-        if kind in ("integer", "number", "boolean", "null"):
-            return function.rule_of(rules, name)
-    any_ = rules.reserve("any")
-    number = schema_rule(rules, {"type": ["number", "boolean", "null"]}, "bare")
-    key = "[a-zA-Z_] [a-zA-Z0-9_]*"
-    rules.define(
-        any_,
-        f'{text} | {number} | "[" ({any_} ("," {any_})*)? "]"'
-        f' | "{{" ({key} ":" {any_} ("," {key} ":" {any_})*)? "}}"',
-    )
-    return any_
+    free = isinstance(schema, Mapping) and schema.get("type") == "string"
+    if free and not any(key in schema for key in _LIMITS):
+        return f"{literal(quote)} {without(rules, quote, 'text')} {literal(quote)}"
+    return function.rule_of(rules, name)
 
 
 _QWEN = _tagged("<function={}>\n", ("<parameter=", ">\n", "\n</parameter>\n"), "</function>")

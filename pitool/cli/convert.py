@@ -148,7 +148,8 @@ def _memory(plan: ConvertPlan) -> Section:
     ]
     totals = [artifact.memory.total for artifact in plan.artifacts]
     budget, *sums = compare_bytes(plan.budget, *totals)
-    free = [format_bytes(plan.budget - total) for total in totals]
+    spare = [plan.budget - total for total in totals]
+    free = [format_bytes(n) if n >= 0 else f"{format_bytes(-n)} short" for n in spare]
     sizes = [artifact.bytes for artifact in plan.artifacts]
     rows += [
         ["sum", *sums],

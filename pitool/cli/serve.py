@@ -81,7 +81,8 @@ def command(
     first = shelf.find(None)
     parallel = options["parallel"]
     loader = WorkerLoader(options["context"], parallel, options["force"], strict=shelf.only)
-    loader.check(first, [])
+    if shelf.only:
+        loader.check(first, [])
     models = Models(
         loader,
         waiting=options["waiting"],
@@ -89,7 +90,8 @@ def command(
         keep=parse_time(options["keep_alive"]),
         prepare=_prepare(options["prefill"]),
     )
-    context = Context(shelf, models, key, options["origins"], talk)
+    origins = tuple(origin.rstrip("/") for origin in options["origins"])
+    context = Context(shelf, models, key, origins, talk)
     certificate = _certificate(tls_cert, tls_key)
     listening = _listen(host, port)
     talk(f"loading {first.name} ({first.quantisation})")
@@ -156,8 +158,9 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
     import ssl
 
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(cert, key, password=lambda: "")  # nobody is there to be asked
     except (OSError, ssl.SSLError) as error:
         what = f"cannot use {cert} with {key} ({reason(error)})"
-        raise BadInput(what, "use a certificate and its key in PEM") from None
+        raise BadInput(what, "use a certificate and its key in PEM, without a password") from None
     return str(cert), str(key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,13 +22,14 @@ def command() -> None:
 
 @command.command("install", context_settings={"ignore_unknown_options": True})
 @click.option("--make-key", is_flag=True, help="Make an API key, store it, and print it.")
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[SERVE_OPTIONS]...")
 def install(make_key: bool, options: tuple[str, ...]) -> None:
     """Start pitool serve now and with every session of this user.
 
-    OPTIONS are those of pitool serve; without any, the ones of the last time stay. They are kept in
-    ~/.config/pitool/serve.env with the API key, which is taken from PITOOL_API_KEY if that is set.
-    The service gets what memory a model may use on this machine, and is restarted if it fails.
+    SERVE_OPTIONS are those of pitool serve; without any, the ones of the last time stay. They are
+    kept in ~/.config/pitool/serve.env with the API key, which is taken from PITOOL_API_KEY if that
+    is set. The service gets what memory a model may use on this machine, and is restarted if it
+    fails.
 
     \b
     Example:
@@ -44,9 +47,10 @@ def install(make_key: bool, options: tuple[str, ...]) -> None:
     from pitool.device.detect import detect
     from pitool.report.progress import talk
 
-    host, port = _address(options or service.arguments())
+    given = _parsed(options or service.arguments())
+    host, port = given["host"], given["port"]
     service.check_port(port)
-    values = {service.ARGUMENTS: shlex.join(options)} if options else {}
+    values = {service.ARGUMENTS: shlex.join(_absolute(options, given))} if options else {}
     key = secrets.token_urlsafe(24) if make_key else os.environ.get(service.KEY)
     if key:
         values[service.KEY] = key
@@ -64,12 +68,24 @@ def install(make_key: bool, options: tuple[str, ...]) -> None:
         talk(note)
 
 
-def _address(options: Sequence[str]) -> tuple[str, int]:
-    """Return host and port of options of pitool serve; click's errors where they are none."""
+def _parsed(options: Sequence[str]) -> Mapping[str, Any]:
+    """Return the values of options of pitool serve; click's errors where they are none."""
     from pitool.cli import serve
 
-    with serve.command.make_context("serve", list(options)) as context:
-        return context.params["host"], context.params["port"]
+    root = click.get_current_context().find_root()
+    with serve.command.make_context("serve", list(options), parent=root) as context:
+        return context.params
+
+
+def _absolute(options: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """Return options with whole paths for files of this folder: a service has another one."""
+    files = {path for path in given.values() if isinstance(path, Path) and path.exists()}
+    words = []
+    for option in options:
+        name, equals, value = option.partition("=") if option[:1] == "-" else ("", "", option)
+        path = Path(value)
+        words.append(f"{name}{equals}{path.absolute()}" if value and path in files else option)
+    return words
 
 
 @command.command("uninstall")

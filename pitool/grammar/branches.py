@@ -77,13 +77,17 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Constraints of an object; ``open``: other members were not ruled on."""
+    """Constraints of an object.
+
+    ``open``: other members were not ruled on; ``listed``: members were, be it none at all.
+    """
 
     size: Size = Size()
     named: Mapping[str, Schemas] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     rest: Schemas = ()
     open: bool = True
+    listed: bool = False
 
     def at(self, name: str) -> Schemas:
         """Return what the member of a name has to follow."""
@@ -97,6 +101,7 @@ class Members:
             self.required | other.required,
             self.rest + other.rest,
             self.open and other.open,
+            self.listed or other.listed,
         )
 
 

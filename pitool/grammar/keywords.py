@@ -260,6 +260,7 @@ def _members(schema: Mapping[str, Any]) -> Members:
         frozenset(required),
         () if rest is None else (rest,),
         rest is None,
+        "properties" in schema,
     )
 
 

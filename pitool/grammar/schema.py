@@ -195,7 +195,7 @@ class _Converter:
             for each in names
         ]
         others = None
-        if not members.open or not members.named:
+        if not (members.open and members.listed):
             others = self.rule(members.rest, f"{name}-others")
         return object_body(self._rules, self._space, entries, others, members.size, name)
 

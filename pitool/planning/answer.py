@@ -60,7 +60,8 @@ def _take(report: Report, place: Place) -> Row | None:
     """Return the row to take at a place: the profile's choice, else the best that is named."""
     if report.form is GGUF and report.options.quant is None:
         row, _ = report.planner.choose(place)
-        return row if row.fits and usable(row.artifact.quantisation) else None
+        there = row.quantisation in report.model.stored
+        return row if row.fits and (there or usable(row.artifact.quantisation)) else None
     fitting = [row for row in report.rows if row.place == place and row.fits]
     quick = [row for row in fitting if row.slowest >= READING]
     return next(iter(quick or fitting[::-1]), None)

@@ -19,6 +19,8 @@ from pitool.errors import UsageError
 ALIGNMENT = 4096
 # GroupQueryAttention rotates heads of whole multiples of this.
 HEAD_MULTIPLE = 16
+# The matrix that scores experts, which stays in floats.
+ROUTER = "ffn_gate_inp"
 ROW_PARTS = ("attn_q", "attn_k", "attn_v", "attn_qkv")
 
 
@@ -72,6 +74,8 @@ class OnnxQuantisation:
         if not self.quantised or (self.dynamic and stored.name != EMBEDDING):
             return 0
         head = stored.name in (EMBEDDING, HEAD)
+        if stored.router:
+            return 0
         block = self.block * (self.head_bits if head else self.bits) // 8 + 4
         return stored.bytes // block * 4
 
@@ -141,6 +145,11 @@ class OnnxTensor:
     bytes: int
     copied: bool
 
+    @property
+    def router(self) -> bool:
+        """Whether it scores experts, which is in floats."""
+        return f".{ROUTER}." in self.name
+
 
 def stored_tensors(
     model: ModelShape, kind: OnnxQuantisation, positions: int
@@ -196,6 +205,11 @@ def _stored(model: ModelShape, tensor: TensorShape, kind: OnnxQuantisation) -> O
     if tensor.name == EMBEDDING:
         shared = model.tied and not kind.dynamic
         return OnnxTensor(tensor.name, kind.embedding_bytes(*shape), copied=shared)
+    if tensor.part == ROUTER:
+        return OnnxTensor(tensor.name, prod(shape) * kind.float_bytes, copied=True)
+    if tensor.is_experts:
+        experts, rows, columns = shape
+        return OnnxTensor(tensor.name, kind.matrix_bytes(experts * rows, columns), copied=True)
     if len(shape) == 2:
         head = tensor.name == HEAD
         return OnnxTensor(tensor.name, kind.matrix_bytes(*shape, head=head), copied=True)

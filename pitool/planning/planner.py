@@ -116,15 +116,15 @@ class Planner:
     def choose(self, place: Place) -> tuple[Row, str]:
         """Return the GGUF that ``auto`` takes at a place and why; a row that does not fit for none.
 
-        The one on whose grid the weights lie; else the best quality first. Passed over is what
-        does not fit, is slower than the profile asks, or is mostly of types that a board with fast
-        kernels has none for. The reason has up to two lines.
+        What a quantised file has, or the one on whose grid the weights lie; else the best quality
+        first. Passed over is what does not fit, is slower than the profile asks, or is mostly of
+        types that a board with fast kernels has none for. The reason has up to two lines.
         """
-        if kind := GGUF.grid_of(self.model):
+        for kind, why in GGUF.given(self.model):
             row = self.row(kind, place)
             if row.fits:
                 fits = f"fits {place.title} with {format_gigabytes(row.left)} GB free"
-                return row, f"{kind.name}: the weights were trained for it, and it {fits}"
+                return row, f"{kind.name}: {why}, and it {fits}"
         passed = ""
         for name, least in self.profile.candidates.items():
             row = self.row(GGUF.find(name), place)
@@ -222,9 +222,9 @@ class Planner:
 
 
 def usable(quantisation: AnyQuantisation) -> bool:
-    """Tell whether one would really use a quantisation: four bits a weight or more."""
+    """Tell whether one would really use a quantisation: four bits a weight, or trained for less."""
     kind = QUANTISATIONS.get(quantisation.name)
-    return kind is None or TENSOR_TYPES[kind.base.upper()].bits >= LEAST_BITS
+    return kind is None or kind.trained or TENSOR_TYPES[kind.base.upper()].bits >= LEAST_BITS
 
 
 def would_fit(remedies: Iterable[str]) -> str:

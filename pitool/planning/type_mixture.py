@@ -7,7 +7,7 @@ without an importance matrix; checked against its dry run in the tests.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape, TensorShape
@@ -37,15 +37,17 @@ _MIXTRAL_OUTPUT = frozenset({"Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4
 
 @dataclass(frozen=True, slots=True)
 class TypedTensor:
-    """A tensor with the type it is stored in."""
+    """A tensor with the type it is stored in; ``bytes`` are those stored.
+
+    A plan sums the hundreds of a model a thousand times.
+    """
 
     tensor: TensorShape
     type: TensorType
+    bytes: int = field(init=False, repr=False, compare=False)
 
-    @property
-    def bytes(self) -> int:
-        """Stored bytes."""
-        return self.type.size(self.tensor.shape)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", self.type.size(self.tensor.shape))
 
 
 @lru_cache(maxsize=64)
@@ -100,6 +102,8 @@ def keep_grids(
 
     It is the basic type of the quantisation if that is one of them, else the first.
     """
+    if not grids:
+        return tuple(tensors)
     return tuple(_kept(t, quantisation, grids.get(t.tensor.name, ())) for t in tensors)
 
 
@@ -164,6 +168,11 @@ def quantisable(tensor: TensorShape) -> bool:
         and tensor.name.endswith("weight")
         and not tensor.name.endswith(_KEPT)
     )
+
+
+def is_rounded(tensor: TensorShape) -> bool:
+    """Tell whether a quantisation rounds a tensor: a matrix that does not stay a float."""
+    return quantisable(tensor) and not is_carried(tensor.name)
 
 
 def is_carried(name: str) -> bool:

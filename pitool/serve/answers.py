@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pitool.chat_format import CallArguments, CallBegun, Content, Event, Reasoning
 from pitool.engine.base import Finish, Prompt, Sampling, Timings, Token, ToolCall
-from pitool.serve.models import Turn
+from pitool.serve.turns import Turn
 
 
 class Parser(Protocol):

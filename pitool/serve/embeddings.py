@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pitool.engine.base import Embeddings, ModelInfo
 from pitool.errors import UsageError
-from pitool.serve.models import Turn
+from pitool.serve.turns import Turn
 
 MOST_TEXTS = 2048
 

@@ -12,8 +12,8 @@ from pitool.device import memory
 from pitool.serve.board import board_json
 from pitool.serve.context import Context, context_of
 from pitool.serve.metrics import MEDIA_TYPE, board_lines, family
-from pitool.serve.models import Loaded
 from pitool.serve.replies import JSONResponse
+from pitool.serve.turns import Loaded
 
 
 async def health(request: Request) -> JSONResponse:

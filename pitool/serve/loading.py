@@ -13,8 +13,8 @@ from pitool.engine import worker
 from pitool.engine.base import Engine
 from pitool.engine.prefills import FOLDER_NAME, model_of
 from pitool.planning.formats import find_format
-from pitool.serve.models import Loaded
 from pitool.serve.shelf import Offer
+from pitool.serve.turns import Loaded
 
 
 @dataclass(frozen=True, slots=True)

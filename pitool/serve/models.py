@@ -3,7 +3,7 @@
 A model is loaded by the first request that asks for it, beside others where the plan lets it; else
 those go that nobody uses, the one that was asked longest ago first. Each answers as many at once as
 its engine has sequences; more wait in line, and beyond a number are refused, since on a board each
-waits for all before it. All of it happens in the event loop; engines are asked in threads.
+waits for all before it. All of it happens in the event loop.
 """
 
 from __future__ import annotations
@@ -11,113 +11,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from pitool.engine.base import Engine, Prompt, Sampling, Token
+from pitool.engine.base import Engine
 from pitool.errors import DoesNotFit, PitoolError, WorkerDied
 from pitool.serve.failures import BusyError, NoRoom, StoppingError
-from pitool.serve.pump import Pump, in_thread
+from pitool.serve.pump import in_thread
 from pitool.serve.shelf import Offer
+from pitool.serve.turns import Loaded, Loader, Turn, keep_prefixes
 
-T = TypeVar("T")
 WAITING = 4
-# Seconds in which what a model has read is saved before it goes.
-KEEP_SECONDS = 5
 FOREVER = float("inf")
 
 log = logging.getLogger(__name__)
-
-
-class Loader(Protocol):
-    """Starts engines; both block."""
-
-    def check(self, offer: Offer, beside: Sequence[Loaded]) -> None:
-        """Raise DoesNotFit where a model has no room beside those that are loaded."""
-
-    def load(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
-        """Return its engine."""
-
-
-@dataclass(eq=False)
-class Loaded:
-    """A model with its engine; ``users``: answers that run; ``used``: when the last one ended.
-
-    ``keep``: seconds for which it stays unused; times are of the loop's clock.
-    """
-
-    offer: Offer
-    engine: Engine
-    used: float
-    keep: float
-    users: int = 0
-    timer: asyncio.TimerHandle | None = None
-    pumps: set[Pump[Any]] = field(default_factory=set)
-
-    @property
-    def places(self) -> int:
-        """How many answers run at once."""
-        return max(self.engine.info.settings.sequences, 1)
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs."""
-        return bool(getattr(self.engine, "alive", True))
-
-    @property
-    def expires(self) -> float:
-        """Seconds until it goes, if nobody asks."""
-        return self.keep if self.users else self.used + self.keep - time.monotonic()
 
 
 @dataclass(eq=False)
 class _Waiter:
     offer: Offer
     place: asyncio.Future[Loaded]
-
-
-class Turn:
-    """The right of one request to ask a model; it ends when what it began has ended too.
-
-    ``waited``: seconds until it came, in line and for a model to be loaded.
-    """
-
-    def __init__(self, model: Loaded, waited: float, ended: Callable[[], None]) -> None:
-        self.model, self.engine, self.info = model, model.engine, model.engine.info
-        self.waited = waited
-        self._ended, self._open = ended, 1
-
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Token]:
-        """Yield the tokens of an answer; leaving early cancels the rest."""
-        pump = self._begin(lambda: self.engine.stream(prompt, sampling))
-        async with aclosing(pump.items()) as tokens:
-            async for token in tokens:
-                yield token
-
-    async def call(self, ask: Callable[[Engine], T]) -> T:
-        """Return what the engine says to a blocking question."""
-        pump = self._begin(lambda: iter([ask(self.engine)]))
-        async with aclosing(pump.items()) as answer:
-            return await anext(answer)
-
-    def _begin(self, make: Callable[[], Iterator[T]]) -> Pump[T]:
-        self._open += 1
-        pump = Pump(make, lambda: self._gone(pump))
-        self.model.pumps.add(pump)
-        return pump
-
-    def _gone(self, pump: Pump[Any]) -> None:
-        self.model.pumps.discard(pump)
-        self.close()
-
-    def close(self) -> None:
-        """End one part of it."""
-        self._open -= 1
-        if not self._open:
-            self._ended()
 
 
 class Models:
@@ -301,7 +217,7 @@ class Models:
         if model.timer is not None:
             model.timer.cancel()
         if model.alive and not model.users:
-            await _keep_prefixes(model.engine)
+            await keep_prefixes(model.engine)
         with suppress(PitoolError):
             await in_thread(model.engine.close)
 
@@ -353,11 +269,3 @@ class Models:
             self._task.cancel()
         work = [self._unload(model) for model in list(self.loaded.values())]
         await asyncio.gather(*work, *self._closing, return_exceptions=True)
-
-
-async def _keep_prefixes(engine: Engine) -> None:
-    """Have an engine save what it has read, if that does not take long."""
-    keep = getattr(engine, "keep_prefixes", None)
-    if keep is not None:
-        with suppress(PitoolError, TimeoutError):
-            await asyncio.wait_for(in_thread(keep), KEEP_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from typing import Any
 
 from anyio import CancelScope
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from pitool.errors import PitoolError
 from pitool.serve.failures import Failure, failure_of
 
 JSON_TYPE = "application/json; charset=utf-8"
+# Seconds of silence after which proxies begin to give up; a board may read a prompt for minutes.
+PING_SECONDS = 20.0
 
 Pieces = AsyncGenerator[dict[str, Any]]
 """The documents of an answer: one where it is whole."""
@@ -49,12 +52,14 @@ def refusal(failure: Failure, path: str) -> JSONResponse:
 class Framing:
     """How a stream carries documents: its media type, a document's bytes, and what ends it.
 
-    ``failed``: the document of an error in its middle, of a path.
+    ``ping``: a sign of life that no reader sees, where there is one; ``failed``: the document of an
+    error in its middle, of a path.
     """
 
     media_type: str
     frame: Callable[[dict[str, Any]], bytes]
     end: bytes = b""
+    ping: bytes = b""
     failed: Callable[[Failure, str], dict[str, Any]] = Failure.document
 
 
@@ -73,8 +78,9 @@ def _failed_event(failure: Failure, path: str) -> dict[str, Any]:
 
 
 _EVENTS = "text/event-stream; charset=utf-8"
-EVENTS = Framing(_EVENTS, _event, b"data: [DONE]\n\n")
-NAMED_EVENTS = Framing(_EVENTS, _named_event, failed=_failed_event)
+_PING = b": the model is at work\n\n"
+EVENTS = Framing(_EVENTS, _event, b"data: [DONE]\n\n", _PING)
+NAMED_EVENTS = Framing(_EVENTS, _named_event, ping=_PING, failed=_failed_event)
 LINES = Framing("application/x-ndjson", lambda document: encode(document) + b"\n")
 
 
@@ -94,40 +100,71 @@ class Reply(Response):
             watch = asyncio.create_task(_watch(receive, here))
             try:
                 async with aclosing(self._pieces) as pieces:
-                    await self._send(pieces, scope, receive, send)
+                    if self._framing is None:
+                        await _send_whole(pieces, scope, receive, send)
+                    else:
+                        await _Stream(self._framing, scope, receive, send).send_all(pieces)
             finally:
                 watch.cancel()
 
-    async def _send(self, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            first = await anext(pieces)
-        except PitoolError as error:
-            failure = _noted(error, scope)
-            await refusal(failure, scope["path"])(scope, receive, send)
-            return
-        if self._framing is None:
-            await JSONResponse(first)(scope, receive, send)
-            await anext(pieces, None)  # what is done when it is sent
-        else:
-            await self._stream(first, pieces, self._framing, scope, send)
 
-    async def _stream(
-        self, first: dict[str, Any], pieces: Pieces, framing: Framing, scope: Scope, send: Send
-    ) -> None:
-        headers = [
-            (b"content-type", framing.media_type.encode()),
-            (b"cache-control", b"no-cache"),
-            (b"x-accel-buffering", b"no"),  # nginx would hold it back
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send(_body(framing.frame(first)))
-        end = framing.end
+async def _send_whole(pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        response = JSONResponse(await anext(pieces))
+    except PitoolError as error:
+        response = refusal(_noted(error, scope), scope["path"])
+    await response(scope, receive, send)
+    await anext(pieces, None)  # what is done when it is sent
+
+
+class _Stream:
+    """Sends pieces as they come, and a sign of life where none comes for long."""
+
+    def __init__(self, framing: Framing, scope: Scope, receive: Receive, send: Send) -> None:
+        self._framing, self._scope, self._receive, self._send = framing, scope, receive, send
+        self._begun, self._writing = False, asyncio.Lock()
+        self._written = time.monotonic()
+
+    async def send_all(self, pieces: Pieces) -> None:
+        """Send all pieces, and what ends them."""
+        framing, path = self._framing, self._scope["path"]
+        pinging = asyncio.create_task(self._ping())
         try:
             async for piece in pieces:
-                await send(_body(framing.frame(piece)))
+                await self._write(framing.frame(piece))
         except PitoolError as error:
-            end = framing.frame(framing.failed(_noted(error, scope), scope["path"]))
-        await send(_body(end, more=False))
+            pinging.cancel()
+            failure = _noted(error, self._scope)
+            if self._begun:
+                await self._write(framing.frame(framing.failed(failure, path)), more=False)
+            else:
+                await refusal(failure, path)(self._scope, self._receive, self._send)
+        else:
+            pinging.cancel()
+            await self._write(framing.end, more=False)
+        finally:
+            pinging.cancel()
+
+    async def _ping(self) -> None:
+        while self._framing.ping:
+            left = self._written + PING_SECONDS - time.monotonic()
+            if left > 0:
+                await asyncio.sleep(left)
+            else:
+                await self._write(self._framing.ping)
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        async with self._writing:
+            self._written = time.monotonic()
+            if not self._begun:
+                self._begun = True
+                headers = [
+                    (b"content-type", self._framing.media_type.encode()),
+                    (b"cache-control", b"no-cache"),
+                    (b"x-accel-buffering", b"no"),  # nginx would hold it back
+                ]
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 def _noted(error: PitoolError, scope: Scope) -> Failure:
@@ -136,10 +173,6 @@ def _noted(error: PitoolError, scope: Scope) -> Failure:
     if failure.status == 500:
         scope["app"].state.context.log(f"{scope['path']}: {error.sentence}")
     return failure
-
-
-def _body(data: bytes, *, more: bool = True) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def _watch(receive: Receive, here: CancelScope) -> None:

@@ -97,7 +97,7 @@ class ChatCommands(CommandHandlers):
     def do_save(self, name: str) -> None:
         """Export the conversation; ask where the file exists."""
         path = self.export_path(name)
-        asking_to_replace(self._screen, partial(self.export, path))
+        asking_to_replace(self._screen.ask, partial(self.export, path))
 
     def do_rename(self, title: str) -> None:
         """Give the conversation a title, or ask for one."""

@@ -159,6 +159,32 @@ def test_gemma_4_e2b_has_the_size_of_its_makers_file() -> None:
     assert sum(t.bytes for t in tensors) == pytest.approx(3_349_516_256 - 15e6, rel=0.003)
 
 
+GPT_OSS_20B = {
+    "model_type": "gpt_oss", "hidden_size": 2880, "intermediate_size": 2880, "vocab_size": 201088,
+    "num_hidden_layers": 24, "num_attention_heads": 64, "num_local_experts": 32,
+    "max_position_embeddings": 131072, "quantization_config": {"quant_method": "mxfp4"},
+}  # fmt: skip
+
+
+def test_gpt_oss_20b_has_the_size_of_its_published_file() -> None:
+    """20.9 billion weights, 3.6 of them active; the file has a vocabulary of some 13 MB."""
+    model = model_shape(Config(GPT_OSS_20B, Path("config.json")))
+    assert model.parameters == 20_914_757_184
+    active = sum(t.weights * model.read_share(t.name) for t in model.tensors)
+    assert active == pytest.approx(3.6e9, rel=0.01)
+    typed = assign_types(model, QUANTISATIONS["Q8_0"])
+    assert sum(t.bytes for t in typed) == pytest.approx(12_109_566_560 - 13e6, rel=1e-4)
+    assert {t.type.name for t in typed if "_exps.weight" in t.tensor.name} == {"MXFP4"}
+
+
+def test_a_file_that_is_a_little_otherwise_says_so() -> None:
+    model = find_model(Config(GPT_OSS_20B, Path("config.json")))
+    assert model.remark.startswith("llama.cpp rounds the range in which this model's rotation")
+    table = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096}
+    rounded = Config({**GPT_OSS_20B, "rope_scaling": table}, Path("config.json"))
+    assert find_model(rounded).remark == ""
+
+
 def test_settings_without_an_architecture() -> None:
     with pytest.raises(BadInput, match="'model_type' is missing"):
         find_model(Config({}, Path("config.json")))

@@ -122,7 +122,8 @@ def test_the_schema_that_is_known_is_the_newest() -> None:
 
 def test_a_full_disk(private_home: Path) -> None:
     """SQLite's own word for it, from a database that may not grow."""
-    with pytest.raises(DoesNotFit, match="free some space"), databases.database_errors(Path("x")):
+    said = r"cannot write to x \(the disk is full\): free some space"
+    with pytest.raises(DoesNotFit, match=said), databases.database_errors(Path("x")):
         connection = databases.connect(private_home / "x.db")
         connection.execute("PRAGMA max_page_count = 2")
         connection.execute("CREATE TABLE t (b)")

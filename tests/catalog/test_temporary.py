@@ -177,11 +177,12 @@ def test_what_has_another_name_stays(tmp_path: Path, name: str) -> None:
 def test_what_is_no_file_stays(tmp_path: Path, kind: str) -> None:
     (tmp_path / "dear").write_bytes(b"dear")
     path = hidden_name(tmp_path, "pitool", "partial")
-    {
-        "link": lambda: path.symlink_to("dear"),
-        "folder": path.mkdir,
-        "pipe": lambda: os.mkfifo(path),
-    }[kind]()
+    if kind == "link":
+        path.symlink_to("dear")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
     write_atomically(tmp_path / "f", b"x")
     assert os.path.lexists(path)
     assert (tmp_path / "dear").read_bytes() == b"dear"

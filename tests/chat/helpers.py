@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.session import Session
@@ -22,7 +23,7 @@ class Tracked(Scripted):
 
     def __init__(self, answers: Sequence[str] = ("Hello from the script.",)) -> None:
         super().__init__(answers)
-        self.prompts: list[Prompt] = []
+        self.prompts: list[Any] = []
         self.closed = False
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:

@@ -81,6 +81,11 @@ def test_pieces_stay_small_also_in_one_long_code_block() -> None:
         ("hm\n</think>\n\nFour", AnswerParts("hm", "Four", True)),
         ("<think>\n\n</think>\n\nFour", AnswerParts("", "Four", True)),
         ("In HTML <think> is no tag", AnswerParts("", "In HTML <think> is no tag", True)),
+        ("", AnswerParts("", "", True)),
+        ("[TH", AnswerParts("", "", False)),
+        ("[THINK]hm[/THINK]Four", AnswerParts("hm", "Four", True)),
+        ("<|channel>thought\nhm", AnswerParts("hm", "", False)),
+        ("<|channel>thought\nhm\n<channel|>Four", AnswerParts("hm", "Four", True)),
     ],
 )
 def test_thinking(text: str, parts: AnswerParts) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pitool.checkpoint.config import Config, read_config
+from pitool.checkpoint.tensors import Tensor
 from pitool.errors import BadInput
 
 PATH = Path("model/config.json")
@@ -107,3 +108,29 @@ def test_real_settings_are_read(shared_data: Path) -> None:
         read = read_config(folder)
         assert read.model_type
         assert read.count("vocab_size") > 1000
+
+
+WHOLE = "tie_word_embeddings"
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("kind", ["gemma3", "gemma3n", "gemma4", "mistral3", "qwen3_5"])
+@pytest.mark.parametrize(
+    ("whole", "text"), [({}, {}), ({WHOLE: True}, {}), ({WHOLE: False}, {}), ({}, {WHOLE: False})]
+)
+def test_the_weights_of_a_multimodal_model_say_whether_it_has_a_head(
+    kind: str, whole: dict[str, Any], text: dict[str, Any], there: bool
+) -> None:
+    """transformers 4 reads the text model's setting, transformers 5 the whole one's."""
+    names = ["model.embed_tokens.weight", *(["lm_head.weight"] if there else [])]
+    index = {n: Tensor(n, "F32", (4, 4), Path("m.safetensors"), 0, 64) for n in names}
+    values = {"model_type": kind, "text_config": text, **whole}
+    assert Config(values, Path("c.json"), index).text_model().tied is not there
+
+
+@pytest.mark.parametrize(("text", "tied"), [({WHOLE: True}, True), ({WHOLE: False}, False)])
+def test_before_there_are_weights_its_text_models_setting_counts(
+    text: dict[str, Any], tied: bool
+) -> None:
+    values = {"model_type": "gemma3", "text_config": text, WHOLE: not tied}
+    assert Config(values, Path("nowhere/c.json")).text_model().tied is tied

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pitool.cli.commands import cli
+from pitool.cli.main import run
 from tests.convert.helpers import convert_folder
 from tests.tiny import write_checkpoint
 
@@ -58,6 +61,25 @@ def pitool(tmp_path: Path) -> Pitool:
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return call
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Pitool:
+    """Run a command in this process: as ``pitool`` without a new interpreter and its imports.
+
+    For what a command says and does. Its signals, streams and start are those of a process.
+    """
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+
+    def run_here(*arguments: object, columns: int = 100) -> Result:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        words = [str(a) for a in arguments]
+        code = run(lambda: cli.main(words, standalone_mode=False, prog_name="pitool"))
+        out, err = capfd.readouterr()
+        return Result(code, out, err)
+
+    return run_here
 
 
 @pytest.fixture(scope="session")

@@ -20,25 +20,10 @@ import pytest
 
 from pitool.catalog import bundles, tables
 from pitool.catalog.recipes import load_recipes, recipes
-from pitool.cli.commands import cli
-from pitool.cli.main import run
 from pitool.convert import cache
 from tests.cli.conftest import Pitool, Result, check_failure, environment
 from tests.convert.helpers import names
 from tests.tiny import write_checkpoint
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Pitool:
-    """Run a command in this process, which is quicker where no engine is needed."""
-
-    def run_here(*arguments: object) -> Result:
-        words = [str(a) for a in arguments]
-        code = run(lambda: cli.main(words, standalone_mode=False, prog_name="pitool"))
-        out, err = capfd.readouterr()
-        return Result(code, out, err)
-
-    return run_here
 
 
 @pytest.fixture
@@ -304,7 +289,7 @@ def test_a_dry_run_needs_no_weights(call: Pitool, checkpoint: Path) -> None:
 
 
 @pytest.mark.engine
-def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> None:
+def test_a_conversion(pitool: Pitool, call: Pitool, one_layer: Path, private_home: Path) -> None:
     result = pitool("convert", one_layer, "--ram", "1gb", "--quant", "F16", "--context", 256)
     assert result.code == 0, result.err
     target = private_home / "bundles" / "tiny-1gb"
@@ -323,9 +308,9 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
     reference = "computing the reference with pitool's own forward pass"
     for stage in ("writing F16", reference, "verifying F16", "hashing"):
         assert re.search(rf"^{stage} \.\.\.\n{stage}: \d+\.\d+ s$", result.err, re.MULTILINE)
-    again = pitool("convert", one_layer, "--ram", "1gb", "--quant", "F16")
+    again = call("convert", one_layer, "--ram", "1gb", "--quant", "F16")
     assert "already exists; use --force to replace it" in check_failure(again, 2)
-    forced = pitool("convert", one_layer, "--ram", "1gb", "--quant", "BF16", "--force", "--json")
+    forced = call("convert", one_layer, "--ram", "1gb", "--quant", "BF16", "--force", "--json")
     made = json.loads(forced.out)
     assert made["bundle"] == str(target)
     assert made["manifest"] == json.loads((target / "manifest.json").read_text())
@@ -338,8 +323,8 @@ def test_a_conversion(pitool: Pitool, one_layer: Path, private_home: Path) -> No
 
 
 @pytest.mark.engine
-def test_gguf_and_onnx_in_one_bundle(pitool: Pitool, one_layer: Path, private_home: Path) -> None:
-    result = pitool("convert", one_layer, "--ram", "1gb", "--context", 256, "--json")
+def test_gguf_and_onnx_in_one_bundle(call: Pitool, one_layer: Path, private_home: Path) -> None:
+    result = call("convert", one_layer, "--ram", "1gb", "--context", 256, "--json")
     assert result.code == 0, result.err
     target = private_home / "bundles" / "tiny-1gb"
     artifacts = json.loads(result.out)["manifest"]["artifacts"]
@@ -348,15 +333,15 @@ def test_gguf_and_onnx_in_one_bundle(pitool: Pitool, one_layer: Path, private_ho
     assert kinds == [("gguf", "F16"), ("onnx", "INT8_DYNAMIC"), ("onnx", "INT4")]
     float16, eight, four = (a["certificate"]["mean_kl"] for a in artifacts)
     assert float16 < eight < four
-    shown = pitool("verify", target, "--json")
+    shown = call("verify", target, "--json")
     assert shown.code == 0, shown.err
-    rows = json.loads(pitool("bench", target, "-p", 8, "-n", 4, "-r", 1, "--json").out)
+    rows = json.loads(call("bench", target, "-p", 8, "-n", 4, "-r", 1, "--json").out)
     assert {row["model_filename"].rpartition("/")[2] for row in rows} == {
         "tiny-F16.gguf", "tiny-onnx-int8-dynamic", "tiny-onnx-int4",
     }  # fmt: skip
     assert len(rows) == 6
     for quant in ("gguf", "int4"):
-        ran = pitool("run", target, "Hello", "--quant", quant, "--max-tokens", 4, "--json")
+        ran = call("run", target, "Hello", "--quant", quant, "--max-tokens", 4, "--json")
         assert ran.code == 0, ran.err
 
 
@@ -487,13 +472,13 @@ def test_a_killed_conversion_leaves_no_bundle_and_the_next_one_cleans_up(
         assert names(private_home / "bundles") == {"tiny-llama-1gb"}
 
 
-def test_a_board_and_a_profile_decide(pitool: Pitool, one_layer: Path) -> None:
+def test_a_board_and_a_profile_decide(call: Pitool, one_layer: Path) -> None:
     budgets = []
     for profile in ("conservative", "aggressive"):
-        call = ["convert", one_layer, "--ram", "8gb", "--board", "pi5", "--profile", profile]
-        made = json.loads(pitool(*call, "--dry-run", "--json").out)
+        words = ["convert", one_layer, "--ram", "8gb", "--board", "pi5", "--profile", profile]
+        made = json.loads(call(*words, "--dry-run", "--json").out)
         budgets.append(made["budget_bytes"])
         assert set(made["artifacts"][0]["speed"]) == {"pi5"}
     assert budgets[0] < budgets[1]
-    wrong = pitool("convert", one_layer, "--ram", "8gb", "--board", "pi44", "--dry-run")
+    wrong = call("convert", one_layer, "--ram", "8gb", "--board", "pi44", "--dry-run")
     assert "did you mean" in check_failure(wrong, 2)

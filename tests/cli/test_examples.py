@@ -24,8 +24,9 @@ from tests.convert.test_adapter import write_lora
 from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-HUB, BOARD, HOST, SCREEN, LONG = (
+HUB, BOARD, HOST, SCREEN, LONG, SYSTEMD = (
     "the hub", "a board", "a host with the toolchain", "a terminal", "minutes of computing",
+    "a systemd of the user",
 )  # fmt: skip
 # What is not run here, by how the line begins, and why.
 NEEDS = {
@@ -48,6 +49,10 @@ NEEDS = {
     "pitool wheel": HOST,
     "pitool pack": HOST,
     "pitool push": BOARD,
+    "pitool service install": SYSTEMD,  # tests/deploy/test_service.py
+    "pitool service uninstall": SYSTEMD,
+    "systemctl": SYSTEMD,
+    "journalctl": SYSTEMD,
 }
 
 

@@ -13,6 +13,12 @@ from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import LLAMA, write_checkpoint
 
 
+@pytest.fixture
+def pitool(call: Pitool) -> Pitool:
+    """Run a command in this process."""
+    return call
+
+
 def document(pitool: Pitool, *arguments: object, code: int = 0) -> dict[str, Any]:
     result = pitool("plan", *arguments, "--json")
     assert result.code == code, result.err
@@ -35,6 +41,34 @@ def test_14b_with_an_adapter(pitool: Pitool, shared_data: Path) -> None:
     by_hand = 16 * 2 * 48 * (4 * 5120 + 2 * (5120 + 1024) + 3 * (5120 + 13824))
     row = next(row for row in made["rows"] if row["place"] == "16gb")
     assert row["memory"]["LoRA adapter"] == by_hand
+
+
+def test_the_text_model_of_a_multimodal_one_says_what_is_left_out(
+    pitool: Pitool, tmp_path: Path
+) -> None:
+    text = {**LLAMA, "head_dim": 32, "query_pre_attn_scalar": 32}
+    whole = {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 8}}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    said = "the text model alone is converted, which takes no pictures"
+    assert said in document(pitool, tmp_path, "--ram", "1gb")["notes"]
+    (tmp_path / "config.json").write_text(json.dumps({**text, "model_type": "gemma3_text"}))
+    assert said not in document(pitool, tmp_path, "--ram", "1gb")["notes"]
+
+
+def test_a_mixture_of_experts_is_planned_as_onnx_where_the_writer_writes_it(
+    pitool: Pitool, tmp_path: Path
+) -> None:
+    """The largest part of both is its experts; 8 bits are twice as many as 4."""
+    experts = {"num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None}
+    settings = {**LLAMA, **experts, "model_type": "mixtral"}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    made = document(pitool, tmp_path, "--ram", "1gb", "--quant", "INT8,INT4")
+    sizes = {row["quantisation"]: row["tensor_bytes"] for row in made["rows"]}
+    assert 1.5 < sizes["INT8"] / sizes["INT4"] < 2.0
+    other = {**LLAMA, "model_type": "olmoe", "num_key_value_heads": 8}
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    failed = pitool("plan", tmp_path, "--quant", "INT4")
+    assert "does not support this mixture of experts" in check_failure(failed, 2)
 
 
 def test_the_sum_is_that_of_its_lines(pitool: Pitool) -> None:

@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,12 @@ from pitool.report import svg
 from tests.cli.conftest import Pitool, check_failure
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def pitool(call: Pitool) -> Pitool:
+    """Run a command in this process."""
+    return call
 
 
 def point(label: str, bits: float, speed: float) -> PlannedSpeed:

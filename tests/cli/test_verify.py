@@ -15,6 +15,12 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
+def pitool(call: Pitool) -> Pitool:
+    """Run a command in this process."""
+    return call
+
+
+@pytest.fixture
 def copy(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "copy")
 

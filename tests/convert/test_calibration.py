@@ -45,13 +45,17 @@ def made(folder: Path, target: Path, plan: ConvertPlan, calibrated: str) -> Bund
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("calibrated", ["self", "text"])
-def test_the_file_is_what_llama_cpp_makes_with_the_matrix(tmp_path: Path, calibrated: str) -> None:
-    folder = write_checkpoint(tmp_path / "m", num_hidden_layers=8, num_key_value_heads=8)
+@pytest.mark.parametrize(
+    ("calibrated", "kinds"), [("self", "Q4_0,Q8_0"), ("text", "Q4_0,IQ4_NL,Q4_K_M,Q8_0")]
+)
+def test_the_file_is_what_llama_cpp_makes_with_the_matrix(
+    tmp_path: Path, calibrated: str, kinds: str
+) -> None:
+    sizes = {"num_hidden_layers": 8, "num_key_value_heads": 8, "intermediate_size": 256}
+    folder = write_checkpoint(tmp_path / "m", **sizes)
     if calibrated == "text":
         calibrated = str(tmp_path / "notes.txt")
         Path(calibrated).write_text("A Raspberry Pi has 4 cores. " * 40)
-    kinds = "Q4_0,IQ4_NL,Q4_K_M,Q8_0"
     bundle = made(folder, tmp_path / "b", planned(folder, kinds), calibrated)
     matrix = tmp_path / "b" / IMPORTANCE
     assert [f.path for f in bundle.manifest.extras] == [matrix.name]

@@ -206,7 +206,7 @@ def test_a_lora_is_merged_into_a_checkpoint(exact: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("architecture", "module"), [("llama", quantise), ("starcoder2", llama_quantise)]
+    ("architecture", "module"), [("llama", quantise), ("falcon", llama_quantise)]
 )
 def test_llama_cpp_quantises_what_no_family_knows(
     tmp_path: Path, architecture: str, module: ModuleType

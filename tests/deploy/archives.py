@@ -43,6 +43,7 @@ def _compiled(wheel: Path) -> tempfile.TemporaryDirectory[str]:
             if path.suffix == ".py":
                 code = compile_(str(path), str(path.with_suffix(".pyc")), dfile=str(name),
                                 invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)  # fmt: skip
+                assert code
                 target.write(code, name.with_suffix(".pyc"))
     return folder
 

@@ -205,6 +205,23 @@ def test_install_and_uninstall(told: Path) -> None:
     assert "no service" in run("uninstall").stderr
 
 
+def test_files_of_this_folder_are_named_wholly(
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my bundle", "prompt.txt", "cert.pem"):
+        (tmp_path / name).touch()
+    words = ["./my bundle", "--prefill=prompt.txt", "--tls-cert", "cert.pem", "--quant", "Q4_0"]
+    assert run("install", *words, "--tls-key", "/etc/key.pem").exit_code == 0
+    assert service.arguments() == [
+        f"{tmp_path}/my bundle", f"--prefill={tmp_path}/prompt.txt",
+        "--tls-cert", f"{tmp_path}/cert.pem", "--quant", "Q4_0", "--tls-key", "/etc/key.pem",
+    ]  # fmt: skip
+    # A bundle by its name, which is no file here.
+    assert run("install", "toy").exit_code == 0
+    assert service.arguments() == ["toy"]
+
+
 def test_the_key_comes_from_the_environment_or_is_made(
     told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,10 @@ def _chat(folder: Path) -> Sequence[str]:
     return "pitool", "chat", str(home(folder) / "bundles" / "toy")
 
 
+def _rename(folder: Path) -> Sequence[str]:
+    return "pitool", "rename", str(home(folder) / "bundles" / "toy"), "little"
+
+
 def _bench(folder: Path) -> Sequence[str]:
     toy = str(home(folder) / "bundles" / "toy")
     return "pitool", "bench", toy, "-p", "16", "-n", "4", "-r", "2"
@@ -241,6 +245,7 @@ COMMANDS: dict[str, Command] = {
     "install": Command(_two_releases, _install, _one_release),
     "run": Command(_scripted, _run, _nothing_damaged),
     "chat": Command(_scripted, _chat, _conversations_open, b"Hello?\r"),
+    "rename": Command(_scripted, _rename, _whole_bundles),
     "bench": Command(_scripted, _bench, _history_reads),
     "tune": Command(_scripted, _tune, _nothing_damaged),
 }

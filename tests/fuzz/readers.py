@@ -154,7 +154,7 @@ def _run_gguf(folder: Path) -> None:
     planned_bytes(runnable, untuned(runnable, None, _machine()))
     GGUF.speed_of(path, "pi5", find_board("pi5"))
     GGUF.streamed_bytes(path)
-    stored.check(Source("m", None, path), requantise=True, sized=False)
+    stored.check(Source("m", None, path), None, requantise=True, sized=False)
     stored.kind_of(read_header(path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from typing import cast
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<rule>[a-zA-Z][a-zA-Z0-9-]*)|(?P<text>\"(?:[^\"\\]|\\.)*\")"
@@ -37,13 +38,13 @@ class Grammar:
         if kind == "set":
             return _letter(str(value), source)
         if kind == "then":
-            return "".join(self._make(each, source, depth) for each in value)  # type: ignore[attr-defined]
+            return "".join(self._make(each, source, depth) for each in cast(list[Node], value))
         if kind == "either":
-            ways = list(value)  # type: ignore[call-overload]
+            ways = cast(list[Node], value)
             if depth > DEEP:
                 ways = sorted(ways, key=_size)[:1]
             return self._make(source.choice(ways), source, depth)
-        inside, least, most = value  # type: ignore[misc]
+        inside, least, most = cast(tuple[Node, int, int | None], value)
         top = least + 3 if most is None else min(most, least + 3)
         count = least if depth > DEEP else source.randint(least, top)
         return "".join(self._make(inside, source, depth) for _ in range(count))

@@ -23,7 +23,7 @@ from pitool.lab.page import to_html
 from pitool.lab.result import Comparison
 from pitool.report.progress import Stages
 from tests.cli.conftest import Pitool
-from tests.cli.conftest import pitool as pitool
+from tests.cli.conftest import call as call
 from tests.convert.helpers import convert_folder
 from tests.small_tokenizers import write as write_tokenized
 from tests.tiny import write_checkpoint
@@ -164,7 +164,7 @@ def test_an_empty_text_leaves_out_what_calibrates_only(source: Source, tmp_path:
     assert rows["fp32"].done
 
 
-def test_saved_bundles_run(pitool: Pitool, resumed: Comparison, done: Path) -> None:
+def test_saved_bundles_run(call: Pitool, resumed: Comparison, done: Path) -> None:
     """Of kmeans-4bit there is none, which no runtime has a kernel for."""
     saved = done / "saved"
     assert {path.name for path in saved.iterdir()} == {
@@ -172,9 +172,9 @@ def test_saved_bundles_run(pitool: Pitool, resumed: Comparison, done: Path) -> N
     }
     made = bundles.open_bundle(saved / "tiny-gptq-int4")
     assert made.manifest.artifacts[0].certificate
-    ran = pitool("run", made.path, "Hello", "--max-tokens", 4)
+    ran = call("run", made.path, "Hello", "--max-tokens", 4)
     assert ran.code == 0, ran.err
-    assert pitool("verify", made.path).code == 0
+    assert call("verify", made.path).code == 0
 
 
 def test_a_saved_bundle_is_tokenized_as_a_converted_one(tmp_path: Path) -> None:
@@ -207,16 +207,16 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_inputs_are_one_sentence(pitool: Pitool, case: str) -> None:
+def test_wrong_inputs_are_one_sentence(call: Pitool, case: str) -> None:
     words, code, said = WRONG[case]
-    result = pitool("compare", *words)
+    result = call("compare", *words)
     assert (result.code, result.out) == (code, "")
     assert said in result.sentence
     assert "Traceback" not in result.err
 
 
-def test_the_list_says_what_each_is(pitool: Pitool) -> None:
-    rows = json.loads(pitool("compare", "--list", "--json").out)
+def test_the_list_says_what_each_is(call: Pitool) -> None:
+    rows = json.loads(call("compare", "--list", "--json").out)
     by_name = {row["name"]: row for row in rows}
     assert by_name["gptq-int4"]["kernel"] == "onnxruntime"
     assert by_name["kmeans-4bit"]["kernel"] is None

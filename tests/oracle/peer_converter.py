@@ -21,8 +21,9 @@ def main(source: str) -> None:
     recognise = peer.TextModel.get_vocab_base_pre
 
     def name(self: Any, tokenizer: object) -> str:
-        small = self.hparams["vocab_size"] < 1000
-        return "smollm" if small else str(recognise(self, tokenizer))
+        if self.hparams["vocab_size"] >= 1000:
+            return str(recognise(self, tokenizer))
+        return "jina-v2-en" if self.hparams["model_type"] == "bert" else "smollm"
 
     peer.TextModel.get_vocab_base_pre = name
     types = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from gguf import GGUFReader
 
 from pitool.checkpoint.lora import Adapter, merge
+from pitool.checkpoint.merged import MergedTensor
 from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
 from pitool.checkpoint.weights import read_index
 from pitool.convert.gguf.adapter import write_adapter
@@ -22,6 +24,7 @@ from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import BadInput
 from tests.convert.helpers import write_float
+from tests.oracle.engine import Engine
 from tests.tiny import write_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -258,3 +261,50 @@ def test_what_can_only_be_merged(folder: Path, tmp_path: Path, case: str) -> Non
         write_adapter(
             tmp_path / "x", checkpoint, find_model(checkpoint.config), Adapter(tmp_path / "a")
         )
+
+
+# By family: which matrices llama.cpp cannot change at run time, of those that PEFT takes.
+FAMILIES = {
+    "mixtral": "experts",
+    "olmoe": "experts",
+    "granite4-experts": "",
+    "gemma3n": "altup_projections|altup_unembed|modality_router|per_layer_model_projection",
+    "ernie4_5": "", "exaone4": "", "glm4": "", "hunyuan": "", "seed_oss": "", "lfm2": "",
+    "starcoder2": "", "apertus": "", "gpt_oss": "",
+}  # fmt: skip
+TOKENS = list(range(5, 65))
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", FAMILIES)
+def test_every_matrix_of_a_family(
+    family_checkpoint: Callable[[str], Path], engine: Engine, tmp_path: Path, case: str
+) -> None:
+    """Merged they are PEFT's; separate they are its logits, or refused by name."""
+    folder = family_checkpoint(case)
+    model = train(folder, tmp_path / "a", 1, r=4, lora_alpha=8, target_modules="all-linear")
+    checkpoint = opened(folder)
+    written = find_model(checkpoint.config)
+    if fixed := FAMILIES[case]:
+        with pytest.raises(BadInput, match=f"change of '.*({fixed}).* drop --lora-separate"):
+            write_adapter(tmp_path / "x", checkpoint, written, Adapter(tmp_path / "a"))
+    wanted = model.merge_and_unload().state_dict()
+    merged = opened(folder, Adapter(tmp_path / "a")).tensors
+    changed = {name for name, tensor in merged.items() if tensor is not checkpoint.tensors[name]}
+    found = {name for name, tensor in merged.items() if isinstance(tensor, MergedTensor)}
+    assert len(changed) > 5
+    for name in found:
+        np.testing.assert_allclose(merged[name].float32(), wanted[name].numpy(), atol=3e-6)
+    others = {"exclude_modules": rf".*({fixed}).*"} if fixed else {}
+    apart = train(
+        folder, tmp_path / "b", 2, r=4, lora_alpha=8, target_modules="all-linear", **others
+    ).eval()
+    with torch.no_grad():
+        expected = apart(torch.tensor([TOKENS])).logits[0].numpy()
+    write_adapter(tmp_path / "l.gguf", checkpoint, written, Adapter(tmp_path / "b"))
+    base, scale = write_float(folder, tmp_path / "m.gguf", "F32"), np.abs(expected).max()
+    assert np.abs(engine.logits(base, TOKENS) - expected).max() > 0.05 * scale
+    exact = Settings(256, 1, 1, kv_type="f32", outputs=128, flash_attention="off", repack=False)
+    with worker.start("gguf", base, replace(exact, adapters=(str(tmp_path / "l.gguf"),))) as run:
+        assert np.abs(run.logits(TOKENS) - expected).max() < 2e-3 * scale

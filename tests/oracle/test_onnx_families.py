@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pitool.errors import BadInput
+from pitool.quality.divergence import compare
 from tests.convert.onnx.helpers import Plain, written
 from tests.tiny import write_checkpoint
 
@@ -63,6 +65,12 @@ CASES: dict[str, dict[str, Any]] = {
         "attention_multiplier": 0.3, "embedding_multiplier": 3.0, "residual_multiplier": 0.4,
         "logits_scaling": 2.0,
     },
+    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
+    "mixtral-all": {"num_local_experts": 4, "num_experts_per_tok": 4},
+    "qwen3_moe": {
+        "num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "head_dim": 16,
+        "norm_topk_prob": True,
+    },
     "gemma2": {**GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
     "gemma3_text": {**GEMMA, "sliding_window_pattern": 2, "rope_local_base_freq": 1000.0},
 }  # fmt: skip
@@ -105,3 +113,22 @@ def test_the_graph_is_the_model_of_transformers(tmp_path: Path, case: str) -> No
         same(graph.run([IDS[i]]), slice(i, i + 1))
     graph.rewind(0)
     same(graph.run(IDS[:7]), slice(0, 7))
+
+
+def test_quantised_experts_are_as_near_as_the_matrices_of_others(tmp_path: Path) -> None:
+    """All of them are used, so that no rounding sends a token elsewhere."""
+    wanted = saved(tmp_path / "c", "mixtral-all")
+    dense = saved(tmp_path / "d", "mistral")
+    for kind in ("INT8", "INT4", "INT4_ASYMMETRIC"):
+        found = Plain(written(tmp_path / "c", tmp_path / "e", kind)).run(IDS)
+        other = Plain(written(tmp_path / "d", tmp_path / "f", kind)).run(IDS)
+        apart, usual = compare(wanted, found, IDS).mean_kl, compare(dense, other, IDS).mean_kl
+        print(f"{kind}: KL {apart:.3g}, of a dense model {usual:.3g}")
+        assert 0 < apart < 3 * usual
+
+
+@pytest.mark.parametrize("kind", ["FP16", "INT8_DYNAMIC"])
+def test_experts_that_no_operator_computes_are_refused(tmp_path: Path, kind: str) -> None:
+    saved(tmp_path / "c", "mixtral")
+    with pytest.raises(BadInput, match=f"experts is not supported in {kind}: .* no operator"):
+        written(tmp_path / "c", tmp_path, kind)

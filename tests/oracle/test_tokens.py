@@ -14,7 +14,7 @@ from pitool.checkpoint.source import Checkpoint, Source
 from pitool.checkpoint.tokenizer import TokenizerFiles
 from pitool.convert.engines import Loading, OpenEngine
 from pitool.convert.tokens import Tokens
-from pitool.engine.base import Message, Prompt
+from pitool.engine.base import ChatPrompt, Message, Prompt
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.quality.tokens import TokenReference
 from tests import small_tokenizers
@@ -74,6 +74,7 @@ def transformers_ids(oracle: Any, prompt: Prompt) -> list[int]:
         if around and around[-1] == oracle.eos_token_id:
             ids.pop()
         return ids[1:] if around == ids[:1] == ids[1:2] == [oracle.bos_token_id] else ids
+    assert not isinstance(prompt, ChatPrompt)
     turns = [{"role": t.role, "content": t.content} for t in prompt if isinstance(t, Message)]
     chat: list[int] = oracle.apply_chat_template(turns, add_generation_prompt=True)
     return chat

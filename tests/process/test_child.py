@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,15 @@ def gone(child: Child) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def test_one_that_dies_while_nothing_is_asked_is_no_zombie(child: Child) -> None:
+    child.call("echo", value="here")
+    os.kill(child.pid, signal.SIGKILL)
+    while not gone(child):
+        time.sleep(0.01)
+    with pytest.raises(WorkerDied, match="take a smaller test"):
+        child.call("echo", value="there")
 
 
 class Waiting:
@@ -275,8 +285,9 @@ def test_one_that_does_nothing_is_given_up(size: int) -> None:
 
 
 def test_one_that_computes_without_a_word_is_waited_for() -> None:
-    with start(silence=0.5) as child:
-        assert child.call("compute", seconds=1.2).value == "done"
+    # Long enough for a busy machine to let it compute at all.
+    with start(silence=1.5) as child:
+        assert child.call("compute", seconds=2.5).value == "done"
 
 
 def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

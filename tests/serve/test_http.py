@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from pitool.cli.serve import _certificate as files_for_https
 from pitool.engine.scripted import Scripted
-from pitool.errors import WorkerDied
-from pitool.serve import guard, server
+from pitool.errors import BadInput, DoesNotFit, UsageError, WorkerDied
+from pitool.serve import guard, replies, server
 from tests.serve.harness import CHAT, HELLO, Slow, ask, events, exchange, serving, until
 
 pytestmark = pytest.mark.network
@@ -188,6 +189,31 @@ def test_a_model_that_died_while_nobody_asked_is_loaded_again() -> None:
         assert ask(here, CHAT, HELLO)[1]["choices"][0]["message"]["content"] == "Back."
 
 
+def test_a_sign_of_life_while_a_prompt_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies give up a connection on which nothing comes."""
+    monkeypatch.setattr(replies, "PING_SECONDS", 0.05)
+
+    class Reads(Scripted):
+        def stream(self, prompt: Any, sampling: Any) -> Iterator[Any]:
+            time.sleep(0.4)
+            if len(prompt.messages) > 1:
+                raise DoesNotFit("the prompt is too long", "shorten it")
+            yield from super().stream(prompt, sampling)
+
+    body = {**HELLO, "stream": True}
+    with serving(Reads(["Hi."])) as here:
+        status, text = ask(here, CHAT, body)
+        whole = ask(here, CHAT, HELLO)
+        long = {**body, "messages": HELLO["messages"] * 2}
+        late = ask(here, CHAT, long)
+    assert status == 200 and text.count(": the model is at work\n\n") >= 2
+    pieces = events(text.replace(": the model is at work\n\n", ""))
+    assert "".join(p["choices"][0]["delta"].get("content", "") for p in pieces) == "Hi."
+    assert whole[0] == 200
+    # What is wrong is said in the stream then, for its status has been sent.
+    assert late[0] == 200 and "the prompt is too long" in late[1].split("data: ")[-1]
+
+
 # -- the end -------------------------------------------------------------------------------
 
 
@@ -306,3 +332,17 @@ def test_the_end_waits_for_no_idle_connection() -> None:
         until(lambda: not here.server.server_state.connections)
         assert time.monotonic() - start < server.PATIENCE
         idle.close()
+
+
+def test_certificates_that_do_not_serve(tmp_path: Path) -> None:
+    cert, private = certificate(tmp_path)
+    locked = tmp_path / "locked.pem"
+    words = ["openssl", "pkey", "-in", str(private), "-aes256", "-passout", "pass:x"]
+    subprocess.run([*words, "-out", str(locked)], check=True, capture_output=True)
+    assert files_for_https(cert, private) == (str(cert), str(private))
+    assert files_for_https(None, None) is None
+    for wrong in (locked, cert, tmp_path / "none"):
+        with pytest.raises(BadInput, match="cannot use"):
+            files_for_https(cert, wrong)
+    with pytest.raises(UsageError, match="needs a certificate and its key"):
+        files_for_https(cert, None)

@@ -13,9 +13,10 @@ from pitool.engine.base import Engine
 from pitool.engine.scripted import DEFAULT_SETTINGS, Scripted
 from pitool.errors import BadInput, UsageError
 from pitool.serve.failures import BusyError, NoRoom, StoppingError
-from pitool.serve.models import FOREVER, Loaded, Models
+from pitool.serve.models import FOREVER, Models
 from pitool.serve.shelf import Offer
 from pitool.serve.times import parse_time
+from pitool.serve.turns import Loaded
 from tests.serve.harness import CHAT, HELLO, Engines, Slow, ask, offer, serving, until
 
 A, B, C = offer("a"), offer("b"), offer("c")

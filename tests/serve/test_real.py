@@ -75,7 +75,7 @@ def test_a_worker_that_is_killed_in_the_middle(tiny_gguf: Path) -> None:  # noqa
     with real(tiny_gguf) as server:
         chat(server, "x")
         (model,) = server.models.loaded.values()
-        text: list[str] = []
+        text: list[Any] = []
         body = {**HELLO, "stream": True, "max_tokens": 900, "logit_bias": {"2": -100}}
         asking = threading.Thread(target=lambda: text.append(ask(server, CHAT, body)[1]))
         asking.start()

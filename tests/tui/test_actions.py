@@ -250,7 +250,7 @@ async def test_attach(runnable: Runnable, tmp_path: Path) -> None:
         await c.send(f"/attach {tmp_path}/notes.txt")
         await c.sees("with notes.txt, 470 B")
         await c.ask("What is in it?")
-        sent = engine.prompts[-1][0].content  # type: ignore[union-attr]
+        sent = engine.prompts[-1][0].content
         assert sent.startswith("notes.txt:\n\n```\nline 0\n")
         assert sent.endswith("line 59\n```\n\nWhat is in it?")
         await c.sees("more lines …")

@@ -17,4 +17,4 @@ def test_needs_a_terminal() -> None:
 def test_help_shows_an_example() -> None:
     result = CliRunner().invoke(cli, ["chat", "--help"])
     assert result.exit_code == 0
-    assert "pitool chat sample --quant" in result.output
+    assert "pitool chat sample-1gb --context" in result.output

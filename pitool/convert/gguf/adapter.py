@@ -27,6 +27,12 @@ from pitool.convert.gguf.writer import match_tensors
 from pitool.errors import BadInput
 
 SUFFIX = ".lora.gguf"
+# Matrices that llama.cpp multiplies without looking for an adapter, and tables of rows.
+FIXED = (
+    "token_embd", "position_embd", "per_layer_token_embd", "per_layer_model_proj", "altup_proj",
+    "altup_unembd_proj",
+)  # fmt: skip
+FIXED_PARTS = frozenset({"altup_router"})
 Matrix = NDArray[np.float32]
 
 
@@ -95,13 +101,16 @@ def _changes(
 
 def _apart(adapter: Adapter, tensor: Tensor, want: Wanted | None) -> Iterator[LowRankProduct]:
     """Yield the products of a tensor; BadInput when llama.cpp cannot add them at run time."""
-    embedding = want is not None and want.target.name.startswith(("token_embd", "position_embd"))
-    if not isinstance(tensor, MergedTensor) or want is None or want.parts or embedding:
+    if not isinstance(tensor, MergedTensor) or want is None or want.parts or _is_fixed(want):
         raise BadInput(
             f"llama.cpp cannot apply the change of {tensor.name!r} in {adapter.folder} at run time",
             "drop --lora-separate to merge the adapter",
         )
     yield from tensor.changes
+
+
+def _is_fixed(want: Wanted) -> bool:
+    return want.target.name.startswith(FIXED) or want.target.part in FIXED_PARTS
 
 
 def _rank(change: LowRankProduct) -> int:

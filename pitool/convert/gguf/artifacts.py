@@ -229,7 +229,7 @@ def _calibrates(work: Conversion, planned: Sequence[GgufPlan], found: Found) -> 
 
 def _rounds(plan: GgufPlan, found: Found) -> bool:
     """Tell whether a matrix of a plan does not keep a grid that it lies on."""
-    matrices = {t.tensor.name for t in plan.tensors if type_mixture.quantisable(t.tensor)}
+    matrices = {t.tensor.name for t in plan.tensors if type_mixture.is_rounded(t.tensor)}
     return not matrices <= grids.kept(found, plan.tensors).keys()
 
 

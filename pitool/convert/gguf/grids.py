@@ -26,7 +26,7 @@ from pitool.convert.gguf.model import Model
 from pitool.convert.gguf.stored import FLOATS, Stored
 from pitool.convert.gguf.writer import match_tensors
 from pitool.convert.lattice import Floats, find_scales, levels, rounded, stored_as
-from pitool.planning.type_mixture import TypedTensor, quantisable
+from pitool.planning.type_mixture import TypedTensor, is_rounded
 
 # By their bits, but that TQ1_0 unpacks more slowly than TQ2_0, and is for those who ask for it.
 GRIDS = ("Q1_0", "TQ2_0", "Q2_0", "TQ1_0", "MXFP4", "Q4_0")
@@ -124,7 +124,7 @@ def _whole(path: Path, tensor: StoredTensor, kind: TensorType, stored: str) -> K
 
 
 def _is_matrix(tensor: StoredTensor) -> bool:
-    return quantisable(TensorShape(tensor.name, tensor.shape)) and tensor.type.name in FLOATS
+    return is_rounded(TensorShape(tensor.name, tensor.shape)) and tensor.type.name in FLOATS
 
 
 def sample(path: Path, tensor: StoredTensor) -> Floats:
@@ -161,7 +161,7 @@ def guess(checkpoint: Checkpoint, model: Model) -> dict[str, tuple[Kept, ...]]:
         rows = {
             want.target.name: parts[0].sample(SAMPLE_ROWS)
             for want, parts in pairs
-            if quantisable(want.target) and all(type(part) is Tensor for part in parts)
+            if is_rounded(want.target) and all(type(part) is Tensor for part in parts)
             and want.function is None and not want.shift and want.columns is None
             and parts and parts[0].shape[-1] == want.target.shape[-1]
         }  # fmt: skip
@@ -181,7 +181,7 @@ def kept(found: Found, tensors: Iterable[TypedTensor]) -> dict[str, Kept]:
 
 def describe(found: Found, tensors: Sequence[TypedTensor]) -> str:
     """Say which matrices of a GGUF keep the grid that they lie on; empty for none."""
-    matrices = [t for t in tensors if quantisable(t.tensor)]
+    matrices = [t for t in tensors if is_rounded(t.tensor)]
     by_type: dict[str, list[Kept]] = {}
     for each in kept(found, matrices).values():
         by_type.setdefault(each.type.name, []).append(each)

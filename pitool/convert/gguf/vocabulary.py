@@ -214,7 +214,8 @@ def _byte_level(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
 
 def _wordpiece(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
     """Return BERT's vocabulary as llama.cpp has it: the sign is at the beginning of a word."""
-    tokens, scores, types = _blank(files.size)
+    blank, scores, types = _blank(files.size)
+    tokens = [_SPACE.encode() + text for text in blank]
     special = {t["id"] for t in data.get("added_tokens") or [] if t["special"]}
     prefix = data["model"].get("continuing_subword_prefix") or "##"
     for text, i in data["model"]["vocab"].items():

@@ -55,7 +55,7 @@ class DecoderGraph:
                 value, residual, f"{here}.post_attention_layernorm",
                 f"{here}.pre_feedforward_layernorm",
             )  # fmt: skip
-            value = self._feed_forward(value, f"{here}.mlp")
+            value = self._experts(value, i) if model.routed(i) else self._mlp(value, f"{here}.mlp")
             behind = f"{here}.post_feedforward_layernorm" if model.layout.after_mlp else after
             value, residual = self._join(value, residual, behind, after)
             self._on_layer()
@@ -207,7 +207,7 @@ class DecoderGraph:
 
     # -- the gated MLP and the head --------------------------------------------------------
 
-    def _feed_forward(self, value: str, here: str) -> str:
+    def _mlp(self, value: str, here: str) -> str:
         hidden, wide = self._model.sizes.hidden, self._model.sizes.feed_forward
         biased = self._model.biases.mlp
         if self._model.layout.gate_up:
@@ -228,6 +228,25 @@ class DecoderGraph:
         product = self._graph.node("Mul", [active, up], f"{here}.product")
         down = Part(f"{here}.down_proj", (hidden, wide), biased=biased)
         return self._weights.matmul(product, down.module, [down])
+
+    def _experts(self, value: str, layer: int) -> str:
+        """Add the router, whose scores stay in floats, and the experts that each token uses."""
+        model, layout, hidden = self._model, self._model.layout, self._model.sizes.hidden
+        experts = model.experts
+        assert experts
+        here = layout.layer.format(layer)
+        router = Part(f"{here}{layout.router}", (experts.count, hidden))
+        scores = self._weights.float_matmul(value, router.module, router)
+        rows = self._graph.constant(f"{router.module}.rows", [-1, experts.count])
+        scores = self._graph.node("Reshape", [scores, rows], f"{router.module}.scores")
+        wide, narrow = (experts.size, hidden), (hidden, experts.size)
+        names = [f"{here}{layout.expert.format(n)}" for n in range(experts.count)]
+        both = [
+            [Part(f"{name}{part}", wide) for part in (layout.expert_gate, layout.expert_up)]
+            for name in names
+        ]
+        down = [[Part(f"{name}{layout.expert_down}", narrow)] for name in names]
+        return self._weights.experts(value, scores, f"{here}experts", both, down, experts.used)
 
     def _logits(self, value: str, head: Head | None) -> None:
         """Add the head, for the last tokens only."""

@@ -46,7 +46,7 @@ def inexpressible(model: Description) -> str | None:
     found = {
         "a text model inside a multimodal one is": model.wrapped,
         "an encoder is": model.encoder,
-        "a mixture of experts is": model.experts is not None,
+        "this mixture of experts is": not (model.experts is None or _plain_experts(model)),
         "recurrent layers are": bool(model.recurrent),
         "learned positions are": bool(layout.positions) or model.rope is None,
         "layer norms are": model.norm.layer,
@@ -74,6 +74,14 @@ def inexpressible(model: Description) -> str | None:
     return next((what for what, wrong in found.items() if wrong), None)
 
 
+def _plain_experts(model: Description) -> bool:
+    """Tell whether the operator computes the experts: by SiLU, in every layer, normalised."""
+    experts = model.experts
+    assert experts
+    other = experts.sigmoid or experts.biased or experts.shared or experts.clamped or experts.dense
+    return experts.normalised and not other and not model.layout.experts_gate_up
+
+
 def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     """Return why a checkpoint cannot be written at a quantisation; None when it can."""
     try:
@@ -83,9 +91,30 @@ def refusal(config: Config, kind: OnnxQuantisation) -> PitoolError | None:
     folder = config.path.parent
     if wrong := without_tokenizer(folder):
         return wrong
+    if wrong := _experts_refusal(model, kind):
+        return wrong
     if kind.quantised and model.sizes.hidden % kind.block:
         return BadInput(
             f"{folder}: embedding rows of {model.sizes.hidden} are not a multiple of {kind.block}",
+            f"choose smaller blocks, such as {kind.name.partition('_B')[0]}_B16",
+        )
+    return None
+
+
+def _experts_refusal(model: Description, kind: OnnxQuantisation) -> PitoolError | None:
+    """Return why a mixture of experts cannot be written at a quantisation; None when it can."""
+    experts = model.experts
+    if experts is None:
+        return None
+    if kind.dynamic or kind.bits == 16:
+        return model.error(
+            f"a mixture of experts is not supported in {kind.name}: onnxruntime has no operator"
+            " for it",
+            "choose INT8 or INT4",
+        )
+    if kind.quantised and experts.size % kind.block:
+        return model.error(
+            f"experts of {experts.size} are not a multiple of {kind.block}",
             f"choose smaller blocks, such as {kind.name.partition('_B')[0]}_B16",
         )
     return None

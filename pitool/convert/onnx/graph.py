@@ -27,6 +27,8 @@ CONTRIBUTED = frozenset(
         "GroupQueryAttention",
         "MatMulIntegerToFloat",
         "MatMulNBits",
+        "MoE",
+        "QMoE",
         "QuickGelu",
         "SkipSimplifiedLayerNormalization",
     }

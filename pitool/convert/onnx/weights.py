@@ -197,6 +197,78 @@ class Weights:
             accuracy_level=4,
         )
 
+    # -- experts ---------------------------------------------------------------------------
+
+    def float_matmul(self, value: str, name: str, part: Part) -> str:
+        """Write a matrix in floats, whatever others are in, and multiply with it."""
+        return self._float_matmul(value, name, self._floats(f"{name}.weight", [part]), "")
+
+    def experts(
+        self,
+        value: str,
+        scores: str,
+        name: str,
+        both: Sequence[Sequence[Part]],
+        down: Sequence[Sequence[Part]],
+        used: int,
+    ) -> str:
+        """Write all experts and add the operator that runs those with the best ``scores``.
+
+        ``both``: gate and up of each, whose rows alternate; ``down``: what comes after their
+        product. The operator weights results by the softmax of the scores that were best.
+        """
+        attributes = {
+            "k": used,
+            "activation_type": "swiglu",  # gate * sigmoid(gate) * up, by the numbers below
+            "swiglu_fusion": 1,
+            "activation_alpha": 1.0,
+            "activation_beta": 0.0,
+            "normalize_routing_weights": 1,
+        }
+        parts = [(f"{name}.gate_up", both), (f"{name}.down", down)]
+        if not self.kind.quantised:
+            first, second = (self._stacked_floats(each, matrices) for each, matrices in parts)
+            return self._graph.node("MoE", [value, scores, first, "", second], name, **attributes)
+        first_names, second_names = (self._stacked(each, matrices) for each, matrices in parts)
+        inputs = [value, scores, *first_names[:2], "", *second_names[:2]]
+        if self.kind.asymmetric:
+            inputs += ["", "", "", "", first_names[2], second_names[2]]
+        return self._graph.node(
+            "QMoE", inputs, name, expert_weight_bits=self.kind.bits, block_size=self.kind.block,
+            accuracy_level=4, **attributes,
+        )  # fmt: skip
+
+    def _alternating(self, parts: Sequence[Part]) -> Floats:
+        """Return the rows of an expert's matrices, one of each in turn."""
+        matrices = [np.concatenate(list(self._slabs([part]))) for part in parts]
+        return np.stack(matrices, axis=1).reshape(-1, matrices[0].shape[1])
+
+    def _stacked_floats(self, name: str, experts: Sequence[Sequence[Part]]) -> str:
+        """Write the matrices of all experts as they are."""
+        self._graph.begin()
+        for parts in experts:
+            rows = self._alternating(parts)
+            self._append(rows.astype(self.float, copy=False))
+        return self._graph.end(f"{name}.weight", self.float, (len(experts), *rows.shape))
+
+    def _stacked(self, name: str, experts: Sequence[Sequence[Part]]) -> list[str]:
+        """Write the matrices of all experts in blocks; return the names of their tensors."""
+        scales, zeros = [], []
+        self._graph.begin()
+        for parts in experts:
+            made = self._quantised(self._alternating(parts), self.kind.bits)
+            flat = made.weights.reshape(len(made.weights), -1)
+            self._append(flat)
+            scales.append(made.scales)
+            if made.zero_points is not None:
+                zeros.append(made.zero_points)
+        shape = (len(experts), *flat.shape)
+        names = [self._graph.end(f"{name}.weight", np.uint8, shape)]
+        names.append(self._whole(f"{name}.scales", np.stack(scales)))
+        if zeros:
+            names.append(self._whole(f"{name}.zero_points", np.stack(zeros)))
+        return names
+
     # -- embedding and head ----------------------------------------------------------------
 
     def embedding(self, ids: str, part: Part) -> tuple[str, Head | None]:

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 
 from pitool.architectures.description import Description
+from pitool.catalog.onnx_graph import EXPERTS_KEY
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.onnx.decoder import DecoderGraph
 from pitool.convert.onnx.fused import describe, refusal
@@ -50,9 +51,17 @@ def write_onnx(
     with Graph(folder) as graph:
         weights = make_weights(graph, checkpoint, kind, on_bytes)
         DecoderGraph(graph, weights, model, positions, on_layer).build()
-        graph.save(name, {"name": name, "quantisation": kind.name, "parameters": count})
+        graph.save(
+            name, {"name": name, "quantisation": kind.name, "parameters": count, **_used(model)}
+        )
     write_settings(folder, checkpoint, _sizes(model), positions)
     return folder
+
+
+def _used(model: Description) -> dict[str, str]:
+    """Return the property that says how many experts a token uses; nothing without experts."""
+    experts = model.experts
+    return {EXPERTS_KEY: f"{experts.used} of {experts.count}"} if experts else {}
 
 
 def _sizes(model: Description) -> GraphSizes:

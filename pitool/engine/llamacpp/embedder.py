@@ -65,6 +65,10 @@ class Embedder:
 
     def _encoded(self, ids: Sequence[int]) -> NDArray[np.float32]:
         self._run(self._context, ids, 0, range(len(ids)))
+        if self._pooling is None:  # by the mean, as sentence-transformers does then
+            rows = (llama_cpp.llama_get_embeddings_ith(self._context, i) for i in range(len(ids)))
+            total: NDArray[np.float32] = np.sum([self._vector(row) for row in rows], axis=0)
+            return total
         return self._vector(llama_cpp.llama_get_embeddings_seq(self._context, 0))
 
     def _decoded(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:

@@ -135,7 +135,7 @@ class LlamaCpp:
     def _make_scheduler(self, task: Task, name: str) -> Scheduler:
         def refuse(_: Prompt) -> NoReturn:
             raise UsageError(
-                f"{name} is a model for embeddings: it gives vectors and writes no text",
+                f"{name} is a model for embeddings or reranking, and writes no text",
                 "use another model for a chat",
             )
 
@@ -247,6 +247,11 @@ class LlamaCpp:
 
     def embed(self, texts: Sequence[str | Sequence[int]]) -> Embeddings:
         """Return a vector for each text or its token ids."""
+        if self.info.task == "rerank":
+            raise UsageError(
+                f"{self.info.name} rates texts by a query and gives no vectors",
+                "use a model for embeddings; reranking is not supported",
+            )
         return self._embedder.embed(
             [self._reader.whole(t) if isinstance(t, str) else t for t in texts]
         )

@@ -58,7 +58,7 @@ class PlannedModel:
     its ONNX graphs are optimum's, not pitool's own. ``header``: bytes of a GGUF of it before the
     tensors; None where its vocabulary is not at hand. ``grids``: the types that hold its tensors
     without loss, as far as its weights were looked at. ``remarks``: sentences on what of it is
-    converted, and how exactly.
+    converted, and how exactly. ``expressible``: pitool's own writer makes its ONNX graph.
     """
 
     name: str
@@ -71,6 +71,7 @@ class PlannedModel:
     header: int | None = None
     grids: Grids = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    expressible: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ version reports. The constants of speeds are the board's own (``recipes/boards.t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,6 +172,13 @@ class Gguf(PlannedFormat):
         """Return the quantisation on whose grid the weights of a model lie, None for none."""
         name = own_grid(model.shape, model.grids)
         return next((q for q in QUANTISATIONS.values() if q.base == name), None)
+
+    def given(self, model: PlannedModel) -> Iterator[tuple[Quantisation, str]]:
+        """Yield what a model has lost nothing more at, with the reason: its files, its grid."""
+        kinds = (QUANTISATIONS.get(name) or Quantisation(name, 0, name) for name in model.stored)
+        yield from ((kind, "the file as it is") for kind in kinds if kind.quantised)
+        if own := self.grid_of(model):
+            yield own, "the weights were trained for it"
 
     def usual(self, model: PlannedModel) -> list[AnyQuantisation]:
         """Return the common quantisations, and those of files and of the model's grid."""

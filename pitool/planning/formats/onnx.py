@@ -154,11 +154,11 @@ class Onnx(PlannedFormat):
         )
 
     def refusal(self, model: PlannedModel) -> PitoolError | None:
-        """Return an error for a mixture of experts."""
-        if not model.shape.experts:
+        """Return an error for a mixture of experts that the writer is not known to write."""
+        if not model.shape.experts or model.expressible:
             return None
         return UsageError(
-            "the ONNX writer does not support a mixture of experts", "plan it with --format gguf"
+            "the ONNX writer does not support this mixture of experts", "plan it with --format gguf"
         )
 
     def copies(self, _place: Place) -> str:
@@ -300,12 +300,16 @@ def assumed(path: Path | None = None) -> Assumed:
     return tables.build(Assumed, tables.read_toml(path)["assumed"], path.name)
 
 
-def streamed_bytes(tensors: Iterable[OnnxTensor]) -> int:
-    """Return the bytes that a decode reads: all but rotations, and an embedding beside a head."""
+def streamed_bytes(model: ModelShape, tensors: Iterable[OnnxTensor]) -> int:
+    """Return the bytes that a decode reads: of experts those used.
+
+    All but rotations, and an embedding beside a head.
+    """
     tensors = tuple(tensors)
     separate = any(t.name == HEAD for t in tensors)
+    used = model.experts_used / model.experts if model.experts else 1.0
     return sum(
-        t.bytes
+        round(t.bytes * (used if "_exps." in t.name else 1.0))
         for t in tensors
         if not t.name.startswith("rope.") and not (separate and t.name == EMBEDDING)
     )
@@ -326,9 +330,10 @@ def estimates(
     """
     errors = assumed()
     matrices = [t for t in model.tensors if len(t.shape) > 1]
-    inner = 2 * sum(t.weights for t in matrices if t.name not in (EMBEDDING, HEAD))
-    multiplied = 2 * sum(t.weights for t in matrices if model.streamed(t.name))
-    streamed = streamed_bytes(tensors)
+    work = {t.name: 2 * t.weights * model.read_share(t.name) for t in matrices}
+    inner = sum(n for name, n in work.items() if name not in (EMBEDDING, HEAD))
+    multiplied = sum(work.values())
+    streamed = streamed_bytes(model, tensors)
 
     def on(board_id: str, board: Board) -> Estimate:
         cost = board.costs.cost("Q8_0" if kind.quantised else "F16", interleaved=board.dotprod)

@@ -17,13 +17,13 @@ from pitool.serve.answers import Plain, Whole, steps
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
 from pitool.serve.conversations import Conversation, Prepared, prepare
-from pitool.serve.models import Turn
 from pitool.serve.ollama import documents, options
 from pitool.serve.openai.messages import tools
 from pitool.serve.replies import LINES, Pieces, Reply
 from pitool.serve.shapes import ANY_OBJECT, Shape
 from pitool.serve.shelf import Offer
 from pitool.serve.times import parse_time
+from pitool.serve.turns import Turn
 
 CHAT, GENERATE = "/api/chat", "/api/generate"
 ROLES = ("system", "user", "assistant", "tool")

@@ -16,11 +16,12 @@ from pitool.device import memory
 from pitool.errors import PitoolError
 from pitool.serve.bodies import read_body
 from pitool.serve.context import context_of
-from pitool.serve.models import FOREVER, Loaded
+from pitool.serve.models import FOREVER
 from pitool.serve.ollama import documents
 from pitool.serve.pump import in_thread
 from pitool.serve.replies import JSONResponse
 from pitool.serve.shelf import Offer
+from pitool.serve.turns import Loaded
 
 # The version of Ollama whose interface this is: clients ask for what is new in one.
 OLLAMA = "0.12.0"

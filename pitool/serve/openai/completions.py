@@ -16,13 +16,13 @@ from pitool.serve import fim
 from pitool.serve.answers import Plain, Whole, steps, together
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
-from pitool.serve.models import Turn
 from pitool.serve.openai import documents
 from pitool.serve.openai.chat import HARMLESS, MOST_CHOICES, MOST_TOP, seeded, usage_wanted
 from pitool.serve.openai.sampling import most_tokens, sampling
 from pitool.serve.replies import EVENTS, Pieces, Reply
 from pitool.serve.shapes import Shape, grammar, shape
 from pitool.serve.shelf import Offer
+from pitool.serve.turns import Turn
 
 PATH = "/v1/completions"
 MOST_PROMPTS = 64

@@ -15,7 +15,6 @@ from pitool.serve.answers import Step, Whole, steps
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
 from pitool.serve.conversations import Conversation, prepare
-from pitool.serve.models import Turn
 from pitool.serve.openai.chat import EFFORTS, MOST_TOP, options
 from pitool.serve.openai.items import Document, Events
 from pitool.serve.openai.messages import (
@@ -29,6 +28,7 @@ from pitool.serve.openai.sampling import sampling
 from pitool.serve.replies import NAMED_EVENTS, Pieces, Reply
 from pitool.serve.shapes import ANY_OBJECT, FORMS, Shape, schema_of
 from pitool.serve.shelf import Offer
+from pitool.serve.turns import Turn
 
 PATH = "/v1/responses"
 HARMLESS = (

@@ -1,6 +1,7 @@
 """How tokens are chosen, from the fields of OpenAI's interface and llama.cpp's server.
 
-What is beyond OpenAI's own (``top_k``, ``min_p``, ``repeat_penalty``) is named as there.
+What is beyond OpenAI's own (``top_k``, ``min_p``, ``repeat_penalty``) is named as there;
+``repetition_penalty`` is vLLM's name of the last.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def sampling(fields: Fields, limits: tuple[str, ...] = ("max_tokens",)) -> Sampl
     for name, (low, high) in _NUMBERS.items():
         if (value := fields.number(name, low, high)) is not None:
             values[name] = value
+    if (value := fields.number("repetition_penalty", *_NUMBERS["repeat_penalty"])) is not None:
+        values.setdefault("repeat_penalty", value)
     for name in ("top_k", "seed"):
         if (value := fields.integer(name, 0 if name == "top_k" else -1)) is not None:
             values[name] = value

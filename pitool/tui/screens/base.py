@@ -21,6 +21,7 @@ from textual.worker import Worker
 
 from pitool.errors import Interrupted, PitoolError, ended
 from pitool.tui.context import Context
+from pitool.tui.screens.dialogs import Page
 from pitool.tui.widgets.notice import NoticeLine
 
 Answer = TypeVar("Answer")
@@ -69,8 +70,6 @@ class BaseScreen(Screen[ScreenResultType]):
 
     def action_help(self) -> None:
         """Show what the keys do here, and those of all screens."""
-        from pitool.tui.screens.dialogs import Page
-
         keys: dict[str, tuple[list[str], str]] = {}
         for active in self.active_bindings.values():
             binding = active.binding

@@ -61,7 +61,7 @@ class BenchScreen(BaseScreen[None]):
         #choices Select { width: 1fr; }
         #tests { width: 1fr; margin-left: 2; }
         #state { height: auto; padding: 0 1; margin-top: 1; }
-        FitTable { height: 1fr; margin-top: 1; }
+        FitTable { height: 1fr; margin-top: 1; background: $background; }
         #said { height: auto; max-height: 7; padding: 0 1; color: $foreground 60%; }
     }
     """

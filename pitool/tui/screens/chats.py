@@ -76,7 +76,7 @@ class ChatsScreen(BaseScreen[bool]):
     ChatsScreen {
         Input { margin: 1 1 0 1; border: round $foreground 30%; background: $background; }
         Input:focus { border: round $primary; }
-        ChatTable { height: 1fr; margin: 0 2; }
+        ChatTable { height: 1fr; margin: 0 2; background: $background; }
         #none { height: auto; margin: 0 2; color: $foreground 60%; }
         #sentence { height: auto; max-height: 4; margin: 0 2; display: none; }
     }
@@ -102,20 +102,12 @@ class ChatsScreen(BaseScreen[bool]):
         """List everything."""
         self.query_one(HeaderLine).show(self.session.status)
         self._list()
-        if self._found:
-            self.query_one(ChatTable).focus()
-        self.in_thread(self._library.flush, self._list_again)
+        self.query_one(ChatTable).focus()
+        self.in_thread(self._library.flush, self._list)
 
     def on_session_changed(self, _: SessionChanged) -> None:
         """Show what the worker does now."""
         self.query_one(HeaderLine).show(self.session.status)
-
-    def _list_again(self) -> None:
-        """List what was written meanwhile; the focus stays with who searches already."""
-        first = not self._found and not self.query_one(Input).value
-        self._list()
-        if first and self._found:
-            self.query_one(ChatTable).focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Leave out of the footer what would do nothing now."""
@@ -130,7 +122,6 @@ class ChatsScreen(BaseScreen[bool]):
         before = bool(self._found)
         self._found = self._library.list(words, trash=self._in_trash)
         table.show([_cells(each, words) for each in self._found], _FOUND if words else _LISTED)
-        table.display = bool(self._found)
         none = "No conversations match." if words else "No conversations yet."
         if self._in_trash and not words:
             none = "The trash is empty."
@@ -172,7 +163,7 @@ class ChatsScreen(BaseScreen[bool]):
 
     def action_back(self) -> None:
         """Go back, or out of the search, or out of the trash."""
-        if self.query_one(Input).has_focus and self._found:
+        if self.query_one(Input).has_focus:
             self.query_one(ChatTable).focus()
         elif self._in_trash:
             self.action_trash()
@@ -249,8 +240,7 @@ class ChatsScreen(BaseScreen[bool]):
         search.value = ""
         self._list()
         self.refresh_bindings()
-        if self._found:
-            self.query_one(ChatTable).focus()
+        self.query_one(ChatTable).focus()
 
     def action_export(self) -> None:
         """Ask for a file, then write it."""
@@ -264,7 +254,7 @@ class ChatsScreen(BaseScreen[bool]):
 
         def write(name: str | None) -> None:
             if name:
-                asking_to_replace(self, partial(export, expand(name)))
+                asking_to_replace(self.ask, partial(export, expand(name)))
 
         self.ask(AskText("Export to (.md or .json):", file_name(conversation)), write)
 

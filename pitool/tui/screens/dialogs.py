@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, Protocol
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,7 +14,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
 from pitool.catalog.outputs import AlreadyThere
-from pitool.tui.screens.base import BaseScreen
 from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Line
 
@@ -30,6 +29,10 @@ _BOX = """
 """
 
 
+Ask = Callable[[ModalScreen[bool], Callable[[bool | None], object]], None]
+"""Shows a dialog and does something with its answer."""
+
+
 class Write(Protocol):
     """Writes a file; AlreadyThere where one is there that it must not replace."""
 
@@ -37,12 +40,12 @@ class Write(Protocol):
         """Write it."""
 
 
-def asking_to_replace(screen: BaseScreen[Any], write: Write) -> None:
+def asking_to_replace(ask: Ask, write: Write) -> None:
     """Write a file; where one is there, ask first."""
     try:
         write(replace=False)
     except AlreadyThere as error:
-        screen.ask(
+        ask(
             Confirm(f"{error.what}. Replace it?", "Replace"),
             lambda yes: write(replace=True) if yes else None,
         )

@@ -72,7 +72,7 @@ class ModelsScreen(BaseScreen[Runnable | None]):
     TITLE = "Models: every artifact of every bundle on this machine"
     DEFAULT_CSS = """
     ModelsScreen {
-        ModelTable { height: auto; max-height: 1fr; margin: 1 1 0 1; }
+        ModelTable { height: auto; max-height: 1fr; margin: 1 1 0 1; background: $background; }
         #details { height: auto; margin: 1 2 0 2; }
         #work { height: auto; margin: 1 2 0 2; display: none; }
         #notices { height: auto; margin: 1 2 0 2; color: $text-warning; }

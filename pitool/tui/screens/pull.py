@@ -47,7 +47,7 @@ class PullScreen(BaseScreen[Runnable | None]):
     TITLE = "Ready models that fit this machine"
     DEFAULT_CSS = """
     PullScreen {
-        FitTable { height: 1fr; margin: 1 1 0 1; }
+        FitTable { height: 1fr; margin: 1 1 0 1; background: $background; }
         #details { height: auto; margin: 1 2 0 2; }
         #work { height: auto; margin: 1 2 0 2; display: none; }
     }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from pitool.catalog.onnx import read_folder
 from pitool.catalog.onnx_graph import streamed_bytes as graph_streamed_bytes
@@ -80,7 +81,7 @@ def test_what_a_token_reads_is_known_beforehand(tmp_path: Path, shape: str, kind
     graph = written(source, tmp_path, kind) / "model.onnx"
     streamed = graph_streamed_bytes(graph)
     assert streamed == read_whole(graph)
-    planned = streamed_bytes(stored_tensors(model, find_onnx_quantisation(kind), 1024))
+    planned = streamed_bytes(model, stored_tensors(model, find_onnx_quantisation(kind), 1024))
     assert 0 <= streamed - planned < 200  # constants of the graph
 
 
@@ -167,3 +168,35 @@ def test_rows_that_are_no_whole_blocks_are_refused(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "c", hidden_size=96, head_dim=16)
     with pytest.raises(BadInput, match="not a multiple of 64"):
         written(source, tmp_path, "INT4", 64)
+
+
+@pytest.mark.parametrize("kind", ["FP32", "INT8", "INT4", "INT4_ASYMMETRIC"])
+def test_the_bytes_of_experts_are_known_beforehand(tmp_path: Path, kind: str) -> None:
+    """Two of four experts are read for a token, the router and the rest whole."""
+    source = with_experts(tmp_path / "c")
+    model = model_shape(read_config(source))
+    folder = written(source, tmp_path, kind)
+    tensors = stored_tensors(model, find_onnx_quantisation(kind), 1024)
+    used, _ = data_bytes(folder / "model.onnx")
+    assert sum(tensor.bytes for tensor in tensors) == used
+    experts = sum(tensor.bytes for tensor in tensors if "_exps." in tensor.name)
+    streamed = graph_streamed_bytes(folder / "model.onnx")
+    assert 0 <= streamed - (read_whole(folder / "model.onnx") - experts // 2) < 400
+    assert 0 <= streamed - streamed_bytes(model, tensors) < 400
+
+
+def with_experts(folder: Path) -> Path:
+    """Write a tiny Mixtral, whose experts are the MLP of a tiny Llama."""
+    changes = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}
+    write_checkpoint(folder, model_type="mixtral", kind="F32", **changes)
+    path, names = folder / "model.safetensors", {"gate": "w1", "up": "w3", "down": "w2"}
+    tensors = load_file(path)
+    for i in range(3):
+        here = f"model.layers.{i}."
+        own = {n: tensors.pop(f"{here}mlp.{part}_proj.weight") for part, n in names.items()}
+        for expert in range(4):
+            for name, matrix in own.items():
+                tensors[f"{here}block_sparse_moe.experts.{expert}.{name}.weight"] = matrix
+        tensors[f"{here}block_sparse_moe.gate.weight"] = np.ones((4, 256), np.float32)
+    save_file(tensors, path)
+    return folder

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 CHAT = "**/v1/chat/completions"
+# What the scripts have put there when they listen.
+READY = "#theme svg"
 DESKTOP, PHONE = (1280, 800), (390, 844)
 # Milliseconds after which what should be on the screen is missing.
 PATIENCE = 20_000
@@ -80,7 +82,13 @@ class Visit:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.goto(self.address + path)
+        page.locator(READY).wait_for()
         return page
+
+    def reload(self) -> None:
+        """Load the page again, and wait until it is ready."""
+        self.page.reload()
+        self.page.locator(READY).wait_for()
 
     def ask(self, question: str) -> None:
         """Type a question and send it."""

@@ -170,7 +170,7 @@ def test_light_and_dark(browser: Browser) -> None:
         assert not bright(visit)
         visit.button("Light theme").click()
         assert bright(visit)
-        visit.page.reload()
+        visit.reload()
         assert bright(visit)
         visit.button("Settings").click()
         visit.page.get_by_label("As the system").check()

@@ -24,7 +24,7 @@ def test_a_reload_in_the_middle_loses_nothing(browser: Browser) -> None:
         visit.ask("Talk")
         visit.answer().get_by_text("word word word").wait_for()
         before = visit.answer().locator(".prose").inner_text()
-        visit.page.reload()
+        visit.reload()
         after = visit.finish()
         assert after.startswith(before)
         assert visit.page.locator(".bubble").inner_text() == "Talk"
@@ -53,14 +53,14 @@ def test_rename_delete_and_undo(browser: Browser) -> None:
         visit.page.get_by_role("textbox", name="Name").fill("uno")
         visit.page.keyboard.press("Enter")
         visit.page.get_by_role("link", name="uno").wait_for()
-        visit.page.reload()
+        visit.reload()
         visit.page.get_by_role("link", name="uno").wait_for()
         visit.button("Actions for uno").click()
         visit.button("Delete").click()
         visit.page.get_by_text("Your conversations will be listed here").wait_for()
         visit.button("Undo").click()
         assert visit.listed() == ["uno"]
-        visit.page.reload()
+        visit.reload()
         visit.page.get_by_role("link", name="uno").click()
         assert visit.finish() == "Hello from the script."
 
@@ -86,9 +86,9 @@ def test_export_and_import(browser: Browser, tmp_path: Path) -> None:
             (tmp_path / "wrong.json").write_text('{"conversations": 1}')
             visit.page.locator("#import-file").set_input_files(tmp_path / "wrong.json")
             visit.page.get_by_text("holds no conversations").wait_for()
+            visit.button("Settings").click()
             visit.page.locator("#import-file").set_input_files(tmp_path / "a.json")
             visit.page.get_by_text("Imported 1 conversation").wait_for()
-            visit.button("Cancel").click()
             visit.page.get_by_role("link", name="Größe?").click()
             assert visit.finish() == "A b."
 

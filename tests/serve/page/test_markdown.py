@@ -46,7 +46,7 @@ def test_an_answer_runs_nothing_and_loads_nothing(browser: Browser) -> None:
         visit.page.on("dialog", lambda dialog: visit.errors.append(dialog.message))
         visit.ask("Attack")
         visit.finish()
-        visit.page.reload()  # a stored answer is a stranger's, too
+        visit.reload()  # a stored answer is a stranger's, too
         visit.finish()
         visit.page.wait_for_timeout(200)
         assert visit.page.evaluate("window.hit") is None

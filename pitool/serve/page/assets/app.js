@@ -300,6 +300,7 @@ class App {
   async #import(input) {
     const [file] = input.files;
     input.value = "";
+    find("settings").close(""); // what comes of it is said, and seen, beside it
     try {
       const read = fromJson(await file.text());
       for (const conversation of read) {
