@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 @click.option("--board", metavar="BOARD", help="Board, such as pi5; 'here' is this machine.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of context to plan for.")
 @click.option(
+    "--parallel",
+    default=1,
+    metavar="N",
+    type=click.IntRange(1, 64),
+    help="Answers at once, each with this context (GGUF).",
+)
+@click.option(
     "--kv-type",
     type=click.Choice(["f32", "f16", "q8_0", "q4_0"]),
     help="Type of the KV cache (default: the profile's).",

@@ -98,8 +98,9 @@ def head(report: Report) -> Section:
         f" trained with {shape.context} tokens of context"
     )
     cache = load.kv_type if report.form.tunable else "of the graph's own type"
+    answers = f"{load.sequences} answers at once, each with " if load.sequences > 1 else ""
     how = (
-        f"planned for {load.context} tokens of context, KV cache {cache},"
+        f"planned for {answers}{load.context} tokens of context, KV cache {cache},"
         f" batches of {load.micro_batch}; {planner.profile.summary}"
     )
     return Section(

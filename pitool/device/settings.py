@@ -134,7 +134,7 @@ def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
 def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
     """Return the plan of an artifact by its header, or its weights where there is none."""
     load = Load(
-        settings.context,
+        settings.context // settings.sequences,
         micro_batch=settings.micro_batch,
         outputs=settings.outputs,
         kv_type=settings.kv_type,

@@ -22,8 +22,8 @@ CHECKPOINTS, CHECKPOINT_BYTES = 8, 64 * 1024**2
 class Load:
     """How a model is loaded, as far as memory goes; see ``engine.base.Settings``.
 
-    ``adapter``: bytes of a LoRA adapter that is kept apart from the weights; ``sequences`` share
-    the context.
+    ``context``: tokens of each of ``sequences`` answers that are written at once; ``adapter``:
+    bytes of a LoRA adapter that is kept apart from the weights.
     """
 
     context: int
@@ -34,6 +34,11 @@ class Load:
     repack: bool = True
     adapter: int = 0
     sequences: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of context in all."""
+        return self.context * self.sequences
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,10 @@ class Planner:
             if replace(self, load=replace(self.load, kv_type=cache)).row(kind, row.place).fits:
                 yield f"--kv-type {cache}"
                 break
+        for fewer in range(self.load.sequences - 1, 0, -1):
+            if replace(self, load=replace(self.load, sequences=fewer)).row(kind, row.place).fits:
+                yield f"--parallel {fewer}"
+                break
         for name in form.common:
             other = self.row(form.quantisations[name], row.place)
             small = other.artifact.bytes < row.artifact.bytes

@@ -46,6 +46,7 @@ class Options:
     ram: str | None = None
     board: str | None = None
     context: int | None = None
+    parallel: int = 1
     kv_type: str | None = None
     profile: str = "balanced"
     quant: str | None = None
@@ -241,6 +242,7 @@ def make_report(
         micro_batch=profile.micro_batch,
         kv_type=options.kv_type or profile.kv_type,
         adapter=adapter_bytes(options.lora, model.shape) if options.lora else 0,
+        sequences=options.parallel if form.parallel else 1,
     )
     if wrong := form.refusal(model):
         raise wrong

@@ -81,6 +81,19 @@ def test_the_sum_is_that_of_its_lines(pitool: Pitool) -> None:
         assert row["verdict"] == ("fits" if fits else "tight" if tight else "no")
 
 
+def test_answers_at_once_have_a_context_each(pitool: Pitool) -> None:
+    asked = ("1B", "--quant", "Q4_K_M", "--context", 4096, "--ram")
+    one, four = (
+        document(pitool, *asked, "4gb", "--parallel", n)["rows"][0]["memory"] for n in (1, 4)
+    )
+    assert four["KV cache"] == 4 * one["KV cache"]
+    assert four["weights"] == one["weights"]
+    result = pitool("plan", *asked, "2gb", "--parallel", 4, "--details")
+    assert result.code == 3
+    assert "planned for 4 answers at once, each with 4096 tokens" in " ".join(result.out.split())
+    assert re.search(r"--parallel [123] ", result.err)
+
+
 def test_a_gguf_is_planned_with_its_own_tensors(pitool: Pitool, bundle: Path) -> None:
     (file,) = bundle.glob("*Q8_0.gguf")
     loose = document(pitool, file, "--ram", "1gb", "--quant", "Q8_0")

@@ -32,7 +32,12 @@ planners = st.builds(
     Planner,
     st.sampled_from(list(SUBJECTS.values())),
     st.sampled_from(list(profiles().values())),
-    st.builds(Load, context=st.integers(256, 32768), kv_type=st.sampled_from(["f16", "q8_0"])),
+    st.builds(
+        Load,
+        context=st.integers(256, 32768),
+        kv_type=st.sampled_from(["f16", "q8_0"]),
+        sequences=st.integers(1, 4),
+    ),
 )
 places = st.sampled_from(tier_places())
 quants = st.sampled_from(GGUF.common)
@@ -85,6 +90,8 @@ def test_the_longest_context_fits_and_every_remedy_helps(
                 load = replace(load, context=int(value))
             case "--kv-type":
                 load = replace(load, kv_type=value)
+            case "--parallel":
+                load = replace(load, sequences=int(value))
             case "--quant":
                 kind = value
             case "--ram":

@@ -301,7 +301,7 @@ def plan_memory(
         MemoryLine("weights", weights),
         MemoryLine("repacked copies", copies),
         MemoryLine("LoRA adapter", load.adapter),
-        MemoryLine(KV_CACHE, kv_cache_bytes(model, load.context, load.kv_type)),
+        MemoryLine(KV_CACHE, kv_cache_bytes(model, load.tokens, load.kv_type)),
         MemoryLine("recurrent state", states),
         MemoryLine("state checkpoints", states * checkpoints(model.state_bytes, load.sequences)),
         MemoryLine("compute buffers", compute_bytes(model, load)),
@@ -342,16 +342,16 @@ def kv_cache_bytes(model: ModelShape, context: int, kv_type: str) -> int:
 
 def compute_bytes(model: ModelShape, load: Load) -> int:
     """Bytes of llama.cpp's graph and output: activations or logits, attention mask, logits."""
-    batch = min(load.micro_batch, load.context)
+    batch = min(load.micro_batch, load.tokens)
     activations = batch * 4 * (3 * model.feed_forward + 4 * model.hidden)
-    mask = batch * load.context * 2
+    mask = batch * load.tokens * 2
     logits = max(load.outputs, load.sequences) * model.vocabulary * 4
     return max(activations, logits) + mask + logits
 
 
 def _context_bytes(model: ModelShape, load: Load) -> int:
     """Bytes of the lines that depend on the context."""
-    return kv_cache_bytes(model, load.context, load.kv_type) + compute_bytes(model, load)
+    return kv_cache_bytes(model, load.tokens, load.kv_type) + compute_bytes(model, load)
 
 
 def loading_peak(

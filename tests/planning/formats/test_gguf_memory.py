@@ -71,7 +71,7 @@ def test_a_recurrent_state_is_held_whatever_the_context() -> None:
         assert held["recurrent state"] == 2 * 2048 * 128 * 4
         assert held["KV cache"] == 2 * 2 * context * 128 * 2  # of the two layers without it
         assert held["state checkpoints"] == 8 * held["recurrent state"]
-    four = plan_memory(model, typed, Load(2048, sequences=4), repacked=NOTHING)
+    four = plan_memory(model, typed, Load(512, sequences=4), repacked=NOTHING)
     held = {line.name: line.bytes for line in four.lines}
     assert held["recurrent state"] == 4 * 2 * 2048 * 128 * 4
     assert held["KV cache"] == 2 * 2 * 2048 * 128 * 2
