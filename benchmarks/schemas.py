@@ -62,6 +62,7 @@ def main() -> int:
         for seed in range(asked.count):
             schema = random_schema(seed)
             text, finish = ask(engine, schema, seed, asked.tokens, held=not asked.free)
+            print(f"\r{seed + 1} of {asked.count}", end="", file=sys.stderr, flush=True)
             if finish != "stop":
                 continue
             ended += 1

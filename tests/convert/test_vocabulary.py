@@ -66,7 +66,10 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no model": (lambda d: d.pop("model"), "is damaged"),
     "a model that is null": (lambda d: d.update(model=None), "is damaged"),
     "another kind": (
-        lambda d: d["model"].update(type="WordPiece"), "WordPiece tokenizer, which is not",
+        lambda d: d["model"].update(type="WordLevel"), "WordLevel tokenizer, which is not",
+    ),
+    "a WordPiece without rules": (
+        lambda d: d["model"].update(type="WordPiece"), "are not BERT's",
     ),
     "no vocabulary": (lambda d: d["model"].pop("vocab"), "is damaged"),
     "an empty vocabulary": (lambda d: d["model"].update(vocab={}), "has no tokens"),

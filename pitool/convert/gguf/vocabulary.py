@@ -214,6 +214,11 @@ def _byte_level(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
 
 def _wordpiece(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
     """Return BERT's vocabulary as llama.cpp has it: the sign is at the beginning of a word."""
+    if (data.get("pre_tokenizer") or {}).get("type") != "BertPreTokenizer":
+        raise BadInput(
+            f"the rules of the WordPiece tokenizer in {files.folder} are not BERT's",
+            "choose a model with BERT's own tokenizer",
+        )
     blank, scores, types = _blank(files.size)
     tokens = [_SPACE.encode() + text for text in blank]
     special = {t["id"] for t in data.get("added_tokens") or [] if t["special"]}
