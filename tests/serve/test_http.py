@@ -214,6 +214,15 @@ def test_a_sign_of_life_while_a_prompt_is_read(monkeypatch: pytest.MonkeyPatch) 
     assert late[0] == 200 and "the prompt is too long" in late[1].split("data: ")[-1]
 
 
+def test_one_too_many_is_told_when_to_come_again() -> None:
+    with serving(Slow(5000), waiting=0) as here, stream_of(here.port):
+        until(lambda: here.models.running == 1)
+        status, headers, reply = exchange(here, CHAT, HELLO)
+        assert (status, reply["error"]["code"]) == (503, "server_busy")
+        assert int(headers["retry-after"]) > 0
+        assert exchange(here, "/api/chat", {"messages": HELLO["messages"]})[0] == 503
+
+
 # -- the end -------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -332,3 +333,29 @@ def test_embeddings() -> None:
     np.testing.assert_allclose(np.frombuffer(raw, "<f4"), wanted[1], rtol=1e-6)
     assert refused[0] == 400
     assert "vectors have 256" in refused[1]["error"]["message"]
+
+
+class Rates(Able):
+    """Rates a document by the letters that it shares with the query."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = dataclasses.replace(self.info, task="rerank")
+
+    def rerank(self, query: str, documents: Sequence[str]) -> Any:
+        scores = [len(set(query) & set(document)) for document in documents]
+        return SimpleNamespace(scores=scores, tokens=[len(document) for document in documents])
+
+
+def test_documents_are_rated_by_a_model_that_does_it() -> None:
+    body = {"query": "abc", "documents": ["x", {"text": "abcd"}, "ab"], "top_n": 2}
+    with serving(Rates()) as server:
+        reply = said(server, {**body, "return_documents": True}, "/v1/rerank")
+    assert reply["results"] == [
+        {"index": 1, "relevance_score": 3.0, "document": {"text": "abcd"}},
+        {"index": 2, "relevance_score": 2.0, "document": {"text": "ab"}},
+    ]
+    assert reply["usage"]["total_tokens"] == 7
+    with serving(Able()) as server:
+        status, reply = ask(server, "/v1/rerank", body)
+    assert (status, "rates no documents" in reply["error"]["message"]) == (400, True)

@@ -1,4 +1,7 @@
-"""``/v1/rerank``: documents are rated by a query, as Jina's and Cohere's interfaces have it."""
+"""``/v1/rerank``: documents are rated by a query, as Jina's and Cohere's interfaces have it.
+
+An engine that can has ``rerank(query, documents)``, with scores and tokens; none of a worker does.
+"""
 
 from __future__ import annotations
 
