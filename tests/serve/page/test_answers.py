@@ -8,7 +8,7 @@ import pytest
 
 from pitool.engine.scripted import Scripted
 from tests.serve.harness import Slow, serving, until
-from tests.serve.page.browser import delta, finished, visiting
+from tests.serve.page.browser import CHAT, delta, finished, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -102,6 +102,23 @@ def test_an_answer_that_cannot_be_given_again_comes_back(browser: Browser) -> No
         visit.button("Answer again").click()
         visit.page.get_by_text("failed to answer").wait_for()
         assert visit.finish() == "First."
+
+
+@pytest.mark.parametrize("leave", ["Escape", "reload"])
+def test_an_answer_that_never_began_leaves_the_old_one(browser: Browser, leave: str) -> None:
+    with serving(Scripted(["First."])) as server, visiting(browser, server.port) as visit:
+        visit.ask("Which?")
+        visit.finish()
+        visit.page.route(CHAT, lambda route: None)  # no answer comes
+        visit.button("Answer again").click()
+        visit.answer().get_by_text("Waiting for the model").wait_for()
+        if leave == "reload":
+            visit.reload()
+        else:
+            visit.page.keyboard.press(leave)
+        visit.answer().get_by_text("First.").wait_for()
+        assert visit.finish() == "First."
+        assert visit.page.locator("article").count() == 2
 
 
 def test_the_last_question_is_edited(browser: Browser) -> None:

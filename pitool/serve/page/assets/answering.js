@@ -49,6 +49,7 @@ export class Answers extends EventTarget {
         if (piece.text) {
           turn.thought ??= turn.reasoning ? (performance.now() - begun) / 1000 : null;
           turn.content += piece.text;
+          turn.before = null;
         }
         if (piece.finish) finish = piece.finish;
         if (piece.timings) turn.figures = figures(piece.timings);
@@ -56,6 +57,7 @@ export class Answers extends EventTarget {
         this.#tell("change", conversation, turn);
       }
       turn.state = STATES[finish] ?? "done";
+      turn.before = null;
     } catch (error) {
       this.#fail(turn, error, controller.signal);
     } finally {

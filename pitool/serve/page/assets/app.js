@@ -5,7 +5,7 @@ import { Board } from "./board.js";
 import { Composer } from "./composer.js";
 import {
   addAnswer, addQuestion, asJson, canContinue, fromJson, lastAnswer, lastQuestion, newConversation,
-  takeLastQuestion,
+  takeBack, takeLastQuestion,
 } from "./conversation.js";
 import { askKey, confirmed, editSettings, isDark, requestSettings, setTheme } from "./dialogs.js";
 import { download, find, icon, make, toast } from "./elements.js";
@@ -27,7 +27,10 @@ class App {
 
   constructor(store, stored) {
     this.store = store;
-    for (const conversation of stored) this.conversations.set(conversation.id, conversation);
+    for (const conversation of stored) {
+      takeBack(conversation); // a page was left before a new answer began
+      this.conversations.set(conversation.id, conversation);
+    }
     this.answers = new Answers(
       (conversation) => this.#save(conversation),
       (conversation) => store.leave(conversation),
@@ -179,15 +182,14 @@ class App {
   }
 
   async #answer(conversation, old = null) {
-    const turn = addAnswer(conversation, find("model").value);
+    const turn = addAnswer(conversation, find("model").value, old);
     const done = this.answers.run(conversation, turn, requestSettings());
     this.#show(conversation);
     await done;
-    if (old && turn.state === "failed" && !turn.content) {
-      conversation.turns.splice(conversation.turns.indexOf(turn), 1, old);
+    if (turn.state !== "done" && takeBack(conversation)) {
       this.#save(conversation);
       if (conversation === this.current) this.#show(conversation);
-      toast(turn.problem.message);
+      if (turn.problem) toast(turn.problem.message);
     }
   }
 

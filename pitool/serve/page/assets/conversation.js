@@ -26,14 +26,22 @@ export function addQuestion(conversation, content) {
   }
 }
 
-/** Add the turn that an answer will fill. */
-export function addAnswer(conversation, model) {
+/** Add the turn that an answer will fill. `before`: the answer that it replaces once it begins. */
+export function addAnswer(conversation, model, before = null) {
   const turn = {
     role: "assistant", content: "", reasoning: "", at: Date.now(), model, state: "running",
-    problem: null, figures: null,
+    problem: null, figures: null, before,
   };
   conversation.turns.push(turn);
   return turn;
+}
+
+/** Put the answer back that was to be replaced by one which never began; true if there is one. */
+export function takeBack(conversation) {
+  const turn = lastAnswer(conversation);
+  if (!turn?.before || turn.content) return false;
+  conversation.turns.splice(-1, 1, turn.before);
+  return true;
 }
 
 /** Take the last question and its answer away; returns the question's text. */
