@@ -51,7 +51,11 @@ def made(folder: Path, target: Path, plan: ConvertPlan, calibrated: str) -> Bund
 def test_the_file_is_what_llama_cpp_makes_with_the_matrix(
     tmp_path: Path, calibrated: str, kinds: str
 ) -> None:
-    sizes = {"num_hidden_layers": 8, "num_key_value_heads": 8, "intermediate_size": 256}
+    sizes: dict[str, Any] = {
+        "num_hidden_layers": 8,
+        "num_key_value_heads": 8,
+        "intermediate_size": 256,
+    }
     folder = write_checkpoint(tmp_path / "m", **sizes)
     if calibrated == "text":
         calibrated = str(tmp_path / "notes.txt")

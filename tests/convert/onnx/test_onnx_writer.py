@@ -187,7 +187,11 @@ def test_the_bytes_of_experts_are_known_beforehand(tmp_path: Path, kind: str) ->
 
 def with_experts(folder: Path) -> Path:
     """Write a tiny Mixtral, whose experts are the MLP of a tiny Llama."""
-    changes = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}
+    changes: dict[str, Any] = {
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": None,
+    }
     write_checkpoint(folder, model_type="mixtral", kind="F32", **changes)
     path, names = folder / "model.safetensors", {"gate": "w1", "up": "w3", "down": "w2"}
     tensors = load_file(path)
