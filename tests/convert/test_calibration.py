@@ -88,7 +88,10 @@ def test_types_that_need_no_matrix_get_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_at_equal_bytes_less_is_lost_than_by_q4_k_m(tmp_path: Path) -> None:
+def test_at_equal_bytes_less_is_lost_than_by_q4_k_m(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PITOOL_CALIBRATION_TOKENS")  # as well as it is for a user
     source = find_source("sample", "1gb")
     assert source.folder
 
