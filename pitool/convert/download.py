@@ -18,6 +18,7 @@ from pitool.convert.gguf import grids, quantise
 from pitool.convert.gguf.grids import Found
 from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.origins import find_origin
+from pitool.convert.onnx.fused import supported
 from pitool.convert.scope import text_alone
 from pitool.convert.sources import check_headers, check_tensors
 from pitool.errors import PitoolError
@@ -57,6 +58,7 @@ def planned_checkpoint(source: Source) -> PlannedModel:
         header=_header_bytes(source, config),
         grids=grids.types_of(found),
         remarks=said,
+        expressible=supported(config),
     )
     if kind := GGUF_FORMAT.grid_of(planned):
         typed = keep_grids(assign_types(model.shape, kind), kind, planned.grids)

@@ -102,6 +102,7 @@ def make_plan(
     planned = PlannedModel(
         "", model, stored, importance=importance, exported=exported,
         header=header() if header and quantisations else None, grids=types_of(found or {}),
+        expressible=not exported,
     )  # fmt: skip
     form = GGUF if quantisations or techniques else ONNX
     load = Load(
