@@ -236,7 +236,8 @@ def test_models_over_http() -> None:
 
 TIMES: dict[Any, float] = {
     "5m": 300, "1h30m": 5400, "90": 90, "0": 0, 0: 0, 12.5: 12.5, "1.5s": 1.5, "250ms": 0.25,
-    1e30: FOREVER, 10**30: FOREVER, "999999999h": FOREVER, -1: FOREVER, "-1": FOREVER, "-1m": FOREVER,
+    1e30: FOREVER, 10**30: FOREVER, "999999999h": FOREVER, -1: FOREVER, "-1": FOREVER,
+    "-1m": FOREVER,
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from pitool.serve.turns import Loaded
 # The version of Ollama whose interface this is: clients ask for what is new in one.
 OLLAMA = "0.12.0"
 # Longest string of a file's metadata that is told.
-LONGEST = 1 << 16
+LONGEST_TEXT = 1 << 16
 
 
 async def version(_request: Request) -> JSONResponse:
@@ -106,7 +106,7 @@ def _metadata(runnable: Runnable) -> dict[str, Any]:
 
 
 def _is_short(value: object) -> bool:
-    return len(value) < LONGEST if isinstance(value, str) else isinstance(value, int | float)
+    return len(value) < LONGEST_TEXT if isinstance(value, str) else isinstance(value, int | float)
 
 
 def _template(runnable: Runnable, known: dict[str, Any]) -> str:

@@ -20,6 +20,8 @@ PLAIN: dict[str, tuple[object, ...]] = {
     "tfs_z": (1,),
     "typical_p": (1,),
 }
+# Room is made for so many tokens; -1 is for all of a context.
+MOST_LAST = 1 << 16
 _NUMBERS = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
@@ -42,8 +44,8 @@ def sampling(options: Fields | None) -> Sampling:
         values["top_k"] = top
     if (seed := options.integer("seed", -1)) is not None and seed >= 0:
         values["seed"] = seed
-    if (window := options.integer("repeat_last_n", -1, MOST_IDS)) is not None:
-        values["repeat_window"] = window if window >= 0 else MOST_IDS
+    if (window := options.integer("repeat_last_n", -1, MOST_LAST)) is not None:
+        values["repeat_window"] = window if window >= 0 else MOST_LAST
     most = options.integer("num_predict", -2)
     values["max_tokens"] = most if most is not None and most >= 0 else None
     made = Sampling(**values, stop=stops(options.take("stop")))
