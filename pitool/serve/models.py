@@ -22,10 +22,10 @@ from pitool.errors import DoesNotFit, PitoolError, WorkerDied
 from pitool.serve.failures import BusyError, NoRoom, StoppingError
 from pitool.serve.pump import in_thread
 from pitool.serve.shelf import Offer
+from pitool.serve.times import FOREVER
 from pitool.serve.turns import Loaded, Loader, Turn, keep_prefixes
 
 WAITING = 4
-FOREVER = float("inf")
 
 log = logging.getLogger(__name__)
 

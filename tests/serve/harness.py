@@ -17,9 +17,10 @@ from pitool.engine.base import Engine, Settings
 from pitool.engine.scripted import Scripted
 from pitool.serve.app import application
 from pitool.serve.context import Context
-from pitool.serve.models import FOREVER, Models
+from pitool.serve.models import Models
 from pitool.serve.server import Server, listen, quiet
 from pitool.serve.shelf import Offer
+from pitool.serve.times import FOREVER
 from pitool.serve.turns import Loaded
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}

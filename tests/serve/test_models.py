@@ -13,9 +13,9 @@ from pitool.engine.base import Engine
 from pitool.engine.scripted import DEFAULT_SETTINGS, Scripted
 from pitool.errors import BadInput, UsageError
 from pitool.serve.failures import BusyError, NoRoom, StoppingError
-from pitool.serve.models import FOREVER, Models
+from pitool.serve.models import Models
 from pitool.serve.shelf import Offer
-from pitool.serve.times import parse_time
+from pitool.serve.times import FOREVER, parse_time
 from pitool.serve.turns import Loaded
 from tests.serve.harness import CHAT, HELLO, Engines, Slow, ask, offer, serving, until
 
@@ -236,7 +236,8 @@ def test_models_over_http() -> None:
 
 TIMES: dict[Any, float] = {
     "5m": 300, "1h30m": 5400, "90": 90, "0": 0, 0: 0, 12.5: 12.5, "1.5s": 1.5, "250ms": 0.25,
-    -1: FOREVER, "-1": FOREVER, "-1m": FOREVER,
+    1e30: FOREVER, 10**30: FOREVER, "999999999h": FOREVER, -1: FOREVER, "-1": FOREVER,
+    "-1m": FOREVER,
 }  # fmt: skip
 
 
@@ -245,7 +246,7 @@ def test_times(text: Any) -> None:
     assert parse_time(text) == TIMES[text]
 
 
-@pytest.mark.parametrize("text", ["", "5 minutes", "m", "1e9", True, [], "5x", "--5"])
+@pytest.mark.parametrize("text", ["", float("nan"), "5 minutes", "m", "1e9", True, [], "5x", "--5"])
 def test_what_is_no_time(text: Any) -> None:
     with pytest.raises(UsageError, match="is not a time"):
         parse_time(text)

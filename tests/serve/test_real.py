@@ -18,9 +18,10 @@ from pitool.catalog.model_argument import find_runnable
 from pitool.engine.base import ChatPrompt, Message
 from pitool.serve.context import Context
 from pitool.serve.loading import WorkerLoader
-from pitool.serve.models import FOREVER, Models
+from pitool.serve.models import Models
 from pitool.serve.prefill import prefill
 from pitool.serve.shelf import OneModel
+from pitool.serve.times import FOREVER
 from tests.engine.conftest import tiny_gguf  # noqa: F401 - a fixture
 from tests.serve.harness import CHAT, HELLO, Serving, ask, events, serving_of, until
 

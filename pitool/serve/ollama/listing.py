@@ -16,17 +16,17 @@ from pitool.device import memory
 from pitool.errors import PitoolError
 from pitool.serve.bodies import read_body
 from pitool.serve.context import context_of
-from pitool.serve.models import FOREVER
 from pitool.serve.ollama import documents
 from pitool.serve.pump import in_thread
 from pitool.serve.replies import JSONResponse
 from pitool.serve.shelf import Offer
+from pitool.serve.times import LONGEST
 from pitool.serve.turns import Loaded
 
 # The version of Ollama whose interface this is: clients ask for what is new in one.
 OLLAMA = "0.12.0"
 # Longest string of a file's metadata that is told.
-LONGEST = 1 << 16
+LONGEST_TEXT = 1 << 16
 
 
 async def version(_request: Request) -> JSONResponse:
@@ -48,8 +48,8 @@ async def running(request: Request) -> JSONResponse:
 
 def _loaded(model: Loaded) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC)
-    # For ever, as Ollama writes it: in so many years.
-    seconds = model.expires if model.keep != FOREVER else 100 * 365 * 86400
+    # For ever is in so many years, as Ollama writes it.
+    seconds = min(model.expires, LONGEST)
     return {
         **documents.listed(model.offer),
         "size": memory.rss(model.engine.pid) or model.offer.bytes,
@@ -106,7 +106,7 @@ def _metadata(runnable: Runnable) -> dict[str, Any]:
 
 
 def _is_short(value: object) -> bool:
-    return len(value) < LONGEST if isinstance(value, str) else isinstance(value, int | float)
+    return len(value) < LONGEST_TEXT if isinstance(value, str) else isinstance(value, int | float)
 
 
 def _template(runnable: Runnable, known: dict[str, Any]) -> str:

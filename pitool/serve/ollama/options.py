@@ -6,7 +6,7 @@ from typing import Any
 
 from pitool.engine.base import Sampling
 from pitool.serve.bodies import Fields
-from pitool.serve.openai.sampling import stops
+from pitool.serve.openai.sampling import MOST_IDS, stops
 
 # How a model is loaded, which was decided when it was; what exceeds the context is refused, so
 # that its size changes no answer.
@@ -20,6 +20,8 @@ PLAIN: dict[str, tuple[object, ...]] = {
     "tfs_z": (1,),
     "typical_p": (1,),
 }
+# Room is made for so many tokens; -1 is for all of a context.
+MOST_LAST = 1 << 16
 _NUMBERS = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
@@ -38,12 +40,12 @@ def sampling(options: Fields | None) -> Sampling:
     for name, (low, high) in _NUMBERS.items():
         if (value := options.number(name, low, high)) is not None:
             values[name] = value
-    if (top := options.integer("top_k", 0)) is not None:
+    if (top := options.integer("top_k", 0, MOST_IDS)) is not None:
         values["top_k"] = top
     if (seed := options.integer("seed", -1)) is not None and seed >= 0:
         values["seed"] = seed
-    if (window := options.integer("repeat_last_n", -1)) is not None:
-        values["repeat_window"] = window if window >= 0 else 1 << 30
+    if (window := options.integer("repeat_last_n", -1, MOST_LAST)) is not None:
+        values["repeat_window"] = window if window >= 0 else MOST_LAST
     most = options.integer("num_predict", -2)
     values["max_tokens"] = most if most is not None and most >= 0 else None
     made = Sampling(**values, stop=stops(options.take("stop")))

@@ -15,6 +15,8 @@ from pitool.serve.bodies import Fields
 # Each is looked for after every token.
 MOST_STOPS = 32
 MOST_BIASES = 1024
+# llama.cpp counts tokens in 32 bits.
+MOST_IDS = 2**31 - 1
 NO_LIMIT = -1
 _NUMBERS = {
     "temperature": (0.0, 100.0),
@@ -38,7 +40,8 @@ def sampling(fields: Fields, limits: tuple[str, ...] = ("max_tokens",)) -> Sampl
     if (value := fields.number("repetition_penalty", *_NUMBERS["repeat_penalty"])) is not None:
         values.setdefault("repeat_penalty", value)
     for name in ("top_k", "seed"):
-        if (value := fields.integer(name, 0 if name == "top_k" else -1)) is not None:
+        low, high = (0, MOST_IDS) if name == "top_k" else (-1, 2**63)
+        if (value := fields.integer(name, low, high)) is not None:
             values[name] = value
     if values.get("seed") == -1:  # llama.cpp's word for any
         del values["seed"]
