@@ -135,6 +135,8 @@ def _listen(host: str, port: int) -> socket.socket:
     from pitool.errors import UsageError
     from pitool.serve.server import listen
 
+    if not host:  # which would be all networks to the socket
+        raise UsageError("--host is empty", f"use {LOCAL[0]}, or 0.0.0.0 for all networks")
     try:
         return listen(host, port)
     except OSError as error:

@@ -265,6 +265,7 @@ def test_what_cannot_be_listened_on_is_said_with_what_helps(
     elsewhere = refused("--host", "192.0.2.1", "--port", "0")
     assert elsewhere.do == "set --host to an address of this machine"
     assert refused("--host", "a name", "--port", "0").do == elsewhere.do
+    assert refused("--host", "", "--port", "0").what == "--host is empty"
 
 
 def test_one_that_went_away_while_it_waited_never_reaches_the_model() -> None:
