@@ -39,7 +39,8 @@ ANY = frozenset((
     "video_token_id", "vision_start_token_id",
     "vision_end_token_id", "vision_token_id", "audio_token_id", "mm_tokens_per_image",
     "vision_config", "vision_feature_layer", "vision_feature_select_strategy", "audio_config",
-    "vision_soft_tokens_per_image", "projector_hidden_act", "multimodal_projector_bias",
+    "vision_soft_tokens_per_image", "audio_soft_tokens_per_image", "projector_hidden_act",
+    "multimodal_projector_bias",
     "spatial_merge_size", "original_vocab_size",
     # training
     "initializer_range", "initializer_factor", "init_std", "init_device", "_init_device",

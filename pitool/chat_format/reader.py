@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from pitool.catalog import reading
 from pitool.chat_format.events import Event
-from pitool.errors import PitoolError
 
 T = TypeVar("T")
 Steps = Generator[Event | None, None, T]
@@ -22,7 +21,7 @@ LONGEST_WORD = 4096
 """Characters of a name, or of anything that is held back until it is complete and has no mark."""
 
 
-class MalformedError(PitoolError):
+class MalformedError(ValueError):
     """The text is not what it began as."""
 
 
@@ -199,7 +198,7 @@ def parse(text: str) -> Any:
 
 def malformed(expected: str) -> MalformedError:
     """Return the error for a text that does not go on as it should."""
-    return MalformedError(f"{expected!r} is missing in a tool call", "ask again")
+    return MalformedError(f"{expected!r} is missing in a tool call")
 
 
 def _first(text: str, words: Sequence[str], start: int) -> tuple[int, str]:

@@ -21,6 +21,14 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma3_text": GEMMA,
     "gemma4": {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
     "gemma4_text": {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+    "gemma3n": {
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
+    },
+    "gemma3n_text": {
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
+    },
     "gpt_neox": {"hidden_act": "gelu"},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "qwen3_moe": {"norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2},
@@ -83,6 +91,10 @@ CHANGES: dict[str, Any] = {
 }
 # What the family's model in transformers does not look at, so that it changes nothing there.
 UNSEEN: dict[str, set[str]] = {
+    "apertus": {"mlp_bias"},
+    "bert": {"head_dim", "tie_word_embeddings"},
+    "gpt_oss": {"hidden_act", "mlp_bias"},
+    "starcoder2": {"attention_bias", "mlp_bias", "rms_norm_eps"},
     "gemma2": {"hidden_act"},
     "gemma3": {"hidden_act", "attn_logit_softcapping"},
     "gemma3_text": {"hidden_act", "attn_logit_softcapping"},
@@ -103,6 +115,7 @@ UNSEEN: dict[str, set[str]] = {
 # The value above is the family's own already.
 EQUAL: dict[str, set[str]] = {
     "gpt_neox": {"attention_bias", "use_parallel_residual"},
+    "gpt_oss": {"attention_bias", "head_dim"},
     "glm4": {"attention_bias", "partial_rotary_factor"},
     "olmoe": {"norm_topk_prob"},
     "seed_oss": {"attention_bias"},
@@ -198,10 +211,11 @@ def test_the_configurations_of_transformers_are_all_understood() -> None:
         "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2,
     }  # fmt: skip
+    small = {"qwen3_moe": {"norm_topk_prob": True}, "gemma3n_text": {"num_kv_shared_layers": 0}}
     known = set(TABLE) & set(transformers.CONFIG_MAPPING)
     assert len(known) > 15
-    for name in sorted(known - {"gemma3"}):
-        more = {"norm_topk_prob": True} if name == "qwen3_moe" else {}
+    for name in sorted(known - {"gemma3", "gemma3n"}):
+        more = small.get(name, {})
         made = transformers.AutoConfig.for_model(name, **(sizes if name != "gpt2" else {}), **more)
         values = {**made.to_dict(), "model_type": name}
         assert describe(Config(values, Path("config.json"))).model_type == name
