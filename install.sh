@@ -235,24 +235,6 @@ check_network() { # resolves one small package through the index and proxy that 
         "Check the network and pip's index and proxy settings, or install from a folder with all wheels: ./install.sh --wheel FOLDER"
 }
 
-SMOKE='
-import ctypes, pathlib, llama_cpp
-llama_cpp.llama_backend_init()
-for path in (pathlib.Path(llama_cpp.__file__).parent / "lib").glob("libggml-cpu.*"):
-    blocks, size, out = (ctypes.c_char * 340)(), ctypes.c_size_t(0), ctypes.c_float()
-    ctypes.CDLL(str(path)).ggml_vec_dot_q8_0_q8_0(320, ctypes.byref(out), size, blocks, size, blocks, size, 1)
-'
-
-smoke_test() { # in child processes, because a library built for another CPU crashes when it is used
-    local said code=0
-    said=$(PYTHONSAFEPATH=1 "$VENV/bin/python" -c "$SMOKE" 2>&1) || code=$?
-    [ $code -ne 132 ] || die 1 "$(basename "${WHEEL:-.venv}") uses instructions that this CPU does not have." \
-        "Use a wheel for this CPU, or drop --wheel to compile one."
-    [ $code -eq 0 ] || die 1 "llama.cpp does not start: ${said##*$'\n'}." "Use another wheel, or drop --wheel to compile one."
-    PYTHONSAFEPATH=1 "$VENV/bin/python" -c 'import onnxruntime' >/dev/null 2>&1 ||
-        warn "onnxruntime does not start on this machine: ONNX models will not run, GGUF models will."
-}
-
 install_packages() {
     local extras=${EXTRAS// /,} had
     : >"$UNFINISHED"

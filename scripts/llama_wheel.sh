@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Finds the llama-cpp-python wheel: a given one, a cached one, or one compiled for this CPU.
-# Sourced by install.sh after scripts/machine.sh; sets WHEEL.
+# Finds the llama-cpp-python wheel: a given one, a cached one, or one compiled for this CPU; and
+# tries it. Sourced by install.sh after scripts/machine.sh; sets WHEEL.
 
 misfit() { # misfit WHEEL: print why it cannot be used here, or nothing
     local dist version platform glibc name=${1##*/}
@@ -93,4 +93,22 @@ build_wheel() { # compile for this CPU; the wheel is moved into the cache in one
     mv "$TMP/wheel" "$kept"
     WHEEL=$(cached_wheel)
     say "  cached for later installs: $WHEEL"
+}
+
+SMOKE='
+import ctypes, pathlib, llama_cpp
+llama_cpp.llama_backend_init()
+for path in (pathlib.Path(llama_cpp.__file__).parent / "lib").glob("libggml-cpu.*"):
+    blocks, size, out = (ctypes.c_char * 340)(), ctypes.c_size_t(0), ctypes.c_float()
+    ctypes.CDLL(str(path)).ggml_vec_dot_q8_0_q8_0(320, ctypes.byref(out), size, blocks, size, blocks, size, 1)
+'
+
+smoke_test() { # in child processes, because a library built for another CPU crashes when it is used
+    local said code=0
+    said=$(PYTHONSAFEPATH=1 "$VENV/bin/python" -c "$SMOKE" 2>&1) || code=$?
+    [ $code -ne 132 ] || die 1 "$(basename "${WHEEL:-.venv}") uses instructions that this CPU does not have." \
+        "Use a wheel for this CPU, or drop --wheel to compile one."
+    [ $code -eq 0 ] || die 1 "llama.cpp does not start: ${said##*$'\n'}." "Use another wheel, or drop --wheel to compile one."
+    PYTHONSAFEPATH=1 "$VENV/bin/python" -c 'import onnxruntime' >/dev/null 2>&1 ||
+        warn "onnxruntime does not start on this machine: ONNX models will not run, GGUF models will."
 }

@@ -53,14 +53,20 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C interrupt the tests and what they start, also in the background of a shell.
+def usual_signals() -> Iterator[None]:
+    """Let Ctrl-C and a hang-up reach the tests and what they start.
 
-    There it is ignored from the start, which a program inherits.
+    In the background of a shell, and under nohup, one of them is ignored from the start, which a
+    program inherits.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

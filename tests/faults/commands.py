@@ -195,7 +195,9 @@ def _chat(folder: Path) -> Sequence[str]:
 
 
 def _rename(folder: Path) -> Sequence[str]:
-    return "pitool", "rename", str(home(folder) / "bundles" / "toy"), "little"
+    bundles = home(folder) / "bundles"
+    now, then = ("toy", "little") if (bundles / "toy").exists() else ("little", "toy")
+    return "pitool", "rename", str(bundles / now), then
 
 
 def _bench(folder: Path) -> Sequence[str]:
