@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -118,5 +119,6 @@ def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names in a folder, hidden ones too; nothing when it does not exist."""
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    """Return the names in a folder, hidden ones too, the cache's apart; none where it is not."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return found - {Path(os.environ["PITOOL_CACHE"]).name}
