@@ -108,9 +108,12 @@ def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
 
 def vectors_line(artifact: Artifact) -> str:
     """Return how near the vectors of an encoder's artifact are to its checkpoint's."""
+    from pitool.report.numbers import format_fixed
+
+    assert artifact.cosine is not None
     return (
-        f"{artifact.quantisation}: vectors of texts have a cosine of {artifact.cosine:.4f} or more"
-        " with the checkpoint's"
+        f"{artifact.quantisation}: vectors of texts have a cosine of"
+        f" {format_fixed(artifact.cosine, 4)} or more with the checkpoint's"
     )
 
 

@@ -21,6 +21,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion
 from pitool.convert.numpy_parts import ACTIVATIONS
 from pitool.errors import PitoolError
+from pitool.report.numbers import format_fixed
 
 TEXTS = (
     "A cat sits on the mat.",
@@ -53,7 +54,7 @@ def compare(work: Conversion, path: Path, kind: Quantisation) -> float:
             if cosine < (LEAST_QUANTISED if kind.quantised else LEAST):
                 raise PitoolError(
                     f"{kind.name} gives other vectors than the checkpoint: their cosine is"
-                    f" {cosine:.4f}, less than rounding explains",
+                    f" {format_fixed(cosine, 4)}, less than rounding explains",
                     "report this model: it was not converted correctly",
                 )
             work.progress.advance(1)

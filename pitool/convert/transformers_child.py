@@ -24,6 +24,9 @@ from pitool.checkpoint.weights import plain_name
 from pitool.errors import BadInput, PitoolError
 from pitool.process.service import Call, serve
 
+# Numbers of a matrix that stays in memory.
+SMALL = 1024
+
 
 class UnreadableError(Exception):
     """transformers cannot run this checkpoint."""
@@ -138,7 +141,29 @@ def _empty(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[int, 
     for name, parameter in model.named_parameters():
         if id(parameter) not in sources:
             raise UnreadableError(f"{name} is missing")
+    _fill_small(model, sources)
     return model, sources
+
+
+def _fill_small(model: Any, sources: dict[int, Tensor]) -> None:
+    """Give a model its vectors and small matrices for good.
+
+    Some, as those of Gemma 3n's streams, are used without a call of the module that has them.
+    """
+    import torch
+
+    filled: dict[int, tuple[Any, Any]] = {}  # with the parameter that had this identity
+    for module in list(model.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.ndim > 1 and parameter.numel() > SMALL:
+                continue
+            if id(parameter) not in filled:
+                value = torch.from_numpy(sources[id(parameter)].float32().copy())
+                made = torch.nn.Parameter(value, requires_grad=False)
+                filled[id(parameter)] = parameter, made
+            setattr(module, name, filled[id(parameter)][1])
+    for identity in filled:
+        del sources[identity]
 
 
 def _by_name(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pitool.catalog import reading
 from pitool.engine.base import Finish, Timings, ToolCall
+from pitool.report.numbers import format_fixed
 from pitool.serve.shelf import Offer
 
 _REASONS: dict[Finish, str] = {
@@ -84,7 +85,7 @@ def details(offer: Offer) -> dict[str, Any]:
 
 def _size(parameters: int) -> str:
     unit, size = ("B", 1e9) if parameters >= 1e9 else ("M", 1e6)
-    return f"{parameters / size:.2f}{unit}"
+    return f"{format_fixed(parameters / size, 2)}{unit}"
 
 
 def listed(offer: Offer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pitool.catalog.files import path_kind
 from pitool.chat_format import format_of
 from pitool.device import memory
 from pitool.errors import PitoolError
+from pitool.planning.formats import find_format
 from pitool.serve.bodies import read_body
 from pitool.serve.context import context_of
 from pitool.serve.ollama import documents
@@ -97,7 +98,7 @@ def capabilities(template: str) -> list[str]:
 
 def _metadata(runnable: Runnable) -> dict[str, Any]:
     """Return the short metadata of a GGUF; the least of an ONNX folder."""
-    if runnable.format != "gguf":
+    if not find_format(runnable.format).planned_by_header:
         artifact = runnable.artifact
         name = artifact.architecture if artifact else "unknown"
         return {"general.architecture": name, f"{name}.context_length": runnable.context}

@@ -1,4 +1,7 @@
-"""One Chromium for all tests of the page; they are skipped where there is none."""
+"""One Chromium for the tests of a file; they are skipped where there is none.
+
+Its driver runs an event loop in this thread, beside which no other test could have one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
