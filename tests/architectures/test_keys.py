@@ -211,7 +211,10 @@ def test_the_configurations_of_transformers_are_all_understood() -> None:
         "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2,
     }  # fmt: skip
-    small = {"qwen3_moe": {"norm_topk_prob": True}, "gemma3n_text": {"num_kv_shared_layers": 0}}
+    small: dict[str, dict[str, Any]] = {
+        "qwen3_moe": {"norm_topk_prob": True},
+        "gemma3n_text": {"num_kv_shared_layers": 0},
+    }
     known = set(TABLE) & set(transformers.CONFIG_MAPPING)
     assert len(known) > 15
     for name in sorted(known - {"gemma3", "gemma3n"}):
