@@ -370,7 +370,8 @@ def test_stages_are_told_with_their_whole_work(small: Path, target: Path) -> Non
     job = Job(plan, target, replace=False, threads=1)
     pipeline.convert(source_of(small), job, engines_of(honest), Record())
     assert [title for title, _, _ in stages] == [
-        "hashing the checkpoint", "writing BF16", "writing F16", "quantising to Q8_0",
+        "hashing the checkpoint", "writing BF16", "writing F16", "looking for grids",
+        "quantising to Q8_0",
         "opening the checkpoint", "computing the reference with pitool's own forward pass",
         "measuring rounding errors", "verifying BF16", "verifying F16", "verifying Q8_0", "hashing",
     ]  # fmt: skip
