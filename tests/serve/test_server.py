@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pitool.catalog.bundles import Runnable
 from pitool.cli.commands import cli
-from pitool.engine.base import Settings
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, UsageError, WorkerDied
 from tests.serve.harness import CHAT, HELLO, Slow, ask, events, exchange, serving, until
@@ -241,18 +239,10 @@ def test_a_client_that_goes_away_ends_its_answer(stream: bool) -> None:
     assert engine.given < 500
 
 
-def test_what_cannot_be_listened_on_is_said_with_what_helps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = tmp_path / "model.gguf"
-    model.write_bytes(b"GGUF")
-    runnable = Runnable("Tiny", "gguf", "F16", model, 4, 4096)
-    monkeypatch.setattr("pitool.catalog.model_argument.find_runnable", lambda *_: runnable)
-    monkeypatch.setattr("pitool.device.settings.settings_for", lambda *_: Settings(256, 1, 1))
-
+def test_what_cannot_be_listened_on_is_said_with_what_helps(tiny_gguf: Path) -> None:
     def refused(*words: str) -> UsageError:
         done = CliRunner().invoke(
-            cli, ["serve", str(model), "--force", *words], standalone_mode=False
+            cli, ["serve", str(tiny_gguf), "--force", *words], standalone_mode=False
         )
         assert isinstance(done.exception, UsageError)
         return done.exception
