@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from pitool.cli.commands import cli
 from pitool.engine.scripted import Scripted
 from pitool.errors import DoesNotFit, UsageError, WorkerDied
+from tests.engine.conftest import tiny_gguf  # noqa: F401 - a fixture
 from tests.serve.harness import CHAT, HELLO, Slow, ask, events, exchange, serving, until
 
 pytestmark = pytest.mark.network
@@ -239,7 +240,9 @@ def test_a_client_that_goes_away_ends_its_answer(stream: bool) -> None:
     assert engine.given < 500
 
 
-def test_what_cannot_be_listened_on_is_said_with_what_helps(tiny_gguf: Path) -> None:
+def test_what_cannot_be_listened_on_is_said_with_what_helps(
+    tiny_gguf: Path,  # noqa: F811
+) -> None:
     def refused(*words: str) -> UsageError:
         done = CliRunner().invoke(
             cli, ["serve", str(tiny_gguf), "--force", *words], standalone_mode=False
