@@ -20,6 +20,7 @@ from pitool.architectures.gemma4 import input_matrices, input_tables
 from pitool.architectures.gguf import DecoderFile, head_lengths, matrix, tensor
 from pitool.architectures.rope import read_rope
 from pitool.architectures.settings import FULL, SLIDING, Settings
+from pitool.architectures.windows import MixedWindows, check_lenders
 from pitool.catalog.model_shape import TensorShape
 
 PERIOD = 5
@@ -109,7 +110,7 @@ def _sparsity(settings: Settings, layers: int) -> tuple[float, ...]:
     return tuple(map(float, value))
 
 
-class Gemma3nFile(DecoderFile):
+class Gemma3nFile(MixedWindows, DecoderFile):
     """llama.cpp knows many of the models' numbers by heart, so that others cannot be told to it."""
 
     architecture = "gemma3n"
@@ -156,25 +157,7 @@ class Gemma3nFile(DecoderFile):
                 f"rope scaling {model.local_rope.kind!r} in sliding-window layers is not supported",
                 "choose a checkpoint without it",
             )
-        own = model.sizes.layers - model.borrowing
-        lenders = {(model.windows[i] > 0, model.lender(i)) for i in range(own, model.sizes.layers)}
-        if not lenders <= {(True, own - 2), (False, own - 1)}:
-            raise model.error(
-                "keys and values of other layers than the last two before are not supported",
-                "choose a checkpoint whose 'num_kv_shared_layers' follow a window and a full layer",
-            )
-
-    def check_windows(self, model: Description) -> None:
-        """Accept windows in any layers; refuse a model without any or with nothing else."""
-        if len({bool(window) for window in model.windows}) < 2:
-            raise model.error(
-                "layers of one kind alone are not supported",
-                f"choose a checkpoint whose 'layer_types' has {SLIDING!r} and {FULL!r}",
-            )
-
-    def windows(self, model: Description) -> tuple[int, ...]:
-        """Return the windows."""
-        return model.windows
+        check_lenders(model)
 
     def computed(self, model: Description) -> Iterator[Wanted]:
         """Yield the matrices between the streams, and those of all layers' inputs."""

@@ -20,6 +20,7 @@ from pitool.architectures.description import Description, LayerInputs, Norm
 from pitool.architectures.gguf import DecoderFile, matrix, tensor
 from pitool.architectures.rope import Proportional, Rope, rope_table
 from pitool.architectures.settings import FULL, SLIDING, Settings
+from pitool.architectures.windows import MixedWindows, check_lenders
 from pitool.catalog.model_shape import TensorShape
 from pitool.checkpoint.config import Config
 
@@ -134,7 +135,7 @@ def _rope(settings: Settings, kind: str, dim: int) -> Rope:
     return Rope(theta, dim, name, Proportional(int(share * dim // 2), factor))
 
 
-class Gemma4File(DecoderFile):
+class Gemma4File(MixedWindows, DecoderFile):
     """llama.cpp divides the frequencies of layers without a window by numbers of a tensor."""
 
     architecture = "gemma4"
@@ -160,28 +161,10 @@ class Gemma4File(DecoderFile):
                 "choose a checkpoint in which both are the same",
             )
 
-    def check_windows(self, model: Description) -> None:
-        """Accept windows in any layers; refuse a model without any or with nothing else."""
-        if len({bool(window) for window in model.windows}) < 2:
-            raise model.error(
-                "layers of one kind alone are not supported",
-                f"choose a checkpoint whose 'layer_types' has {SLIDING!r} and {FULL!r}",
-            )
-
     def check(self, model: Description) -> None:
         """Refuse to borrow from other layers than llama.cpp does: the last two with their own."""
         super().check(model)
-        own = model.sizes.layers - model.borrowing
-        lenders = {(model.windows[i] > 0, model.lender(i)) for i in range(own, model.sizes.layers)}
-        if not lenders <= {(True, own - 2), (False, own - 1)}:
-            raise model.error(
-                "keys and values of other layers than the last two before are not supported",
-                "choose a checkpoint whose 'num_kv_shared_layers' follow a window and a full layer",
-            )
-
-    def windows(self, model: Description) -> tuple[int, ...]:
-        """Return the windows."""
-        return model.windows
+        check_lenders(model)
 
     def computed(self, model: Description) -> Iterator[Wanted]:
         """Yield the divisors of the rotation, and the tables and matrices of all layers' inputs."""

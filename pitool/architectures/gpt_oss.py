@@ -25,6 +25,7 @@ from pitool.architectures.gguf import head_lengths, tensor
 from pitool.architectures.rope import ORIGINAL, Rope, Yarn, default_rope, read_rope
 from pitool.architectures.seed_oss import SeedOssFile
 from pitool.architectures.settings import FULL, SLIDING, Settings
+from pitool.architectures.windows import MixedWindows
 from pitool.catalog.model_shape import TensorShape
 from pitool.errors import BadInput
 
@@ -97,7 +98,13 @@ def _packed(settings: Settings) -> bool:
     return not said.get("dequantize")
 
 
-class GptOssFile(SeedOssFile):
+def sinks(here: str, there: str, model: Description) -> Wanted:
+    """Return the sinks of one layer's attention, a number for each head."""
+    source = f"{here}{model.layout.sinks}"
+    return tensor(f"{there}.attn_sinks.weight", source, model.sizes.heads)
+
+
+class GptOssFile(MixedWindows, SeedOssFile):
     """llama.cpp calls the norm before the experts as Seed-OSS's, and wants all biases."""
 
     architecture = "gpt-oss"
@@ -138,23 +145,10 @@ class GptOssFile(SeedOssFile):
             " are apart"
         )
 
-    def check_windows(self, model: Description) -> None:
-        """Accept windows in any layers; refuse a model without any or with nothing else."""
-        if len({bool(window) for window in model.windows}) < 2:
-            raise model.error(
-                "layers of one kind alone are not supported",
-                f"choose a checkpoint whose 'layer_types' has {SLIDING!r} and {FULL!r}",
-            )
-
-    def windows(self, model: Description) -> tuple[int, ...]:
-        """Return the windows."""
-        return model.windows
-
     def attention(self, here: str, there: str, model: Description) -> Iterator[Wanted]:
         """Yield the matrices of attention, and the sinks."""
         yield from super().attention(here, there, model)
-        sinks = f"{here}{model.layout.sinks}"
-        yield tensor(f"{there}.attn_sinks.weight", sinks, model.sizes.heads)
+        yield sinks(here, there, model)
 
     def experts(self, here: str, there: str, model: Description) -> Iterator[Wanted]:
         """Yield the router and the experts; rows of gate and up alternate in one tensor."""

@@ -13,7 +13,7 @@ from typing import Any
 from pitool.architectures.base import Architecture, Wanted
 from pitool.architectures.decoder import read_biases, read_decoder
 from pitool.architectures.description import Description, Layout
-from pitool.architectures.gguf import tensor
+from pitool.architectures.gpt_oss import sinks
 from pitool.architectures.granite import GraniteFile, read_multipliers
 from pitool.architectures.settings import FULL, SLIDING, Settings
 
@@ -85,8 +85,7 @@ class GraniteSwaFile(GraniteFile):
     def attention(self, here: str, there: str, model: Description) -> Iterator[Wanted]:
         """Yield the matrices of attention, and the sinks."""
         yield from super().attention(here, there, model)
-        sinks = f"{here}{model.layout.sinks}"
-        yield tensor(f"{there}.attn_sinks.weight", sinks, model.sizes.heads)
+        yield sinks(here, there, model)
 
     def special(self, model: Description) -> dict[str, Any]:
         """Return Granite's keys, the windows, and which layers are rotated."""

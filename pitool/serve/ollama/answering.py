@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from pitool.engine.base import Message, ToolCall
 from pitool.errors import UsageError
 from pitool.serve import fim
-from pitool.serve.answers import Plain, Whole, steps
+from pitool.serve.answers import Plain, Step, Whole, steps
 from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
 from pitool.serve.conversations import Conversation, Prepared, prepare
@@ -200,14 +200,23 @@ def _said(path: str, content: str, reasoning: str, calls: list[ToolCall]) -> dic
     return {"response": content, **({"thinking": reasoning} if reasoning else {})}
 
 
-async def _whole(context: Context, offer: Offer, asked: Asked) -> Pieces:
-    answer = Whole()
+@asynccontextmanager
+async def _answering(
+    context: Context, offer: Offer, asked: Asked
+) -> AsyncIterator[tuple[Turn, AsyncIterator[Step]]]:
+    """Give the turn of a request and the steps of its answer, which end with the block."""
     async with context.models.turn(offer, asked.keep) as turn:
         ready = await _ready(turn, asked)
         parser = Plain() if asked.raw is not None else ready.parser()
         async with aclosing(steps(turn, ready.prompt, ready.sampling, parser)) as said:
-            async for step in said:
-                answer.add(step)
+            yield turn, said
+
+
+async def _whole(context: Context, offer: Offer, asked: Asked) -> Pieces:
+    answer = Whole()
+    async with _answering(context, offer, asked) as (turn, said):
+        async for step in said:
+            answer.add(step)
         load = turn.waited
     told = _said(asked.path, answer.content, answer.reasoning, answer.calls)
     yield {
@@ -220,17 +229,14 @@ async def _whole(context: Context, offer: Offer, asked: Asked) -> Pieces:
 
 async def _stream(context: Context, offer: Offer, asked: Asked) -> Pieces:
     answer = Whole()
-    async with context.models.turn(offer, asked.keep) as turn:
-        ready = await _ready(turn, asked)
-        parser = Plain() if asked.raw is not None else ready.parser()
-        async with aclosing(steps(turn, ready.prompt, ready.sampling, parser)) as said:
-            async for step in said:
-                before = len(answer.content), len(answer.reasoning)
-                answer.add(step)
-                content, reasoning = answer.content[before[0] :], answer.reasoning[before[1] :]
-                if content or reasoning:
-                    told = _said(asked.path, content, reasoning, [])
-                    yield {**documents.head(offer.tag), **told, "done": False}
+    async with _answering(context, offer, asked) as (turn, said):
+        async for step in said:
+            before = len(answer.content), len(answer.reasoning)
+            answer.add(step)
+            content, reasoning = answer.content[before[0] :], answer.reasoning[before[1] :]
+            if content or reasoning:
+                told = _said(asked.path, content, reasoning, [])
+                yield {**documents.head(offer.tag), **told, "done": False}
         load = turn.waited
     if answer.calls:
         told = _said(asked.path, "", "", answer.calls)

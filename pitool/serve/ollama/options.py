@@ -6,7 +6,7 @@ from typing import Any
 
 from pitool.engine.base import Sampling
 from pitool.serve.bodies import Fields
-from pitool.serve.openai.sampling import MOST_IDS, stops
+from pitool.serve.openai.sampling import MOST_IDS, NUMBERS, stops
 
 # How a model is loaded, which was decided when it was; what exceeds the context is refused, so
 # that its size changes no answer.
@@ -22,14 +22,6 @@ PLAIN: dict[str, tuple[object, ...]] = {
 }
 # Room is made for so many tokens; -1 is for all of a context.
 MOST_LAST = 1 << 16
-_NUMBERS = {
-    "temperature": (0.0, 100.0),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "repeat_penalty": (1e-6, 100.0),
-    "presence_penalty": (-2.0, 2.0),
-    "frequency_penalty": (-2.0, 2.0),
-}
 
 
 def sampling(options: Fields | None) -> Sampling:
@@ -37,7 +29,7 @@ def sampling(options: Fields | None) -> Sampling:
     if options is None:
         return Sampling()
     values: dict[str, Any] = {}
-    for name, (low, high) in _NUMBERS.items():
+    for name, (low, high) in NUMBERS.items():
         if (value := options.number(name, low, high)) is not None:
             values[name] = value
     if (top := options.integer("top_k", 0, MOST_IDS)) is not None:

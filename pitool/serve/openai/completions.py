@@ -81,12 +81,19 @@ def parse(fields: Fields) -> Asked:
 
 def _prompts(value: object) -> Sequence[Text]:
     """Return the prompts: of a text, token ids, or a list of either."""
-    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
-    if not several or not all((isinstance(each, str) and each) or is_ids(each) for each in several):
+    found = texts_of(value)
+    if not found:
         raise UsageError("'prompt' is not a string", "send a string, token ids, or a list of them")
-    if len(several) > MOST_PROMPTS:
-        raise UsageError(f"there are {len(several)} prompts", f"send at most {MOST_PROMPTS}")
-    return several
+    if len(found) > MOST_PROMPTS:
+        raise UsageError(f"there are {len(found)} prompts", f"send at most {MOST_PROMPTS}")
+    return found
+
+
+def texts_of(value: object) -> Sequence[Text]:
+    """Return a text, token ids, or a list of either as a list; an empty one for anything else."""
+    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
+    whole = all((isinstance(each, str) and each) or is_ids(each) for each in several)
+    return several if whole else []
 
 
 def is_ids(value: object) -> bool:

@@ -13,7 +13,7 @@ from pitool.errors import UsageError
 from pitool.serve.bodies import read_body
 from pitool.serve.context import Context, context_of
 from pitool.serve.embeddings import MOST_TEXTS, check_dimensions, embed
-from pitool.serve.openai.completions import Text, is_ids
+from pitool.serve.openai.completions import Text, texts_of
 from pitool.serve.replies import Pieces, Reply
 from pitool.serve.shelf import Offer
 
@@ -33,12 +33,12 @@ async def endpoint(request: Request) -> Reply:
 
 
 def _texts(value: object) -> Sequence[Text]:
-    several: list[Any] = value if isinstance(value, list) and not is_ids(value) else [value]
-    if not several or not all((isinstance(each, str) and each) or is_ids(each) for each in several):
+    found = texts_of(value)
+    if not found:
         raise UsageError("'input' is not a text", "send a text, token ids, or a list of them")
-    if len(several) > MOST_TEXTS:
-        raise UsageError(f"there are {len(several)} inputs", f"send at most {MOST_TEXTS}")
-    return several
+    if len(found) > MOST_TEXTS:
+        raise UsageError(f"there are {len(found)} inputs", f"send at most {MOST_TEXTS}")
+    return found
 
 
 async def _vectors(

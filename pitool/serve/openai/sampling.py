@@ -18,7 +18,7 @@ MOST_BIASES = 1024
 # llama.cpp counts tokens in 32 bits.
 MOST_IDS = 2**31 - 1
 NO_LIMIT = -1
-_NUMBERS = {
+NUMBERS = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
     "min_p": (0.0, 1.0),
@@ -34,10 +34,10 @@ def sampling(fields: Fields, limits: tuple[str, ...] = ("max_tokens",)) -> Sampl
     Log-probabilities and grammars are not read here: their fields differ.
     """
     values: dict[str, Any] = {}
-    for name, (low, high) in _NUMBERS.items():
+    for name, (low, high) in NUMBERS.items():
         if (value := fields.number(name, low, high)) is not None:
             values[name] = value
-    if (value := fields.number("repetition_penalty", *_NUMBERS["repeat_penalty"])) is not None:
+    if (value := fields.number("repetition_penalty", *NUMBERS["repeat_penalty"])) is not None:
         values.setdefault("repeat_penalty", value)
     for name in ("top_k", "seed"):
         low, high = (0, MOST_IDS) if name == "top_k" else (-1, 2**63)
