@@ -10,8 +10,11 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import psutil
 
 from benchmarks.peer import Figure, say
 
@@ -91,7 +94,7 @@ def undisturbed(side: Side) -> Sequence[Figure]:
 
 
 def _others() -> float:
-    """Return the CPU seconds that neither this process nor its children spent, stolen ones too."""
+    """Return the CPU seconds that neither this process nor its descendants spent, stolen too."""
     path = Path("/proc/stat")
     if not path.exists():
         return 0.0
@@ -101,7 +104,17 @@ def _others() -> float:
     busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     own = sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who))
-    return busy - own
+    return busy - own - _running_descendants()
+
+
+def _running_descendants() -> float:
+    """Return the CPU seconds of the processes below this one that have not ended yet."""
+    seconds = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            t = process.cpu_times()
+            seconds += t.user + t.system + t.children_user + t.children_system
+    return seconds
 
 
 def compare(test: str, samples: Samples) -> Comparison:

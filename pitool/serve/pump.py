@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeVar
@@ -27,6 +28,8 @@ class Pump(Generic[T]):
     def __init__(self, make: Callable[[], Iterator[T]], ended: Callable[[], object]) -> None:
         self._make, self._ended = make, ended
         self._loop = asyncio.get_running_loop()
+        self._made: deque[T | _End] = deque()
+        self._woken = False
         self._items: asyncio.Queue[T | _End] = asyncio.Queue()
         self._left = threading.Event()
         # A daemon, since a runtime that is stuck must not hold up the end of the program.
@@ -55,22 +58,31 @@ class Pump(Generic[T]):
             for item in items:
                 if self._left.is_set():
                     break
-                self._tell(self._items.put_nowait, item)
+                self._tell(item)
         except BaseException as raised:  # the reader's, whatever it is
             error = raised
         finally:
             with suppress(PitoolError):
                 if hasattr(items, "close"):
                     items.close()
-        self._tell(self._end, error)
+        self._tell(_End(error))
+        self._call(self._ended)
 
-    def _end(self, error: BaseException | None) -> None:
-        self._items.put_nowait(_End(error))
-        self._ended()
+    def _tell(self, item: T | _End) -> None:
+        """Hand over an item; those that come together wake the loop once."""
+        self._made.append(item)
+        if not self._woken:
+            self._woken = True
+            self._call(self._take)
 
-    def _tell(self, call: Callable[..., object], *arguments: object) -> None:
+    def _take(self) -> None:
+        self._woken = False  # first, so that what is made from here on wakes the loop anew
+        while self._made:
+            self._items.put_nowait(self._made.popleft())
+
+    def _call(self, call: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody reads
-            self._loop.call_soon_threadsafe(call, *arguments)
+            self._loop.call_soon_threadsafe(call)
 
 
 class _End:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -118,53 +117,66 @@ async def _send_whole(pieces: Pieces, scope: Scope, receive: Receive, send: Send
 
 
 class _Stream:
-    """Sends pieces as they come, and a sign of life where none comes for long."""
+    """Sends pieces as they come, and a sign of life where none comes for long.
+
+    Pieces that come together are sent together: each write wakes the client, on a core that the
+    model could use where both are on one machine.
+    """
 
     def __init__(self, framing: Framing, scope: Scope, receive: Receive, send: Send) -> None:
         self._framing, self._scope, self._receive, self._send = framing, scope, receive, send
-        self._begun, self._writing = False, asyncio.Lock()
-        self._written = time.monotonic()
+        self._begun = self._complete = False
+        self._held, self._some = b"", asyncio.Event()
 
     async def send_all(self, pieces: Pieces) -> None:
         """Send all pieces, and what ends them."""
         framing, path = self._framing, self._scope["path"]
-        pinging = asyncio.create_task(self._ping())
+        writing = asyncio.create_task(self._write_all())
         try:
-            async for piece in pieces:
-                await self._write(framing.frame(piece))
-        except PitoolError as error:
-            pinging.cancel()
-            failure = _noted(error, self._scope)
-            if self._begun:
-                await self._write(framing.frame(framing.failed(failure, path)), more=False)
-            else:
-                await refusal(failure, path)(self._scope, self._receive, self._send)
-        else:
-            pinging.cancel()
-            await self._write(framing.end, more=False)
+            try:
+                async for piece in pieces:
+                    self._hold(framing.frame(piece))
+                end = framing.end
+            except PitoolError as error:
+                failure = _noted(error, self._scope)
+                if not (self._begun or self._held):
+                    await refusal(failure, path)(self._scope, self._receive, self._send)
+                    return
+                end = framing.frame(framing.failed(failure, path))
+            self._complete = True
+            self._hold(end)
+            await writing
         finally:
-            pinging.cancel()
+            writing.cancel()
 
-    async def _ping(self) -> None:
-        while self._framing.ping:
-            left = self._written + PING_SECONDS - time.monotonic()
-            if left > 0:
-                await asyncio.sleep(left)
-            else:
+    def _hold(self, data: bytes) -> None:
+        """Have it written as soon as nothing else is to be done."""
+        self._held += data
+        self._some.set()
+
+    async def _write_all(self) -> None:
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(PING_SECONDS if self._framing.ping else None):
+                    await self._some.wait()
+            except TimeoutError:
                 await self._write(self._framing.ping)
+                continue
+            self._some.clear()
+            data, self._held, more = self._held, b"", not self._complete
+            await self._write(data, more=more)
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
-        async with self._writing:
-            self._written = time.monotonic()
-            if not self._begun:
-                self._begun = True
-                headers = [
-                    (b"content-type", self._framing.media_type.encode()),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),  # nginx would hold it back
-                ]
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        if not self._begun:
+            self._begun = True
+            headers = [
+                (b"content-type", self._framing.media_type.encode()),
+                (b"cache-control", b"no-cache"),
+                (b"x-accel-buffering", b"no"),  # nginx would hold it back
+            ]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 def _noted(error: PitoolError, scope: Scope) -> Failure:
