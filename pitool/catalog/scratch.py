@@ -24,10 +24,10 @@ _OWN, _REMOVED = "pitool", "removed"
 def scratch(parent: Path, name: str) -> Iterator[Path]:
     """Yield a new folder in ``parent`` that is gone at the end.
 
-    Those that killed processes left under the same ``name`` are removed first.
+    Those that killed processes left, under whatever name, are removed first.
     """
     with locked(parent):
-        for path in leftovers(parent, name, "partial"):
+        for path in leftovers(parent, None, "partial"):
             shutil.rmtree(path, ignore_errors=True)
         folder = hidden_name(parent, name, "partial")
         folder.mkdir()
@@ -67,12 +67,13 @@ def hidden_name(parent: Path, name: str, suffix: str) -> Path:
     return parent / f".{name}.{secrets.token_hex(4)}.{suffix}"
 
 
-def leftovers(parent: Path, name: str, suffix: str) -> list[Path]:
-    """Return the folders ``.NAME.NUMBER.SUFFIX`` that nobody works in.
+def leftovers(parent: Path, name: str | None, suffix: str) -> list[Path]:
+    """Return the folders ``.NAME.NUMBER.SUFFIX`` that nobody works in; None: of any name.
 
     Called with ``parent`` locked, so that none is just being made.
     """
-    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.{suffix}")
+    named = ".+" if name is None else re.escape(name)
+    ours = re.compile(rf"\.{named}\.[0-9a-f]{{8}}\.{suffix}")
     return [path for path in parent.iterdir() if ours.fullmatch(path.name) and not in_use(path)]
 
 

@@ -59,16 +59,15 @@ def test_two_in_one_process(tmp_path: Path) -> None:
         assert one.is_dir()
 
 
-def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["work", "other"])
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path, name: str) -> None:
     with running(WORK, tmp_path) as (process, folder):
-        with scratch(tmp_path, "work"):
+        with scratch(tmp_path, name):
             assert (Path(folder) / "half").exists()  # it lives
         process.kill()
         process.wait()
         assert (Path(folder) / "half").exists()
-        with scratch(tmp_path, "other"):
-            assert (Path(folder) / "half").exists()
-        with scratch(tmp_path, "work") as mine:
+        with scratch(tmp_path, name) as mine:
             assert list(tmp_path.iterdir()) == [mine]
 
 

@@ -183,8 +183,9 @@ def enter(target: Path) -> set[str]:
     return names(target.parent)
 
 
-def test_the_folders_of_killed_conversions_are_removed(target: Path) -> None:
-    fill_me = target.parent / f".b.{DEAD}.partial"
+@pytest.mark.parametrize("name", ["b", "c", "bb", "b.v2", "model[1]*"])
+def test_the_folders_of_killed_conversions_are_removed(target: Path, name: str) -> None:
+    fill_me = target.parent / f".{name}.{DEAD}.partial"
     fill_me.mkdir(parents=True)
     (fill_me / "m.gguf").write_text("half")
     assert enter(target) == set()
@@ -195,26 +196,24 @@ def test_the_folders_of_conversions_that_run_stay(target: Path) -> None:
         assert enter(target) == {other.folder.name}
 
 
-def test_the_folders_of_other_targets_stay(target: Path) -> None:
-    for name in (f".c.{DEAD}.partial", f".bb.{DEAD}.partial", f"b.{DEAD}.partial"):
+def test_the_folders_of_other_conversions_that_run_stay(target: Path) -> None:
+    with Staging(target.with_name("c"), replace=True) as other:
+        assert enter(target) == {other.folder.name}
+
+
+def test_a_bundle_that_another_conversion_moved_aside_stays(target: Path) -> None:
+    """``b`` is not ``b.v2``, though the one's pattern could match the other's folder."""
+    moved = {f".b.v2.{DEAD}.old", f".c.{DEAD}.old"}
+    for name in moved:
         (target.parent / name).mkdir(parents=True)
-    assert len(enter(target)) == 3
-
-
-def test_a_target_with_dots_and_a_longer_one(target: Path) -> None:
-    """``b`` is not ``b.v2``, though the one's pattern matches the other's folder."""
-    other = f".b.v2.{DEAD}.partial"
-    (target.parent / other).mkdir(parents=True)
-    assert enter(target) == {other}
+    assert enter(target) == moved
 
 
 def test_names_with_signs_of_patterns(tmp_path: Path) -> None:
     target = tmp_path / "bundles" / "model[1]*"
-    leftover = f".model[1]*.{DEAD}.partial"
-    other = f".model1-x.{DEAD}.partial"
-    for name in (leftover, other):
-        (target.parent / name).mkdir(parents=True)
-    assert enter(target) == {other}
+    bundle(target.parent / f".model[1]*.{DEAD}.old")
+    (target.parent / f".model1-x.{DEAD}.old").mkdir()
+    assert enter(target) == {"model[1]*", f".model1-x.{DEAD}.old"}
 
 
 def test_a_bundle_that_was_moved_aside_comes_back(target: Path) -> None:
@@ -230,7 +229,9 @@ def test_a_replaced_bundle_is_removed(target: Path) -> None:
     assert names(target) == {"manifest.json", "new.gguf"}
 
 
-@pytest.mark.parametrize("name", [".b.text.partial", ".b.-1.partial", ".b.0.partial"])
+@pytest.mark.parametrize(
+    "name", [".b.text.partial", ".b.-1.partial", ".b.0.partial", "b.0123abcd.partial"]
+)
 def test_what_nobody_of_ours_made_stays(target: Path, name: str) -> None:
     (target.parent / name).mkdir(parents=True)
     assert enter(target) == {name}
