@@ -16,7 +16,7 @@ from pitool.errors import PitoolError
 Parse = Callable[[list[str]], object]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # An indented line, or a part of one after `;`, with variables before it.
 _LINE = re.compile(r"^ {4}(?:\$ )?((?:[A-Z_]+=\S+ +)*pitool(?: .*)?)$", re.MULTILINE)
 
