@@ -7,6 +7,7 @@ and in an own PITOOL_HOME the bundle of the sample model's shape.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def helped() -> list[str]:
 
 def examples() -> list[str]:
     """Return all of them, without their comments."""
-    lines = (line.partition("  #")[0].strip() for line in (*helped(), *documented()))
+    lines = (re.split(r"\s+# ", line)[0].strip() for line in (*helped(), *documented()))
     return list(dict.fromkeys(lines))
 
 
