@@ -8,6 +8,8 @@ import click
 
 from pitool.cli.commands import SECTIONS, cli
 
+_MARKS = str.maketrans({"<": "&lt;", "*": "\\*", "_": "\\_", "[": "\\["})
+
 
 def lines() -> Iterator[str]:
     """Yield the commands by their sections."""
@@ -62,4 +64,4 @@ def _paragraph(paragraph: str) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Return a text in which Markdown marks nothing."""
-    return " ".join(text.split()).translate(str.maketrans({c: f"\\{c}" for c in "*_<["}))
+    return " ".join(text.split()).translate(_MARKS)
