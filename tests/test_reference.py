@@ -40,6 +40,11 @@ def test_another_page_would_be_found() -> None:
     assert "old" not in made
 
 
+def test_no_option_shows_what_only_a_program_says() -> None:
+    lines = reference.PARTS["commands"]()
+    assert [line for line in lines if re.search(r"\bNone\b|<function|object at", line)] == []
+
+
 def test_the_settings_are_those_that_are_read() -> None:
     sources = [*(ROOT / "pitool").rglob("*.py"), ROOT / "install.sh", *ROOT.glob("scripts/*.sh")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
