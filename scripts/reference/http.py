@@ -61,7 +61,7 @@ def _typed(schema: Schema) -> str:
 
 def _kind(kind: str, schema: Schema) -> str:
     if kind == "array":
-        return f"list of {_values(schema['items'])}"
+        return f"list ({_values(schema['items'])})"
     if kind == "object":
         inside = schema.get("properties")
         return f"object with {code(inside)}" if inside else "object"
@@ -72,13 +72,11 @@ def _kind(kind: str, schema: Schema) -> str:
 
 def _bounds(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
-    above = schema.get("exclusiveMinimum")
-    parts = [
-        f"from {low}" if low is not None else "",
-        f"above {above}" if above is not None else "",
-        f"to {high}" if high is not None else "",
-    ]
-    return "".join(f" {part}" for part in parts if part)
+    if (above := schema.get("exclusiveMinimum")) is not None:
+        return f" above {above}" + (f", at most {high}" if high is not None else "")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    return f", {low} or more" if low is not None else ""
 
 
 def _json(value: object) -> object:
