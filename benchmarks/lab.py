@@ -1,4 +1,4 @@
-"""Every technique on the sample model, and the figures written into docs/lab.md.
+"""Every technique on the sample model, and the figures written into docs/explanation/lab.md.
 
     python -m benchmarks.lab [--resume]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pitool.lab.output import METRICS
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "lab.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "lab.md"
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 
 

@@ -1,6 +1,8 @@
-"""Draw the page of ``pitool serve`` into docs/, in a headless Chromium and with a scripted engine.
+"""Draw the page of ``pitool serve`` into docs/pictures/, in a headless Chromium.
 
-python -m scripts.page_pictures; needs ``pip install 'pitool[browser]'`` and Debian's chromium.
+The engine is the scripted one. It needs ``pip install 'pitool[browser]'`` and Debian's chromium.
+
+    python -m scripts.page_pictures
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pitool.engine.scripted import Scripted
 from tests.serve.harness import serving
 from tests.serve.page.browser import CHROMIUM, DESKTOP, PHONE, Visit, visiting
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 MODEL = "qwen3-1.7b"
 EARLIER = ("A haiku about raspberries", "Which SD card lasts longest?")
 QUESTION = "Which Raspberry Pi should I buy for a model of this size?"

@@ -1,4 +1,4 @@
-"""Draw the screens with the scripted engine into docs/: the same pictures every time.
+"""Draw the screens with the scripted engine into docs/pictures/: the same pictures every time.
 
 python scripts/screenshot.py [NAME ...]
 """
@@ -28,7 +28,7 @@ from pitool.tui.app import PitoolApp
 from pitool.tui.widgets.prompt import Prompt
 from pitool.tui.widgets.prose import Prose
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 SIZE = (96, 28)
 SECONDS = 60
 

@@ -16,14 +16,14 @@ from pitool.errors import PitoolError
 Parse = Callable[[list[str]], object]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # An indented line, or a part of one after `;`, with variables before it.
-_LINE = re.compile(r"^ {4}(?:\$ )?((?:[A-Z_]+=\S+ +)*pitool(?: .*)?)$", re.MULTILINE)
+CALL = re.compile(r"^ {4}(?:\$ )?((?:[A-Z_]+=\S+ +)*pitool(?: .*)?)$", re.MULTILINE)
 
 
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each call of pitool in the code blocks of a page."""
-    for line in _LINE.findall(text):
+    for line in CALL.findall(text):
         for part in re.split(r"[;|]", line):
             words = shlex.split(re.sub(r"(?:^|\s)(?:[<>]\s*\S+|#.*$)", "", part), comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):

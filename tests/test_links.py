@@ -1,23 +1,43 @@
-"""Every relative link of the documentation leads to a file, and to a heading of it."""
+"""Every relative link of the documentation leads to a file, and to a heading of it.
+
+Links to other sites are not followed: their hosts are listed.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 _CODE = re.compile(r"^(```|~~~).*?^\1|^(?: {4}|\t).*?$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+
+# Other sites that pages lead to, each for what it is the source of.
+SITES = {
+    "arxiv.org",  # papers
+    "doi.org",  # papers
+    "www.raspberrypi.com",  # Raspberry Pi Imager
+}
+
+
+def targets(page: Path) -> list[str]:
+    """Return the targets of all links."""
+    return _LINK.findall(_CODE.sub("", page.read_text()))
+
+
+def leads_away(target: str) -> bool:
+    """Tell whether it is an address of another site."""
+    return re.match(r"[a-z][a-z+.-]*:", target) is not None
 
 
 def links(page: Path) -> list[str]:
     """Return the targets of links that are no addresses of other sites."""
-    found = _LINK.findall(_CODE.sub("", page.read_text()))
-    return [target for target in found if not re.match(r"[a-z][a-z+.-]*:", target)]
+    return [target for target in targets(page) if not leads_away(target)]
 
 
 def anchors(page: Path) -> set[str]:
@@ -46,6 +66,12 @@ def broken(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     assert list(broken(page)) == []
+
+
+def test_other_sites_are_known() -> None:
+    away = [urlsplit(t) for page in PAGES for t in targets(page) if leads_away(t)]
+    assert {link.scheme for link in away} == {"https"}
+    assert {link.netloc for link in away} == SITES
 
 
 def test_there_are_links_to_check() -> None:

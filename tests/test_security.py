@@ -1,4 +1,4 @@
-"""docs/security.md: every row names a test that exists, and every attacker of the brief has one."""
+"""The page on security: every row names a test that exists, and every attacker has one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "security.md"
+PAGE = TESTS.parent / "docs" / "explanation" / "security.md"
 ATTACKERS = {
     "a model file", "a chat template", "an adapter", "an answer of a model", "a bundle",
     "a `.pi` archive", "a client on the network", "a web page", "another user on the board",

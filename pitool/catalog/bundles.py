@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from pitool.catalog import manifest, tables
 from pitool.catalog.files import expand, path_kind
 from pitool.catalog.manifest import Artifact, Manifest
+from pitool.catalog.recipes import find_recipe
 from pitool.catalog.scratch import remove
 from pitool.catalog.unicode import clean
 from pitool.errors import BadInput, PitoolError, UsageError, cannot_write
@@ -101,6 +102,28 @@ def open_bundle(path: Path) -> Bundle:
             f"{path} is a file, not a bundle", "use the folder that pitool convert wrote"
         )
     return Bundle(path, manifest.read(path))
+
+
+def find_bundle(path: Path) -> Bundle:
+    """Return the bundle at ``path``, or of that name, else the newest of the model of that name.
+
+    So what was pulled or converted by the name of a recipe is found by it, whatever its
+    quantisation has added to the folder's name.
+    """
+    if path_kind(path) is None and len(path.parts) == 1 and not is_name(path):
+        for bundle in list_bundles()[0]:
+            if _is_of(bundle.manifest, path.name):
+                return bundle
+    return open_bundle(path)
+
+
+def _is_of(known: Manifest, name: str) -> bool:
+    """Tell whether a bundle holds the model of this name, or that of a recipe so called."""
+    if known.name.casefold() == name.casefold():
+        return True
+    recipe = find_recipe(name)
+    published = recipe.gguf.repository if recipe and recipe.gguf else None
+    return recipe is not None and known.source.id in (recipe.source, published)
 
 
 def delete(bundle: Bundle) -> None:

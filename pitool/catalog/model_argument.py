@@ -18,9 +18,9 @@ from pitool.catalog.bundles import (
     Runnable,
     choose,
     default_folder,
+    find_bundle,
     is_name,
     newest,
-    open_bundle,
 )
 from pitool.catalog.files import expand, path_kind
 from pitool.catalog.model_shape import loaded_within
@@ -137,7 +137,7 @@ def find_runnable(where: Path | None, quantisation: str | None = None) -> Runnab
         return choose(newest(), quantisation)
     found = resolve(str(where), RUNNABLES)
     if found.kind not in LOOSE:
-        return choose(open_bundle(found.path), quantisation)
+        return choose(find_bundle(found.path), quantisation)
     runnable = LOOSE[found.kind](found.path)
     names = (runnable.quantisation, runnable.format.upper())
     if quantisation and quantisation.upper() not in names:
@@ -150,7 +150,7 @@ def artifact_names(where: Path) -> list[str]:
     found = resolve(str(where), RUNNABLES)
     if found.kind in LOOSE:
         return [LOOSE[found.kind](found.path).quantisation]
-    return [artifact.quantisation for artifact in open_bundle(found.path).manifest.artifacts]
+    return [artifact.quantisation for artifact in find_bundle(found.path).manifest.artifacts]
 
 
 def _loose_gguf(path: Path) -> Runnable:

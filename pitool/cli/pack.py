@@ -47,7 +47,7 @@ def command(
       pitool pack sample-1gb --board pi5 -o sample.pi
     """
     from pitool.catalog.boards import boards, find_board
-    from pitool.catalog.bundles import newest, open_bundle
+    from pitool.catalog.bundles import find_bundle, newest
     from pitool.deploy.pack import pack
     from pitool.errors import UsageError
     from pitool.report.numbers import format_bytes
@@ -60,7 +60,7 @@ def command(
     if board_id is None:
         raise UsageError("--board is required", f"choose one of: {', '.join(boards())}")
     board = find_board(board_id)
-    found = None if runtime_only else open_bundle(bundle) if bundle else newest()
+    found = None if runtime_only else find_bundle(bundle) if bundle else newest()
     target = out or Path(f"{found.path.name if found else 'pitool'}.pi")
     click.echo(f"packing {found.path.name if found else 'the runtime'} for {board.name}", err=True)
     packed = pack(

@@ -35,10 +35,10 @@ def command(bundle: Path | None, as_json: bool) -> None:
     Example:
       pitool show sample-1gb
     """
-    from pitool.catalog.bundles import newest, open_bundle
+    from pitool.catalog.bundles import find_bundle, newest
     from pitool.catalog.manifest import to_json
 
-    found = open_bundle(bundle) if bundle else newest()
+    found = find_bundle(bundle) if bundle else newest()
     if as_json:
         document = {"bundle": str(found.path), "manifest": to_json(found.manifest)}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))

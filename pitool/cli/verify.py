@@ -62,14 +62,14 @@ def command(
       pitool verify sample-1gb --text recipes/sample/heldout.txt
       pitool verify Qwen3-1.7B-q4_k_m --against Qwen3-1.7B-q8_0
     """
-    from pitool.catalog.bundles import choose, open_bundle
+    from pitool.catalog.bundles import choose, find_bundle
     from pitool.catalog.integrity import damaged_files
     from pitool.errors import BadInput, PitoolError, UsageError
     from pitool.report.progress import Stages, stage_of
 
     if reference and against:
         raise UsageError("--reference and --against exclude each other", "use one of them")
-    opened = open_bundle(bundle)
+    opened = find_bundle(bundle)
     with Stages() as progress:
         on_bytes = stage_of(progress, "verifying the files", bytes_=True)
         if damage := damaged_files(opened, on_bytes):

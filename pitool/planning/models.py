@@ -32,7 +32,7 @@ def _gguf(path: Path) -> PlannedModel:
 
 
 def _bundle(path: Path) -> PlannedModel:
-    bundle = bundles.open_bundle(path)
+    bundle = bundles.find_bundle(path)
     headers = {
         a.quantisation: gguf.read_header(bundle.path / a.files[0].path)
         for a in bundle.manifest.artifacts

@@ -1,8 +1,7 @@
-"""The one table of the families: every row, one from outside, and README's table made of it."""
+"""The one table of the families: every row, one from outside, and the page made of it."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from pitool.checkpoint.config import Config
 from pitool.convert.numpy_forward import covers, reference_logits
 from pitool.convert.onnx.fused import supported
 from pitool.errors import BadInput
+from scripts.reference import families
 from tests.convert.helpers import checkpoint_of, write_float
 from tests.convert.onnx.helpers import Plain, written
 from tests.tiny import write_checkpoint
 
-ROOT = Path(__file__).parents[2]
 FAMILY = '''
 """A Llama whose embedding is multiplied by what ``toy_scale`` says."""
 
@@ -86,12 +85,5 @@ def test_a_family_from_outside_is_one_file_and_one_row(
         table.describe(checkpoint_of(toy).config)
 
 
-def test_readme_has_the_table_of_the_families() -> None:
-    spec = importlib.util.spec_from_file_location("families", ROOT / "scripts" / "families.py")
-    assert spec
-    assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert script.updated(text) == text, "run: python scripts/families.py"
-    assert len(list(script.rows())) == len(set(table.TABLE.values())) + 3
+def test_the_reference_has_a_row_for_each_family() -> None:
+    assert len(list(families.lines())) == len(set(table.TABLE.values())) + 3

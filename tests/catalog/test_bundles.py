@@ -89,6 +89,29 @@ def test_a_bundle_by_path_and_by_name(private_home: Path, tmp_path: Path) -> Non
     assert bundles.open_bundle(Path("there")).path == by_name
 
 
+def test_a_bundle_by_the_name_of_its_model(private_home: Path) -> None:
+    folder = private_home / "bundles"
+    for name, source, day in (
+        ("Qwen3-1.7B-q8_0", "unsloth/Qwen3-1.7B-GGUF", 2),
+        ("Qwen3-1.7B-q4_k_m", "unsloth/Qwen3-1.7B-GGUF", 3),
+        ("mine-2gb", "Qwen/Qwen2.5-1.5B-Instruct", 1),
+    ):
+        known = manifest.read(make(folder / name, day=day))
+        named = replace(known, name=name[:10], source=replace(known.source, id=source))
+        manifest.write(folder / name, named)
+    for word, found in (
+        ("qwen3-1.7b", "Qwen3-1.7B-q4_k_m"),  # the newest, by the model's name and by the recipe's
+        ("Qwen3-1.7B-q8_0", "Qwen3-1.7B-q8_0"),
+        ("qwen2.5-1.5b", "mine-2gb"),  # by the recipe's source alone
+    ):
+        assert bundles.find_bundle(Path(word)).path.name == found
+        assert find_runnable(Path(word)).entry.parent.name == found
+    with pytest.raises(BadInput, match="does not exist"):
+        bundles.find_bundle(Path("qwen3-0.6b"))
+    with pytest.raises(BadInput, match="does not exist"):  # what is deleted is named exactly
+        bundles.open_bundle(Path("qwen3-1.7b"))
+
+
 def test_a_name_that_is_none_names_the_nearest(private_home: Path) -> None:
     with pytest.raises(BadInput, match="nope does not exist: get one"):
         bundles.open_bundle(Path("nope"))

@@ -1,12 +1,13 @@
-"""Every example of every ``--help`` is run as it is written, or says what it would need.
+"""Every example of every ``--help``, of README and of docs/ is run, or says what it would need.
 
-In a folder with what the examples name: a checkpoint, an adapter, a GGUF, a text, and in an own
-PITOOL_HOME the bundle of the sample model's shape.
+As it is written, in a folder with what the examples name: checkpoints, an adapter, GGUFs, a text,
+and in an own PITOOL_HOME the bundle of the sample model's shape.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from pitool.cli.commands import cli
 from tests.cli.conftest import environment
 from tests.convert.helpers import convert_folder
 from tests.convert.test_adapter import write_lora
+from tests.test_commands_in_docs import CALL, PAGES
 from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,10 @@ NEEDS = {
     "pitool compare": LONG,  # tests/lab
     "pitool tune": LONG,
     "pitool bench sample-1gb": LONG,  # tests/bench
+    "pitool bench my-bundle other-bundle": LONG,
+    "pitool bench my-bundle --quant Q4_K_M": LONG,  # tests/bench/test_grid.py
+    "pitool bench my-bundle --sustained": LONG,
+    "pitool bench -m": LONG,
     "pitool convert sample": LONG,  # tests/sample
     "pitool convert ./model --ram 4gb --quant gptq-int4": LONG,  # tests/convert/techniques
     "pitool verify sample-1gb --text": LONG,
@@ -46,9 +52,13 @@ NEEDS = {
     "pitool pull": HUB,
     "pitool plan Qwen/": HUB,
     "pitool convert Qwen/": HUB,
+    "pitool convert --ram": HUB,
     "pitool wheel": HOST,
     "pitool pack": HOST,
     "pitool push": BOARD,
+    "pitool bench --hosts": BOARD,  # tests/remote
+    "pitool bench my-bundle --energy": BOARD,
+    "pitool bench my-bundle --power-meter": BOARD,
     "pitool service install": SYSTEMD,  # tests/deploy/test_service.py
     "pitool service uninstall": SYSTEMD,
     "systemctl": SYSTEMD,
@@ -67,7 +77,13 @@ def commands(group: click.Group, context: click.Context) -> Iterator[click.Comma
             yield command
 
 
-def examples() -> list[str]:
+def documented() -> list[str]:
+    """Return the lines of README and docs that call pitool; what is made of the help is there."""
+    pages = (page for page in PAGES if page.name != "commands.md")
+    return [line for page in pages for line in CALL.findall(page.read_text(encoding="utf-8"))]
+
+
+def helped() -> list[str]:
     """Return the lines below every ``Example:``, in the order of the help."""
     found = []
     for command in commands(cli, click.Context(cli)):
@@ -78,16 +94,27 @@ def examples() -> list[str]:
     return found
 
 
+def examples() -> list[str]:
+    """Return all of them, without their comments."""
+    lines = (re.split(r"\s+# ", line)[0].strip() for line in (*helped(), *documented()))
+    return list(dict.fromkeys(lines))
+
+
 def need(line: str) -> str:
+    if line == "pitool":
+        return SCREEN
     return next((why for start, why in NEEDS.items() if line.startswith(start)), "")
 
 
-RUN = [line for line in dict.fromkeys(examples()) if not need(line)]
+RUN = [line for line in examples() if not need(line)]
+# Bundles that an example takes as made by the one before it.
+MADE = ("my-finetune-4gb", "little")
 
 
 def test_every_command_has_an_example_and_most_are_run() -> None:
-    assert len(examples()) > 50
-    assert len(RUN) >= 25
+    assert len(helped()) > 50
+    assert len(documented()) > 100
+    assert len(RUN) >= 60
     stale = [start for start in NEEDS if not any(line.startswith(start) for line in examples())]
     assert stale == []
 
@@ -98,10 +125,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("examples")
     checkpoint = write_checkpoint(made / "model")
     write_lora(made / "adapter")
-    bundle = convert_folder(checkpoint, made / "home" / "bundles" / "sample-1gb", "F16,Q8_0,Q4_0")
+    shutil.copytree(checkpoint, made / "my-finetune")
+    bundle = convert_folder(
+        checkpoint, made / "home" / "bundles" / "sample-1gb", "F16,Q8_0,Q4_0,INT4"
+    )
     shutil.copytree(bundle.path, made / "my-bundle")
     (file,) = bundle.path.glob("*F16.gguf")
-    shutil.copy(file, made / "model-F16.gguf")
+    for name in ("model", "my-finetune"):
+        shutil.copy(file, made / f"{name}-F16.gguf")
+    for place in (".local/share/bash-completion/completions", ".config/fish/completions"):
+        (made / "user" / place).mkdir(parents=True)
     (made / "notes.txt").write_text("Some notes about boards and models.\n" * 200)
     (made / "letter.txt").write_text("Dear board, run well.\n")
     for name in ("before", "after"):
@@ -121,7 +154,8 @@ def run(folder: Path, line: str) -> subprocess.CompletedProcess[bytes]:
         ["/bin/bash", "-c", f"set -o pipefail; {line}"],
         cwd=folder, capture_output=True, timeout=200, check=False, input=b"",
         env={**environment(80), "PITOOL_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT),
-             "PATH": f"{programs}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"},
+             "PATH": f"{programs}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1",
+             "HOME": str(folder / "user")},
     )  # fmt: skip
 
 
@@ -132,23 +166,22 @@ def test_example(folder: Path, line: str) -> None:
         pytest.skip("jq is not installed")
     if "sqlite3 " in line and not shutil.which("sqlite3"):
         pytest.skip("sqlite3 is not installed")
-    bundles = folder / "home" / "bundles"
-    before = folder / "kept"
-    if line.startswith(("pitool rm", "pitool rename")):
-        shutil.copytree(bundles / "sample-1gb", before)
+    bundles, kept = folder / "home" / "bundles", folder / "kept"
+    shutil.copytree(bundles, kept)
+    if not line.startswith("pitool rename"):
+        for name in MADE:
+            if f" {name}" in line:
+                shutil.copytree(bundles / "sample-1gb", bundles / name)
     try:
         done = run(folder, line)
     finally:
-        if before.exists():
-            shutil.rmtree(bundles / "sample-1gb", ignore_errors=True)
-            shutil.rmtree(bundles / "little", ignore_errors=True)
-            before.rename(bundles / "sample-1gb")
+        shutil.rmtree(bundles)
+        kept.rename(bundles)
     said = done.stderr.decode()
     assert "Traceback" not in said
-    shutil.rmtree(bundles / "model-4gb", ignore_errors=True)
     if line.startswith("pitool bench compare"):
         assert done.returncode in (0, 1), said  # 1: this machine was slower the second time
-    elif line == "pitool rm sample-1gb":
+    elif line.startswith("pitool rm") and "--yes" not in line:
         assert (done.returncode, "use --yes" in said) == (2, True)
     else:
         assert done.returncode == 0, said

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.m
 WINDOW = 512
 CACHE = Path.home() / ".cache" / "pitool" / "oracle-smollm2-135m"
 WHOLE = os.environ.get("PITOOL_ORACLE") == "all"
-TEXT = Path(__file__).parents[2] / "docs" / "quality.md"
+TEXT = Path(__file__).parents[2] / "docs" / "explanation" / "quality.md"
 
 
 @pytest.fixture(scope="module")

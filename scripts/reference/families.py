@@ -1,9 +1,7 @@
-"""Writes README's table of the model families from the table of architectures.
+"""The model families: who writes each, and who has a forward pass of it.
 
 What is native in ONNX, and what has a forward pass in float32, follows from the description of
 typical settings of each family.
-
-    python scripts/families.py          # rewrites the table in README.md
 """
 
 from __future__ import annotations
@@ -16,9 +14,8 @@ from pitool.architectures.table import TABLE, describe, find
 from pitool.checkpoint.config import Config
 from pitool.convert.numpy_forward import incomputable
 from pitool.convert.onnx.fused import inexpressible
+from scripts.reference.markdown import code
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- families: scripts/families.py -->\n", "<!-- /families -->\n"
 TYPICAL: dict[str, Any] = {
     "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
     "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
@@ -36,7 +33,7 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def rows() -> Iterator[str]:
+def lines() -> Iterator[str]:
     """Yield the lines of the table: a family, who writes it, and who has a forward pass of it."""
     yield "| models | `model_type` | GGUF | ONNX | forward pass |"
     yield "|---|---|---|---|---|"
@@ -55,23 +52,11 @@ def _row(kinds: list[str]) -> str:
     architecture = find(kinds[0])
     assert architecture
     name = kinds[-1]
-    model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, README))
+    model = describe(Config({**TYPICAL, "model_type": name, **OWN.get(name, {})}, Path(name)))
     gguf = "native" if architecture.gguf else "by llama.cpp's own converter"
     newer = architecture.transformers > 4
     exported = "no" if newer or model.encoder else "by optimum, if it supports the model"
     onnx = exported if inexpressible(model) else "native"
     theirs = f"transformers {architecture.transformers}" if newer else "transformers"
     certified = theirs if incomputable(model) else f"{theirs} or pitool"
-    shown = ", ".join(f"`{kind}`" for kind in kinds)
-    return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"
-
-
-def updated(text: str) -> str:
-    """Return README's text with the table as it should be."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "".join([before, BEGIN, *(f"{row}\n" for row in rows()), END, after])
-
-
-if __name__ == "__main__":
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    return f"| {architecture.title} | {code(kinds)} | {gguf} | {onnx} | {certified} |"
