@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pitool.catalog.manifest import Artifact
     from pitool.report.tables import Section
 
-FLOAT_BITS = 32
 RUNTIMES = "the KL that is left is that of the runtime, which rounds activations to 8 bits"
 NOT_VERIFIED = "not verified against the checkpoint"
 NOT_COMPARED = (
@@ -80,7 +79,6 @@ def table(bundle: Bundle) -> Section:
         Column("artifact", "left", "middle"),
         Column("size"),
         Column("bits/weight", priority=2),
-        Column("of F32", priority=3),
         Column("memory"),
         Column("KL"),
         Column("top-1", priority=1),
@@ -131,7 +129,6 @@ def _row(artifact: Artifact) -> list[str]:
         f"{artifact.format} {artifact.quantisation}",
         format_bytes(artifact.bytes),
         format_fixed(artifact.bits_per_weight, 2),
-        format_share(artifact.bits_per_weight / FLOAT_BITS),
         format_bytes(sum(line.bytes for line in artifact.memory)),
         format_fixed(certificate.mean_kl, 4) if certificate else NONE,
         format_share(certificate.top1, 1) if certificate else NONE,
