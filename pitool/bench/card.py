@@ -19,7 +19,7 @@ def check(path: Path) -> None:
     """Raise UsageError when a card cannot be written there, before anything is measured."""
     if path.suffix.lower() not in _RENDERERS:
         raise UsageError(
-            f"{path} is not a card file", f"choose a name with {', '.join(_RENDERERS)}"
+            f"{path} is not a card file", "choose a name that ends in .svg, .png or .md"
         )
     check_output(path, "--card")
 
