@@ -158,7 +158,7 @@ def _pull(request: Request, choice: Choice, options: dict[str, Any]) -> Bundle:
     )
     talk(f"licence: {licence or 'not stated: look at the page of the repository'}")
     if not options["force"] and (here := already(target, choice, candidate)):
-        talk(f"it is here already: {target}")
+        talk(f"already on this machine: {target}")
         return here
     with Stages() as progress:
         return pull(choice, candidate, target, progress, replace=options["force"], licence=licence)

@@ -99,5 +99,5 @@ def test_what_cannot_be_compared(pulled: Path, made: Path, tmp_path: Path) -> No
     other = convert_folder(small, tmp_path / "other").path
     with pytest.raises(BadInput, match=r"vocabulary of 512 tokens, and the F16 of small .* 400"):
         run("tiny-q4_0", "--against", other)
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         run("tiny-q4_0", "--against", made, "--reference", small)
