@@ -273,8 +273,7 @@ def _stretched(shape: ModelShape, context: int) -> str:
     return (
         f"with {context} tokens of context llama.cpp uses this model's factors for texts of more"
         f" than {short} tokens (LongRoPE) for every text: shorter ones are answered differently"
-        f" from the checkpoint, and from what the certificate is of; with --context {short} they"
-        " are not"
+        f" from the checkpoint and from what the certificate says; --context {short} avoids this"
     )
 
 
