@@ -17,10 +17,10 @@ from pitool.report.text import shorten
 
 WIDTH, MARGIN = 760, 32
 # Where the bars begin and end; the values stand behind them.
-BARS, BARS_END = 262, 600
+BARS, BARS_END = 282, 590
 BAR, STEP, NOTE_STEP = 16, 28, 19
 # What finds room on a line.
-TITLE_LETTERS, SUBTITLE_LETTERS, LABEL_LETTERS = 60, 90, 31
+TITLE_LETTERS, SUBTITLE_LETTERS, LABEL_LETTERS = 60, 90, 28
 COLOURS = {"prefill": SERIES[0], "decode": SERIES[1]}
 PIXELS = 2  # of a PNG, for each of the layout's
 
