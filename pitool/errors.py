@@ -102,7 +102,7 @@ def disk_full(error: OSError, otherwise: str) -> DoesNotFit | None:
 
 def no_memory() -> DoesNotFit:
     """Return what a lack of memory ends in that nobody foresaw."""
-    return DoesNotFit("memory ran out", "close programs, or choose a smaller model")
+    return DoesNotFit("memory ran out", "close other programs, or choose a smaller model")
 
 
 def reason(error: OSError | ValueError) -> str:
@@ -157,8 +157,8 @@ def panics_raised() -> Iterator[None]:
 # What the system refuses, by what is to be done about it.
 _LIMITS = {
     errno.EMFILE: ("too many files are open", "raise the limit with ulimit -n"),
-    errno.ENFILE: ("the system has too many open files", "close programs"),
-    errno.EAGAIN: ("the system starts no more processes", "close programs"),
+    errno.ENFILE: ("the system has too many open files", "close other programs"),
+    errno.EAGAIN: ("the system starts no more processes", "close other programs"),
 }
 # Said with the name of the file.
 _REMEDIES = {

@@ -45,7 +45,7 @@ def describe(settings: Settings) -> Description:
     heads = [n for n in settings.value("architectures") or [] if "Classification" in str(n)]
     if heads:
         raise BadInput(
-            f"{settings.path}: {heads[0]} is not supported: it rates texts and gives no vectors",
+            f"{settings.path}: {heads[0]} is not supported: it ranks texts and makes no vectors",
             "convert a BERT model for embeddings",
         )
     settings.only("position_embedding_type", "absolute", "another embedding of positions")

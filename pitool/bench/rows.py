@@ -55,11 +55,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_COUNTS, (int,)),
     **dict.fromkeys(_MAYBE, (str, NoneType)),
     **dict.fromkeys(("avg_ts", "stddev_ts"), (int, float)),
+    "predicted_ts": (int, float, NoneType),
     **dict.fromkeys(("samples_ts", "samples_ns", "conditions"), (list,)),
 }
 # What a comparison needs; llama-bench writes these as well.
 COMPARED = ("n_prompt", "n_gen", "n_depth", "model_type", "samples_ts")
-SHOWN = tuple(name for name in _TYPES if name != "host")
+SHOWN = tuple(name for name in _TYPES if name not in ("host", "predicted_ts"))
 _FASTEST = 1e9
 
 BenchRow = dict[str, Any]

@@ -157,7 +157,9 @@ def rename(bundle: Bundle, name: str) -> Bundle:
     that was pushed is replaced by its name.
     """
     if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
-        raise UsageError(f"{name!r} is no name for a bundle", "use a name such as my-model")
+        raise UsageError(
+            f"{name!r} is not a valid name for a bundle", "use a name such as my-model"
+        )
     target = bundle.path.with_name(name)
     if bundle.path.is_symlink():
         raise UsageError(

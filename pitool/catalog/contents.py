@@ -91,4 +91,6 @@ def text_instead(path: Path, beginning: bytes) -> BadInput | None:
     line = beginning.lstrip().split(b"\n")[0][:60]
     if len(line) < 4 or not line.isascii() or not line.decode("ascii").strip().isprintable():
         return None
-    return BadInput(f"{path} is a text that begins with {line.decode('ascii').strip()!r}", AGAIN)
+    return BadInput(
+        f"{path} is a text file that begins with {line.decode('ascii').strip()!r}", AGAIN
+    )

@@ -76,7 +76,7 @@ def database_errors(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from None
     except (FileExistsError, NotADirectoryError):
         raise BadInput(
-            f"{path.parent} cannot be a folder, for a file is in its place",
+            f"{path.parent} cannot be a folder, because a file is in its place",
             "remove the file, or set PITOOL_HOME to a folder",
         ) from None
     except OSError as error:

@@ -254,7 +254,9 @@ class CommandHandlers:
         elif name == "full":
             policies: dict[str, WhenFull] = {"drop": "drop", "stop": "stop"}
             if value not in policies:
-                raise UsageError("full needs drop or stop", "use /set full drop, or /set full stop")
+                raise UsageError(
+                    "/set full needs drop or stop", "use /set full drop, or /set full stop"
+                )
             session.set_when_full(policies[value])
         else:
             session.set_sampling(parameters.change(sampling, name, value.strip()))

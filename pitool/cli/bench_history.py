@@ -87,7 +87,6 @@ def _show_comparison(found: BenchComparison) -> None:
         click.echo(f"note that these differ: {', '.join(found.differs)}", err=True)
 
 
-PLOT_WIDTH, PLOT_HEIGHT = 60, 6
 TESTS = "tests"
 KINDS = (TESTS, *MODES)
 
@@ -197,24 +196,8 @@ def _curves(documents: Sequence[Document]) -> None:
 
 
 def _plot(rows: Sequence[BenchRow]) -> None:
-    """Draw tokens/s of each artifact and test, from zero, from its oldest run to its newest."""
-    from pitool.bench.rows import artifact_name, test_name
-    from pitool.report.blocks import chart
-    from pitool.report.numbers import format_count, format_date, format_fixed
+    from pitool.bench import history_plot
+    from pitool.report.text import terminal_width
 
-    groups: dict[tuple[str, str, int], list[BenchRow]] = {}
-    for row in rows:
-        key = (artifact_name(row), test_name(row), row["n_threads"])
-        groups.setdefault(key, []).append(row)
-    for (artifact, test, threads), found in groups.items():
-        rates = [row["avg_ts"] for row in found]
-        low, high = format_fixed(min(rates), 1), format_fixed(max(rates), 1)
-        span = f"{low} to {high} t/s in {format_count(len(rates), 'run')}"
-        click.echo(f"{artifact}  {test}  {threads} threads: {span}")
-        # Every run is equally wide.
-        wide = max(1, PLOT_WIDTH // len(rates))
-        bars = [(i + j / wide, rate) for i, rate in enumerate(rates) for j in range(wide)]
-        for line in chart(bars, width=min(PLOT_WIDTH, len(bars)), height=PLOT_HEIGHT):
-            click.echo(line)
-        first, last = (format_date(row["test_time"]) for row in (found[0], found[-1]))
-        click.echo(f"{'':>8} {first}{last:>{PLOT_WIDTH - len(first)}}\n")
+    for line in history_plot.lines(rows, terminal_width()):
+        click.echo(line)

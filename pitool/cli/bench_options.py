@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pitool.bench.modes import MODES, asked_for
+from pitool.cli.ranges import WholeRange
 
 if TYPE_CHECKING:
     from pitool.bench.grid import Grid
@@ -47,7 +48,7 @@ def grid_options(function: F) -> F:
         click.option("-r", "--repetitions", default="5", metavar="N",
                      help="Repetitions of each test (default: 5)."),
         click.option("--no-warmup", is_flag=True, help="Measure without a warm-up run."),
-        click.option("--delay", type=click.IntRange(0, 86400), default=0, metavar="SECONDS",
+        click.option("--delay", type=WholeRange(0, 86400), default=0, metavar="SECONDS",
                      help="Pause before each test."),
     ]  # fmt: skip
     return _decorated(function, decorators)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pitool.cli.names import BundlePath
+from pitool.cli.ranges import WholeRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +29,8 @@ CHAT_FLUSH_SECONDS = 0.1
 @click.command("chat")
 @click.argument("bundle", required=False, type=BundlePath())
 @click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
-@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Context size in tokens.")
-@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="CPU threads.")
+@click.option("--context", type=WholeRange(min=1), metavar="N", help="Context size in tokens.")
+@click.option("--threads", type=WholeRange(1, 512), metavar="N", help="CPU threads.")
 @click.option("--system", default="", metavar="TEXT", help="System prompt.")
 @click.option("--persona", metavar="NAME", help="System prompt and sampling kept with /persona.")
 @click.option(

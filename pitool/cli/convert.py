@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.cli.ranges import FiniteRange
+from pitool.cli.ranges import Finite, FiniteRange, WholeRange
 
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Text or importance matrix; 'self': the model writes a text; or 'none'.",
 )
-@click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
+@click.option("--context", type=WholeRange(min=256), help="Tokens of context to plan for.")
 @click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
 @click.option(
-    "--lora-scale", type=FiniteRange(), multiple=True, help="Scale of the adapter (default: 1)."
+    "--lora-scale", type=Finite(), multiple=True, help="Scale of the adapter (default: 1)."
 )
 @click.option("--lora-separate", is_flag=True, help="Keep the adapter in a separate file.")
 @click.option(

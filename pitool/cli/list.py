@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pitool.catalog.bundles import Bundle
-    from pitool.catalog.manifest import Artifact, Certificate
+    from pitool.catalog.manifest import Artifact
     from pitool.device.forecast import Forecast
 
 
@@ -74,7 +74,7 @@ def command(sort: str, as_json: bool) -> None:
             str(artifact.context),
             _speed(artifact, forecast),
             forecast.words,
-            _quality(artifact.certificate),
+            _quality(artifact),
             format_date(bundle.manifest.created),
         )
         for bundle, artifact, forecast in found
@@ -84,20 +84,20 @@ def command(sort: str, as_json: bool) -> None:
         Column("artifact", "left", "middle"),
         Column("size"),
         Column("context", priority=3),
-        Column("t/s", priority=2),
+        Column("t/s", priority=2, note=_boards(found)),
         Column("memory here", "left"),
         Column("certificate", "left"),
         Column("created", "left", priority=1),
     ]
-    show([Section("", columns, rows, _notes(found))])
+    show([Section("", columns, rows)])
 
 
-def _notes(found: Sequence[tuple[Bundle, Artifact, Forecast]]) -> list[str]:
+def _boards(found: Sequence[tuple[Bundle, Artifact, Forecast]]) -> str:
     """Say of which boards the speeds are."""
     if any(forecast.speed for _, _, forecast in found):
-        return ["t/s: predicted decode here"]
+        return "t/s: predicted decode here"
     boards = dict.fromkeys(speed.board for _, artifact, _ in found for speed in artifact.speed)
-    return [f"t/s: predicted decode, slowest to fastest of {', '.join(boards)}"] if boards else []
+    return f"t/s: predicted decode, slowest to fastest of {', '.join(boards)}" if boards else ""
 
 
 def _speed(artifact: Artifact, forecast: Forecast) -> str:
@@ -132,10 +132,13 @@ def _share(forecast: Forecast) -> float:
     return inf if forecast.share is None else forecast.share
 
 
-def _quality(found: Certificate | None) -> str:
-    """Return the KL divergence, and whether it is one from the checkpoint."""
+def _quality(artifact: Artifact) -> str:
+    """Return the KL divergence, and whether it is one from the checkpoint; an encoder's cosine."""
     from pitool.report.numbers import format_fixed
 
+    found = artifact.certificate
+    if artifact.cosine is not None:
+        return f"cosine {format_fixed(artifact.cosine, 4)}"
     if found is None:
         return "none"
     against = "" if found.verified else " (other)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pitool.cli.ranges import FiniteRange
+from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
     from pitool.device.monitor import Sample
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 @click.command("monitor")
 @click.option("--interval", type=FiniteRange(0.5, 86400), default=2.0, show_default=True,
               metavar="S", help="Seconds between two lines.")  # fmt: skip
-@click.option(
-    "-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after this many lines."
-)
+@click.option("-n", "--count", type=WholeRange(1), metavar="N", help="Stop after this many lines.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values with a header.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document per line.")
 def command(interval: float, count: int | None, as_csv: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.cli.ranges import FiniteRange
+from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
     from pitool.device.here import ThisMachine
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--ram", metavar="TIER", help="RAM of the board, such as 8gb (default: all).")
 @click.option("--board", metavar="BOARD", help="Board, such as pi5; 'here' is this machine.")
-@click.option("--context", type=click.IntRange(min=1), help="Tokens of context to plan for.")
+@click.option("--context", type=WholeRange(min=1), help="Tokens of context to plan for.")
 @click.option(
     "--parallel",
     default=1,
     metavar="N",
-    type=click.IntRange(1, 64),
+    type=WholeRange(1, 64),
     help="Answers at once, each with this context (GGUF).",
 )
 @click.option(

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pitool.report import svg
+from pitool.planning.catalogue import READING
+from pitool.report.canvas import SERIES, Colour
 from pitool.report.numbers import format_bytes, format_fixed, format_rate
+from pitool.report.scatter import Axis, Front, Mark, Scatter
 
-NOTE = "line: Pareto front of bits and speed; hollow: tight, it leaves too little memory free"
-QUALITY_NOTE = (
-    "line: Pareto front of quality and speed; left is better: 0 is the checkpoint; hollow: tight"
-)
+TIGHT = "hollow: tight, it leaves too little memory free"
+NOTE = f"line: no other has more bits per weight and is faster; {TIGHT}"
+QUALITY_NOTE = f"line: no other is closer to the checkpoint and faster; {TIGHT}"
+SIZE = Axis("size of the file in GB", "less")
+QUALITY = Axis("mean KL divergence from the checkpoint in nats, 0 is the checkpoint", "less")
+SPEED = Axis("decode in tokens/s", "more")
+READ = (READING, f"people read {READING:g} tokens/s")
 LEAST_CERTIFIED = 2
 """So many certificates make an axis."""
 
@@ -48,7 +53,7 @@ def pareto(points: Sequence[PlannedSpeed]) -> list[PlannedSpeed]:
     return front[::-1]
 
 
-def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> svg.Scatter:
+def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> Scatter:
     """Return the chart: a colour a board, hollow marks for what is tight."""
     certified = {
         name: [p for p in found if p.kl is not None] for name, found in series.items() if found
@@ -57,23 +62,23 @@ def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> svg.Scatter:
     if quality:
         series = dict(certified)
     fastest = max(series, key=lambda name: max(p.speed for p in series[name]))
-    marks: list[svg.Mark] = []
+    marks: list[Mark] = []
     fronts, legend = [], []
     for i, (name, found) in enumerate(series.items()):
-        colour = svg.COLOURS[i % len(svg.COLOURS)]
+        colour = SERIES[i % len(SERIES)]
         named = name == fastest
         drawn = {p.label: _mark(name, p, colour, named=named, quality=quality) for p in found}
         marks += drawn.values()
-        fronts.append((colour, [drawn[p.label] for p in pareto([p for p in found if p.fits])]))
+        best = pareto([p for p in found if p.fits])
+        fronts.append(Front(colour, [drawn[p.label] for p in best]))
         legend.append((name, colour, False))
-    across = "mean KL divergence from the checkpoint, in nats" if quality else "file size in GB"
-    note = QUALITY_NOTE if quality else NOTE
-    return svg.Scatter(title, across, "decode, tokens/s", marks, fronts, legend, note)
+    across, note = (QUALITY, QUALITY_NOTE) if quality else (SIZE, NOTE)
+    return Scatter(title, across, SPEED, marks, fronts, legend, READ, note)
 
 
-def _mark(board: str, point: PlannedSpeed, colour: str, *, named: bool, quality: bool) -> svg.Mark:
+def _mark(board: str, point: PlannedSpeed, colour: Colour, *, named: bool, quality: bool) -> Mark:
     hint = f"{board} {point.label}: {format_bytes(point.bytes)}, {format_rate(point.speed)}"
     across = point.bytes / 1e9
     if quality and point.kl is not None:
         hint, across = f"{hint}, KL {format_fixed(point.kl, 4)}", point.kl
-    return svg.Mark(point.label, across, point.speed, colour, hint, not point.fits, named)
+    return Mark(point.label, across, point.speed, colour, hint, not point.fits, named)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.ranges import WholeRange
+
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle
     from pitool.pull.choice import Candidate, Choice
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="NAME|OWNER/REPO[:QUANT]")
 @click.option("--ram", metavar="TIER", help="Choose for a board with this RAM, such as 8gb.")
 @click.option("--board", metavar="BOARD", help="Choose for this board, such as pi5.")
-@click.option("--context", type=click.IntRange(min=256), help="Tokens of context to plan for.")
+@click.option("--context", type=WholeRange(min=256), help="Tokens of context to plan for.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
 @click.option("--list", "only_list", is_flag=True, help="List what there is; download nothing.")
@@ -156,7 +158,7 @@ def _pull(request: Request, choice: Choice, options: dict[str, Any]) -> Bundle:
     )
     talk(f"licence: {licence or 'not stated: look at the page of the repository'}")
     if not options["force"] and (here := already(target, choice, candidate)):
-        talk(f"it is here already: {target}")
+        talk(f"already on this machine: {target}")
         return here
     with Stages() as progress:
         return pull(choice, candidate, target, progress, replace=options["force"], licence=licence)

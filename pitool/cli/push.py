@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from pitool.cli.ranges import WholeRange
+
 
 @click.command("push")
 @click.argument("archive", metavar="X.pi | --rollback", type=click.Path(path_type=Path))
@@ -14,7 +16,7 @@ import click
 @click.option("--rollback", is_flag=True, help="Return to the previous release on each HOST.")
 @click.option(
     "--keep",
-    type=click.IntRange(min=1),
+    type=WholeRange(min=1),
     default=2,
     show_default=True,
     help="Number of releases to keep on the board.",

@@ -1,4 +1,7 @@
-"""Numbers of options that are numbers: Python reads ``nan`` and ``inf`` as such too."""
+"""Options that are numbers: N for whole ones and X for others, as their ranges are shown.
+
+What is none, or has no end, is refused: Python reads ``nan`` and ``inf`` as numbers too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,16 @@ from typing import Any
 import click
 
 
-class FiniteRange(click.FloatRange):
-    """A range of numbers; what is none, or has no end, is refused: no comparison does."""
+class WholeRange(click.IntRange):
+    """A range of whole numbers."""
+
+    name = "n"
+
+
+class Finite(click.types.FloatParamType):
+    """Any number."""
+
+    name = "x"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -20,6 +31,6 @@ class FiniteRange(click.FloatRange):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
-    def _describe_range(self) -> str:
-        """Say nothing of no bounds, of which click's help says ``x<=None``."""
-        return "" if self.min is None and self.max is None else super()._describe_range()
+
+class FiniteRange(Finite, click.FloatRange):
+    """A range of numbers; a comparison alone would not refuse what is none."""

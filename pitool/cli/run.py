@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pitool.cli.ranges import FiniteRange
+from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
     from pitool.chat.answer import PromptStyle
     from pitool.engine.base import Engine, Prompt, Sampling
 
 
-@click.command("run")
+@click.command("run", context_settings={"show_default": True})
 @click.argument("words", nargs=-1, metavar="[BUNDLE] [PROMPT]")
 @click.option("-i", "--interactive", is_flag=True, help="Chat line by line, without a screen.")
 @click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option("--raw", is_flag=True, help="Continue the prompt without the chat template.")
 @click.option("--system", metavar="TEXT", help="System prompt.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens in the answer.")
+@click.option("--max-tokens", type=WholeRange(min=1), help="Maximum tokens in the answer.")
 @click.option("--temp", type=FiniteRange(min=0), default=0.8, help="Temperature; 0 is greedy.")
 @click.option(
-    "--top-k", type=click.IntRange(min=0), default=40, help="Most likely tokens kept; 0 for all."
+    "--top-k", type=WholeRange(min=0), default=40, help="Most likely tokens kept; 0 for all."
 )
 @click.option("--top-p", type=FiniteRange(0, 1), default=0.95, help="Probability kept; 1 for all.")
 @click.option("--min-p", type=FiniteRange(0, 1), default=0.05,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
               help="Penalty on repeated tokens; 1 for none.")  # fmt: skip
 @click.option("--seed", type=int, help="Random seed, for repeatable answers.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends the answer.")
-@click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
-@click.option("--threads", type=click.IntRange(1, 512), metavar="N", help="CPU threads.")
+@click.option("--context", type=WholeRange(min=256), help="Context size in tokens.")
+@click.option("--threads", type=WholeRange(1, 512), metavar="N", help="CPU threads.")
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.ranges import WholeRange
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,12 +31,12 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
     show_default=True,
     help="Address to listen on; 0.0.0.0 is all networks.",
 )
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535),
+@click.option("--port", default=8080, show_default=True, type=WholeRange(0, 65535),
               help="Port to listen on; 0 for any free one.")  # fmt: skip
-@click.option("--context", type=click.IntRange(min=256), help="Context size in tokens.")
-@click.option("--waiting", default=4, show_default=True, type=click.IntRange(min=0),
+@click.option("--context", type=WholeRange(min=256), help="Context size in tokens.")
+@click.option("--waiting", default=4, show_default=True, type=WholeRange(min=0),
               help="Requests that may wait for a model.")  # fmt: skip
-@click.option("--parallel", type=click.IntRange(1, 64), metavar="N",
+@click.option("--parallel", type=WholeRange(1, 64), metavar="N",
               help="Answers at once; by default as many as fit, up to 4.")  # fmt: skip
 @click.option("--prefill", type=click.Path(path_type=Path), metavar="FILE",
               help="System prompt (text, or JSON with tools) to read at the start.")  # fmt: skip

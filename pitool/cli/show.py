@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from pitool.catalog.manifest import Artifact
     from pitool.report.tables import Section
 
-FLOAT_BITS = 32
-RUNTIMES = "the KL that is left is that of the runtime, which rounds activations to 8 bits"
+RUNTIMES = "the remaining KL comes from the runtime, which rounds activations to 8 bits"
 NOT_VERIFIED = "not verified against the checkpoint"
 NOT_COMPARED = (
     "not compared with its checkpoint; compare it with another file of the model:"
@@ -71,7 +70,9 @@ def table(bundle: Bundle) -> Section:
     order = ", slowest to fastest," if len(boards) > 1 else ""
     notes = [f"tokens/s: predicted decode{order} on {', '.join(boards)}"] if boards else []
     if any(a.tokenization and a.tokenization.folder for a in artifacts):
-        notes.append("tokens: made by tokenizer.json, because llama.cpp makes others of this model")
+        notes.append(
+            "tokens: made by tokenizer.json, because llama.cpp tokenizes this model differently"
+        )
     assumed = (find_format(a.format).assumed for a in artifacts if a.speed)
     notes += dict.fromkeys(filter(None, assumed))
     notes += [f"{a.quantisation}: {a.weights}; {RUNTIMES}" for a in artifacts if a.weights]
@@ -80,7 +81,6 @@ def table(bundle: Bundle) -> Section:
         Column("artifact", "left", "middle"),
         Column("size"),
         Column("bits/weight", priority=2),
-        Column("of F32", priority=3),
         Column("memory"),
         Column("KL"),
         Column("top-1", priority=1),
@@ -131,7 +131,6 @@ def _row(artifact: Artifact) -> list[str]:
         f"{artifact.format} {artifact.quantisation}",
         format_bytes(artifact.bytes),
         format_fixed(artifact.bits_per_weight, 2),
-        format_share(artifact.bits_per_weight / FLOAT_BITS),
         format_bytes(sum(line.bytes for line in artifact.memory)),
         format_fixed(certificate.mean_kl, 4) if certificate else NONE,
         format_share(certificate.top1, 1) if certificate else NONE,

@@ -68,7 +68,7 @@ def command(
     from pitool.report.progress import Stages, stage_of
 
     if reference and against:
-        raise UsageError("--reference and --against exclude each other", "use one of them")
+        raise UsageError("--reference and --against cannot be combined", "use one of them")
     opened = find_bundle(bundle)
     with Stages() as progress:
         on_bytes = stage_of(progress, "verifying the files", bytes_=True)
@@ -154,7 +154,9 @@ def _show(bundle: Bundle, checks: list[AnswerCheck]) -> None:
     if checks:
         show([_table(checks)])
         return
-    click.echo("answers: not compared with anything, for this bundle was made without a reference")
+    click.echo(
+        "answers: not compared with anything, because this bundle was made without a reference"
+    )
     click.echo(f"compare: pitool verify {bundle.path.name} --against OTHER")
 
 

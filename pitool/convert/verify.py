@@ -169,7 +169,7 @@ class Certifier:
             found = comparison.compare(engine, reference, kind.name)
         if found.typical > EXACT_ERROR:
             raise PitoolError(
-                f"llama.cpp's own converter reads this model otherwise than {self._forward.of}:"
+                f"llama.cpp's own converter reads this model differently from {self._forward.of}:"
                 " without rounding, the logits of every second token differ by"
                 f" {format_share(found.typical, 1)} of their spread or more",
                 "try --format onnx, or report this model to llama.cpp",

@@ -159,7 +159,7 @@ def _memory_notes(machine: Machine, board: Board | None, root: Path) -> Iterator
         return
     if machine.mem_available < SHORT * table:
         missing = format_bytes(table - machine.mem_available)
-        do = "raise the limit" if _limited(machine, root) else "close programs"
+        do = "raise the limit" if _limited(machine, root) else "close other programs"
         yield f"{missing} less memory is available than after a fresh boot: {do}"
     absent = [f for f in board.features if f not in machine.features]
     if absent:

@@ -158,5 +158,5 @@ def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None
         raise DoesNotFit(
             f"{runnable.name} {runnable.quantisation} needs {needed}, and {available} of memory"
             " are available",
-            "close programs, choose a smaller quantisation or --context, or use --force",
+            "close other programs, choose a smaller quantisation or --context, or use --force",
         )

@@ -65,7 +65,8 @@ class ChatTemplate:
     def _check(self, prompt: ChatPrompt) -> None:
         if prompt.tools and "tools" not in self.names:
             raise UsageError(
-                "the model's chat template has no place for tools", "use a model that knows tools"
+                "the model's chat template does not support tools",
+                "use a model that supports tools",
             )
         for name in prompt.options:
             if name in _OWN or name not in self.names:
@@ -83,8 +84,8 @@ def _compile(source: str) -> Template:
         return Template(source, {"raise_exception": _refuse, "strftime_now": _now})
     except TemplateFault as fault:
         raise BadInput(
-            f"the model's chat template is at fault ({fault})",
-            "mend the template in the model's files, or use another model",
+            f"the model's chat template has an error ({fault})",
+            "correct the template in the model's files, or use another model",
         ) from None
 
 

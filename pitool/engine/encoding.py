@@ -47,7 +47,7 @@ def _lines(chat: ChatPrompt) -> str:
         or any(turn.calls or turn.role == "tool" for turn in chat.messages)
     ):
         raise UsageError(
-            "the model has no chat template, so it knows no tools and no template options",
+            "the model has no chat template, so it supports neither tools nor template options",
             "drop them, or use a model with a chat template",
         )
     return "\n".join(turn.content for turn in chat.messages)

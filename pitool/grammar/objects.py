@@ -91,7 +91,7 @@ class _Object:
         if missing > 1:
             raise UsageError(
                 f"'minProperties' {self._size.least} cannot be expressed,"
-                " for names that are not listed might be the same",
+                " because names that are not listed might be the same",
                 "list the properties",
             )
         most = None if self._size.most is None else self._size.most - count

@@ -99,8 +99,8 @@ def repeated(item: str, least: int, most: int | None) -> str:
     """Return an expression repeated; UsageError beyond what llama.cpp repeats."""
     if max(least, most or 0) > LONGEST_REPETITION:
         raise UsageError(
-            f"llama.cpp repeats nothing more than {LONGEST_REPETITION} times,"
-            f" and the schema wants {max(least, most or 0)}",
+            f"llama.cpp repeats a rule at most {LONGEST_REPETITION} times,"
+            f" and the schema asks for {max(least, most or 0)}",
             "use smaller limits of length, or none",
         )
     if most == 0:

@@ -71,7 +71,7 @@ def make(order: Order, progress: Progress) -> Outcome:
         "pitool.lab.maker",
         name=f"the process that runs {order.technique}",
         advice="run the command again to resume",
-        remedies={signal.SIGKILL: "close programs, or choose a smaller model"},
+        remedies={signal.SIGKILL: "close other programs, or choose a smaller model"},
         environment={"OMP_NUM_THREADS": str(order.threads)},
     ) as child:
         return _outcome(child.call("make", tell, **order.to_json()).value)

@@ -27,7 +27,8 @@ class Metric:
     """One figure of a result.
 
     ``key`` and ``value`` for programs, in the key's unit; ``heading`` and ``show`` for eyes;
-    ``priority``: that of its column, see ``Column``.
+    ``priority``: that of its column, see ``Column``; ``better``: whether more or less of it is, or
+    neither.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Metric:
     show: Callable[[Value], str]
     explained: str
     priority: int = 0
+    better: Literal["more", "less", ""] = ""
 
     @property
     def column(self) -> tables.Column:
@@ -81,34 +83,36 @@ METRICS = (
            "the technique's name for `--techniques`"),
     Metric("size_mb", "MB", lambda _, r: r.bytes / MB, _significant,
            "size of the files that the runtime opens, in 10^6 bytes; without a kernel, size in"
-           " the technique's own format"),
+           " the technique's own format", better="less"),
     Metric("compression", "compression", lambda c, r: c.compression(r), _fixed(2),
-           "bytes of FP32 divided by bytes of the row", priority=7),
+           "bytes of FP32 divided by bytes of the row", priority=7, better="more"),
     Metric("bits_per_weight", "bits", lambda _, r: r.bits_per_weight, _fixed(2),
            "bits of all tensors, scales included, divided by the number of weights", priority=1),
     Metric("convert_seconds", "convert s", lambda _, r: r.convert_seconds, _significant,
-           "seconds to convert, in a separate process", priority=8),
+           "seconds to convert, in a separate process", priority=8, better="less"),
     Metric("convert_memory_mb", "convert MB",
            lambda _, r: r.convert_memory / MB if r.convert_memory else None, _fixed(0),
-           "peak resident memory of that process", priority=9),
+           "peak resident memory of that process", priority=9, better="less"),
     Metric("load_seconds", "load s", _running("load_seconds"), _significant,
-           "seconds until the engine is ready", priority=6),
+           "seconds until the engine is ready", priority=6, better="less"),
     Metric("peak_memory_mb", "peak MB", _peak, _fixed(0),
-           "peak resident memory of the engine's process while it generates", priority=3),
+           "peak resident memory of the engine's process while it generates", priority=3,
+           better="less"),
     Metric("prefill", "prefill", _running("prefill"), _significant,
-           "prefill tokens/s with a prompt of 256 tokens, median of 5", priority=4),
+           "prefill tokens/s with a prompt of 256 tokens, median of 5", priority=4, better="more"),
     Metric("decode", "decode", _running("decode"), _significant,
-           "decode tokens/s over 64 tokens, median of 5"),
+           "decode tokens/s over 64 tokens, median of 5", better="more"),
     Metric("latency_seconds", "latency s", _running("latency"), _significant,
-           "mean seconds from a prompt to the end of its answer of at most 64 tokens", priority=6),
+           "mean seconds from a prompt to the end of its answer of at most 64 tokens", priority=6,
+           better="less"),
     Metric("perplexity", "perplexity", _quality("perplexity"), _fixed(3),
-           "on the held-out text", priority=5),
+           "on the held-out text", priority=5, better="less"),
     Metric("mean_kl", "KL", _quality("mean_kl"), _fixed(4),
-           "mean KL divergence from the float32 checkpoint, nats per token"),
+           "mean KL divergence from the float32 checkpoint, nats per token", better="less"),
     Metric("top1", "top-1", _quality("top1"), _share,
-           "share of tokens whose most likely prediction is the checkpoint's"),
+           "share of tokens whose most likely prediction is the checkpoint's", better="more"),
     Metric("similarity", "alike", lambda _, r: r.similarity, _fixed(2),
-           "bigram similarity between the answers and the baseline's", priority=2),
+           "bigram similarity between the answers and the baseline's", priority=2, better="more"),
     Metric("fits", "fits", lambda c, r: c.fits(r), _yes_or_no,
            "whether the planned memory fits the tier of --ram"),
     Metric("kernel", "runs on", lambda _, r: r.kernel if r.done else None, str,

@@ -71,13 +71,13 @@ def _what(takes: Sequence[Take]) -> str:
     found = [take for take in takes if take.row is not None]
     if not found:
         where = board_words(takes[-1].place)
-        return f"It does not fit {where} with four bits a weight or more."
+        return f"It does not fit {where} with four bits per weight or more."
     if len(takes) == 1:
         row = takes[0].row
         assert row is not None
         return (
             f"On {board_words(takes[0].place)} take {_named(row)}: it needs"
-            f" {format_bytes(row.peak)} of the {format_bytes(row.place.room)} that are free for it."
+            f" {format_bytes(row.peak)} of the {format_bytes(row.place.room)} that a model may use."
         )
     groups: dict[str, list[Take]] = {}
     for take in found:
@@ -114,7 +114,7 @@ def _speed(takes: Sequence[Take]) -> Iterator[str]:
         groups.setdefault(speeds, []).append(each)
     ordered = sorted(groups.values(), key=lambda each: -each[0].decode)
     shown = ordered if len(ordered) < 3 else [ordered[0], ordered[-1]]
-    about = "assumed, for none are published: " if FORMATS[row.artifact.format].assumed else ""
+    about = "assumed, because none are published: " if FORMATS[row.artifact.format].assumed else ""
     several = f"{row.quantisation} with {memory_words(row.place)}: " if len(takes) > 1 else ""
     yield f"{several}{about}{'; '.join(map(_pace, shown))}."
 
@@ -162,7 +162,7 @@ def _faster(report: Report, row: Row) -> Iterator[str]:
         return
     board = {best.board: row.place.boards[best.board]}
     place = replace(row.place, boards=board)
-    slow = f"People read {format_speed(READING)} tokens/s: as fast on {best.board} is"
+    slow = f"People read about {READING:g} tokens/s; as fast on {best.board}:"
     four = report.planner.row(GGUF.find(FASTEST), place)
     if report.form is GGUF and four.fits and four.slowest >= READING:
         yield f"{slow} {FASTEST} ({format_speed(four.slowest)} tokens/s)."

@@ -127,7 +127,7 @@ class Child:
         except OSError as error:
             self._stderr.close()
             reason = error.strerror or error
-            raise PitoolError(f"cannot start {name} ({reason})", "close programs") from None
+            raise PitoolError(f"cannot start {name} ({reason})", "close other programs") from None
         self.pid = self._process.pid
         incoming, outgoing = self._process.stdout, self._process.stdin
         assert incoming and outgoing

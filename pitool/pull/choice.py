@@ -237,7 +237,7 @@ class Choice:
         remedies = shape.remedies(candidate.row) if shape else []
         raise DoesNotFit(
             f"{candidate.variant.quantisation} does not fit {self.place.title}: it needs {needed},"
-            f" and there are {room}",
+            f" and a model may use {room}",
             would_fit(r for r in remedies if r.startswith(("--context", "--ram"))),
         )
 
@@ -252,7 +252,7 @@ class Choice:
         name = smallest.variant.quantisation
         return DoesNotFit(
             f"nothing of {self.repository.id} fits {self.place.title}: the smallest, {name},"
-            f" needs {needed}, and there are {room} for a model",
+            f" needs {needed}, and a model may use {room}",
             _instead(self.place, planned[0]),
         )
 

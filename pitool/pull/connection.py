@@ -80,7 +80,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if old.scheme == "https" and new.scheme != "https":
             raise PitoolError(
-                f"{old.hostname} sends to an address without encryption ({new.hostname})",
+                f"{old.hostname} redirects to an address without encryption ({new.hostname})",
                 "try again later, or choose another HF_ENDPOINT",
             )
         made = super().redirect_request(req, fp, code, msg, headers, newurl)

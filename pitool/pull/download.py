@@ -66,7 +66,7 @@ def download(
             raise BadInput(
                 f"{file.path} of {repository.id} arrived damaged: its hash is {found[:12]}…, and"
                 f" the hub states {(stated or '')[:12]}…",
-                "run the same command again; it was deleted",
+                "it was deleted: run the same command again",
             )
         part.replace(whole)
     sync(folder)
@@ -213,6 +213,6 @@ class _Transfer:
     def _cut(self, error: Exception | None) -> PitoolError:
         why = self._hub.connection.unreachable(error or EOFError("the line was cut")).what
         return BadInput(
-            f"the download of {self._file.name} was cut again and again: {why}",
+            f"the download of {self._file.name} was interrupted again and again: {why}",
             "what arrived is kept: run the same command again to go on",
         )

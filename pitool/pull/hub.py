@@ -152,8 +152,8 @@ class Hub:
         folder = self._snapshot(name, commit)
         if folder is None:
             raise BadInput(
-                f"{name} is not in the cache {self.cache}, and HF_HUB_OFFLINE forbids to ask the"
-                " hub",
+                f"{name} is not in the cache {self.cache}, and HF_HUB_OFFLINE forbids asking"
+                " the hub",
                 "unset HF_HUB_OFFLINE when online",
             )
         found = sorted(path for path in folder.rglob("*") if path.is_file())

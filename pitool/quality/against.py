@@ -121,8 +121,8 @@ def _certify(
     with open_artifact(runnable, max(map(len, other.windows))) as engine:
         if engine.info.vocabulary != other.vocabulary:
             raise BadInput(
-                f"{runnable.name} knows {engine.info.vocabulary} tokens, and {other.name}"
-                f" {other.vocabulary}",
+                f"{runnable.name} has a vocabulary of {engine.info.vocabulary} tokens, and"
+                f" {other.name} one of {other.vocabulary}",
                 "choose two artifacts of the same model",
             )
         name = f"{runnable.quantisation} of {runnable.name}"

@@ -28,7 +28,8 @@ class Column:
 
     ``fold``: ``never`` for verdicts and figures, ``middle`` for names, ``wrap`` for words.
     ``priority``: 0 always stays; of the others the highest leaves first, of equals the last.
-    ``colours``: the style of a cell, by its first word.
+    ``colours``: the style of a cell, by its first word. ``note``: what its figures are, which is
+    said below the table where the column is shown.
     """
 
     heading: str
@@ -36,6 +37,7 @@ class Column:
     fold: Literal["never", "middle", "wrap"] = "never"
     priority: int = 0
     colours: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +112,24 @@ def to_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _section(section: Section, width: int, colour: bool) -> list[str]:
     lines = text.wrap(text.printable(section.title), width)
-    notes = list(section.notes)
+    notes: list[str] = []
     if section.rows:
         table = _Table(section, colour)
         lines += table.lines(width)
-        if table.dropped:
-            notes.append(f"not shown in {width} columns: {', '.join(table.dropped)}")
+        notes += table.notes
+    notes += section.notes
+    if section.rows and table.dropped:
+        notes.append(f"not shown in {width} columns: {', '.join(table.dropped)}")
     for note in notes:
         lines += text.wrap(text.printable(note), width, indent="  ")
     return lines
 
 
 class _Table:
-    """The cells of a section; ``dropped``: headings of the columns that found no room."""
+    """The cells of a section; ``dropped``: headings of the columns that found no room.
+
+    ``notes``: those of the columns that did.
+    """
 
     def __init__(self, section: Section, colour: bool) -> None:
         self._columns = section.columns
@@ -131,11 +138,13 @@ class _Table:
         self._bold = section.bold if colour else ()
         self._colour = colour
         self.dropped: list[str] = []
+        self.notes: list[str] = []
 
     def lines(self, width: int) -> list[str]:
         """Return the table in ``width`` columns."""
         shown = self._fitting(width)
         self.dropped = [c.heading for i, c in enumerate(self._columns) if i not in shown]
+        self.notes = [self._columns[i].note for i in shown if self._columns[i].note]
         lines: list[str] = []
         for block in self._blocks(shown, width):
             lines += [""] * bool(lines)
@@ -237,13 +246,15 @@ class _Table:
 
 def _markdown(section: Section) -> list[str]:
     lines = [f"**{section.title}**", ""] if section.title else []
+    notes: list[str] = []
     if section.rows:
         columns = section.columns
         rules = ["---" if column.align == "left" else "--:" for column in columns]
         lines += map(_cells, [[column.heading for column in columns], rules, *section.rows])
+        notes += [column.note for column in columns if column.note]
     elif lines:
         lines.pop()
-    return lines + [part for note in section.notes for part in ("", note)]
+    return lines + [part for note in [*notes, *section.notes] for part in ("", note)]
 
 
 def _cells(row: Sequence[str]) -> str:

@@ -83,7 +83,7 @@ def prepare(engine: Engine, asked: Conversation) -> Prepared:
         raise UsageError("the model has no chat template", "use /v1/completions")
     tools = asked.tools if asked.choice.use is not Use.NONE else ()
     if tools and "tools" not in info.template_names:
-        raise UsageError("the model's chat template knows no tools", "drop 'tools'")
+        raise UsageError("the model's chat template does not support tools", "drop 'tools'")
     last = asked.messages[-1]
     continued = last.role == "assistant" and not last.calls
     options = {**asked.options, **effort_options(asked.effort, info)}

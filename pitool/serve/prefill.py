@@ -29,7 +29,7 @@ def read_prefill(path: Path) -> ChatPrompt:
         fields.done()
     except ValueError:
         raise BadInput(
-            f"{path} is not JSON", "mend it, or write the system prompt as text"
+            f"{path} is not JSON", "correct it, or write the system prompt as text"
         ) from None
     except UsageError as error:
         raise BadInput(f"{path}: {error.what}", error.do) from None

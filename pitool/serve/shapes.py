@@ -63,4 +63,4 @@ def schema_of(named: Fields) -> Shape:
 def _schema(value: object, where: str) -> Shape:
     if value is None or isinstance(value, Mapping):
         return value
-    raise UsageError(f"{where} is no JSON Schema", "send an object")
+    raise UsageError(f"{where} is not a JSON Schema", "send an object")

@@ -62,7 +62,7 @@ class Personas:
         """Keep a persona under a name, in place of one that had it."""
         if not name or len(name) > LONGEST_NAME or not name.isprintable() or name.split() != [name]:
             raise UsageError(
-                f"{name!r} is no name for a persona", "use one word, such as translator"
+                f"{name!r} is not a valid name for a persona", "use one word, such as translator"
             )
         self._write(self.all() | {name: persona})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from pitool.catalog.bundles import Bundle, default_folder
-from pitool.catalog.manifest import Artifact, Certificate
+from pitool.catalog.manifest import Artifact
 from pitool.chat.status import size_text, speed_span
 from pitool.planning.places import Verdict
 from pitool.report.numbers import (
@@ -70,7 +70,7 @@ def details(artifact: Artifact, forecast: Forecast | None) -> Content:
         lines.append(("speed", Content(speeds)))
     if artifact.weights:
         lines.append(("weights", Content(artifact.weights)))
-    lines.append(("quality", Content(quality_line(artifact.certificate))))
+    lines.append(("quality", Content(quality_line(artifact))))
     return Content("\n").join(
         Content.assemble((f"{label:<9}", _DIM), value) for label, value in lines
     )
@@ -96,8 +96,12 @@ def speed_line(artifact: Artifact, forecast: Forecast | None) -> str:
     )
 
 
-def quality_line(measured: Certificate | None) -> str:
-    """Return perplexity, KL divergence and top-1 agreement of a certificate."""
+def quality_line(artifact: Artifact) -> str:
+    """Return perplexity, KL divergence and top-1 agreement of a certificate, or a cosine."""
+    if artifact.cosine is not None:
+        cosine = format_fixed(artifact.cosine, 4)
+        return f"vectors of texts have a cosine of {cosine} or more with the checkpoint's"
+    measured = artifact.certificate
     if measured is None:
         return "no certificate: never compared with the checkpoint (pitool verify --against)"
     own, base = compare_fixed(measured.perplexity, measured.reference_perplexity, digits=2)

@@ -398,7 +398,7 @@ def test_the_usual_context_of_a_gguf_ends_with_the_short_factors_of_longrope(
     assert ONNX.context(shape, None, 4096) == ONNX.context(shape, 4096, 1) == onnx
     ends = usual < reach
     assert ("unless --context asks for more" in GGUF.limit(shape, usual)) is ends
-    assert (f"--context {usual} answers them alike" in GGUF.limit(shape, reach)) is ends
+    assert (f"--context {usual} avoids this" in GGUF.limit(shape, reach)) is ends
     assert (f"no more than {onnx} tokens" in ONNX.limit(shape, onnx)) is (onnx < 1024)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pitool.bench import card, fleet
+from pitool.bench import card_drawing, fleet
 from pitool.cli.commands import cli
 from pitool.errors import PitoolError, UsageError
 from pitool.remote import ssh
@@ -48,7 +48,7 @@ def test_a_png_is_the_same_picture(bundle: Callable[..., Path], home: Path) -> N
     path = home / "card.png"
     bench(bundle(), "-n", "0", "-r", "1", "--card", path)
     with image.open(path) as picture:
-        assert picture.width == 2 * card.WIDTH
+        assert picture.width == card_drawing.PIXELS * card_drawing.WIDTH
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # something is written on it
 
 

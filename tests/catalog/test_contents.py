@@ -78,7 +78,7 @@ def test_what_may_be_what_it_should(tmp_path: Path) -> None:
 
 def test_a_servers_message_is_quoted(tmp_path: Path) -> None:
     found = text_instead(tmp_path / "x", b"Entry not found\nat all")
-    assert "is a text that begins with 'Entry not found'" in str(found)
+    assert "is a text file that begins with 'Entry not found'" in str(found)
     for data in (b"\x10\0\0\0\0\0\0\0", b"\xff\xfe{}", b"abc"):
         assert text_instead(tmp_path / "x", data) is None
 

@@ -234,9 +234,12 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
 INSTEAD: dict[str, tuple[bytes, str]] = {
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "of Git LFS"),
     "a web page": (b"<!DOCTYPE html>\n<html>" + b" " * 999, "is a web page"),
-    "a message": (b"Repository not found", "is a text that begins with 'Repository not found'"),
-    "a short message": (b"denied", "is a text that begins with 'denied'"),
-    "a message in JSON": (b'{"error":"Invalid credentials"}', "is a text that begins with"),
+    "a message": (
+        b"Repository not found",
+        "is a text file that begins with 'Repository not found'",
+    ),
+    "a short message": (b"denied", "is a text file that begins with 'denied'"),
+    "a message in JSON": (b'{"error":"Invalid credentials"}', "is a text file that begins with"),
     "a pickle": (b"\x80\x04\x95" + b"\0" * 99, "is a pickle"),
     "a PyTorch checkpoint": (b"PK\x03\x04" + b"\0" * 99, "a PyTorch checkpoint"),
 }

@@ -325,7 +325,7 @@ def test_no_quantisation_is_suggested_that_nobody_would_use(pitool: Pitool) -> N
     made = document(pitool, "14B", "--ram", "8gb", "--quant", "Q8_0", code=3)
     assert not [r for r in made["rows"][0]["would_fit"] if "Q2_K" in r or "Q3_K" in r]
     text = " ".join(pitool("plan", "14B", "--ram", "8gb").out.split())
-    assert "does not fit a board with 8 GB with four bits a weight or more" in text
+    assert "does not fit a board with 8 GB with four bits per weight or more" in text
     assert "A board with 8 GB has room for" in text
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pitool.cli import plot
 from pitool.cli.plot import PlannedSpeed
-from pitool.report import svg
+from pitool.report import scatter
+from pitool.report.canvas import PAPER
 from tests.cli.conftest import Pitool, check_failure
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,11 +55,13 @@ def test_every_quantisation_is_drawn_inside(pitool: Pitool, tmp_path: Path) -> N
     assert 0 < len(loading) < 8
     assert len(marks) == 2 * len(loading)  # two groups of boards
     for mark in marks:
-        assert svg.LEFT <= float(mark.get("cx", -1)) <= svg.WIDTH - svg.RIGHT
-        assert svg.TOP <= float(mark.get("cy", -1)) <= svg.HEIGHT - svg.BOTTOM
-    hollow = [m for m in marks if m.get("fill") == "white"]
+        assert scatter.LEFT <= float(mark.get("cx", -1)) <= scatter.WIDTH - scatter.RIGHT
+        assert scatter.TOP <= float(mark.get("cy", -1)) <= scatter.HEIGHT - scatter.BOTTOM
+    hollow = [m for m in marks if m.get("fill") == PAPER.light]
     assert len(hollow) == 2 * sum(row["verdict"] != "fits" for row in loading)
-    assert len(list(root.iter(f"{SVG}polyline"))) == 2
+    lines = [e for e in root.iter(f"{SVG}polyline") if not e.get("stroke-dasharray")]
+    assert len(lines) == 2
+    assert any("people read 5 tokens/s" in (e.text or "") for e in root.iter(f"{SVG}text"))
 
 
 def test_another_format_is_refused(pitool: Pitool, tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_quality_is_across_where_certificates_are_there(pitool: Pitool, bundle: 
     assert pitool("plan", bundle, "--ram", "1gb", "--plot", path).code == 0
     text = path.read_text(encoding="utf-8")
     assert "mean KL divergence from the checkpoint" in text
-    assert "file size in GB" not in text
+    assert "size of the file" not in text
     made = json.loads((bundle / "manifest.json").read_text())
     for artifact in made["artifacts"]:
         assert f"{artifact['quantisation']}: " in text

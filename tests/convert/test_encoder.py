@@ -86,7 +86,7 @@ def test_no_keys_are_planned_for_an_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architectures": ["BertForSequenceClassification"]}, "rates texts"),
+        ({"architectures": ["BertForSequenceClassification"]}, "ranks texts"),
         ({"position_embedding_type": "relative_key"}, "positions"),
         ({"is_decoder": True}, "decoder"),
         ({"hidden_act": "silu"}, "activation"),

@@ -234,8 +234,8 @@ def keep_bundle(home: Path, needed: int) -> None:
     ("free", "needed", "severity", "fix"),
     [
         (3000, 2500, "ok", ""),
-        (3000, 2900, "note", "close programs"),
-        (3000, 3001, "warning", "close programs"),
+        (3000, 2900, "note", "close other programs"),
+        (3000, 3001, "warning", "close other programs"),
         (3000, 9000, "warning", "smaller"),
         (7600, 7599, "note", "smaller"),
     ],

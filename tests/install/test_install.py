@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import pty
 import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -534,6 +536,30 @@ def test_demo_runs_the_main_job(machine: Machine) -> None:
         f"pitool run {bundle} What is a Raspberry Pi 5? --temp 0 --max-tokens 120",
         f"pitool bench {bundle} -p 128 -n 32 -r 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "chats"), [("\n", 1), ("yes\n", 1), ("n\n", 0), ("later\n", 0), ("\x04", 0)]
+)
+def test_demo_ends_by_offering_the_chat_where_somebody_is_there(
+    machine: Machine, typed: str, chats: int
+) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [machine.project / "install.sh", "demo"], env=machine.env,
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = ""
+    with suppress(OSError):  # the terminal is gone with the program
+        while piece := os.read(ours, 4096).decode():
+            asked, said = "[Y/n]" in said, said + piece
+            if not asked and "Open the chat now? [Y/n] " in said:
+                os.write(ours, typed.encode())
+    os.close(ours)
+    assert process.wait() == 0
+    assert len(machine.called("pitool chat build/demo/sample")) == chats
+    assert "Chat with it: .venv/bin/pitool chat build/demo/sample" in said
 
 
 def test_demo_fails_with_its_step(machine: Machine) -> None:

@@ -61,7 +61,7 @@ def test_what_the_converter_misreads_is_refused(
     print(f"{case}: KL {apart:.2g}")
     assert (apart > 1e-6) == (case in MISREAD)
     if apart > 1e-6:
-        said = r"llama\.cpp's own converter reads this model otherwise than transformers .*: .*%"
+        said = r"llama\.cpp's own converter reads this model differently from transformers .*: .*%"
         with pytest.raises(PitoolError, match=said):
             sabotage.convert_as(folder, tmp_path / "b", gguf="F16")
         assert not names(tmp_path) & {"b"}

@@ -55,4 +55,4 @@ def test_what_is_loaded_as_planned_is_right_and_more_is_right_for_long_texts_alo
     runnable = find_runnable(file)
     assert runnable.context == usual == ORIGINAL
     assert "LongRoPE" not in loading_words(runnable)
-    assert f"--context {ORIGINAL} answers them alike" in loading_words(runnable, TRAINED)
+    assert f"--context {ORIGINAL} avoids this" in loading_words(runnable, TRAINED)

@@ -155,7 +155,9 @@ def test_a_cut_line_is_resumed(hub: FakeHub, bundles: Path) -> None:
 
 def test_a_line_that_is_always_cut_keeps_what_arrived(hub: FakeHub, bundles: Path) -> None:
     hub.cuts = [50_000] + [0] * connection.TRIES
-    with pytest.raises(BadInput, match=r"cut again and again.*run the same command again to go on"):
+    with pytest.raises(
+        BadInput, match=r"interrupted again and again.*run the same command again to go on"
+    ):
         pull(Q8)
     (part,) = (bundles / ".downloads").iterdir()
     assert part.suffix == ".part"

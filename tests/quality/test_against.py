@@ -97,7 +97,7 @@ def test_a_certificate_against_the_checkpoint_stays(made: Path) -> None:
 def test_what_cannot_be_compared(pulled: Path, made: Path, tmp_path: Path) -> None:
     small = write_checkpoint(tmp_path / "small", num_hidden_layers=1, vocab_size=400)
     other = convert_folder(small, tmp_path / "other").path
-    with pytest.raises(BadInput, match=r"knows 512 tokens, and the F16 of small .* 400"):
+    with pytest.raises(BadInput, match=r"vocabulary of 512 tokens, and the F16 of small .* 400"):
         run("tiny-q4_0", "--against", other)
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         run("tiny-q4_0", "--against", made, "--reference", small)

@@ -131,3 +131,13 @@ def test_a_line_of_a_stream_loses_what_may_go() -> None:
     cells, order = ["12:00:00", "1.24 GB", "2400 MHz", "throttled"], [0, 0, 1, 0]
     assert fit_line(cells, order, 80) == "12:00:00  1.24 GB  2400 MHz  throttled"
     assert fit_line(cells, order, 37) == "12:00:00  1.24 GB  throttled"
+
+
+def test_the_note_of_a_column_stands_where_the_column_does() -> None:
+    speed = Column("t/s", priority=2, note="t/s: predicted")
+    section = Section("", [Column("bundle", "left"), speed], [["a" * 30, "9.0"]], ["more"])
+    assert to_text([section], 80).splitlines()[-2:] == ["t/s: predicted", "more"]
+    narrow = to_text([section], 32)
+    assert "predicted" not in narrow
+    assert "not shown in 32 columns: t/s" in narrow
+    assert to_markdown([section]).split("\n\n")[-2:] == ["t/s: predicted", "more"]

@@ -54,7 +54,7 @@ class Engines:
         from pitool.errors import DoesNotFit
 
         if len(beside) >= self._room:
-            raise DoesNotFit(f"{offer.id} needs too much", "close programs")
+            raise DoesNotFit(f"{offer.id} needs too much", "close other programs")
 
     def load(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
         self.loads.append(offer.id)

@@ -233,7 +233,7 @@ def test_whether_a_tool_is_called_is_chosen() -> None:
 def test_tools_without_a_template_that_knows_them_are_refused() -> None:
     with serving(Scripted()) as server:
         status, reply = ask(server, CHAT, {**HELLO, "tools": [WEATHER]})
-    assert (status, "knows no tools" in reply["error"]["message"]) == (400, True)
+    assert (status, "does not support tools" in reply["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -358,4 +358,4 @@ def test_documents_are_rated_by_a_model_that_does_it() -> None:
     assert reply["usage"]["total_tokens"] == 7
     with serving(Able()) as server:
         status, reply = ask(server, "/v1/rerank", body)
-    assert (status, "rates no documents" in reply["error"]["message"]) == (400, True)
+    assert (status, "cannot rank documents" in reply["error"]["message"]) == (400, True)

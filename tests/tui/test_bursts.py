@@ -22,6 +22,9 @@ from textual._xterm_parser import XTermParser
 from textual.widgets import Input
 
 from pitool.catalog.bundles import Bundle
+from pitool.planning.catalogue import Entry, catalogue
+from pitool.planning.report import find_places
+from pitool.report.progress import Progress
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import FILE_NAME, Database
 from pitool.tui import demo
@@ -32,8 +35,8 @@ from tests.cli.conftest import environment
 from .helpers import shown
 
 ROOT = Path(__file__).parents[2]
-F3, F5, F8, RIGHT, CTRL_B, CTRL_N, CTRL_U = (
-    "\x1bOR", "\x1b[15~", "\x1b[19~", "\x1b[C", "\x02", "\x0e", "\x15",
+F1, F3, F5, F8, RIGHT, CTRL_N, CTRL_P, CTRL_S, CTRL_U = (
+    "\x1bOP", "\x1bOR", "\x1b[15~", "\x1b[19~", "\x1b[C", "\x0e", "\x10", "\x13", "\x15",
 )  # fmt: skip
 QUESTION = "Does daily bread count, and is 2/3 a lot?"
 
@@ -49,6 +52,7 @@ def state(app: PitoolApp) -> dict[str, Any]:
         "asked": [row.text for row in rows if isinstance(row, Question)],
         "kept": sorted(each.name for each in app.database.list()) if app.database else [],
         "bundles": len(app.context.bundles()[0]),
+        "system": app.session.conversation.system,
     }
 
 
@@ -66,7 +70,19 @@ def prepared(folder: Path) -> PitoolApp:
         return [bundle for bundle in bundles()[0] if bundle.path.exists()], []
 
     object.__setattr__(app.context, "bundles", there)
+    object.__setattr__(app.context, "market", Catalogue)
     return app
+
+
+class Catalogue:
+    """Ready models, of which none can be downloaded here."""
+
+    def entries(self) -> list[Entry]:
+        (place,) = find_places("2gb", "pi5")
+        return [entry for entry in catalogue(place) if entry.fits]
+
+    def pull(self, entry: Entry, progress: Progress) -> Bundle:
+        raise AssertionError(entry.name)
 
 
 BOTH = ["Daily bread", "Weekly news"]
@@ -93,6 +109,17 @@ BURSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "a comparison": ("cDaily?", {"screen": "CompareScreen", "field": "Daily?"}),
     "a benchmark": (f"{F5}daily", {"screen": "BenchScreen"}),
     "the name of a log": (f"{F8}l{CTRL_U}daily.csv", {"screen": "AskText", "field": "daily.csv"}),
+    "letters on the sensors": (f"{F8}daily", {"screen": "DeviceScreen"}),
+    "letters on the catalogue": ("gdaily", {"screen": "PullScreen"}),
+    "a line on the catalogue asks first": ("gdaily\r", {"screen": "Confirm", "bundles": 2}),
+    "letters on a question": ("ddaily", {"screen": "Confirm", "bundles": 2}),
+    "a line on a question": ("ddaily\r", {"screen": "ModelsScreen", "bundles": 2}),
+    "letters on a page of help": (f"\r{F1}daily", {"screen": "Page", "prompt": None, "asked": []}),
+    "a system prompt": (
+        f"\r/system\rBe brief.{CTRL_S}Daily?",
+        {"screen": "ChatScreen", "system": "Be brief.", "prompt": "Daily?"},
+    ),
+    "the palette": (f"{CTRL_P}Bench\r", {"screen": "BenchScreen"}),
     "a way through four screens": (
         f"\r{F3}/daily\r\r{CTRL_N}Next", {"screen": "ChatScreen", "prompt": "Next"},
     ),

@@ -166,7 +166,9 @@ def _figures(points: list[Stretch], title: str, document: Document) -> Figures:
 
 
 def _chart(document: Document) -> list[str]:
-    return chart([(point["seconds"], point["rate"]) for point in document["points"]])
+    points = [(point["seconds"], point["rate"]) for point in document["points"]]
+    first, last = (format_seconds(points[i][0]) for i in (0, -1))
+    return chart(points, ends=(first, last))
 
 
 def _words(document: Document) -> str:

@@ -27,6 +27,6 @@ def databases(_system: System) -> Iterator[Finding]:
             kind.holds,
             "fault",
             error.what,
-            "they can be neither read nor added to; what is not theirs works as ever",
+            "they cannot be read or added to; everything else still works",
             move_away(path) if damaged else error.do,
         )

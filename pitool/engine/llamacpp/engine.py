@@ -135,7 +135,7 @@ class LlamaCpp:
     def _make_scheduler(self, task: Task, name: str) -> Scheduler:
         def refuse(_: Prompt) -> NoReturn:
             raise UsageError(
-                f"{name} is a model for embeddings or reranking, and writes no text",
+                f"{name} is a model for embeddings or reranking, and does not write text",
                 "use another model for a chat",
             )
 
@@ -249,7 +249,7 @@ class LlamaCpp:
         """Return a vector for each text or its token ids."""
         if self.info.task == "rerank":
             raise UsageError(
-                f"{self.info.name} rates texts by a query and gives no vectors",
+                f"{self.info.name} ranks texts by a query and does not make vectors",
                 "use a model for embeddings; reranking is not supported",
             )
         return self._embedder.embed(

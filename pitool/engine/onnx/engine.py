@@ -152,7 +152,7 @@ class Onnx:
         """Refuse: the graphs give logits only."""
         del texts
         raise UsageError(
-            "a model in ONNX gives no embeddings here, for its graph ends in logits",
+            "an ONNX model cannot make embeddings here, because its graph ends in logits",
             "use its GGUF",
         )
 

@@ -27,7 +27,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, ids: Sequence[int], vocabulary: int) -> None:
         if sampling.grammar:
             raise UsageError(
-                "a model in ONNX cannot follow a grammar, a schema or a forced tool call",
+                "an ONNX model cannot follow a grammar, a schema or a forced tool call",
                 "use its GGUF",
             )
         check_bias(sampling, vocabulary)

@@ -250,7 +250,7 @@ def _window_limit(shape: ModelShape) -> str:
         return ""
     return (
         f"llama.cpp does not apply this model's sliding window of {shape.windowless} tokens: a"
-        " GGUF computes what the checkpoint does up to there, and gets no longer context"
+        " GGUF computes what the checkpoint does up to there, and its context ends there"
     )
 
 
@@ -272,8 +272,8 @@ def _stretched(shape: ModelShape, context: int) -> str:
         return ""
     return (
         f"with {context} tokens of context llama.cpp uses this model's factors for texts of more"
-        f" than {short} tokens (LongRoPE) for every text: shorter ones are answered otherwise than"
-        f" by the checkpoint, and than the certificate says; --context {short} answers them alike"
+        f" than {short} tokens (LongRoPE) for every text: shorter ones are answered differently"
+        f" from the checkpoint and from what the certificate says; --context {short} avoids this"
     )
 
 

@@ -128,7 +128,7 @@ async def _choices(turn: Turn, asked: Asked) -> AsyncGenerator[Choice]:
 def _ready(text: Text, asked: Asked, engine: Engine) -> tuple[Text, str]:
     """Return a prompt as the engine is given it, and the text of it that is echoed."""
     if not isinstance(text, str) and max(text) >= engine.info.vocabulary:
-        raise UsageError(f"{max(text)} is no token of this model", "send ids of its vocabulary")
+        raise UsageError(f"{max(text)} is not a token of this model", "send ids of its vocabulary")
     prompt = text if asked.suffix is None else fim.between(engine, text, asked.suffix)
     if not asked.echo:
         return prompt, ""

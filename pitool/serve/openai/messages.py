@@ -106,7 +106,7 @@ def function_tool(function: Fields, i: int) -> Mapping[str, Any]:
         raise UsageError(f"tool {i} has no name", "send the name of a function")
     parameters = function.take("parameters")
     if parameters is not None and not isinstance(parameters, Mapping):
-        raise UsageError(f"the parameters of tool {i} are no JSON Schema", "send an object")
+        raise UsageError(f"the parameters of tool {i} are not a JSON Schema", "send an object")
     made: dict[str, Any] = {"name": name, "description": function.text("description") or ""}
     made["parameters"] = parameters or {"type": "object", "properties": {}}
     if function.flag("strict"):

@@ -51,7 +51,7 @@ async def _rated(
 ) -> Pieces:
     async with context.models.turn(offer) as turn:
         if turn.info.task != "rerank":
-            raise UsageError(f"{offer.id} rates no documents", "use a model for reranking")
+            raise UsageError(f"{offer.id} cannot rank documents", "use a model for reranking")
         scores, tokens = await turn.call(lambda engine: _rate(engine, query, documents))
     order = sorted(range(len(documents)), key=lambda i: -scores[i])[:most]
     results: list[dict[str, Any]] = []
@@ -68,6 +68,6 @@ def _rate(engine: Any, query: str, documents: list[str]) -> tuple[list[float], i
     """Return the score of each document, and the tokens of all."""
     rate = getattr(engine, "rerank", None)
     if rate is None:
-        raise UsageError("this runtime rates no documents", "use another model")
+        raise UsageError("this runtime cannot rank documents", "use another model")
     found = rate(query, documents)
     return [float(score) for score in found.scores], sum(found.tokens)

@@ -1,0 +1,221 @@
+"""Record real commands in a terminal, and draw the recordings as animated SVG into docs/pictures.
+
+python -m scripts.recordings draw             # from scripts/casts: the same pictures every time
+python -m scripts.recordings record plan chat # run the commands anew, then draw them
+
+A recording runs in a home of its own, /tmp/pi, with the sample bundle; `demo` installs a clone of
+this repository there, which takes some minutes. Needs ``pip install pyte``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.cast_svg import LONGEST, to_svg
+
+ROOT = Path(__file__).resolve().parent.parent
+CASTS = ROOT / "scripts" / "casts"
+PICTURES = ROOT / "docs" / "pictures"
+HOME = Path("/tmp/pi")  # noqa: S108 - it is seen in the pictures
+PROMPT = "$ "
+KEY_SECONDS, SECONDS = 0.055, 900
+BUNDLE = "sample-1gb"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Keys that are typed, once the terminal has shown ``after`` since the keys before."""
+
+    keys: str
+    after: str = re.escape(PROMPT) + "$"
+    pause: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """``size``: columns and lines; ``prepare`` makes what the commands need."""
+
+    title: str
+    size: tuple[int, int]
+    steps: tuple[Step, ...]
+    prepare: Callable[[], None] = lambda: None
+    folder: Path = HOME
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+def _bundle() -> None:
+    """Convert the sample model."""
+    _run(str(ROOT / ".venv/bin/pitool"), "convert", "sample", "--ram", "1gb", "--quant", "Q4_K_M")
+
+
+def _clone() -> None:
+    _run("git", "clone", "--quiet", str(ROOT), str(HOME / "pitool"))
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, env=_environment(), stdout=subprocess.DEVNULL)
+
+
+RECORDINGS = {
+    "demo": Recording(
+        "from a clone to a chat",
+        (88, 26),
+        (
+            Step("./install.sh demo\r"),
+            Step("y", after=r"Open the chat now\? \[Y/n\] $", pause=1.5),
+            Step("\r"),
+            Step("Which board should I buy?", after="Ready", pause=1.0),
+            Step("\r"),
+            Step("\x11", after=r"t/s.*Ready", pause=3.0),
+        ),
+        _clone,
+        HOME / "pitool",
+    ),
+    "plan": Recording(
+        "what fits, and how fast",
+        (88, 24),
+        (
+            Step("pitool plan 3B\r"),
+            Step("pitool plan 14B --board pi5\r", pause=3.0),
+            Step("pitool models\r", pause=3.0),
+            Step("", pause=3.0),
+        ),
+    ),
+    "chat": Recording(
+        "a chat in the terminal",
+        (88, 26),
+        (
+            Step(f"pitool chat {BUNDLE}\r"),
+            Step("What is a Raspberry Pi 5?", after="Ready", pause=1.0),
+            Step("\r"),
+            Step("/", after=r"t/s", pause=2.5),
+            Step("he", after="/help", pause=0.8),
+            Step("\x15", pause=1.2, after=""),
+            Step("\x11", pause=1.0, after=""),
+        ),
+        _bundle,
+    ),
+}
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("LANG", "SSL_CERT_FILE") if name in os.environ}
+    return {
+        **kept,
+        "HOME": str(HOME),
+        "PATH": f"{ROOT / '.venv/bin'}:/usr/local/bin:/usr/bin:/bin",
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+        "TERM": "xterm-256color",
+        "COLORTERM": "truecolor",
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "PS1": PROMPT,
+    }
+
+
+def record(made: Recording) -> list[tuple[float, str]]:
+    """Run the steps in a shell in a terminal; return what it wrote, and when in seconds."""
+    ours, theirs = pty.openpty()
+    columns, lines = made.size
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    shell = subprocess.Popen(
+        ["bash", "--noprofile", "--norc", "-i"],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, cwd=made.folder,
+        env={**_environment(), **made.variables}, preexec_fn=_own_terminal,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        return list(_play(ours, made.steps))
+    finally:
+        os.killpg(shell.pid, signal.SIGHUP)
+        shell.wait()
+        os.close(ours)
+
+
+def _own_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _play(ours: int, steps: tuple[Step, ...]) -> Iterator[tuple[float, str]]:
+    begun = time.monotonic()
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    for step in steps:
+        seen = ""
+        end = time.monotonic() + SECONDS
+        while not re.search(step.after, _plain(seen), re.DOTALL):
+            if time.monotonic() > end:
+                raise SystemExit(f"never seen: {step.after}; last: {seen[-400:]!r}")
+            for text in _written(ours, decode, 0.2):
+                seen += text
+                yield time.monotonic() - begun, text
+        for seconds, key in [(step.pause, ""), *((KEY_SECONDS, key) for key in step.keys)]:
+            os.write(ours, key.encode())
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0:
+                for text in _written(ours, decode, left):
+                    yield time.monotonic() - begun, text
+
+
+def _written(ours: int, decode: Callable[[bytes], str], seconds: float) -> Iterator[str]:
+    """Yield what comes within a time."""
+    ready, _, _ = select.select([ours], [], [], seconds)
+    if ready:
+        yield decode(os.read(ours, 65536))
+
+
+def _plain(text: str) -> str:
+    """Return a text without what moves the cursor and sets colours."""
+    return re.sub(r"\x1b\[[0-9;?<>=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]|\r", "", text)
+
+
+def write(path: Path, made: Recording, events: list[tuple[float, str]]) -> None:
+    """Write a recording as asciicast v2: no wait is longer than it is shown."""
+    columns, lines = made.size
+    head = {"version": 2, "width": columns, "height": lines, "title": made.title}
+    out, clock, before = [json.dumps(head)], 0.0, 0.0
+    for when, text in events:
+        clock += min(when - before, LONGEST)
+        before = when
+        out.append(json.dumps([round(clock, 2), "o", text], ensure_ascii=False))
+    path.write_text("\n".join(out) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Record or draw what is named, or all."""
+    verb, *names = sys.argv[1:] or ["draw"]
+    if verb not in ("record", "draw"):
+        raise SystemExit(__doc__)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    CASTS.mkdir(exist_ok=True)
+    for name in names or RECORDINGS:
+        cast = CASTS / f"{name}.cast"
+        if verb == "record":
+            made = RECORDINGS[name]
+            if HOME.exists():
+                raise SystemExit(f"{HOME} is there already: move it away")
+            HOME.mkdir()
+            try:
+                made.prepare()
+                write(cast, made, record(made))
+            finally:
+                shutil.rmtree(HOME)
+        (PICTURES / f"demo-{name}.svg").write_text(to_svg(cast), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
