@@ -24,14 +24,29 @@ CALL = re.compile(r"^ {4}(?:\$ )?((?:[A-Z_]+=\S+ +)*pitool(?: .*)?)$", re.MULTIL
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each call of pitool in the code blocks of a page."""
     for line in CALL.findall(text):
-        for part in re.split(r"[;|]", line):
-            words = shlex.split(re.sub(r"(?:^|\s)(?:[<>]\s*\S+|#.*$)", "", part), comments=True)
+        for words in _parts(line):
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 words.pop(0)
             if words[:1] == ["pitool"]:
                 yield words[1:]
             if words[:3] == ["pitool", "service", "install"]:  # whose options are those of serve
                 yield ["serve", *(word for word in words[3:] if word != "--make-key")]
+
+
+def _parts(line: str) -> Iterator[list[str]]:
+    """Yield the words between the pipes and semicolons of a line, without redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if word in ("|", ";", "&&", "||"):
+            yield words
+            words = []
+        elif word in ("<", ">", ">>"):
+            next(lexer, None)
+        else:
+            words.append(word)
+    yield words
 
 
 @pytest.fixture
