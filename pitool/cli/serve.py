@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.names import cluster_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,6 +46,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
               help="Allow web pages of this site, such as https://chat.example.")  # fmt: skip
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate for HTTPS, in PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
+@cluster_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -80,7 +83,14 @@ def command(
     shelf = _shelf(bundle, quant)
     first = shelf.find(None)
     parallel = options["parallel"]
-    loader = WorkerLoader(options["context"], parallel, options["force"], strict=shelf.only)
+    loader = WorkerLoader(
+        options["context"],
+        parallel,
+        options["force"],
+        strict=shelf.only,
+        cluster=options["cluster"],
+        say=talk,
+    )
     if shelf.only:
         loader.check(first, [])
     models = Models(
