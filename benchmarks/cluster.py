@@ -2,10 +2,10 @@
 
     python -m benchmarks.cluster --shape 135m --quant Q8_0 --boards 3 --pairs 5
 
-First ``pitool cluster serve`` and pitool's engine against llama.cpp's own rpc-server and llama-bench,
-with the same split, one thread each; the target is a ratio of the medians of 0.97 or more. Then the
-same boards behind a link of ``--mbit`` and ``--round-trip``, whose decode is predicted from what one
-of them does alone; the target is within 25 %. The last line on stdout is JSON.
+First ``pitool cluster serve`` and pitool's engine against llama.cpp's own rpc-server and
+llama-bench, with the same split, one thread each; the target is a ratio of the medians of 0.97 or
+more. Then the same boards behind a link of ``--mbit`` and ``--round-trip``, whose decode is
+predicted from what they do without it; the target is within 25 %. The last line on stdout is JSON.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def clusters(path: Path | None = None) -> dict[str, Cluster]:
         if value["schema"] != SCHEMA:
             raise BadInput(f"{path} is of a newer pitool", "update pitool")
         return {name: _read(name, table) for name, table in value["clusters"].items()}
-    except (KeyError, TypeError, AttributeError, UsageError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, UsageError):
         raise BadInput(f"{path} does not list clusters", do) from None
 
 
@@ -116,6 +116,8 @@ def member(text: str, port: int | None = None, via: str = "") -> Member:
     if via not in ("", SSH):
         raise UsageError(f"{via!r} is no way to a board", "use --via ssh, or leave it out")
     Host(text)  # says what is wrong with it
+    if port is not None and not 0 < port < 65535:
+        raise UsageError(f"{port} is not a port", "choose one from 1 to 65534")
     host, colon, number = text.rpartition(":")
     if via or not colon or not number.isdecimal() or (":" in host and not host.endswith("]")):
         return Member(text, port or PORT, via)

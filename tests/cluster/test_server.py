@@ -1,4 +1,4 @@
-"""``pitool cluster serve``: where it listens, what it tells, and what it does without llama.cpp's part."""
+"""``pitool cluster serve``: where it listens, what it tells, and what it does without a backend."""
 
 from __future__ import annotations
 

@@ -18,17 +18,8 @@ from tests.emulated.test_pi import CASES, HERE, Host, emulate, root_file_system
 from tests.emulated.test_pi import host as host
 
 BOARDS = ("pi4", "pi5")
-WORDS = (
-    "A Raspberry Pi is",
-    "--raw",
-    "--temp",
-    "0",
-    "--max-tokens",
-    "24",
-    "--quant",
-    "F32",
-    "--json",
-)
+WORDS = ["--raw", "--temp", "0", "--max-tokens", "24", "--quant", "F32", "--json"]
+PROMPT = "A Raspberry Pi is"
 SERVE = """
 set -e
 mkdir sample && tar -xf /share/sample.pi -C sample
@@ -70,14 +61,14 @@ def test_an_emulated_pi_4_and_pi_5_answer_with_this_machine(
         monkeypatch.setenv(name, value)
     emulate("pi4", "bookworm", host.share, "true")  # skips where it is not possible
     bundle = host.share.parent / "bundle"
-    alone = json.loads(pitool("run", bundle, *WORDS))
+    alone = json.loads(pitool("run", *WORDS, bundle, PROMPT))
     ports = [free_port() for _ in BOARDS]
     started = [serve(board, host.share, port) for board, port in zip(BOARDS, ports, strict=True)]
     try:
         pitool("cluster", "add", "--not-here", *(f"127.0.0.1:{port}" for port in ports))
         checked = json.loads(pitool("cluster", "check", "--json"))
         assert [each["status"]["board_id"] for each in checked] == ["pi4b", "pi5"]
-        together = json.loads(pitool("run", bundle, *WORDS, "--cluster", "boards"))
+        together = json.loads(pitool("run", *WORDS, "--cluster", "boards", bundle, PROMPT))
         assert together["ids"] == alone["ids"]
     finally:
         for process in started:
