@@ -9,15 +9,15 @@ import http.client
 import json
 import time
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
 
 from pitool import __version__
-from pitool.catalog import reading, versions
+from pitool.catalog import reading, tables, versions
 from pitool.catalog.boards import boards
 from pitool.device import probe
 from pitool.device.detect import Machine, detect
 from pitool.device.here import margin
 from pitool.device.monitor import Monitor
+from pitool.errors import BadInput
 from pitool.planning.cluster import Link
 
 SECONDS = 5.0
@@ -61,9 +61,6 @@ class Status:
         if self.restarts:
             said.append(f"its server was started again {self.restarts} times")
         return ", ".join(said)
-
-
-_FLAGS = ("features", "throttled")
 
 
 @dataclass
@@ -124,13 +121,11 @@ def from_json(data: bytes) -> Status:
     value = reading.parse_json(data)
     if not isinstance(value, dict):
         raise ValueError("it is not the status of a board")  # noqa: TRY004 - of what was sent
-    known = {f.name for f in fields(Status)}
-    given: dict[str, Any] = {k: v for k, v in value.items() if k in known}
+    known = {each.name for each in fields(Status)}
     try:
-        given |= {name: tuple(map(str, given.get(name, ()))) for name in _FLAGS}
-        return Status(**given)
-    except TypeError:
-        raise ValueError("it is not the status of a board") from None
+        return tables.build(Status, {k: v for k, v in value.items() if k in known}, "the status")
+    except BadInput as error:
+        raise ValueError(error.what) from None
 
 
 def fetch(host: str, port: int, seconds: float = SECONDS) -> Status:
