@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pitool.planning.cluster import Link
 
@@ -27,7 +27,6 @@ class Counted:
     there: int = 0
     back: int = 0
     connections: int = 0
-    sockets: list[socket.socket] = field(default_factory=list)
 
 
 @contextmanager
@@ -46,13 +45,14 @@ class Proxy:
     def __init__(self, target: tuple[str, int], link: Link = FREE, port: int = 0) -> None:
         self._target, self._link = target, link
         self.counted = Counted()
+        self._sockets: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Cut every connection."""
-        for each in (self._listening, *self.counted.sockets):
+        for each in (self._listening, *self._sockets):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
@@ -67,7 +67,7 @@ class Proxy:
             self.counted.connections += 1
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.counted.sockets.append(each)
+                self._sockets.append(each)
             for source, sink, name in ((client, server, "there"), (server, client, "back")):
                 self._direction(source, sink, name)
 

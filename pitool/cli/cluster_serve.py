@@ -61,10 +61,7 @@ def command(
     count = threads or board_threads(detect())[1]
     place = Place(address, port)
     server = BoardServer(place, count, _cache() if cache else None, talk)
-    try:
-        server.run(lambda: _say_ready(place, count))
-    finally:
-        server.close()
+    server.run(lambda: _say_ready(place, count))
 
 
 def _say_ready(place: Place, threads: int) -> None:

@@ -45,20 +45,20 @@ def greet(host: str, port: int, seconds: float = SECONDS) -> Hello:
     an answer that is not of this protocol.
     """
     with socket.create_connection((host, port), timeout=seconds) as connection:
-        answer = _ask(connection, _HELLO, _CAPABILITIES)
-        if len(answer) < 3:
-            raise ValueError("it does not speak llama.cpp's RPC protocol")
+        answer = _ask(connection, _HELLO, _CAPABILITIES, 28)
         version = answer[0], answer[1], answer[2]
         if version[0] != MAJOR:  # whose other messages may be different ones
             return Hello(version, 0, 0)
-        free, total = struct.unpack("<QQ", _ask(connection, _MEMORY, struct.pack("<I", 0)))
+        memory = _ask(connection, _MEMORY, struct.pack("<I", 0), 16)
+        free, total = struct.unpack("<QQ", memory)
         return Hello(version, free, total)
 
 
-def _ask(connection: socket.socket, command: int, body: bytes) -> bytes:
+def _ask(connection: socket.socket, command: int, body: bytes, expected: int) -> bytes:
+    """Return the answer to a command, of so many bytes; other versions say hello with fewer."""
     connection.sendall(bytes([command]) + _SIZE.pack(len(body)) + body)
     (size,) = _SIZE.unpack(_receive(connection, _SIZE.size))
-    if size > 1024:
+    if not (size == expected or (command == _HELLO and 3 <= size < expected)):
         raise ValueError("it does not speak llama.cpp's RPC protocol")
     return _receive(connection, size)
 

@@ -50,16 +50,16 @@ class Place:
 
 
 class BoardServer:
-    """Serves this machine until it is closed; ``cache`` None keeps no tensors."""
+    """Serves this machine while it runs; ``cache`` None keeps no tensors."""
 
     def __init__(self, place: Place, threads: int, cache: TensorCache | None, say: Say) -> None:
         self._place, self._threads, self._cache, self._say = place, threads, cache, say
         self._looker = status.Looker()
         self._clients = self._restarts = 0
         self._process: subprocess.Popen[str] | None = None
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close
         self._ended = threading.Event()
         self._http = _listen(place, self)
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close
 
     def status(self) -> status.Status:
         """Return how this board is now."""
@@ -69,11 +69,18 @@ class BoardServer:
         )
 
     def run(self, ready: Callable[[], object]) -> None:
-        """Serve until ``close``; ``ready`` is called once the server answers.
+        """Serve until this is interrupted; ``ready`` is called once the server answers.
 
         Raises what keeps the server from starting, or from staying.
         """
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        try:
+            self._keep_serving(ready)
+        finally:
+            self.close()
+
+    def _keep_serving(self, ready: Callable[[], object]) -> None:
+        """Start the server again and again, unless it ends at once."""
         ends: list[float] = []
         while not self._ended.is_set():
             self._start()
@@ -90,12 +97,16 @@ class BoardServer:
             self._say(f"the server ended ({self._reason()}) and is started again")
 
     def close(self) -> None:
-        """End it, from any thread."""
+        """End everything; once."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         if self._process is not None:
             self._process.kill()
+            self._process.wait()
         self._http.shutdown()
         self._http.server_close()
+        self._errors.close()
 
     def _start(self) -> None:
         words = [self._place.address, str(self._threads)]
@@ -135,15 +146,19 @@ class BoardServer:
 
     def _follow(self) -> None:
         """Count clients by what the server prints, until it ends."""
-        assert self._process and self._process.stdout
-        for line in self._process.stdout:
+        assert self._process and self._process.stdout and self._process.stdin
+        with self._process.stdin, self._process.stdout as lines:
+            self._count_clients(lines)
+        self._process.wait()
+
+    def _count_clients(self, lines: IO[str]) -> None:
+        for line in lines:
             if line.startswith(_ACCEPTED):
                 self._clients += 1
             elif line.startswith(_CLOSED):
                 self._clients = max(self._clients - 1, 0)
                 if self._cache is not None:
                     self._cache.settle(time.time_ns())
-        self._process.wait()
 
     def _reason(self) -> str:
         """Return the last line that the server wrote to stderr, or how it ended."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 
 from pitool import __version__
@@ -130,7 +131,8 @@ def from_json(data: bytes) -> Status:
 
 def fetch(host: str, port: int, seconds: float = SECONDS) -> Status:
     """Return the status that a board serves; OSError or ValueError where it does not."""
-    return from_json(_exchange(_connect(host, port, seconds), "GET", "/status"))
+    with closing(_connect(host, port, seconds)) as connection:
+        return from_json(_exchange(connection, "GET", "/status"))
 
 
 def measure(host: str, port: int, count: int = SENT_BYTES, seconds: float = 30.0) -> Link:
@@ -138,13 +140,10 @@ def measure(host: str, port: int, count: int = SENT_BYTES, seconds: float = 30.0
 
     ``count``: bytes that are sent each way. OSError or ValueError as ``fetch``.
     """
-    connection = _connect(host, port, seconds)
-    try:
+    with closing(_connect(host, port, seconds)) as connection:
         latency = min(_timed(connection, "GET", "/nothing") for _ in range(ROUND_TRIPS))
         down = _timed(connection, "GET", f"/bytes/{count}", most=count)
         up = _timed(connection, "POST", "/bytes", bytes(count))
-    finally:
-        connection.close()
     return Link(latency, count / max(down - latency, up - latency, 1e-6))
 
 

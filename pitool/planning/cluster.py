@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from pitool.catalog.boards import Board
@@ -237,27 +238,38 @@ class Splitter:
         return replace(plan, fits=False, missing=self._missing(holding, head_here=head_here))
 
     def _fill(self, nodes: Sequence[Node], *, head_here: bool) -> list[int] | None:
-        """Return how many layers each machine takes, all filled alike; None where some are left."""
-        low, high = 0.0, 1.0
-        best = self._take(nodes, high, head_here=head_here)
-        if best is None:
-            return None
-        for _ in range(24):
-            middle = (low + high) / 2
-            found = self._take(nodes, middle, head_here=head_here)
-            low, high, best = (middle, high, best) if found is None else (low, middle, found)
-        return best
+        """Return how many layers each machine takes; None where some are left.
 
-    def _take(self, nodes: Sequence[Node], share: float, *, head_here: bool) -> list[int] | None:
-        """Return how many layers each machine takes of its share of its room, if that is all."""
+        Each takes its part of the room of all where that is possible, and else all it has room for.
+        """
+        rooms = self._rooms(nodes, head_here=head_here)
+        if min(rooms) < 0:
+            return None
+        usable = [room * node.holds for node, room in zip(nodes, rooms, strict=True)]
+        return self._in_parts(usable) or self._one_after_another(usable)
+
+    def _in_parts(self, rooms: Sequence[int]) -> list[int] | None:
+        """Return counts of layers in proportion to rooms; None where one is too small for that."""
+        total, whole = sum(self._layer_bytes), max(sum(rooms), 1)
+        ends = [end / whole for end in accumulate(rooms)]
+        counts, left, before = [0] * len(rooms), list(rooms), 0
+        for need in self._layer_bytes:
+            middle = (before + need / 2) / max(total, 1)
+            place = next((i for i, end in enumerate(ends) if middle < end), len(rooms) - 1)
+            counts[place] += 1
+            left[place] -= need
+            before += need
+        return counts if min(left) >= 0 else None
+
+    def _one_after_another(self, rooms: Sequence[int]) -> list[int] | None:
+        """Return counts of layers where each machine is filled before the next, if that is all."""
         counts, layer = [], 0
-        for node, room in zip(nodes, self._rooms(nodes, head_here=head_here), strict=True):
-            if room < 0:
-                return None
-            left, count = share * room * node.holds, 0
-            while layer < self.layers and (need := self._layer_bytes[layer]) <= left:
-                left, count, layer = left - need, count + 1, layer + 1
-            counts.append(count)
+        for room in rooms:
+            first, used = layer, 0
+            while layer < self.layers and used + self._layer_bytes[layer] <= room:
+                used += self._layer_bytes[layer]
+                layer += 1
+            counts.append(layer - first)
         return counts if layer == self.layers else None
 
     def _missing(self, nodes: Sequence[Node], *, head_here: bool) -> int:
@@ -404,7 +416,10 @@ class Splitter:
         products = sum(product_seconds(node.board, t, fast) * share for t, share in shares)
         return max(reading, products)
 
-    def _prefill(self, node: Node, tensors: Iterable[TypedTensor]) -> float | None:
+    def _prefill(self, node: Node, tensors: Sequence[TypedTensor]) -> float | None:
+        """Seconds of a token of a prompt, for which the head is not computed."""
+        if not tensors:
+            return 0.0
         if node.board is None:
             return None
         alike = count_alike(self.model, tensors)

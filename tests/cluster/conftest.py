@@ -41,9 +41,23 @@ def rpc(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def shared_boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServedBoard]]:
+    """Three boards for all tests of a file that leave them as they are."""
+    folder = tmp_path_factory.mktemp("boards")
+    started: list[ServedBoard] = []
+    try:
+        for number in range(3):
+            started.append(serve(folder / f"board{number}", backend.environment()))
+        yield started
+    finally:
+        for board in started:
+            board.close()
+
+
 @pytest.fixture
 def three_boards(rpc: dict[str, str], tmp_path: Path) -> Iterator[list[ServedBoard]]:
-    """Three boards that serve."""
+    """Three boards that serve, for a test that does something to them."""
     started: list[ServedBoard] = []
     try:
         for number in range(3):

@@ -25,7 +25,12 @@ from tests.cli.conftest import Pitool
 from tests.cli.conftest import pitool as pitool
 from tests.cluster.boards import ServedBoard
 
-pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("rpc"),
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.timeout(300),
+]
 
 SETTINGS = Settings(context=1024, decode_threads=1, prefill_threads=1, micro_batch=128)
 # More than one micro-batch, so that prompts go through the boards like a pipeline.
@@ -46,24 +51,24 @@ def members_of(boards: Sequence[ServedBoard]) -> tuple[Member, ...]:
     ("layers", "head_here"), [((2, 2, 3), False), ((2, 2, 3), True), ((1, 2, 1), True)]
 )
 def test_the_answer_is_that_of_one_machine(
-    three_boards: list[ServedBoard], layered_gguf: Path, layers: Sequence[int], head_here: bool
+    shared_boards: list[ServedBoard], layered_gguf: Path, layers: Sequence[int], head_here: bool
 ) -> None:
     """Float32 products do not depend on the machine; some layers stay here in the last case."""
-    servers = tuple(board.host for board in three_boards)
+    servers = tuple(board.host for board in shared_boards)
     split = replace(SETTINGS, servers=servers, server_layers=layers, head_here=head_here)
     assert answer(layered_gguf, split) == answer(layered_gguf, SETTINGS)
 
 
 def test_the_layers_are_where_the_plan_has_them_and_no_more_crosses_the_network(
-    three_boards: list[ServedBoard], layered_gguf: Path
+    shared_boards: list[ServedBoard], layered_gguf: Path
 ) -> None:
-    cluster = Cluster("boards", members_of(three_boards))
+    cluster = Cluster("boards", members_of(shared_boards))
     found = reach(cluster.members)
     runnable = find_runnable(layered_gguf)
     prepared = loading.prepare(cluster, runnable, SETTINGS, found)
     plan = prepared.plan
     assert sorted(prepared.settings.server_layers) == [2, 2, 3]
-    board = three_boards[0]
+    board = shared_boards[0]
     with throttled(("127.0.0.1", board.port)) as proxy:
         servers = (f"127.0.0.1:{proxy.port}", *prepared.settings.servers[1:])
         settings = replace(prepared.settings, servers=servers)
@@ -84,12 +89,12 @@ def test_the_layers_are_where_the_plan_has_them_and_no_more_crosses_the_network(
 
 
 def test_by_the_commands(
-    three_boards: list[ServedBoard], layered_gguf: Path, pitool: Pitool
+    shared_boards: list[ServedBoard], layered_gguf: Path, pitool: Pitool
 ) -> None:
-    hosts = [board.host for board in three_boards]
+    hosts = [board.host for board in shared_boards]
     assert "3 boards" in pitool("cluster", "add", "--not-here", *hosts).err
     listed = json.loads(pitool("cluster", "list", "--json").out)
-    assert [member["port"] for member in listed[0]["members"]] == [b.port for b in three_boards]
+    assert [member["port"] for member in listed[0]["members"]] == [b.port for b in shared_boards]
     checked = json.loads(pitool("cluster", "check", "--json").out)
     for found in checked:
         assert found["error"] is None
@@ -156,10 +161,10 @@ def test_a_server_that_ends_is_started_again_and_that_is_said(
 
 
 def test_a_board_has_one_client(
-    three_boards: list[ServedBoard], layered_gguf: Path, monkeypatch: pytest.MonkeyPatch
+    shared_boards: list[ServedBoard], layered_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pitool.cluster.connection.FREE_SECONDS", 0.5)
-    members.keep(Cluster("boards", members_of(three_boards)))
+    members.keep(Cluster("boards", members_of(shared_boards)))
     runnable = find_runnable(layered_gguf)
     with (
         loading.start("boards", runnable, SETTINGS),
@@ -171,12 +176,12 @@ def test_a_board_has_one_client(
     loading.start("boards", runnable, SETTINGS).close()
 
 
-def test_tensors_are_sent_once(three_boards: list[ServedBoard], tmp_path: Path) -> None:
+def test_tensors_are_sent_once(shared_boards: list[ServedBoard], tmp_path: Path) -> None:
     """Those of more than 10 MiB; the plan says how many bytes that are."""
     from tests.cluster.shapes import write_zeros
 
     path = write_zeros(tmp_path / "wide.gguf", layers=2, hidden=1024, feed_forward=4096)
-    board = three_boards[0]
+    board = shared_boards[0]
     sent = []
     plans: list[ClusterPlan] = []
     for _ in range(2):
@@ -196,7 +201,7 @@ def test_tensors_are_sent_once(three_boards: list[ServedBoard], tmp_path: Path) 
 
 
 def test_each_board_stays_within_its_planned_memory(
-    three_boards: list[ServedBoard], tmp_path: Path
+    shared_boards: list[ServedBoard], tmp_path: Path
 ) -> None:
     """A Llama of a billion weights: sixteen layers of 2048, in Q4_0."""
     from tests.cluster.shapes import write_zeros
@@ -206,14 +211,14 @@ def test_each_board_stays_within_its_planned_memory(
         quantisation="Q4_0",
     )  # fmt: skip
     assert header_shape(read_header(path)).layers == 16
-    cluster = Cluster("boards", members_of(three_boards))
+    cluster = Cluster("boards", members_of(shared_boards))
     settings = replace(SETTINGS, context=4096, micro_batch=512)
     runnable = find_runnable(path)
     prepared = loading.prepare(cluster, runnable, settings, reach(cluster.members))
     with worker.start("gguf", path, prepared.settings) as engine:
         list(engine.stream(PROMPT, replace(GREEDY, max_tokens=2)))
         here = peak_rss(engine.pid)
-        peaks = [peak_rss(board.server) for board in three_boards]
+        peaks = [peak_rss(board.server) for board in shared_boards]
     asked, *servers = prepared.plan.shares
     assert here is not None
     assert here <= asked.total
@@ -223,9 +228,9 @@ def test_each_board_stays_within_its_planned_memory(
 
 
 def test_what_does_not_fit_is_said_with_what_is_missing(
-    three_boards: list[ServedBoard], layered_gguf: Path, monkeypatch: pytest.MonkeyPatch
+    shared_boards: list[ServedBoard], layered_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = Cluster("boards", members_of(three_boards))
+    cluster = Cluster("boards", members_of(shared_boards))
     found = [
         replace(b, status=replace(b.status, room=80 << 20)) if b.status else b
         for b in reach(cluster.members)

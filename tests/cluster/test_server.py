@@ -83,8 +83,6 @@ def listened(monkeypatch: pytest.MonkeyPatch, *words: str) -> Place | str:
 
         def run(self, _: object) -> None: ...
 
-        def close(self) -> None: ...
-
     monkeypatch.setattr(server, "BoardServer", Pretended)
     done = CliRunner().invoke(cli, ["cluster", "serve", *words])
     return places[0] if places else str(done.exception)
@@ -112,9 +110,6 @@ def test_without_the_backend_it_is_said_what_is_missing() -> None:
     if list(backend.installed().glob("libggml-rpc.*")):
         pytest.skip("the installed llama.cpp has the backend")
     board = BoardServer(Place("127.0.0.1", free_port()), 1, None, lambda _: None)
-    try:
-        with pytest.raises(MissingPart, match="built without its RPC backend") as caught:
-            board.run(lambda: None)
-        assert "./install.sh" in caught.value.do
-    finally:
-        board.close()
+    with pytest.raises(MissingPart, match="built without its RPC backend") as caught:
+        board.run(lambda: None)
+    assert "./install.sh" in caught.value.do

@@ -245,13 +245,16 @@ def test_clusters_of_llama_cpp_decode_as_predicted() -> None:
         assert predicted(each, shapes) == pytest.approx(each.decode, rel=0.25), each.source
 
 
-def test_engines_that_split_every_matrix_are_faster_than_a_split_by_layers() -> None:
-    """distributed-llama has all boards read at the same time: what our split cannot reach."""
+def test_engines_that_split_every_matrix_are_faster_where_a_model_needs_a_cluster() -> None:
+    """distributed-llama has all boards read at once, which a split by layers cannot reach.
+
+    It uses the network in every layer, so that it gains little where a layer is small.
+    """
     shapes, every = published()
     found = [each for each in every if each.engine == "distributed-llama"]
-    assert len(found) >= 3
-    for each in found:
-        ours = predicted(each, shapes)
-        assert ours < each.decode, each.source
-        # Of all boards at once no more than so many times as much, and the network takes its part.
-        assert each.decode < ours * each.machines, each.source
+    gains = {(e.model, e.machines): e.decode / predicted(e, shapes) for e in found}
+    assert len(gains) >= 4
+    for (model, machines), gain in gains.items():
+        assert gain < machines
+        assert gain > 1 or model == "tinyllama-1_1b"
+    assert gains["tinyllama-1_1b", 2] < gains["llama-8b", 2] < gains["llama-8b", 4]
