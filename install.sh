@@ -352,7 +352,7 @@ plan() { # what to install on this machine
     case $COMMAND in test | check) EXTRAS="$EXTRAS dev${ORACLE:+ oracle}" ;; esac
     VERSION=$(sed -n 's/.*"llama-cpp-python==\([0-9A-Za-z.+]*\).*/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1 || true)
     [ -n "$VERSION" ] || die 1 "$ROOT/pyproject.toml does not pin llama-cpp-python." "Run install.sh in a complete clone."
-    CPU_KEY=$(cpu_key)
+    CPU_KEY=$(cpu_key)-rpc # what llama.cpp is built for and, since a cluster needs it, with
     use_given
 }
 

@@ -1,4 +1,4 @@
-"""Builds llama-bench, llama-quantize and llama-server of the llama.cpp that llama-cpp-python holds.
+"""Builds llama.cpp's own programs, of the llama.cpp that llama-cpp-python holds.
 
 The source is the sdist of the installed version, from pip; the flags are those of a native build
 of the wheel: every CPU feature of this machine, OpenMP, repacking. It is kept in the user's cache.
@@ -24,12 +24,18 @@ from pitool.bench.run import Workload
 from pitool.engine.base import Settings
 
 PACKAGE = "llama-cpp-python"
-BENCH, QUANTIZE, SERVER = PROGRAMS = ("llama-bench", "llama-quantize", "llama-server")
+BENCH, QUANTIZE, SERVER, RPC_SERVER = PROGRAMS = (
+    "llama-bench",
+    "llama-quantize",
+    "llama-server",
+    "ggml-rpc-server",
+)
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
     "-DGGML_NATIVE=ON",
     "-DGGML_CCACHE=OFF",
+    "-DGGML_RPC=ON",
     "-DLLAMA_BUILD_COMMON=ON",
     "-DLLAMA_BUILD_TOOLS=ON",
     "-DLLAMA_BUILD_APP=OFF",

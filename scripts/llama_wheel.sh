@@ -72,7 +72,7 @@ compile_wheel() { # compile_wheel JOBS: without llama.cpp's common library, one 
     echo 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)' >"$TMP/lean.cmake"
     export CMAKE_GENERATOR=Ninja CMAKE_BUILD_PARALLEL_LEVEL=$1 SKBUILD_BUILD_DIR=$TMP/build SKBUILD_CMAKE_VERBOSE=false
     export SKBUILD_WHEEL_EXCLUDE='llama_cpp/include/**;llama_cpp/lib/cmake/**;llama_cpp/lib/pkgconfig/**;bin/**;include/**;lib/**'
-    export CMAKE_ARGS="-DGGML_NATIVE=ON $flags -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
+    export CMAKE_ARGS="-DGGML_NATIVE=ON $flags -DGGML_RPC=ON -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
         -DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON -DCMAKE_INSTALL_RPATH=$origin -DCMAKE_INSTALL_LIBDIR=llama_cpp/lib
         -DCMAKE_INSTALL_BINDIR=llama_cpp/lib -DCMAKE_INSTALL_INCLUDEDIR=llama_cpp/include
         '-DCMAKE_PROJECT_llama.cpp_INCLUDE=$TMP/lean.cmake'"

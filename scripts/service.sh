@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The link, the completion, the service, and uninstalling; sourced by install.sh.
 
-unit_file() { printf '%s' "${XDG_CONFIG_HOME:-${HOME:?}/.config}/systemd/user/pitool.service"; }
+unit_file() { printf '%s' "${XDG_CONFIG_HOME:-${HOME:?}/.config}/systemd/user/$1"; }
 
 link_file() { printf '%s' "${HOME:?}/.local/bin/pitool"; }
 
@@ -47,12 +47,13 @@ service() { # write the unit and start it
 
 uninstall() { # remove what install.sh created; bundles and compiled wheels stay
     local unit link
-    unit=$(unit_file) link=$(link_file)
-    if ours "$unit"; then
-        systemctl --user disable --now pitool.service 2>/dev/null || true
-        rm -f "$unit"
+    link=$(link_file)
+    for unit in pitool.service pitool-cluster.service; do
+        ours "$(unit_file "$unit")" || continue
+        systemctl --user disable --now "$unit" 2>/dev/null || true
+        rm -f "$(unit_file "$unit")"
         systemctl --user daemon-reload 2>/dev/null || true
-    fi
+    done
     if [ -L "$link" ] && [ "$(readlink "$link")" = "$VENV/bin/pitool" ]; then rm -f "$link"; fi
     rm -f "$(completion_file bash)" "$(completion_file zsh)" "$(completion_file fish)"
     if [ -d "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ ! -e "$UNFINISHED" ]; then

@@ -13,7 +13,7 @@ PAGE = TESTS.parent / "docs" / "explanation" / "security.md"
 ATTACKERS = {
     "a model file", "a chat template", "an adapter", "an answer of a model", "a bundle",
     "a `.pi` archive", "a client on the network", "a web page", "another user on the board",
-    "a board that is pushed to", "a hub server", "a reader of your issue",
+    "a board that is pushed to", "a board of a cluster", "a hub server", "a reader of your issue",
 }  # fmt: skip
 
 

@@ -82,6 +82,7 @@ class Board:
     type costs; ``cache_mib``: what all cores' caches hold;
     ``prefill_error``, ``decode_error``: share by which predictions were seen to miss;
     ``read_gbs``: what plain reading gives, as ``pitool tune --probe`` measures it;
+    ``ethernet_mbit``: what its Ethernet carries in Mbit/s, 0 for none;
     ``throttle_c``: °C from which the firmware lowers the clock; ``fan``: the cooler that it has a
     connector for; ``supply``: the one it wants, where it can tell;
     ``sources``: where each figure is from.
@@ -108,6 +109,7 @@ class Board:
     sources: dict[str, str]
     watts: Watts | None = None
     read_gbs: float | None = None
+    ethernet_mbit: int = 0
     throttle_c: float = 80.0
     fan: str | None = None
     supply: Supply | None = None

@@ -14,7 +14,7 @@ import click
 
 from pitool.cli import bench_history, bench_options
 from pitool.cli.bench_options import OUTPUTS
-from pitool.cli.names import BundlePath
+from pitool.cli.names import BundlePath, cluster_option
 from pitool.cli.ranges import FiniteRange
 from pitool.report.progress import Hosts, StatusLine, talk
 
@@ -58,7 +58,9 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
     type=click.Path(path_type=Path),
     help="Write a summary to share (.svg, .png or .md).",
 )
-@click.option("--hosts", metavar="LIST", help="Run on several boards over SSH, such as pi@a,pi@b.")
+@click.option("--hosts", metavar="LIST",
+              help="Run on several boards over SSH: pi@a,pi@b, or a cluster.")  # fmt: skip
+@cluster_option
 @click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as -o json.")
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
@@ -88,6 +90,10 @@ def run(**options: Any) -> None:
         card.check(options["card"])
     kind = bench_options.mode(options, output)
     tools = Tools(check=unchecked) if options["force"] else Tools()
+    if options["cluster"] is not None:
+        from pitool.bench.over_cluster import cluster_tools
+
+        tools = cluster_tools(options["cluster"], talk, force=options["force"])
     if options["hosts"] is not None:
         if kind:
             raise UsageError(f"--hosts and --{kind} cannot be combined", "drop one of them")
@@ -248,9 +254,10 @@ def _bench_hosts(hosts: str, arguments: Sequence[str], output: str, card: Path |
     """Bench the hosts and print what they gave; PitoolError after that when one gave nothing."""
     from pitool.bench import fleet
     from pitool.bench.printers import PRINTERS
+    from pitool.cluster.members import hosts_of
     from pitool.errors import Interrupted, PitoolError
 
-    names = [name.strip() for name in hosts.split(",")]
+    names = hosts_of(name.strip() for name in hosts.split(","))
     with Hosts(names) as lines:
         answers = fleet.bench(
             names, fleet.without_output(arguments), lambda text: lines.say(*text.split(": ", 1))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pitool.cli.names import BundlePath
+from pitool.cli.names import BundlePath, cluster_option
 from pitool.cli.ranges import WholeRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pitool.bench.progress import BenchRunner, MakeRunner
+    from pitool.cluster.health import BoardHealth, ClusterJudge
     from pitool.device.doctor.finding import Finding
     from pitool.errors import PitoolError
     from pitool.pull.market import Market
@@ -36,6 +37,7 @@ CHAT_FLUSH_SECONDS = 0.1
 @click.option(
     "-c", "--continue", "resume", is_flag=True, help="Go on with the last model and conversation."
 )
+@cluster_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -45,6 +47,7 @@ def command(
     system: str,
     persona: str | None,
     resume: bool,
+    cluster: str | None,
     force: bool,
 ) -> None:
     """Chat with a model; without BUNDLE, choose one from a list.
@@ -84,7 +87,9 @@ def command(
         runnable = last_model.find(home())
     database, trouble = _conversations()
     app = PitoolApp(
-        load=loader(context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS),
+        load=loader(
+            context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS, cluster=cluster
+        ),
         bundles=list_bundles,
         memory=rss,
         runnable=runnable,
@@ -95,11 +100,12 @@ def command(
         trouble=trouble,
         prefills=Prefills(home() / FOLDER_NAME),
         sensors=SensorHistory(Monitor().look, _examine),
-        judge=Judge(),
+        judge=Judge() if cluster is None else _judge_of(cluster),
         tuned=partial(loading_words, context=context),
         bench=_bench(threads, force=force),
         market=_market,
         settings=home(),
+        boards=None if cluster is None else _boards_of(cluster),
         shown=_collect_what_comes,
     )
     end_without(sys.stdin.fileno(), app.journal.flush if app.journal else lambda: None)
@@ -108,6 +114,22 @@ def command(
         raise Interrupted("interrupted")
     if app.return_code:
         raise PitoolError("the screen crashed", "please report the error above")
+
+
+def _judge_of(cluster: str) -> ClusterJudge:
+    """Return what judges models by the boards of a cluster, which are looked at meanwhile."""
+    from pitool.cluster.health import ClusterJudge
+    from pitool.cluster.members import find_cluster
+
+    return ClusterJudge(find_cluster(cluster))
+
+
+def _boards_of(cluster: str) -> Callable[[], list[BoardHealth]]:
+    """Return what looks at the boards of a cluster, for the screen of the device."""
+    from pitool.cluster.health import look
+    from pitool.cluster.members import find_cluster
+
+    return partial(look, find_cluster(cluster))
 
 
 def _conversations() -> tuple[Database | None, PitoolError | None]:

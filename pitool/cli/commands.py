@@ -28,6 +28,7 @@ SECTIONS = {
         "run": "pitool.cli.run",
         "serve": "pitool.cli.serve",
         "service": "pitool.cli.service",
+        "cluster": "pitool.cli.cluster",
         "bench": "pitool.cli.bench",
         "tune": "pitool.cli.tune",
         "verify": "pitool.cli.verify",

@@ -17,9 +17,12 @@ def loader(
     *,
     force: bool = False,
     flush_seconds: float = FLUSH_SECONDS,
+    cluster: str | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Loader:
     """Return what starts a worker; ``force`` leaves out the look at the memory.
 
+    ``cluster``: the name of the one whose boards hold the model; ``say`` hears how it is split.
     What fails from here on is logged.
     """
     from pitool.catalog.fault_log import keep_warnings
@@ -30,6 +33,12 @@ def loader(
 
     def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
         settings = settings_for(runnable, context, threads=threads)
+        if cluster is not None:
+            from pitool.cluster import loading
+
+            return loading.start(
+                cluster, runnable, settings, on_progress, flush_seconds, force=force, say=say
+            )
         if not force:
             check_memory(runnable, settings)
         return worker.start(runnable.format, runnable.entry, settings, on_progress, flush_seconds)

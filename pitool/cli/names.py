@@ -1,4 +1,4 @@
-"""Names that the shell completes: of commands and of bundles; looked up when it asks."""
+"""Names that the shell completes: commands, bundles, clusters; looked up when it asks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,31 @@ class CommandName(click.ParamType[str]):
         from pitool.cli.commands import commands
 
         return [CompletionItem(name) for name in commands() if name.startswith(incomplete)]
+
+
+class ClusterName(click.ParamType[str]):
+    """The name of a cluster."""
+
+    name = "cluster"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        param: click.Parameter,  # noqa: ARG002 - click's
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the clusters that begin so."""
+        from pitool.cluster.members import clusters
+
+        return [CompletionItem(name) for name in clusters() if name.startswith(incomplete)]
+
+
+cluster_option = click.option(
+    "--cluster",
+    type=ClusterName(),
+    metavar="NAME",
+    help="Run it over the boards of a cluster (pitool cluster).",
+)
 
 
 class BundlePath(click.Path):

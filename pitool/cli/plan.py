@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 )
 @click.option("--lora", metavar="DIR|RANK", help="Separate LoRA adapter: its folder or rank.")
 @click.option("--format", metavar="[gguf|onnx]", help="Only this format.")
+@click.option(
+    "--boards", metavar="LIST", help="Split it over these boards, such as pi5-8gb,pi5-8gb,pi4-4gb."
+)
+@click.option(
+    "--network",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="MBIT",
+    help="Rate of the network between them (default: their Ethernet).",
+)
 @click.option("--buy", is_flag=True, help="Compare boards to buy.")
 @click.option("--rent", is_flag=True, help="Compare boards with rented GPUs.")
 @click.option(
@@ -82,6 +91,8 @@ if TYPE_CHECKING:
 def command(
     model: str | None,
     plot: Path | None,
+    boards: str | None,
+    network: float | None,
     details: bool,
     markdown: bool,
     as_json: bool,
@@ -100,6 +111,7 @@ def command(
       pitool plan 7B --buy --rent --price pi5-8gb=160
       pitool plan 14B --rent --from ADA_80_PRO
       pitool plan 3B --target-tps 5
+      pitool plan 32B --boards pi5-16gb,pi5-16gb,pi4-4gb
     """
     from pitool.cli import plan_show
     from pitool.planning.answer import answer
@@ -108,6 +120,13 @@ def command(
 
     options = Options(**asked | {"rent": asked["rent"] or asked["from_card"] is not None})
     _check(options, plot)
+    if boards is not None:
+        from pitool.cli import plan_boards
+
+        _check_boards(options, plot)
+        found = _find_model(model, options, find_places(None, None))
+        plan_boards.show(options, found, boards, network, as_json=as_json)
+        return
     here = _find_here(options)
     places = [here.place] if here else find_places(options.ram, options.board)
     report = make_report(
@@ -151,6 +170,16 @@ def _check(options: Options, plot: Path | None) -> None:
         raise UsageError(
             f"--plot writes SVG, not {plot.name}", "choose a file name that ends in .svg"
         )
+
+
+def _check_boards(options: Options, plot: Path | None) -> None:
+    """Raise UsageError for what is asked of one board only."""
+    from pitool.errors import UsageError
+
+    single = {"--board": options.board, "--ram": options.ram, "--lora": options.lora}
+    single |= {"--buy": options.buy, "--rent": options.rent, "--plot": plot}
+    if asked := [flag for flag, value in single.items() if value]:
+        raise UsageError(f"{asked[0]} and --boards cannot be combined", "drop one of them")
 
 
 def _find_here(options: Options) -> ThisMachine | None:

@@ -33,6 +33,8 @@ def command(
 ) -> None:
     """Copy an archive made by 'pitool pack' to boards and install it.
 
+    HOST is [USER@]NAME[:PORT] as for ssh, or the name of a cluster for all of its boards.
+
     Uses your SSH keys, agent, jump hosts and ~/.ssh/config. It never asks for a password; set up a
     key with ssh-copy-id first. An interrupted copy is resumed.
 
@@ -43,12 +45,13 @@ def command(
     """  # fmt: skip
     from concurrent.futures import ThreadPoolExecutor
 
+    from pitool.cluster.members import hosts_of
     from pitool.deploy import push as job
     from pitool.errors import UsageError
     from pitool.remote.ssh import Host
     from pitool.report.progress import Hosts
 
-    names = tuple(dict.fromkeys((str(archive), *hosts) if rollback else hosts))
+    names = tuple(hosts_of((str(archive), *hosts) if rollback else hosts))
     if not names:
         raise UsageError("no host given", "run: pitool push X.pi pi@raspberrypi.local")
     targets = [Host(name, config) for name in names]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.names import cluster_option
 from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends the answer.")
 @click.option("--context", type=WholeRange(min=256), help="Context size in tokens.")
 @click.option("--threads", type=WholeRange(1, 512), metavar="N", help="CPU threads.")
+@cluster_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -46,6 +48,7 @@ def command(
     system: str | None,
     context: int | None,
     threads: int | None,
+    cluster: str | None,
     force: bool,
     as_json: bool,
     **sampling: Any,
@@ -69,6 +72,7 @@ def command(
     from pitool.cli.loading import loader, loading_words
     from pitool.engine.base import Sampling
     from pitool.errors import UsageError
+    from pitool.report.progress import talk
 
     if interactive and as_json:
         raise UsageError("-i and --json cannot be combined", "drop one of them")
@@ -84,7 +88,7 @@ def command(
         temperature=sampling["temp"],
         **{k: v for k, v in sampling.items() if k != "temp"},
     )
-    load = loader(context, threads, force=force)
+    load = loader(context, threads, force=force, cluster=cluster, say=talk)
     style = PromptStyle(raw=raw, empty_system=system == "")
     if as_json:
         assert text is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.names import cluster_option
 from pitool.cli.ranges import WholeRange
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
               help="Allow web pages of this site, such as https://chat.example.")  # fmt: skip
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate for HTTPS, in PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
+@cluster_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -82,7 +84,14 @@ def command(
     shelf = _shelf(bundle, quant)
     first = shelf.find(None)
     parallel = options["parallel"]
-    loader = WorkerLoader(options["context"], parallel, options["force"], strict=shelf.only)
+    loader = WorkerLoader(
+        options["context"],
+        parallel,
+        options["force"],
+        strict=shelf.only,
+        cluster=options["cluster"],
+        say=talk,
+    )
     if shelf.only:
         loader.check(first, [])
     models = Models(

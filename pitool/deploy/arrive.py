@@ -257,15 +257,16 @@ def _switch(top: Path, release: Path) -> None:
 
 
 def _restart_service() -> None:
-    """Have a running ``pitool serve`` of the user's systemd take what is in use now."""
-    if not systemd.unit_file().is_file():
-        return
-    words = ("try-restart", systemd.NAME)
-    try:
-        systemd.systemctl(*words)
-    except (OSError, subprocess.CalledProcessError):
-        again = " ".join(("systemctl", "--user", *words))
-        print(f"warning: restart the service: {again}", file=sys.stderr)  # noqa: T201
+    """Have running services of the user's systemd take what is in use now."""
+    for name in (systemd.NAME, systemd.CLUSTER_NAME):
+        if not systemd.unit_file(name).is_file():
+            continue
+        words = ("try-restart", name)
+        try:
+            systemd.systemctl(*words)
+        except (OSError, subprocess.CalledProcessError):
+            again = " ".join(("systemctl", "--user", *words))
+            print(f"warning: restart the service: {again}", file=sys.stderr)  # noqa: T201
 
 
 def _link(path: Path, target: Path) -> None:

@@ -67,15 +67,16 @@ if [ -f "$1" ]; then OWN=$1; else OWN=''; fi
 [ -x "$(command -v "$PYTHON")" ] || die 5 "This archive contains only a model, and pitool is not installed. Install an archive with a runtime first."
 arrive() { PYTHONPATH=$OWN PYTHONSAFEPATH=1 "$PYTHON" -m pitool.deploy.arrive "$@"; }
 
-UNIT=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/pitool.service
+UNITS=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
 case $COMMAND in
     rollback) arrive rollback ;;
     uninstall)
-        if [ -f "$UNIT" ]; then
-            systemctl --user disable --now pitool.service 2>/dev/null || true
-            rm -f "$UNIT"
+        for unit in pitool.service pitool-cluster.service; do
+            [ -f "$UNITS/$unit" ] || continue
+            systemctl --user disable --now "$unit" 2>/dev/null || true
+            rm -f "$UNITS/$unit"
             systemctl --user daemon-reload 2>/dev/null || true
-        fi
+        done
         arrive uninstall $MODELS
         ;;
     install)

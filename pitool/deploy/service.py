@@ -1,7 +1,8 @@
-"""``pitool serve`` as a service of the user: its unit, its settings, its start and end.
+"""``pitool serve`` and ``pitool cluster serve`` as services of the user: units, settings, start.
 
-The unit is written anew by each installation; what the user chose lies beside it in ``serve.env``,
-readable by the user alone: ``PITOOL_SERVE`` with the model and options, ``PITOOL_API_KEY``.
+A unit is written anew by each installation; what the user chose lies beside it in ``serve.env``,
+readable by the user alone: ``PITOOL_SERVE`` with the model and options, ``PITOOL_API_KEY``,
+``PITOOL_CLUSTER``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pitool.catalog import cache
@@ -37,16 +39,32 @@ LINGER = "var/lib/systemd/linger"
 LOWEST_PORT = "proc/sys/net/ipv4/ip_unprivileged_port_start"
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A service: its unit's name, the words after ``pitool``, the variable of its options."""
+
+    unit: str
+    words: str
+    arguments: str
+    title: str
+
+
+SERVE = Kind(systemd.NAME, "serve", ARGUMENTS, "a language model over HTTP")
+CLUSTER = Kind(
+    systemd.CLUSTER_NAME, "cluster serve", "PITOOL_CLUSTER", "layers of models of other machines"
+)
+
+
 def environment_file() -> Path:
     """Return the file that holds what the user chose."""
     return systemd.config_folder() / "pitool/serve.env"
 
 
-def unit(machine: Machine) -> str:
+def unit(machine: Machine, kind: Kind = SERVE) -> str:
     """Return the unit for this machine; PitoolError where its memory is not known."""
     if machine.mem_total is None:
         raise PitoolError(
-            "the memory of this machine cannot be detected", "run pitool serve itself"
+            "the memory of this machine cannot be detected", f"run pitool {kind.words} itself"
         )
     most = machine.mem_total - _system_bytes(machine.mem_total)
     folders = {str(path) for own in (home(), default_folder(), cache.root())
@@ -55,6 +73,10 @@ def unit(machine: Machine) -> str:
         "HOME": systemd.quoted(f"PITOOL_HOME={home().absolute()}"),
         "ENVIRONMENT": systemd.plain(str(environment_file())),
         "PROGRAM": _command(program()),
+        "COMMAND": f"pitool {kind.words}",
+        "TITLE": kind.title,
+        "WORDS": kind.words,
+        "ARGUMENTS": kind.arguments,
         "HIGH": f"{(most - margin(machine)) // MIB}M",
         "MOST": f"{most // MIB}M",
         "WRITES": " ".join(systemd.quoted(f"-{path}") for path in sorted(folders)),
@@ -133,26 +155,31 @@ def check_port(port: int, root: Path = files.HOST) -> None:
         )
 
 
-def install(machine: Machine) -> None:
-    """Write the unit and start the service, or start it again; it also starts with the session."""
-    text = unit(machine)
+def install(machine: Machine, kind: Kind = SERVE, options: Sequence[str] | None = None) -> None:
+    """Write the unit and start the service, or start it again; it also starts with the session.
+
+    ``options``: what it is started with from now on; None leaves that as it is.
+    """
+    text = unit(machine, kind)
+    if options is not None:
+        choose({kind.arguments: shlex.join(options)})
     for folder in (home(), cache.root()):
         folder.mkdir(parents=True, exist_ok=True)
-    path = systemd.unit_file()
+    path = systemd.unit_file(kind.unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode())
     _tell("daemon-reload")
-    _tell("enable", systemd.NAME)
-    _tell("restart", systemd.NAME)
-    _watch()
+    _tell("enable", kind.unit)
+    _tell("restart", kind.unit)
+    _watch(kind.unit)
 
 
-def uninstall() -> bool:
+def uninstall(kind: Kind = SERVE) -> bool:
     """End the service and remove its unit; False where there is none."""
-    path = systemd.unit_file()
+    path = systemd.unit_file(kind.unit)
     if not path.is_file():
         return False
-    _tell("disable", "--now", systemd.NAME)
+    _tell("disable", "--now", kind.unit)
     path.unlink()
     _tell("daemon-reload")
     return True
@@ -176,19 +203,17 @@ def notes(machine: Machine, root: Path = files.HOST) -> list[str]:
     return said
 
 
-def _watch() -> None:
+def _watch(name: str) -> None:
     """Raise PitoolError with the service's last words where it fails at once."""
     end = time.monotonic() + WATCHED
     while time.monotonic() < end:
-        if _state() == "failed":
-            raise PitoolError(
-                "the service failed", f"see why: journalctl --user -u {systemd.NAME} -n 20"
-            )
+        if _state(name) == "failed":
+            raise PitoolError("the service failed", f"see why: journalctl --user -u {name} -n 20")
         time.sleep(GLANCE)
 
 
-def _state() -> str:
-    words = ("show", "--property=ActiveState", "--value", systemd.NAME)
+def _state(name: str) -> str:
+    words = ("show", "--property=ActiveState", "--value", name)
     return _tell(*words).strip()
 
 
@@ -197,7 +222,7 @@ def _tell(*words: str) -> str:
         return systemd.systemctl(*words)
     except OSError:
         raise MissingPart(
-            "this machine has no systemd", "have its own service manager run pitool serve"
+            "this machine has no systemd", "have its own service manager run it"
         ) from None
     except subprocess.CalledProcessError as error:
         said = " ".join((error.stderr or "").split())

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 NAME = "pitool.service"
+CLUSTER_NAME = "pitool-cluster.service"
 
 
 def config_folder() -> Path:
@@ -17,9 +18,9 @@ def config_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
-def unit_file() -> Path:
-    """Return where the unit of ``pitool serve`` lies, whether it is there or not."""
-    return config_folder() / "systemd/user" / NAME
+def unit_file(name: str = NAME) -> Path:
+    """Return where a unit lies, by default that of ``pitool serve``, there or not."""
+    return config_folder() / "systemd/user" / name
 
 
 def systemctl(*words: str) -> str:

@@ -19,13 +19,14 @@ WORDS = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "does not fit
 class Forecast:
     """Bytes that are needed and available now, None where unknown; ``speed`` predicted here.
 
-    ``margin``: bytes of the available that should stay free.
+    ``margin``: bytes of the available that should stay free; ``where`` that is.
     """
 
     needed: int | None
     available: int | None
     speed: Speed | None
     margin: int = 0
+    where: str = "here"
 
     @property
     def share(self) -> float | None:

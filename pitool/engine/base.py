@@ -41,6 +41,10 @@ class Settings:
     ``nfc``: put a text into Unicode's composed form, which the runtime does not do; ``tokenizer``:
     a folder whose tokenizer.json and chat template turn prompts into tokens in place of the
     artifact's own.
+
+    ``servers``: addresses (``IPV4:PORT``) of llama.cpp's RPC servers that hold the last layers, in
+    their order; ``server_layers``: how many each of them holds, the first layers stay here;
+    ``head_here``: the logits are computed here, not by the last server.
     """
 
     context: int
@@ -60,6 +64,9 @@ class Settings:
     ends: Sequence[int] = ()
     nfc: bool = False
     tokenizer: str | None = None
+    servers: Sequence[str] = ()
+    server_layers: Sequence[int] = ()
+    head_here: bool = True
 
 
 @dataclass(frozen=True, slots=True)

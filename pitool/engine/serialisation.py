@@ -119,7 +119,8 @@ def squares_from_payload(
 
 def settings_from_json(value: dict[str, Any]) -> Settings:
     """Return the settings that ``dataclasses.asdict`` wrote."""
-    lists = {name: tuple(value.get(name, ())) for name in ("adapters", "ends")}
+    names = ("adapters", "ends", "servers", "server_layers")
+    lists = {name: tuple(value.get(name, ())) for name in names}
     return Settings(**{**value, **lists})
 
 

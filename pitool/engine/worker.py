@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Squares, Token
+from pitool.errors import WorkerDied
 from pitool.process.child import Child
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def start(
     on_progress: Callable[[float], None] | None = None,
     flush_seconds: float = FLUSH_SECONDS,
     prefixes: tuple[Path, str] | None = None,
+    explain: Callable[[], WorkerDied | None] | None = None,
 ) -> WorkerEngine:
     """Load an artifact in a new process; what goes wrong there is raised here.
 
@@ -46,6 +48,7 @@ def start(
     messages of one answer, but for its first and last. ``prefixes``: the folder of saved prefills
     and ``prefills.model_of`` the artifact, where its conversations are to be found again by their
     content and saved when they have to make room; an engine that cannot does without.
+    ``explain``: see ``process.child.Child``.
     """
     engine = registry.find_engine(format_name)
     child = Child(
@@ -55,6 +58,7 @@ def start(
         remedies=_REMEDIES,
         close_seconds=CLOSE_SECONDS,
         silence_seconds=SILENCE_SECONDS,
+        explain=explain,
     )
 
     share = 0.0

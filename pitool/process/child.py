@@ -89,6 +89,9 @@ class Child:
     are better advice for some signals. ``close_seconds`` is the longest that a close takes;
     ``environment`` is added to this process's own. One that neither says anything nor shows a sign
     of life for ``silence_seconds`` of a request is taken for dead, and killed.
+
+    ``explain`` knows of what a child depends on outside of this machine: it is asked for the
+    sentence of a death, and of a silence, in which None means that all is well and goes on.
     """
 
     def __init__(
@@ -101,8 +104,10 @@ class Child:
         close_seconds: float = 5.0,
         silence_seconds: float | None = None,
         environment: Mapping[str, str] | None = None,
+        explain: Callable[[], WorkerDied | None] | None = None,
     ) -> None:
-        self._name, self._advice = name, advice
+        self._name, self._advice, self._explain = name, advice, explain
+        self._explained: WorkerDied | None = None
         self._remedies = {**_REMEDIES, **(remedies or {})}
         self._close_seconds, self._silence_seconds = close_seconds, silence_seconds
         self._numbers = itertools.count(1)
@@ -262,6 +267,11 @@ class Child:
         before, request.signs = request.signs, signs_of_life(self.pid)
         request.still = request.still + 1 if request.signs == before is not None else 0
         if request.still * LOOK_SECONDS >= self._silence_seconds:
+            if self._explain is not None:
+                self._explained = self._explain()
+                if self._explained is None:  # it waits for others, who work
+                    request.still = 0
+                    return
             self._stuck = True
             self._process.kill()
             raise self._death()
@@ -313,7 +323,14 @@ class Child:
         """Return why the child is gone, with what it wrote last."""
         with self._dying:  # those who wait learn of it at the same moment, and it is one file
             written = "" if self._ended else self._last_words()
-            died = self._why(written.rpartition("\n")[2].strip()[:200])
+            if self._explain is not None and not self._ended and self._explained is None:
+                self._explained = self._explain()
+            known = self._explained
+            died = (
+                WorkerDied(known.what, known.do)
+                if known is not None
+                else self._why(written.rpartition("\n")[2].strip()[:200])
+            )
             died.details = written
             return died
 

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -158,6 +158,12 @@ class Host:
     def _ssh(self, command: str) -> list[str]:
         return [_program("ssh"), *self._options, "--", self._named(self._address), command]
 
+    def forwarding(self, forwards: Iterable[str], command: str) -> list[str]:
+        """Return ssh's words for a command that runs while ports are forwarded (``ssh -L``)."""
+        asked = [word for forward in forwards for word in ("-L", forward)]
+        program, *words = self._ssh(command)
+        return [program, "-o", "ExitOnForwardFailure=yes", *asked, *words]
+
     def run(self, script: str) -> str:
         """Run a shell script there and return its output.
 
@@ -167,7 +173,7 @@ class Host:
             self._ssh("sh -s"), input=script.encode(), capture_output=True, check=False
         )
         if done.returncode:
-            raise self._failure(done.returncode, done.stderr.decode(errors="replace"))
+            raise self.failure(done.returncode, done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")
 
     def start(self, command: str) -> RemoteCommand:
@@ -202,7 +208,7 @@ class Host:
                 batch = f'{"reput" if there else "put"} "{sent}" "{target}"\n'
             done = subprocess.run(words, input=batch.encode(), capture_output=True, check=False)
         if done.returncode:
-            raise self._failure(LOST, done.stderr.decode(errors="replace"))
+            raise self.failure(LOST, done.stderr.decode(errors="replace"))
 
     @contextmanager
     def _watching(self, target: str, arrived: Callable[[int], None]) -> Iterator[None]:
@@ -221,7 +227,8 @@ class Host:
             watch.end()
             listener.join()
 
-    def _failure(self, code: int, said: str) -> PitoolError:
+    def failure(self, code: int, said: str) -> PitoolError:
+        """Return what an exit code of ssh means, and what was written to stderr."""
         words = (said.strip().splitlines() or [f"exit code {code}"])[-1].rstrip(".")
         if "No space left on device" in said:
             return DoesNotFit(

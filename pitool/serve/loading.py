@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pitool.catalog.bundles import Runnable, home
@@ -12,6 +12,7 @@ from pitool.device.settings import check_memory, planned_bytes, settings_for, wi
 from pitool.engine import worker
 from pitool.engine.base import Engine
 from pitool.engine.prefills import FOLDER_NAME, model_of
+from pitool.errors import DoesNotFit
 from pitool.planning.formats import find_format
 from pitool.serve.shelf import Offer
 from pitool.serve.turns import Loaded
@@ -23,17 +24,24 @@ class WorkerLoader:
 
     ``context``: tokens of one answer with its prompt; ``parallel``: answers at once, None for as
     many as there is memory for; ``strict``: it is an error where a runtime can
-    write one at a time only. ``force`` leaves out the look at the memory.
+    write one at a time only. ``force`` leaves out the look at the memory. ``cluster``: the name of
+    the one whose boards hold a model, one at a time; ``say`` hears how it is split.
     """
 
     context: int | None = None
     parallel: int | None = None
     force: bool = False
     strict: bool = True
+    cluster: str | None = None
+    say: Callable[[str], object] = lambda _: None
 
     def check(self, offer: Offer, beside: Sequence[Loaded]) -> None:
         """Raise DoesNotFit where the plans of this model and those beside it exceed the memory."""
         runnable = offer.open()
+        if self.cluster is not None:
+            if beside:
+                raise DoesNotFit("a cluster holds one model", "wait until the other one is unused")
+            return
         settings = settings_for(runnable, self.context)
         least = with_sequences(runnable, settings, self._wanted(runnable) or 1)
         if not self.force:
@@ -44,8 +52,21 @@ class WorkerLoader:
         runnable = offer.open()
         settings = settings_for(runnable, self.context)
         wanted, machine = self._wanted(runnable), _machine(beside)
+        if self.cluster is not None:
+            wanted = wanted or 1  # what fits the boards is known when they are asked
         settings = with_sequences(runnable, settings, wanted, machine)
         prefixes = home() / FOLDER_NAME, model_of(runnable, settings)
+        if self.cluster is not None:
+            from pitool.cluster import loading
+
+            return loading.start(
+                self.cluster,
+                runnable,
+                settings,
+                prefixes=prefixes,
+                force=self.force,
+                say=self.say,
+            )
         return worker.start(runnable.format, runnable.entry, settings, prefixes=prefixes)
 
     def _wanted(self, runnable: Runnable) -> int | None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner, MakeRunner
     from pitool.chat.compare import Comparison
     from pitool.chat.library import Library
+    from pitool.cluster.health import BoardHealth
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
     from pitool.engine.base import Sampling, Timings
@@ -76,9 +77,9 @@ class PitoolApp(App[None]):
     ``prefills``, where those are given; the theme is kept in the folder ``settings``. ``sensors``
     is what the board is looked at with, ``bench`` gives what artifacts are measured with,
     ``market`` what ready models come from, ``tuned`` says what a model was tuned to, ``trouble``
-    why there is no ``database``. ``resume``: begin with the conversation that was used last.
-    ``screens`` open from everywhere. ``shown`` is called when the first screen is there, and again
-    when the chat is. ``interrupted``: whether a signal ended it.
+    why there is no ``database``, ``boards`` looks at those of a cluster. ``resume``: begin with the
+    conversation that was used last. ``screens`` open from everywhere. ``shown`` is called when the
+    first screen is there, and again when the chat is. ``interrupted``: whether a signal ended it.
     """
 
     TITLE = "pitool"
@@ -102,6 +103,7 @@ class PitoolApp(App[None]):
         market: Callable[[], Market] | None = None,
         tuned: Callable[[Runnable], str] = lambda _: "",
         settings: Path | None = None,
+        boards: Callable[[], list[BoardHealth]] | None = None,
         resume: bool = False,
         screens: Sequence[ScreenEntry] = SCREENS,
         shown: Callable[[], None] = lambda: None,
@@ -139,6 +141,7 @@ class PitoolApp(App[None]):
             comparison=self._comparison,
             bench=self._bench,
             market=market,
+            boards=boards,
             last_model=self._last_model,
             resume=self._open_newest,
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pitool.bench.progress import BenchRunner
     from pitool.chat.compare import Comparison
     from pitool.chat.library import Library
+    from pitool.cluster.health import BoardHealth
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
     from pitool.pull.market import Market
@@ -31,7 +32,8 @@ class Context:
     ``comparison``, ``bench`` and ``market`` make what runs those; ``tuned`` says what a runnable
     was tuned to, empty where it was not; ``screens``: those that open from everywhere;
     ``stored``: whether conversations are; ``last_model``: what was loaded last; ``resume`` opens
-    the conversation that was used last.
+    the conversation that was used last; ``boards`` looks at those that hold the model together, in
+    a thread, for it waits for the network.
     """
 
     session: Session
@@ -47,3 +49,4 @@ class Context:
     last_model: Callable[[], Runnable | None]
     resume: Callable[[], None]
     market: Callable[[], Market] | None = None
+    boards: Callable[[], list[BoardHealth]] | None = None

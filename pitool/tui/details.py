@@ -82,7 +82,7 @@ def memory_line(artifact: Artifact, forecast: Forecast | None) -> Content:
         return Content(f"{size_text(needed(artifact, forecast))} needed, free memory unknown")
     style = _STYLES[forecast.verdict] if forecast.verdict else ""
     needs, free = compare_bytes(forecast.needed or 0, forecast.available or 0)
-    text = f" {needs} of {free} free here: "
+    text = f" {needs} of {free} free {forecast.where}: "
     return gauge(forecast.share, _GAUGE_WIDTH, style) + text + Content.styled(forecast.words, style)
 
 

@@ -59,7 +59,7 @@ def test_each_figure_has_a_source_and_each_source_a_figure(key: str, board: Boar
     expected = set(FIGURES)
     if board.watts:
         expected.add("watts")
-    for name in ("read_gbs", "fan", "supply", "bootloader"):
+    for name in ("read_gbs", "ethernet_mbit", "fan", "supply", "bootloader"):
         if getattr(board, name):
             expected.add(name)
     for name in ("sensors", "throttle_c"):

@@ -343,3 +343,24 @@ def test_what_streams_from_the_disk_is_possible_at_the_speed_of_the_disk(pitool:
     assert f"with mmap every token of Q4_K_M takes {seconds:.0f} s from an NVMe SSD" in text
     fitting = document(pitool, "3B", "--board", "pi5", "--ram", "8gb")["load_methods"]
     assert not any(m["streamed_decode"] for m in fitting if m["verdict"] == "fits")
+
+
+def test_a_model_over_several_boards(pitool: Pitool) -> None:
+    boards = ("--boards", "pi5-8gb,pi5-8gb,pi4-4gb")
+    made = document(pitool, "14B", *boards)
+    assert made["shown"] == "Q8_0"  # the best quality that they hold together
+    rows = {row["quantisation"]: row for row in made["rows"]}
+    assert not rows["F16"]["fits"] and rows["F16"]["missing_bytes"] > 10e9
+    assert rows["Q4_K_M"]["unused"] == ["pi4b-4gb"]
+    for row in rows.values():
+        assert sum(each["layers"] for each in row["machines"]) == 48
+    text = " ".join(pitool("plan", "14B", *boards, "--quant", "Q4_K_M").out.split())
+    assert "not needed, and slower with: pi4b-4gb" in text
+    assert "cross the network for a token" in text
+    # A slower network is said beforehand.
+    slow = document(pitool, "14B", *boards, "--quant", "Q4_K_M", "--network", "10")
+    (row,) = slow["rows"]
+    assert row["first_load_seconds"] > 50 * rows["Q4_K_M"]["first_load_seconds"]
+    document(pitool, "14B", *boards, "--quant", "F16", code=3)
+    check_failure(pitool("plan", "14B", *boards, "--buy"), 2)
+    check_failure(pitool("plan", "14B", *boards, "--format", "onnx"), 2)

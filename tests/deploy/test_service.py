@@ -61,10 +61,15 @@ def verified(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @needs_systemd
+@pytest.mark.parametrize("kind", [service.SERVE, service.CLUSTER], ids=lambda kind: kind.unit)
 def test_systemd_takes_the_unit(
-    tmp_path: Path, launcher: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    launcher: Path,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: service.Kind,
 ) -> None:
-    text = service.unit(machine)
+    text = service.unit(machine, kind)
     done = verified(text, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     unknown = text.replace("RestartSec", "RestartSeconds")
@@ -203,6 +208,21 @@ def test_install_and_uninstall(told: Path) -> None:
     assert not unit.exists()
     assert service.environment_file().exists()
     assert "no service" in run("uninstall").stderr
+
+
+def test_a_board_of_a_cluster_is_a_service_beside_the_other(told: Path) -> None:
+    words = ["cluster", "serve", "--host", "127.0.0.1", "--port", "6000"]
+    done = CliRunner().invoke(cli, [*words, "--install"])
+    assert done.exit_code == 0, done.output
+    assert "pitool cluster serve is running at 127.0.0.1:6000" in done.stderr
+    unit = systemd.unit_file(systemd.CLUSTER_NAME)
+    assert "cluster serve $PITOOL_CLUSTER" in unit.read_text()
+    assert service.chosen() == {"PITOOL_CLUSTER": "--host 127.0.0.1 --port 6000"}
+    assert not systemd.unit_file().exists()
+    assert f"--user restart {systemd.CLUSTER_NAME}" in told.read_text()
+    assert "removed" in CliRunner().invoke(cli, ["cluster", "serve", "--uninstall"]).stderr
+    assert not unit.exists()
+    assert "no service" in CliRunner().invoke(cli, ["cluster", "serve", "--uninstall"]).stderr
 
 
 def test_files_of_this_folder_are_named_wholly(

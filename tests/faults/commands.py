@@ -240,7 +240,30 @@ def _history_reads(folder: Path) -> None:
             assert history.damaged == 0
 
 
+# -- cluster -----------------------------------------------------------------------------------
+
+
+def _one_cluster(folder: Path) -> None:
+    from pitool.cluster.members import FILE_NAME, Cluster, Member, keep
+
+    keep(Cluster("attic", (Member("pi@attic"),)), home(folder) / FILE_NAME)
+
+
+def _add(folder: Path) -> Sequence[str]:
+    del folder
+    return "pitool", "cluster", "add", "pi@one", "pi@two"
+
+
+def _whole_clusters(folder: Path) -> None:
+    from pitool.cluster.members import FILE_NAME, clusters
+
+    known = clusters(home(folder) / FILE_NAME)
+    assert len(known["attic"].members) == 1
+    assert "boards" not in known or len(known["boards"].members) == 2
+
+
 COMMANDS: dict[str, Command] = {
+    "cluster": Command(_one_cluster, _add, _whole_clusters),
     "convert": Command(_checkpoint, _convert, _converted),
     "pull": Command(_cached_model, _pull, _whole_bundles),
     "pack": Command(_scripted, _packed, _whole_archive),

@@ -587,7 +587,44 @@ def _read_texts(folder: Path) -> None:
     read_text(folder / "t.txt", 50).encode()
 
 
+def _clusters(folder: Path) -> None:
+    from pitool.cluster.members import FILE_NAME, Cluster, Member, keep
+
+    members = (Member("pi@attic", via="ssh"), Member("192.168.1.11", 6000))
+    keep(Cluster("boards", members, here=True), folder / FILE_NAME)
+
+
+def _read_clusters(folder: Path) -> None:
+    from pitool.cluster.members import FILE_NAME, clusters
+
+    for cluster in clusters(folder / FILE_NAME).values():
+        for member in cluster.members:
+            str(member.title), str(member.address)
+
+
+def _board_status(folder: Path) -> None:
+    from pitool.cluster.status import Status, to_json
+
+    told = Status("1", "0.3.36", "a board", "pi5", 4, ("neon",), 8, 4, 2, 9.5, 61.0, 0.5)
+    (folder / "status.json").write_bytes(to_json(told))
+
+
+def _read_board_status(folder: Path) -> None:
+    from pitool.cluster.status import from_json
+    from pitool.errors import BadInput
+
+    try:
+        told = from_json((folder / "status.json").read_bytes())
+    except ValueError as error:
+        raise BadInput("a board told nonsense", str(error)) from None
+    str(told.words)
+
+
 READERS: dict[str, Reader] = {
+    "clusters": Reader("clusters.json", mutations.json_text, _clusters, _read_clusters),
+    "status of a board": Reader(
+        "status.json", mutations.json_text, _board_status, _read_board_status
+    ),
     "config.json": Reader("config.json", mutations.json_text, _checkpoint, _open_checkpoint),
     "safetensors": Reader("model.safetensors", mutations.safetensors, _checkpoint, _read_tensors),
     "index": Reader("model.safetensors.index.json", mutations.json_text, _sharded, _read_tensors),

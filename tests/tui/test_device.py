@@ -17,6 +17,8 @@ from textual.widgets import Input
 from pitool.catalog.bundles import Runnable
 from pitool.chat.status import Phase
 from pitool.cli.commands import cli
+from pitool.cluster.health import BoardHealth
+from pitool.cluster.status import Status
 from pitool.device.doctor.examination import examine
 from pitool.device.doctor.finding import Finding
 from pitool.device.monitor import Monitor, Sample
@@ -36,7 +38,10 @@ UNKNOWN = Sample(0.0, None, None, None, None, None, None, None, None)
 
 
 def on(
-    sensors: SensorHistory, runnable: Runnable | None = None, load: Loader | None = None
+    sensors: SensorHistory,
+    runnable: Runnable | None = None,
+    load: Loader | None = None,
+    boards: Callable[[], list[BoardHealth]] | None = None,
 ) -> PitoolApp:
     return PitoolApp(
         load=load or Loader(Tracked()),
@@ -44,6 +49,7 @@ def on(
         memory=lambda _: demo.MEMORY,
         runnable=runnable,
         sensors=sensors,
+        boards=boards,
     )
 
 
@@ -321,3 +327,23 @@ async def test_resize_gives_the_findings_room() -> None:
         await until(lambda: "1 to fix" in shown(app) and "FAULT" not in shown(app))
         await until(lambda: "WARNING throttling" in shown(app))
         assert "60 °C" in shown(app)
+
+
+async def test_the_boards_of_a_cluster_are_shown_with_what_is_wrong_with_them() -> None:
+    hot = Status("1", "1", "Pi 5", "pi5", 4, mem_total=8 * 10**9, mem_available=2 * 10**9,
+                 temperature_c=84.6, throttled=("throttled",), client=True, restarts=2)  # fmt: skip
+    boards = [BoardHealth("pi@attic", hot), BoardHealth("pi@cellar", None)]
+    app = on(demo.sensors(), boards=lambda: boards)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("f8")
+        await until(lambda: "pi@cellar does not answer" in shown(app))
+        assert "pi@attic: 85 °C · 2.00 of 8.00 GB free · holds layers · throttled" in shown(app)
+        assert "started again 2 times" in shown(app)
+
+
+async def test_without_a_cluster_no_room_is_taken_for_boards() -> None:
+    app = on(demo.sensors())
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("f8")
+        await until(lambda: isinstance(app.screen, DeviceScreen))
+        assert not app.screen.query_one("#boards").display

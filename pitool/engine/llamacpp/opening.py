@@ -11,6 +11,7 @@ from typing import Any
 from pitool.engine.base import KV_TYPES, Settings
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import CancelFlag, Log, llama_cpp
+from pitool.engine.llamacpp.rpc import place_layers
 from pitool.errors import BadInput, DoesNotFit
 
 _LOAD_MODES = {
@@ -38,6 +39,7 @@ def open_model(
     params.load_mode = _LOAD_MODES[settings.load_mode]
     params.use_extra_bufts = settings.repack and not settings.collect
     params.n_gpu_layers = 0
+    placed = place_layers(params, settings) if settings.servers else None
 
     def progress(share: float, _: Any) -> bool:
         if on_progress:
@@ -46,7 +48,7 @@ def open_model(
 
     params.progress_callback = callback = llama_cpp.llama_progress_callback(progress)
     model = llama_cpp.llama_model_load_from_file(os.fsencode(entry), params)
-    del callback  # it had to live until here
+    del callback, placed  # they had to live until here
     if not model:
         raise BadInput(f"llama.cpp cannot load {entry} ({log.reason})", "convert or copy it again")
     return model

@@ -16,7 +16,7 @@ from textual.widgets import OptionList, Static
 
 from pitool.catalog.files import expand
 from pitool.errors import MissingPart
-from pitool.report.numbers import format_count
+from pitool.report.numbers import format_celsius, format_count, format_part, format_share
 from pitool.tui.context import Context
 from pitool.tui.messages import SensorsWanted, SessionChanged
 from pitool.tui.screens.base import BaseScreen
@@ -27,6 +27,7 @@ from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.notice import NoticeLine
 
 if TYPE_CHECKING:
+    from pitool.cluster.health import BoardHealth
     from pitool.device.doctor.finding import Finding
     from pitool.device.sensor_history import TimedSample
 
@@ -39,6 +40,8 @@ _SIGNS = {
 _SIGN_WIDTH = 8
 _MOST_ROWS = 3
 _OTHER_LINES = 10
+# How often the boards of a cluster are looked at; each look is a request over the network.
+_BOARD_SECONDS = 5.0
 
 
 class Findings(OptionList):
@@ -60,6 +63,7 @@ class DeviceScreen(BaseScreen[None]):
     DeviceScreen {
         Charts { margin-top: 0; }
         #span { height: 1; padding: 0 1; color: $foreground 60%; }
+        #boards { height: auto; max-height: 8; padding: 0 1; display: none; }
         #title { height: 1; padding: 0 1; text-style: bold; }
         Findings {
             height: 1fr; border: none; padding: 0; background: $background;
@@ -81,6 +85,7 @@ class DeviceScreen(BaseScreen[None]):
         yield HeaderLine()
         yield Charts()
         yield Static(id="span")
+        yield Static(id="boards")
         yield Static(id="title")
         yield Findings()
         yield NoticeLine()
@@ -95,6 +100,9 @@ class DeviceScreen(BaseScreen[None]):
             self.action_examine()
         self._show_findings()
         self._show_samples()
+        if self.context.boards is not None:
+            self._look_at_boards()
+            self.set_interval(_BOARD_SECONDS, self._look_at_boards)
 
     def on_unmount(self) -> None:
         """Let the sensors be looked at less often."""
@@ -111,6 +119,16 @@ class DeviceScreen(BaseScreen[None]):
         rows = (event.size.height - _OTHER_LINES) // len(SERIES)
         self.query_one(Charts).styles.height = min(max(rows, 1), _MOST_ROWS) * len(SERIES)
         self._show_findings()
+
+    @work(exclusive=True, group="boards")
+    async def _look_at_boards(self) -> None:
+        """Show how the boards of the cluster are, which is asked in a thread."""
+        assert self.context.boards is not None
+        found = await asyncio.to_thread(self.context.boards)
+        if self.is_attached:
+            shown = self.query_one("#boards", Static)
+            shown.display = bool(found)
+            shown.update(Content("\n").join(board_line(board) for board in found))
 
     def _show_samples(self) -> None:
         points = list(self._sensors.points)
@@ -181,6 +199,23 @@ class DeviceScreen(BaseScreen[None]):
         name = time.strftime("pitool-%Y%m%d-%H%M%S.csv")
         question = "Log memory and sensors to a CSV file, like pitool monitor --csv:"
         self.ask(AskText(question, name), start)
+
+
+def board_line(board: BoardHealth) -> Content:
+    """Return a board of the cluster in a line: temperature, memory, and what is wrong with it."""
+    told = board.status
+    if told is None:
+        return Content.assemble(board.title, " ", ("does not answer", "$text-error bold"))
+    said = []
+    if told.temperature_c is not None:
+        said.append(format_celsius(told.temperature_c))
+    if told.mem_available is not None and told.mem_total:
+        said.append(f"{format_part(told.mem_available, told.mem_total)} free")
+    if told.cpu is not None:
+        said.append(f"CPU {format_share(told.cpu)}")
+    said.append("holds layers" if told.client else "ready")
+    line = Content(f"{board.title}: {' · '.join(said)}")
+    return line + Content.styled(f" · {told.words}", "$text-warning bold") if told.words else line
 
 
 def finding_text(finding: Finding, width: int) -> Content:

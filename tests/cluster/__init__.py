@@ -1,0 +1,1 @@
+"""Clusters: boards on loopback ports, llama.cpp's own RPC backend between them."""
