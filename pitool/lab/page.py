@@ -101,7 +101,9 @@ def _column(comparison: Comparison, metric: Metric, rows: Sequence[TechniqueResu
     return [
         _Cell(each)
         if value is None
-        else _Cell(each, "bar best" if value == best else "bar", f"{100 * value / most:.1f}")
+        else _Cell(
+            each, "bar best" if value == best else "bar", format_fixed(100 * value / most, 1)
+        )
         for each, value in zip(words, values, strict=True)
     ]
 
