@@ -39,10 +39,10 @@ def _test(key: tuple[str, str, int], found: Sequence[BenchRow], width: int) -> I
     rates = [row["avg_ts"] for row in found]
     low, high = format_fixed(min(rates), 1), format_fixed(max(rates), 1)
     if len(found) == 1:
-        yield from wrap(f"{name}: {low} tokens/s in 1 run, {_when(found[0])}", width, "  ")
+        yield from wrap(f"{name}: {low} t/s in 1 run, {_when(found[0])}", width, "  ")
         return
     span = low if low == high else f"{low} to {high}"
-    yield from wrap(f"{name}: {span} tokens/s in {len(found)} runs; more is better", width, "  ")
+    yield from wrap(f"{name}: {span} t/s in {len(found)} runs; more is better", width, "  ")
     yield from (_bars if len(found) <= MOST_LINES else _columns)(found, width)
     yield ""
 

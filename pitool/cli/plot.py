@@ -16,7 +16,8 @@ from pitool.report.scatter import Axis, Front, Mark, Scatter
 TIGHT = "hollow: tight, it leaves too little memory free"
 NOTE = f"line: no other has more bits per weight and is faster; {TIGHT}"
 QUALITY_NOTE = f"line: no other is closer to the checkpoint and faster; {TIGHT}"
-SIZE = Axis("size of the file in GB", "less")
+# Of the axis, with what a file is divided by.
+UNITS = (("GB", 1e9), ("MB", 1e6))
 QUALITY = Axis("mean KL divergence from the checkpoint in nats, 0 is the checkpoint", "less")
 SPEED = Axis("decode in tokens/s", "more")
 READ = (READING, f"people read {READING:g} tokens/s")
@@ -55,6 +56,8 @@ def pareto(points: Sequence[PlannedSpeed]) -> list[PlannedSpeed]:
 
 def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> Scatter:
     """Return the chart: a colour a board, hollow marks for what is tight."""
+    largest = max(point.bytes for found in series.values() for point in found)
+    unit, size = next((each for each in UNITS if largest >= each[1] / 10), UNITS[-1])
     certified = {
         name: [p for p in found if p.kl is not None] for name, found in series.items() if found
     }
@@ -67,18 +70,21 @@ def chart(title: str, series: dict[str, Sequence[PlannedSpeed]]) -> Scatter:
     for i, (name, found) in enumerate(series.items()):
         colour = SERIES[i % len(SERIES)]
         named = name == fastest
-        drawn = {p.label: _mark(name, p, colour, named=named, quality=quality) for p in found}
+        drawn = {p.label: _mark(name, p, colour, size, named=named, quality=quality) for p in found}
         marks += drawn.values()
         best = pareto([p for p in found if p.fits])
         fronts.append(Front(colour, [drawn[p.label] for p in best]))
         legend.append((name, colour, False))
-    across, note = (QUALITY, QUALITY_NOTE) if quality else (SIZE, NOTE)
+    sized = Axis(f"size of the file in {unit}", "less")
+    across, note = (QUALITY, QUALITY_NOTE) if quality else (sized, NOTE)
     return Scatter(title, across, SPEED, marks, fronts, legend, READ, note)
 
 
-def _mark(board: str, point: PlannedSpeed, colour: Colour, *, named: bool, quality: bool) -> Mark:
+def _mark(
+    board: str, point: PlannedSpeed, colour: Colour, size: float, *, named: bool, quality: bool
+) -> Mark:
     hint = f"{board} {point.label}: {format_bytes(point.bytes)}, {format_rate(point.speed)}"
-    across = point.bytes / 1e9
+    across = point.bytes / size
     if quality and point.kl is not None:
         hint, across = f"{hint}, KL {format_fixed(point.kl, 4)}", point.kl
     return Mark(point.label, across, point.speed, colour, hint, not point.fits, named)

@@ -33,7 +33,7 @@ def to_html(comparison: Comparison) -> str:
         about=output.about(comparison),
         recommendations=advice.recommend(comparison),
         plots=[html.markup(plot.to_svg()) for plot in plots(comparison)],
-        columns=[_HeadCell(metric) for metric in output.metrics(comparison)],
+        columns=[_HeadCell(metric) for metric in _metrics(comparison)],
         rows=_rows(comparison),
         comparison=comparison,
     )
@@ -73,11 +73,16 @@ class _Row:
     bold: bool
 
 
+def _metrics(comparison: Comparison) -> list[Metric]:
+    """Return what is shown, the columns that a narrow terminal keeps first."""
+    return sorted(output.metrics(comparison), key=lambda metric: metric.priority)
+
+
 def _rows(comparison: Comparison) -> list[_Row]:
     """Return the table's rows, each figure with its bar, the best of a column marked."""
     done = comparison.done
     best = {row.technique for row in advice.size_front(comparison)}
-    columns = [_column(comparison, metric, done) for metric in output.metrics(comparison)]
+    columns = [_column(comparison, metric, done) for metric in _metrics(comparison)]
     return [
         _Row(cells, row.technique in best)
         for row, cells in zip(done, zip(*columns, strict=True), strict=True)
@@ -97,11 +102,13 @@ def _column(comparison: Comparison, metric: Metric, rows: Sequence[TechniqueResu
         for row, value in zip(rows, values, strict=True)
         if value is not None and row is not comparison.baseline
     ]
-    best = (max if metric.better == "more" else min)(rivals, default=None)
+    best = (max if metric.better == "more" else min)(rivals) if len(set(rivals)) > 1 else None
     return [
         _Cell(each)
         if value is None
-        else _Cell(each, "bar best" if value == best else "bar", f"{100 * value / most:.1f}")
+        else _Cell(
+            each, "bar best" if value == best else "bar", format_fixed(100 * value / most, 1)
+        )
         for each, value in zip(words, values, strict=True)
     ]
 

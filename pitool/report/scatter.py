@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import ceil
 from typing import Literal
 
-from pitool.report.canvas import AXIS, FAINT, GRID, INK, RADIUS, Canvas, Colour, text_width
+from pitool.report.canvas import AXIS, FAINT, GRID, RADIUS, Canvas, Colour, text_width
 from pitool.report.scales import Scale, linear, logarithmic, plain
 
 WIDTH, HEIGHT = 860, 480
@@ -80,7 +80,8 @@ class Scatter:
         x = scale([mark.x for mark in self.marks], LEFT, WIDTH - RIGHT)
         y = scale([mark.y for mark in self.marks], HEIGHT - BOTTOM, top)
         self._draw_axes(canvas, x, y, top)
-        taken = self._draw_level(canvas, y)
+        taken = [_around(x.at(mark.x), y.at(mark.y), RADIUS + 1) for mark in self.marks]
+        taken += self._draw_level(canvas, y, taken)
         for front in self.fronts:
             canvas.line(
                 ((x.at(m.x), y.at(m.y)) for m in front.marks), front.colour, dashed=self.log
@@ -118,15 +119,22 @@ class Scatter:
         canvas.text(right, bottom + 38, across, 12, anchor="end")
         canvas.text(24, HEIGHT - 16, self.note, SIZE, colour=FAINT)
 
-    def _draw_level(self, canvas: Canvas, y: Scale) -> list[Box]:
-        """Draw the line of the level, if it is on the axis; return the box of its words."""
+    def _draw_level(self, canvas: Canvas, y: Scale, taken: Sequence[Box]) -> list[Box]:
+        """Draw the level, if it is on the axis and not at its end; return the box of its words."""
         if self.level is None or not y.low < self.level[0] <= y.high:
             return []
         value, words = self.level
         right, at = WIDTH - RIGHT, y.at(value)
+        if y.at(y.low) - at < 2 * LINE:
+            return []
         canvas.line([(LEFT, at), (right, at)], AXIS, dashed=True)
-        canvas.text(right - 4, at - 5, words, SIZE, anchor="end", colour=FAINT, halo=True)
-        return [(right - 4 - text_width(words, SIZE), at - 5 - LINE, right, at)]
+        width = text_width(words, SIZE)
+        for end in (right - 4, LEFT + 6 + width):
+            box = (end - width, at - 5 - LINE, end, at)
+            if not _covers(box, taken):
+                canvas.text(end, at - 5, words, SIZE, anchor="end", colour=FAINT, halo=True)
+                return [box]
+        return []
 
     def _draw_labels(
         self, canvas: Canvas, x: Scale, y: Scale, top: float, taken: list[Box]
@@ -137,7 +145,6 @@ class Scatter:
         wanted = sorted(
             (mark for mark in self.marks if mark.named), key=lambda mark: mark.label not in best
         )
-        taken = taken + [_around(x.at(mark.x), y.at(mark.y), RADIUS + 1) for mark in self.marks]
         lines = [
             _around(*point, 2)
             for front in self.fronts
@@ -147,14 +154,16 @@ class Scatter:
             free = [
                 place
                 for place in _places(x.at(mark.x), y.at(mark.y), mark.label)
-                if _within(place[2], area) and not _covers(place[2], taken)
+                if _within(place.box, area) and not _covers(place.box, taken)
             ]
             if not free:
                 continue
-            px, py, box = min(free, key=lambda place: _covers(place[2], lines))
-            taken.append(box)
-            bold = self.log and mark.label in best
-            canvas.text(px, py, mark.label, SIZE, bold=bold, colour=INK, halo=True)
+            place = min(free, key=lambda place: _covers(place.box, lines))
+            taken.append(place.box)
+            canvas.text(
+                place.x, place.y, mark.label, SIZE,
+                anchor=place.anchor, bold=self.log and mark.label in best, halo=True,
+            )  # fmt: skip
 
 
 def _said(axis: Axis) -> str:
@@ -173,14 +182,26 @@ def _along(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float
             yield x1 + (x2 - x1) * i / steps, y1 + (y2 - y1) * i / steps
 
 
-def _places(x: float, y: float, label: str) -> Iterable[tuple[float, float, Box]]:
-    """Yield where a label may begin beside its mark, with the box that it takes there."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a label may stand, and the box that it takes there."""
+
+    x: float
+    y: float
+    anchor: str
+    box: Box
+
+
+def _places(x: float, y: float, label: str) -> Iterable[_Place]:
+    """Yield where a label may stand beside its mark: right, left, above, below, in the corners."""
     width = text_width(label, SIZE)
-    rows = ((8, 4), (-8 - width, 4), (-width / 2, -9), (-width / 2, 18),
-            (6, -7), (6, 15), (-6 - width, -7), (-6 - width, 15))  # fmt: skip
-    for right, down in rows:
-        left, base = x + right, y + down
-        yield left, base, (left, base - LINE + 3, left + width, base + 2)
+    before = {"start": 0.0, "middle": width / 2, "end": width}
+    rows = ((8, 4, "start"), (-8, 4, "end"), (0, -9, "middle"), (0, 18, "middle"),
+            (6, -7, "start"), (6, 15, "start"), (-6, -7, "end"), (-6, 15, "end"))  # fmt: skip
+    for right, down, anchor in rows:
+        left, base = x + right - before[anchor], y + down
+        box = (left, base - LINE + 3, left + width, base + 2)
+        yield _Place(x + right, base, anchor, box)
 
 
 def _around(x: float, y: float, radius: float) -> Box:

@@ -86,7 +86,7 @@ def test_what_was_measured_is_in_the_history(bundle: Bundle) -> None:
     (row,) = json.loads(done.stdout)
     assert (row["bundle"], row["avg_ts"]) == ("toy", pytest.approx(256.0))
     assert "256.00" in bench("history").stdout
-    assert "256.0 tokens/s in 1 run" in bench("history", "--plot").stdout
+    assert "256.0 t/s in 1 run" in bench("history", "--plot").stdout
 
 
 def test_the_history_can_be_asked_with_sqlite(bundle: Bundle, home: Path) -> None:

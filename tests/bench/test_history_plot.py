@@ -28,13 +28,13 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_run_draws_no_blocks() -> None:
     text = "\n".join(history_plot.lines([run(256.0)], 80))
     assert not set(text) & set("█▌▁▂▃▄▅▆▇┤└")
-    assert "sample-1gb Q4_K_M tg32, 4 threads: 256.0 tokens/s in 1 run, 2026-11-01 12:00" in text
+    assert "sample-1gb Q4_K_M tg32, 4 threads: 256.0 t/s in 1 run, 2026-11-01 12:00" in text
     assert "needs a second run" in text
 
 
 def test_a_few_runs_are_bars_from_zero() -> None:
     made = list(history_plot.lines([run(5.0, 1), run(10.0, 2)], 80))
-    assert made[0].endswith("5.0 to 10.0 tokens/s in 2 runs; more is better")
+    assert made[0].endswith("5.0 to 10.0 t/s in 2 runs; more is better")
     first, second = made[1:3]
     assert first.startswith("  2026-11-01 12:00  █") and first.endswith("  5.0")
     assert second.endswith(" 10.0")

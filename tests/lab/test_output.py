@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
@@ -93,3 +94,19 @@ def test_the_plots_are_well_formed_and_name_the_front(comparison: Comparison) ->
         drawing = ElementTree.fromstring(plot.to_svg())
         bold = {e.text for e in drawing.iter() if e.get("font-weight") == "600"}
         assert {"fp32", "q4_k_m-imatrix"} <= bold
+
+
+def test_the_table_draws_each_figure_and_marks_the_best_but_not_the_baseline(
+    comparison: Comparison,
+) -> None:
+    made = page.to_html(comparison)
+    cells = re.findall(r'<td class="(bar(?: best)?)" style="--share:([\d.]+)%">([^<]+)</td>', made)
+    assert ("bar", "100.0", "32.0") in cells  # MB of fp32, the largest
+    assert ("bar", "16.9", "5.40") in cells
+    assert ("bar best", "15.9", "5.10") in cells
+    assert ("bar", "100.0", "74.1") in cells  # decode: of one alone
+    assert ("bar best", "27.0", "0.0123") in cells  # KL: that of fp32 is none of a rival
+    assert ("bar", "0.0", "0.0000") in cells
+    assert ("bar", "100.0", "98.7%") in cells  # all alike: none is the best
+    heads = re.findall(r"<th[^>]*>([^<]+)</th>", made)
+    assert heads[:5] == ["technique", "MB ↓", "decode ↑", "KL ↓", "top-1 ↑"]

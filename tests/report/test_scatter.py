@@ -32,7 +32,9 @@ def texts(drawing: ElementTree.Element) -> list[ElementTree.Element]:
 
 def box(text: ElementTree.Element) -> tuple[float, float, float, float]:
     x, y = float(text.get("x", -1)), float(text.get("y", -1))
-    return (x, y - 10, x + text_width(text.text or "", scatter.SIZE), y)
+    width = text_width(text.text or "", scatter.SIZE)
+    left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[text.get("text-anchor", "start")]
+    return (left, y - 10, left + width, y)
 
 
 @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=12), st.booleans())
@@ -63,11 +65,17 @@ def test_the_axes_say_their_units_and_what_is_better() -> None:
 
 
 def test_a_level_is_drawn_where_the_axis_has_it() -> None:
-    for most, expected in ((9.0, 1), (3.0, 0)):
+    for most, expected in ((9.0, 1), (3.0, 0), (900.0, 0)):  # not on it, and at its very end
         drawing = drawn([mark("a", 1, most)], level=(5.0, "people read"))
         lines = [e for e in drawing.iter(f"{SVG}polyline") if e.get("stroke-dasharray")]
         assert len(lines) == expected
         assert [t.text for t in texts(drawing)].count("people read") == expected
+
+
+def test_the_words_of_a_level_give_way_to_a_mark() -> None:
+    drawing = drawn([mark("a", 9.4, 5.2), mark("b", 1, 8)], level=(5.0, "people read"))
+    (words,) = [t for t in texts(drawing) if t.text == "people read"]
+    assert box(words)[2] < scatter.WIDTH / 2
 
 
 def test_a_hollow_mark_has_the_colour_of_the_paper() -> None:
