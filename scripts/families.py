@@ -1,7 +1,7 @@
 """Writes README's table of the model families from the table of architectures.
 
-What is native in ONNX, and what has a forward pass in float32, follows from the description of
-typical settings of each family.
+What is native in ONNX, what has a forward pass in float32, and what ``--effort`` does, follows from
+the description of typical settings of each family.
 
     python scripts/families.py          # rewrites the table in README.md
 """
@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pitool.architectures.description import Description
 from pitool.architectures.table import TABLE, describe, find
 from pitool.checkpoint.config import Config
+from pitool.convert.folding import folds_of
+from pitool.convert.layerwise import hindrance
 from pitool.convert.numpy_forward import incomputable
 from pitool.convert.onnx.fused import inexpressible
 
@@ -38,8 +41,8 @@ OWN: dict[str, dict[str, Any]] = {
 
 def rows() -> Iterator[str]:
     """Yield the lines of the table: a family, who writes it, and who has a forward pass of it."""
-    yield "| models | `model_type` | GGUF | ONNX | forward pass |"
-    yield "|---|---|---|---|---|"
+    yield "| models | `model_type` | GGUF | ONNX | forward pass | `--effort` |"
+    yield "|---|---|---|---|---|---|"
     names: dict[str, list[str]] = {}
     for name, module in TABLE.items():
         names.setdefault(module, []).append(name)
@@ -47,7 +50,7 @@ def rows() -> Iterator[str]:
         yield _row(kinds)
     yield (
         "| every other | | by llama.cpp's own converter | by optimum, if it supports the model |"
-        " transformers |"
+        " transformers | no |"
     )
 
 
@@ -63,7 +66,16 @@ def _row(kinds: list[str]) -> str:
     theirs = f"transformers {architecture.transformers}" if newer else "transformers"
     certified = theirs if incomputable(model) else f"{theirs} or pitool"
     shown = ", ".join(f"`{kind}`" for kind in kinds)
-    return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} |"
+    return f"| {architecture.title} | {shown} | {gguf} | {onnx} | {certified} | {_effort(model)} |"
+
+
+def _effort(model: Description) -> str:
+    """Say whether errors are fed back, and into what scales are folded."""
+    if hindrance(model):
+        return "no"
+    layers = range(model.sizes.layers)
+    folded = dict.fromkeys(fold.into for i in layers for fold in folds_of(model, i))
+    return "feedback" + f"; scales in {', '.join(folded)}" * bool(folded)
 
 
 def updated(text: str) -> str:
