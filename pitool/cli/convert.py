@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Text or importance matrix; 'self': the model writes a text; or 'none'.",
 )
+@click.option(
+    "--effort",
+    default="fast",
+    show_default=True,
+    metavar="[fast|normal|best]",
+    help="Time that rounding may take; more is closer to the checkpoint at the same size.",
+)
 @click.option("--context", type=WholeRange(min=256), help="Tokens of context to plan for.")
 @click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
@@ -72,6 +79,7 @@ def command(**options: Any) -> None:
     Example:
       pitool convert sample --ram 1gb
       pitool convert Qwen/Qwen2.5-1.5B-Instruct --ram 2gb --quant Q4_K_M
+      pitool convert ./model --ram 4gb --quant Q4_0 --effort best --calibration notes.txt
       pitool convert ./model --ram 4gb --quant gptq-int4 --calibration notes.txt
       pitool convert model-F16.gguf --ram 2gb --quant Q4_K_M,Q8_0
       pitool convert ./model --ram 4gb --size 1.9gb --calibration notes.txt
@@ -173,6 +181,7 @@ def _convert(request: Request, plan: ConvertPlan) -> Bundle:
         os.cpu_count() or 1,
         options["max_kld"],
         options["calibration"],
+        request.effort,
     )
     with Stages() as progress:
         return pipeline.convert(request.source, job, engines(), progress)

@@ -21,7 +21,9 @@ from pitool.checkpoint.source import (
     find_source,
     with_revision,
 )
+from pitool.convert import layer_cost
 from pitool.convert.download import find_grids, read_settings
+from pitool.convert.effort import Effort, find_effort
 from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
@@ -69,6 +71,11 @@ class Request:
         return replace(self, source=hub.fetch_settings(self.source))
 
     @property
+    def effort(self) -> Effort:
+        """How much time rounding may take."""
+        return find_effort(self.options["effort"])
+
+    @property
     def tokenizer_note(self) -> str:
         """What must be said of an adapter's own chat template; nothing where there is none."""
         assert self.source.folder
@@ -95,7 +102,8 @@ class Request:
             found=find_grids(self.source, config) if names.gguf else None,
         )
         check_headers(self.source, config)
-        return plan
+        note = layer_cost.describe(self.effort, config, plan.model)
+        return replace(plan, reason="\n".join(filter(None, (plan.reason, note))))
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""
@@ -164,6 +172,7 @@ def find_request(options: dict[str, Any]) -> Request:
     (place,) = find_places(tier_name, options["board"])
     profile = find_profile(options["profile"] or BALANCED)
     calibrate.check(options["calibration"])
+    calibrate.check_effort(options["calibration"], find_effort(options["effort"]))
     if options["fit"] and options["size"]:
         raise UsageError("--fit and --size cannot be combined", "drop one of them")
     size = parse_bytes(options["size"]) if options["size"] else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pitool.catalog.manifest import Artifact, Source
 from pitool.checkpoint.source import Checkpoint
+from pitool.convert.effort import EFFORTS, FAST, Effort
 from pitool.convert.engines import Engines
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
@@ -24,7 +25,7 @@ class Job:
     """What a conversion is asked to do: the plan, and where and how to write the bundle.
 
     ``worst_kl``: mean KL divergence above which the conversion fails; ``calibration``: a file,
-    ``self`` or ``none``, see ``gguf.calibrate``.
+    ``self`` or ``none``, see ``gguf.calibrate``; ``effort``: how much time rounding may take.
     """
 
     plan: ConvertPlan
@@ -33,6 +34,7 @@ class Job:
     threads: int
     worst_kl: float | None = None
     calibration: str = NONE
+    effort: Effort = EFFORTS[FAST]
 
 
 @dataclass(frozen=True, slots=True)

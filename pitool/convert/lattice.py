@@ -53,6 +53,14 @@ def levels(blocks: Floats, scales: Floats, low: int, high: int) -> Floats:
     return np.where(np.isnan(found), np.float32(0), found)
 
 
+def inverse_of(scales: Floats) -> Floats:
+    """Return 1 / scale, 0 for a scale of 0 and for one too small to have an inverse."""
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse: Floats = np.float32(1) / scales
+    inverse[~np.isfinite(inverse)] = 0
+    return inverse
+
+
 def stored_as(slabs: Iterable[Floats]) -> str:
     """Return the narrowest of BF16, F16 and F32 that has all numbers of all slabs."""
     brain = half = True

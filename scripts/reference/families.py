@@ -1,7 +1,7 @@
 """The model families: who writes each, and who has a forward pass of it.
 
-What is native in ONNX, and what has a forward pass in float32, follows from the description of
-typical settings of each family.
+What is native in ONNX, what has a forward pass in float32, and what ``--effort`` does, follows from
+the description of typical settings of each family.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pitool.architectures.description import Description
 from pitool.architectures.table import TABLE, describe, find
 from pitool.checkpoint.config import Config
+from pitool.convert.folding import folds_of
+from pitool.convert.layerwise import hindrance
 from pitool.convert.numpy_forward import incomputable
 from pitool.convert.onnx.fused import inexpressible
 from scripts.reference.markdown import code
@@ -35,8 +38,8 @@ OWN: dict[str, dict[str, Any]] = {
 
 def lines() -> Iterator[str]:
     """Yield the lines of the table: a family, who writes it, and who has a forward pass of it."""
-    yield "| models | `model_type` | GGUF | ONNX | forward pass |"
-    yield "|---|---|---|---|---|"
+    yield "| models | `model_type` | GGUF | ONNX | forward pass | `--effort` |"
+    yield "|---|---|---|---|---|---|"
     names: dict[str, list[str]] = {}
     for name, module in TABLE.items():
         names.setdefault(module, []).append(name)
@@ -44,7 +47,7 @@ def lines() -> Iterator[str]:
         yield _row(kinds)
     yield (
         "| every other | | by llama.cpp's own converter | by optimum, if it supports the model |"
-        " transformers |"
+        " transformers | no |"
     )
 
 
@@ -59,4 +62,16 @@ def _row(kinds: list[str]) -> str:
     onnx = exported if inexpressible(model) else "native"
     theirs = f"transformers {architecture.transformers}" if newer else "transformers"
     certified = theirs if incomputable(model) else f"{theirs} or pitool"
-    return f"| {architecture.title} | {code(kinds)} | {gguf} | {onnx} | {certified} |"
+    return (
+        f"| {architecture.title} | {code(kinds)} | {gguf} | {onnx} | {certified} |"
+        f" {_effort(model)} |"
+    )
+
+
+def _effort(model: Description) -> str:
+    """Say whether errors are fed back, and into what scales are folded."""
+    if hindrance(model):
+        return "no"
+    layers = range(model.sizes.layers)
+    folded = dict.fromkeys(fold.into for i in layers for fold in folds_of(model, i))
+    return "feedback" + f"; scales in {', '.join(folded)}" * bool(folded)

@@ -20,7 +20,7 @@ from pitool.convert import cache, encoder
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import planned_artifact
 from pitool.convert.forward import expected
-from pitool.convert.gguf import adapter, grids, losses, quantise
+from pitool.convert.gguf import adapter, grids, layers, losses, quantise
 from pitool.convert.gguf.calibrate import Calibration, calibrate
 from pitool.convert.gguf.choice import check_trained
 from pitool.convert.gguf.fitting import FIT
@@ -127,11 +127,22 @@ def write_exact(work: Conversion, origin: Origin) -> Paths:
             written[kind] = work.folder / work.file_name(f"{kind.name}.gguf")
             origin.write(kind, written[kind], work.progress)
         else:
-            written[kind] = origin.file or cache.get(
-                cache.key(_made_of(work.source), kind.name),
-                lambda path, kind=kind: origin.write(kind, path, work.progress),  # type: ignore[misc]
-            )
+            written[kind] = _between(work, origin, kind)
     return written
+
+
+def exact_file(work: Conversion) -> Path:
+    """Return the lossless GGUF of a checkpoint, whatever is made: it tokenizes a text."""
+    origin = find_origin(work.checkpoint)
+    return _between(work, origin, origin.kind)
+
+
+def _between(work: Conversion, origin: Origin, kind: Quantisation) -> Path:
+    """Return a float GGUF that is no artifact, from the cache or made into it."""
+    return origin.file or cache.get(
+        cache.key(_made_of(work.source), kind.name),
+        lambda path: origin.write(kind, path, work.progress),
+    )
 
 
 def _made_of(source: manifest.Source) -> manifest.Source:
@@ -177,11 +188,13 @@ def quantise_all(
             types, planned[i] = solve_types(work, origin.kind, source, calibrated)
         planned[i] = keep_grids(work, planned[i], found)
         kept = grids.kept(found, planned[i].tensors)
+        made = layers.round_tensors(work, source, planned[i].tensors, kept)
         work.progress.stage(f"quantising to {kind.name}", len(plan.tensors))
         origin.quantise(
             source, paths[kind], kind, work.job.threads, counting(work.progress),
             types=types | {name: each.type for name, each in kept.items()}, importance=matrix,
             **({"on_grid": {name: each.stored for name, each in kept.items()}} if kept else {}),
+            **({"made": made} if made else {}),
         )  # fmt: skip
     return planned, paths, found
 

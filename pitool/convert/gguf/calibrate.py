@@ -14,9 +14,10 @@ from pitool.catalog.reading import read_text
 from pitool.convert import token_counts
 from pitool.convert.conversion import Conversion
 from pitool.convert.describe import IMPORTANCE
+from pitool.convert.effort import Effort
 from pitool.convert.gguf import importance
 from pitool.convert.gguf.importance import SELF, ImportanceMatrix
-from pitool.errors import BadInput
+from pitool.errors import BadInput, UsageError
 
 _OLD_KIND = (".dat", ".imatrix")
 _MAGIC = b"GGUF"
@@ -40,12 +41,25 @@ def check(calibration: str) -> None:
         )
 
 
+def check_effort(calibration: str, effort: Effort) -> None:
+    """Raise UsageError when an effort needs a text, and a calibration is none."""
+    if not effort.feedback:
+        return
+    none = calibration == importance.NONE
+    if none or (calibration != SELF and is_matrix(Path(calibration))):
+        what = "'none'" if none else f"an importance matrix, {calibration}"
+        raise UsageError(
+            f"--effort {effort.name} needs a calibration text, but --calibration is {what}",
+            "use --calibration FILE, --calibration self, or --effort fast",
+        )
+
+
 def calibrate(work: Conversion, exact: Path) -> Calibration:
     """Return the calibration that the job asks for, run on the float GGUF ``exact``."""
     asked, target = work.job.calibration, work.folder / IMPORTANCE
     file = Path(asked)
     text: list[list[int]] = []
-    if asked != SELF and _is_matrix(file):
+    if asked != SELF and is_matrix(file):
         matrix = importance.read(file)
     else:
         text = windows(work, exact)
@@ -57,7 +71,8 @@ def calibrate(work: Conversion, exact: Path) -> Calibration:
     return Calibration(matrix, target, text)
 
 
-def _is_matrix(path: Path) -> bool:
+def is_matrix(path: Path) -> bool:
+    """Tell whether a file is an importance matrix and no text."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC or path.suffix in _OLD_KIND
 
@@ -70,7 +85,8 @@ def windows(work: Conversion, exact: Path) -> list[list[int]]:
 
 
 def _find_text(work: Conversion, exact: Path) -> list[list[int]]:
-    tokens = token_counts.CALIBRATION.find(work.plan.model.parameters)
+    count = work.job.effort.tokens or token_counts.CALIBRATION
+    tokens = count.find(work.plan.model.parameters)
     asked = work.job.calibration
     if asked == SELF:
         work.progress.stage("generating a calibration text", tokens)

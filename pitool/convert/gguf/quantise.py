@@ -48,12 +48,14 @@ def quantise(
     types: Mapping[str, TensorType] | None = None,
     importance: Path | None = None,
     on_grid: Mapping[str, str] | None = None,
+    made: Mapping[str, Path] | None = None,
 ) -> None:
     """Write ``target`` from the GGUF ``source``; ``on_tensor`` gets the tensors begun and all.
 
     ``types`` overrides the types of llama.cpp's mixture by tensor name; ``importance``: the file
     of an importance matrix; ``on_grid``: tensors that lie on the grid of their type,
-    with the float type that may have rounded them. PitoolError for weights that are not finite.
+    with the float type that may have rounded them; ``made``: files with the bytes of tensors that
+    were rounded elsewhere. PitoolError for weights that are not finite.
     """
     header = gguf.read_header(source)
     matrix = read_importance(importance) if importance else None
@@ -66,8 +68,10 @@ def quantise(
         tasks = (
             (i, task)
             for i, (stored, wanted) in enumerate(zip(header.tensors, typed, strict=True))
-            for task in _tasks(
-                source, stored, wanted.type, matrix, (on_grid or {}).get(stored.name)
+            for task in (
+                _copies(made[stored.name], wanted)
+                if made and stored.name in made
+                else _tasks(source, stored, wanted.type, matrix, (on_grid or {}).get(stored.name))
             )
         )
         begun = 0
@@ -142,6 +146,18 @@ def _tasks(
             yield lambda row=row, count=count, own=own: _slab(  # type: ignore[misc]
                 source, stored, wanted, row, count, own, on_grid
             )
+
+
+def _copies(path: Path, typed: TypedTensor) -> Iterator[Task]:
+    """Yield the tasks that return the bytes of a tensor that was made before."""
+    if path.stat().st_size != typed.bytes:
+        raise PitoolError(
+            f"{path} has another size than {typed.tensor.name} in {typed.type.name}",
+            "delete it, then convert again",
+        )
+    for at in range(0, typed.bytes, SLAB_BYTES):
+        count = min(SLAB_BYTES, typed.bytes - at)
+        yield lambda at=at, count=count: np.fromfile(path, np.uint8, count, offset=at).tobytes()  # type: ignore[misc]
 
 
 def _slab(

@@ -11,8 +11,10 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import graph_first, planned_artifact
 from pitool.convert.forward import expected
+from pitool.convert.onnx import layers
 from pitool.convert.onnx.export import export, write_exported
 from pitool.convert.onnx.fused import supported
+from pitool.convert.onnx.weights import Weights
 from pitool.convert.onnx.writer import write_onnx
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.verify import check_worst
@@ -43,10 +45,12 @@ class Folders:
             made = write_exported(folder, work.checkpoint, exported, kind, work.plan.model)
             work.progress.advance(1)
             return made
+        checkpoint, make_weights = layers.round_folder(work, kind) or (work.checkpoint, Weights)
         work.progress.stage(f"writing ONNX {kind.name}", plan.bytes, bytes_=True)
         return write_onnx(
-            folder, work.checkpoint, kind, context=plan.context, on_bytes=work.progress.advance
-        )
+            folder, checkpoint, kind, context=plan.context, on_bytes=work.progress.advance,
+            make_weights=make_weights,
+        )  # fmt: skip
 
     def _export(self) -> Path:
         if self._exported is None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.convert.lattice import Floats, find_scales, stored_as
+from pitool.convert.lattice import Floats, find_scales, inverse_of, stored_as
 
 Bytes = NDArray[np.uint8]
 
@@ -45,12 +45,12 @@ def quantise_blocks(rows: Floats, bits: int, block: int, *, asymmetric: bool) ->
     if asymmetric:
         high, low = np.maximum(high, 0), np.minimum(low, 0)
         scales = (high - low) / np.float32(largest)
-        inverse = _inverse(scales)
+        inverse = inverse_of(scales)
         zeros = np.rint(-low * inverse)
     else:
         extreme = np.where(np.abs(high) > np.abs(low), high, low)
         scales = _on_grid(values, extreme / np.float32(-(1 << (bits - 1))), bits)
-        inverse = _inverse(scales)
+        inverse = inverse_of(scales)
         zeros = np.full_like(scales, 1 << (bits - 1))
     levels = values * inverse[..., None]
     levels += zeros[..., None] + np.float32(0.5)
@@ -81,16 +81,8 @@ def _on_grid(values: Floats, scales: Floats, bits: int) -> Floats:
 def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
     """Quantise each row to signed 8 bits with a scale of its own; return both, (rows, ...)."""
     scales = np.abs(rows).max(-1) / np.float32(127)
-    levels = np.rint(rows * _inverse(scales)[:, None])
+    levels = np.rint(rows * inverse_of(scales)[:, None])
     return levels.astype(np.int8), scales.astype(np.float32)
-
-
-def _inverse(scales: Floats) -> Floats:
-    """Return 1 / scale, 0 for a scale of 0 and for one too small to have an inverse."""
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse: Floats = np.float32(1) / scales
-    inverse[~np.isfinite(inverse)] = 0
-    return inverse
 
 
 def even(levels: Bytes, bits: int) -> Bytes:

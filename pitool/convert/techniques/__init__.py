@@ -15,6 +15,8 @@ from pitool.errors import UsageError
 BASELINE = "fp32"
 # Suffix of a llama.cpp type that is quantised with an importance matrix.
 IMATRIX = "-imatrix"
+# Of a quantisation whose matrices are rounded with error feedback.
+FEEDBACK = "-feedback"
 
 # Name -> module (relative to this package, or absolute) and the name of the Technique in it.
 TECHNIQUES: dict[str, tuple[str, str]] = {
@@ -52,9 +54,17 @@ TECHNIQUES: dict[str, tuple[str, str]] = {
     "nbits-int4-head8": (".onnx_nbits", "INT4_HEAD8"),
     "nbits-int4-asymmetric": (".onnx_nbits", "INT4_ASYMMETRIC"),
     **{
+        f"nbits-{kind}{FEEDBACK}": (".feedback", kind.upper().replace("-", "_"))
+        for kind in ("int8", "int4", "int4-head8")
+    },
+    **{
         f"{kind}{suffix}": (".gguf", f"{kind.upper()}{suffix.upper().replace('-', '_')}")
         for kind in ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_nl", "q4_0", "q3_k_s", "q2_k")
         for suffix in ("", IMATRIX)
+    },
+    **{
+        f"{kind}{FEEDBACK}": (".feedback", kind.upper())
+        for kind in ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_nl", "q4_0")
     },
 }
 

@@ -50,14 +50,17 @@ def write_float(kind: str, bench: Workbench, path: Path) -> Path:
 def make_quantised(kind: str, with_importance: bool, bench: Workbench) -> ArtifactFiles:
     """Quantise the shared GGUF to one of llama.cpp's types."""
     source = exact(bench)
-    matrix = None
-    if with_importance:
-        matrix = bench.once(IMPORTANCE, lambda path: _collect(bench, source, path))
+    matrix = importance_of(bench, source) if with_importance else None
     target = bench.folder / f"{kind}.gguf"
     bench.progress.stage(f"quantising to {kind}", 1)
     run = find_origin(bench.checkpoint).quantise
     run(source, target, find_quantisation(kind), bench.threads, importance=matrix)
     return ArtifactFiles("gguf", target)
+
+
+def importance_of(bench: Workbench, source: Path) -> Path:
+    """Return the importance matrix of the shared GGUF, which techniques share as well."""
+    return bench.once(IMPORTANCE, lambda path: _collect(bench, source, path))
 
 
 def _collect(bench: Workbench, source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from pitool.checkpoint.config import Config
-from pitool.convert.techniques import find_technique
+from pitool.convert.techniques import FEEDBACK, find_technique
 from pitool.convert.techniques.base import Need, Technique
 from pitool.convert.techniques.packed import unpackable
 from pitool.errors import BadInput, UsageError
@@ -34,6 +34,12 @@ def plan_technique(planner: Planner, place: Place, config: Config, name: str) ->
     UsageError for one that no runtime runs, BadInput for a model that its kernel does not take.
     """
     technique = find_technique(name)
+    if name.endswith(FEEDBACK) and technique.kernel == "llama.cpp":
+        plain = name.removesuffix(FEEDBACK).upper()
+        raise UsageError(
+            f"{technique.name} is a GGUF quantisation with more effort",
+            f"use --quant {plain} --effort normal",
+        )
     if technique.kernel != "onnxruntime":
         raise UsageError(
             f"no runtime has a kernel for {technique.name}",

@@ -1,0 +1,43 @@
+"""How much time a conversion takes for the quality of what it rounds: ``--effort``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pitool.catalog import tables
+from pitool.convert.token_counts import TokenCount
+from pitool.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """``fold``: scales are folded into norms; ``feedback``: errors are fed to later columns.
+
+    ``sweeps``: how often blocks are rounded anew; ``sequential``: inputs are measured anew after
+    each group of matrices of a layer. ``tokens``: that inputs are measured on.
+    """
+
+    name: str
+    fold: bool = False
+    feedback: bool = False
+    sweeps: int = 0
+    sequential: bool = False
+    tokens: TokenCount | None = None
+
+
+FAST, NORMAL, BEST = "fast", "normal", "best"
+_NORMAL = TokenCount("PITOOL_FEEDBACK_TOKENS", ((500_000_000, 16_384),), 8192)
+_BEST = TokenCount("PITOOL_FEEDBACK_TOKENS", ((500_000_000, 65_536),), 32_768)
+EFFORTS = {
+    effort.name: effort
+    for effort in (
+        Effort(FAST),
+        Effort(NORMAL, fold=True, feedback=True, tokens=_NORMAL),
+        Effort(BEST, fold=True, feedback=True, sweeps=3, sequential=True, tokens=_BEST),
+    )
+}
+
+
+def find_effort(name: str) -> Effort:
+    """Return the effort that a user typed; UsageError names the nearest."""
+    return tables.lookup(EFFORTS, name.lower(), "effort", UsageError)

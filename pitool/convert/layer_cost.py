@@ -1,0 +1,62 @@
+"""How long a walk over the layers takes: said before it begins.
+
+Counts what is multiplied, and measures once how fast this machine multiplies.
+"""
+
+from __future__ import annotations
+
+import time
+from math import prod
+
+import numpy as np
+
+from pitool.catalog.model_shape import ModelShape
+from pitool.checkpoint.config import Config
+from pitool.convert.effort import Effort
+from pitool.convert.layerwise import unwalkable
+from pitool.report.numbers import format_seconds
+
+# Passes of the text through a layer, both streams together; and for each group that is measured
+# anew, of which there are four.
+PASSES, GROUPS = 4, 4
+# Seconds a column costs beside what is multiplied, and a weight: rounding, and ggml's search.
+COLUMN, WEIGHT = 3e-4, 4e-7
+SIDE = 768
+
+
+def describe(effort: Effort, config: Config, model: ModelShape) -> str:
+    """Return a line on the time that an effort takes, or on why it changes nothing; empty: fast."""
+    if not effort.feedback:
+        return ""
+    if why := unwalkable(config):
+        return f"--effort {effort.name} changes nothing here: {why}"
+    said = format_seconds(estimate(effort, model))
+    return f"--effort {effort.name}: error feedback takes about {said} for each quantisation"
+
+
+def estimate(effort: Effort, model: ModelShape) -> float:
+    """Return the seconds that a walk takes on this machine."""
+    matrices = [t.shape for t in model.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+    tokens = effort.tokens.find(model.parameters) if effort.tokens else 0
+    passes = PASSES + (2 * GROUPS if effort.sequential else 0)
+    work = sum(_multiplications(rows, columns, effort.sweeps) for rows, columns in matrices)
+    work += sum(prod(shape) for shape in matrices) * tokens * passes
+    shared = sum(columns**2 for _, columns in matrices) / 2  # most inputs are those of two or more
+    work += shared * tokens * 2 * (2 if effort.sequential else 1)
+    besides = sum(columns * COLUMN + prod((rows, columns)) * WEIGHT for rows, columns in matrices)
+    return work * _seconds_each() + besides * (1 + effort.sweeps)
+
+
+def _multiplications(rows: int, columns: int, sweeps: int) -> float:
+    """Return what rounding a matrix multiplies, in float32: twice that of float64 counts double."""
+    solving = columns**3 * (1 / 3 + 2 / 3) * 2 + rows * columns**2 * 3
+    return solving + rows * columns**2 * (0.5 + 2 * sweeps)
+
+
+def _seconds_each() -> float:
+    """Return the seconds of a multiplication with an addition, in a product of matrices."""
+    square = np.ones((SIDE, SIDE), np.float32)
+    square @ square  # the first starts threads
+    begun = time.perf_counter()
+    square @ square
+    return (time.perf_counter() - begun) / SIDE**3

@@ -1,0 +1,257 @@
+"""Rounds a checkpoint layer by layer, each for the inputs that the rounded layers before it give.
+
+Two streams of the calibration text run through the layers: one in floats, and one through what was
+rounded already. A matrix is rounded for the inputs of the second, towards the outputs of the first,
+so that it makes up for what was lost before it (Li et al. 2025, arXiv:2504.02692, who show what
+that means for GPTQ). Memory: one layer, the Hessians of its inputs, and the hidden states.
+
+Owns the walk and where it can be resumed. What is rounded to what, and kept where, is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.architectures import table
+from pitool.architectures.description import Description
+from pitool.checkpoint.config import GGUF, Config
+from pitool.checkpoint.source import Checkpoint
+from pitool.convert import feedback, folding
+from pitool.convert.effort import Effort
+from pitool.convert.feedback import Grid, Rounded
+from pitool.convert.lattice import Floats
+from pitool.convert.numpy_forward import Forward, incomputable
+from pitool.report.progress import Progress
+
+STATE = "walk.npz"
+Weights = dict[str, Floats]
+Made = tuple[str, Rounded | Floats]
+"""The name of a tensor, and the matrix that it was rounded to, or the values that it has now."""
+
+
+class Format(Protocol):
+    """What a checkpoint is rounded to."""
+
+    def grid(self, name: str, shape: tuple[int, ...]) -> Grid | None:
+        """Return the grid of a matrix; None for one that is not rounded here."""
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a vector is stored as it is, so that it may have other values."""
+
+
+def unwalkable(config: Config) -> str:
+    """Return why a checkpoint's layers cannot be walked one by one; empty where they can."""
+    if config.model_type == GGUF:
+        return "a GGUF is no checkpoint whose layers can be computed"
+    if table.find(config.model_type) is None:
+        return f"pitool has no forward pass of {config.model_type!r} models"
+    return hindrance(table.describe(config))
+
+
+def hindrance(model: Description) -> str:
+    """Return what of a model hinders a walk over its layers; empty for nothing."""
+    if what := incomputable(model):
+        return f"{what} is not supported"
+    # What a layer takes from others is kept for one text at a time.
+    if model.altup or model.borrowing or model.layer_inputs:
+        return "its layers take more than the layer before them gives"
+    return "its matrices are stored with inputs first" if model.layout.transposed else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What flows into matrices, by the mean over tokens: x x^T of the rounded stream's inputs.
+
+    ``drift``: (the float stream's input - x) x^T.
+    """
+
+    hessian: Floats
+    drift: Floats
+
+    def scaled(self, scales: Floats) -> Inputs:
+        """Return the same of inputs that are divided by scales, (columns,)."""
+        both = np.outer(scales, scales)
+        return Inputs(self.hessian / both, self.drift / both)
+
+
+class Layer:
+    """A layer between both streams: its tensors by short name, as they are and as rounded."""
+
+    def __init__(
+        self, forward: Forward, index: int, floats: Sequence[Floats], rounded: Sequence[Floats]
+    ) -> None:
+        self.index, self.prefix = index, forward.prefix(index)
+        self.floats: Weights = forward.weights(index)
+        self.rounded: Weights = copy(self.floats)  # what is read late stays so
+        self._forward, self._streams = forward, (floats, rounded)
+
+    def inputs(self, wanted: Callable[[str], bool]) -> dict[str, Inputs]:
+        """Return the inputs of the modules that are wanted, and of all that share one with them.
+
+        Modules that read the same have the same object.
+        """
+        sums: dict[str, Inputs] = {}
+        leaders: dict[str, str] = {}
+        tokens = sum(map(len, self._streams[0]))
+        for before, after in zip(*self._streams, strict=True):
+            exact, heard = self._hear(self.floats, before), self._hear(self.rounded, after)
+            for names in _same(heard):
+                leaders.update(dict.fromkeys(names, names[0]))
+                if any(map(wanted, names)):
+                    _add(sums, names[0], exact[names[0]], heard[names[0]], tokens)
+        return {name: sums[leader] for name, leader in leaders.items() if leader in sums}
+
+    def _hear(self, weights: Weights, hidden: Floats) -> Weights:
+        heard: Weights = {}
+        self._forward.layer(self.index, weights, hidden, heard.__setitem__)
+        return heard
+
+    def outputs(self) -> tuple[list[Floats], list[Floats]]:
+        """Return what the layer makes of both streams."""
+        run, i = self._forward.layer, self.index
+        before, after = self._streams
+        return [run(i, self.floats, h) for h in before], [run(i, self.rounded, h) for h in after]
+
+
+def _same(values: Mapping[str, object]) -> list[list[str]]:
+    """Return names in their order, those of the same object together."""
+    groups: dict[int, list[str]] = {}
+    for name, each in values.items():
+        groups.setdefault(id(each), []).append(name)
+    return list(groups.values())
+
+
+def _add(sums: dict[str, Inputs], name: str, exact: Floats, x: Floats, tokens: int) -> None:
+    """Add the inputs of a window, (tokens, columns), to the mean."""
+    share = np.float32(1 / tokens)
+    hessian, drift = (x.T @ x) * share, ((exact - x).T @ x) * share
+    if name in sums:
+        hessian += sums[name].hessian
+        drift += sums[name].drift
+    sums[name] = Inputs(hessian, drift)
+
+
+class State:
+    """The streams before a layer, in a folder; a walk that is broken off goes on from there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / STATE
+
+    def load(self) -> tuple[int, list[Floats], list[Floats]] | None:
+        """Return the layer and both streams; None where there is nothing, or half of it."""
+        if not self._path.is_file():
+            return None
+        with np.load(self._path, allow_pickle=False) as found:  # noqa: TID251 - written below
+            count = int(found["windows"])
+            streams = ([found[f"{kind}{i}"] for i in range(count)] for kind in ("float", "rounded"))
+            return int(found["layer"]), *streams
+
+    def save(self, layer: int, floats: Sequence[Floats], rounded: Sequence[Floats]) -> None:
+        """Keep the streams before a layer."""
+        arrays: dict[str, NDArray[Any]] = {f"float{i}": x for i, x in enumerate(floats)}
+        arrays |= {f"rounded{i}": x for i, x in enumerate(rounded)}
+        partial = self._path.with_suffix(".partial.npz")
+        np.savez(partial, allow_pickle=False, layer=layer, windows=len(floats), **arrays)
+        partial.replace(self._path)
+
+
+def walk(
+    checkpoint: Checkpoint,
+    windows: Sequence[Sequence[int]],
+    effort: Effort,
+    format_: Format,
+    state: State,
+    progress: Progress,
+) -> Iterator[Made]:
+    """Yield every matrix that has a grid, rounded, and every tensor that scales were folded into.
+
+    Those of a layer are complete when the first of the next one is asked for; then the walk can be
+    resumed there.
+    """
+    forward, model = Forward(checkpoint), table.describe(checkpoint.config)
+    progress.stage("rounding with error feedback", forward.layers)
+    begun = state.load()
+    if begun:
+        first, floats, rounded = begun
+        progress.advance(first)
+    else:
+        first, floats = 0, [forward.embed(window) for window in windows]
+        rounded = floats
+    for i in range(first, forward.layers):
+        layer = Layer(forward, i, floats, rounded)
+        yield from _round(layer, model, effort, format_)
+        floats, rounded = layer.outputs()
+        state.save(i + 1, floats, rounded)
+        progress.advance(1)
+
+
+def _round(layer: Layer, model: Description, effort: Effort, format_: Format) -> Iterator[Made]:
+    """Fold scales into a layer, and round its matrices in the order of the data."""
+    grids = {
+        name.removesuffix(".weight"): grid
+        for name, values in layer.floats.items()
+        if values.ndim == 2 and name.endswith(".weight")
+        and (grid := format_.grid(layer.prefix + name, values.shape))
+    }  # fmt: skip
+    inputs = layer.inputs(grids.__contains__)
+    vectors = _fold(layer, model, format_, grids, inputs) if effort.fold else set()
+    for shared in _same(inputs):
+        names = [name for name in shared if name in grids]
+        found = layer.inputs(names.__contains__) if effort.sequential else inputs
+        for name in names:
+            made = round_matrix(
+                layer.floats[f"{name}.weight"], found[name], grids[name], effort.sweeps
+            )
+            layer.rounded[f"{name}.weight"] = made.values
+            yield f"{layer.prefix}{name}.weight", made
+    yield from ((layer.prefix + name, layer.rounded[name]) for name in sorted(vectors))
+
+
+def _fold(
+    layer: Layer,
+    model: Description,
+    format_: Format,
+    grids: Mapping[str, Grid],
+    inputs: dict[str, Inputs],
+) -> set[str]:
+    """Fold scales into a layer's tensors in both streams; return the names of the vectors."""
+    vectors: set[str] = set()
+    for fold in folding.folds_of(model, layer.index):
+        found = inputs.get(fold.matrices[0])
+        readers = {name for name, each in inputs.items() if each is found}
+        written = [*fold.matrices, *([] if fold.norm else [fold.before])]
+        if not all(format_.holds(layer.prefix + name) for name in fold.vectors):
+            continue
+        if found is None or readers != set(fold.matrices) or not grids.keys() >= set(written):
+            continue
+        own = [grids[name] for name in fold.matrices]
+        importance = _costs(found.hessian, own[0].block)
+        scales = folding.search(fold, layer.floats, importance, own)
+        changed = folding.apply(fold, layer.floats, scales)
+        layer.rounded.update((name, layer.floats[name]) for name in changed)
+        scaled = found.scaled(scales)
+        inputs.update(dict.fromkeys(fold.matrices, scaled))
+        vectors |= {name for name in changed if layer.floats[name].ndim == 1}
+    return vectors
+
+
+def _costs(hessian: Floats, block: int) -> Floats:
+    """Return what the squared error of each column costs when errors are fed back, (columns,)."""
+    factor = feedback.factorise(feedback.damped(hessian), block)
+    costs = np.empty_like(factor.weights)
+    costs[factor.order] = factor.weights
+    return costs
+
+
+def round_matrix(rows: Floats, inputs: Inputs, grid: Grid, sweeps: int = 0) -> Rounded:
+    """Return a matrix rounded for its inputs, towards the outputs that it has without rounding."""
+    hessian = feedback.damped(inputs.hessian)
+    target = rows + np.linalg.solve(hessian, (rows @ inputs.drift).T).T.astype(np.float32)
+    return feedback.quantise(target, hessian, grid, sweeps)
