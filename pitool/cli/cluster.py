@@ -186,7 +186,9 @@ def _row(each: Checked) -> list[str]:
 
     board, link = each.board, each.link
     told = board.status if board else None
-    state = "no" if board is None else "in use" if board.hello is None else "ready"
+    state = "no" if board is None else "ready" if board.hello else "in use"
+    if told is not None and not told.ready:
+        state = "starting"
     bandwidth = told.bandwidth_gbs if told else None
     degrees = told.temperature_c if told else None
     return [

@@ -21,8 +21,8 @@ from pitool.errors import PitoolError, UsageError, reason
 from pitool.remote.ssh import Host
 from pitool.remote.tunnel import open_tunnel
 
-# A board whose model was just closed needs a moment to notice.
-FREE_SECONDS, GLANCE = 5.0, 0.2
+# A board whose model was just closed, or whose server begins again, needs a moment.
+FREE_SECONDS, GLANCE = 15.0, 0.2
 POWER = "check its power and its network, and that pitool cluster serve runs on it"
 A, T = TypeVar("A"), TypeVar("T")
 
@@ -46,7 +46,7 @@ class Way:
 class Board:
     """A board that answered; ``status`` None: its server is llama.cpp's own program.
 
-    ``hello`` None: it is in use, and so does not answer until that ends.
+    ``hello`` None: it is in use, or its server begins, and so does not answer until that ends.
     """
 
     way: Way
@@ -91,7 +91,7 @@ def look(way: Way) -> Board:
     told = _told(way)
     if told is not None:
         _check_version(way.member, told)
-        if told.client:
+        if told.client or not told.ready:
             return Board(way, told, None)
     try:
         greeting = hello.greet(way.host, way.port)
@@ -114,6 +114,8 @@ def look_free(way: Way) -> Board:
         if board.hello is not None:
             return board
         if time.monotonic() >= end:
+            if board.status and not board.status.client:
+                raise PitoolError(f"the server on {board.title} does not start", POWER)
             raise PitoolError(
                 f"{board.title} already computes for another program",
                 "close that one first: llama.cpp's server has one client at a time",

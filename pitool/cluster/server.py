@@ -56,6 +56,7 @@ class BoardServer:
         self._place, self._threads, self._cache, self._say = place, threads, cache, say
         self._looker = status.Looker()
         self._clients = self._restarts = 0
+        self._ready = False
         self._process: subprocess.Popen[str] | None = None
         self._ended = threading.Event()
         self._http = _listen(place, self)
@@ -65,7 +66,10 @@ class BoardServer:
         """Return how this board is now."""
         kept = self._cache.bytes if self._cache else 0
         return self._looker.look(
-            client=self._clients > 0, restarts=self._restarts, cache_bytes=kept
+            ready=self._ready,
+            client=self._clients > 0,
+            restarts=self._restarts,
+            cache_bytes=kept,
         )
 
     def run(self, ready: Callable[[], object]) -> None:
@@ -84,12 +88,12 @@ class BoardServer:
         ends: list[float] = []
         while not self._ended.is_set():
             self._start()
+            self._ready = self._answers()
             if not ends:
-                self._await_answer()
+                self._require_answer()
                 ready()
             self._follow()
-            if self._ended.is_set():
-                return
+            self._ready = False
             ends = [t for t in ends if t > time.monotonic() - WITHIN_SECONDS] + [time.monotonic()]
             if len(ends) >= MOST_ENDS:
                 raise PitoolError(f"the server keeps ending ({self._reason()})", "see doctor")
@@ -101,9 +105,7 @@ class BoardServer:
         if self._ended.is_set():
             return
         self._ended.set()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._release()
         self._http.shutdown()
         self._http.server_close()
         self._errors.close()
@@ -127,29 +129,42 @@ class BoardServer:
             env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
 
-    def _await_answer(self) -> None:
-        """Wait until the server answers; raise why it does not."""
+    def _answers(self) -> bool:
+        """Wait until the server answers; False where it ends, or never does."""
+        assert self._process
         end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            assert self._process
-            if (code := self._process.poll()) is not None:
-                kind = MissingPart if code == MissingPart.exit_code else PitoolError
-                what, _, do = self._reason().partition("; ")
-                raise kind(what, do)
+        while time.monotonic() < end and self._process.poll() is None:
             try:
                 hello.greet(self._place.own_host, self._place.port)
             except (OSError, ValueError):
                 time.sleep(GLANCE)
             else:
-                return
-        raise PitoolError("llama.cpp's server does not answer", "see pitool doctor")
+                return True
+        return False
+
+    def _require_answer(self) -> None:
+        """Raise why the server does not answer, where it does not."""
+        assert self._process
+        if self._ready:
+            return
+        code = self._process.poll()
+        if code is None:
+            raise PitoolError("llama.cpp's server does not answer", "see pitool doctor")
+        what, _, do = self._reason().partition("; ")
+        raise (MissingPart if code == MissingPart.exit_code else PitoolError)(what, do)
 
     def _follow(self) -> None:
         """Count clients by what the server prints, until it ends."""
-        assert self._process and self._process.stdout and self._process.stdin
-        with self._process.stdin, self._process.stdout as lines:
-            self._count_clients(lines)
-        self._process.wait()
+        assert self._process and self._process.stdout
+        self._count_clients(self._process.stdout)
+        self._release()
+
+    def _release(self) -> None:
+        """End the server's process, where there is one, and close its pipes."""
+        if self._process is not None:
+            self._process.kill()
+            with self._process:
+                pass
 
     def _count_clients(self, lines: IO[str]) -> None:
         for line in lines:

@@ -34,8 +34,9 @@ ROUND_TRIPS = 8
 class Status:
     """A board now: bytes, 1e9 bytes/s, °C; None is unknown.
 
-    ``room``: bytes for a model; ``bandwidth_gbs``: of a decode on all cores; ``client``: whether a
-    model is loaded on it; ``restarts``: how often its server had to be started again.
+    ``room``: bytes for a model; ``bandwidth_gbs``: of a decode on all cores; ``ready``: whether its
+    server answers; ``client``: whether a model is loaded on it; ``restarts``: how often its server
+    had to be started again.
     """
 
     pitool: str
@@ -51,6 +52,7 @@ class Status:
     temperature_c: float | None = None
     cpu: float | None = None
     throttled: tuple[str, ...] = ()
+    ready: bool = True
     client: bool = False
     restarts: int = 0
     cache_bytes: int = 0
@@ -71,7 +73,9 @@ class Looker:
     machine: Machine = field(default_factory=detect)
     monitor: Monitor = field(default_factory=Monitor)
 
-    def look(self, *, client: bool = False, restarts: int = 0, cache_bytes: int = 0) -> Status:
+    def look(
+        self, *, ready: bool = True, client: bool = False, restarts: int = 0, cache_bytes: int = 0
+    ) -> Status:
         """Return how this machine is."""
         sample = self.monitor.look()
         free = sample.available_bytes
@@ -89,6 +93,7 @@ class Looker:
             temperature_c=sample.temperature_c,
             cpu=sample.cpu,
             throttled=sample.throttled_now or (),
+            ready=ready,
             client=client,
             restarts=restarts,
             cache_bytes=cache_bytes,
