@@ -139,8 +139,8 @@ def prepare(
         servers=tuple(board.way.address for board in used),
         server_layers=tuple(counts),
         head_here=plan.head_here,
-        # Weights that are sent away are read once, and need not stay mapped.
-        load_mode=settings.load_mode if plan.shares[0].layers else "mmap",
+        # Of a mapped file all that was sent away would stay in memory for a while.
+        load_mode="read" if used else settings.load_mode,
     )
     return Prepared(plan, made, used)
 

@@ -1,4 +1,7 @@
-"""GGUFs of a shape whose weights are a hole in the file: for memory and traffic, not answers."""
+"""GGUFs of a shape whose weights are a hole in the file: for memory and traffic, not answers.
+
+Each tensor begins with its number, so that no two are the same.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,13 @@ def write_zeros(
     writer.add_token_types([1] * vocabulary)
     writer.add_token_merges(["t 1"])
     writer.add_eos_token_id(2)
-    size = 0
+    starts, size = [], 0
     for tensor in assign_types(shape, find_quantisation(quantisation)):
         writer.add_tensor_info(
             tensor.tensor.name, tensor.tensor.shape, np.dtype(np.float32), tensor.bytes,
             raw_dtype=GGMLQuantizationType[tensor.type.name],
         )  # fmt: skip
+        starts.append(size)
         size += -(-tensor.bytes // 32) * 32
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -54,4 +58,8 @@ def write_zeros(
     writer.close()
     start = -(-path.stat().st_size // 32) * 32
     os.truncate(path, start + size)
+    with path.open("r+b") as file:
+        for number, each in enumerate(starts):
+            file.seek(start + each)
+            file.write(number.to_bytes(4, "little"))
     return path
