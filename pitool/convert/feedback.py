@@ -54,7 +54,8 @@ class Steps:
             return np.searchsorted((self.values[1:] + self.values[:-1]) / 2, level).astype(np.uint8)
         level -= self.values[0]
         np.rint(level, out=level)
-        return np.clip(level, 0, len(self.values) - 1, out=level).astype(np.uint8)
+        np.clip(level, 0, len(self.values) - 1, out=level)
+        return level.astype(np.uint8)
 
     def weights(self, column: int, levels: Bytes) -> Floats:
         """Return what levels of a column stand for, (rows,)."""

@@ -142,16 +142,16 @@ def apply(fold: Fold, weights: dict[str, Floats], scales: Floats) -> list[str]:
     names = [name, *([f"{fold.before}.bias"] if fold.biased else ())]
     for each in names:
         offset = np.float32(fold.offset if each == name else 0)
-        inverse = 1 / scales if fold.norm else _of_rows(fold, scales)
+        inverse = np.float32(1) / (scales if fold.norm else _of_rows(fold, scales))
         weights[each] = _divided(weights[each], inverse, offset, fold.first)
     return [*changed, *names]
 
 
 def _of_rows(fold: Fold, scales: Floats) -> Floats:
-    """Return the inverse scale of each row that gives an input; heads of a group have the same."""
+    """Return the scale of each row that gives an input; heads of a group have the same."""
     if fold.heads == 1:
-        return 1 / scales
-    return (1 / scales.reshape(-1, fold.heads, fold.head_dim)[:, 0]).ravel()
+        return scales
+    return scales.reshape(-1, fold.heads, fold.head_dim)[:, 0].ravel()
 
 
 def _divided(values: Floats, inverse: Floats, offset: np.float32, first: int) -> Floats:

@@ -131,7 +131,8 @@ def _same(values: Mapping[str, object]) -> list[list[str]]:
 def _add(sums: dict[str, Inputs], name: str, exact: Floats, x: Floats, tokens: int) -> None:
     """Add the inputs of a window, (tokens, columns), to the mean."""
     share = np.float32(1 / tokens)
-    hessian, drift = (x.T @ x) * share, ((exact - x).T @ x) * share
+    hessian: Floats = (x.T @ x) * share
+    drift: Floats = ((exact - x).T @ x) * share
     if name in sums:
         hessian += sums[name].hessian
         drift += sums[name].drift
@@ -150,8 +151,10 @@ class State:
             return None
         with np.load(self._path, allow_pickle=False) as found:  # noqa: TID251 - written below
             count = int(found["windows"])
-            streams = ([found[f"{kind}{i}"] for i in range(count)] for kind in ("float", "rounded"))
-            return int(found["layer"]), *streams
+            floats, rounded = (
+                [found[f"{kind}{i}"] for i in range(count)] for kind in ("float", "rounded")
+            )
+            return int(found["layer"]), floats, rounded
 
     def save(self, layer: int, floats: Sequence[Floats], rounded: Sequence[Floats]) -> None:
         """Keep the streams before a layer."""

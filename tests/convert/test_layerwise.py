@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from gguf import GGUFReader, dequantize
+from numpy.typing import NDArray
+from onnx.numpy_helper import to_array
+from tokenizers import Tokenizer
 
-from pitool.catalog.bundles import Bundle
-from pitool.catalog.gguf import read_header
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
-from pitool.checkpoint.source import find_source
+from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
+from pitool.convert import cache
 from pitool.convert.conversion import Job
-from pitool.convert.effort import BEST, EFFORTS, FAST, NORMAL
+from pitool.convert.effort import BEST, EFFORTS, NORMAL
+from pitool.convert.feedback import Grid, Rounded
+from pitool.convert.gguf.feedback import grid_of
 from pitool.convert.gguf.ggml import dequantise_rows
 from pitool.convert.gguf.layers import round_layers
 from pitool.convert.gguf.model import find_model
+from pitool.convert.layerwise import Format, Layer, State, walk
+from pitool.convert.numpy_forward import Forward, reference_logits
+from pitool.convert.onnx.feedback import NBitsGrid
 from pitool.convert.pipeline import convert
 from pitool.convert.plan import make_plan
+from pitool.quality.divergence import compare
 from pitool.report.progress import Silent
 from tests.cli.conftest import Pitool
 from tests.cli.conftest import call as call
-from tests.convert.helpers import checkpoint_of, engines_of, write_float
+from tests.convert.helpers import checkpoint_of, engines_of, source_of, tensors, write_float
 from tests.convert.onnx.test_onnx_artifacts import open_onnx
 from tests.tiny import write_checkpoint
+
+Array = NDArray[np.float32]
 
 
 class Broken(Silent):
@@ -101,52 +111,101 @@ def test_the_bytes_are_near_the_weights_that_the_norms_are_scaled_for(tmp_path: 
     assert np.linalg.norm(back - wanted) < 0.3 * np.linalg.norm(wanted)
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
-    """Convert the sample at an effort, calibrated on a text that it is not judged on."""
+class Everywhere:
+    """One grid for all matrices of the layers."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def grid(self, name: str, shape: tuple[int, ...]) -> Grid | None:
+        kind = self._kind
+        return NBitsGrid(4, 32) if kind == "INT4" else grid_of(TENSOR_TYPES[kind], shape[-1])
+
+    def holds(self, _name: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("kind", "effort"), [("Q4_0", NORMAL), ("INT4", BEST)])
+def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(
+    tmp_path: Path, kind: str, effort: str
+) -> None:
+    """The sample model's KL divergence, against each matrix rounded by its format's quantiser."""
     source = find_source("sample", "1gb")
     assert source.text
-    text, root = source.text.read_text(encoding="utf-8"), tmp_path_factory.mktemp("efforts")
-    (root / "calibration.txt").write_text(text[len(text) // 2 :])
-    (root / "judged.txt").write_text(text[: len(text) // 2])
-    source = replace(source, text=root / "judged.txt")
-    made: dict[str, Bundle] = {}
+    checkpoint = open_checkpoint(source)
+    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+    ids = tokenizer.encode(source.text.read_text(encoding="utf-8")).ids
+    judged, text = ids[:256], [ids[at : at + 256] for at in range(256, 1792, 256)]
+    exact = reference_logits(checkpoint, judged)
+    plain = rounded_logits(checkpoint, judged, by_itself(checkpoint, text, Everywhere(kind)))
+    divergence = compare(exact, plain, judged).mean_kl
+    state = State(tmp_path)
+    made = dict(walk(checkpoint, text, EFFORTS[effort], Everywhere(kind), state, Silent()))
+    found = rounded_logits(checkpoint, judged, made)
+    assert compare(exact, found, judged).mean_kl < 0.7 * divergence
 
-    def give(effort: str) -> Bundle:
-        if effort not in made:
-            assert source.folder
-            config, tier = read_config(source.folder), tiers()["1gb"]
-            plan = make_plan(config, "1gb", tier, "Q4_0,Q4_K_M", 256, onnx="INT4")
-            job = Job(
-                plan, root / effort, replace=False, threads=1,
-                calibration=str(root / "calibration.txt"), effort=EFFORTS[effort],
-            )  # fmt: skip
-            made[effort] = convert(source, job, engines_of(open_onnx), Silent())
-        return made[effort]
 
-    return give
+def by_itself(
+    checkpoint: Checkpoint, text: Sequence[Sequence[int]], format_: Format
+) -> dict[str, Rounded | Array]:
+    """Round each matrix with the importance of its columns and nothing else."""
+    forward, made = Forward(checkpoint), dict[str, Rounded | Array]()
+    hidden = [forward.embed(window) for window in text]
+    for i in range(forward.layers):
+        layer = Layer(forward, i, hidden, hidden)
+        for name, each in layer.inputs(lambda _name: True).items():
+            rows = layer.floats[f"{name}.weight"]
+            grid = format_.grid(name, rows.shape)
+            assert grid
+            values = grid.nearest(rows, np.diag(each.hessian).copy())
+            made[f"{layer.prefix}{name}.weight"] = values
+        hidden, _ = layer.outputs()
+    return made
+
+
+def rounded_logits(
+    checkpoint: Checkpoint, ids: Sequence[int], made: Mapping[str, Rounded | Array]
+) -> Array:
+    """Return the logits of the float32 forward pass with other tensors in the layers."""
+    forward = Forward(checkpoint)
+    hidden = forward.embed(ids)
+    for i in range(forward.layers):
+        weights = forward.weights(i)
+        for name in weights:
+            found = made.get(forward.prefix(i) + name)
+            if found is not None:
+                weights[name] = found.values if isinstance(found, Rounded) else found
+        hidden = forward.layer(i, weights, hidden)
+    return forward.logits(hidden)
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K_M", "INT4"])
-def test_more_effort_is_closer_at_the_same_types(
-    bundles: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setenv("PITOOL_FEEDBACK_TOKENS", "4096")
-    monkeypatch.setenv("PITOOL_CALIBRATION_TOKENS", "4096")
-    found = [
-        next(a for a in bundles(effort).manifest.artifacts if a.quantisation == kind)
-        for effort in (FAST, NORMAL)
-    ]
-    before, after = (each.certificate.mean_kl for each in found if each.certificate)
-    assert after < 0.75 * before
-    assert sum(f.bytes for f in found[0].files) == pytest.approx(
-        sum(f.bytes for f in found[1].files), rel=1e-4
+def test_a_bundle_holds_what_was_rounded(tmp_path: Path) -> None:
+    """GGUF and ONNX: what the cache keeps of the rounding is what stands in the files."""
+    folder = write_checkpoint(tmp_path / "m", num_hidden_layers=2)
+    (tmp_path / "notes.txt").write_text("A Raspberry Pi has 4 cores. " * 40)
+    plan = make_plan(
+        read_config(folder), "1gb", tiers()["1gb"], "Q4_0", 256, onnx="INT4", importance=True
     )
-    if kind != "INT4":
-        paths = (next(bundles(effort).path.glob(f"*-{kind}.gguf")) for effort in (FAST, NORMAL))
-        plain, made = ([(t.name, t.type, t.shape) for t in read_header(p).tensors] for p in paths)
-        assert made == plain
+    job = Job(
+        plan, tmp_path / "b", replace=False, threads=1, calibration=str(tmp_path / "notes.txt"),
+        effort=EFFORTS[NORMAL],
+    )  # fmt: skip
+    bundle = convert(source_of(folder), job, engines_of(open_onnx), Silent())
+    made = {path.stem: path.read_bytes() for path in cache.folder().glob("*.layers/*.bin")}
+    stored = tensors(tmp_path / "b" / "m-Q4_0.gguf")
+    assert len(made) == 2 * 9
+    assert {name: stored[name][1] for name in made} == made
+    assert [a.quantisation for a in bundle.manifest.artifacts] == ["Q4_0", "INT4"]
+    for artifact in bundle.manifest.artifacts:
+        assert artifact.certificate
+        assert artifact.certificate.mean_kl < 0.2
+    graph = onnx.load(tmp_path / "b" / "m-onnx-int4" / "model.onnx").graph
+    levels = {each.name: each for each in graph.initializer}
+    (path,) = cache.folder().glob("*.layers/model.layers.1.mlp.down_proj.weight.npz")
+    with np.load(path) as found:
+        scales = to_array(levels["model.layers.1.mlp.down_proj.scales"])
+        np.testing.assert_array_equal(scales, found["scales"])
 
 
 def test_an_effort_needs_a_text(call: Pitool, tiny_checkpoint: Path) -> None:

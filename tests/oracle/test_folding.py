@@ -42,11 +42,13 @@ def test_the_logits_stay(family_checkpoint: Callable[[str], Path], case: str) ->
         weights = forward.weights(i)
         for fold in folding.folds_of(model, i):
             columns = weights[f"{fold.matrices[0]}.weight"].shape[1]
-            scales = folding._scales(fold, rng.uniform(0.05, 20, columns).astype(np.float32), 0.5)
+            drawn: Array = rng.uniform(0.05, 20, columns).astype(np.float32)
+            scales = folding._scales(fold, drawn, 0.5)
             folding.apply(fold, weights, scales)
         hidden = forward.layer(i, weights, hidden)
     exact = reference_logits(checkpoint, ids)
-    np.testing.assert_allclose(forward.logits(hidden), exact, atol=1e-5 * exact.std(), rtol=0)
+    limit = 1e-5 * float(exact.std())
+    np.testing.assert_allclose(forward.logits(hidden), exact, atol=limit, rtol=0)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from pitool.catalog.tensor_types import TensorType
 from pitool.convert.lattice import Floats
 
 Bytes = NDArray[np.uint8]
+Bits = NDArray[Any]
+"""The same, in expressions that numpy's types do not follow."""
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 
@@ -49,7 +52,7 @@ def _repeated(numbers: Floats, columns: int) -> Floats:
     return np.repeat(numbers, columns // numbers.shape[1], axis=1)
 
 
-def _pairs(levels: Bytes) -> Bytes:
+def _pairs(levels: Bits) -> Bits:
     """Return 4-bit levels of blocks of 32: the first half in the low bits."""
     return levels[:, :16] | levels[:, 16:] << 4
 
@@ -117,7 +120,7 @@ def _q6_k(packed: Bytes, levels: Bytes) -> None:
     packed[:, 128:192] = _quarters(high).reshape(-1, 64)
 
 
-def _quarters(parts: Bytes) -> Bytes:
+def _quarters(parts: Bits) -> Bits:
     """Return 2-bit levels (blocks, 2, 4, 32) in bytes (blocks, 2, 32), low bits first."""
     return parts[:, :, 0] | parts[:, :, 1] << 2 | parts[:, :, 2] << 4 | parts[:, :, 3] << 6
 
@@ -150,7 +153,9 @@ def _q2_k(packed: Bytes, levels: Bytes) -> None:
 
 def _iq4_xs_scales(packed: Bytes) -> Floats:
     low = np.stack([packed[:, 4:8] & 15, packed[:, 4:8] >> 4], 2).reshape(-1, 8)
-    high = np.ascontiguousarray(packed[:, 2:4]).view("<u2") >> np.arange(0, 16, 2, np.uint16) & 3
+    high = (
+        np.ascontiguousarray(packed[:, 2:4]).view("<u2") >> np.arange(0, 16, 2, dtype=np.uint16) & 3
+    )
     counts = (low | high << 4).astype(np.float32) - 32
     return _repeated(_half(packed, 0) * counts, 256)
 
