@@ -20,7 +20,6 @@ import pytest
 
 from pitool.cli.commands import cli
 from tests.cli.conftest import environment
-from tests.convert.helpers import convert_folder
 from tests.convert.test_adapter import write_lora
 from tests.test_commands_in_docs import CALL, PAGES
 from tests.tiny import write_checkpoint
@@ -44,6 +43,9 @@ NEEDS = {
     "pitool bench my-bundle --quant Q4_K_M": LONG,  # tests/bench/test_grid.py
     "pitool bench my-bundle --sustained": LONG,
     "pitool bench -m": LONG,
+    "pitool convert ./my-finetune --ram 4gb --size": LONG,  # as ./model with --size
+    "pitool convert ./my-finetune --ram 4gb --fit": LONG,
+    "pitool convert ./my-finetune --ram 2gb --size": LONG,
     "pitool convert sample": LONG,  # tests/sample
     "pitool convert ./model --ram 4gb --quant gptq-int4": LONG,  # tests/convert/techniques
     "pitool verify sample-1gb --text": LONG,
@@ -126,11 +128,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = write_checkpoint(made / "model")
     write_lora(made / "adapter")
     shutil.copytree(checkpoint, made / "my-finetune")
-    bundle = convert_folder(
-        checkpoint, made / "home" / "bundles" / "sample-1gb", "F16,Q8_0,Q4_0,INT4"
-    )
-    shutil.copytree(bundle.path, made / "my-bundle")
-    (file,) = bundle.path.glob("*F16.gguf")
+    bundle = made / "home" / "bundles" / "sample-1gb"
+    convert = f"pitool convert model --ram 1gb --quant F16,Q8_0,Q4_0,INT4 --out {bundle}"
+    assert run(made, convert).returncode == 0
+    shutil.copytree(bundle, made / "my-bundle")
+    (file,) = bundle.glob("*F16.gguf")
     for name in ("model", "my-finetune"):
         shutil.copy(file, made / f"{name}-F16.gguf")
     for place in (".local/share/bash-completion/completions", ".config/fish/completions"):
