@@ -54,13 +54,18 @@ def read(path: Path) -> tuple[dict[str, Any], list[tuple[float, str]]]:
     return head, [(when, text) for when, kind, text in events if kind == "o"]
 
 
+def known(text: str) -> str:
+    """Return a text without what the emulator does not know."""
+    return _UNKNOWN.sub("", text)
+
+
 def frames(head: dict[str, Any], events: list[tuple[float, str]]) -> list[Frame]:
     """Return the screens that differ from the one before, each as long as it was seen."""
     screen = pyte.Screen(head["width"], head["height"])
     stream = pyte.Stream(screen)
     found: list[Frame] = []
     for place, (when, text) in enumerate(events):
-        stream.feed(_UNKNOWN.sub("", text))
+        stream.feed(known(text))
         last = place + 1 == len(events)
         seconds = LAST if last else min(events[place + 1][0] - when, LONGEST)
         rows = _rows(screen)

@@ -27,23 +27,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.cast_svg import LONGEST, to_svg
+import pyte
+
+from scripts.cast_svg import LONGEST, known, to_svg
 
 ROOT = Path(__file__).resolve().parent.parent
 CASTS = ROOT / "scripts" / "casts"
 PICTURES = ROOT / "docs" / "pictures"
 HOME = Path("/tmp/pi")  # noqa: S108 - it is seen in the pictures
 PROMPT = "$ "
-KEY_SECONDS, SECONDS = 0.055, 900
+KEY_SECONDS, SECONDS = 0.055, 1800
 BUNDLE = "sample-1gb"
+ANSWERED = r"\d+ tokens · [\d.]+ t/s"  # below an answer that is complete
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Keys that are typed, once the terminal has shown ``after`` since the keys before."""
+    """Keys that are typed once the screen shows ``after``; by default the shell's prompt."""
 
     keys: str
-    after: str = re.escape(PROMPT) + "$"
+    after: str = r"(^|\n)\$$"
     pause: float = 0.6
 
 
@@ -78,11 +81,11 @@ RECORDINGS = {
         (88, 26),
         (
             Step("./install.sh demo\r"),
-            Step("y", after=r"Open the chat now\? \[Y/n\] $", pause=1.5),
-            Step("\r"),
+            Step("y", after=r"Open the chat now\? \[Y/n\]$", pause=1.5),
+            Step("\r", after=""),
             Step("Which board should I buy?", after="Ready", pause=1.0),
-            Step("\r"),
-            Step("\x11", after=r"t/s.*Ready", pause=3.0),
+            Step("\r", after=""),
+            Step("\x11", after=ANSWERED, pause=3.0),
         ),
         _clone,
         HOME / "pitool",
@@ -93,7 +96,7 @@ RECORDINGS = {
         (
             Step("pitool plan 3B\r"),
             Step("pitool plan 14B --board pi5\r", pause=3.0),
-            Step("pitool models\r", pause=3.0),
+            Step("pitool plan 3B --target-tps 5\r", pause=3.0),
             Step("", pause=3.0),
         ),
     ),
@@ -103,8 +106,8 @@ RECORDINGS = {
         (
             Step(f"pitool chat {BUNDLE}\r"),
             Step("What is a Raspberry Pi 5?", after="Ready", pause=1.0),
-            Step("\r"),
-            Step("/", after=r"t/s", pause=2.5),
+            Step("\r", after=""),
+            Step("/", after=ANSWERED, pause=2.5),
             Step("he", after="/help", pause=0.8),
             Step("\x15", pause=1.2, after=""),
             Step("\x11", pause=1.0, after=""),
@@ -140,7 +143,7 @@ def record(made: Recording) -> list[tuple[float, str]]:
     )  # fmt: skip
     os.close(theirs)
     try:
-        return list(_play(ours, made.steps))
+        return list(_play(ours, made))
     finally:
         os.killpg(shell.pid, signal.SIGHUP)
         shell.wait()
@@ -151,36 +154,35 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _play(ours: int, steps: tuple[Step, ...]) -> Iterator[tuple[float, str]]:
+def _play(ours: int, made: Recording) -> Iterator[tuple[float, str]]:
     begun = time.monotonic()
+    screen = pyte.Screen(*made.size)
+    stream = pyte.Stream(screen)
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    for step in steps:
-        seen = ""
+
+    def written(seconds: float) -> Iterator[tuple[float, str]]:
+        """Yield what comes within a time, and show it on the screen."""
+        ready, _, _ = select.select([ours], [], [], seconds)
+        if ready:
+            text = decode(os.read(ours, 65536))
+            stream.feed(known(text))
+            yield time.monotonic() - begun, text
+
+    for step in made.steps:
         end = time.monotonic() + SECONDS
-        while not re.search(step.after, _plain(seen), re.DOTALL):
+        while not re.search(step.after, _shown(screen)):
             if time.monotonic() > end:
-                raise SystemExit(f"never seen: {step.after}; last: {seen[-400:]!r}")
-            for text in _written(ours, decode, 0.2):
-                seen += text
-                yield time.monotonic() - begun, text
+                raise SystemExit(f"never seen: {step.after}; the screen:\n{_shown(screen)}")
+            yield from written(0.2)
         for seconds, key in [(step.pause, ""), *((KEY_SECONDS, key) for key in step.keys)]:
             os.write(ours, key.encode())
             until = time.monotonic() + seconds
             while (left := until - time.monotonic()) > 0:
-                for text in _written(ours, decode, left):
-                    yield time.monotonic() - begun, text
+                yield from written(left)
 
 
-def _written(ours: int, decode: Callable[[bytes], str], seconds: float) -> Iterator[str]:
-    """Yield what comes within a time."""
-    ready, _, _ = select.select([ours], [], [], seconds)
-    if ready:
-        yield decode(os.read(ours, 65536))
-
-
-def _plain(text: str) -> str:
-    """Return a text without what moves the cursor and sets colours."""
-    return re.sub(r"\x1b\[[0-9;?<>=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]|\r", "", text)
+def _shown(screen: pyte.Screen) -> str:
+    return "\n".join(line.rstrip() for line in screen.display).rstrip()
 
 
 def write(path: Path, made: Recording, events: list[tuple[float, str]]) -> None:
