@@ -34,7 +34,7 @@ from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.task_kinds import task_kinds
 from pitool.device.settings import settings_for, with_guesses
 from pitool.engine import worker
-from pitool.engine.base import Engine, Message, Sampling, Settings, Timings
+from pitool.engine.base import KV_TYPES, Engine, Message, Sampling, Settings, Timings
 from pitool.engine.guesses import Ngrams
 
 ROOT = Path(__file__).parents[1]
@@ -247,13 +247,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--draft", type=Path)
+    parser.add_argument("--kv-type", choices=KV_TYPES, help="of the KV cache")
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--acceptance", action="store_true")
     order = parser.parse_args()
     runnable = find_runnable(order.model)
     draft = find_runnable(order.draft) if order.draft else None
     settings = settings_for(runnable, CONTEXT, threads=order.threads)
-    settings = replace(with_guesses(settings, draft, speculate=True))
+    settings = with_guesses(settings, draft, speculate=True)
+    settings = replace(settings, kv_type=order.kv_type or settings.kv_type)
     asked = list(prompts(order.prompts))
     with closing(worker.start(runnable.format, runnable.entry, settings)) as engine:
         measure(engine, asked[:1], 32, 1)

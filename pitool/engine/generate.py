@@ -182,6 +182,9 @@ class Runner(Protocol):
     def sample(self, row: int = 0) -> int:
         """Choose the next token from a row of the last logits."""
 
+    def may_guess(self, last: int) -> bool:
+        """Tell whether an answer that goes on with ``last`` stays what plain decode gives."""
+
     def in_doubt(self, row: int) -> bool:
         """Tell whether rounding may decide which token a greedy answer takes from a row."""
 
@@ -270,6 +273,8 @@ class _Decoding:
 
     def _guess(self) -> Sequence[int]:
         if self._speculation is None or self._guesser is None:
+            return ()
+        if not self._runner.may_guess(self._answer.part(1)[0]):
             return ()
         most = 0 if self._doubt else self._answer.left
         return self._speculation.guess([(self._guesser, most)])[0]

@@ -6,8 +6,11 @@ plain decode would have made, and no sampler ever sees a guess: answers have the
 plain decode, and with a seed they are the same. (Leviathan et al. 2023, for guesses that are a
 token with probability 1.)
 
-Kernels add in another order where there are several rows: where two tokens are as likely as each
-other up to that, a greedy answer computes the token once more, without guesses.
+Kernels may add in another order where there are several rows, and activations that are rounded to
+8 bits make a large difference of a small one. Greedy answers are to be those of plain decode: so it
+is tried once how far logits differ. Not at all: nothing is to be done. A little: where two tokens
+are as likely as each other up to that, the token is computed once more, without guesses. Else
+greedy answers are not guessed, and draws are.
 """
 
 from __future__ import annotations
@@ -20,8 +23,15 @@ from pitool.engine.pass_costs import NO_OFFER, Costs, allot
 MOST_GUESSES = 15
 """Tokens that are guessed at once: with the token before them a pass of 16, four rows of kernels'
 tiles. What lies behind them is rarely reached, and each keeps a row of logits."""
-DOUBT = 0.1
-"""Logits: how much nearer two tokens have to be than kernels for one row and for several differ."""
+TRIED = 8
+"""Rows that are computed one by one and at once, to see whether they differ."""
+MARGIN = 50.0
+"""Times the largest difference that was seen: so much nearer may two tokens be before it counts."""
+MOST_DOUBT = 0.1
+"""Logits: where the margin would be more, too many tokens would be computed twice."""
+SHALLOW = 256
+"""Tokens of the KV cache up to which llama.cpp's flash attention computes one row as it does
+several; with more of them it divides the cells of one row among the threads."""
 
 
 class Speculation:

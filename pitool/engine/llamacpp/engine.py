@@ -160,6 +160,7 @@ class LlamaCpp:
             vocabulary=vocabulary,
             logits=self._logits,
             failure=self._failure,
+            difference=self._passes.difference,
             turns=lambda ids: turn_starts(ids, vocabulary.turn_marks),
             length=settings.context // settings.sequences,
             micro_batch=min(settings.micro_batch, batch),

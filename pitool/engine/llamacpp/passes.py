@@ -63,8 +63,34 @@ class Passes:
             self._sequences.rewind(slot, length)
         return found
 
+    def difference(self, slot: Slot, ids: Sequence[int]) -> float | None:
+        """Return how far logits differ between tokens at once and one by one, 0 for not a bit.
+
+        After what is in the sequence, which is left as it was; None where a pass was aborted.
+        """
+        length = len(slot.tokens)
+        try:
+            if self._compute(slot, ids, len(ids)):
+                return None
+            several = [self._logits(row).copy() for row in range(len(ids))]
+            self._sequences.rewind(slot, length)
+            largest = 0.0
+            for token, row in zip(ids, several, strict=True):
+                if self._compute(slot, [token], 1):
+                    return None
+                largest = max(largest, float(np.abs(self._logits(-1) - row).max()))
+            return largest
+        finally:
+            self._sequences.rewind(slot, length)
+
     def _append(self, slot: Slot, ids: Sequence[int], rows: int) -> None:
+        self._check(self._compute(slot, ids, rows))
+
+    def _compute(self, slot: Slot, ids: Sequence[int], rows: int) -> int:
+        """Append tokens to a sequence, unless llama.cpp's status is another than 0."""
         self._batch.clear()
         self._batch.add(ids, len(slot.tokens), slot.sequence, rows=rows)
-        self._check(llama_cpp.llama_decode(self._context, self._batch.struct))
-        slot.tokens.extend(ids)
+        status = int(llama_cpp.llama_decode(self._context, self._batch.struct))
+        if status == 0:
+            slot.tokens.extend(ids)
+        return status

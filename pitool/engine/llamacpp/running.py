@@ -81,6 +81,7 @@ class Llama(NamedTuple):
     vocabulary: Vocabulary
     logits: Callable[[int], np.ndarray]
     failure: Callable[[int], PitoolError]
+    difference: Callable[[Slot, Sequence[int]], float | None]
     turns: Callable[[Sequence[int]], list[int]]
     length: int
     micro_batch: int

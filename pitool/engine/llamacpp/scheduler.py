@@ -4,10 +4,7 @@ Decoding waits for the memory, so that a batch of some tokens costs little more 
 are read in the same passes, in the order in which they came, in chunks that leave the others their
 tokens. A pass is aborted only where nobody wants anything of it any more.
 
-Guessed tokens of an answer are computed with its next one where that pays; see
-``engine.speculation``. Kernels add in another order where there are several rows, and the cells of
-the KV cache that they leave differ from those of plain decode by rounding: where two tokens are as
-likely as each other up to that, a greedy answer decodes this one without guesses.
+Guessed tokens of an answer are computed with its next one where that pays (``guessing``).
 """
 
 from __future__ import annotations
@@ -20,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from pitool.engine.base import Prompt, Sampling, Timings, Token
 from pitool.engine.generate import CHUNK_STEP, Answer, check_prompt, next_chunk, shared_prefix
 from pitool.engine.llamacpp.batch import Batch
+from pitool.engine.llamacpp.guessing import Guessing
 from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
 from pitool.engine.llamacpp.running import Job, Llama, Part, Running
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.sequences import Sequences
-from pitool.engine.probabilities import close_call, probabilities
+from pitool.engine.probabilities import probabilities
 from pitool.engine.scheduling import Listener
-from pitool.engine.speculation import DOUBT, Speculation
+from pitool.engine.speculation import Speculation
 from pitool.errors import PitoolError
 
 ALONE_SECONDS = 1.0
@@ -50,7 +48,7 @@ class Scheduler:
         speculation: Speculation | None = None,
     ) -> None:
         self._llama, self._sequences, self._flag = llama, sequences, flag
-        self._speculation = speculation
+        self._guessing = Guessing(llama, sequences, speculation) if speculation else None
         self._batch = Batch(llama.batch)
         self._waiting: deque[Job] = deque()
         self._running: list[Running] = []
@@ -108,8 +106,8 @@ class Scheduler:
         read = sum(len(part.ids) for part in parts if part.running.answer.reading)
         if read >= CHUNK_STEP:
             self._rate = read / seconds
-        elif self._speculation is not None and not read and status == 0:
-            self._speculation.costs.note(self._batch.size, seconds)
+        elif self._guessing is not None and not read and status == 0:
+            self._guessing.took(self._batch.size, seconds)
         if status == 0:
             for part in parts:
                 self._take(part)
@@ -133,10 +131,7 @@ class Scheduler:
         answer.begin(len(slot.tokens))
         turns = self._llama.turns(job.ids) if self._sequences.recurrent else ()
         stops = deque(turn for turn in turns if turn > len(slot.tokens))
-        speculation = self._speculation if job.sampling.speculate else None
-        guesser = None
-        if speculation is not None:
-            guesser = speculation.begin(job.ids, job.expected, slot.sequence)
+        guesser = self._guessing.begin(job, slot) if self._guessing else None
         self._running.append(Running(job, answer, slot, stops, guesser))
 
     # -- one pass --------------------------------------------------------------------------
@@ -164,15 +159,9 @@ class Scheduler:
 
     def _guess(self, writing: Sequence[Running]) -> Sequence[Sequence[int]]:
         """Return guesses at the next tokens of each answer; none while a prompt is read beside."""
-        speculation = self._speculation
-        if speculation is None or len(writing) < len(self._running):
+        if self._guessing is None or len(writing) < len(self._running):
             return [()] * len(writing)
-        found = speculation.guess(
-            [(each.guesser, 0 if each.doubt else each.answer.left) for each in writing]
-        )
-        for running, guesses in zip(writing, found, strict=True):
-            running.answer.guessed(len(guesses))
-        return found
+        return self._guessing.guess(writing)
 
     def _chunks(self, decoding: int) -> Iterator[tuple[Running, Sequence[int]]]:
         """Yield what is read of the prompts, in the order in which they came."""
@@ -245,7 +234,7 @@ class Scheduler:
         running.doubt = False
         try:
             for at in range(len(guessed) + 1):
-                if guessed and self._in_doubt(running, part.row + at):
+                if guessed and self._guessing and self._guessing.doubts(running, part.row + at):
                     running.doubt = True  # this token's pass is done again without guesses
                     break
                 chosen.append(self._choose(running, part.row + at, guessed[at : at + 1]))
@@ -255,13 +244,6 @@ class Scheduler:
             if guessed:
                 self._sequences.rewind(running.slot, answer.now.context_used)
         return chosen
-
-    def _in_doubt(self, running: Running, row: int) -> bool:
-        """Tell whether rounding may decide which token a greedy answer goes on with."""
-        sampler = running.job.sampler
-        if sampler is None:
-            return close_call(self._llama.logits(row), DOUBT)
-        return sampler.greedy and close_call(sampler.weighed(self._llama.logits(row)), DOUBT)
 
     def _choose(self, running: Running, row: int, guess: Sequence[int] = ()) -> Token:
         """Choose a token by a row of logits; greedy takes the first of equal ones."""

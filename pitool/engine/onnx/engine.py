@@ -24,7 +24,7 @@ from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
 from pitool.engine.probabilities import Probabilities, close_call, probabilities
-from pitool.engine.speculation import DOUBT, Speculation
+from pitool.engine.speculation import MARGIN, MOST_DOUBT, TRIED, Speculation
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 
@@ -80,6 +80,7 @@ class Onnx:
         )
         self._no_guesses = LAST_ROW if settings.guesses and not self._graph.gives_rows else ""
         self.speculation: Speculation | None = None
+        self._margin: float | None = None
         if settings.guesses and not self._no_guesses:
             self.speculation = Speculation(settings.guesses, settings.costs)
         self.info = self._describe(folder, time.perf_counter() - start)
@@ -236,10 +237,34 @@ class Onnx:
         """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
         return self._sampler.draw(self._row(row))
 
+    def may_guess(self, last: int) -> bool:
+        """Tell whether an answer that goes on with ``last`` stays what plain decode gives.
+
+        How far logits of several rows differ from those of one is tried when that is first asked.
+        """
+        if not self._sampler.greedy:
+            return True
+        if self._margin is None:
+            ids = [last, *self._cache[: TRIED - 1]]
+            if len(self._cache) + len(ids) > self.context:
+                return False
+            self._margin = MARGIN * self._difference(ids)
+        return self._margin <= MOST_DOUBT
+
     def in_doubt(self, row: int) -> bool:
         """Tell whether two tokens of a greedy answer are as likely up to rounding."""
         sampler = self._sampler
-        return sampler.greedy and close_call(sampler.weighed(self._row(row)), DOUBT)
+        if not sampler.greedy or not self._margin:
+            return False
+        return close_call(sampler.weighed(self._row(row)), self._margin)
+
+    def _difference(self, ids: Sequence[int]) -> float:
+        """Return how far logits differ between tokens at once and one by one."""
+        several = self._run(ids, len(ids)).copy()
+        self._graph.length = len(self._cache)
+        single = np.concatenate([self._run([token]).copy() for token in ids])
+        self._graph.length = len(self._cache)
+        return float(np.abs(single - several).max())
 
     def odds(self, token: int, count: int, row: int = 0) -> Probabilities:
         """Return the probability of a chosen token by a row of logits, and of the likeliest."""
