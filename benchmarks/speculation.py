@@ -111,14 +111,14 @@ def prompts(count: int) -> Iterator[tuple[str, str]]:
 
 def _paragraphs(*places: Path) -> Iterator[str]:
     for place in places:
-        for path in [place] if place.is_file() else sorted(place.glob("*.md")):
+        for path in [place] if place.is_file() else sorted(place.rglob("*.md")):
             for text in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
                 if 300 < len(text) < 1200 and text[0].isalpha():
                     yield text.strip()
 
 
 def _functions(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.glob("engine/*.py")):
+    for path in sorted(folder.rglob("*.py")):
         for text in re.split(r"\n\n\n", path.read_text(encoding="utf-8")):
             if text.startswith("def ") and 300 < len(text) < 1500:
                 yield text.strip()
