@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from pitool.bench.run import Workload
 from pitool.engine.base import Settings
 
 PACKAGE = "llama-cpp-python"
-BENCH, QUANTIZE, SERVER, RPC_SERVER = PROGRAMS = (
+BENCH, QUANTIZE, SERVER, RPC_SERVER = TOOLS = (
     "llama-bench",
     "llama-quantize",
     "llama-server",
     "ggml-rpc-server",
 )
+LOOKUP, SPECULATIVE = EXAMPLES = ("llama-lookup", "llama-speculative-simple")
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
@@ -39,7 +41,6 @@ FLAGS = (
     "-DLLAMA_BUILD_COMMON=ON",
     "-DLLAMA_BUILD_TOOLS=ON",
     "-DLLAMA_BUILD_APP=OFF",
-    "-DLLAMA_BUILD_EXAMPLES=OFF",
     "-DLLAMA_BUILD_SERVER=ON",
     "-DLLAMA_BUILD_UI=OFF",
     "-DLLAMA_USE_PREBUILT_UI=OFF",  # or CMake would download it
@@ -71,14 +72,15 @@ def version() -> str:
 
 
 def program(name: str) -> Path:
-    """Return the path of one of ``PROGRAMS``, built first where the cache has none."""
+    """Return the path of a program, built with its like first where the cache has none."""
     folder = cache() / "peers" / f"{version()}-{platform.machine()}"
     path = folder / "bin" / name
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         say(f"building llama.cpp of {PACKAGE} {version()} into {folder}")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = _build(source(Path(scratch)), Path(scratch) / "build")
+            alike = EXAMPLES if name in EXAMPLES else TOOLS
+            built = _build(source(Path(scratch)), Path(scratch) / "build", alike)
             shutil.copytree(built, folder / "bin", symlinks=True, dirs_exist_ok=True)
     return path
 
@@ -98,15 +100,16 @@ def source(scratch: Path) -> Path:
     return found
 
 
-def _build(llama: Path, build: Path) -> Path:
-    """Compile the programs; return the folder with them and their libraries."""
+def _build(llama: Path, build: Path, programs: Sequence[str]) -> Path:
+    """Compile programs; return the folder with them and their libraries."""
     # The libraries are found beside the program, wherever it is copied to.
     extra = ["-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN"]
+    extra += [f"-DLLAMA_BUILD_EXAMPLES={'OFF' if programs is TOOLS else 'ON'}"]
     if platform.machine() == "x86_64":
         extra += [f"-DCMAKE_{language}_FLAGS={X86_FLAG}" for language in ("C", "CXX")]
     for command in (
         ["cmake", "-G", "Ninja", "-S", str(llama), "-B", str(build), *FLAGS, *extra],
-        ["cmake", "--build", str(build), "--target", *PROGRAMS],
+        ["cmake", "--build", str(build), "--target", *programs],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr)
     return build / "bin"

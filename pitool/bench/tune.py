@@ -20,14 +20,15 @@ from typing import Any, Literal
 from pitool.bench.comparison import Ratio, compare_rates
 from pitool.bench.conditions import conditions
 from pitool.bench.events import Doing
-from pitool.bench.run import Workload, measure
+from pitool.bench.run import Workload, measure, random_tokens
 from pitool.catalog.bundles import Runnable
 from pitool.device import activity, tuned
 from pitool.device.detect import Machine
 from pitool.device.settings import check_memory, untuned
-from pitool.device.tuned import Tuned
+from pitool.device.tuned import PassCost, Tuned
 from pitool.engine import worker
 from pitool.engine.base import Engine, Settings
+from pitool.engine.pass_costs import SIZES
 from pitool.errors import PitoolError
 from pitool.planning.formats import format_of_engine
 
@@ -50,6 +51,8 @@ LEAST_GAIN = 1.02
 # Several candidates are tried, and each has another chance to win by luck.
 CONFIDENCE = 0.98
 CONTEXT = 512
+# Of passes of several tokens: what is in the KV cache before, and how often each is timed.
+PASS_DEPTH, PASS_ROUNDS = 128, 5
 # Share of all tests, from which on it is said under what circumstances they ran.
 DISTURBED_SHARE = 0.1
 
@@ -205,6 +208,27 @@ def _once(settings: Settings, phases: Sequence[TunePhase], open_engine: OpenWith
     return found
 
 
+def pass_costs(settings: Settings, open_engine: OpenWith) -> tuple[PassCost, ...]:
+    """Return what passes of several tokens cost, 1 for one token; none where nothing is guessed.
+
+    The least of several times each, in turn, since all that disturbs takes longer.
+    """
+    with open_engine(settings) as engine:
+        measure = getattr(engine, "time_passes", None)
+        if not settings.guesses or engine.info.no_guesses or measure is None:
+            return ()
+        engine.time_forward(random_tokens(engine)(PASS_DEPTH), one_by_one=False)
+        sizes = (1, *SIZES)
+        if not measure(sizes):  # which warms up
+            return ()
+        rounds = [measure(sizes) for _ in range(PASS_ROUNDS)]
+    least = [min(times) for times in zip(*rounds, strict=True)]
+    return tuple(
+        PassCost(size, round(seconds / least[0], 3))
+        for size, seconds in zip(sizes, least, strict=True)
+    )
+
+
 def tune_here(
     runnable: Runnable,
     machine: Machine,
@@ -239,9 +263,16 @@ def tune_here(
             gains = {phase: round(ratio.value, 3) for phase, ratio in ratios.items()}
     except KeyboardInterrupt:
         stopped = True
+    costs: tuple[PassCost, ...] = ()
+    if not stopped:
+        try:
+            yield Doing("measuring what passes of several tokens cost")
+            costs = pass_costs(best, open_engine)
+        except KeyboardInterrupt:
+            stopped = True
     changes = tuned.changes(base, best)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    result = Tuned(changes, today, gains.get("prefill", 1.0), gains.get("decode", 1.0))
+    result = Tuned(changes, today, gains.get("prefill", 1.0), gains.get("decode", 1.0), costs)
     # Where nothing has won yet, what an earlier tuning found is better than nothing.
     kept = keep and bool(changes or not stopped)
     if kept:

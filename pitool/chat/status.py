@@ -124,6 +124,18 @@ def memory_text(status: Status) -> str:
     return format_part(status.memory, status.planned)
 
 
+def guessed_text(timings: Timings) -> str:
+    """Return how many guessed tokens were the answer's: ``31 of 40``; empty where none were."""
+    if not timings.guessed_tokens:
+        return ""
+    return f"{timings.accepted_tokens} of {timings.guessed_tokens}"
+
+
+def _guesses(timings: Timings, info: ModelInfo) -> str:
+    text = guessed_text(timings)
+    return f"{text} tokens accepted" if text else info.no_guesses or "no tokens"
+
+
 def figures_table(status: Status) -> list[tuple[str, str]]:
     """Return all figures of the last answer and of the worker, with their names."""
     timings, info = status.timings or Timings(0), status.info
@@ -137,6 +149,7 @@ def figures_table(status: Status) -> list[tuple[str, str]]:
         ("TTFT", format_seconds(timings.ttft_seconds) if timings.decoded_tokens else NONE),
         ("decode", f"{format_count(timings.decoded_tokens, 'token')} in {decoding}"),
         ("", f"{format_rate(timings.decode_rate)} on average"),
+        *([("guessed", _guesses(timings, info))] if info and info.settings.guesses else []),
         ("memory", f"{memory_text(status)} planned" if status.planned else memory_text(status)),
     ]
     if info is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.guess_options import guess_options
 from pitool.cli.names import BundlePath, cluster_option
 from pitool.cli.ranges import WholeRange
 
@@ -38,12 +39,15 @@ CHAT_FLUSH_SECONDS = 0.1
     "-c", "--continue", "resume", is_flag=True, help="Go on with the last model and conversation."
 )
 @cluster_option
+@guess_options
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
     quant: str | None,
     context: int | None,
     threads: int | None,
+    draft: str | None,
+    speculate: bool,
     system: str,
     persona: str | None,
     resume: bool,
@@ -88,7 +92,13 @@ def command(
     database, trouble = _conversations()
     app = PitoolApp(
         load=loader(
-            context, threads, force=force, flush_seconds=CHAT_FLUSH_SECONDS, cluster=cluster
+            context,
+            threads,
+            force=force,
+            flush_seconds=CHAT_FLUSH_SECONDS,
+            cluster=cluster,
+            draft=draft,
+            speculate=speculate,
         ),
         bundles=list_bundles,
         memory=rss,

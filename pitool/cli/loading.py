@@ -18,21 +18,27 @@ def loader(
     force: bool = False,
     flush_seconds: float = FLUSH_SECONDS,
     cluster: str | None = None,
+    draft: str | None = None,
+    speculate: bool = True,
     say: Callable[[str], object] = lambda _: None,
 ) -> Loader:
     """Return what starts a worker; ``force`` leaves out the look at the memory.
 
     ``cluster``: the name of the one whose boards hold the model; ``say`` hears how it is split.
-    What fails from here on is logged.
+    ``draft``: the model that guesses tokens; ``speculate``: guess at all. What fails from here on
+    is logged.
     """
     from pitool.catalog.fault_log import keep_warnings
-    from pitool.device.settings import check_memory, settings_for
+    from pitool.cli.guess_options import find_draft
+    from pitool.device.settings import check_memory, settings_for, with_guesses
     from pitool.engine import worker
 
     keep_warnings()
+    guessing = find_draft(draft, speculate=speculate)
 
     def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
         settings = settings_for(runnable, context, threads=threads)
+        settings = with_guesses(settings, guessing, speculate=speculate)
         if cluster is not None:
             from pitool.cluster import loading
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from pitool.catalog.task_kinds import task_kinds
 from pitool.catalog.tiers import MIB, tiers
 from pitool.cli import plan_offers, plan_rent, plot
 from pitool.cli.plan_offers import cell
@@ -14,6 +15,7 @@ from pitool.planning.formats import FORMATS
 from pitool.planning.formats.base import PlannedFormat
 from pitool.planning.planner import Row
 from pitool.planning.report import Report
+from pitool.planning.speculating import speculative_decodes
 from pitool.planning.speed import Estimate
 from pitool.report.numbers import (
     format_fixed,
@@ -28,6 +30,8 @@ from pitool.report.tables import Section
 SMALLEST_PUBLISHED = 250e6
 # Columns of a table of sums, or of speeds, where none of the usual names is among them.
 MOST_SUMMED, MOST_TIMED = 4, 5
+# Of what is usually taken, the first that is there is shown with guessed tokens.
+SPECULATED = ("Q4_K_M", "Q4_0")
 
 
 def sections(report: Report, *, details: bool) -> Iterator[Section]:
@@ -75,6 +79,7 @@ def _fits(report: Report) -> Iterator[Section]:
         yield _verdicts(report, report.form, report.rows)
         yield _contexts(report)
     yield _speeds(report, report.form, report.rows)
+    yield from _speculative(report)
     for name, rows in report.beside.items():
         other = FORMATS[name]
         shown = [row for row in rows if row.quantisation in other.beside]
@@ -258,6 +263,28 @@ def _speeds(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section
         ["board", *shown],
         [[", ".join(boards), *speeds] for speeds, boards in groups.items()],
         trust if groups else [unpredicted(report)],
+    )
+
+
+def _speculative(report: Report) -> Iterator[Section]:
+    """Yield what guessed tokens make of the decode of what is usually taken."""
+    rows = [row for row in report.rows if row.loads and row.artifact.estimates]
+    row = next((r for r in rows if r.quantisation in SPECULATED), next(iter(rows), None))
+    if row is None or not report.form.by_bits:
+        return
+    shape = report.model.shape
+    found = {e.board: speculative_decodes(shape, e) for e in row.artifact.estimates}
+    kinds = list(next(iter(found.values())))
+    if not kinds:
+        return
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for board, ranges in found.items():
+        groups.setdefault(tuple(format_range(ranges[kind]) for kind in kinds), []).append(board)
+    yield Section(
+        f"Decode of {row.quantisation} with guessed tokens, tokens/s by kind of text",
+        ["board", *kinds],
+        [[", ".join(boards), *cells] for cells, boards in groups.items()],
+        ["; ".join(f"{kind}: {task_kinds()[kind].summary}" for kind in kinds)],
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.guess_options import guess_options
 from pitool.cli.names import cluster_option
 from pitool.cli.ranges import FiniteRange, WholeRange
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--context", type=WholeRange(min=256), help="Context size in tokens.")
 @click.option("--threads", type=WholeRange(1, 512), metavar="N", help="CPU threads.")
 @cluster_option
+@guess_options
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -49,6 +51,8 @@ def command(
     context: int | None,
     threads: int | None,
     cluster: str | None,
+    draft: str | None,
+    speculate: bool,
     force: bool,
     as_json: bool,
     **sampling: Any,
@@ -88,7 +92,15 @@ def command(
         temperature=sampling["temp"],
         **{k: v for k, v in sampling.items() if k != "temp"},
     )
-    load = loader(context, threads, force=force, cluster=cluster, say=talk)
+    load = loader(
+        context,
+        threads,
+        force=force,
+        cluster=cluster,
+        draft=draft,
+        speculate=speculate,
+        say=talk,
+    )
     style = PromptStyle(raw=raw, empty_system=system == "")
     if as_json:
         assert text is not None
@@ -167,6 +179,8 @@ def _collect(engine: Engine, prompt: Prompt, sampling: Sampling) -> dict[str, An
         "decoded_tokens": t.decoded_tokens,
         "prefill_tokens_per_second": t.prefill_rate,
         "decode_tokens_per_second": t.decode_rate,
+        "guessed_tokens": t.guessed_tokens,
+        "accepted_tokens": t.accepted_tokens,
         "ttft_seconds": t.ttft_seconds,
         "load_seconds": engine.info.load_seconds,
         "peak_memory_bytes": peak_rss(engine.pid),

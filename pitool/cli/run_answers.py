@@ -16,6 +16,7 @@ from pitool.catalog.bundles import Runnable
 from pitool.chat.answer import PromptStyle
 from pitool.chat.engine_slot import Load
 from pitool.chat.session import Session
+from pitool.chat.status import guessed_text
 from pitool.chat.tasks import TasksAtOnce
 from pitool.device.memory import peak_rss
 from pitool.engine.base import Sampling, Timings
@@ -59,6 +60,8 @@ class AnswerWriter:
         info = self.session.status.info
         if info is not None and not info.chat_template and not self._raw:
             say("the model has no chat template, so it continues the text")
+        if info is not None and info.no_guesses:
+            say(info.no_guesses)
 
     def ask(self, text: str) -> None:
         """Answer one question."""
@@ -92,6 +95,7 @@ class AnswerWriter:
         parts = [
             f"prefill {t.prompt_tokens - t.reused_tokens} tokens, {format_rate(t.prefill_rate)}",
             f"decode {t.decoded_tokens} tokens, {format_rate(t.decode_rate)}",
+            *([f"guessed {guessed}"] if (guessed := guessed_text(t)) else []),
             f"TTFT {format_seconds(t.ttft_seconds)}",
             f"load {format_seconds(load)}",
             f"memory {format_bytes(status.memory)}" if status.memory else "memory unknown",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.guess_options import guess_options
 from pitool.cli.names import cluster_option
 from pitool.cli.ranges import WholeRange
 
@@ -48,6 +49,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate for HTTPS, in PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
 @cluster_option
+@guess_options
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -70,6 +72,7 @@ def command(
       PITOOL_API_KEY=secret pitool serve --host 0.0.0.0
     """
     from pitool.catalog.fault_log import keep_warnings
+    from pitool.cli.guess_options import find_draft
     from pitool.cli.loading import loading_words
     from pitool.device.settings import MOST_SEQUENCES
     from pitool.report.progress import talk
@@ -84,6 +87,7 @@ def command(
     shelf = _shelf(bundle, quant)
     first = shelf.find(None)
     parallel = options["parallel"]
+    speculate = options["speculate"]
     loader = WorkerLoader(
         options["context"],
         parallel,
@@ -91,6 +95,8 @@ def command(
         strict=shelf.only,
         cluster=options["cluster"],
         say=talk,
+        draft=find_draft(options["draft"], speculate=speculate),
+        speculate=speculate,
     )
     if shelf.only:
         loader.check(first, [])

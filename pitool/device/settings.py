@@ -12,9 +12,11 @@ from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
+from pitool.engine.pass_costs import rows
+from pitool.engine.speculation import MOST_GUESSES
 from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.formats import find_format
-from pitool.planning.memory import CHAT, KV_CACHE, Load
+from pitool.planning.memory import CHAT, KV_CACHE, RUNTIME, Load
 from pitool.planning.places import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes
 
@@ -63,7 +65,15 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
         ends=tokens.ends if tokens else (),
         nfc=tokens.nfc if tokens else False,
         tokenizer=runnable.tokenizer,
+        guesses=MOST_GUESSES,
     )
+
+
+def with_guesses(settings: Settings, draft: Runnable | None, *, speculate: bool) -> Settings:
+    """Return settings that guess with a draft model too, or not at all."""
+    if not speculate:
+        return replace(settings, guesses=0)
+    return replace(settings, draft=draft and (draft.format, str(draft.entry)))
 
 
 def with_sequences(
@@ -125,10 +135,34 @@ def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
     if runnable.artifact is None or settings.sequences > 1:
         return _planned_loose(runnable, settings)
     share = settings.context / runnable.artifact.context
-    return tuple(
+    lines = tuple(
         replace(line, bytes=round(line.bytes * share)) if line.name == KV_CACHE else line
         for line in runnable.artifact.memory
     )
+    return (*lines, *_planned_draft(settings))
+
+
+def _planned_draft(settings: Settings) -> tuple[MemoryLine, ...]:
+    """Return the line of a draft model: what it holds besides a process of its own."""
+    if settings.draft is None:
+        return ()
+    form, path = settings.draft
+    load = Load(
+        settings.context // settings.sequences,
+        micro_batch=settings.micro_batch,
+        kv_type=settings.kv_type,
+        mapped=settings.load_mode != "read",
+        repack=settings.repack,
+        sequences=settings.sequences,
+    )
+    lines = find_format(form).memory_of(Path(path), load, repacked_types(detect().features))
+    held = sum(line.bytes for line in lines or () if line.name not in (CHAT, RUNTIME))
+    return (MemoryLine("draft model", held or _size(Path(path))),)
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else path.iterdir()
+    return sum(each.stat().st_size for each in files if each.is_file())
 
 
 def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
@@ -136,7 +170,7 @@ def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, 
     load = Load(
         settings.context // settings.sequences,
         micro_batch=settings.micro_batch,
-        outputs=settings.outputs,
+        outputs=max(settings.outputs, rows(settings.sequences, settings.guesses)),
         kv_type=settings.kv_type,
         mapped=settings.load_mode != "read",
         repack=settings.repack,
@@ -145,7 +179,7 @@ def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, 
     )
     repacked = repacked_types(detect().features)
     planned = find_format(runnable.format).memory_of(runnable.entry, load, repacked)
-    return planned or (MemoryLine("weights", runnable.bytes),)
+    return (*(planned or (MemoryLine("weights", runnable.bytes),)), *_planned_draft(settings))
 
 
 def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None = None) -> None:

@@ -22,6 +22,8 @@ FILE_NAME = "tuned.json"
 # More than any board has, and fewer than a runtime refuses.
 _THREADS = range(1, 257)
 _TOKENS = range(1, (1 << 16) + 1)
+# Times its tokens that a pass may cost: more is no measurement.
+MOST_EXTRA = 10
 # What tuning may change, and to what; the context and the rows of logits belong to the task.
 TUNABLE: dict[str, Collection[object]] = {
     "decode_threads": _THREADS,
@@ -38,13 +40,29 @@ _ANEW = "delete it and tune again"
 
 
 @dataclass(frozen=True, slots=True)
+class PassCost:
+    """What a pass of ``tokens`` costs, as a multiple of one of one token."""
+
+    tokens: int
+    cost: float
+
+    def __post_init__(self) -> None:
+        if self.tokens not in _TOKENS or not 0 < self.cost <= self.tokens * MOST_EXTRA:
+            raise ValueError(f"a pass of {self.tokens} tokens costs {self.cost!r:.40}")
+
+
+@dataclass(frozen=True, slots=True)
 class Tuned:
-    """What won: ``changes`` to the settings, when, and how many times faster it made each phase."""
+    """What won: ``changes`` to the settings, when, and how many times faster it made each phase.
+
+    ``costs``: what a pass of so many tokens costs with them, 1 for one token.
+    """
 
     changes: dict[str, Any]
     date: str
     prefill_gain: float
     decode_gain: float
+    costs: tuple[PassCost, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in self.changes.items():
@@ -54,7 +72,8 @@ class Tuned:
 
     def apply(self, settings: Settings) -> Settings:
         """Return ``settings`` with the changes."""
-        return replace(settings, **self.changes)
+        curve = tuple((each.tokens, each.cost) for each in self.costs)
+        return replace(settings, **self.changes, costs=curve or settings.costs)
 
     @property
     def words(self) -> str:

@@ -42,6 +42,11 @@ class Settings:
     a folder whose tokenizer.json and chat template turn prompts into tokens in place of the
     artifact's own.
 
+    ``guesses``: most tokens that are guessed at once and checked in one pass, 0 for none;
+    ``draft``: format and path of a small model with the same vocabulary, which guesses where the
+    text so far does not; ``costs``: pairs of tokens in a pass and what such a pass costs, 1 for one
+    token, as they were measured here; see ``engine.speculation``.
+
     ``servers``: addresses (``IPV4:PORT``) of llama.cpp's RPC servers that hold the last layers, in
     their order; ``server_layers``: how many each of them holds, the first layers stay here;
     ``head_here``: the logits are computed here, not by the last server.
@@ -67,6 +72,9 @@ class Settings:
     servers: Sequence[str] = ()
     server_layers: Sequence[int] = ()
     head_here: bool = True
+    guesses: int = 0
+    draft: tuple[str, str] | None = None
+    costs: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,9 @@ class Sampling:
     ``grammar``: what an answer may be, in llama.cpp's GBNF with the rule ``root``, nothing for any
     answer; ``triggers``: the grammar begins where the first of these words does, none for one that
     the answer follows from its first token on.
+
+    ``speculate``: check guessed tokens several at once, where the settings have it;
+    ``prediction``: a text that much of the answer is expected to be, from which tokens are guessed.
 
     ``top_logprobs``: so many of the most likely tokens come with each token, with their
     log-probabilities before any of the above; 0 for that of the chosen one, None for none.
@@ -102,6 +113,8 @@ class Sampling:
     grammar: str = ""
     triggers: tuple[str, ...] = ()
     top_logprobs: int | None = None
+    speculate: bool = True
+    prediction: str = ""
 
     @property
     def penalises(self) -> bool:
@@ -185,7 +198,8 @@ class Timings:
     ``reused_tokens`` of the ``prompt_tokens`` were in the KV cache already; ``prefilled_tokens``
     counts those that are in it now. ``prefill_seconds`` runs from where the prompt's turn came to
     the end of the prefill, ``ttft_seconds`` from the request, which may have waited, to the first
-    token, ``decode_seconds`` from the first token on.
+    token, ``decode_seconds`` from the first token on. ``accepted_tokens`` of the answer were among
+    the ``guessed_tokens``, which were checked several at once.
     """
 
     prompt_tokens: int
@@ -195,6 +209,8 @@ class Timings:
     ttft_seconds: float = 0.0
     decoded_tokens: int = 0
     decode_seconds: float = 0.0
+    guessed_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prefill_rate(self) -> float:
@@ -259,7 +275,8 @@ class ModelInfo:
 
     ``chat_format``: how it writes reasoning and tool calls, a name of ``pitool.chat_format``;
     ``template_names``: what its chat template reads, such as ``tools`` and ``enable_thinking``;
-    ``embedding``: numbers of the vector that it gives for a text.
+    ``embedding``: numbers of the vector that it gives for a text; ``no_guesses``: why no tokens are
+    guessed though the settings ask for it.
     """
 
     engine: str
@@ -279,6 +296,7 @@ class ModelInfo:
     template_names: tuple[str, ...] = ()
     task: Task = "generate"
     embedding: int = 0
+    no_guesses: str = ""
 
     @property
     def sequence_context(self) -> int:

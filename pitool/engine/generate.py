@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from pitool.engine.base import Finish, Sampling, Timings, Token
+from pitool.engine.base import Finish, Prompt, Sampling, Timings, Token
+from pitool.engine.guesses import Guesser
+from pitool.engine.speculation import Speculation
 from pitool.engine.text import TextStream
 from pitool.errors import BadInput, DoesNotFit
 
@@ -63,6 +65,16 @@ class Answer:
             return (self._last,)
         return self.ids[self.now.prefilled_tokens : self.now.prefilled_tokens + most]
 
+    @property
+    def left(self) -> int:
+        """Tokens that may still come after the one that is computed next."""
+        used = self.now.context_used + 1
+        return min(self._limit - self.now.decoded_tokens, self._context - used) - 1
+
+    def guessed(self, count: int) -> None:
+        """Note that so many tokens were guessed."""
+        self.now = replace(self.now, guessed_tokens=self.now.guessed_tokens + count)
+
     def read(self, count: int) -> Token:
         """Note that so many tokens of the prompt were appended; return the progress."""
         self.now = replace(
@@ -75,12 +87,21 @@ class Answer:
         return Token("", None, self.now)
 
     def choose(
-        self, token: int, piece: bytes, *, ends: bool, odds: Probabilities | None = None
+        self,
+        token: int,
+        piece: bytes,
+        *,
+        ends: bool,
+        odds: Probabilities | None = None,
+        guess: Sequence[int] = (),
     ) -> Token:
         """Take the next token of the answer, with its bytes and whether it ends an answer.
 
-        ``odds``: its probability and that of others, where they are asked for.
+        ``odds``: its probability and that of others, where they are asked for; ``guess``: what it
+        was guessed to be, nothing where it was not.
         """
+        accepted = self.now.accepted_tokens + (token in guess)
+        self.now = replace(self.now, accepted_tokens=accepted)
         told = self._choose(token, piece, ends=ends)
         if odds is None or ends:  # what ends an answer is not part of it
             return told
@@ -142,17 +163,36 @@ class Runner(Protocol):
     def reuse(self, ids: Sequence[int]) -> int:
         """Drop from the KV cache what is not a prefix of ``ids``; return what stays, < len."""
 
-    def forward(self, ids: Sequence[int]) -> bool:
-        """Append tokens to the KV cache; False when cancelled, the cache then as before."""
+    @property
+    def speculation(self) -> Speculation | None:
+        """What is known of guesses; None where none are made."""
+
+    def rewind(self, count: int) -> int:
+        """Keep the first ``count`` tokens of the KV cache; return how many are left."""
+
+    def forward(self, ids: Sequence[int], rows: int = 1) -> bool:
+        """Append tokens to the KV cache; False when cancelled, the cache then as before.
+
+        The logits after the last ``rows`` of them are kept for what follows.
+        """
 
     def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
         """Get ready to choose tokens after ``ids``."""
 
-    def sample(self) -> int:
-        """Choose the next token from the last logits."""
+    def sample(self, row: int = 0) -> int:
+        """Choose the next token from a row of the last logits."""
 
-    def odds(self, token: int, count: int) -> Probabilities:
-        """Return the probability of a chosen token by the last logits, and of the likeliest."""
+    def may_guess(self, last: int) -> bool:
+        """Tell whether an answer that goes on with ``last`` stays what plain decode gives."""
+
+    def in_doubt(self, row: int) -> bool:
+        """Tell whether rounding may decide which token a greedy answer takes from a row."""
+
+    def odds(self, token: int, count: int, row: int = 0) -> Probabilities:
+        """Return the probability of a chosen token by a row of logits, and of the likeliest."""
+
+    def tokenize(self, prompt: Prompt) -> Sequence[int]:
+        """Return the token ids of a text."""
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token; special tokens have none."""
@@ -175,13 +215,69 @@ def generate(
             return
         yield answer.read(len(part))
     runner.prepare(sampling, ids)
+    decoding = _Decoding(runner, answer)
     while not answer.finished:
-        token = runner.sample()
-        count = sampling.top_logprobs
-        odds = None if count is None else runner.odds(token, count)
-        yield answer.choose(token, runner.piece(token), ends=runner.ends(token), odds=odds)
-        if not answer.finished and (cancelled() or not runner.forward(answer.part(1))):
+        yield from decoding.verify()
+        if not answer.finished and (cancelled() or not decoding.forward()):
             yield answer.cancel()
+
+
+class _Decoding:
+    """The passes of one answer after its prompt, with guesses where they pay."""
+
+    def __init__(self, runner: Runner, answer: Answer) -> None:
+        self._runner, self._answer = runner, answer
+        self._speculation = runner.speculation if answer.sampling.speculate else None
+        self._guesser: Guesser | None = None
+        if self._speculation is not None:
+            prediction = answer.sampling.prediction
+            expected = runner.tokenize(prediction) if prediction else ()
+            self._guesser = self._speculation.begin(answer.ids, expected)
+        self._guessed: Sequence[int] = ()
+        self._doubt = False
+
+    def verify(self) -> Iterator[Token]:
+        """Yield the tokens of the last pass, up to the first that was not guessed."""
+        answer, guessed = self._answer, self._guessed
+        self._doubt = False
+        for at in range(len(guessed) + 1):
+            if guessed and self._runner.in_doubt(at):
+                self._doubt = True  # the pass of this token is done again without guesses
+                break
+            token = self._choose(at, guessed[at : at + 1])
+            yield token
+            if answer.finished or token.id != next(iter(guessed[at:]), None):
+                break
+        if guessed:
+            self._runner.rewind(answer.now.context_used)
+
+    def _choose(self, row: int, guess: Sequence[int]) -> Token:
+        runner, count = self._runner, self._answer.sampling.top_logprobs
+        token = runner.sample(row)
+        odds = None if count is None else runner.odds(token, count, row)
+        if self._guesser is not None:
+            self._guesser.chosen(token)
+        piece, ends = runner.piece(token), runner.ends(token)
+        return self._answer.choose(token, piece, ends=ends, odds=odds, guess=guess)
+
+    def forward(self) -> bool:
+        """Compute the next token and guesses at those after it; False when cancelled."""
+        self._guessed = self._guess()
+        self._answer.guessed(len(self._guessed))
+        ids = (*self._answer.part(1), *self._guessed)
+        start = time.perf_counter()
+        done = self._runner.forward(ids, len(ids))
+        if done and self._speculation is not None:
+            self._speculation.costs.note(len(ids), time.perf_counter() - start)
+        return done
+
+    def _guess(self) -> Sequence[int]:
+        if self._speculation is None or self._guesser is None:
+            return ()
+        if not self._runner.may_guess(self._answer.part(1)[0]):
+            return ()
+        most = 0 if self._doubt else self._answer.left
+        return self._speculation.guess([(self._guesser, most)])[0]
 
 
 def next_chunk(left: int, rate: float, largest: int, seconds: float = 1.0) -> int:

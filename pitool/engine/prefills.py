@@ -33,8 +33,10 @@ LEAST_TOKENS = 256
 _BLOCK = 1 << 20
 
 # Settings that change neither the cache's values nor its layout.
-_IRRELEVANT = {"decode_threads", "prefill_threads", "batch", "outputs", "load_mode", "sequences",
-               "servers"}  # fmt: skip
+_IRRELEVANT = {
+    "decode_threads", "prefill_threads", "batch", "outputs", "load_mode", "sequences", "servers",
+    "guesses", "draft", "costs",
+}  # fmt: skip
 
 
 log = logging.getLogger(__name__)

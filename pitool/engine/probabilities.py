@@ -36,6 +36,11 @@ def probabilities(
     return Probabilities(of(chosen), tuple(of(int(token)) for token in most_likely(logits, count)))
 
 
+def close_call(logits: NDArray[np.float32], margin: float) -> bool:
+    """Tell whether the largest logit is less than ``margin`` above another one."""
+    return bool(np.count_nonzero(logits > logits.max() - margin) > 1)
+
+
 def most_likely(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the ids of the ``count`` largest logits, largest first."""
     if count <= 0:

@@ -80,6 +80,8 @@ def token_to_json(token: Token) -> Sequence[Any]:
             t.ttft_seconds,
             t.decoded_tokens,
             t.decode_seconds,
+            t.guessed_tokens,
+            t.accepted_tokens,
         ],
         *(_probability_to_json(each) for each in (token.chosen, *token.top) if each),
     ]
@@ -121,7 +123,9 @@ def settings_from_json(value: dict[str, Any]) -> Settings:
     """Return the settings that ``dataclasses.asdict`` wrote."""
     names = ("adapters", "ends", "servers", "server_layers")
     lists = {name: tuple(value.get(name, ())) for name in names}
-    return Settings(**{**value, **lists})
+    costs = tuple((tokens, cost) for tokens, cost in value.get("costs", ()))
+    draft = tuple(value["draft"]) if value.get("draft") else None
+    return Settings(**{**value, **lists, "costs": costs, "draft": draft})
 
 
 def sampling_from_json(value: dict[str, Any]) -> Sampling:

@@ -159,6 +159,13 @@ class WorkerEngine:
         """Return the seconds of an evaluation, measured inside the child."""
         return float(self._ask("time_forward", ids=list(ids), one_by_one=one_by_one))
 
+    def time_passes(self, sizes: Sequence[int]) -> list[float]:
+        """Return the seconds of a pass of so many tokens each, with the logits of all of them.
+
+        None of an engine that makes no such passes.
+        """
+        return list(self._ask("time_passes", sizes=list(sizes)))
+
     def clear(self) -> None:
         """Empty the KV cache."""
         self._ask("clear")

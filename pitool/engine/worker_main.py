@@ -13,6 +13,7 @@ from typing import Any
 
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Engine, Squares, Token
+from pitool.engine.draft import use_draft
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import InTurn, Scheduler
 from pitool.errors import PitoolError
@@ -125,6 +126,7 @@ class Worker:
         asked = call.arguments
         settings = serialisation.settings_from_json(asked["settings"])
         self._engine = registry.load(asked["engine"], Path(asked["entry"]), settings, progress)
+        use_draft(self._engine, settings)
         own: Scheduler | None = getattr(self._engine, "scheduler", None)
         self._scheduler = own or InTurn(self._engine)
         use = getattr(self._engine, "use_prefixes", None)
@@ -168,6 +170,11 @@ class Worker:
             lambda tokens: call.event(tokens=tokens),
         )
         call.result(answers)
+
+    def time_passes(self, call: Call) -> None:
+        """Return the seconds of passes of several tokens; none of an engine that makes none."""
+        measure = getattr(self._loaded, "time_passes", None)
+        call.result([] if measure is None else measure(call.arguments["sizes"]))
 
     def squares(self, call: Call) -> None:
         """Return the sums and counts of each tensor as raw numbers."""
@@ -224,6 +231,7 @@ IN_TURN = (
     "answer_together",
     "squares",
     "time_forward",
+    "time_passes",
     "clear",
     "rewind",
     "save_state",

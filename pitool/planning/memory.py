@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pitool.catalog.manifest import MemoryLine
 from pitool.catalog.model_shape import CONTEXT_STEP
 
-KV_CACHE, CHAT = "KV cache", "chat"
+KV_CACHE, RUNTIME, CHAT = "KV cache", "runtime", "chat"
 # Resident memory of the chat's own process, measured on x86_64 with Python 3.11.
 CHAT_BYTES = 46 * 1024 * 1024
 # Copies of a recurrent state: the most for each sequence, and about what all of them may take.

@@ -18,6 +18,7 @@ from pitool.planning.formats import FORMATS, GGUF
 from pitool.planning.formats.base import AnyQuantisation, ArtifactPlan, PlannedModel
 from pitool.planning.memory import Load
 from pitool.planning.places import Place, Verdict, tier_places
+from pitool.planning.speculating import speculative_decodes
 from pitool.planning.speed import NONE, Correction
 from pitool.report.numbers import (
     compare_bytes,
@@ -188,7 +189,11 @@ class Planner:
     def to_json(self, row: Row) -> dict[str, Any]:
         """Return every number of a row."""
         artifact, form = row.artifact, FORMATS[row.artifact.format]
-        speeds = {e.board: e.to_json() for e in artifact.estimates}
+        shape = self.model.shape
+        speeds = {
+            e.board: e.to_json() | {"speculative": speculative_decodes(shape, e)}
+            for e in artifact.estimates
+        }
         return {
             "quantisation": row.quantisation,
             "place": row.place.name,

@@ -105,4 +105,6 @@ def together(all_timings: Sequence[Timings]) -> Timings:
         first.ttft_seconds,
         first.decoded_tokens + sum(t.decoded_tokens for t in rest),
         first.decode_seconds + sum(t.decode_seconds for t in rest),
+        first.guessed_tokens + sum(t.guessed_tokens for t in rest),
+        first.accepted_tokens + sum(t.accepted_tokens for t in rest),
     )

@@ -8,9 +8,15 @@ from dataclasses import dataclass, replace
 from pitool.catalog.bundles import Runnable, home
 from pitool.device import memory
 from pitool.device.detect import Machine, detect
-from pitool.device.settings import check_memory, planned_bytes, settings_for, with_sequences
+from pitool.device.settings import (
+    check_memory,
+    planned_bytes,
+    settings_for,
+    with_guesses,
+    with_sequences,
+)
 from pitool.engine import worker
-from pitool.engine.base import Engine
+from pitool.engine.base import Engine, Settings
 from pitool.engine.prefills import FOLDER_NAME, model_of
 from pitool.errors import DoesNotFit
 from pitool.planning.formats import find_format
@@ -25,7 +31,8 @@ class WorkerLoader:
     ``context``: tokens of one answer with its prompt; ``parallel``: answers at once, None for as
     many as there is memory for; ``strict``: it is an error where a runtime can
     write one at a time only. ``force`` leaves out the look at the memory. ``cluster``: the name of
-    the one whose boards hold a model, one at a time; ``say`` hears how it is split.
+    the one whose boards hold a model, one at a time; ``say`` hears how it is split. ``draft``: a
+    model that guesses tokens; ``speculate``: guess at all.
     """
 
     context: int | None = None
@@ -34,6 +41,8 @@ class WorkerLoader:
     strict: bool = True
     cluster: str | None = None
     say: Callable[[str], object] = lambda _: None
+    draft: Runnable | None = None
+    speculate: bool = True
 
     def check(self, offer: Offer, beside: Sequence[Loaded]) -> None:
         """Raise DoesNotFit where the plans of this model and those beside it exceed the memory."""
@@ -42,7 +51,7 @@ class WorkerLoader:
             if beside:
                 raise DoesNotFit("a cluster holds one model", "wait until the other one is unused")
             return
-        settings = settings_for(runnable, self.context)
+        settings = self._settings(runnable)
         least = with_sequences(runnable, settings, self._wanted(runnable) or 1)
         if not self.force:
             check_memory(runnable, least, _machine(beside))
@@ -50,7 +59,7 @@ class WorkerLoader:
     def load(self, offer: Offer, beside: Sequence[Loaded]) -> Engine:
         """Return the engine of a model."""
         runnable = offer.open()
-        settings = settings_for(runnable, self.context)
+        settings = self._settings(runnable)
         wanted, machine = self._wanted(runnable), _machine(beside)
         if self.cluster is not None:
             wanted = wanted or 1  # what fits the boards is known when they are asked
@@ -68,6 +77,10 @@ class WorkerLoader:
                 say=self.say,
             )
         return worker.start(runnable.format, runnable.entry, settings, prefixes=prefixes)
+
+    def _settings(self, runnable: Runnable) -> Settings:
+        settings = settings_for(runnable, self.context)
+        return with_guesses(settings, self.draft, speculate=self.speculate)
 
     def _wanted(self, runnable: Runnable) -> int | None:
         able = self.strict or find_format(runnable.format).parallel

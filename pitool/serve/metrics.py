@@ -22,6 +22,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Timings], float]], ...] = (
     ("prefill_seconds", "Seconds of reading prompts.", lambda t: t.prefill_seconds),
     ("answer_tokens", "Tokens of answers.", lambda t: t.decoded_tokens),
     ("decode_seconds", "Seconds of writing answers.", lambda t: t.decode_seconds),
+    ("guessed_tokens", "Tokens that were guessed.", lambda t: t.guessed_tokens),
+    ("accepted_tokens", "Guessed tokens that were the answer's.", lambda t: t.accepted_tokens),
 )
 
 

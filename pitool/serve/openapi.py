@@ -94,6 +94,11 @@ STREAM: dict[str, Schema] = {
     "stream": FLAG,
     "stream_options": {"type": ["object", "null"], "properties": {"include_usage": FLAG}},
 }
+PREDICTION: Schema = {
+    "type": ["object", "null"],
+    "properties": {"type": {"const": "content"}, "content": {"type": ["string", "array"]}},
+    "description": "a text that much of the answer is expected to be",
+}
 EFFORT: Schema = {"enum": ["none", "minimal", "low", "medium", "high", "xhigh", None]}
 KEEP: dict[str, Schema] = {"keep_alive": TIME}
 OPTIONS: Schema = {"type": ["object", "null"], "description": "as Ollama's Modelfile has them"}
@@ -119,7 +124,7 @@ REQUESTS: dict[str, Schema] = {
         tool_choice={"oneOf": [{"enum": ["none", "auto", "required", None]}, {"type": "object"}]},
         parallel_tool_calls=FLAG, max_tokens=MOST, max_completion_tokens=MOST,
         n=_integer(1, 16), logprobs=FLAG, top_logprobs=_integer(0, 20), reasoning_effort=EFFORT,
-        chat_template_kwargs=ANY, **MODEL, **SAMPLING, **SHAPE, **STREAM,
+        chat_template_kwargs=ANY, prediction=PREDICTION, **MODEL, **SAMPLING, **SHAPE, **STREAM,
     ),
     "/v1/completions": _object(
         ["prompt"], prompt=TEXTS, suffix=TEXT, echo=FLAG, max_tokens=MOST, n=_integer(1, 16),

@@ -7,6 +7,7 @@ import mmap
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pitool import __version__
-from pitool.bench.modes import cold, energy, sustained
+from pitool.bench.modes import cold, energy, speculate, sustained
 from pitool.cli.commands import cli
 from pitool.device import power
 from pitool.device.activity import Look
 from pitool.device.power import Meter
 from pitool.device.sensors import Reading, Throttled
+from pitool.engine.base import Prompt, Sampling, Token
 from pitool.engine.scripted import Scripted
 from pitool.errors import BadInput, Interrupted, MissingPart, PitoolError, UsageError
 
@@ -266,3 +268,37 @@ def test_the_cold_command_is_one_document(bundle: Callable[..., Path]) -> None:
 def test_two_kinds_at_once_are_refused(bundle: Callable[..., Path]) -> None:
     done = bench("--cold", "--energy", bundle())
     assert isinstance(done.exception, UsageError)
+
+
+class Faster(Scripted):
+    """Is told to be twice as fast where tokens are guessed."""
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[Token]:
+        for token in super().stream(prompt, sampling):
+            t = token.timings
+            if sampling.speculate:
+                t = replace(t, decode_seconds=t.decode_seconds / 2, guessed_tokens=6,
+                            accepted_tokens=4)  # fmt: skip
+            yield replace(token, timings=t)
+
+
+def test_what_guesses_gain_is_measured_in_turn() -> None:
+    engine = Faster(["one two three four five six seven eight"])
+    gain = speculate.measure_gain(engine, ["a", "b"], turns=3)
+    assert gain.ratio == pytest.approx(2.0)
+    assert gain.speculative == pytest.approx(2 * gain.plain)
+    assert (gain.guessed, gain.accepted) == (6 * 6, 6 * 4)
+    assert (gain.alike, gain.answers) == (6, 6)
+    # Eight tokens, the first of the prefill; four of seven were guessed: three passes.
+    assert gain.tokens_per_pass == pytest.approx((7 / 3, 7 / 3))
+
+
+def test_answers_that_differ_are_counted() -> None:
+    engine = Scripted(["one two three", "one two four five"])
+    gain = speculate.measure_gain(engine, ["a"], turns=2)
+    assert (gain.alike, gain.answers) == (0, 2)
+
+
+def test_a_model_that_says_nothing_has_no_gain() -> None:
+    with pytest.raises(UsageError, match="ends every answer at once"):
+        speculate.measure_gain(Scripted([""]), ["a"])

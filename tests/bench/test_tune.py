@@ -224,3 +224,34 @@ def test_ctrl_c_keeps_what_has_won(
     assert isinstance(done.exception, Interrupted)
     assert json.loads(done.stdout)["kept"] is bool(wins)
     assert (home / tuned.FILE_NAME).is_file() is bool(wins)
+
+
+def test_the_costs_of_passes_are_measured_and_kept(home: Path, bundle: Callable[..., Path]) -> None:
+    class Counting(Scripted):
+        def time_passes(self, sizes: Sequence[int]) -> list[float]:
+            self.round = getattr(self, "round", 0) + 1
+            disturbed = 0.2 * (self.round % 2)  # every other round
+            return [0.5 + 0.1 * size + disturbed for size in sizes]
+
+    @contextmanager
+    def opened(settings: Settings) -> Iterator[Engine]:
+        yield Counting(settings=settings)
+
+    costs = tune.pass_costs(replace(BASE, guesses=15), opened)
+    assert {c.tokens: c.cost for c in costs} == {
+        n: pytest.approx((0.5 + 0.1 * n) / 0.6, abs=1e-3) for n in (1, 2, 3, 4, 8, 12, 16)
+    }
+    assert tune.pass_costs(BASE, opened) == ()
+    runnable, machine = find_runnable(bundle("m")), detect()
+    tuned.keep(tuned.Tuned({}, "2026-11-29", 1.0, 1.0, costs), runnable, machine)
+    assert dict(settings_for(runnable).costs)[8] == pytest.approx(1.3 / 0.6, abs=1e-3)
+
+
+@pytest.mark.parametrize("cost", [{"tokens": 4, "cost": 0.0}, {"tokens": 4, "cost": 1e9}, {"x": 1}])
+def test_costs_that_cannot_be_are_ignored(
+    home: Path, bundle: Callable[..., Path], cost: dict[str, object]
+) -> None:
+    runnable, machine = find_runnable(bundle("m")), detect()
+    entry = {"changes": {}, "date": "", "prefill_gain": 1, "decode_gain": 1, "costs": [cost]}
+    (home / tuned.FILE_NAME).write_text(json.dumps({tuned.key(runnable, machine): entry}))
+    assert settings_for(runnable).costs == ()

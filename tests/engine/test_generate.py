@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pitool.engine.base import Sampling, Token, TokenProbability
+from pitool.engine.base import Prompt, Sampling, Token, TokenProbability
 from pitool.engine.generate import generate, shared_prefix
 from pitool.engine.probabilities import Probabilities
 from pitool.errors import DoesNotFit
@@ -28,7 +28,19 @@ class Counting:
         self.cache = self.cache[: shared_prefix(self.cache, ids[:-1])]
         return len(self.cache)
 
-    def forward(self, ids: Sequence[int]) -> bool:
+    speculation = None
+
+    def rewind(self, count: int) -> int:
+        del self.cache[count:]
+        return len(self.cache)
+
+    def may_guess(self, last: int) -> bool:
+        raise AssertionError("nothing is guessed")
+
+    def in_doubt(self, row: int) -> bool:
+        raise AssertionError("nothing was guessed")
+
+    def forward(self, ids: Sequence[int], rows: int = 1) -> bool:
         if self.cancel_at is not None and len(self.calls) >= self.cancel_at:
             return False
         self.calls.append(len(ids))
@@ -39,9 +51,12 @@ class Counting:
     def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
         self._sampled = 0
 
-    def sample(self) -> int:
+    def sample(self, row: int = 0) -> int:
         self._sampled += 1
         return END if self._sampled > self._stop_after else self._sampled
+
+    def tokenize(self, prompt: Prompt) -> Sequence[int]:
+        raise AssertionError("nothing is predicted")
 
     def piece(self, token: int) -> bytes:
         return f"{token} ".encode()
@@ -49,7 +64,7 @@ class Counting:
     def ends(self, token: int) -> bool:
         return token == END
 
-    def odds(self, token: int, count: int) -> Probabilities:
+    def odds(self, token: int, count: int, row: int = 0) -> Probabilities:
         likely = [TokenProbability(i, self.piece(i), -float(i)) for i in range(count)]
         return Probabilities(TokenProbability(token, self.piece(token), -0.5), tuple(likely))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -359,3 +360,51 @@ def test_documents_are_rated_by_a_model_that_does_it() -> None:
     with serving(Able()) as server:
         status, reply = ask(server, "/v1/rerank", body)
     assert (status, "cannot rank documents" in reply["error"]["message"]) == (400, True)
+
+
+class Guessed(Able):
+    """Says that of eight guessed tokens five were the answer's."""
+
+    def stream(self, prompt: Any, sampling: Sampling) -> Iterator[Token]:
+        for token in super().stream(prompt, sampling):
+            counted = dataclasses.replace(token.timings, guessed_tokens=8, accepted_tokens=5)
+            yield dataclasses.replace(token, timings=counted)
+
+
+def test_guessed_tokens_are_counted() -> None:
+    with serving(Guessed()) as server:
+        reply = said(server, HELLO)
+        asked = {**HELLO, "stream": True, "stream_options": {"include_usage": True}}
+        pieces = events(ask(server, CHAT, asked)[1])
+        _, figures = ask(server, "/metrics", method="GET")
+    details = {"accepted_prediction_tokens": 5, "rejected_prediction_tokens": 3}
+    assert reply["usage"]["completion_tokens_details"] == details
+    assert pieces[-1]["usage"]["completion_tokens_details"] == details
+    assert (reply["timings"]["draft_n"], reply["timings"]["draft_n_accepted"]) == (8, 5)
+    assert re.search(r"^pitool_guessed_tokens_total\{.*\} 16$", figures, re.MULTILINE)
+    assert re.search(r"^pitool_accepted_tokens_total\{.*\} 10$", figures, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["def f(): ...", [{"type": "text", "text": "def f(): "}, {"type": "text", "text": "..."}]],
+)
+def test_a_predicted_output_arrives(content: Any) -> None:
+    engine = Able()
+    with serving(engine) as server:
+        said(server, {**HELLO, "prediction": {"type": "content", "content": content}})
+    assert engine.asked[0].prediction == "def f(): ..."
+
+
+@pytest.mark.parametrize(
+    ("prediction", "word"),
+    [
+        ("text", "not a JSON object"), ({"type": "image", "content": "x"}, "not of type"),
+        ({"content": "x", "more": 1}, "more"), ({"content": "x" * 200_000}, "200000 characters"),
+    ],
+)  # fmt: skip
+def test_a_wrong_prediction_is_refused(prediction: Any, word: str) -> None:
+    with serving(Able()) as server:
+        status, reply = ask(server, CHAT, {**HELLO, "prediction": prediction})
+    assert status == 400
+    assert word in reply["error"]["message"]

@@ -36,6 +36,7 @@ MODES: dict[str, tuple[Flag, ...]] = {
         Flag("--sustained", "Decode for TIME, such as 10m; compare first and last minute.", "TIME"),
     ),
     "cold": (Flag("--cold", "Measure load time and TTFT, page cache cold and warm."),),
+    "speculate": (Flag("--speculate", "Measure what guessed tokens gain by kind of text."),),
     "energy": (
         Flag("--energy", "Measure watts and joules per token (Pi 5's power chip)."),
         Flag("--power-meter", "Like --energy, with a command that prints watts.", "CMD"),

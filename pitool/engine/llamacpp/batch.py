@@ -37,17 +37,17 @@ class Batch:
         """Begin an empty one."""
         self.size = self.struct.n_tokens = 0
 
-    def add(self, ids: Sequence[int], start: int, sequence: int, *, logits: bool) -> int:
-        """Append tokens of a sequence at positions from ``start``; return the row of the last.
+    def add(self, ids: Sequence[int], start: int, sequence: int, *, rows: int) -> int:
+        """Append tokens of a sequence at positions from ``start``.
 
-        ``logits``: of the last one, the logits are wanted.
+        Of the last ``rows`` of them the logits are wanted; returns the row of the first of these.
         """
-        rows = slice(self.size, self.size + len(ids))
-        self._tokens[rows] = ids
-        self._positions[rows] = range(start, start + len(ids))
-        self._sequences[rows] = sequence
-        self._logits[rows] = 0
+        new = slice(self.size, self.size + len(ids))
+        self._tokens[new] = ids
+        self._positions[new] = range(start, start + len(ids))
+        self._sequences[new] = sequence
+        self._logits[new] = 0
         self.size += len(ids)
         self.struct.n_tokens = self.size
-        self._logits[self.size - 1] = logits
-        return self.size - 1
+        self._logits[self.size - rows : self.size] = 1
+        return self.size - max(rows, 1)

@@ -27,6 +27,7 @@ from pitool.engine.base import (
     Task,
     Token,
 )
+from pitool.engine.guesses import Draft
 from pitool.engine.llamacpp.embedder import Embedder, task_of
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import (
@@ -37,11 +38,13 @@ from pitool.engine.llamacpp.library import (
     load_backends,
 )
 from pitool.engine.llamacpp.opening import add_adapters, batch_size, open_context, open_model
+from pitool.engine.llamacpp.passes import Passes
 from pitool.engine.llamacpp.scheduler import Llama, Scheduler
 from pitool.engine.llamacpp.sequences import Sequences, turn_starts
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
+from pitool.engine.speculation import Speculation
 from pitool.errors import BadInput, PitoolError, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +54,10 @@ if TYPE_CHECKING:
 
 # Factors of LongRoPE for long texts: llama.cpp takes them by the tokens that one sequence may have.
 _LONG_FACTORS = "rope_factors_long.weight"
+RECURRENT = (
+    "no tokens are guessed: this model has a recurrent state, which cannot be taken back where a"
+    " guess is wrong"
+)
 
 
 class LlamaCpp:
@@ -97,6 +104,11 @@ class LlamaCpp:
             recurrent=self._recurrent(),
             unified=unified,
         )
+        self._passes = Passes(
+            self._ctx, self._sequences, batch_size(settings), self._logits, self._check
+        )
+        self._no_guesses = RECURRENT if settings.guesses and self._sequences.recurrent else ""
+        self._speculation: Speculation | None = None
         self.scheduler = self._make_scheduler(task, header.name or entry.stem)
         self._embedder = Embedder(
             self._model,
@@ -125,6 +137,7 @@ class LlamaCpp:
             template_names=template.names if template else (),
             task=task,
             embedding=self._embedder.size,
+            no_guesses=self._no_guesses,
         )
 
     def _recurrent(self) -> bool:
@@ -147,12 +160,15 @@ class LlamaCpp:
             vocabulary=vocabulary,
             logits=self._logits,
             failure=self._failure,
+            difference=self._passes.difference,
             turns=lambda ids: turn_starts(ids, vocabulary.turn_marks),
             length=settings.context // settings.sequences,
             micro_batch=min(settings.micro_batch, batch),
             batch=batch,
         )
-        return Scheduler(llama, self._sequences, self._cancel)
+        if settings.guesses and task == "generate" and not self._no_guesses:
+            self._speculation = Speculation(settings.guesses, settings.costs)
+        return Scheduler(llama, self._sequences, self._cancel, self._speculation)
 
     @property
     def _cache(self) -> list[int]:
@@ -273,6 +289,20 @@ class LlamaCpp:
         seconds = time.perf_counter() - start
         self._cache.extend(ids)
         return seconds
+
+    def guess(self, ids: Sequence[int], count: int, sequence: int = 0) -> list[int]:
+        """Return the ``count`` most likely tokens after ``ids``, one after the other."""
+        return self._passes.guess(self._sequences.slots[sequence], ids, count)
+
+    def time_passes(self, sizes: Sequence[int]) -> list[float]:
+        """Return the seconds of a pass of so many tokens each, with the logits of all of them."""
+        self._cancel.clear()
+        return self._passes.time(sizes)
+
+    def use_draft(self, draft: Draft) -> None:
+        """Guess with a small model too, where tokens are guessed at all."""
+        if self._speculation is not None:
+            self._speculation.use(draft, self._vocabulary.size)
 
     def clear(self) -> None:
         """Empty the KV cache."""

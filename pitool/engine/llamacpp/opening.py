@@ -12,6 +12,7 @@ from pitool.engine.base import KV_TYPES, Settings
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import CancelFlag, Log, llama_cpp
 from pitool.engine.llamacpp.rpc import place_layers
+from pitool.engine.pass_costs import rows
 from pitool.errors import BadInput, DoesNotFit
 
 _LOAD_MODES = {
@@ -55,8 +56,13 @@ def open_model(
 
 
 def batch_size(settings: Settings) -> int:
-    """Return the most tokens of one call: one of each sequence at least."""
-    return max(min(settings.batch, settings.context), settings.sequences)
+    """Return the most tokens of one call: one of each sequence at least, and its guesses."""
+    return max(min(settings.batch, settings.context), rows(settings.sequences, settings.guesses))
+
+
+def output_rows(settings: Settings) -> int:
+    """Return the most rows of logits of one call."""
+    return max(settings.outputs, rows(settings.sequences, settings.guesses))
 
 
 def open_context(
@@ -77,7 +83,7 @@ def open_context(
     params.n_ctx = settings.context
     params.n_batch = batch_size(settings)
     params.n_ubatch = min(settings.micro_batch, settings.context)
-    params.n_outputs_max = max(settings.outputs, settings.sequences)
+    params.n_outputs_max = output_rows(settings)
     params.n_seq_max = settings.sequences
     params.kv_unified = unified
     if encoder:

@@ -33,6 +33,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, ids: Sequence[int], vocabulary: Vocabulary) -> None:
         check_bias(sampling, vocabulary.size)
         self._size = vocabulary.size
+        self.greedy = sampling.temperature <= 0
         self._chain: Any = None
         self._grammar = Grammar(sampling, vocabulary) if sampling.grammar else None
         params = llama_cpp.llama_sampler_chain_default_params()
@@ -57,6 +58,17 @@ class Sampler:
         self._grammar.accept(token)
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
+
+    def weighed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits as a greedy draw sees them, nothing of which is remembered."""
+        candidates = self._candidates(logits)
+        token = self._choose(candidates)
+        if self._grammar is not None and not self._grammar.allows(token):
+            candidates = self._candidates(logits)
+            self._grammar.restrict(candidates)
+            self._choose(candidates)
+        weighed: NDArray[np.float32] = candidates["logit"]
+        return weighed
 
     def _candidates(self, logits: NDArray[np.float32]) -> NDArray[Any]:
         made = np.zeros(self._size, CANDIDATE)

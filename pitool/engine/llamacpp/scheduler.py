@@ -3,6 +3,8 @@
 Decoding waits for the memory, so that a batch of some tokens costs little more than one. Prompts
 are read in the same passes, in the order in which they came, in chunks that leave the others their
 tokens. A pass is aborted only where nobody wants anything of it any more.
+
+Guessed tokens of an answer are computed with its next one where that pays (``guessing``).
 """
 
 from __future__ import annotations
@@ -10,21 +12,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from pitool.engine.base import Prompt, Sampling, Timings, Token
 from pitool.engine.generate import CHUNK_STEP, Answer, check_prompt, next_chunk, shared_prefix
 from pitool.engine.llamacpp.batch import Batch
+from pitool.engine.llamacpp.guessing import Guessing
 from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
+from pitool.engine.llamacpp.running import Job, Llama, Part, Running
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
-from pitool.engine.llamacpp.sequences import Sequences, Slot
-from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.engine.llamacpp.sequences import Sequences
 from pitool.engine.probabilities import probabilities
 from pitool.engine.scheduling import Listener
+from pitool.engine.speculation import Speculation
 from pitool.errors import PitoolError
 
 ALONE_SECONDS = 1.0
@@ -34,69 +34,21 @@ do not stand still."""
 _ABORTED = 2
 
 
-@dataclass(eq=False, slots=True)
-class Job:
-    """A prompt that waits for a slot."""
+class Scheduler:
+    """See ``scheduling.Scheduler``; ``sequences`` are the slots, ``flag`` aborts a pass.
 
-    ids: Sequence[int]
-    sampling: Sampling
-    listener: Listener
-    asked: float
-    sampler: Sampler | None
-    dropped: bool = False
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody wants it any more."""
-        return self.dropped or self.listener.cancelled
-
-    def close(self) -> None:
-        """Free what it held of llama.cpp's."""
-        if self.sampler is not None:
-            self.sampler.close()
-
-
-@dataclass(eq=False, slots=True)
-class Running:
-    """An answer in its slot; ``stops``: lengths of the prompt at which its state is kept."""
-
-    job: Job
-    answer: Answer
-    slot: Slot
-    stops: deque[int]
-
-
-class _Part(NamedTuple):
-    """What a pass does for one answer: its new tokens, and the row of the last one's logits."""
-
-    running: Running
-    ids: Sequence[int]
-    row: int
-
-
-class Llama(NamedTuple):
-    """What a scheduler uses of an engine.
-
-    ``context``: llama.cpp's; ``length``: tokens of one sequence; ``micro_batch``: of one pass;
-    ``turns``: returns where turns begin in token ids, for a model with a recurrent state.
+    ``speculation`` None: no tokens are guessed.
     """
 
-    context: Any
-    encode: Callable[[Prompt], list[int]]
-    vocabulary: Vocabulary
-    logits: Callable[[int], np.ndarray]
-    failure: Callable[[int], PitoolError]
-    turns: Callable[[Sequence[int]], list[int]]
-    length: int
-    micro_batch: int
-    batch: int
-
-
-class Scheduler:
-    """See ``scheduling.Scheduler``; ``sequences`` are the slots, ``flag`` aborts a pass."""
-
-    def __init__(self, llama: Llama, sequences: Sequences, flag: CancelFlag) -> None:
+    def __init__(
+        self,
+        llama: Llama,
+        sequences: Sequences,
+        flag: CancelFlag,
+        speculation: Speculation | None = None,
+    ) -> None:
         self._llama, self._sequences, self._flag = llama, sequences, flag
+        self._guessing = Guessing(llama, sequences, speculation) if speculation else None
         self._batch = Batch(llama.batch)
         self._waiting: deque[Job] = deque()
         self._running: list[Running] = []
@@ -119,7 +71,8 @@ class Scheduler:
         check_prompt(ids, self._llama.length)
         greedy = is_greedy(sampling)
         sampler = None if greedy else Sampler(sampling, ids, self._llama.vocabulary)
-        job = Job(ids, sampling, listener, asked, sampler)
+        expected = self._llama.encode(sampling.prediction) if sampling.prediction else ()
+        job = Job(ids, sampling, listener, asked, sampler, expected)
         self._waiting.append(job)
         return job
 
@@ -149,9 +102,12 @@ class Scheduler:
             return
         start = time.perf_counter()
         status = self._compute(parts)
+        seconds = time.perf_counter() - start
         read = sum(len(part.ids) for part in parts if part.running.answer.reading)
         if read >= CHUNK_STEP:
-            self._rate = read / (time.perf_counter() - start)
+            self._rate = read / seconds
+        elif self._guessing is not None and not read and status == 0:
+            self._guessing.took(self._batch.size, seconds)
         if status == 0:
             for part in parts:
                 self._take(part)
@@ -175,27 +131,37 @@ class Scheduler:
         answer.begin(len(slot.tokens))
         turns = self._llama.turns(job.ids) if self._sequences.recurrent else ()
         stops = deque(turn for turn in turns if turn > len(slot.tokens))
-        self._running.append(Running(job, answer, slot, stops))
+        guesser = self._guessing.begin(job, slot) if self._guessing else None
+        self._running.append(Running(job, answer, slot, stops, guesser))
 
     # -- one pass --------------------------------------------------------------------------
 
-    def _fill(self) -> list[_Part]:
+    def _fill(self) -> list[Part]:
         """Put into the batch what the next pass is to compute."""
         self._batch.clear()
+        writing = [running for running in self._running if not running.answer.reading]
+        guesses = self._guess(writing)
         parts = [
-            self._put(running, running.answer.part(1))
-            for running in self._running
-            if not running.answer.reading
+            self._put(running, running.answer.part(1), guessed)
+            for running, guessed in zip(writing, guesses, strict=True)
         ]
-        parts += [self._put(running, part) for running, part in self._chunks(len(parts))]
+        for running, ids in self._chunks(len(parts)):
+            parts.append(self._put(running, ids))
         return parts
 
-    def _put(self, running: Running, ids: Sequence[int]) -> _Part:
+    def _put(self, running: Running, ids: Sequence[int], guessed: Sequence[int] = ()) -> Part:
         answer, slot = running.answer, running.slot
         last = answer.now.prefilled_tokens + len(ids) >= len(answer.ids)
-        return _Part(
-            running, ids, self._batch.add(ids, len(slot.tokens), slot.sequence, logits=last)
-        )
+        computed = (*ids, *guessed)
+        rows = len(guessed) + last
+        first = self._batch.add(computed, len(slot.tokens), slot.sequence, rows=rows)
+        return Part(running, computed, first, guessed)
+
+    def _guess(self, writing: Sequence[Running]) -> Sequence[Sequence[int]]:
+        """Return guesses at the next tokens of each answer; none while a prompt is read beside."""
+        if self._guessing is None or len(writing) < len(self._running):
+            return [()] * len(writing)
+        return self._guessing.guess(writing)
 
     def _chunks(self, decoding: int) -> Iterator[tuple[Running, Sequence[int]]]:
         """Yield what is read of the prompts, in the order in which they came."""
@@ -213,7 +179,7 @@ class Scheduler:
             if left < CHUNK_STEP:
                 return
 
-    def _compute(self, parts: Sequence[_Part]) -> int:
+    def _compute(self, parts: Sequence[Part]) -> int:
         """Run the batch and return llama.cpp's status."""
         # A recurrent state that a pass was aborted in is lost, and a token is soon there.
         abort = not self._sequences.recurrent or any(p.running.answer.reading for p in parts)
@@ -227,7 +193,7 @@ class Scheduler:
             with self._lock:
                 self._computing = []
 
-    def _undo(self, parts: Sequence[_Part], status: int) -> None:
+    def _undo(self, parts: Sequence[Part], status: int) -> None:
         """Take back what a pass left that was aborted or failed; a fault ends its answers."""
         for part in parts:
             self._sequences.rewind(part.running.slot, len(part.running.slot.tokens))
@@ -238,7 +204,7 @@ class Scheduler:
             self._sequences.clear([part.running.slot])
             self._fail(part.running, error)
 
-    def _take(self, part: _Part) -> None:
+    def _take(self, part: Part) -> None:
         """Go on with an answer after its part was computed."""
         running, answer, slot = part.running, part.running.answer, part.running.slot
         slot.tokens.extend(part.ids)
@@ -247,7 +213,8 @@ class Scheduler:
                 self._tell(running, answer.read(len(part.ids)))
                 self._keep_state(running)
             if not (answer.reading or answer.finished):
-                self._tell(running, self._choose(running, part.row))
+                for token in self._verify(part):
+                    self._tell(running, token)
         except PitoolError as error:
             self._fail(running, error)
 
@@ -257,7 +224,28 @@ class Scheduler:
             running.stops.popleft()
             self._sequences.checkpoint(running.slot)
 
-    def _choose(self, running: Running, row: int) -> Token:
+    def _verify(self, part: Part) -> list[Token]:
+        """Choose tokens from the rows of a part, up to the first that was not guessed.
+
+        What was computed for guesses that do not hold is taken back.
+        """
+        running, answer, guessed = part.running, part.running.answer, part.guessed
+        chosen = list[Token]()
+        running.doubt = False
+        try:
+            for at in range(len(guessed) + 1):
+                if guessed and self._guessing and self._guessing.doubts(running, part.row + at):
+                    running.doubt = True  # this token's pass is done again without guesses
+                    break
+                chosen.append(self._choose(running, part.row + at, guessed[at : at + 1]))
+                if answer.finished or chosen[-1].id != next(iter(guessed[at:]), None):
+                    break
+        finally:
+            if guessed:
+                self._sequences.rewind(running.slot, answer.now.context_used)
+        return chosen
+
+    def _choose(self, running: Running, row: int, guess: Sequence[int] = ()) -> Token:
         """Choose a token by a row of logits; greedy takes the first of equal ones."""
         sampler, vocabulary = running.job.sampler, self._llama.vocabulary
         if sampler is None:
@@ -267,8 +255,10 @@ class Scheduler:
         count, odds = running.job.sampling.top_logprobs, None
         if count is not None:
             odds = probabilities(self._llama.logits(row), token, count, vocabulary.spelled)
+        if running.guesser is not None:
+            running.guesser.chosen(token)
         piece, ends = vocabulary.piece(token), vocabulary.ends(token)
-        return running.answer.choose(token, piece, ends=ends, odds=odds)
+        return running.answer.choose(token, piece, ends=ends, odds=odds, guess=guess)
 
     # -- the end of an answer --------------------------------------------------------------
 

@@ -18,16 +18,23 @@ import numpy as np
 from pitool.catalog.onnx import OnnxFolder, read_folder
 from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Token
 from pitool.engine.generate import generate, shared_prefix
+from pitool.engine.guesses import Draft
 from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
-from pitool.engine.probabilities import Probabilities, probabilities
+from pitool.engine.probabilities import Probabilities, close_call, probabilities
+from pitool.engine.speculation import MARGIN, MOST_DOUBT, TRIED, Speculation
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+LAST_ROW = (
+    "no tokens are guessed: this graph gives the logits of its last token only, so that guesses"
+    " cannot be checked"
+)
 
 
 class Onnx:
@@ -71,6 +78,11 @@ class Onnx:
             sequences=1,
             load_mode="mlock" if settings.load_mode == "mlock" else "mmap",
         )
+        self._no_guesses = LAST_ROW if settings.guesses and not self._graph.gives_rows else ""
+        self.speculation: Speculation | None = None
+        self._margin: float | None = None
+        if settings.guesses and not self._no_guesses:
+            self.speculation = Speculation(settings.guesses, settings.costs)
         self.info = self._describe(folder, time.perf_counter() - start)
         self.piece = self._vocabulary.piece
         self.ends = self._vocabulary.ends
@@ -97,6 +109,7 @@ class Onnx:
             settings=self._settings,
             chat_format=template.format if template else "",
             template_names=template.names if template else (),
+            no_guesses=self._no_guesses,
         )
 
     # -- requests --------------------------------------------------------------------------
@@ -207,25 +220,91 @@ class Onnx:
         """Keep the longest prefix of ``ids`` that is in the cache, short of the last token."""
         return self.rewind(shared_prefix(self._cache, ids[:-1]))
 
-    def forward(self, ids: Sequence[int]) -> bool:
+    def forward(self, ids: Sequence[int], rows: int = 1) -> bool:
         """Append tokens to the cache and compute the logits of the last; False if cancelled."""
-        rows = self._graph.run(ids)
-        if rows is None:
+        found = self._graph.run(ids, rows)
+        if found is None:
             return False
         self._cache.extend(ids)
-        self._logits = rows
+        self._logits = found
         return True
 
     def prepare(self, sampling: Sampling, ids: Sequence[int]) -> None:
         """Make the sampler."""
         self._sampler = Sampler(sampling, ids, self._graph.vocabulary)
 
-    def sample(self) -> int:
+    def sample(self, row: int = 0) -> int:
         """Choose the next token; greedy takes the first of equal logits, as llama.cpp does."""
-        assert self._logits is not None
-        return self._sampler.draw(self._logits[-1])
+        return self._sampler.draw(self._row(row))
 
-    def odds(self, token: int, count: int) -> Probabilities:
-        """Return the probability of a chosen token by the last logits, and of the likeliest."""
+    def may_guess(self, last: int) -> bool:
+        """Tell whether an answer that goes on with ``last`` stays what plain decode gives.
+
+        How far logits of several rows differ from those of one is tried when that is first asked.
+        """
+        if not self._sampler.greedy:
+            return True
+        if self._margin is None:
+            ids = [last, *self._cache[: TRIED - 1]]
+            if len(self._cache) + len(ids) > self.context:
+                return False
+            self._margin = MARGIN * self._difference(ids)
+        return self._margin <= MOST_DOUBT
+
+    def in_doubt(self, row: int) -> bool:
+        """Tell whether two tokens of a greedy answer are as likely up to rounding."""
+        sampler = self._sampler
+        if not sampler.greedy or not self._margin:
+            return False
+        return close_call(sampler.weighed(self._row(row)), self._margin)
+
+    def _difference(self, ids: Sequence[int]) -> float:
+        """Return how far logits differ between tokens at once and one by one."""
+        several = self._run(ids, len(ids)).copy()
+        self._graph.length = len(self._cache)
+        single = np.concatenate([self._run([token]).copy() for token in ids])
+        self._graph.length = len(self._cache)
+        return float(np.abs(single - several).max())
+
+    def odds(self, token: int, count: int, row: int = 0) -> Probabilities:
+        """Return the probability of a chosen token by a row of logits, and of the likeliest."""
+        return probabilities(self._row(row), token, count, self._vocabulary.spelled)
+
+    def _row(self, row: int) -> NDArray[np.float32]:
         assert self._logits is not None
-        return probabilities(self._logits[-1], token, count, self._vocabulary.spelled)
+        return self._logits[row]
+
+    # -- guesses ---------------------------------------------------------------------------
+
+    def use_draft(self, draft: Draft) -> None:
+        """Guess with a small model too, where tokens are guessed at all."""
+        if self.speculation is not None:
+            self.speculation.use(draft, self._graph.vocabulary)
+
+    def time_passes(self, sizes: Sequence[int]) -> list[float]:
+        """Return the seconds of a pass of so many tokens each, with the logits of all of them.
+
+        After what is in the KV cache, which is left as it was.
+        """
+        self._graph.terminate(False)
+        found = []
+        for size in sizes:
+            start = time.perf_counter()
+            self._run(range(1, size + 1), size)
+            found.append(time.perf_counter() - start)
+            self._graph.length = len(self._cache)
+        return found
+
+    def guess(self, ids: Sequence[int], count: int, sequence: int = 0) -> list[int]:
+        """Return the ``count`` most likely tokens after ``ids``, one after the other."""
+        del sequence
+        self.reuse(ids)
+        found: list[int] = []
+        left = ids[len(self._cache) :]
+        while len(found) < count:
+            for start in range(0, len(left), self.micro_batch):
+                rows = self._run(left[start : start + self.micro_batch])
+            self._cache.extend(left)
+            found.append(int(rows[-1].argmax()))
+            left = found[-1:]
+        return found

@@ -128,6 +128,11 @@ class Graph:
         """Most tokens of one run that do not need much memory for logits."""
         return self.context if self.last_only else _ALL_LOGITS_BATCH
 
+    @property
+    def gives_rows(self) -> bool:
+        """Whether a run can give the logits of several tokens."""
+        return self._counts or not self.last_only
+
     def run(self, ids: Sequence[int], rows: int = 1) -> NDArray[np.float32] | None:
         """Append tokens; return the logits after the last ``rows``, or None when terminated.
 

@@ -31,6 +31,7 @@ class Sampler:
                 "use its GGUF",
             )
         check_bias(sampling, vocabulary)
+        self.greedy = sampling.temperature <= 0
         self._sampling = sampling
         window = sampling.repeat_window if sampling.penalises else 0
         self._last = deque(ids, maxlen=max(window, 0))
@@ -39,7 +40,7 @@ class Sampler:
 
     def draw(self, logits: Logits) -> int:
         """Choose a token from logits of shape (vocabulary,), which stay as they are."""
-        logits = self.penalised(self.biased(logits))
+        logits = self.weighed(logits)
         if self._sampling.temperature <= 0:
             token = int(logits.argmax())
         else:
@@ -48,6 +49,10 @@ class Sampler:
             token = int(ids[min(int(place), len(ids) - 1)])
         self._last.append(token)
         return token
+
+    def weighed(self, logits: Logits) -> Logits:
+        """Return logits with bias and penalties, as a draw sees them."""
+        return self.penalised(self.biased(logits))
 
     def biased(self, logits: Logits) -> Logits:
         """Return logits with what the sampling adds to some of them."""

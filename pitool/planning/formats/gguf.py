@@ -35,6 +35,7 @@ from pitool.planning.memory import (
     CHAT,
     CHAT_BYTES,
     KV_CACHE,
+    RUNTIME,
     Load,
     MemoryPlan,
     checkpoints,
@@ -305,7 +306,7 @@ def plan_memory(
         MemoryLine("recurrent state", states),
         MemoryLine("state checkpoints", states * checkpoints(model.state_bytes, load.sequences)),
         MemoryLine("compute buffers", compute_bytes(model, load)),
-        MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
+        MemoryLine(RUNTIME, RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine(CHAT, CHAT_BYTES),
     ]
     return MemoryPlan(tuple(line for line in lines if line.bytes))

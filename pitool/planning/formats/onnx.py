@@ -27,7 +27,15 @@ from pitool.planning.formats.base import (
     PlannedFormat,
     PlannedModel,
 )
-from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load, MemoryPlan, most_context
+from pitool.planning.memory import (
+    CHAT,
+    CHAT_BYTES,
+    KV_CACHE,
+    RUNTIME,
+    Load,
+    MemoryPlan,
+    most_context,
+)
 from pitool.planning.onnx_weights import (
     ALIGNMENT,
     ONNX_QUANTISATIONS,
@@ -260,7 +268,7 @@ def plan_stored(
         MemoryLine("LoRA adapter", load.adapter),
         MemoryLine(KV_CACHE, caches * _cache_bytes(model, float_bytes, load.context)),
         MemoryLine("compute buffers", _compute_bytes(model, load)),
-        MemoryLine("runtime", RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
+        MemoryLine(RUNTIME, RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
         MemoryLine(CHAT, CHAT_BYTES),
     ]
     return MemoryPlan(tuple(line for line in lines if line.bytes))

@@ -16,7 +16,7 @@ from pitool.serve.bodies import Fields, read_body
 from pitool.serve.context import Context, context_of
 from pitool.serve.conversations import Choice, Conversation, prepare
 from pitool.serve.openai import documents
-from pitool.serve.openai.messages import messages, tool_choice, tools
+from pitool.serve.openai.messages import messages, text_of, tool_choice, tools
 from pitool.serve.openai.sampling import sampling
 from pitool.serve.replies import EVENTS, Pieces, Reply
 from pitool.serve.shapes import shape
@@ -25,10 +25,11 @@ from pitool.serve.shelf import Offer
 PATH = "/v1/chat/completions"
 MOST_CHOICES = 16
 MOST_TOP = 20
+MOST_PREDICTED = 1 << 17
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 # Change nothing of an answer: whose it is, where it is kept, how its speed is shown.
 HARMLESS = (
-    "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prediction",
+    "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key",
     "prompt_cache_retention", "timings_per_token", "cache_prompt", "id_slot", "return_progress",
 )  # fmt: skip
 # What asks for nothing special.
@@ -60,7 +61,7 @@ def parse(fields: Fields) -> Asked:
     known = tools(fields)
     conversation = Conversation(
         messages(fields),
-        replace(chosen, top_logprobs=_top(fields)),
+        replace(chosen, top_logprobs=_top(fields), prediction=_prediction(fields)),
         known,
         _choice(fields, known),
         options(fields),
@@ -110,6 +111,20 @@ def _top(fields: Fields) -> int | None:
     if top and not wanted:
         raise UsageError("'top_logprobs' needs 'logprobs'", "send logprobs: true as well")
     return (top or 0) if wanted else None
+
+
+def _prediction(fields: Fields) -> str:
+    """Return the text that much of the answer is expected to be, from which tokens are guessed."""
+    given = fields.fields("prediction")
+    if given is None:
+        return ""
+    if given.take("type") not in (None, "content"):
+        raise UsageError("'prediction' is not of type 'content'", "send its text as content")
+    text = text_of(given.take("content"), "'prediction'")
+    given.done()
+    if len(text) > MOST_PREDICTED:
+        raise UsageError(f"'prediction' has {len(text)} characters", f"send up to {MOST_PREDICTED}")
+    return text
 
 
 async def endpoint(request: Request) -> Reply:

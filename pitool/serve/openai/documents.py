@@ -69,12 +69,14 @@ class Frame:
 def counts(timings: Timings) -> dict[str, Any]:
     """Return OpenAI's token counts, and the timings as llama.cpp's server names them."""
     t = timings
-    usage = {
+    usage: dict[str, Any] = {
         "prompt_tokens": t.prompt_tokens,
         "completion_tokens": t.decoded_tokens,
         "total_tokens": t.prompt_tokens + t.decoded_tokens,
         "prompt_tokens_details": {"cached_tokens": t.reused_tokens},
     }
+    if t.guessed_tokens:
+        usage["completion_tokens_details"] = guesses(t)
     speeds = {
         "prompt_n": t.prefilled_tokens - t.reused_tokens,
         "prompt_ms": round(t.prefill_seconds * 1e3, 3),
@@ -84,7 +86,18 @@ def counts(timings: Timings) -> dict[str, Any]:
         "predicted_per_second": round(t.decode_rate, 3),
         "ttft_ms": round(t.ttft_seconds * 1e3, 3),
     }
+    if t.guessed_tokens:
+        speeds |= {"draft_n": t.guessed_tokens, "draft_n_accepted": t.accepted_tokens}
     return {"usage": usage, "timings": speeds}
+
+
+def guesses(timings: Timings) -> dict[str, int]:
+    """Return how many guessed tokens were the answer's, and how many were not."""
+    accepted = timings.accepted_tokens
+    return {
+        "accepted_prediction_tokens": accepted,
+        "rejected_prediction_tokens": timings.guessed_tokens - accepted,
+    }
 
 
 def reason(finish: Finish | None, *, calls: bool = False) -> str | None:

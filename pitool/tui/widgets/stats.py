@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widget import Widget
 
-from pitool.chat.status import Phase, Status, memory_text
+from pitool.chat.status import Phase, Status, guessed_text, memory_text
 from pitool.engine.base import Timings
 from pitool.report.numbers import (
     NONE,
@@ -116,7 +116,8 @@ def _answering(status: Status) -> list[Content]:
             f" (mean {format_speed(timings.decode_rate)})", _LABEL
         )
     speeds = [decode, _part("TTFT", ttft), _part("prefill", format_rate(timings.prefill_rate))]
-    return [_join(speeds + _reused(timings)), _join(speeds), _join(speeds[:2]), decode]
+    more = speeds + _reused(timings)
+    return [_join(more + _guessed(timings)), _join(more), _join(speeds), _join(speeds[:2]), decode]
 
 
 def _reused(timings: Timings) -> list[Content]:
@@ -124,6 +125,12 @@ def _reused(timings: Timings) -> list[Content]:
     if not timings.reused_tokens:
         return []
     return [_part("reused", f"{timings.reused_tokens}/{timings.prompt_tokens}")]
+
+
+def _guessed(timings: Timings) -> list[Content]:
+    """Return how many guessed tokens were the answer's."""
+    text = guessed_text(timings)
+    return [_part("guessed", text)] if text else []
 
 
 def _widest(lines: list[Content], width: int) -> Content:

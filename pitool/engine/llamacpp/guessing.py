@@ -1,0 +1,101 @@
+"""Which answers of llama.cpp's are guessed, and where rounding may decide between two tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pitool.engine.guesses import Guesser
+from pitool.engine.llamacpp.running import Job, Llama, Running
+from pitool.engine.llamacpp.sequences import Sequences, Slot
+from pitool.engine.probabilities import close_call
+from pitool.engine.speculation import MARGIN, MOST_DOUBT, SHALLOW, TRIED, Speculation
+
+
+class Guessing:
+    """The guesses of the answers that run; ``speculation`` is what the engine knows of guesses.
+
+    Whether passes of several tokens compute what passes of one do is tried for a short and for a
+    long KV cache, each when the first greedy answer comes to it.
+    """
+
+    def __init__(self, llama: Llama, sequences: Sequences, speculation: Speculation) -> None:
+        self._llama, self._sequences, self._speculation = llama, sequences, speculation
+        self._margins: dict[bool, float] = {}
+        self._most_cells = 0
+
+    def begin(self, job: Job, slot: Slot) -> Guesser | None:
+        """Return what guesses an answer, where it wants guesses."""
+        if not job.sampling.speculate:
+            return None
+        return self._speculation.begin(job.ids, job.expected, slot.sequence)
+
+    def guess(self, writing: Sequence[Running]) -> list[list[int]]:
+        """Return what is guessed of each answer, for all that go into the next pass."""
+        alone = len(writing) == 1
+        found = self._speculation.guess(
+            [(each.guesser, self._most(each, alone=alone)) for each in writing]
+        )
+        for running, guesses in zip(writing, found, strict=True):
+            running.answer.guessed(len(guesses))
+        return found
+
+    def took(self, tokens: int, seconds: float) -> None:
+        """Take in how long a pass took."""
+        self._speculation.costs.note(tokens, seconds)
+
+    def doubts(self, running: Running, row: int) -> bool:
+        """Tell whether rounding may decide which token a greedy answer takes from a row."""
+        if not _greedy(running):
+            return False
+        margin = self._margins.get(self._deep(running.slot), 0.0)
+        if not margin:
+            return False
+        logits, sampler = self._llama.logits(row), running.job.sampler
+        return close_call(logits if sampler is None else sampler.weighed(logits), margin)
+
+    def _most(self, running: Running, *, alone: bool) -> int:
+        """Return the most guesses of an answer that keep it what plain decode gives."""
+        if running.doubt or running.guesser is None:
+            return 0
+        if not _greedy(running):
+            return running.answer.left
+        slot = running.slot
+        deep = self._deep(slot)
+        if self._margin(running, deep, alone=alone) > MOST_DOUBT:
+            return 0
+        room = running.answer.left
+        return room if deep else min(room, SHALLOW - self._cells(slot) - 1)
+
+    def _margin(self, running: Running, deep: bool, *, alone: bool) -> float:
+        """Return how near two tokens may not be; infinity where that is not known yet."""
+        if deep not in self._margins:
+            slot = running.slot
+            ids = [*running.answer.part(1), *slot.tokens[: TRIED - 1]]
+            certain = deep == (len(slot.tokens) >= SHALLOW)  # whoever else has cells
+            if not (alone and certain) or len(slot.tokens) + len(ids) > self._llama.length:
+                return float("inf")
+            difference = self._llama.difference(slot, ids)
+            if difference is None:
+                return float("inf")
+            self._margins[deep] = MARGIN * difference
+        return self._margins[deep]
+
+    def _deep(self, slot: Slot) -> bool:
+        """Tell whether the next token needs more cells than a short KV cache has."""
+        return self._cells(slot) >= SHALLOW
+
+    def _cells(self, slot: Slot) -> int:
+        """Return how many cells of the KV cache are looked at, at the most.
+
+        All sequences have theirs in one buffer, of which nothing is known but how full it was.
+        """
+        if len(self._sequences.slots) == 1:
+            return len(slot.tokens)
+        now = sum(len(each.tokens) for each in self._sequences.slots)
+        self._most_cells = max(self._most_cells, now)
+        return self._most_cells
+
+
+def _greedy(running: Running) -> bool:
+    sampler = running.job.sampler
+    return sampler is None or sampler.greedy

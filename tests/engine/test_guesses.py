@@ -1,0 +1,202 @@
+"""Guesses from n-grams against a search by hand, what passes cost, and how many guesses pay."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pitool.engine.guesses import LONGEST, LOOKS, Drafts, Guesser, HitRates, Ngrams
+from pitool.engine.pass_costs import LEAST_GAIN, SIZES, TYPICAL_COSTS, Costs, Offer, allot, rows
+from pitool.engine.speculation import Speculation
+
+FREE = [(size, 1.0) for size in (1, *SIZES)]
+LINEAR = [(size, float(size)) for size in (1, *SIZES)]
+
+
+def longest_match(tokens: Sequence[int]) -> int:
+    """Return the length of the longest end of a text that stood in it before, up to LONGEST."""
+    best = 0
+    for length in range(2, min(LONGEST, len(tokens) - 1) + 1):
+        end = list(tokens[-length:])
+        if any(list(tokens[at : at + length]) == end for at in range(len(tokens) - length)):
+            best = length
+    return best
+
+
+@given(st.lists(st.integers(0, 3), max_size=LOOKS))
+def test_the_longest_match_is_found(tokens: list[int]) -> None:
+    """With so few tokens every earlier place of a pair is compared."""
+    place, length = Ngrams(tokens).find()
+    assert length == longest_match(tokens)
+    if length:
+        assert tokens[place - length : place] == tokens[-length:]
+        assert place < len(tokens)
+
+
+def test_of_equal_matches_the_latest_is_taken() -> None:
+    ngrams = Ngrams([1, 2, 7, 1, 2, 8, 1, 2])
+    place, length = ngrams.find()
+    assert (length, ngrams.after(place, 3)) == (2, [8, 1, 2])
+
+
+def test_a_match_is_followed_past_more_places_than_are_compared() -> None:
+    """The text repeats from its beginning, and its last pairs stand in many later places."""
+    lines = [token for number in range(50) for token in (1, 2, 1000 + number)]
+    ngrams = Ngrams(lines)
+    ngrams.extend(lines[:3])  # of which the third stood in one place only
+    for at, token in enumerate(lines[3:60], 3):
+        place, length = ngrams.find()
+        assert ngrams.after(place, 1) == [token]
+        assert length == min(at, LONGEST)
+        ngrams.extend([token])
+
+
+def test_what_repeats_itself_is_carried_on() -> None:
+    ngrams = Ngrams([9, 1, 2, 3, 1, 2, 3])
+    assert ngrams.after(ngrams.find()[0], 7) == [1, 2, 3, 1, 2, 3, 1]
+
+
+def test_rates_follow_what_is_seen_and_forget_it() -> None:
+    rates = HitRates()
+    typical = rates.of(3)
+    for _ in range(200):
+        rates.note(3, held=False)
+    assert rates.of(3) < typical / 2
+    assert rates.of(20) > 0.8  # another length of match is another matter
+    for _ in range(200):
+        rates.note(3, held=True)
+    assert rates.of(3) > 0.85
+    assert all(0 <= rates.of(n) <= 1 for n in range(LONGEST + 9))
+
+
+def test_a_match_that_never_held_is_not_offered_again() -> None:
+    speculation = Speculation(15, FREE)
+    told = []
+    guesser = speculation.begin([])
+    for token in itertools.islice(itertools.cycle([5, 6, 7, 5, 6, 8, 5, 6, 9]), 300):
+        told.append(guesser.offer(4, speculation.costs).odds[:1])
+        guesser.chosen(token)
+    assert told[-1] == [] or told[-1][0] > 0.9  # by then it repeats as a whole
+
+
+def test_costs_lie_between_what_is_known() -> None:
+    costs = Costs([(1, 1.0), (4, 2.2), (8, 3.0)])
+    assert [costs.of(n) for n in (1, 2, 4, 6, 8)] == pytest.approx([1.0, 1.4, 2.2, 2.6, 3.0])
+    assert costs.of(16) == pytest.approx(4.6)  # goes on as from 4 to 8
+    assert Costs().of(4) == TYPICAL_COSTS[4]
+
+
+def test_costs_follow_the_passes_that_are_made() -> None:
+    costs = Costs()
+    for _ in range(30):
+        costs.note(1, 0.1)
+        costs.note(4, 0.12)
+    assert costs.of(4) == pytest.approx(1.2)
+    # What was not measured is as much cheaper than was expected.
+    assert costs.of(8) == pytest.approx(TYPICAL_COSTS[8] * 1.2 / TYPICAL_COSTS[4])
+    costs.note(4, 60.0)  # the machine slept
+    assert costs.of(4) == pytest.approx(1.2)
+
+
+def made(count: int) -> list[int]:
+    return list(range(count))
+
+
+falling = st.lists(st.floats(0, 1), max_size=4).map(lambda p: sorted(p, reverse=True))
+
+
+@given(st.lists(falling, min_size=1, max_size=3))
+def test_the_best_number_of_guesses_is_found(odds: list[list[float]]) -> None:
+    """Against every way to share guesses among the answers."""
+    costs = Costs([(1, 1.0), (2, 1.3), (3, 1.5), (4, 1.6), (8, 2.1), (12, 2.9), (16, 3.5)])
+    offers = [Offer(each, made) for each in odds]
+
+    def rate(counts: Sequence[int]) -> float:
+        reached = sum(sum(each[:n]) for each, n in zip(odds, counts, strict=True))
+        return (len(odds) + reached) / costs.of(len(odds) + sum(counts))
+
+    every = itertools.product(*(range(len(each) + 1) for each in odds))
+    tried = [c for c in every if not sum(c) or len(odds) + sum(c) in SIZES]
+    plain, found = rate([0] * len(odds)), allot(offers, costs)
+    best = max(map(rate, tried))
+    if best > plain * LEAST_GAIN * 1.0001:
+        assert rate(found) == pytest.approx(best)
+    elif best < plain * LEAST_GAIN:
+        assert sum(found) == 0
+
+
+def test_guesses_that_would_lose_are_not_made() -> None:
+    sure = Offer([0.95**n for n in range(1, 16)], made)
+    assert allot([sure], Costs(LINEAR)) == [0]
+    assert allot([sure], Costs(FREE)) == [15]
+    assert allot([Offer([0.05] * 3, made)], Costs()) == [0]
+    assert allot([Offer([0.9] * 15, made, price=1.0)], Costs(FREE)) == [0]
+
+
+def test_clients_that_fill_the_batch_leave_no_room_for_guesses() -> None:
+    """Four rows are computed at once: with four answers, guesses need four rows more."""
+    costs = Costs([(1, 1.0), (2, 1.05), (3, 1.1), (4, 1.15), (8, 2.3), (12, 3.4), (16, 4.5)])
+    fair = Offer([0.7, 0.5, 0.35], made)
+    assert allot([fair], costs) == [3]
+    assert allot([fair] * 4, costs) == [0] * 4
+    assert sum(allot([fair] * 20, costs)) == 0
+
+
+def test_rows_are_as_many_as_a_pass_may_have() -> None:
+    assert [rows(1, 0), rows(4, 0), rows(1, 3), rows(1, 15), rows(4, 15), rows(32, 15)] == [
+        1, 4, 4, 16, 16, 32,
+    ]  # fmt: skip
+
+
+class Parrot:
+    """A draft model that knows the answer, or does not."""
+
+    def __init__(self, knows: Sequence[int]) -> None:
+        self.knows, self.asked = list(knows), list[int]()
+
+    def guess(self, ids: Sequence[int], count: int, sequence: int) -> list[int]:
+        self.asked.append(sequence)
+        return self.knows[len(ids) : len(ids) + count]
+
+
+def test_a_draft_model_is_asked_where_nothing_repeats() -> None:
+    text = list(range(100, 160))
+    speculation = Speculation(15, FREE)
+    parrot = Parrot(text)
+    speculation.use(parrot, 1000)
+    speculation.costs.note(1, 1.0)
+    guesser = speculation.begin(text[:5], sequence=2)
+    (found,) = speculation.guess([(guesser, 15)])
+    assert found and found == text[5 : 5 + len(found)]
+    assert parrot.asked == [2]
+
+
+def test_a_draft_model_that_is_wrong_is_asked_less_and_less() -> None:
+    speculation = Speculation(15, [(1, 1.0), (2, 1.4), (3, 1.8), (4, 2.0), (8, 3.5)])
+    parrot = Parrot([7] * 1000)
+    speculation.use(parrot, 1000)
+    speculation.costs.note(1, 1.0)
+    guesser = speculation.begin([1])
+    for token in range(100, 400):
+        speculation.guess([(guesser, 15)])
+        guesser.chosen(token)
+    assert 1 <= len(parrot.asked) < 60
+
+
+def test_tokens_that_only_the_draft_model_has_are_no_guesses() -> None:
+    drafts = Drafts(Parrot([1, 2, 3, 4096, 5]), vocabulary=4096)
+    assert drafts.guess([], 5, 0) == [1, 2, 3]
+
+
+def test_a_guesser_offers_what_followed_the_match() -> None:
+    guesser = Guesser([1, 2, 3, 4, 5, 1, 2, 3], HitRates())
+    offer = guesser.offer(4, Costs())
+    assert offer.make(3) == [4, 5, 1]
+    assert list(offer.odds) == sorted(offer.odds, reverse=True)
+    assert len(offer.odds) == 4
+    guesser.chosen(77)
+    assert not guesser.offer(4, Costs()).odds
