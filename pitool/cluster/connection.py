@@ -24,7 +24,8 @@ from pitool.remote.tunnel import open_tunnel
 # A board whose model was just closed, or whose server begins again, needs a moment.
 FREE_SECONDS, GLANCE = 15.0, 0.2
 POWER = "check its power and its network, and that pitool cluster serve runs on it"
-A, T = TypeVar("A"), TypeVar("T")
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ how to go on without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -145,9 +145,8 @@ def prepare(
     return Prepared(plan, made, used)
 
 
-def explain(name: str, used: Iterable[Board]) -> WorkerDied | None:
+def explain(name: str, used: Sequence[Board]) -> WorkerDied | None:
     """Return which board is gone, or has lost what it held; None where all are as they were."""
-    used = list(used)
     if not used:
         return None
     statuses = at_once(_status_now, used)
