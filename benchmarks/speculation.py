@@ -25,7 +25,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Kind:
     @property
     def ratios(self) -> list[float]:
         """Guessing over plain decode, of each prompt."""
-        pairs = zip(self.guessing.rates, self.plain.rates, strict=True)
+        pairs = zip(self.guessing.rates, self.plain.rates, strict=False)
         return [ours / theirs for ours, theirs in pairs]
 
 
@@ -105,8 +105,9 @@ def prompts(count: int) -> Iterator[tuple[str, str]]:
         "code": [f"Add a comment to each line of this code:\n\n```python\n{c}\n```" for c in code],
         "chat": topics,
     }
-    for name, given in kinds.items():
-        yield from ((name, prompt) for prompt in (given + made[name])[: -(-count // len(kinds))])
+    each = -(-count // len(kinds))
+    columns = [[(name, text) for text in (kinds[name] + made[name])[:each]] for name in kinds]
+    yield from (asked for row in zip(*columns, strict=True) for asked in row)
 
 
 def _paragraphs(*places: Path) -> Iterator[str]:
@@ -127,29 +128,34 @@ def _functions(folder: Path) -> Iterator[str]:
 def measure(
     engine: Engine, asked: Sequence[tuple[str, str]], tokens: int, turns: int
 ) -> dict[str, Kind]:
-    """Answer all prompts with and without guesses, in turn."""
+    """Answer all prompts with and without guesses, in turn; as many as there are until Ctrl-C."""
     found: dict[str, Kind] = {}
-    for number, (name, prompt) in enumerate(asked):
-        kind = found.setdefault(name, Kind())
-        for turn in range(turns):
-            order = (False, True) if (number + turn) % 2 == 0 else (True, False)
-            ids = {}
-            engine.clear()
-            list(engine.stream([Message("user", prompt)], Sampling(temperature=0, max_tokens=1)))
-            for speculate in order:
-                greedy = Sampling(temperature=0, max_tokens=tokens, speculate=speculate)
-                steps = list(engine.stream([Message("user", prompt)], greedy))
-                ids[speculate] = [t.id for t in steps if t.id is not None]
-                if len(ids[speculate]) > 8:  # the rate of a few tokens is noise
-                    (kind.guessing if speculate else kind.plain).add(steps[-1].timings)
-            if ids[False] != ids[True]:
-                kind.different.append(prompt)
-                if len(ids[False]) <= 8 < len(ids[True]) or len(ids[True]) <= 8 < len(ids[False]):
-                    (kind.guessing if len(ids[True]) > 8 else kind.plain).rates.pop()
-            kind.alike += ids[False] == ids[True]
-        kind.ids.append((engine.tokenize([Message("user", prompt)]), ids[False]))
-        peer.say(f"{number + 1} of {len(asked)}")
+    with suppress(KeyboardInterrupt):
+        for number, (name, prompt) in enumerate(asked):
+            _ask(engine, found.setdefault(name, Kind()), number, prompt, tokens, turns)
+            peer.say(f"{number + 1} of {len(asked)}")
     return found
+
+
+def _ask(engine: Engine, kind: Kind, number: int, prompt: str, tokens: int, turns: int) -> None:
+    """Answer one prompt with and without guesses, in turn."""
+    for turn in range(turns):
+        order = (False, True) if (number + turn) % 2 == 0 else (True, False)
+        ids = {}
+        engine.clear()
+        list(engine.stream([Message("user", prompt)], Sampling(temperature=0, max_tokens=1)))
+        for speculate in order:
+            greedy = Sampling(temperature=0, max_tokens=tokens, speculate=speculate)
+            steps = list(engine.stream([Message("user", prompt)], greedy))
+            ids[speculate] = [t.id for t in steps if t.id is not None]
+            if len(ids[speculate]) > 8:  # the rate of a few tokens is noise
+                (kind.guessing if speculate else kind.plain).add(steps[-1].timings)
+        if ids[False] != ids[True]:
+            kind.different.append(prompt)
+            if len(ids[False]) <= 8 < len(ids[True]) or len(ids[True]) <= 8 < len(ids[False]):
+                (kind.guessing if len(ids[True]) > 8 else kind.plain).rates.pop()
+        kind.alike += ids[False] == ids[True]
+    kind.ids.append((engine.tokenize([Message("user", prompt)]), ids[False]))
 
 
 # -- llama.cpp's own -----------------------------------------------------------------------
@@ -228,7 +234,7 @@ def tokens_per_pass(prompt: Sequence[int], answer: Sequence[int], size: int) -> 
 
 def acceptance(found: Mapping[str, Kind]) -> dict[str, dict[str, list[float]]]:
     """Return the least and most tokens of a pass over the middle half of the prompts."""
-    shown = {}
+    shown: dict[str, dict[str, list[float]]] = {}
     for name, kind in found.items():
         shown[name] = {}
         for size in PASSES:

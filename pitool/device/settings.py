@@ -73,7 +73,7 @@ def with_guesses(settings: Settings, draft: Runnable | None, *, speculate: bool)
     """Return settings that guess with a draft model too, or not at all."""
     if not speculate:
         return replace(settings, guesses=0)
-    return replace(settings, draft=draft and (draft.format, str(draft.entry)))
+    return replace(settings, draft=(draft.format, str(draft.entry)) if draft else None)
 
 
 def with_sequences(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +15,11 @@ import pytest
 from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Prompt, Sampling, Settings, Token
 from pitool.engine.draft import use_draft
+from pitool.engine.guesses import Guesser
 from pitool.engine.llamacpp import LlamaCpp
 from pitool.engine.onnx import Onnx
 from pitool.engine.pass_costs import SIZES, Costs, Offer
 from pitool.engine.scheduling import Heard
-from pitool.engine.speculation import Guesser
 from pitool.errors import UsageError
 from pitool.grammar import grammar_of_schema
 from tests.convert.helpers import write_float
@@ -35,6 +35,7 @@ FREE = tuple((size, 1.0) for size in (1, *SIZES))
 PLAIN = Settings(512, decode_threads=1, prefill_threads=1, kv_type="f32", flash_attention="off")
 GUESSING = replace(PLAIN, guesses=15, costs=FREE)
 GREEDY = Sampling(temperature=0, max_tokens=60)
+KINDS: dict[str, Callable[[Path, Settings], Engine]] = {"gguf": LlamaCpp, "onnx": Onnx}
 BOARDS = "Pi 5: 8 GB\nPi 5: 16 GB\n" * 10  # is answered with sixty tokens
 PROMPTS: Sequence[Prompt] = (
     BOARDS,
@@ -60,8 +61,7 @@ def sample_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Engine]]:
     """The sample model without guesses and with them, on each runtime."""
     path = request.getfixturevalue(f"sample_{request.param}")
-    kind = {"gguf": LlamaCpp, "onnx": Onnx}[request.param]
-    plain, guessing = kind(path, PLAIN), kind(path, GUESSING)
+    plain, guessing = KINDS[request.param](path, PLAIN), KINDS[request.param](path, GUESSING)
     yield plain, guessing
     plain.close()
     guessing.close()
@@ -383,9 +383,9 @@ def test_a_draft_model_that_is_the_model_itself_is_always_right(
     """Where its guesses take no time: else a model as large as the other is not worth asking."""
     plain, _ = both
     monkeypatch.setattr("pitool.engine.guesses.time", SimpleNamespace(perf_counter=lambda: 0.0))
-    kind, form = type(plain), "gguf" if isinstance(plain, LlamaCpp) else "onnx"
+    form = "gguf" if isinstance(plain, LlamaCpp) else "onnx"
     settings = replace(GUESSING, draft=(draft, str(request.getfixturevalue(f"sample_{draft}"))))
-    engine = kind(request.getfixturevalue(f"sample_{form}"), settings)
+    engine = KINDS[form](request.getfixturevalue(f"sample_{form}"), settings)
     use_draft(engine, settings)
     prompt = [Message("user", "Tell me about the board and its memory.")]
     for sampling in (GREEDY, Sampling(seed=9, max_tokens=60)):

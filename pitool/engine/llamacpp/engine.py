@@ -39,7 +39,8 @@ from pitool.engine.llamacpp.library import (
 )
 from pitool.engine.llamacpp.opening import add_adapters, batch_size, open_context, open_model
 from pitool.engine.llamacpp.passes import Passes
-from pitool.engine.llamacpp.scheduler import Llama, Scheduler
+from pitool.engine.llamacpp.running import Llama
+from pitool.engine.llamacpp.scheduler import Scheduler
 from pitool.engine.llamacpp.sequences import Sequences, turn_starts
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.engine.prefixes import Prefixes

@@ -272,7 +272,8 @@ class Onnx:
 
     def _row(self, row: int) -> NDArray[np.float32]:
         assert self._logits is not None
-        return self._logits[row]
+        logits: NDArray[np.float32] = self._logits[row]
+        return logits
 
     # -- guesses ---------------------------------------------------------------------------
 
