@@ -25,10 +25,11 @@ from pitool.bench.run import Workload
 from pitool.engine.base import Settings
 
 PACKAGE = "llama-cpp-python"
-BENCH, QUANTIZE, SERVER, RPC_SERVER = TOOLS = (
+BENCH, QUANTIZE, SERVER, PERPLEXITY, RPC_SERVER = TOOLS = (
     "llama-bench",
     "llama-quantize",
     "llama-server",
+    "llama-perplexity",
     "ggml-rpc-server",
 )
 LOOKUP, SPECULATIVE = EXAMPLES = ("llama-lookup", "llama-speculative-simple")
@@ -71,17 +72,23 @@ def version() -> str:
     return importlib.metadata.version(PACKAGE)
 
 
+def installed(name: str) -> Path:
+    """Return where a program is once it was built."""
+    return cache() / "peers" / f"{version()}-{platform.machine()}" / "bin" / name
+
+
 def program(name: str) -> Path:
-    """Return the path of a program, built with its like first where the cache has none."""
-    folder = cache() / "peers" / f"{version()}-{platform.machine()}"
-    path = folder / "bin" / name
+    """Return the path of a program, built with those of its like that the cache has not."""
+    path = installed(name)
     if not path.is_file():
+        folder = path.parents[1]
         folder.mkdir(parents=True, exist_ok=True)
         say(f"building llama.cpp of {PACKAGE} {version()} into {folder}")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             alike = EXAMPLES if name in EXAMPLES else TOOLS
-            built = _build(source(Path(scratch)), Path(scratch) / "build", alike)
-            shutil.copytree(built, folder / "bin", symlinks=True, dirs_exist_ok=True)
+            missing = [each for each in alike if not installed(each).is_file()]
+            built = _build(source(Path(scratch)), Path(scratch) / "build", missing)
+            shutil.copytree(built, path.parent, symlinks=True, dirs_exist_ok=True)
     return path
 
 
@@ -153,4 +160,5 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    print(program(BENCH))
+    for each in TOOLS:
+        print(program(each))

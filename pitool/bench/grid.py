@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from pitool.bench.run import Workload
 from pitool.catalog import tables
-from pitool.engine.base import KV_TYPES, FlashAttention, LoadMode, Settings
+from pitool.catalog.kv_types import KV_TYPES
+from pitool.engine.base import FlashAttention, LoadMode, Settings
 from pitool.errors import UsageError
 from pitool.planning.formats import find_format
 

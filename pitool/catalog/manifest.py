@@ -14,6 +14,7 @@ from typing import Any
 
 from pitool.catalog import reading, tables
 from pitool.catalog.files import write_atomically
+from pitool.catalog.kv_types import CacheTypes
 from pitool.errors import BadInput
 
 SCHEMA = "pitool.schema/1"
@@ -84,6 +85,18 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class KindQuality:
+    """Measured quality on one kind of text: its figures are those of a ``Certificate``."""
+
+    name: str
+    tokens: int
+    mean_kl: float
+    median_kl: float
+    p99_kl: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """Measured quality of an artifact against its checkpoint.
 
@@ -94,6 +107,7 @@ class Certificate:
     ``verified``: False where nothing ran the checkpoint, and a float artifact stood in for it.
     ``logit_error``: root mean square of the logits' difference as a share of their spread.
     ``unseen``: what of the model the texts were too short for, in words; empty for nothing.
+    ``kinds``: chat, prose and code apart, read beside ``text``; none in older bundles.
     """
 
     reference: str
@@ -110,6 +124,7 @@ class Certificate:
     verified: bool = True
     logit_error: float | None = None
     unseen: str = ""
+    kinds: tuple[KindQuality, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +148,54 @@ class Tokenization:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheQuality:
+    """What types of the KV cache cost an artifact, against itself with keys and values in f16.
+
+    ``mean_kl`` in nats a token, ``top1`` the share of equal most likely tokens.
+    """
+
+    keys: str
+    values: str
+    tokens: int
+    mean_kl: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitPoint:
+    """What could be made as well: a file's bytes, its predicted mean KL divergence and speeds."""
+
+    bytes: int
+    mean_kl: float
+    speed: tuple[Speed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How the types of an artifact were chosen: what was made and why, a line each.
+
+    ``mean_kl``: the loss that was predicted, None where no text was read that tells it. ``front``:
+    sizes and speeds with the least loss that each allows, the smallest first.
+    """
+
+    made: str
+    why: str
+    mean_kl: float | None = None
+    front: tuple[FitPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One runnable file set; ``context`` in tokens, ``parameters`` a count of weights.
 
-    ``kv_type`` and ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
+    ``kv_type``, ``value_type`` (of the KV cache's values, None for that of the keys) and
+    ``micro_batch`` are what the memory is planned with. ``adapters``: LoRAs that
     the engine loads with it, by the paths of their ``files``. ``tokenization``: None in bundles
     of older versions, whose engines go by the artifact alone. ``weights``: which of them equal the
     checkpoint's although they have few bits, in words; empty where they were rounded. ``cosine``:
     of an encoder, the least between vectors of texts and the checkpoint's; None for a model that
-    writes, and for one that was not compared.
+    writes, and for one that was not compared. ``caches``: what types of the KV cache were measured
+    to cost; ``fit``: how its types were chosen, None where it has those of a usual quantisation.
     """
 
     format: str
@@ -160,12 +214,21 @@ class Artifact:
     tokenization: Tokenization | None = None
     weights: str = ""
     cosine: float | None = None
+    value_type: str | None = None
+    caches: tuple[CacheQuality, ...] = ()
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         if not self.files:
             raise ValueError("no files are listed")
         if self.context <= 0:
             raise ValueError(f"the context is {self.context} tokens")
+        CacheTypes(self.kv_type, self.value_type or self.kv_type)
+
+    @property
+    def cache(self) -> CacheTypes:
+        """The types of the KV cache that the memory is planned with."""
+        return CacheTypes(self.kv_type, self.value_type or self.kv_type)
 
     @property
     def bytes(self) -> int:

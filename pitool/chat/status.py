@@ -157,7 +157,7 @@ def figures_table(status: Status) -> list[tuple[str, str]]:
         rows += [
             ("context", f"{timings.context_used} of {settings.context} tokens"),
             ("when full", WHEN_FULL_WORDS[status.when_full]),
-            ("KV cache", settings.kv_type),
+            ("KV cache", str(settings.cache)),
             ("threads", f"{settings.decode_threads} decode, {settings.prefill_threads} prefill"),
             ("engine", f"{info.engine}, {info.backend}"),
             ("loaded in", format_seconds(info.load_seconds)),

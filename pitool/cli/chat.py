@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pitool.cli.guess_options import guess_options
+from pitool.cli.kv_type import kv_type_option, parse
 from pitool.cli.names import BundlePath, cluster_option
 from pitool.cli.ranges import WholeRange
 
@@ -40,6 +41,7 @@ CHAT_FLUSH_SECONDS = 0.1
 )
 @cluster_option
 @guess_options
+@kv_type_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -52,6 +54,7 @@ def command(
     persona: str | None,
     resume: bool,
     cluster: str | None,
+    kv_type: str | None,
     force: bool,
 ) -> None:
     """Chat with a model; without BUNDLE, choose one from a list.
@@ -66,6 +69,7 @@ def command(
     """
     from pitool.errors import Interrupted, PitoolError, UsageError
 
+    cache = parse(kv_type)
     # Textual draws on stderr, so all three have to be the terminal.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
@@ -99,6 +103,7 @@ def command(
             cluster=cluster,
             draft=draft,
             speculate=speculate,
+            cache=cache,
         ),
         bundles=list_bundles,
         memory=rss,

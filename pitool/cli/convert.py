@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.kv_type import kv_type_option
 from pitool.cli.ranges import Finite, FiniteRange, WholeRange
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 @click.command("convert")
 @click.argument("model", required=False)
 @click.option("--ram", required=True, metavar="TIER", help="RAM of the board, such as 8gb.")
-@click.option("--board", metavar="BOARD", help="Plan for one board with that RAM, such as pi5.")
+@click.option(
+    "--board", metavar="BOARD", help="Plan for one board with that RAM, such as pi5; or here."
+)
 @click.option(
     "--profile",
     metavar="NAME",
@@ -36,7 +39,13 @@ if TYPE_CHECKING:
     help="Quantisations, such as Q4_K_M or Q8_0,INT4 or gptq-int4; or auto.",
 )
 @click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
-@click.option("--fit", is_flag=True, help="Make the largest GGUF that fits the board.")
+@click.option("--fit", is_flag=True, help="Make the best GGUF that fits the board.")
+@click.option(
+    "--target-tps",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="RATE",
+    help="Make the best GGUF that decodes at RATE tokens/s or more (prediction).",
+)
 @click.option("--format", "format_", metavar="[gguf|onnx]", help="Make only this format.")
 @click.option(
     "--calibration",
@@ -52,7 +61,13 @@ if TYPE_CHECKING:
     metavar="[fast|normal|best]",
     help="Time that rounding may take; more is closer to the checkpoint at the same size.",
 )
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Your text, to measure the quality on (default: a built-in one).",
+)
 @click.option("--context", type=WholeRange(min=256), help="Tokens of context to plan for.")
+@kv_type_option
 @click.option("--requantise", is_flag=True, help="Allow a GGUF that is already quantised.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--lora", type=Path, multiple=True, metavar="DIR", help="PEFT adapter to merge.")
@@ -83,6 +98,7 @@ def command(**options: Any) -> None:
       pitool convert ./model --ram 4gb --quant gptq-int4 --calibration notes.txt
       pitool convert model-F16.gguf --ram 2gb --quant Q4_K_M,Q8_0
       pitool convert ./model --ram 4gb --size 1.9gb --calibration notes.txt
+      pitool convert ./model --ram 4gb --board pi5 --fit --size 1.9gb --target-tps 6
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
@@ -101,6 +117,7 @@ def command(**options: Any) -> None:
         talk(note)
     plan = request.plan()
     _show_plan(request.source, plan, request.target)
+    click.echo(_time(request, plan), err=True)
     if options["dry_run"]:
         if options["as_json"]:
             click.echo(json.dumps(_plan_json(request.source, plan, request.target), indent=2))
@@ -165,6 +182,16 @@ def _memory(plan: ConvertPlan) -> Section:
         ["on disk", *map(format_bytes, sizes)],
     ]
     return Section("", ["memory", *(a.quantisation.name for a in plan.artifacts)], rows)
+
+
+def _time(request: Request, plan: ConvertPlan) -> str:
+    """Return how long it will take."""
+    from pitool.convert import minutes
+    from pitool.convert.download import read_settings
+
+    config = read_settings(request.source)
+    calibration = request.options["calibration"]
+    return minutes.describe(plan, config, request.effort, calibration, os.cpu_count() or 1)
 
 
 def _convert(request: Request, plan: ConvertPlan) -> Bundle:

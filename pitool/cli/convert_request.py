@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pitool.checkpoint.source import (
     find_source,
     with_revision,
 )
+from pitool.cli.kv_type import parse
 from pitool.convert import layer_cost
 from pitool.convert.download import find_grids, read_settings
 from pitool.convert.effort import Effort, find_effort
@@ -33,15 +34,26 @@ from pitool.convert.sources import check_headers
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS, GGUF, ONNX
 from pitool.planning.formats.base import PlannedFormat
-from pitool.planning.places import Place
+from pitool.planning.places import HERE, Place
 from pitool.planning.planner import AUTO
 from pitool.planning.report import find_places
+from pitool.planning.speed import Correction
 from pitool.report.numbers import parse_bytes
+
+FITTED = "--fit, --size and --target-tps"
+
+
+def is_fitted(options: Mapping[str, Any]) -> bool:
+    """Tell whether a GGUF is asked for whose types are solved for."""
+    return bool(options["fit"] or options["size"] or options["target_tps"])
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for, found; ``size`` in bytes; ``warning``: what must be said first."""
+    """What was asked for, found; ``size`` in bytes; ``warning``: what must be said first.
+
+    ``corrections``: of predicted speeds, learnt by tune and bench where the place is this machine.
+    """
 
     options: dict[str, Any]
     source: Source
@@ -52,6 +64,7 @@ class Request:
     target: Path
     size: int | None
     warning: str | None = None
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
 
     @property
     def stored(self) -> bool:
@@ -95,21 +108,25 @@ class Request:
             onnx=names.onnx,
             techniques=names.techniques,
             size=self.size,
+            target=self.options["target_tps"],
+            cache=parse(self.options["kv_type"]),
             importance=self.options["calibration"] != NONE,
             profile=self.profile,
             place=self.place,
+            corrections=self.corrections,
+            solves=self.effort.solves,
             header=lambda: header_of(self.source, config),
             found=find_grids(self.source, config) if names.gguf else None,
         )
         check_headers(self.source, config)
-        note = layer_cost.describe(self.effort, config, plan.model)
+        note = layer_cost.hindrance(self.effort, config)
         return replace(plan, reason="\n".join(filter(None, (plan.reason, note))))
 
     def _names(self) -> Names:
         """Return the quantisations that are asked for: names, ``auto`` or nothing."""
         quant, form = self.options["quant"], self._named_format()
-        sized = self.options["fit"] or self.size is not None
-        gguf_only = "--size and --fit can only make a GGUF" if sized else self._gguf_only()
+        sized = is_fitted(self.options)
+        gguf_only = f"{FITTED} can only make a GGUF" if sized else self._gguf_only()
         if gguf_only and form not in (None, GGUF):
             raise UsageError(gguf_only, f"drop --format {form.name}")
         if not sized and gguf_only:
@@ -166,18 +183,30 @@ class Request:
         return "a GGUF source can only become GGUF" if self.stored else ""
 
 
+def _find_place(tier: str, board: str | None) -> tuple[Place, Mapping[str, Correction]]:
+    """Return the place that is planned for, and what was learnt of speeds there."""
+    if board == HERE:
+        from pitool.device.detect import detect
+        from pitool.device.here import this_machine
+
+        here = this_machine(detect())
+        return here.place, here.corrections
+    (place,) = find_places(tier, board)
+    return place, {}
+
+
 def find_request(options: dict[str, Any]) -> Request:
     """Return what the options ask for; wrong ones raise before anything is read or fetched."""
     tier_name, tier = find_tier(options["ram"])
-    (place,) = find_places(tier_name, options["board"])
+    place, corrections = _find_place(tier_name, options["board"])
     profile = find_profile(options["profile"] or BALANCED)
     calibrate.check(options["calibration"])
+    parse(options["kv_type"])
     calibrate.check_effort(options["calibration"], find_effort(options["effort"]))
-    if options["fit"] and options["size"]:
-        raise UsageError("--fit and --size cannot be combined", "drop one of them")
     size = parse_bytes(options["size"]) if options["size"] else None
     source = find_source(options["model"], tier_name, gguf_too=True)
     source = with_revision(source, options["revision"])
+    source = replace(source, text=options["text"] or source.text)
     adapters = find_adapters(options["lora"], options["lora_scale"])
     if options["lora_separate"] and not adapters:
         raise UsageError("--lora-separate needs --lora", "give the adapter's folder with --lora")
@@ -185,9 +214,11 @@ def find_request(options: dict[str, Any]) -> Request:
     source = replace(source, adapters=merged, apart=apart)
     name = f"{source.id.rpartition('/')[2]}-{tier_name}"
     target = options["out"] or default_folder() / name
-    request = Request(options, source, tier_name, tier, place, profile, target, size)
+    request = Request(
+        options, source, tier_name, tier, place, profile, target, size, corrections=corrections
+    )
     if request.stored:
-        sized = options["fit"] or size is not None
+        sized = is_fitted(options)
         requantise = options["requantise"]
         warning = stored.check(source, options["quant"], requantise=requantise, sized=sized)
         return replace(request, warning=warning)

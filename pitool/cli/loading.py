@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from pitool.catalog.bundles import Runnable
+from pitool.catalog.kv_types import CacheTypes
 from pitool.engine.worker import FLUSH_SECONDS, WorkerEngine
 
 Loader = Callable[[Runnable, Callable[[float], None]], WorkerEngine]
@@ -21,6 +22,7 @@ def loader(
     draft: str | None = None,
     speculate: bool = True,
     say: Callable[[str], object] = lambda _: None,
+    cache: CacheTypes | None = None,
 ) -> Loader:
     """Return what starts a worker; ``force`` leaves out the look at the memory.
 
@@ -37,7 +39,7 @@ def loader(
     guessing = find_draft(draft, speculate=speculate)
 
     def load(runnable: Runnable, on_progress: Callable[[float], None]) -> WorkerEngine:
-        settings = settings_for(runnable, context, threads=threads)
+        settings = settings_for(runnable, context, threads=threads, cache=cache)
         settings = with_guesses(settings, guessing, speculate=speculate)
         if cluster is not None:
             from pitool.cluster import loading

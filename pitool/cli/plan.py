@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pitool.cli.kv_type import kv_type_option
 from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     type=WholeRange(1, 64),
     help="Answers at once, each with this context (GGUF).",
 )
-@click.option(
-    "--kv-type",
-    type=click.Choice(["f32", "f16", "q8_0", "q4_0"]),
-    help="Type of the KV cache (default: the profile's).",
-)
+@kv_type_option
 @click.option(
     "--profile",
     default="balanced",

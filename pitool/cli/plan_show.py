@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pitool.catalog.task_kinds import task_kinds
 from pitool.catalog.tiers import MIB, tiers
-from pitool.cli import plan_offers, plan_rent, plot
+from pitool.cli import plan_caches, plan_offers, plan_rent, plot
 from pitool.cli.plan_offers import cell
 from pitool.errors import UsageError
 from pitool.planning import answer
@@ -72,6 +72,7 @@ MORE = "more: --details for memory, verdicts and speeds; --buy for boards and pr
 def _fits(report: Report) -> Iterator[Section]:
     """Yield what fits where and how fast it is, and what else could be done at a single place."""
     yield memory(report)
+    yield from plan_caches.caches(report)
     single = len(report.places) == 1
     if single and report.form.by_bits:
         yield _one_place(report)
@@ -102,7 +103,7 @@ def head(report: Report) -> Section:
         f" {shape.kv_heads} key-value head{'s' * (shape.kv_heads > 1)} of {shape.head_dim},"
         f" trained with {shape.context} tokens of context"
     )
-    cache = load.kv_type if report.form.tunable else "of the graph's own type"
+    cache = str(load.cache) if report.form.tunable else "of the graph's own type"
     answers = f"{load.sequences} answers at once, each with " if load.sequences > 1 else ""
     how = (
         f"planned for {answers}{load.context} tokens of context, KV cache {cache},"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pitool.cli.guess_options import guess_options
+from pitool.cli.kv_type import kv_type_option, parse
 from pitool.cli.names import cluster_option
 from pitool.cli.ranges import FiniteRange, WholeRange
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=WholeRange(1, 512), metavar="N", help="CPU threads.")
 @cluster_option
 @guess_options
+@kv_type_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -53,6 +55,7 @@ def command(
     cluster: str | None,
     draft: str | None,
     speculate: bool,
+    kv_type: str | None,
     force: bool,
     as_json: bool,
     **sampling: Any,
@@ -99,6 +102,7 @@ def command(
         cluster=cluster,
         draft=draft,
         speculate=speculate,
+        cache=parse(kv_type),
         say=talk,
     )
     style = PromptStyle(raw=raw, empty_system=system == "")

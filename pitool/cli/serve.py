@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pitool.cli.guess_options import guess_options
+from pitool.cli.kv_type import kv_type_option, parse
 from pitool.cli.names import cluster_option
 from pitool.cli.ranges import WholeRange
 
@@ -50,6 +51,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
 @cluster_option
 @guess_options
+@kv_type_option
 @click.option("--force", is_flag=True, help="Load even if the memory seems too small.")
 def command(
     bundle: Path | None,
@@ -97,6 +99,7 @@ def command(
         say=talk,
         draft=find_draft(options["draft"], speculate=speculate),
         speculate=speculate,
+        cache=parse(options["kv_type"]),
     )
     if shelf.only:
         loader.check(first, [])

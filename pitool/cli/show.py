@@ -26,18 +26,27 @@ NOT_COMPARED = (
 
 @click.command("show")
 @click.argument("bundle", required=False, type=BundlePath())
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Plot what --fit chose from."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(bundle: Path | None, as_json: bool) -> None:
+def command(bundle: Path | None, plot: Path | None, as_json: bool) -> None:
     """Show a bundle: source, artifacts, memory, speeds, certificate.
+
+    Of a GGUF that convert --fit made it also shows what other sizes would lose, and how fast they
+    would be; --plot draws that as an SVG file.
 
     \b
     Example:
       pitool show sample-1gb
+      pitool show sample-1gb --plot front.svg
     """
     from pitool.catalog.bundles import find_bundle, newest
     from pitool.catalog.manifest import to_json
 
     found = find_bundle(bundle) if bundle else newest()
+    if plot:
+        _plot(found, plot)
     if as_json:
         document = {"bundle": str(found.path), "manifest": to_json(found.manifest)}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -45,11 +54,24 @@ def command(bundle: Path | None, as_json: bool) -> None:
         show(found)
 
 
+def _plot(bundle: Bundle, path: Path) -> None:
+    from pitool.catalog.outputs import is_written_through, write_output
+    from pitool.cli.show_details import chart
+    from pitool.errors import UsageError
+
+    if path.suffix.lower() != ".svg" and not is_written_through(path):
+        raise UsageError(
+            f"--plot writes SVG, not {path.name}", "choose a file name that ends in .svg"
+        )
+    write_output(path, chart(bundle).encode())
+
+
 def show(bundle: Bundle) -> None:
     """Print the artifacts of a bundle, and how to try it."""
+    from pitool.cli.show_details import details
     from pitool.report import tables
 
-    tables.show([table(bundle)])
+    tables.show([table(bundle), *details(bundle)])
     # Whole lines, so that they can be copied.
     click.echo(f"bundle: {bundle.path}")
     if any(artifact.cosine is not None for artifact in bundle.manifest.artifacts):

@@ -14,6 +14,7 @@ from pitool.catalog.manifest import (
     Artifact,
     Certificate,
     FileEntry,
+    Fit,
     Manifest,
 )
 from pitool.checkpoint.source import Checkpoint
@@ -65,10 +66,11 @@ def planned_artifact(
     *,
     weights: str = "",
     cosine: float | None = None,
+    fit: Fit | None = None,
 ) -> Artifact:
     """Return the entry of an artifact that is what was planned.
 
-    ``weights`` and ``cosine``: see ``Artifact``.
+    ``weights``, ``cosine`` and ``fit``: see ``Artifact``.
     """
     return artifact(
         work.folder,
@@ -86,6 +88,7 @@ def planned_artifact(
         tokenization=work.tokens.of(entry_of(work.folder, files)),
         weights=weights,
         cosine=cosine,
+        fit=fit,
     )
 
 

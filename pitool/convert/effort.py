@@ -14,7 +14,9 @@ class Effort:
     """``fold``: scales are folded into norms; ``feedback``: errors are fed to later columns.
 
     ``sweeps``: how often blocks are rounded anew; ``sequential``: inputs are measured anew after
-    each group of matrices of a layer. ``tokens``: that inputs are measured on.
+    each group of matrices of a layer. ``tokens``: that inputs are measured on. ``solves``: of
+    ``--quant auto``, the types of its tensors are solved for; ``bands``: into so many bands of
+    layers matrices of one role are divided when the sensitivity to them is measured.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Effort:
     sweeps: int = 0
     sequential: bool = False
     tokens: TokenCount | None = None
+    solves: bool = False
+    bands: int = 1
 
 
 FAST, NORMAL, BEST = "fast", "normal", "best"
@@ -32,8 +36,17 @@ EFFORTS = {
     effort.name: effort
     for effort in (
         Effort(FAST),
-        Effort(NORMAL, fold=True, feedback=True, tokens=_NORMAL),
-        Effort(BEST, fold=True, feedback=True, sweeps=3, sequential=True, tokens=_BEST),
+        Effort(NORMAL, fold=True, feedback=True, tokens=_NORMAL, solves=True),
+        Effort(
+            BEST,
+            fold=True,
+            feedback=True,
+            sweeps=3,
+            sequential=True,
+            tokens=_BEST,
+            solves=True,
+            bands=5,
+        ),
     )
 }
 

@@ -6,6 +6,7 @@ Counts what is multiplied, and measures once how fast this machine multiplies.
 from __future__ import annotations
 
 import time
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -14,24 +15,21 @@ from pitool.catalog.model_shape import ModelShape
 from pitool.checkpoint.config import Config
 from pitool.convert.effort import Effort
 from pitool.convert.layerwise import unwalkable
-from pitool.report.numbers import format_seconds
 
 # Passes of the text through a layer, both streams together; and for each group that is measured
 # anew, of which there are four.
 PASSES, GROUPS = 4, 4
 # Seconds a column costs beside what is multiplied, and a weight: rounding, and ggml's search.
 COLUMN, WEIGHT = 3e-4, 4e-7
-SIDE = 768
+SIDE, TRIES = 768, 5
 
 
-def describe(effort: Effort, config: Config, model: ModelShape) -> str:
-    """Return a line on the time that an effort takes, or on why it changes nothing; empty: fast."""
+def hindrance(effort: Effort, config: Config) -> str:
+    """Say why an effort feeds no errors back; empty where it does, or was not asked to."""
     if not effort.feedback:
         return ""
-    if why := unwalkable(config):
-        return f"--effort {effort.name} changes nothing here: {why}"
-    said = format_seconds(estimate(effort, model))
-    return f"--effort {effort.name}: error feedback takes about {said} for each quantisation"
+    why = unwalkable(config)
+    return f"--effort {effort.name} changes nothing here: {why}" if why else ""
 
 
 def estimate(effort: Effort, model: ModelShape) -> float:
@@ -44,7 +42,7 @@ def estimate(effort: Effort, model: ModelShape) -> float:
     shared = sum(columns**2 for _, columns in matrices) / 2  # most inputs are those of two or more
     work += shared * tokens * 2 * (2 if effort.sequential else 1)
     besides = sum(columns * COLUMN + prod((rows, columns)) * WEIGHT for rows, columns in matrices)
-    return work * _seconds_each() + besides * (1 + effort.sweeps)
+    return work * seconds_each() + besides * (1 + effort.sweeps)
 
 
 def _multiplications(rows: int, columns: int, sweeps: int) -> float:
@@ -53,10 +51,17 @@ def _multiplications(rows: int, columns: int, sweeps: int) -> float:
     return solving + rows * columns**2 * (0.5 + 2 * sweeps)
 
 
-def _seconds_each() -> float:
-    """Return the seconds of a multiplication with an addition, in a product of matrices."""
+@cache
+def seconds_each() -> float:
+    """Return the seconds of a multiplication with an addition, in a product of matrices.
+
+    The least of several tries, because other programs make it longer.
+    """
     square = np.ones((SIDE, SIDE), np.float32)
     square @ square  # the first starts threads
-    begun = time.perf_counter()
-    square @ square
-    return (time.perf_counter() - begun) / SIDE**3
+    tries = []
+    for _ in range(TRIES):
+        begun = time.perf_counter()
+        square @ square
+        tries.append(time.perf_counter() - begun)
+    return min(tries) / SIDE**3

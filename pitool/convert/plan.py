@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
 from pitool.catalog.tables import names_in, nearest
@@ -29,6 +30,7 @@ from pitool.planning.memory import Load
 from pitool.planning.places import Place, tier_place
 from pitool.planning.planner import Planner
 from pitool.planning.shapes import header_tensors
+from pitool.planning.speed import Correction
 
 P = TypeVar("P", bound=ArtifactPlan)
 
@@ -75,9 +77,13 @@ def make_plan(
     onnx: str = "",
     techniques: str = "",
     size: int | None = None,
+    target: float | None = None,
+    cache: CacheTypes | None = None,
+    solves: bool = False,
     importance: bool = False,
     profile: Profile | None = None,
     place: Place | None = None,
+    corrections: Mapping[str, Correction] | None = None,
     header: Callable[[], int] | None = None,
     found: Found | None = None,
 ) -> ConvertPlan:
@@ -85,10 +91,12 @@ def make_plan(
 
     ``quantisations`` of GGUF and those of ``onnx``: names separated by commas, or ``auto``, or
     nothing; ``techniques`` of the lab: names; ``FIT`` of GGUF has ``size`` bytes at most, or what
-    there is room for. ``importance``: there will be an importance matrix. ``place``: one board
-    instead of the smallest of the tier. ``header``: counts the bytes of a GGUF before its
-    tensors, where the vocabulary is at hand. ``found``: the matrices that seem to lie on grids,
-    None where the weights are not at hand.
+    there is room for, and decodes ``target`` tokens/s or more. ``cache``: types of the KV cache.
+    ``solves``: of ``auto``, see ``plan_gguf``. ``importance``: there will be an importance matrix.
+    ``place``: one board instead of the smallest of the tier; ``corrections``: of speeds predicted
+    there. ``header``: counts the bytes of a GGUF
+    before its tensors, where the vocabulary is at hand. ``found``: the matrices that seem to lie on
+    grids, None where the weights are not at hand.
     """
     source = find_model(config, convertible=bool(quantisations))
     model = source.shape
@@ -110,10 +118,11 @@ def make_plan(
         micro_batch=profile.micro_batch,
         kv_type=profile.kv_type,
     )
-    planner = Planner(planned, profile, load)
+    load = load.with_cache(cache) if cache else load
+    planner = Planner(planned, profile, load, corrections or {})
     board = next(iter(place.boards)) if place.name != place.tier else None
-    fitting = Fitting(planner, place, size)
-    rows, reason = plan_gguf(fitting, quantisations, own, found)
+    fitting = Fitting(planner, place, size, target)
+    rows, reason, fitting = plan_gguf(fitting, quantisations, own, found, solves=solves)
     made = [plan_technique(planner, place, config, name) for name in names_in(techniques)]
     onnx_rows, left_out = plan_onnx(planner, place, config, onnx, alone=not (rows or made))
     artifacts: tuple[ArtifactPlan, ...] = (

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from pitool.quality.compact import CompactReference
 from pitool.quality.comparison import scored_rows
 from pitool.quality.divergence import WINDOW, spread_share, squares
 from pitool.quality.health import LogitsEngine, windows_of
+from pitool.quality.kinds import Kind, Windows, kind_windows, tokens_beside
 from pitool.report.progress import Progress
 
 RANDOM = "random tokens"
@@ -44,6 +46,7 @@ class Reference:
     an artifact stands in. ``unseen``: as a certificate has it. ``routed``: tokens go to experts,
     and some to others by any rounding, so that only the ``typical`` error tells a fault.
     ``packed``: experts are in few bits in every artifact, which is judged as a quantised one.
+    ``kinds``: chat, prose and code, read beside the text.
     """
 
     text: str
@@ -56,6 +59,7 @@ class Reference:
     unseen: str = ""
     routed: bool = False
     packed: bool = False
+    kinds: tuple[Kind, ...] = ()
 
 
 def make_reference(
@@ -74,8 +78,10 @@ def make_reference(
     ``folder``. PitoolError when the artifact tokenizes the text differently from tokenizer.json.
     """
     name, ids = _text(checkpoint, engine, tokens, text_file)
-    windows = windows_of(engine, ids[:tokens], min(window, WINDOW))
-    return run_reference(forward, name, windows, folder, progress, checkpoint.config)
+    window = min(window, WINDOW)
+    windows = windows_of(engine, ids[:tokens], window)
+    others = {} if name == RANDOM else kind_windows(engine, tokens_beside(tokens), window)
+    return run_reference(forward, name, windows, folder, progress, checkpoint.config, others)
 
 
 def run_reference(
@@ -85,20 +91,27 @@ def run_reference(
     folder: Path,
     progress: Progress,
     config: Config | None = None,
+    others: Mapping[str, Windows] = MappingProxyType({}),
 ) -> Reference:
     """Return the reference for windows of a text of that name, its logits kept in ``folder``.
 
-    ``config``: of the checkpoint, where it is one.
+    ``config``: of the checkpoint, where it is one; ``others``: windows of other kinds of text.
     """
     known = config if config and config.model_type != GGUF else None
     whose = forward.of.replace(" of {}", "")
-    progress.stage(f"computing the reference with {whose}", len(windows) * forward.layers)
+    count = len(windows) + sum(map(len, others.values()))
+    progress.stage(f"computing the reference with {whose}", count * forward.layers)
     logits, heads = [], []
     for i, ids in enumerate(windows):
         rows = forward.logits(ids, 0.0, lambda: progress.advance(1))
         if i < compact.MOST_WINDOWS:
             heads.append(rows[: compact.length(ids, rows.shape[-1])].copy())
         logits.append(_keep(folder / f".logits-{i}.npy", rows[scored_rows(ids)]))
+    kinds = [Kind(kind, own, []) for kind, own in others.items()]
+    for kind in kinds:
+        for i, ids in enumerate(kind.windows):
+            rows = forward.logits(ids, 0.0, lambda: progress.advance(1))[scored_rows(ids)]
+            kind.logits.append(_keep(folder / f".logits-{kind.name}-{i}.npy", rows))
     of = forward.of if forward.stands_in else f"{{}} in {forward.of}, float32"
     small = compact.make(windows, heads)
     made = Reference(
@@ -106,6 +119,7 @@ def run_reference(
         unseen=unseen(known, max(map(len, windows))) if known else "",
         routed=known is not None and routed(known),
         packed=known is not None and packed(known),
+        kinds=tuple(kinds),
     )  # fmt: skip
     if forward.stands_in or made.packed:
         return made

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pitool.catalog.boards import boards
 from pitool.catalog.bundles import Runnable
+from pitool.catalog.kv_types import USUAL, CacheTypes
 from pitool.catalog.manifest import MemoryLine
 from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
@@ -31,15 +32,25 @@ def settings_for(
     machine: Machine | None = None,
     *,
     threads: int | None = None,
+    cache: CacheTypes | None = None,
 ) -> Settings:
     """Return settings for ``runnable``: what ``pitool tune`` found here, else ``untuned``.
 
-    ``threads`` that the user names go before both, for decode and for prefill.
+    ``threads`` that the user names go before both, for decode and for prefill, and so do the types
+    of the KV cache; UsageError where the runtime takes none.
     """
     machine = machine or detect()
     settings = untuned(runnable, context, machine)
     if known := tuned.find(runnable, machine):
         settings = known.apply(settings)
+    if cache is not None:
+        form = find_format(runnable.format)
+        if not form.tunable:
+            raise UsageError(
+                f"--kv-type cannot be used with {form.title}, whose cache has the graph's own type",
+                "drop it, or use a GGUF",
+            )
+        settings = settings.with_cache(cache)
     if threads is None:
         return settings
     return replace(settings, decode_threads=threads, prefill_threads=threads)
@@ -55,7 +66,8 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
     planned = runnable.artifact
     tokens = planned.tokenization if planned else None
     return Settings(
-        kv_type=planned.kv_type if planned else "f16",
+        kv_type=planned.kv_type if planned else USUAL,
+        value_type=planned.value_type if planned else None,
         micro_batch=planned.micro_batch if planned else 512,
         context=max(context or runnable.context, MINIMUM_CONTEXT),
         decode_threads=decode,
@@ -132,12 +144,16 @@ def worker_bytes(runnable: Runnable, settings: Settings) -> int:
 
 
 def _planned(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
-    if runnable.artifact is None or settings.sequences > 1:
+    artifact = runnable.artifact
+    if artifact is None or settings.sequences > 1:
         return _planned_loose(runnable, settings)
-    share = settings.context / runnable.artifact.context
+    planned = artifact.cache
+    share = settings.context / artifact.context
+    if find_format(runnable.format).tunable:  # else the graph decides what its cache takes
+        share *= settings.cache.bits / planned.bits
     lines = tuple(
         replace(line, bytes=round(line.bytes * share)) if line.name == KV_CACHE else line
-        for line in runnable.artifact.memory
+        for line in artifact.memory
     )
     return (*lines, *_planned_draft(settings))
 
@@ -151,6 +167,7 @@ def _planned_draft(settings: Settings) -> tuple[MemoryLine, ...]:
         settings.context // settings.sequences,
         micro_batch=settings.micro_batch,
         kv_type=settings.kv_type,
+        value_type=settings.value_type,
         mapped=settings.load_mode != "read",
         repack=settings.repack,
         sequences=settings.sequences,
@@ -172,6 +189,7 @@ def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, 
         micro_batch=settings.micro_batch,
         outputs=max(settings.outputs, rows(settings.sequences, settings.guesses)),
         kv_type=settings.kv_type,
+        value_type=settings.value_type,
         mapped=settings.load_mode != "read",
         repack=settings.repack,
         adapter=sum(Path(path).stat().st_size for path in runnable.adapters),

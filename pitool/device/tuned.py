@@ -14,8 +14,9 @@ from typing import Any, get_args
 from pitool.catalog import reading, tables
 from pitool.catalog.bundles import Runnable, home
 from pitool.catalog.files import path_kind, write_atomically
+from pitool.catalog.kv_types import KV_TYPES
 from pitool.device.detect import Machine
-from pitool.engine.base import KV_TYPES, FlashAttention, LoadMode, Settings
+from pitool.engine.base import FlashAttention, LoadMode, Settings
 from pitool.errors import BadInput
 
 FILE_NAME = "tuned.json"

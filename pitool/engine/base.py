@@ -6,10 +6,11 @@ Owns the words only. Runtimes live in a file each, ``registry`` names them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.unicode import clean
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 LoadMode = Literal["mmap", "read", "mlock"]
 FlashAttention = Literal["auto", "on", "off"]
-KV_TYPES = ("f32", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")
 Finish = Literal["stop", "length", "context", "cancelled"]
 Task = Literal["generate", "embed", "rerank"]
 """What a model was made for: to write, to give a vector for a text, to rate a text by a query."""
@@ -29,7 +29,8 @@ class Settings:
     """How an artifact is loaded.
 
     ``context``: tokens that the KV cache holds; ``batch``: most tokens of one prefill call;
-    ``micro_batch``: tokens of one pass over the weights; ``kv_type``: one of ``KV_TYPES``, of the
+    ``micro_batch``: tokens of one pass over the weights; ``kv_type``: one of
+    ``catalog.kv_types.KV_TYPES``, of the
     keys and, where ``value_type`` is None, of the values; ``outputs``: most rows of logits at
     once, each of which reserves the vocabulary in float32 (a chat needs one); ``sequences``:
     answers that are written at once, each with an equal part of the context (one of a runtime that
@@ -75,6 +76,15 @@ class Settings:
     guesses: int = 0
     draft: tuple[str, str] | None = None
     costs: Sequence[tuple[int, float]] = ()
+
+    @property
+    def cache(self) -> CacheTypes:
+        """The types of the KV cache."""
+        return CacheTypes(self.kv_type, self.value_type or self.kv_type)
+
+    def with_cache(self, types: CacheTypes) -> Settings:
+        """Return the settings with other types of the KV cache."""
+        return replace(self, kv_type=types.keys, value_type=types.values)
 
 
 @dataclass(frozen=True, slots=True)

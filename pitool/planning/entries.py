@@ -17,6 +17,7 @@ from pitool.catalog.manifest import (
     Artifact,
     Certificate,
     FileEntry,
+    Fit,
     MemoryLine,
     Speed,
     Tokenization,
@@ -43,6 +44,7 @@ def artifact(
     tokenization: Tokenization | None = None,
     weights: str = "",
     cosine: float | None = None,
+    fit: Fit | None = None,
 ) -> Artifact:
     """Return the entry of an artifact in the bundle ``folder``.
 
@@ -66,6 +68,8 @@ def artifact(
         tokenization=tokenization,
         weights=weights,
         cosine=cosine,
+        value_type=load.value_type,
+        fit=fit,
     )
 
 

@@ -6,8 +6,9 @@ The sums are each format's own (``formats``). All sizes in bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.manifest import MemoryLine
 from pitool.catalog.model_shape import CONTEXT_STEP
 
@@ -23,17 +24,28 @@ class Load:
     """How a model is loaded, as far as memory goes; see ``engine.base.Settings``.
 
     ``context``: tokens of each of ``sequences`` answers that are written at once; ``adapter``:
-    bytes of a LoRA adapter that is kept apart from the weights.
+    bytes of a LoRA adapter that is kept apart from the weights; ``value_type``: of the values in
+    the KV cache, None for ``kv_type``, which is that of the keys.
     """
 
     context: int
     micro_batch: int = 512
     outputs: int = 1
     kv_type: str = "f16"
+    value_type: str | None = None
     mapped: bool = False
     repack: bool = True
     adapter: int = 0
     sequences: int = 1
+
+    @property
+    def cache(self) -> CacheTypes:
+        """The types of the KV cache."""
+        return CacheTypes(self.kv_type, self.value_type or self.kv_type)
+
+    def with_cache(self, types: CacheTypes) -> Load:
+        """Return the load with other types of the KV cache."""
+        return replace(self, kv_type=types.keys, value_type=types.values)
 
     @property
     def tokens(self) -> int:

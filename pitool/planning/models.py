@@ -48,4 +48,5 @@ def _bundle(path: Path) -> PlannedModel:
         {name: header_tensors(header) for name, header in headers.items()},
         {a.quantisation: a.certificate for a in bundle.manifest.artifacts if a.certificate},
         header=first.size,
+        caches={a.quantisation: a.caches for a in bundle.manifest.artifacts if a.caches},
     )

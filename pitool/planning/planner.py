@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
+from pitool.catalog.kv_types import USUAL, CacheTypes
 from pitool.catalog.profiles import Profile
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.errors import DoesNotFit
@@ -110,7 +111,11 @@ class Planner:
         """Return the planner with another profile and its own settings."""
         context = GGUF.context(self.model.shape, None, profile.context)
         load = replace(
-            self.load, context=context, micro_batch=profile.micro_batch, kv_type=profile.kv_type
+            self.load,
+            context=context,
+            micro_batch=profile.micro_batch,
+            kv_type=profile.kv_type,
+            value_type=None,
         )
         return replace(self, profile=profile, load=load)
 
@@ -152,8 +157,9 @@ class Planner:
         form = FORMATS[kind.format]
         if row.longest_context:
             yield f"--context {row.longest_context}"
-        for cache in form.smaller_caches if self.load.kv_type == "f16" else ():
-            if replace(self, load=replace(self.load, kv_type=cache)).row(kind, row.place).fits:
+        for cache in form.smaller_caches if str(self.load.cache) == USUAL else ():
+            load = self.load.with_cache(CacheTypes(cache, cache))
+            if replace(self, load=load).row(kind, row.place).fits:
                 yield f"--kv-type {cache}"
                 break
         for fewer in range(self.load.sequences - 1, 0, -1):

@@ -13,6 +13,7 @@ from typing import Any
 from pitool.catalog.boards import find_board
 from pitool.catalog.contents import check_content, check_file
 from pitool.catalog.files import expand, path_kind
+from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import lookup, names_in
@@ -20,6 +21,7 @@ from pitool.catalog.tiers import find_tier
 from pitool.errors import BadInput, UsageError
 from pitool.planning import alternatives, offers, rentals
 from pitool.planning.accelerators import accelerators, cpu_decodes
+from pitool.planning.caches import caches_json
 from pitool.planning.formats import FORMATS, GGUF
 from pitool.planning.formats.base import AnyQuantisation, PlannedFormat, PlannedModel
 from pitool.planning.memory import Load
@@ -177,11 +179,13 @@ class Report:
             "trained_context": shape.context,
             "context": planner.load.context,
             "kv_type": planner.load.kv_type,
+            "value_type": planner.load.cache.values,
             "micro_batch": planner.load.micro_batch,
             "reason": self.reason,
             "notes": [*self.notes, *([self.form.assumed] if self.form.assumed else [])],
             "rows": [planner.to_json(row) for row in self.rows],
             **others,
+            **({"caches": caches_json(planner)} if self.form.tunable else {}),
             **(self._alternatives_json() | self._offers_json() if self.form.by_bits else {}),
         }
 
@@ -240,10 +244,9 @@ def make_report(
     load = Load(
         form.context(model.shape, options.context, profile.context),
         micro_batch=profile.micro_batch,
-        kv_type=options.kv_type or profile.kv_type,
         adapter=adapter_bytes(options.lora, model.shape) if options.lora else 0,
         sequences=options.parallel if form.parallel else 1,
-    )
+    ).with_cache(CacheTypes.parse(options.kv_type or profile.kv_type))
     if wrong := form.refusal(model):
         raise wrong
     planner = Planner(model, profile, load, corrections or {})

@@ -27,6 +27,7 @@ from pitool.quality.compact import CompactReference
 from pitool.quality.comparison import scored_rows
 from pitool.quality.divergence import WINDOW
 from pitool.quality.health import AnswerCheck, OpenArtifact, answer_check, windows_of
+from pitool.quality.kinds import Kind, kind_windows, tokens_beside
 from pitool.report.progress import Progress
 
 # Tokens that are read, of which every second is scored.
@@ -38,7 +39,8 @@ LEAST_TOKENS, LEAST_WINDOW = 64, 32
 class Other:
     """What the other artifact says: windows of tokens, and its logits of the rows that count.
 
-    ``name``: of the artifact; ``text``: of the text; ``vocabulary``: tokens that it knows.
+    ``name``: of the artifact; ``text``: of the text; ``vocabulary``: tokens that it knows;
+    ``kinds``: the same of chat, prose and code.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Other:
     logits: list[NDArray[np.float32]]
     compact: CompactReference
     vocabulary: int
+    kinds: list[Kind]
 
 
 def check_against_other(
@@ -86,9 +89,11 @@ def _run(
         # As many logits at once as a board with 1 GB holds beside the model.
         window = max(compact.length(ids[: min(WINDOW, other.context)], size), LEAST_WINDOW)
         windows = windows_of(engine, ids, window)
-        rows = sum(len(range(len(w))[scored_rows(w)]) for w in windows)
+        others = kind_windows(engine, tokens_beside(len(ids)), window)
+        read = [*windows, *(w for each in others.values() for w in each)]
+        rows = sum(len(range(len(w))[scored_rows(w)]) for w in read)
         check_disk([(folder, rows * size * 4)])
-        to.stage(f"running {other.quantisation} of {other.name}", len(windows))
+        to.stage(f"running {other.quantisation} of {other.name}", len(read))
         logits, heads = [], []
         for i, each in enumerate(windows):
             found = engine.logits(each)
@@ -96,9 +101,15 @@ def _run(
                 heads.append(found)
             logits.append(_on_disk(folder / f"{i}.npy", found[scored_rows(each)]))
             to.advance(1)
+        kinds = [Kind(kind, own, []) for kind, own in others.items()]
+        for kind in kinds:
+            for i, each in enumerate(kind.windows):
+                found = engine.logits(each)[scored_rows(each)]
+                kind.logits.append(_on_disk(folder / f"{kind.name}-{i}.npy", found))
+                to.advance(1)
     runtime = find_format(other.format).runtime
     named = f"the {other.quantisation} of {other.name} in {runtime}"
-    return Other(named, name, windows, logits, compact.make(windows, heads), size)
+    return Other(named, name, windows, logits, compact.make(windows, heads), size, kinds)
 
 
 def _text(engine: Engine, text: Path | None) -> tuple[str, str]:
@@ -117,8 +128,9 @@ def _on_disk(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def _certify(
     runnable: Runnable, other: Other, open_artifact: OpenArtifact, progress: Progress
 ) -> Certificate:
-    progress.stage(f"running {runnable.quantisation} of {runnable.name}", len(other.windows))
-    with open_artifact(runnable, max(map(len, other.windows))) as engine:
+    windows = [*other.windows, *(w for kind in other.kinds for w in kind.windows)]
+    progress.stage(f"running {runnable.quantisation} of {runnable.name}", len(windows))
+    with open_artifact(runnable, max(map(len, windows))) as engine:
         if engine.info.vocabulary != other.vocabulary:
             raise BadInput(
                 f"{runnable.name} has a vocabulary of {engine.info.vocabulary} tokens, and"

@@ -37,12 +37,12 @@ def open_calibrator(path: Path, threads: int) -> worker.WorkerEngine:
 
 
 def write_text(
-    path: Path, threads: int, tokens: int, on_tokens: Callable[[int], None]
+    path: Path, threads: int, tokens: int, on_tokens: Callable[[int], None], *, seed: int = 0
 ) -> list[list[int]]:
     """Return windows of what the model of a GGUF answers to the prompts, at temperature 1.
 
     About ``tokens`` tokens, fewer where the model says little. Several answers are written at once,
-    which takes little longer than one.
+    which takes little longer than one. ``seed``: another text for another number.
     """
     settings = Settings(TOGETHER * WINDOW, threads, threads, outputs=TOGETHER, sequences=TOGETHER)
     with worker.start("gguf", path, settings) as engine:
@@ -52,13 +52,15 @@ def write_text(
             left = tokens - len(texts)
             if left <= 0:
                 break
-            texts += _answers(engine, done, left, window, on_tokens)
+            sown = seed * ROUNDS * len(PROMPTS) + done
+            texts += _answers(engine, done, sown, left, window, on_tokens)
     return [texts[i : i + window] for i in range(0, len(texts), window)]
 
 
 def _answers(
     engine: worker.WorkerEngine,
     done: int,
+    seed: int,
     tokens: int,
     window: int,
     on_tokens: Callable[[int], None],
@@ -67,7 +69,7 @@ def _answers(
     asked = [ask(engine, PROMPTS[(done + i) % len(PROMPTS)]) for i in range(TOGETHER)]
     prompts = [engine.tokenize(prompt)[: window // 2] for prompt in asked]
     most = min(window // 2, max(tokens // TOGETHER - len(prompts[0]), 1))
-    sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=done, max_tokens=most)
+    sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed, max_tokens=most)
     answers = engine.answer_together(prompts, sampling, on_tokens)
     return [
         token for prompt, answer in zip(prompts, answers, strict=True) for token in prompt + answer

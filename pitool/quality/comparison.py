@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.catalog.manifest import Certificate
+from pitool.catalog.manifest import Certificate, KindQuality
 from pitool.errors import PitoolError
 from pitool.quality import compact
 from pitool.quality.compact import CompactReference
@@ -26,12 +26,13 @@ from pitool.quality.divergence import (
     unscored,
 )
 from pitool.quality.health import LogitsEngine
+from pitool.quality.kinds import Kind
 
 
 class Base(Protocol):
     """What is compared with: windows of token ids, and the logits of their rows that are scored.
 
-    ``compact``: the part of it that travels with a bundle.
+    ``compact``: the part of it that travels with a bundle; ``kinds``: other texts, told apart.
     """
 
     @property
@@ -46,6 +47,10 @@ class Base(Protocol):
     def compact(self) -> CompactReference:
         """See the class."""
 
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        """See the class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -53,13 +58,14 @@ class Difference:
 
     ``error``: the root mean square of the logits' difference as a share of their own spread;
     ``typical``: the same of the median token, which a few tokens that went to another expert do not
-    move. ``compact_kl``: the mean against the compact reference.
+    move. ``compact_kl``: the mean against the compact reference. ``kinds``: of each kind of text.
     """
 
     divergence: Divergence
     error: float
     typical: float
     compact_kl: float
+    kinds: tuple[KindQuality, ...] = ()
 
 
 def scored_rows(ids: Sequence[int]) -> slice:
@@ -78,11 +84,7 @@ def compare(
     heads: list[NDArray[np.float32]] = []
     length = base.compact.ids.shape[1]
     for other, ids in zip(base.logits, base.windows, strict=True):
-        rows = engine.logits(ids)
-        if not np.isfinite(rows).all():
-            raise PitoolError(
-                f"{name} produces logits that are not finite", "choose another quantisation"
-            )
+        rows = _logits(engine, ids, name)
         if len(heads) < len(base.compact.ids):
             heads.append(rows[:length].copy())
         scored = rows[scored_rows(ids)]
@@ -95,7 +97,32 @@ def compare(
         spread_share(rows_apart),
         spread_share(rows_apart, np.median),
         compact.compare(base.compact, heads).mean_kl,
+        tuple(_kind(engine, kind, name, on_window) for kind in base.kinds),
     )
+
+
+def _kind(
+    engine: LogitsEngine, kind: Kind, name: str, on_window: Callable[[int], None]
+) -> KindQuality:
+    """Return the figures of one kind of text."""
+    scores = []
+    for other, ids in zip(kind.logits, kind.windows, strict=True):
+        rows = _logits(engine, ids, name)
+        scores.append(score_rows(other, rows[scored_rows(ids)], ids[unscored(ids) + 1 :]))
+        on_window(1)
+    found = summarise(scores)
+    return KindQuality(
+        kind.name, found.tokens, found.mean_kl, found.median_kl, found.p99_kl, found.top1
+    )
+
+
+def _logits(engine: LogitsEngine, ids: Sequence[int], name: str) -> NDArray[np.float32]:
+    rows = engine.logits(ids)
+    if not np.isfinite(rows).all():
+        raise PitoolError(
+            f"{name} produces logits that are not finite", "choose another quantisation"
+        )
+    return rows
 
 
 def certificate(
@@ -118,4 +145,5 @@ def certificate(
         verified=verified,
         logit_error=found.error,
         unseen=unseen,
+        kinds=found.kinds,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pitool.catalog.bundles import Bundle, Runnable
-from pitool.catalog.manifest import Certificate
+from pitool.catalog.manifest import Certificate, KindQuality
 from pitool.catalog.reading import read_text
 from pitool.engine.base import Engine, Prompt
 from pitool.errors import BadInput
@@ -54,7 +54,8 @@ class AnswerCheck:
     """How one artifact answers: ``reference`` names what it was compared with.
 
     ``ok``: as it did when it was converted; ``certified_kl``: the figure of its certificate that
-    ``mean_kl`` stands beside. The others are those of a ``Divergence``, None without a reference.
+    ``mean_kl`` stands beside. The others are those of a ``Divergence``, None without a reference;
+    ``kinds``: chat, prose and code apart, where they were read.
     """
 
     quantisation: str
@@ -68,6 +69,7 @@ class AnswerCheck:
     max_kl: float | None = None
     top1: float | None = None
     certified_kl: float | None = None
+    kinds: tuple[KindQuality, ...] = ()
 
 
 def answer_check(runnable: Runnable, found: Certificate) -> AnswerCheck:
@@ -84,6 +86,7 @@ def answer_check(runnable: Runnable, found: Certificate) -> AnswerCheck:
         max_kl=found.max_kl,
         top1=found.top1,
         certified_kl=known.mean_kl if known else None,
+        kinds=found.kinds,
     )
 
 

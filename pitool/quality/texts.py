@@ -1,4 +1,4 @@
-"""The built-in texts that certificates are measured on: prose of many languages, and code.
+"""The built-in texts that certificates are measured on: prose of many languages, code, talks.
 
 They lie in ``recipes/texts``, one file a language, with blank lines between paragraphs. Owns the
 choice of what a vocabulary knows; the texts have a README of their own.
@@ -6,14 +6,15 @@ choice of what a vocabulary knows; the texts have a README of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from itertools import count, islice
 
-from pitool.catalog.tables import recipes_folder
+from pitool.catalog.tables import read_toml, recipes_folder
 
+CODE = "code"
 # Paragraphs of a round, by language; one of each other.
-SHARES = {"en": 3, "code": 2}
+SHARES = {"en": 3, CODE: 2}
 # A language that takes more tokens for a character is one that the vocabulary does not know.
 MOST_TOKENS = 1.05
 
@@ -25,10 +26,39 @@ def built_in(tokenize: Tokenize, tokens: int) -> str:
 
     Languages take turns, so that every window has several.
     """
-    known = [name for name in languages() if _price(tokenize, name) <= MOST_TOKENS]
-    chosen = known or [min(languages(), key=lambda name: _price(tokenize, name))]
+    return _about(tokenize, tokens, _known(tokenize, languages()))
+
+
+def prose(tokenize: Tokenize, tokens: int) -> str:
+    """Return about ``tokens`` tokens of prose in the languages that a vocabulary knows."""
+    return _about(tokenize, tokens, _known(tokenize, [n for n in languages() if n != CODE]))
+
+
+def code(tokenize: Tokenize, tokens: int) -> str:
+    """Return about ``tokens`` tokens of code."""
+    return _about(tokenize, tokens, [CODE])
+
+
+@cache
+def talks() -> tuple[tuple[tuple[str, str], ...], ...]:
+    """Return conversations: role and text of each turn, the user's first."""
+    roles = ("user", "assistant")
+    return tuple(
+        tuple((roles[i % 2], turn) for i, turn in enumerate(talk["turns"]))
+        for talk in read_toml(recipes_folder() / "texts" / "talks.toml")["talk"]
+    )
+
+
+def _known(tokenize: Tokenize, names: Collection[str]) -> list[str]:
+    """Return the languages of ``names`` that a vocabulary knows, or the nearest."""
+    known = [name for name in names if _price(tokenize, name) <= MOST_TOKENS]
+    return known or [min(names, key=lambda name: _price(tokenize, name))]
+
+
+def _about(tokenize: Tokenize, tokens: int, names: list[str]) -> str:
+    """Return paragraphs in rounds until there are so many tokens."""
     taken, found = [], 0
-    for paragraph in _rounds(chosen):
+    for paragraph in _rounds(names):
         if found >= tokens:
             break
         taken.append(paragraph)

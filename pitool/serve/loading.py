@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pitool.catalog.bundles import Runnable, home
+from pitool.catalog.kv_types import CacheTypes
 from pitool.device import memory
 from pitool.device.detect import Machine, detect
 from pitool.device.settings import (
@@ -29,10 +30,11 @@ class WorkerLoader:
     """Loads models in worker processes.
 
     ``context``: tokens of one answer with its prompt; ``parallel``: answers at once, None for as
-    many as there is memory for; ``strict``: it is an error where a runtime can
-    write one at a time only. ``force`` leaves out the look at the memory. ``cluster``: the name of
-    the one whose boards hold a model, one at a time; ``say`` hears how it is split. ``draft``: a
-    model that guesses tokens; ``speculate``: guess at all.
+    many as there is memory for; ``strict``: it is an error where a runtime can write one at a time
+    only, or takes no types of the cache. ``force`` leaves out the look at the memory. ``cluster``:
+    the name of the one whose boards hold a model, one at a time; ``say`` hears how it is split.
+    ``draft``: a model that guesses tokens; ``speculate``: guess at all. ``cache``: types of the KV
+    cache, None for what is planned or tuned.
     """
 
     context: int | None = None
@@ -43,6 +45,7 @@ class WorkerLoader:
     say: Callable[[str], object] = lambda _: None
     draft: Runnable | None = None
     speculate: bool = True
+    cache: CacheTypes | None = None
 
     def check(self, offer: Offer, beside: Sequence[Loaded]) -> None:
         """Raise DoesNotFit where the plans of this model and those beside it exceed the memory."""
@@ -78,8 +81,12 @@ class WorkerLoader:
             )
         return worker.start(runnable.format, runnable.entry, settings, prefixes=prefixes)
 
+    def _cache(self, runnable: Runnable) -> CacheTypes | None:
+        able = self.strict or find_format(runnable.format).tunable
+        return self.cache if able else None
+
     def _settings(self, runnable: Runnable) -> Settings:
-        settings = settings_for(runnable, self.context)
+        settings = settings_for(runnable, self.context, cache=self._cache(runnable))
         return with_guesses(settings, self.draft, speculate=self.speculate)
 
     def _wanted(self, runnable: Runnable) -> int | None:

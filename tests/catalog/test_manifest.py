@@ -14,8 +14,12 @@ import pytest
 from pitool.catalog import manifest
 from pitool.catalog.manifest import (
     Artifact,
+    CacheQuality,
     Certificate,
     FileEntry,
+    Fit,
+    FitPoint,
+    KindQuality,
     Manifest,
     MemoryLine,
     Source,
@@ -69,6 +73,42 @@ def test_how_an_artifact_is_tokenized_is_kept_and_older_bundles_do_not_say_it(
     del data["artifacts"][0]["tokenization"]
     (tmp_path / "manifest.json").write_text(json.dumps(data))
     assert manifest.read(tmp_path).artifacts == (old,)
+
+
+def test_what_newer_bundles_say_of_quality_is_kept_and_older_ones_do_not_say_it(
+    tmp_path: Path,
+) -> None:
+    (old,) = example().artifacts
+    assert old.certificate
+    assert (old.certificate.kinds, old.caches, old.fit, old.value_type) == ((), (), None, None)
+    certificate = replace(old.certificate, kinds=(KindQuality("chat", 256, 0.02, 0.01, 0.2, 0.95),))
+    said = replace(
+        old,
+        certificate=certificate,
+        kv_type="q8_0",
+        value_type="q5_1",
+        caches=(CacheQuality("q8_0", "f16", 1536, 1e-4, 0.99),),
+        fit=Fit("made: x", "why: y", 0.03, (FitPoint(10, 0.5, (Speed("pi5", 1.0, 2.0),)),)),
+    )
+    manifest.write(tmp_path, example(artifacts=(said,)))
+    assert manifest.read(tmp_path).artifacts == (said,)
+    data = json.loads((tmp_path / "manifest.json").read_text())
+    (entry,) = data["artifacts"]
+    for name in ("caches", "fit", "value_type"):
+        del entry[name]
+    del entry["certificate"]["kinds"]
+    entry["kv_type"] = "f16"
+    (tmp_path / "manifest.json").write_text(json.dumps(data))
+    assert manifest.read(tmp_path).artifacts == (old,)
+
+
+def test_a_cache_of_an_unknown_type_is_refused(tmp_path: Path) -> None:
+    manifest.write(tmp_path, example())
+    data = json.loads((tmp_path / "manifest.json").read_text())
+    data["artifacts"][0]["value_type"] = "q9"
+    (tmp_path / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(BadInput, match="'q9' is no type of a KV cache"):
+        manifest.read(tmp_path)
 
 
 def test_the_file_is_plain_json_with_the_schema_first(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from pitool.catalog.bundles import Runnable
-from pitool.catalog.manifest import Artifact, FileEntry, Tokenization
+from pitool.catalog.kv_types import CacheTypes
+from pitool.catalog.manifest import Artifact, FileEntry, MemoryLine, Tokenization
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.device.detect import Machine, detect
-from pitool.device.settings import settings_for, untuned
+from pitool.device.settings import planned_bytes, settings_for, untuned
+from pitool.errors import UsageError
 
 FIT_NUMBER = 15  # a mixture of one's own is written with the number of Q4_K_M
 
@@ -80,3 +82,30 @@ def test_an_artifact_is_tokenized_as_its_manifest_says(tmp_path: Path) -> None:
 def test_an_onnx_folder_is_mapped(tmp_path: Path) -> None:
     runnable = Runnable("m", "onnx", "INT4", tmp_path, 1, 256)
     assert untuned(runnable, None, machine("dotprod")).load_mode == "mmap"
+
+
+def test_types_of_the_cache_that_are_named_go_before_those_of_the_bundle(tmp_path: Path) -> None:
+    runnable = find_runnable(mixture(tmp_path / "m.gguf", "Q4_K"))
+    settings = settings_for(runnable, cache=CacheTypes("q8_0", "q5_1"))
+    assert (settings.kv_type, settings.value_type) == ("q8_0", "q5_1")
+
+
+def test_a_graph_takes_no_types_of_the_cache(tmp_path: Path) -> None:
+    runnable = replace(find_runnable(mixture(tmp_path / "m.gguf", "Q4_K")), format="onnx")
+    with pytest.raises(UsageError, match="--kv-type cannot be used with ONNX"):
+        settings_for(runnable, cache=CacheTypes("q8_0", "q8_0"))
+
+
+def test_a_smaller_cache_takes_less_of_the_planned_memory(tmp_path: Path) -> None:
+    """Of a plan with f16: 17 of 32 parts in q8_0, 29 of 64 with values in q5_1."""
+    artifact = Artifact(
+        "gguf", "Q4_K_M", (FileEntry("m.gguf", 1, "00"),), "llama", 1, 1024, 4.5,
+        memory=(MemoryLine("weights", 1000), MemoryLine("KV cache", 64_000)), speed=(),
+    )  # fmt: skip
+    runnable = replace(find_runnable(mixture(tmp_path / "m.gguf", "Q4_K")), artifact=artifact)
+    usual = settings_for(runnable, 1024)
+    assert planned_bytes(runnable, usual) == 65_000
+    eight = settings_for(runnable, 1024, cache=CacheTypes("q8_0", "q8_0"))
+    assert planned_bytes(runnable, eight) == 1000 + 34_000
+    mixed = settings_for(runnable, 2048, cache=CacheTypes("q8_0", "q5_1"))
+    assert planned_bytes(runnable, mixed) == 1000 + 2 * 29_000

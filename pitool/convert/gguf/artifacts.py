@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pitool.catalog import manifest
-from pitool.catalog.manifest import Artifact, Certificate
+from pitool.catalog.manifest import Artifact, Certificate, Fit
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
 from pitool.checkpoint import tokenizer
 from pitool.checkpoint.config import Config
@@ -20,8 +20,8 @@ from pitool.convert import cache, encoder
 from pitool.convert.conversion import Conversion, Maker
 from pitool.convert.describe import planned_artifact
 from pitool.convert.forward import expected
-from pitool.convert.gguf import adapter, grids, layers, losses, quantise
-from pitool.convert.gguf.calibrate import Calibration, calibrate
+from pitool.convert.gguf import adapter, grids, layers, quantise
+from pitool.convert.gguf.calibrate import calibrate
 from pitool.convert.gguf.choice import check_trained
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.grids import Found, types_of
@@ -29,6 +29,7 @@ from pitool.convert.gguf.importance import NONE
 from pitool.convert.gguf.model import find_model
 from pitool.convert.gguf.modelfile import modelfile
 from pitool.convert.gguf.origins import Chat, Origin, find_origin
+from pitool.convert.gguf.solving import solve_types
 from pitool.convert.plan import ConvertPlan
 from pitool.convert.verify import check_worst
 from pitool.planning import type_mixture
@@ -47,7 +48,7 @@ def make(work: Conversion) -> list[Artifact]:
     check_reading(work, origin)
     exact = write_exact(work, origin)
     adapters = write_adapters(work)
-    planned, paths, found = quantise_all(work, origin, exact)
+    planned, paths, found, fits = quantise_all(work, origin, exact)
     cosines = compare_vectors(work, exact, paths)
     certificates = {} if cosines else verify_all(work, exact, paths)
     check_worst({kind.name: made for kind, made in certificates.items()}, work.job.worst_kl)
@@ -66,6 +67,7 @@ def make(work: Conversion) -> list[Artifact]:
                 adapters,
                 weights=weights,
                 cosine=cosines.get(kind),
+                fit=fits.get(kind),
             )
         )
         work.progress.advance(1)
@@ -166,13 +168,13 @@ def write_adapters(work: Conversion) -> list[Path]:
 
 def quantise_all(
     work: Conversion, origin: Origin, exact: Paths
-) -> tuple[list[GgufPlan], Paths, Found]:
+) -> tuple[list[GgufPlan], Paths, Found, dict[Quantisation, Fit]]:
     """Quantise the first lossless GGUF to every type asked for; return all plans and paths.
 
     The plan of a GGUF of a given size is replaced by one with the types that lose least. Third are
-    the matrices that lie on grids, which they keep.
+    the matrices that lie on grids, which they keep; fourth, how types were chosen.
     """
-    planned, paths = list(work.plan.of(GgufPlan)), {}
+    planned, paths, fits = list(work.plan.of(GgufPlan)), {}, {}
     source = next(iter(exact.values()))
     rounding = [plan for plan in planned if plan.quantisation not in exact]
     found = find_grids(work, origin, source, rounding)
@@ -185,7 +187,8 @@ def quantise_all(
             continue
         types: dict[str, TensorType] = {}
         if kind is FIT:
-            types, planned[i] = solve_types(work, origin.kind, source, calibrated)
+            chosen = solve_types(work, origin.kind, source, calibrated)
+            types, planned[i], fits[kind] = chosen.types, chosen.plan, chosen.fit
         planned[i] = keep_grids(work, planned[i], found)
         kept = grids.kept(found, planned[i].tensors)
         made = layers.round_tensors(work, source, planned[i].tensors, kept)
@@ -196,7 +199,7 @@ def quantise_all(
             **({"on_grid": {name: each.stored for name, each in kept.items()}} if kept else {}),
             **({"made": made} if made else {}),
         )  # fmt: skip
-    return planned, paths, found
+    return planned, paths, found, fits
 
 
 def find_grids(work: Conversion, origin: Origin, exact: Path, planned: Sequence[GgufPlan]) -> Found:
@@ -244,30 +247,6 @@ def _rounds(plan: GgufPlan, found: Found) -> bool:
     """Tell whether a matrix of a plan does not keep a grid that it lies on."""
     matrices = {t.tensor.name for t in plan.tensors if type_mixture.is_rounded(t.tensor)}
     return not matrices <= grids.kept(found, plan.tensors).keys()
-
-
-def solve_types(
-    work: Conversion, kind: Quantisation, exact: Path, calibrated: Calibration | None
-) -> tuple[dict[str, TensorType], GgufPlan]:
-    """Return the types that lose least within the plan's size, and the plan with these types.
-
-    ``exact``: the GGUF in the float type ``kind``.
-    """
-    fitting, progress = work.plan.fitting, work.progress
-    assert fitting
-    progress.stage("measuring rounding errors", len(work.plan.model.tensors))
-    matrix = calibrated.matrix if calibrated else None
-    found = losses.measure_losses(exact, matrix, progress.advance)
-    if calibrated and calibrated.windows:
-        progress.stage("measuring sensitivity", len(losses.groups(list(found))))
-        weights = losses.measure_sensitivity(
-            exact, kind, found, calibrated.windows[: losses.WINDOWS],
-            work.engines.open, work.folder, work.job.threads, progress.advance,
-        )  # fmt: skip
-        found = losses.weigh(found, weights)
-    types, row = fitting.solve(exact, found)
-    assert isinstance(row.artifact, GgufPlan)
-    return types, row.artifact
 
 
 def compare_vectors(work: Conversion, exact: Paths, paths: Paths) -> dict[Quantisation, float]:

@@ -8,7 +8,6 @@ of relative error.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from pitool.quality.divergence import score, summarise, unscored
 
 # Types that need no importance matrix and have fast kernels on a board's CPU; those with blocks of
 # 32 are for rows that are not a multiple of 256.
-CANDIDATES = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
+CANDIDATES = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "IQ4_NL", "Q4_0", "Q5_K", "Q6_K", "Q8_0")
 SMALL_BLOCKS = ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 
 SAMPLE_ROWS = 512
@@ -120,14 +119,21 @@ def round_rows(
     return dequantise_rows(quantise_rows(rows, kind, importance), kind)
 
 
-def groups(names: Sequence[str]) -> list[list[str]]:
-    """Return the groups of tensors whose sensitivity is measured together."""
+def groups(names: Sequence[str], bands: int = 1) -> list[list[str]]:
+    """Return the groups of tensors whose sensitivity is measured together.
+
+    Of a model with many tensors those of one role, in ``bands`` of neighbouring layers.
+    """
     if len(names) <= MOST_ALONE:
         return [[name] for name in names]
-    by_role: dict[str, list[str]] = {}
-    for name in names:
-        by_role.setdefault(re.sub(r"^blk\.\d+\.", "", name), []).append(name)
-    return list(by_role.values())
+    shapes = [TensorShape(name, ()) for name in names]
+    layers = max(shape.layer for shape in shapes) + 1
+    found: dict[tuple[str, int], list[str]] = {}
+    for shape in shapes:
+        role = shape.part or shape.name
+        band = max(shape.layer, 0) * bands // max(layers, 1)
+        found.setdefault((role, band), []).append(shape.name)
+    return list(found.values())
 
 
 def measure_sensitivity(
@@ -139,16 +145,17 @@ def measure_sensitivity(
     folder: Path,
     threads: int,
     on_group: Callable[[int], None],
+    bands: int = 1,
 ) -> dict[str, float]:
     """Return the sensitivity of each tensor: KL divergence per unit of relative error.
 
     ``exact``: the GGUF in the float type ``kind``; ``folder``: where the degraded copies are
-    written, one at a time.
+    written, one at a time; ``bands``: see ``groups``.
     """
     base = _logits(open_engine, exact, windows)
     found: dict[str, float] = {}
     scratch = folder / "degraded.gguf"
-    for group in groups(list(losses)):
+    for group in groups(list(losses), bands):
         probes = {name: next(p for p in PROBES if p in losses[name]) for name in group}
         types = {name: TENSOR_TYPES[probes.get(name, kind.name)] for name in losses}
         try:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pitool.engine.base import KV_TYPES, Settings
+from pitool.catalog.kv_types import KV_TYPES
+from pitool.engine.base import Settings
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import CancelFlag, Log, llama_cpp
 from pitool.engine.llamacpp.rpc import place_layers
@@ -101,9 +102,13 @@ def open_context(
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         llama_cpp.llama_model_free(model)
+        usual = str(settings.cache) in ("f32", "f16")
         raise DoesNotFit(
-            f"llama.cpp cannot create a context of {settings.context} tokens ({log.reason})",
-            "choose a smaller --context",
+            f"llama.cpp cannot create a context of {settings.context} tokens with a KV cache of"
+            f" {settings.cache} ({log.reason})",
+            "choose a smaller --context"
+            if usual
+            else "choose a smaller --context, or --kv-type f16",
         )
     return context
 

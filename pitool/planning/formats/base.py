@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pitool.catalog.boards import Board
-from pitool.catalog.manifest import Certificate, MemoryLine, Speed
+from pitool.catalog.manifest import CacheQuality, Certificate, MemoryLine, Speed
 from pitool.catalog.model_shape import ModelShape
 from pitool.errors import PitoolError
 from pitool.planning.memory import Load, MemoryPlan
@@ -59,6 +59,7 @@ class PlannedModel:
     tensors; None where its vocabulary is not at hand. ``grids``: the types that hold its tensors
     without loss, as far as its weights were looked at. ``remarks``: sentences on what of it is
     converted, and how exactly. ``expressible``: pitool's own writer makes its ONNX graph.
+    ``caches``: what types of the KV cache were measured to cost, by quantisation.
     """
 
     name: str
@@ -72,6 +73,7 @@ class PlannedModel:
     grids: Grids = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     expressible: bool = False
+    caches: Mapping[str, Sequence[CacheQuality]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from pitool.catalog.tensor_types import (
     find_quantisation,
 )
 from pitool.errors import BadInput
+from pitool.planning.decode import DecodeSeconds, decode_seconds
 from pitool.planning.formats.base import (
     AnyQuantisation,
     ArtifactPlan,
@@ -42,7 +43,7 @@ from pitool.planning.memory import (
     most_context,
 )
 from pitool.planning.places import Place
-from pitool.planning.prefill import count_alike, prefill_seconds, product_seconds
+from pitool.planning.prefill import count_alike, prefill_seconds
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.speed import NONE, Correction, Estimate
 from pitool.planning.type_mixture import TypedTensor, assign_types, keep_grids, own_grid
@@ -112,7 +113,7 @@ class Gguf(PlannedFormat):
             quantisation,
             model.grids,
         )
-        kv_bytes = kv_cache_bytes(shape, load.context, load.kv_type)
+        kv_bytes = kv_cache_bytes(shape, load.context, load.kv_type, load.value_type)
         memory = plan_memory(shape, tensors, load, repacked=place.repacked)
         return GgufPlan(
             quantisation,
@@ -302,7 +303,7 @@ def plan_memory(
         MemoryLine("weights", weights),
         MemoryLine("repacked copies", copies),
         MemoryLine("LoRA adapter", load.adapter),
-        MemoryLine(KV_CACHE, kv_cache_bytes(model, load.tokens, load.kv_type)),
+        MemoryLine(KV_CACHE, cache_bytes(model, load)),
         MemoryLine("recurrent state", states),
         MemoryLine("state checkpoints", states * checkpoints(model.state_bytes, load.sequences)),
         MemoryLine("compute buffers", compute_bytes(model, load)),
@@ -330,15 +331,24 @@ def _repacked_bytes(
     return total
 
 
-def kv_cache_bytes(model: ModelShape, context: int, kv_type: str) -> int:
+def cache_bytes(model: ModelShape, load: Load) -> int:
+    """Bytes of keys and values of all answers that are written at once."""
+    return kv_cache_bytes(model, load.tokens, load.kv_type, load.value_type)
+
+
+def kv_cache_bytes(
+    model: ModelShape, context: int, kv_type: str, value_type: str | None = None
+) -> int:
     """Bytes of keys and values for ``context`` tokens (llama.cpp rounds it up to 256).
 
-    Layers with a window keep all tokens as well: the engine leaves ``swa_full`` on.
+    ``value_type``: of the values, None for that of the keys. Layers with a window keep all tokens
+    as well: the engine leaves ``swa_full`` on.
     """
     cells = -(-context // CONTEXT_STEP) * CONTEXT_STEP
-    kind = TENSOR_TYPES[kv_type.upper()]
-    rows = sum(row * kind.block_bytes // kind.block for _, row in model.layer_caches())
-    return 2 * cells * rows
+    kinds = [TENSOR_TYPES[name.upper()] for name in (kv_type, value_type or kv_type)]
+    return cells * sum(
+        row * kind.block_bytes // kind.block for kind in kinds for _, row in model.layer_caches()
+    )
 
 
 def compute_bytes(model: ModelShape, load: Load) -> int:
@@ -352,7 +362,7 @@ def compute_bytes(model: ModelShape, load: Load) -> int:
 
 def _context_bytes(model: ModelShape, load: Load) -> int:
     """Bytes of the lines that depend on the context."""
-    return kv_cache_bytes(model, load.tokens, load.kv_type) + compute_bytes(model, load)
+    return cache_bytes(model, load) + compute_bytes(model, load)
 
 
 def loading_peak(
@@ -407,21 +417,19 @@ def estimates(
     ``interleaved``: types that ggml interleaves at load, by default all that it can on the board.
     """
     alike = count_alike(model, tensors)
-    shares = [(t, model.read_share(t.tensor.name) * count) for t, count in alike]
-    # A recurrent state is read and written at every token.
-    streamed = sum(t.bytes * share for t, share in shares) + 2 * model.state_bytes
 
     def on(board_id: str, board: Board) -> Estimate:
         fast = board.repacked if interleaved is None else interleaved
         bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
-        products = sum(product_seconds(board, t, fast) * share for t, share in shares)
+        decode = decode_seconds(board, model, alike, fast, bandwidth)
+        full = decode + DecodeSeconds(kv_bytes / bandwidth, 0.0)
         prefill = prefill_seconds(board, model, alike, fast)
         return Estimate(
             board_id,
             correction.prefill / max(prefill, 1e-9),
-            correction.decode / max(streamed / bandwidth, products, 1e-9),
-            correction.decode / max((streamed + kv_bytes) / bandwidth, products, 1e-9),
-            "products" if products > streamed / bandwidth else "memory",
+            correction.decode / max(decode.total, 1e-9),
+            correction.decode / max(full.total, 1e-9),
+            "products" if decode.products > decode.reading else "memory",
             board.prefill_error,
             board.decode_error,
         )

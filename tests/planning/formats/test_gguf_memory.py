@@ -47,6 +47,8 @@ def test_the_kv_cache_by_hand() -> None:
     assert kv_cache_bytes(model, 4096, "f16") == 2 * 24 * 4096 * 128 * 2
     assert kv_cache_bytes(model, 4096, "q8_0") == 2 * 24 * 4096 * 128 * 34 // 32
     assert kv_cache_bytes(model, 4096, "q4_0") == 2 * 24 * 4096 * 128 * 18 // 32
+    half = 24 * 4096 * 128
+    assert kv_cache_bytes(model, 4096, "q8_0", "q5_1") == half * 34 // 32 + half * 24 // 32
     assert kv_cache_bytes(model, 1, "f16") == kv_cache_bytes(model, 256, "f16")
     assert kv_cache_bytes(model, 257, "f16") == kv_cache_bytes(model, 512, "f16")
 
