@@ -29,7 +29,7 @@ def command() -> None:
 
     \b
     Example:
-      pitool cluster serve --host 192.168.1.11      (on each board)
+      pitool cluster serve --host 192.168.1.11      # on each board
       pitool cluster add 192.168.1.11 192.168.1.12
       pitool cluster check
       pitool run --cluster boards qwen3-14b "Which board should I buy?"
