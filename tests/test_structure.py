@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,12 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     while settled := {name for name, others in left.items() if not others & set(left)}:
         left = {name: others for name, others in left.items() if name not in settled}
     return [[name, *sorted(others & set(left))] for name, others in sorted(left.items())]
+
+
+def test_contributing_has_a_line_for_each_package() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    said = re.findall(r"^\| `pitool/(\w+)/` \|", text, re.MULTILINE)
+    assert sorted(said) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def test_a_circle_would_be_found() -> None:

@@ -36,6 +36,9 @@ NEEDS = {
     "pitool serve": SCREEN,  # until it is stopped: tests/serve
     "PITOOL_API_KEY=secret pitool serve": SCREEN,
     "pitool monitor": SCREEN,
+    "pitool cluster": BOARD,  # tests/cluster
+    "pitool run --cluster": BOARD,
+    "pitool bench --cluster": BOARD,
     "pitool compare": LONG,  # tests/lab
     "pitool tune": LONG,
     "pitool bench sample-1gb": LONG,  # tests/bench
@@ -45,6 +48,9 @@ NEEDS = {
     "pitool bench -m": LONG,
     "pitool convert ./my-finetune --ram 4gb --size": LONG,  # as ./model with --size
     "pitool convert ./my-finetune --ram 4gb --fit": LONG,
+    "pitool convert ./my-finetune --ram 4gb --effort": LONG,  # tests/convert
+    "pitool convert ./model --ram 4gb --quant Q4_K_M,INT4 --effort": LONG,
+    "pitool convert ./model --ram 4gb --quant Q4_0 --effort": LONG,
     "pitool convert ./my-finetune --ram 2gb --size": LONG,
     "pitool convert sample": LONG,  # tests/sample
     "pitool convert ./model --ram 4gb --quant gptq-int4": LONG,  # tests/convert/techniques
