@@ -62,9 +62,9 @@ class DeviceScreen(BaseScreen[None]):
     DEFAULT_CSS = """
     DeviceScreen {
         Charts { margin-top: 0; }
-        #span { height: 1; padding: 0 1; color: $foreground 60%; }
+        #span { height: auto; padding: 0 1; color: $foreground 60%; }
         #boards { height: auto; max-height: 8; padding: 0 1; display: none; }
-        #title { height: 1; padding: 0 1; text-style: bold; }
+        #title { height: auto; padding: 0 1; text-style: bold; }
         Findings {
             height: 1fr; border: none; padding: 0; background: $background;
             scrollbar-size-vertical: 1;
