@@ -69,7 +69,13 @@ class DeviceScreen(BaseScreen[None]):
             height: 1fr; border: none; padding: 0; background: $background;
             scrollbar-size-vertical: 1;
         }
-        Findings:focus { border: none; }
+        /* Faint, because how bad a finding is has a colour of its own, which must be read on it. */
+        Findings:focus {
+            border: none;
+            & > .option-list--option-highlighted {
+                background: $primary 25%; color: $foreground; text-style: bold;
+            }
+        }
     }
     """
 
