@@ -176,7 +176,8 @@ def _check_boards(options: Options, plot: Path | None) -> None:
     """Raise UsageError for what is asked of one board only."""
     from pitool.errors import UsageError
 
-    single = {"--board": options.board, "--ram": options.ram, "--lora": options.lora}
+    single: dict[str, object] = {"--board": options.board, "--ram": options.ram}
+    single |= {"--lora": options.lora}
     single |= {"--buy": options.buy, "--rent": options.rent, "--plot": plot}
     if asked := [flag for flag, value in single.items() if value]:
         raise UsageError(f"{asked[0]} and --boards cannot be combined", "drop one of them")
