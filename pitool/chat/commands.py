@@ -89,7 +89,7 @@ def parse(text: str, table: Sequence[Command]) -> tuple[Command, str]:
     for command in table:
         if command.name == name.strip():
             return command, argument.strip()
-    hint = nearest(name, [c.name for c in table], "use /help to list the commands")
+    hint = nearest(f"/{name}", [f"/{c.name}" for c in table], "use /help to list the commands")
     raise UsageError(f"unknown command /{name}", f"{hint} (start with // to send it as a question)")
 
 

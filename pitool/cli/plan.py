@@ -173,7 +173,7 @@ def _check_boards(options: Options, plot: Path | None) -> None:
     """Raise UsageError for what is asked of one board only."""
     from pitool.errors import UsageError
 
-    single = {
+    single: dict[str, object] = {
         "--board": options.board,
         "--ram": options.ram,
         "--lora": options.lora,

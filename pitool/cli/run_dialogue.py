@@ -20,6 +20,7 @@ from pitool.chat.session import Session
 from pitool.cli.run_answers import AnswerWriter, say
 from pitool.errors import PitoolError
 from pitool.report.numbers import format_bytes
+from pitool.report.text import pairs, terminal_width
 from pitool.store.conversation import Notice
 
 PROMPT = "> "
@@ -71,9 +72,8 @@ class Dialogue(CommandHandlers):
 
     def show_table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Show aligned pairs of words on stderr."""
-        width = max((len(left) for left, _ in rows), default=0) + 2
-        lines = (f"  {left:<{width}}{right}".rstrip() for left, right in rows)
-        self.say("\n".join([f"{title}:", *lines]))
+        lines = pairs(rows, terminal_width(sys.stderr) - 2)
+        self.say("\n".join([f"{title}:", *(f"  {a}{b}".rstrip() for a, b in lines)]))
 
     def do_help(self, _: str) -> None:
         """List the commands that need no screen."""

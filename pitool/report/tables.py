@@ -3,7 +3,8 @@
 In a terminal a table is as wide as its cells, and fits where they are too wide for it: words are
 wrapped, then columns leave by their priority, which is said below the table, then names are
 shortened in the middle; what must stay and still finds no room stands in a second table below the
-first, beside the first column. A verdict or a figure is never cut.
+first, beside the first column. Where that one does not tell the rows apart, each row is a paragraph
+of headings and cells. A verdict or a figure is never cut.
 """
 
 from __future__ import annotations
@@ -144,9 +145,32 @@ class _Table:
         """Return the table in ``width`` columns."""
         shown = self._fitting(width)
         self.dropped = [c.heading for i, c in enumerate(self._columns) if i not in shown]
+        blocks = self._blocks(shown, width)
+        if len(blocks) > 1 and len(set(self._cells[0])) < len(self._cells[0]):
+            shown, self.dropped = [*range(len(self._columns))], []
+            paragraphs = zip(*self._cells, strict=True)
+            lines = [line for cells in paragraphs for line in self._paragraph(cells, width)]
+        else:
+            lines = self._tables(blocks, width)
         self.notes = [self._columns[i].note for i in shown if self._columns[i].note]
+        return lines
+
+    def _paragraph(self, cells: Sequence[str], width: int) -> list[str]:
+        """Return a row in words: the first cell, then each heading with its cell."""
+        heads = (column.heading for column in self._columns)
+        parts = [f"{head} {cell}" for head, cell in zip(heads, cells, strict=True) if cell]
+        lines = [cells[0] + ":"]
+        for i, part in enumerate(parts[1:], 2):
+            piece = part + ("," if i < len(parts) else "")
+            if text.columns(lines[-1]) + 1 + text.columns(piece) <= width:
+                lines[-1] += f" {piece}"
+            else:
+                lines += [f"  {line}" for line in text.wrap(piece, width - 2)]
+        return [*text.wrap(lines[0], width), *lines[1:]]
+
+    def _tables(self, blocks: Sequence[Sequence[int]], width: int) -> list[str]:
         lines: list[str] = []
-        for block in self._blocks(shown, width):
+        for block in blocks:
             lines += [""] * bool(lines)
             lines += self._block(block, width)
         return lines

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
+from collections.abc import Iterable
 from typing import TextIO
 
 from pitool.errors import harmless
 
 WIDTH = 80
 ELLIPSIS = "…"
+# Columns of words beside others, or else they stand below those, so far to the right.
+LEAST_BESIDE, INDENT = 24, 2
 _STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 
 
@@ -84,6 +87,27 @@ def _head(text: str, width: int) -> str:
 
 def _tail(text: str, width: int) -> str:
     return _head(text[::-1], width)[::-1]
+
+
+def pairs(rows: Iterable[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """Return the lines of pairs of words in ``width`` columns: what is left and what is right.
+
+    The right ones stand in a column of their own, or where that were too narrow, below the left.
+    """
+    given = list(rows)
+    beside = max((columns(left) for left, _ in given), default=0) + 2
+    below = width - beside < LEAST_BESIDE
+    lines: list[tuple[str, str]] = []
+    for left, right in given:
+        room = width - (INDENT if below else beside)
+        parts = wrap(right, max(room, 1))
+        if below:
+            lines += [(left, ""), *((" " * INDENT, part) for part in parts)]
+        else:
+            first, *rest = parts or [""]
+            lines.append((pad(left, beside), first))
+            lines += [(" " * beside, part) for part in rest]
+    return lines
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:

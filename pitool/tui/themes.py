@@ -5,6 +5,7 @@ The user's choice is kept in pitool's home.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,11 +61,16 @@ FILE_NAME = "theme"
 
 
 def remembered(folder: Path | None) -> str:
-    """Return the name of the theme that was chosen last, dark where none was."""
+    """Return the name of the theme that was chosen last, else the terminal's kind, else dark."""
     if folder is not None:
         with suppress(OSError, UnicodeDecodeError):
             return (folder / FILE_NAME).read_text(encoding="utf-8").strip()
-    return DARK.name
+    return LIGHT.name if _terminal_is_light() else DARK.name
+
+
+def _terminal_is_light() -> bool:
+    """Tell whether the terminal says that it is: ``COLORFGBG`` is ``0;15`` in rxvt and Konsole."""
+    return os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")
 
 
 def remember(folder: Path | None, name: str) -> None:

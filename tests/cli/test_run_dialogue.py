@@ -121,7 +121,7 @@ def test_commands_and_errors_and_on(model: Path, monkeypatch: pytest.MonkeyPatch
     assert done.stdout == "first\nsecond\nfirst\n"
     err = done.stderr
     assert "unknown parameter 'nonsense'" in err
-    assert "unknown command /nope; did you mean 'new'?" in err
+    assert "unknown command /nope; did you mean '/new'?" in err
     assert "/again                    answer the last question again" in err
     assert "/think" not in err
     assert "No system prompt is set." in err

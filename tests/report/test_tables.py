@@ -141,3 +141,20 @@ def test_the_note_of_a_column_stands_where_the_column_does() -> None:
     assert "predicted" not in narrow
     assert "not shown in 32 columns: t/s" in narrow
     assert to_markdown([section]).split("\n\n")[-2:] == ["t/s: predicted", "more"]
+
+
+def test_rows_that_the_first_column_does_not_tell_apart_are_paragraphs_where_it_is_narrow() -> None:
+    heads = [
+        Column("bundle", "left"), Column("artifact", "left"), Column("here", "left"),
+        Column("t/s", priority=1, note="t/s: predicted"),
+    ]  # fmt: skip
+    rows = [["many", "gguf Q8_0", "fits 1.25 GB", "4.5"], ["many", "gguf Q4_0", "tight", "9.0"]]
+    section = Section("", heads, rows)
+    assert to_text([section], 30).splitlines() == [
+        "many: artifact gguf Q8_0,",
+        "  here fits 1.25 GB, t/s 4.5",
+        "many: artifact gguf Q4_0,",
+        "  here tight, t/s 9.0",
+        "t/s: predicted",
+    ]
+    assert to_text([section], 80).splitlines()[0].split() == ["bundle", "artifact", "here", "t/s"]

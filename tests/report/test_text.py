@@ -22,6 +22,7 @@ class Stream(io.StringIO):
         return self._terminal
 
 
+NAME_OF_PAIR = st.text(st.characters(codec="ascii", categories=("L", "N")), max_size=28)
 TEXT = st.text(st.characters(categories=("L", "N", "P", "Zs")), max_size=120)
 
 
@@ -70,3 +71,22 @@ def test_colours_are_for_terminals_that_want_them(
     monkeypatch.setenv("NO_COLOR", no_colour)
     monkeypatch.setenv("TERM", kind)
     assert text.shows_colour(Stream(terminal=terminal)) is shown
+
+
+def test_pairs_by_hand() -> None:
+    rows = [("/set NAME", "change a number of the sampling"), ("/new", "begin")]
+    assert text.pairs(rows, 36) == [
+        ("/set NAME  ", "change a number of the"),
+        (" " * 11, "sampling"),
+        ("/new       ", "begin"),
+    ]
+    assert text.pairs(rows, 34) == [  # less than LEAST_BESIDE is left
+        ("/set NAME", ""), ("  ", "change a number of the sampling"), ("/new", ""), ("  ", "begin"),
+    ]  # fmt: skip
+    assert text.pairs([("a", "")], 80) == [("a  ", "")]
+
+
+@given(st.lists(st.tuples(NAME_OF_PAIR, TEXT), max_size=5), st.integers(30, 100))
+def test_no_line_of_pairs_is_wider_than_asked(rows: list[tuple[str, str]], width: int) -> None:
+    for left, right in text.pairs(rows, width):
+        assert text.columns(left) + text.columns(right) <= width

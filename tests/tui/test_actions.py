@@ -351,7 +351,7 @@ async def test_unknown_command_and_a_question_with_a_slash(
 ) -> None:
     async with chat(runnable, Tracked(), tmp_path) as c:
         await c.send("/modle")
-        await c.is_told("unknown command /modle; did you mean 'model'?")
+        await c.is_told("unknown command /modle; did you mean '/model'?")
         c.app.screen.query_one(Prompt).clear()
         await c.ask("//etc/fstab, what is it?")
         assert c.texts[0] == "/etc/fstab, what is it?"

@@ -109,7 +109,7 @@ BURSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "a comparison": ("cDaily?", {"screen": "CompareScreen", "field": "Daily?"}),
     "a benchmark": (f"{F5}daily", {"screen": "BenchScreen"}),
     "the name of a log": (f"{F8}l{CTRL_U}daily.csv", {"screen": "AskText", "field": "daily.csv"}),
-    "letters on the sensors": (f"{F8}daily", {"screen": "DeviceScreen"}),
+    "letters on the sensors": (f"{F8}quartz", {"screen": "DeviceScreen"}),
     "letters on the catalogue": ("gdaily", {"screen": "PullScreen"}),
     "a line on the catalogue asks first": ("gdaily\r", {"screen": "Confirm", "bundles": 2}),
     "letters on a question": ("ddaily", {"screen": "Confirm", "bundles": 2}),

@@ -53,6 +53,14 @@ def told(app: App[Any]) -> Iterator[None]:
         app.notify(statement, severity="warning", markup=False)
 
 
+TEXTUALS = {
+    "Focus Next": "Next field or list",
+    "Focus Previous": "The one before",
+    "palette": "All commands",
+}
+"""What Textual calls some of its keys, and what they are called here."""
+
+
 class BaseScreen(Screen[ScreenResultType]):
     """A screen that is opened from everywhere, or the chat; F1 explains it by its keys."""
 
@@ -74,7 +82,8 @@ class BaseScreen(Screen[ScreenResultType]):
         for active in self.active_bindings.values():
             binding = active.binding
             if binding.description and (binding.show or active.node in (self, self.app)):
-                names, _ = keys.setdefault(binding.action, ([], binding.description))
+                words = TEXTUALS.get(binding.description, binding.description)
+                names, _ = keys.setdefault(binding.action, ([], words))
                 names.append(self.app.get_key_display(binding))
         rows = [(", ".join(dict.fromkeys(names)), words) for names, words in keys.values()]
         self.ask(Page(self.TITLE, rows))

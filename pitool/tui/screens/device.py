@@ -62,14 +62,20 @@ class DeviceScreen(BaseScreen[None]):
     DEFAULT_CSS = """
     DeviceScreen {
         Charts { margin-top: 0; }
-        #span { height: 1; padding: 0 1; color: $foreground 60%; }
+        #span { height: auto; padding: 0 1; color: $foreground 60%; }
         #boards { height: auto; max-height: 8; padding: 0 1; display: none; }
-        #title { height: 1; padding: 0 1; text-style: bold; }
+        #title { height: auto; padding: 0 1; text-style: bold; }
         Findings {
             height: 1fr; border: none; padding: 0; background: $background;
             scrollbar-size-vertical: 1;
         }
-        Findings:focus { border: none; }
+        /* Faint, because how bad a finding is has a colour of its own, which must be read on it. */
+        Findings:focus {
+            border: none;
+            & > .option-list--option-highlighted {
+                background: $primary 25%; color: $foreground; text-style: bold;
+            }
+        }
     }
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, Protocol
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
 from pitool.catalog.outputs import AlreadyThere
+from pitool.report.text import pairs
 from pitool.tui.widgets.keys import Keys
 from pitool.tui.widgets.prompt import Line
 
@@ -156,6 +157,25 @@ class AskLines(ModalScreen[str | None]):
         self.dismiss(None)
 
 
+class Pairs(Static):
+    """Keys or commands on the left, what they do on the right, or below where that is narrow."""
+
+    DEFAULT_CSS = "Pairs { height: auto; }"
+
+    def __init__(self, rows: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay them out for the new width."""
+        lines = pairs(self._rows, event.size.width)
+        self.update(
+            Content("\n").join(
+                Content.assemble((left, "$text-primary"), right) for left, right in lines
+            )
+        )
+
+
 class Page(ModalScreen[None]):
     """Something to read: a title and aligned pairs of words."""
 
@@ -174,16 +194,10 @@ class Page(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out the title above the rows."""
-        width = max((len(left) for left, _ in self._rows), default=0) + 2
         with Vertical(id="box"):
             yield Static(self._title, id="title", markup=False)
             with VerticalScroll(id="text"):
-                yield Static(
-                    Content("\n").join(
-                        Content.assemble((left.ljust(width), "$text-primary"), right)
-                        for left, right in self._rows
-                    )
-                )
+                yield Pairs(self._rows)
         yield Keys()
 
     def on_mount(self) -> None:

@@ -18,6 +18,7 @@ class CompletionList(Static):
     DEFAULT_CSS = """
     CompletionList {
         height: auto; margin: 0 1; padding: 0 1; background: $surface; display: none;
+        text-wrap: nowrap; text-overflow: ellipsis;
     }
     """
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NARROWEST = 8
 """Cells that a name keeps, however narrow the terminal is."""
 
+LEAST_NAMED = 30
+"""Cells for the name of the model beside the sensors, or they give way to it."""
+
 HOT_CELSIUS = 80
 """From here on the firmware of a Raspberry Pi slows the clock down."""
 
@@ -69,7 +72,8 @@ class HeaderLine(Widget):
         """Return the line, the model cut off where it has no room."""
         sign, style = _SIGNS[self._status.phase]
         right = Content.assemble((sign, style), f" {self._status.phase.value}")
-        if self._sensors:
+        wide = self.size.width - right.cell_length - self._sensors.cell_length >= LEAST_NAMED
+        if self._sensors and wide:
             age = Content.styled(" before", "$foreground 60%" if self._stale else "")
             right = self._sensors + (age if self._stale else "") + "  " + right
         left = Content.assemble(("π ", "bold $primary"), ("pitool  ", "bold"))
