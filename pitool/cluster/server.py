@@ -125,8 +125,8 @@ class BoardServer:
             stderr=self._errors,
             text=True,
             errors="replace",
-            # Ctrl-C belongs to this process. Not a session of its own: Linux shares a busy CPU out by
-            # sessions, and a token that goes through several waits for each.
+            # Ctrl-C belongs to this process. Not a session of its own: Linux shares a busy CPU out
+            # by sessions, and a token that goes through several waits for each.
             process_group=0,
             env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
