@@ -3,9 +3,9 @@
     python -m benchmarks.tune_sweep --shape 25m --quant Q4_0
 
 The winners of both are measured once more in turn, so that neither is judged by the luck of its
-own samples. Models are loaded in this process, for both alike: hundreds of workers would take most
-of the time. The target is a ratio whose interval reaches 1 in every phase, in a tenth of the
-sweep's time. The last line on stdout is JSON.
+own samples. Models are loaded in this process, for both alike, without the settings that belong to
+a process: hundreds of workers would take most of the time. The target is a ratio whose interval
+reaches 1 in every phase, in a tenth of the sweep's time. The last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def main() -> None:
     runnable = find_runnable(models.gguf(order.shape, order.quant))
     machine = detect()
     base = untuned(runnable, 512, machine)
-    plan = tune.axes(base, machine.physical_cores, runnable.format)
+    axes = tune.axes(base, machine.physical_cores, runnable.format)
+    plan = [axis for axis in axes if axis.name not in tune.WAITING]
 
     def open_engine(settings: Settings) -> AbstractContextManager[Engine]:
         return closing(registry.load(runnable.format, runnable.entry, settings))

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pitool.bench.comparison import Ratio, compare_rates
 from pitool.bench.conditions import conditions
 from pitool.bench.events import Doing
+from pitool.bench.kv_loss import MOST, kv_loss
 from pitool.bench.run import Workload, measure, random_tokens
 from pitool.catalog.bundles import Runnable
 from pitool.device import activity, tuned
@@ -27,7 +28,7 @@ from pitool.device.detect import Machine
 from pitool.device.settings import check_memory, untuned
 from pitool.device.tuned import PassCost, Tuned
 from pitool.engine import worker
-from pitool.engine.base import Engine, Settings
+from pitool.engine.base import POLLING, Engine, Settings
 from pitool.engine.pass_costs import SIZES
 from pitool.errors import PitoolError
 from pitool.planning.formats import format_of_engine
@@ -59,11 +60,15 @@ DISTURBED_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One setting, what it may be, and by which phases it is judged: all of them must not lose."""
+    """One setting, what it may be, and by which phases it is judged: all of them must not lose.
+
+    ``lossy``: it changes answers, so that what it costs is measured too.
+    """
 
     name: str
     candidates: tuple[Any, ...]
     phases: tuple[TunePhase, ...]
+    lossy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Trial:
     """A candidate beside the best so far: the ratio of each phase's rates.
 
     ``in_turn``: whether both were measured in turn, without which nothing wins. ``failed`` says
-    why a candidate could not be loaded.
+    why a candidate could not be loaded. ``loss``: mean KL divergence in nats, where answers change.
     """
 
     axis: str
@@ -80,6 +85,7 @@ class Trial:
     in_turn: bool = False
     won: bool = False
     failed: str = ""
+    loss: float | None = None
 
     @property
     def gain(self) -> float:
@@ -101,16 +107,18 @@ class Tuning:
     stopped: bool
 
 
-KV_AXIS = Axis("kv_type", ("q8_0",), ("prefill", "deep decode"))
+WAITING = ("polling", "pinned", "priority")
+"""How threads wait, and where they run: the settings of a process rather than of a model."""
+KV_AXIS = Axis("kv_type", ("q8_0", "q4_0"), ("prefill", "deep decode"), lossy=True)
 
 
 def axes(base: Settings, cores: int, engine: str, *, exact: bool = False) -> list[Axis]:
     """Return what is worth trying with an engine, the most rewarding first.
 
     onnxruntime has one pool of threads and none of llama.cpp's other settings. ``Settings.batch``
-    only bounds the micro-batch. A KV cache of q8_0 halves f16's bytes and changes answers a
-    little: it is not tried when they are to stay ``exact``; a larger type than the planned one is
-    never tried.
+    only bounds the micro-batch. A KV cache of fewer bits changes answers: it is kept where it costs
+    little (``kv_loss.MOST``), and not tried when they are to stay ``exact``; a larger type than the
+    planned one is never tried.
     """
     counts = tuple(range(1, cores + 1))
     threads = [Axis("decode_threads", counts, ("decode",))]
@@ -124,6 +132,9 @@ def axes(base: Settings, cores: int, engine: str, *, exact: bool = False) -> lis
         *([] if exact or base.kv_type != "f16" else [KV_AXIS]),
         Axis("repack", (not base.repack,), ("prefill", "decode")),
         Axis("load_mode", ("mmap", "read"), ("prefill", "decode")),
+        Axis("polling", tuple(value for value in POLLING if value != base.polling), ("decode",)),
+        Axis("pinned", (True,), ("prefill", "decode")),
+        Axis("priority", ("high",), ("prefill", "decode")),
     ]
 
 
@@ -142,11 +153,12 @@ def tune(
             if trial.gain >= LEAST_GAIN:
                 faster.append(trial)
             yield trial, best
-        if faster:
-            value = max(faster, key=lambda trial: trial.gain).value
-            trial = _challenge(axis, best, value, open_engine)
-            best = replace(best, **{axis.name: value}) if trial.won else best
+        for fast in sorted(faster, key=lambda trial: trial.gain, reverse=True):
+            trial = _challenge(axis, best, fast.value, open_engine)
+            before, best = best, replace(best, **{axis.name: fast.value}) if trial.won else best
             yield trial, best
+            if trial.loss is None or before != best:
+                break  # the next one looked slower, and could only win by luck
 
 
 def _screen(axis: Axis, best: Settings, value: Any, known: Rates, open_engine: OpenWith) -> Trial:
@@ -168,7 +180,10 @@ def _challenge(axis: Axis, best: Settings, value: Any, open_engine: OpenWith) ->
         return Trial(axis.name, value, {}, in_turn=True, failed=error.what)
     gains = any(r.low > 1 and r.value >= LEAST_GAIN for r in ratios.values())
     losses = any(r.value <= 1 / LEAST_GAIN for r in ratios.values())
-    return Trial(axis.name, value, ratios, in_turn=True, won=gains and not losses)
+    won = gains and not losses
+    loss = kv_loss(best, candidate, open_engine) if won and axis.lossy else None
+    won = won and (loss is None or loss <= MOST)
+    return Trial(axis.name, value, ratios, in_turn=True, won=won, loss=loss)
 
 
 def in_turn(

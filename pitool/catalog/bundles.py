@@ -38,7 +38,7 @@ class Runnable:
 
     ``context``: tokens that the artifact is planned for, or was trained for. ``adapters``: LoRA
     files that the engine loads with it. ``tokenizer``: the folder of the tokenizer that it uses
-    in place of the artifact's own.
+    in place of the artifact's own. ``bundle``: the folder of the bundle that it is of.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Runnable:
     artifact: Artifact | None = None
     adapters: tuple[str, ...] = ()
     tokenizer: str | None = None
+    bundle: Path | None = None
 
     def __post_init__(self) -> None:
         clean(self, "name")
@@ -222,6 +223,7 @@ def choose(bundle: Bundle, quantisation: str | None = None) -> Runnable:
         artifact=artifact,
         adapters=tuple(str(bundle.path / path) for path in artifact.adapters),
         tokenizer=str(bundle.path / tokens.folder) if tokens and tokens.folder else None,
+        bundle=bundle.path,
     )
 
 

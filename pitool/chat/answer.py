@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pitool.chat.status import Phase
-from pitool.engine.base import Engine, Message, Prompt, Timings, Token
+from pitool.engine.base import ChatPrompt, Engine, Message, Prompt, Timings, Token
 from pitool.errors import DoesNotFit
 from pitool.store.conversation import Answer, Conversation, Notice, Question
 
@@ -26,16 +26,22 @@ RATE_SECONDS = 1.0
 """How far back the present speed looks."""
 
 
+NOTHING = ChatPrompt(())
+
+
 @dataclass(frozen=True, slots=True)
 class PromptStyle:
     """How a conversation becomes a prompt.
 
     ``raw``: its texts follow each other without the chat template; ``empty_system``: a system
-    prompt without words is sent too, where the template would else put its own.
+    prompt without words is sent too, where the template would else put its own. ``before``: what
+    it begins with, such as a prompt that was read before: its turns, and its tools. A system prompt
+    of the conversation's own takes the place of one there.
     """
 
     raw: bool = False
     empty_system: bool = False
+    before: ChatPrompt = NOTHING
 
 
 CHAT = PromptStyle()
@@ -99,30 +105,22 @@ def fit(
 def _prompt(
     engine: Engine, conversation: Conversation, answer: Answer, dropped: int, style: PromptStyle
 ) -> Prompt:
-    messages = conversation.messages(before=answer, dropped=dropped)
+    own = conversation.messages(before=answer, dropped=dropped)
+    first = [m for m in style.before.messages if m.role != "system" or not conversation.system]
+    messages = [*first, *own] if not conversation.system else [own[0], *first, *own[1:]]
     if style.raw or not engine.info.chat_template:
         return "\n".join(message.content for message in messages) + answer.text
     if style.empty_system and not conversation.system:
         messages.insert(0, Message("system", ""))
+    turns = ChatPrompt(tuple(messages), style.before.tools)
     if not answer.text:
-        return messages
-    return [*engine.tokenize(messages), *_plain(engine, answer.text)]
+        return turns
+    return [*engine.tokenize(turns), *_plain(engine, answer.text)]
 
 
 def _plain(engine: Engine, text: str) -> list[int]:
     """Return the tokens of a text in the middle of a sequence, without what begins one."""
     return engine.tokenize(text)[len(engine.tokenize("")) :]
-
-
-def system_prefix(engine: Engine, system: str) -> list[int]:
-    """Return the tokens that every conversation with this system prompt begins with."""
-    first, second = (
-        engine.tokenize([Message("system", system), Message("user", word)]) for word in ("a", "1")
-    )
-    same = 0
-    while same < min(len(first), len(second)) and first[same] == second[same]:
-        same += 1
-    return first[:same]
 
 
 def dropped_notice(turns: int) -> Notice:

@@ -13,8 +13,8 @@ from enum import Enum
 
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.files import stamp
-from pitool.chat.answer import system_prefix
-from pitool.engine.base import Engine, Sampling
+from pitool.engine.base import ChatPrompt, Engine, Message, Sampling
+from pitool.engine.bundle_prefills import shared_beginning
 from pitool.engine.prefills import LEAST_TOKENS, Prefills, key_of, system_name
 from pitool.errors import PitoolError
 from pitool.store.conversation import Conversation
@@ -147,7 +147,7 @@ class SavedPrefills:
         key = key_of(system_name(system), runnable, engine.info.settings)
         if not system or self._prefills.has(key):
             return
-        ids = system_prefix(engine, system)
+        ids = shared_beginning(engine, ChatPrompt((Message("system", system),)))
         if len(ids) < LEAST_TOKENS:
             return
         self._inside = None  # from here on the cache holds the system prompt only

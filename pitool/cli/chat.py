@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pitool.bench.progress import BenchRunner, MakeRunner
+    from pitool.catalog.bundles import Runnable
     from pitool.cluster.health import BoardHealth, ClusterJudge
     from pitool.device.doctor.finding import Finding
     from pitool.errors import PitoolError
@@ -35,6 +36,8 @@ CHAT_FLUSH_SECONDS = 0.1
 @click.option("--context", type=WholeRange(min=1), metavar="N", help="Context size in tokens.")
 @click.option("--threads", type=WholeRange(1, 512), metavar="N", help="CPU threads.")
 @click.option("--system", default="", metavar="TEXT", help="System prompt.")
+@click.option("--prefill", metavar="NAME|FILE",
+              help="System prompt that pitool prefill has read.")  # fmt: skip
 @click.option("--persona", metavar="NAME", help="System prompt and sampling kept with /persona.")
 @click.option(
     "-c", "--continue", "resume", is_flag=True, help="Go on with the last model and conversation."
@@ -51,6 +54,7 @@ def command(
     draft: str | None,
     speculate: bool,
     system: str,
+    prefill: str | None,
     persona: str | None,
     resume: bool,
     cluster: str | None,
@@ -93,6 +97,8 @@ def command(
     runnable = find_runnable(bundle, quant) if bundle or quant else None
     if resume and runnable is None:
         runnable = last_model.find(home())
+    if prefill is not None:
+        system = _system_of(runnable, prefill)
     database, trouble = _conversations()
     app = PitoolApp(
         load=loader(
@@ -145,6 +151,20 @@ def _boards_of(cluster: str) -> Callable[[], list[BoardHealth]]:
     from pitool.cluster.members import find_cluster
 
     return partial(look, find_cluster(cluster))
+
+
+def _system_of(runnable: Runnable | None, prefill: str) -> str:
+    """Return the system prompt that ``--prefill`` names."""
+    from pitool.catalog.model_argument import find_runnable
+    from pitool.cli.prefill import beginning_of
+    from pitool.errors import UsageError
+
+    beginning = beginning_of(runnable or find_runnable(None), prefill)
+    if beginning.tools or [turn.role for turn in beginning.messages] != ["system"]:
+        raise UsageError(
+            f"{prefill} is more than a system prompt", "use it with pitool run or pitool serve"
+        )
+    return beginning.messages[0].content
 
 
 def _conversations() -> tuple[Database | None, PitoolError | None]:

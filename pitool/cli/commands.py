@@ -26,6 +26,7 @@ SECTIONS = {
         "pull": "pitool.cli.pull",
         "chat": "pitool.cli.chat",
         "run": "pitool.cli.run",
+        "prefill": "pitool.cli.prefill",
         "serve": "pitool.cli.serve",
         "service": "pitool.cli.service",
         "cluster": "pitool.cli.cluster",

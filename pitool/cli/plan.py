@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--ram", metavar="TIER", help="RAM of the board, such as 8gb (default: all).")
 @click.option("--board", metavar="BOARD", help="Board, such as pi5; 'here' is this machine.")
 @click.option("--context", type=WholeRange(min=1), help="Tokens of context to plan for.")
+@click.option("--prompt", type=WholeRange(min=1), metavar="TOKENS",
+              help="Say how long a prompt of so many tokens waits.")  # fmt: skip
 @click.option(
     "--parallel",
     default=1,
@@ -105,6 +107,7 @@ def command(
       pitool plan 14B --ram 16gb
       pitool plan 3B --board pi5 --details
       pitool plan Qwen/Qwen2.5-1.5B-Instruct --board pi5 --context 8192
+      pitool plan 3B --board pi5 --prompt 20000
       pitool plan 7B --buy --rent --price pi5-8gb=160
       pitool plan 14B --rent --from ADA_80_PRO
       pitool plan 3B --target-tps 5

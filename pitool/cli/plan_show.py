@@ -18,9 +18,11 @@ from pitool.planning.report import Report
 from pitool.planning.speculating import speculative_decodes
 from pitool.planning.speed import Estimate
 from pitool.report.numbers import (
+    format_bytes,
     format_fixed,
     format_gigabytes,
     format_range,
+    format_seconds,
     format_share,
     format_speed,
 )
@@ -81,6 +83,8 @@ def _fits(report: Report) -> Iterator[Section]:
         yield _contexts(report)
     yield _speeds(report, report.form, report.rows)
     yield from _speculative(report)
+    if report.options.prompt:
+        yield _waiting(report)
     for name, rows in report.beside.items():
         other = FORMATS[name]
         shown = [row for row in rows if row.quantisation in other.beside]
@@ -286,6 +290,31 @@ def _speculative(report: Report) -> Iterator[Section]:
         ["board", *kinds],
         [[", ".join(boards), *cells] for cells, boards in groups.items()],
         ["; ".join(f"{kind}: {task_kinds()[kind].summary}" for kind in kinds)],
+    )
+
+
+def _waiting(report: Report) -> Section:
+    """Return how long a prompt waits: read anew with each quantisation, and read before."""
+    form, tokens = report.form, report.options.prompt
+    found = {(w.board, w.quantisation): w for row in report.rows for w in report.waiting(row)}
+    names = list(dict.fromkeys(name for _, name in found))
+    shown = [name for name in names if name in form.timed] or names[: MOST_TIMED - 1]
+    table = []
+    for board in dict.fromkeys(board for board, _ in found):
+        each = [found.get((board, name)) for name in shown]
+        saved = next(filter(None, each)).saved_seconds
+        read = [format_seconds(saved[name]) if name in saved else "-" for name in answer.MEDIA]
+        table.append([board, *(format_seconds(w.seconds) if w else "-" for w in each), *read])
+    size = next((format_bytes(w.saved_bytes) for w in found.values()), "")
+    note = (
+        f"a quantisation: the prompt is read; NVMe, USB, SD: it was read before (pitool prefill),"
+        f" and {size} come from there"
+    )
+    return Section(
+        f"How long a prompt of {tokens} tokens waits",
+        ["board", *shown, "NVMe", "USB", "SD"],
+        table,
+        [note] if table else [unpredicted(report)],
     )
 
 

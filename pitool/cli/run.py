@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 @click.option("--quant", metavar="NAME", help="Artifact of the bundle, such as Q4_K_M.")
 @click.option("--raw", is_flag=True, help="Continue the prompt without the chat template.")
 @click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option("--prefill", metavar="NAME|FILE",
+              help="Begin with a prompt that pitool prefill has read.")  # fmt: skip
 @click.option("--max-tokens", type=WholeRange(min=1), help="Maximum tokens in the answer.")
 @click.option("--temp", type=FiniteRange(min=0), default=0.8, help="Temperature; 0 is greedy.")
 @click.option(
@@ -50,6 +53,7 @@ def command(
     quant: str | None,
     raw: bool,
     system: str | None,
+    prefill: str | None,
     context: int | None,
     threads: int | None,
     cluster: str | None,
@@ -77,6 +81,7 @@ def command(
     from pitool.catalog.model_argument import find_runnable
     from pitool.chat.answer import PromptStyle
     from pitool.cli.loading import loader, loading_words
+    from pitool.cli.prefill import beginning_of
     from pitool.engine.base import Sampling
     from pitool.errors import UsageError
     from pitool.report.progress import talk
@@ -106,6 +111,8 @@ def command(
         say=talk,
     )
     style = PromptStyle(raw=raw, empty_system=system == "")
+    if prefill is not None:
+        style = replace(style, before=beginning_of(runnable, prefill))
     if as_json:
         assert text is not None
         with load(runnable, lambda _: None) as engine:
@@ -180,6 +187,7 @@ def _collect(engine: Engine, prompt: Prompt, sampling: Sampling) -> dict[str, An
         "ids": [token.id for token in tokens if token.id is not None],
         "finish": tokens[-1].finish,
         "prompt_tokens": t.prompt_tokens,
+        "reused_tokens": t.reused_tokens,
         "decoded_tokens": t.decoded_tokens,
         "prefill_tokens_per_second": t.prefill_rate,
         "decode_tokens_per_second": t.decode_rate,

@@ -92,8 +92,10 @@ class AnswerWriter:
             return
         self._measured = t
         load = status.info.load_seconds if status.info else 0.0
+        read = t.prompt_tokens - t.reused_tokens
+        reused = f" ({t.reused_tokens} reused)" if t.reused_tokens else ""
         parts = [
-            f"prefill {t.prompt_tokens - t.reused_tokens} tokens, {format_rate(t.prefill_rate)}",
+            f"prefill {read} tokens{reused}, {format_rate(t.prefill_rate)}",
             f"decode {t.decoded_tokens} tokens, {format_rate(t.decode_rate)}",
             *([f"guessed {guessed}"] if (guessed := guessed_text(t)) else []),
             f"TTFT {format_seconds(t.ttft_seconds)}",

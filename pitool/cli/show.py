@@ -48,7 +48,11 @@ def command(bundle: Path | None, plot: Path | None, as_json: bool) -> None:
     if plot:
         _plot(found, plot)
     if as_json:
-        document = {"bundle": str(found.path), "manifest": to_json(found.manifest)}
+        document = {
+            "bundle": str(found.path),
+            "manifest": to_json(found.manifest),
+            "prompts": prompts(found),
+        }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         show(found)
@@ -74,10 +78,23 @@ def show(bundle: Bundle) -> None:
     tables.show([table(bundle), *details(bundle)])
     # Whole lines, so that they can be copied.
     click.echo(f"bundle: {bundle.path}")
+    for name, read in prompts(bundle).items():
+        click.echo(f"prompt: {name}, read with {', '.join(read) or 'no artifact yet'}")
     if any(artifact.cosine is not None for artifact in bundle.manifest.artifacts):
         click.echo(f"try it: pitool serve {bundle.path}, then POST /v1/embeddings")
     else:
         click.echo(f'try it: pitool run {bundle.path} "Hello"')
+
+
+def prompts(bundle: Bundle) -> dict[str, list[str]]:
+    """Return the prompts of a bundle, each with the artifacts that have read it."""
+    from pitool.engine.bundle_prefills import prompts, states
+
+    kinds = [artifact.quantisation for artifact in bundle.manifest.artifacts]
+    return {
+        name: [kind for kind in kinds if states(bundle.path, name, kind)]
+        for name in prompts(bundle.path)
+    }
 
 
 def table(bundle: Bundle) -> Section:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pitool.cli.names import BundlePath
-from pitool.report.numbers import format_bandwidth, format_fixed, format_share
+from pitool.report.numbers import format_bandwidth, format_fixed, format_share, format_significant
 
 if TYPE_CHECKING:
     from pitool.bench.events import Doing
@@ -111,7 +111,9 @@ def _line(trial: Trial) -> str:
     if trial.failed:
         return f"  {name:<22}  not possible: {trial.failed}"
     parts = [f"{phase} {format_fixed(ratio.value, 2)}" for phase, ratio in trial.ratios.items()]
-    found = ("kept" if trial.won else "no gain") if trial.in_turn else ""
+    cost = "" if trial.loss is None else f", KL {format_significant(trial.loss)}"
+    lost = "it changes answers too much" if cost else "no gain"
+    found = f"{'kept' if trial.won else lost}{cost}" if trial.in_turn else ""
     return f"  {name:<22}  {', '.join(parts)}{f'  measured in turn: {found}' * bool(found)}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pitool.catalog import gguf
 from pitool.catalog.boards import boards
@@ -23,6 +22,7 @@ from pitool.device.detect import Machine, detect
 from pitool.device.here import margin
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.engine.prefills import Place
 from pitool.engine.worker import FLUSH_SECONDS, WorkerEngine
 from pitool.errors import DoesNotFit, PitoolError, UsageError, WorkerDied
 from pitool.planning.cluster import ClusterPlan, Link, Node, Splitter
@@ -72,7 +72,7 @@ def start(
     settings: Settings,
     on_progress: Callable[[float], None] | None = None,
     flush_seconds: float = FLUSH_SECONDS,
-    prefixes: tuple[Path, str] | None = None,
+    prefixes: Sequence[Place] = (),
     *,
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,

@@ -16,6 +16,7 @@ from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact
 from pitool.catalog.outputs import check_output, output
 from pitool.deploy import archive, wheel, wheelfile
+from pitool.engine import bundle_prefills
 from pitool.errors import DoesNotFit, PitoolError, UsageError
 
 PYTHONS = ("3.11", "3.13")  # Raspberry Pi OS Bookworm and Trixie
@@ -84,7 +85,10 @@ def pack(
 def _model(
     sources: dict[str, Path], bundle: Bundle, board: Board, names: tuple[str, ...], folder: Path
 ) -> int:
-    """Add the artifacts that the board wants; return the memory of the smallest."""
+    """Add the artifacts that the board wants, with the prompts that were read for them.
+
+    Return the memory of the smallest.
+    """
     chosen = choose(bundle, board, names)
     top = f"bundles/{bundle.path.name}"
     for artifact in chosen:
@@ -95,6 +99,10 @@ def _model(
             sources[f"{top}/{entry.path}"] = path
     manifest.write(folder, dataclasses.replace(bundle.manifest, artifacts=chosen))
     sources[f"{top}/{manifest.FILE_NAME}"] = folder / manifest.FILE_NAME
+    for name, prompt in bundle_prefills.prompts(bundle.path).items():
+        found = [bundle_prefills.states(bundle.path, name, a.quantisation) for a in chosen]
+        for path in (prompt, *(path for paths in found for path in paths)):
+            sources[f"{top}/{path.relative_to(bundle.path).as_posix()}"] = path
     return min(_memory(artifact) for artifact in chosen)
 
 

@@ -16,7 +16,7 @@ from pitool.catalog.bundles import Runnable, home
 from pitool.catalog.files import path_kind, write_atomically
 from pitool.catalog.kv_types import KV_TYPES
 from pitool.device.detect import Machine
-from pitool.engine.base import FlashAttention, LoadMode, Settings
+from pitool.engine.base import POLLING, FlashAttention, LoadMode, Priority, Settings
 from pitool.errors import BadInput
 
 FILE_NAME = "tuned.json"
@@ -36,7 +36,11 @@ TUNABLE: dict[str, Collection[object]] = {
     "load_mode": get_args(LoadMode),
     "repack": (False, True),
     "flash_attention": get_args(FlashAttention),
+    "polling": POLLING,
+    "pinned": (False, True),
+    "priority": get_args(Priority),
 }
+_SWITCHES = ("repack", "pinned")
 _ANEW = "delete it and tune again"
 
 
@@ -68,7 +72,7 @@ class Tuned:
     def __post_init__(self) -> None:
         for name, value in self.changes.items():
             allowed = TUNABLE.get(name, ())
-            if isinstance(value, bool) != (name == "repack") or value not in allowed:
+            if isinstance(value, bool) != (name in _SWITCHES) or value not in allowed:
                 raise ValueError(f"{name} is {value!r:.40}")
 
     def apply(self, settings: Settings) -> Settings:

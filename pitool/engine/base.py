@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LoadMode = Literal["mmap", "read", "mlock"]
 FlashAttention = Literal["auto", "on", "off"]
+Priority = Literal["normal", "high"]
+POLLING = (0, 50, 100)
 Finish = Literal["stop", "length", "context", "cancelled"]
 Task = Literal["generate", "embed", "rerank"]
 """What a model was made for: to write, to give a vector for a text, to rate a text by a query."""
@@ -37,6 +39,10 @@ class Settings:
     cannot); ``load_mode``: ``mmap`` (pages shared with the page cache), ``read`` (a private copy)
     or ``mlock`` (mapped and kept from swap); ``repack``: let the runtime interleave weights for
     this CPU's fast kernels; ``adapters``: paths of LoRA files that are added to the weights.
+
+    ``polling``: how eagerly threads look for work before they sleep, one of ``POLLING``: 0 not at
+    all, 50 as the runtime does by default; ``pinned``: each stays on a core; ``priority``:
+    ``high`` is before all that is not of real time, where the system allows it.
 
     ``ends``: ids of the tokens that end an answer, none where the runtime is to know them;
     ``nfc``: put a text into Unicode's composed form, which the runtime does not do; ``tokenizer``:
@@ -65,6 +71,9 @@ class Settings:
     load_mode: LoadMode = "mmap"
     repack: bool = True
     flash_attention: FlashAttention = "auto"
+    polling: int = 50
+    pinned: bool = False
+    priority: Priority = "normal"
     collect: bool = False
     adapters: Sequence[str] = ()
     ends: Sequence[int] = ()

@@ -1,14 +1,16 @@
 """Saved prefills: KV caches as files, so that a conversation is not processed twice.
 
 Owns the files' names, age and total size; their content is the engine's. A file belongs to one
-artifact with one set of settings, and its name ends with the CRC-32 of its content: llama.cpp takes
-whatever values a file holds. The least recently used files are deleted at the limit. A chat finds
-its own by its conversation's name; ``engine.prefixes`` finds any by the tokens in it.
+artifact, one set of settings and one version of the engine, and its name ends with the CRC-32 of
+its content: llama.cpp takes whatever values a file holds. The least recently used files are deleted
+at the limit. A chat finds its own by its conversation's name; ``engine.prefixes`` finds any by the
+tokens in it, also those that a bundle brings along (``engine.bundle_prefills``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -16,11 +18,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pitool.catalog.files import make_private_folder
 from pitool.catalog.temporary import temporary
 from pitool.engine.base import Settings
+from pitool.planning.formats import find_format
 
 if TYPE_CHECKING:
     from pitool.catalog.bundles import Runnable
@@ -35,17 +38,28 @@ _BLOCK = 1 << 20
 # Settings that change neither the cache's values nor its layout.
 _IRRELEVANT = {
     "decode_threads", "prefill_threads", "batch", "outputs", "load_mode", "sequences", "servers",
-    "guesses", "draft", "costs",
+    "guesses", "draft", "costs", "polling", "pinned", "priority",
 }  # fmt: skip
 
 
 log = logging.getLogger(__name__)
 
 
-class Prefills:
-    """A folder of saved prefills, at most ``limit`` bytes in total."""
+class Place(NamedTuple):
+    """A folder of saved prefills, and the end of the keys of those that a loaded model can use.
 
-    def __init__(self, folder: Path, limit: int = LIMIT_BYTES) -> None:
+    ``given``: what lies there is read, and neither written nor deleted.
+    """
+
+    folder: str
+    model: str
+    given: bool = False
+
+
+class Prefills:
+    """A folder of saved prefills, at most ``limit`` bytes in total, or any number for None."""
+
+    def __init__(self, folder: Path, limit: int | None = LIMIT_BYTES) -> None:
         self._folder, self._limit = folder, limit
 
     def find(self, key: str) -> Path | None:
@@ -58,7 +72,7 @@ class Prefills:
     def whole(self, path: Path) -> bool:
         """Mark a file as used, or delete it where it is damaged; False where it cannot be used."""
         try:
-            if path.suffix == _checksum(path):
+            if intact(path):
                 os.utime(path)
                 return True
         except OSError:
@@ -103,12 +117,19 @@ class Prefills:
             path.unlink(missing_ok=True)
 
     def _make_room(self) -> None:
+        if self._limit is None:
+            return
         files = sorted(self._folder.glob("[!.]*"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
         total = 0
         for path in files:
             total += path.stat().st_size
             if total > self._limit:
                 path.unlink(missing_ok=True)
+
+
+def intact(path: Path) -> bool:
+    """Tell whether a file has the content that its name says; OSError where it cannot be read."""
+    return path.suffix == _checksum(path)
 
 
 def _checksum(path: Path) -> str:
@@ -126,16 +147,49 @@ def key_of(name: str, runnable: Runnable, settings: Settings) -> str:
 
 
 def model_of(runnable: Runnable, settings: Settings) -> str:
-    """Return the end of the keys for one artifact with its settings.
+    """Return the end of the keys for one artifact with its settings, on this machine.
 
     It depends on the hashes in the manifest and on the file's size and time, so that a prefill is
     never used with other weights.
     """
     stat = runnable.entry.stat()
-    hashes = [file.sha256 for file in runnable.artifact.files] if runnable.artifact else []
     chosen = {k: v for k, v in asdict(settings).items() if k not in _IRRELEVANT}
     chosen["context"] = settings.context // settings.sequences
-    facts = [str(runnable.entry), stat.st_size, stat.st_mtime_ns, hashes, chosen]
+    facts = [str(runnable.entry), stat.st_size, stat.st_mtime_ns, _hashes(runnable), chosen]
+    return _digest([*facts, engine_version(runnable)])
+
+
+def portable_model_of(runnable: Runnable, settings: Settings) -> str:
+    """Return the same for what goes with a bundle from machine to machine.
+
+    What the numbers of a KV cache mean depends on the weights, on the types of keys and values, on
+    how values are laid out, which flash attention decides, and on LongRoPE's factors, which the
+    context decides; not on the CPU whose kernels made them.
+    """
+    form = find_format(runnable.format)
+    keys, values = settings.kv_type, settings.value_type or settings.kv_type
+    flash = "off" if settings.flash_attention == "off" else "on"
+    stretched = bool(form.cost_of(runnable.entry, settings.context // settings.sequences))
+    layout = [keys, values, flash, stretched] if form.tunable else []
+    return _digest([_hashes(runnable), layout, engine_version(runnable)])
+
+
+def engine_version(runnable: Runnable) -> str:
+    """Return the package that runs an artifact with its version: a state is of one format."""
+    package = find_format(runnable.format).package
+    if not package:
+        return ""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return package
+
+
+def _hashes(runnable: Runnable) -> list[str]:
+    return [file.sha256 for file in runnable.artifact.files] if runnable.artifact else []
+
+
+def _digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

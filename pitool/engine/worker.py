@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Squares, Token
+from pitool.engine.prefills import Place
 from pitool.errors import WorkerDied
 from pitool.process.child import Child
 
@@ -29,6 +30,8 @@ from its card shows one all the time."""
 FLUSH_SECONDS = 0.05
 """Tokens that come faster are sent together: each message wakes this process on a core that the
 model could use."""
+# What a runtime that is built with OpenMP reads when it is loaded; its own default for any other.
+_WAIT_POLICIES = {0: {"OMP_WAIT_POLICY": "PASSIVE"}, 100: {"OMP_WAIT_POLICY": "ACTIVE"}}
 _REMEDIES = {signal.SIGKILL: "load with a smaller --context or a smaller quantisation"}
 
 
@@ -38,17 +41,16 @@ def start(
     settings: Settings,
     on_progress: Callable[[float], None] | None = None,
     flush_seconds: float = FLUSH_SECONDS,
-    prefixes: tuple[Path, str] | None = None,
+    prefixes: Sequence[Place] = (),
     explain: Callable[[], WorkerDied | None] | None = None,
 ) -> WorkerEngine:
     """Load an artifact in a new process; what goes wrong there is raised here.
 
     ``on_progress`` gets the share that is loaded, from 0 to 1, again and again also where it does
     not grow: what it raises gives the load up. ``flush_seconds``: least time between two
-    messages of one answer, but for its first and last. ``prefixes``: the folder of saved prefills
-    and ``prefills.model_of`` the artifact, where its conversations are to be found again by their
-    content and saved when they have to make room; an engine that cannot does without.
-    ``explain``: see ``process.child.Child``.
+    messages of one answer, but for its first and last. ``prefixes``: where prompts that were read
+    before are found by their content, and conversations saved when they have to make room; an
+    engine that cannot does without. ``explain``: see ``process.child.Child``.
     """
     engine = registry.find_engine(format_name)
     child = Child(
@@ -58,6 +60,7 @@ def start(
         remedies=_REMEDIES,
         close_seconds=CLOSE_SECONDS,
         silence_seconds=SILENCE_SECONDS,
+        environment=_WAIT_POLICIES.get(settings.polling),
         explain=explain,
     )
 
@@ -80,7 +83,7 @@ def start(
             engine=engine,
             entry=str(entry),
             settings=dataclasses.asdict(settings),
-            prefixes=prefixes and [str(prefixes[0]), prefixes[1]],
+            prefixes=list(prefixes),
         )
         return WorkerEngine(child, serialisation.info_from_json(loaded.value), flush_seconds)
     except BaseException:
@@ -177,6 +180,10 @@ class WorkerEngine:
     def save_state(self, path: Path) -> None:
         """Write the KV cache and its tokens to a file."""
         self._ask("save_state", path=str(path))
+
+    def compact_state(self, path: Path) -> None:
+        """Pack what ``save_state`` wrote into q8_0; UsageError for an engine that cannot."""
+        self._ask("compact_state", path=str(path))
 
     def load_state(self, path: Path) -> int:
         """Read what ``save_state`` wrote; return the number of tokens."""

@@ -14,9 +14,9 @@ from typing import Any
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Engine, Squares, Token
 from pitool.engine.draft import use_draft
-from pitool.engine.prefixes import Prefixes
+from pitool.engine.prefills import Place
 from pitool.engine.scheduling import InTurn, Scheduler
-from pitool.errors import PitoolError
+from pitool.errors import PitoolError, UsageError
 from pitool.process.service import Call, Method, serve
 
 PROGRESS_STEP = 0.01
@@ -130,9 +130,8 @@ class Worker:
         own: Scheduler | None = getattr(self._engine, "scheduler", None)
         self._scheduler = own or InTurn(self._engine)
         use = getattr(self._engine, "use_prefixes", None)
-        if use is not None and asked["prefixes"] is not None:
-            folder, model = asked["prefixes"]
-            use(Prefixes(Path(folder), model))
+        if use is not None and asked["prefixes"]:
+            use([Place(*place) for place in asked["prefixes"]])
         call.result(serialisation.info_to_json(self._engine.info))
 
     def stream(self, call: Call) -> None:
@@ -216,6 +215,17 @@ class Worker:
         self._loaded.save_state(Path(call.arguments["path"]))
         call.result()
 
+    def compact_state(self, call: Call) -> None:
+        """Pack a file that ``save_state`` wrote."""
+        pack = getattr(self._loaded, "compact_state", None)
+        if pack is None:
+            raise UsageError(
+                f"{self._loaded.info.engine} stores the KV cache in its own type only",
+                "leave out --compact",
+            )
+        pack(Path(call.arguments["path"]))
+        call.result()
+
     def load_state(self, call: Call) -> None:
         """Read the KV cache from a file and return its tokens."""
         call.result(self._loaded.load_state(Path(call.arguments["path"])))
@@ -235,6 +245,7 @@ IN_TURN = (
     "clear",
     "rewind",
     "save_state",
+    "compact_state",
     "load_state",
 )
 

@@ -38,7 +38,7 @@ class Take:
 def answer(report: Report) -> list[str]:
     """Return the lines, the most important one first."""
     takes = [Take(place, _take(report, place)) for place in report.places]
-    lines = [_what(takes), *_speed(takes), *_better(report, takes)]
+    lines = [_what(takes), *_speed(takes), *_waits(report, takes), *_better(report, takes)]
     return [line for line in lines if line]
 
 
@@ -102,12 +102,10 @@ def _memories(takes: Sequence[Take]) -> str:
 
 def _speed(takes: Sequence[Take]) -> Iterator[str]:
     """Yield how fast what is taken is on the fastest and the slowest of its boards."""
-    taken = [take.row for take in takes if take.row is not None]
-    rows = [row for row in taken if row.artifact.estimates]
-    if not rows:
-        yield UNPREDICTED * bool(taken)
+    row = _told(takes)
+    if row is None:
+        yield UNPREDICTED * any(take.row is not None for take in takes)
         return
-    row = max(rows, key=lambda row: (len(row.artifact.estimates), -row.place.room))
     groups: dict[tuple[str, str], list[Estimate]] = {}
     for each in row.artifact.estimates:
         speeds = format_speed(each.decode), format_speed(each.prefill)
@@ -117,6 +115,29 @@ def _speed(takes: Sequence[Take]) -> Iterator[str]:
     about = "assumed, because none are published: " if FORMATS[row.artifact.format].assumed else ""
     several = f"{row.quantisation} with {memory_words(row.place)}: " if len(takes) > 1 else ""
     yield f"{several}{about}{'; '.join(map(_pace, shown))}."
+
+
+def _told(takes: Sequence[Take]) -> Row | None:
+    """Return the row whose speeds are told: what is taken where there are most boards."""
+    taken = [take.row for take in takes if take.row is not None]
+    rows = [row for row in taken if row.artifact.estimates]
+    return max(rows, key=lambda row: (len(row.artifact.estimates), -row.place.room), default=None)
+
+
+def _waits(report: Report, takes: Sequence[Take]) -> Iterator[str]:
+    """Yield how long the prompt that is asked of waits: read anew, and read before."""
+    row = _told(takes)
+    found = sorted(report.waiting(row), key=lambda each: each.seconds) if row else []
+    for each in dict.fromkeys([*found[:1], *found[-1:]]):
+        saved = ", ".join(
+            f"{_seconds(seconds)} {MEDIA[medium]}"
+            for medium, seconds in sorted(each.saved_seconds.items(), key=lambda item: item[1])
+        )
+        yield (
+            f"{each.board}: a prompt of {each.tokens} tokens waits {_seconds(each.seconds)}"
+            f" ({_seconds(each.fastest)} to {_seconds(each.slowest)}); read before with pitool"
+            f" prefill, it is {format_bytes(each.saved_bytes)} and there after {saved}."
+        )
 
 
 def _pace(found: Sequence[Estimate]) -> str:

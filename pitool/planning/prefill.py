@@ -13,7 +13,7 @@ from pitool.catalog.boards import Board
 from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape
 from pitool.planning.type_mixture import TypedTensor
 
-# Tokens of the prompt that a prefill is predicted for: llama-bench's pp512.
+# Tokens of the prompt that a prefill is predicted for, where none is named: llama-bench's pp512.
 PROMPT = 512
 # An interleaved kernel takes so many tokens through a chunk of a matrix, then reads the chunk
 # again. Every thread has a chunk of a sixteenth, so that a quarter of the matrix is in use at a
@@ -47,9 +47,15 @@ def count_alike(model: ModelShape, tensors: Iterable[TypedTensor]) -> list[Count
 
 
 def prefill_seconds(
-    board: Board, model: ModelShape, tensors: Iterable[Counted], interleaved: frozenset[str]
+    board: Board,
+    model: ModelShape,
+    tensors: Iterable[Counted],
+    interleaved: frozenset[str],
+    prompt: int = PROMPT,
 ) -> float:
-    """Return the time of one token of a prompt; ``interleaved``: types that ggml interleaves.
+    """Return the time of one token of a prompt, on average over the ``prompt`` tokens of it.
+
+    ``interleaved``: types that ggml interleaves.
 
     The head is left out, for it runs for the last token of a prompt only.
     """
@@ -60,7 +66,7 @@ def prefill_seconds(
         * count
         for t, count in body
     )
-    return products + overhead_seconds(board, model, body)
+    return products + overhead_seconds(board, model, body, prompt)
 
 
 def matrices(tensors: Iterable[Counted]) -> list[Counted]:
@@ -70,10 +76,12 @@ def matrices(tensors: Iterable[Counted]) -> list[Counted]:
     ]
 
 
-def overhead_seconds(board: Board, model: ModelShape, body: Iterable[Counted]) -> float:
+def overhead_seconds(
+    board: Board, model: ModelShape, body: Iterable[Counted], prompt: int = PROMPT
+) -> float:
     """Return what a token of a prompt takes besides the products with these matrices."""
     body = list(body)
-    return attention_seconds(board, model, body) + _activation_seconds(board, model, body)
+    return attention_seconds(board, model, body, prompt) + _activation_seconds(board, model, body)
 
 
 def product_seconds(board: Board, stored: TypedTensor, interleaved: frozenset[str]) -> float:
@@ -102,25 +110,27 @@ def _reading_seconds(board: Board, stored: TypedTensor, interleaved: frozenset[s
     return stored.bytes / TOKENS_A_PASS / (board.bandwidth_gbs * 1e9)
 
 
-def attention_seconds(board: Board, model: ModelShape, body: Iterable[Counted]) -> float:
+def attention_seconds(
+    board: Board, model: ModelShape, body: Iterable[Counted], prompt: int = PROMPT
+) -> float:
     """Return the time in which a token attends, on average over the prompt, to those before it.
 
     What attention gives goes into ``attn_output``, whose columns are all heads side by side.
     """
     windows = dict(enumerate(model.windows))
     operations = sum(
-        4 * t.tensor.shape[-1] * _mean_keys(windows.get(t.tensor.layer, 0)) * count
+        4 * t.tensor.shape[-1] * _mean_keys(windows.get(t.tensor.layer, 0), prompt) * count
         for t, count in body
         if t.tensor.part == "attn_output"
     )
     return operations * board.costs.attention / (board.prefill_gflops * 1e9)
 
 
-def _mean_keys(window: int) -> float:
+def _mean_keys(window: int, prompt: int) -> float:
     """Return how many tokens one of the prompt attends to in a layer; ``window`` 0: to all."""
-    if not 0 < window < PROMPT:
-        return PROMPT / 2
-    return window * (1 - window / (2 * PROMPT))
+    if not 0 < window < prompt:
+        return prompt / 2
+    return window * (1 - window / (2 * prompt))
 
 
 def _activation_seconds(board: Board, model: ModelShape, body: Iterable[Counted]) -> float:

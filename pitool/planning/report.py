@@ -14,7 +14,7 @@ from pitool.catalog.boards import find_board
 from pitool.catalog.contents import check_content, check_file
 from pitool.catalog.files import expand, path_kind
 from pitool.catalog.kv_types import CacheTypes
-from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.model_shape import CONTEXT_STEP, ModelShape
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import lookup, names_in
 from pitool.catalog.tiers import find_tier
@@ -36,9 +36,12 @@ from pitool.planning.places import HERE, Place, board_place, tier_place, tier_pl
 from pitool.planning.planner import AUTO, Planner, Row, usable
 from pitool.planning.rentals import Change, Rental
 from pitool.planning.speed import Correction
+from pitool.planning.waiting import Waiting, waiting
 
 # The board that is this machine.
 MOST_RANK = 1024
+# Tokens that stay free for an answer after a prompt.
+ANSWER = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Options:
     ram: str | None = None
     board: str | None = None
     context: int | None = None
+    prompt: int | None = None
     parallel: int = 1
     kv_type: str | None = None
     profile: str = "balanced"
@@ -184,10 +188,21 @@ class Report:
             "reason": self.reason,
             "notes": [*self.notes, *([self.form.assumed] if self.form.assumed else [])],
             "rows": [planner.to_json(row) for row in self.rows],
+            **self._waiting_json(),
             **others,
             **({"caches": caches_json(planner)} if self.form.tunable else {}),
             **(self._alternatives_json() | self._offers_json() if self.form.by_bits else {}),
         }
+
+    def waiting(self, row: Row) -> list[Waiting]:
+        """Return how long the prompt that is asked of waits with an artifact."""
+        tokens = self.options.prompt
+        return list(waiting(self.planner, row, tokens)) if tokens else []
+
+    def _waiting_json(self) -> dict[str, Any]:
+        if self.options.prompt is None:
+            return {}
+        return {"waiting": [each.to_json() for row in self.rows for each in self.waiting(row)]}
 
     def _alternatives_json(self) -> dict[str, Any]:
         planner, place = self.planner, self.largest
@@ -242,7 +257,7 @@ def make_report(
     profile, form = find_profile(options.profile), options.form
     read_prices(options.price)  # a wrong one is said also where none is needed
     load = Load(
-        form.context(model.shape, options.context, profile.context),
+        _context(options, model.shape, profile.context),
         micro_batch=profile.micro_batch,
         adapter=adapter_bytes(options.lora, model.shape) if options.lora else 0,
         sequences=options.parallel if form.parallel else 1,
@@ -266,6 +281,22 @@ def make_report(
         notes=(*notes, *limits),
         limits=limits,
     )
+
+
+def _context(options: Options, shape: ModelShape, usual: int) -> int:
+    """Return the tokens of context to plan for, which hold the prompt that is asked of.
+
+    UsageError for a prompt that does not fit what is asked for or what the model has.
+    """
+    prompt = options.prompt or 0
+    room = -(-(prompt + ANSWER) // CONTEXT_STEP) * CONTEXT_STEP if prompt else 0
+    context = options.form.context(shape, options.context, max(usual, room))
+    if prompt >= context:
+        raise UsageError(
+            f"a prompt of {prompt} tokens does not fit {context} tokens of context",
+            "use a larger --context, as far as the model has one, or a shorter --prompt",
+        )
+    return context
 
 
 def _limits(options: Options, planner: Planner) -> Iterator[str]:

@@ -18,7 +18,8 @@ from pitool.device.settings import (
 )
 from pitool.engine import worker
 from pitool.engine.base import Engine, Settings
-from pitool.engine.prefills import FOLDER_NAME, model_of
+from pitool.engine.bundle_prefills import places_of
+from pitool.engine.prefills import FOLDER_NAME, Place, model_of
 from pitool.errors import DoesNotFit
 from pitool.planning.formats import find_format
 from pitool.serve.shelf import Offer
@@ -67,7 +68,8 @@ class WorkerLoader:
         if self.cluster is not None:
             wanted = wanted or 1  # what fits the boards is known when they are asked
         settings = with_sequences(runnable, settings, wanted, machine)
-        prefixes = home() / FOLDER_NAME, model_of(runnable, settings)
+        own = Place(str(home() / FOLDER_NAME), model_of(runnable, settings))
+        prefixes = [own, *places_of(runnable, settings)]
         if self.cluster is not None:
             from pitool.cluster import loading
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pitool.catalog import reading
 from pitool.engine.base import ChatPrompt, Engine, Message, Sampling
+from pitool.engine.bundle_prefills import shared_beginning
 from pitool.errors import BadInput, PitoolError, UsageError
 from pitool.serve.bodies import Fields
 from pitool.serve.openai.messages import messages, tools
@@ -49,15 +50,3 @@ def prefill(engine: Engine, beginning: ChatPrompt) -> int:
         log.warning("the prefill was not read: %s", error.sentence)
         return 0
     return len(ids)
-
-
-def shared_beginning(engine: Engine, beginning: ChatPrompt) -> list[int]:
-    """Return the tokens that all conversations share, whatever the user asks."""
-    first, second = (
-        engine.tokenize(ChatPrompt((*beginning.messages, Message("user", word)), beginning.tools))
-        for word in ("a", "1")
-    )
-    same = 0
-    while same < min(len(first), len(second)) and first[same] == second[same]:
-        same += 1
-    return first[:same]

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pitool.bench import tune
+from pitool.bench import kv_loss, tune
 from pitool.catalog.model_argument import find_runnable
 from pitool.chat.status import Phase, Status
 from pitool.cli.commands import cli
@@ -79,7 +81,7 @@ def run_tune(board: Board) -> tuple[Settings, list[tune.Trial]]:
 
 def exhaustive(board: Board) -> tuple[Settings, float, float]:
     """Return the sweep's winner and its best rates, each combination loaded and timed once."""
-    plan = tune.axes(BASE, CORES, "gguf")
+    plan = [a for a in tune.axes(BASE, CORES, "gguf") if a.name not in tune.WAITING]
     values = [dict.fromkeys((getattr(BASE, a.name), *a.candidates)) for a in plan]
     names = [a.name for a in plan]
     every = [replace(BASE, **dict(zip(names, c, strict=True))) for c in itertools.product(*values)]
@@ -196,6 +198,34 @@ def test_it_says_when_others_took_the_cpus(
     assert json.loads(done.stdout)["disturbed"] == (
         {"other processes at work": 1.0} if said else {}
     )
+
+
+class Lossy(Scripted):
+    """Is faster with fewer bits of the KV cache, and gives other logits the fewer there are."""
+
+    def __init__(self, settings: Settings) -> None:
+        fast = {"f16": 1.0, "q8_0": 1.5, "q4_0": 2.0}[settings.kv_type]
+        super().__init__(prefill_rate=100 * fast, decode_rate=10 * fast, settings=settings)
+        self._off = {"f16": 0.0, "q8_0": 0.01, "q4_0": 3.0}[settings.kv_type]
+
+    def logits(self, ids: Sequence[int]) -> Any:
+        table = np.random.default_rng(0).normal(0, 2, (len(ids), 256)).astype(np.float32)
+        other = np.random.default_rng(1).normal(0, 1, table.shape).astype(np.float32)
+        return table + self._off * other
+
+
+def test_a_cache_that_changes_answers_too_much_gives_way_to_one_that_does_not() -> None:
+    @contextmanager
+    def opened(settings: Settings) -> Iterator[Engine]:
+        yield Lossy(settings)
+
+    steps = list(tune.tune(BASE, [tune.KV_AXIS], opened))
+    assert steps[-1][1].kv_type == "q8_0"
+    judged = {trial.value: trial for trial, _ in steps if trial.in_turn}
+    assert (judged["q4_0"].won, judged["q8_0"].won) == (False, True)
+    # Of two normal tables by hand: a shift of 0.01 is about half its square in nats.
+    assert judged["q8_0"].loss == pytest.approx(0.5 * 0.01**2, rel=0.5)
+    assert judged["q4_0"].loss is not None and judged["q4_0"].loss > kv_loss.MOST
 
 
 def test_exact_answers_leave_the_kv_cache_alone() -> None:

@@ -145,6 +145,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / "user" / place).mkdir(parents=True)
     (made / "notes.txt").write_text("Some notes about boards and models.\n" * 200)
     (made / "letter.txt").write_text("Dear board, run well.\n")
+    (made / "system.txt").write_text("You know every board and its memory.\n" * 40)
     for name in ("before", "after"):
         measure = f"pitool bench sample-1gb --quant Q8_0 -p 8 -n 4 -r 2 -o json > {name}.json"
         assert run(made, measure).returncode == 0

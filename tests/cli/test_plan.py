@@ -364,3 +364,15 @@ def test_a_model_over_several_boards(pitool: Pitool) -> None:
     document(pitool, "14B", *boards, "--quant", "F16", code=3)
     check_failure(pitool("plan", "14B", *boards, "--buy"), 2)
     check_failure(pitool("plan", "14B", *boards, "--format", "onnx"), 2)
+
+
+def test_a_prompt_is_told_how_long_it_waits(pitool: Pitool) -> None:
+    said = pitool("plan", "3B", "--board", "pi5", "--ram", "8gb", "--prompt", 20_000)
+    assert said.code == 0, said.err
+    words = " ".join(said.out.split())
+    assert "a prompt of 20000 tokens waits" in words
+    assert "read before with pitool prefill, it is" in words and "from an SD card" in words
+    table = pitool("plan", "3B", "--board", "pi5", "--ram", "8gb", "--prompt", 20_000, "--details")
+    assert "How long a prompt of 20000 tokens waits" in table.out
+    failed = pitool("plan", "3B", "--prompt", 5000, "--context", 4096)
+    assert "does not fit 4096 tokens of context" in check_failure(failed, 2)

@@ -22,6 +22,7 @@ RUNNABLE = Runnable("m", "gguf", "Q4_0", Path("m.gguf"), 7, 128)
         ("decode_threads", 100_000), ("decode_threads", "4"), ("decode_threads", True),
         ("batch", 0), ("batch", -1), ("micro_batch", 1 << 40), ("kv_type", "q9"), ("kv_type", []),
         ("load_mode", None), ("repack", 1), ("flash_attention", True), ("context", 4096),
+        ("polling", True), ("polling", 7), ("pinned", 1), ("priority", "urgent"),
     ],
 )  # fmt: skip
 def test_a_broken_hint_is_ignored_with_a_word(tmp_path: Path, name: str, value: Any) -> None:

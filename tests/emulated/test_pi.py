@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from pitool.catalog import cache
+from pitool.catalog import cache, manifest
 from tests.cli.conftest import environment
 
 HERE = Path(__file__).parent
@@ -30,6 +30,8 @@ ASK = [PROMPT, "--temp", "0", "--max-tokens", "32", "--json"]
 # Of each engine one artifact in float32 and one quantised.
 EXACT, QUANTISED = ("F32", "FP32"), ("Q8_0", "INT8", "INT8_DYNAMIC", "INT4")
 QUANTS = (*EXACT, *QUANTISED)
+# Read on the host before, for each artifact; of the exact ones the board reads it anew as well.
+SYSTEM = "You know every board of the Raspberry Pi, its memory and its price. " * 30
 
 # What a person does: unpack, install, run; doctor may find a fault of the emulation.
 STEPS = """
@@ -40,6 +42,14 @@ command -v pitool
 pitool --version
 for quant in {quants}; do
     pitool run bundle "{prompt}" --quant $quant --temp 0 --max-tokens 32 --json
+done
+for quant in {exact}; do
+    pitool run bundle "{prompt}" --quant $quant --prefill system --temp 0 --max-tokens 32 --json
+done
+mv ~/.local/share/pitool/bundles/bundle/prefills .
+for quant in {exact}; do
+    pitool run bundle "{prompt}" --quant $quant --prefill prefills/system.txt \\
+        --temp 0 --max-tokens 32 --json
 done
 pitool doctor --json | tr -d '\\n' || true
 """
@@ -75,11 +85,25 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     bundle, share = folder / "bundle", folder / "share"
     share.mkdir()
     pitool("convert", "sample", "--ram", "1gb", "--quant", ",".join(QUANTS), "--out", bundle)
-    pitool("pack", bundle, "--board", "pi5", "-o", share / "sample.pi")
+    exact_caches(bundle)
+    (folder / "system.txt").write_text(SYSTEM)
+    pitool(
+        "pack", bundle, "--board", "pi5", "--prefill", folder / "system.txt",
+        "-o", share / "sample.pi",
+    )  # fmt: skip
     answers = {
         quant: json.loads(pitool("run", bundle, *ASK, "--quant", quant))["ids"] for quant in QUANTS
     }
     return Host(share, answers)
+
+
+def exact_caches(bundle: Path) -> None:
+    """Plan the exact artifacts of a bundle with keys and values in float32."""
+    made = manifest.read(bundle)
+    artifacts = tuple(
+        replace(a, kv_type="f32") if a.quantisation in EXACT else a for a in made.artifacts
+    )
+    manifest.write(bundle, replace(made, artifacts=artifacts))
 
 
 def root_file_system(release: str) -> Path:
@@ -114,10 +138,15 @@ def emulate(board: str, release: str, share: Path, script: str) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_a_fresh_board_runs_the_sample_offline(case: str, host: Host) -> None:
     board, _, release = case.partition(":")
-    script = STEPS.format(prompt=PROMPT, quants=" ".join(QUANTS))
+    script = STEPS.format(prompt=PROMPT, quants=" ".join(QUANTS), exact=" ".join(EXACT))
     where, version, *said, doctor = emulate(
         board, release or "bookworm", host.share, script
     ).splitlines()
+    said, before, anew = said[: len(QUANTS)], said[len(QUANTS) : -len(EXACT)], said[-len(EXACT) :]
+    for here, there in zip(map(json.loads, before), map(json.loads, anew), strict=True):
+        assert here["ids"] == there["ids"]
+        assert len(here["ids"]) > 4
+        assert (here["reused_tokens"] > 300, there["reused_tokens"]) == (True, 0)
     assert where == "/home/pi/.local/bin/pitool"
     assert version.startswith("pitool")
     answers: dict[str, list[int]] = {

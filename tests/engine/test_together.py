@@ -16,6 +16,7 @@ import pytest
 from pitool.engine import worker
 from pitool.engine.base import Message, Prompt, Sampling, Settings, Token
 from pitool.engine.llamacpp import LlamaCpp
+from pitool.engine.prefills import Place
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.worker import WorkerEngine
@@ -329,7 +330,7 @@ def test_the_conversation_that_was_used_longest_ago_makes_room(engine: LlamaCpp)
 
 def opened(file: Path, folder: Path, sequences: int = 1) -> WorkerEngine:
     settings = replace(ONE, context=512 * sequences, sequences=sequences)
-    return worker.start("gguf", file, settings, prefixes=(folder, "m" * 32))
+    return worker.start("gguf", file, settings, prefixes=[Place(str(folder), "m" * 32)])
 
 
 def told(engine: WorkerEngine, prompt: list[int]) -> tuple[int, list[int]]:
@@ -390,15 +391,17 @@ def test_short_conversations_and_damaged_files_cost_no_more_than_reading(
 
 
 def test_the_store_keeps_its_limit(tmp_path: Path) -> None:
-    prefixes = Prefixes(tmp_path, "m" * 32, limit=5000)
+    prefixes = Prefixes([Place(str(tmp_path), "m" * 32)], limit=5000)
     for start in range(4):
         tokens = [start] * 300
         head = array("I", [0x67677371, 3, len(tokens)]).tobytes() + array("i", tokens).tobytes()
         prefixes.keep(tokens, partial(Path.write_bytes, data=head.ljust(2000, b"\0")))
     assert len(list(tmp_path.iterdir())) == 2
-    found = prefixes.best([3] * 300 + [9], 512, whole=False)
+    found = prefixes.best([3] * 300 + [9], 512, rigid=None)
     assert found is not None
     assert found.shared == 300
-    assert prefixes.best([3] * 280 + [9] * 30, 512, whole=True) is None
-    assert prefixes.best([3] * 300 + [9], 299, whole=False) is None
-    assert Prefixes(tmp_path, "n" * 32).best([3] * 300, 512, whole=False) is None
+    assert prefixes.best([3] * 280 + [9] * 30, 512, rigid=0) is None
+    assert prefixes.best([3] * 280 + [9] * 30, 512, rigid=299) is None
+    assert prefixes.best([3] * 280 + [9] * 30, 512, rigid=300) is not None
+    assert prefixes.best([3] * 300 + [9], 299, rigid=None) is None
+    assert Prefixes([Place(str(tmp_path), "n" * 32)]).best([3] * 300, 512, rigid=None) is None

@@ -10,7 +10,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -315,6 +315,28 @@ def _read_prefill(folder: Path) -> None:
     from pitool.engine.onnx import kv_cache
 
     kv_cache.read(folder / "state", "model", [np.zeros((1, 2, 8, 4), np.float32)] * 2)
+
+
+def _compact(folder: Path) -> None:
+    from pitool.engine.llamacpp import compact
+
+    tokens = np.arange(3, dtype="<i4")
+    cells = np.array([[place, 1, 0] for place in range(3)], "<i4").tobytes()
+    row = np.array([1], "<i4").tobytes() + np.array([128], "<u8").tobytes()
+    rows = (row + np.ones((3, 64), "<f2").tobytes()) * 4
+    state = np.array([1, 3], "<u4").tobytes() + cells + np.array([0, 2], "<u4").tobytes() + rows
+    head = np.array([0x67677371, 3, len(tokens)], "<u4").tobytes()
+    (folder / "state").write_bytes(head + tokens.tobytes() + state)
+    compact.compact(folder / "state")
+
+
+def _read_compact(folder: Path) -> None:
+    from pitool.engine.llamacpp import compact
+    from pitool.engine.prefixes import tokens_of_state
+
+    tokens_of_state(folder / "state")
+    with suppress(ValueError):
+        compact.read_compact(folder / "state")
 
 
 def _runnable() -> Any:
@@ -656,6 +678,7 @@ READERS: dict[str, Reader] = {
     "unpacked archive": Reader("pi.json", mutations.json_text, _unpacked, _read_unpacked),
     "reference": Reader("reference.npz", mutations.arrays, _reference, _compare_reference),
     "prefill": Reader("state", mutations.arrays, _prefill, _read_prefill),
+    "compact prefill": Reader("state", mutations.binary, _compact, _read_compact),
     "tuned": Reader("tuned.json", mutations.json_text, _tuned, _read_tuned),
     "residuals": Reader("residuals.json", mutations.json_text, _residuals, _read_residuals),
     "probe": Reader("p.json", mutations.json_text, _probe, _read_probe),

@@ -79,6 +79,19 @@ def test_a_token_attends_to_half_of_the_prompt_or_to_its_window(window: int, key
     assert attention_seconds(BOARD, shape, [(other, 1)]) == 0
 
 
+@pytest.mark.parametrize(("window", "keys"), [(0, 10_000), (512, 505.4464)])
+def test_a_longer_prompt_has_more_to_attend_to(window: int, keys: float) -> None:
+    """Of 20,000 tokens half, or nearly the whole window."""
+    out = matrix("blk.0.attn_output.weight", "Q4_0", 1024, 2048)
+    shape = model(out.tensor, windows=(window,))
+    expected = 4 * 2048 * keys * COSTS.attention / 2e12
+    assert attention_seconds(BOARD, shape, [(out, 1)], 20_000) == pytest.approx(expected)
+    more = prefill_seconds(BOARD, shape, [(out, 1)], FAST, 20_000)
+    less = prefill_seconds(BOARD, shape, [(out, 1)], FAST)
+    usual = attention_seconds(BOARD, shape, [(out, 1)])
+    assert more - less == pytest.approx(expected - usual)
+
+
 def test_embedding_and_head_are_left_out() -> None:
     gate = matrix("blk.0.ffn_gate.weight", "Q4_0", 1024, 1024)
     ends = [matrix(f"{name}.weight", "Q8_0", 50000, 1024) for name in ("token_embd", "output")]

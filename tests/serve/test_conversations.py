@@ -14,6 +14,7 @@ import pytest
 
 from pitool.engine import worker
 from pitool.engine.base import Settings
+from pitool.engine.prefills import Place
 from tests.convert.helpers import write_float
 from tests.serve.harness import CHAT, Serving, ask, serving
 
@@ -33,7 +34,7 @@ def served(file: Path, folder: Path, sequences: int) -> Iterator[Serving]:
     settings = Settings(
         512 * sequences, 1, 1, sequences=sequences, kv_type="f32", flash_attention="off"
     )
-    engine = worker.start("gguf", file, settings, prefixes=(folder, "m" * 32))
+    engine = worker.start("gguf", file, settings, prefixes=[Place(str(folder), "m" * 32)])
     with serving(engine) as server:
         yield server
 

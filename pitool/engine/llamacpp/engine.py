@@ -28,6 +28,7 @@ from pitool.engine.base import (
     Token,
 )
 from pitool.engine.guesses import Draft
+from pitool.engine.llamacpp.compact import compact
 from pitool.engine.llamacpp.embedder import Embedder, task_of
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import (
@@ -42,7 +43,9 @@ from pitool.engine.llamacpp.passes import Passes
 from pitool.engine.llamacpp.running import Llama
 from pitool.engine.llamacpp.scheduler import Scheduler
 from pitool.engine.llamacpp.sequences import Sequences, turn_starts
+from pitool.engine.llamacpp.threads import ThreadPools
 from pitool.engine.llamacpp.vocabulary import Vocabulary
+from pitool.engine.prefills import Place
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.speculation import Speculation
@@ -98,6 +101,7 @@ class LlamaCpp:
             collector=self._collector,
         )
         add_adapters(self._model, self._ctx, settings.adapters, self._log)
+        self._pools = ThreadPools(self._ctx, settings)
         self._sequences = Sequences(
             self._ctx,
             settings.sequences,
@@ -318,6 +322,10 @@ class LlamaCpp:
         if not self._sequences.write(self._sequences.slots[0], path):
             raise PitoolError(f"cannot write to {path} ({self._log.reason})", "free disk space")
 
+    def compact_state(self, path: Path) -> None:
+        """Pack what ``save_state`` wrote into q8_0; UsageError for a state that cannot be."""
+        compact(path)
+
     def load_state(self, path: Path) -> int:
         """Read a KV cache; BadInput when it is not of this model and these settings."""
         first = self._sequences.slots[0]
@@ -327,9 +335,9 @@ class LlamaCpp:
             )
         return len(first.tokens)
 
-    def use_prefixes(self, saved: Prefixes) -> None:
-        """Bring conversations back that were saved, and save those that have to make room."""
-        self._sequences.saved = saved
+    def use_prefixes(self, places: Sequence[Place]) -> None:
+        """Bring back what was read before, and save conversations that have to make room."""
+        self._sequences.saved = Prefixes(places)
 
     def keep_prefixes(self) -> None:
         """Save the conversations that are in the KV cache, those used longest ago first."""
@@ -341,6 +349,7 @@ class LlamaCpp:
         if self._ctx is not None:
             llama_cpp.llama_free(self._ctx)
             llama_cpp.llama_model_free(self._model)
+            self._pools.close()
             self._ctx = self._model = None
 
     def _check(self, status: int) -> None:

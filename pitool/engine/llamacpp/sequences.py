@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pitool.engine.generate import shared_prefix
+from pitool.engine.llamacpp.compact import is_compact, read_compact
 from pitool.engine.llamacpp.library import llama_cpp
 from pitool.engine.prefills import LEAST_TOKENS
 from pitool.engine.prefixes import Prefixes
@@ -37,10 +38,15 @@ class Checkpoint:
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """A sequence of the KV cache; ``tokens`` are in it, ``used`` says when it was last."""
+    """A sequence of the KV cache; ``tokens`` are in it, ``used`` says when it was last.
+
+    ``least``: it cannot be shortened to fewer tokens than these, because a layer with a window has
+    lost what they would look at.
+    """
 
     sequence: int
     tokens: list[int] = field(default_factory=list)
+    least: int = 0
     checkpoints: list[Checkpoint] = field(default_factory=list)
     used: int = 0
     busy: bool = False
@@ -49,7 +55,7 @@ class Slot:
         """Return how many tokens of a prompt are here, so that a sequence could go on with them."""
         same = shared_prefix(self.tokens, ids)
         if not recurrent or same == len(self.tokens):
-            return same
+            return same if same >= self.least else 0
         return max((c.length for c in self.checkpoints if c.length <= same), default=0)
 
 
@@ -65,6 +71,7 @@ class Sequences:
     ) -> None:
         self._context, self._memory = context, llama_cpp.llama_get_memory(context)
         self._length, self.recurrent, self._unified = length, recurrent, unified
+        self._window = llama_cpp.llama_model_n_swa(llama_cpp.llama_get_model(context)) or None
         self.saved: Prefixes | None = None
         self.slots = [Slot(number) for number in range(count)]
         self._clock = 0
@@ -135,10 +142,14 @@ class Sequences:
         for slot in chosen or self.slots:
             slot.tokens.clear()
             slot.checkpoints.clear()
+            slot.least = 0
 
     def rewind(self, slot: Slot, count: int) -> int:
         """Keep the first ``count`` tokens of a slot; fewer where the state of so many is lost."""
         count = min(count, len(slot.tokens))
+        if count < slot.least:
+            self.clear([slot])
+            return 0
         if count and llama_cpp.llama_memory_seq_rm(self._memory, slot.sequence, count, -1):
             self._forget(slot, count)
             return count
@@ -158,7 +169,7 @@ class Sequences:
         """Make the first ``count`` tokens of one slot those of another."""
         self.clear([target])
         llama_cpp.llama_memory_seq_cp(self._memory, source.sequence, target.sequence, 0, count)
-        target.tokens = source.tokens[:count]
+        target.tokens, target.least = source.tokens[:count], source.least
         target.checkpoints = [each for each in source.checkpoints if each.length <= count]
         if self.recurrent and count < len(source.tokens):
             self.rewind(target, count)
@@ -172,7 +183,7 @@ class Sequences:
 
     def _bring_back(self, slot: Slot, wanted: Sequence[int], saved: Prefixes) -> None:
         """Read what is saved of a prompt, where that is much more than is in its slot."""
-        found = saved.best(wanted, self._length, whole=self.recurrent)
+        found = saved.best(wanted, self._length, rigid=0 if self.recurrent else self._window)
         if found is None or found.shared < len(slot.tokens) + LEAST_TOKENS:
             return
         if self.read(slot, found.path, self._length):
@@ -192,13 +203,37 @@ class Sequences:
     def read(self, slot: Slot, path: Path, most: int) -> bool:
         """Fill a slot from a file; False, and an empty slot, where it holds none of this model."""
         self.clear([slot])
+        if is_compact(path):
+            return self._read_compact(slot, path, most)
         tokens, count = (llama_cpp.llama_token * most)(), ctypes.c_size_t()
         if not llama_cpp.llama_state_seq_load_file(
             self._context, os.fsencode(path), slot.sequence, tokens, most, ctypes.byref(count)
         ):
             self.clear([slot])
             return False
-        slot.tokens = list(tokens[: count.value])
+        self._fill(slot, tokens[: count.value])
+        return True
+
+    def _fill(self, slot: Slot, tokens: Iterable[int]) -> None:
+        """Note what a state brought; of it, layers with a window may have the end only."""
+        slot.tokens = list(tokens)
+        first = llama_cpp.llama_memory_seq_pos_min(self._memory, slot.sequence)
+        if first > 0 and not self.recurrent:
+            slot.least = len(slot.tokens)
+
+    def _read_compact(self, slot: Slot, path: Path, most: int) -> bool:
+        """Fill a slot from a compact file."""
+        try:
+            tokens, state = read_compact(path)
+        except (ValueError, OSError):
+            return False
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        if len(tokens) > most or not llama_cpp.llama_state_seq_set_data(
+            self._context, pointer, state.nbytes, slot.sequence
+        ):
+            self.clear([slot])
+            return False
+        self._fill(slot, tokens)
         return True
 
     # -- the recurrent state ---------------------------------------------------------------

@@ -23,6 +23,8 @@ from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
+from pitool.engine.prefills import LEAST_TOKENS, Place
+from pitool.engine.prefixes import Prefixes
 from pitool.engine.probabilities import Probabilities, close_call, probabilities
 from pitool.engine.speculation import MARGIN, MOST_DOUBT, TRIED, Speculation
 from pitool.engine.tokenizer_folder import TokenizerFolder
@@ -64,6 +66,7 @@ class Onnx:
         self._graph = Graph(folder, settings)
         self._model = kv_cache.fingerprint(folder)
         self._cache: list[int] = []
+        self._saved: Prefixes | None = None
         self._logits: NDArray[np.float32] | None = None
         self._cancelled = threading.Event()
         self.context = settings.context
@@ -120,7 +123,32 @@ class Onnx:
         self._graph.terminate(False)
         ids = self.tokenize(prompt)
         self._check(ids)
+        self._bring_back(ids)
         yield from generate(self, ids, sampling, self._cancelled.is_set)
+
+    def use_prefixes(self, places: Sequence[Place]) -> None:
+        """Bring back what was read before, and save conversations that have to make room."""
+        self._saved = Prefixes(places, kv_cache.tokens_of)
+
+    def keep_prefixes(self) -> None:
+        """Save the conversation that is in the KV cache."""
+        if self._saved is not None:
+            self._saved.keep(self._cache, self.save_state)
+
+    def _bring_back(self, ids: Sequence[int]) -> None:
+        """Read what is saved of a prompt, where that is much more than is in the cache."""
+        if self._saved is None:
+            return
+        here = shared_prefix(self._cache, ids[:-1])
+        if 2 * here <= len(self._cache):
+            self.keep_prefixes()
+        found = self._saved.best(ids[:-1], self.context, rigid=None)
+        if found is None or found.shared < here + LEAST_TOKENS:
+            return
+        try:
+            self.load_state(found.path)
+        except BadInput:
+            self._saved.drop(found.path)
 
     def _check(self, ids: Sequence[int]) -> None:
         """Raise BadInput for a token that the embedding has no row for."""

@@ -137,6 +137,15 @@ def read(path: Path, model: str, cache: Sequence[NDArray[Any]]) -> list[int]:
     raise BadInput(f"{path} is not a saved state of this model", "start the conversation again")
 
 
+def tokens_of(path: Path) -> Sequence[int]:
+    """Return the tokens of a file; none of one that is of another format, damaged or gone."""
+    try:
+        with open_arrays(path, path.stat().st_size) as archive:
+            return [int(token) for token in archive.read("ids", "<i8", 1)]
+    except (ValueError, OSError):
+        return ()
+
+
 def _fill(archive: Arrays, cache: Sequence[NDArray[Any]]) -> list[int]:
     ids = [int(token) for token in archive.read("ids", "<i8", 1)]
     for i, part in enumerate(cache):

@@ -222,6 +222,18 @@ class PlannedFormat(Format, ABC):
     def longest_context(self, model: PlannedModel, artifact: ArtifactPlan, budget: int) -> int:
         """Return the most tokens of context, a multiple of 256, that fit ``budget``; 0 for none."""
 
+    @abstractmethod
+    def state_bytes(self, shape: ModelShape, artifact: ArtifactPlan, tokens: int) -> int:
+        """Return the bytes of a saved prefill of so many tokens."""
+
+    def prompt_seconds(
+        self, _shape: ModelShape, artifact: ArtifactPlan, place: Place, board: str, tokens: int
+    ) -> float:
+        """Return the time in which a prompt of so many tokens is read on a board of a place."""
+        del place
+        (found,) = (each for each in artifact.estimates if each.board == board)
+        return tokens / found.prefill
+
     def reach(self, shape: ModelShape) -> int:
         """Return for how many tokens of context an artifact computes what its checkpoint does."""
         return shape.context

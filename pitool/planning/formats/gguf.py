@@ -143,6 +143,28 @@ class Gguf(PlannedFormat):
             self.reach(shape), lambda n: _context_bytes(shape, replace(load, context=n)) <= left
         )
 
+    def state_bytes(self, shape: ModelShape, artifact: ArtifactPlan, tokens: int) -> int:
+        """Return the bytes of a saved prefill: keys and values, and a recurrent state.
+
+        Of a layer with a window, llama.cpp leaves out what no later token looks at.
+        """
+        cache = artifact.load.cache
+        kinds = [TENSOR_TYPES[name.upper()] for name in (cache.keys, cache.values)]
+        numbers = sum(min(w or tokens, tokens) * row for w, row in shape.layer_caches())
+        return shape.state_bytes + sum(numbers * k.block_bytes // k.block for k in kinds)
+
+    def prompt_seconds(
+        self, shape: ModelShape, artifact: ArtifactPlan, place: Place, board: str, tokens: int
+    ) -> float:
+        """Return the time of a prompt, whose attention grows with its square."""
+        assert isinstance(artifact, GgufPlan)
+        alike = count_alike(shape, artifact.tensors)
+        here = place.boards[board]
+        fast = here.repacked if artifact.load.repack else frozenset[str]()
+        usual = prefill_seconds(here, shape, alike, fast)
+        longer = prefill_seconds(here, shape, alike, fast, tokens)
+        return super().prompt_seconds(shape, artifact, place, board, tokens) * longer / usual
+
     def reach(self, shape: ModelShape) -> int:
         """Return the trained context, or where llama.cpp leaves out a window, its size."""
         return shape.windowless or shape.context

@@ -147,6 +147,12 @@ class Onnx(PlannedFormat):
             self.reach(shape), lambda n: plan(shape, kind, replace(load, context=n)).total <= budget
         )
 
+    def state_bytes(self, shape: ModelShape, artifact: ArtifactPlan, tokens: int) -> int:
+        """Return the bytes of a saved prefill: keys and values."""
+        kind = artifact.quantisation
+        assert isinstance(kind, OnnxQuantisation)
+        return onnx_cache_bytes(shape, kind, tokens)
+
     def reach(self, shape: ModelShape) -> int:
         """Return the trained context, or where LongRoPE takes other factors, that before."""
         return shape.short_context or shape.context

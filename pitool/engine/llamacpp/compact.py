@@ -1,0 +1,164 @@
+"""Saved prefills with keys and values in q8_0, whatever type the KV cache has: half of f16's bytes.
+
+A compact file is llama.cpp's file of one sequence with another magic, in which the rows of keys and
+values are packed; everything else, the cache's own type among it, stands as llama.cpp wrote it. The
+state is turned back into the cache's type when it is read. Caches of keys and values in f16 and f32
+can be packed, one or several after each other (sliding windows); a recurrent state cannot.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pitool.engine.prefixes import COMPACT_MAGIC, MAGIC
+from pitool.errors import UsageError
+
+# A block of ggml's q8_0: a scale in half precision and 32 numbers of 8 bits (ggml-common.h).
+BLOCK = 32
+_Q8_0 = np.dtype([("scale", "<f2"), ("numbers", "i1", (BLOCK,))])
+# ggml's numbers of the types that are packed (ggml.h).
+_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+# Magic, version and number of tokens; of a cell its position, and one sequence by its number.
+_HEAD, _TOKEN, _CELL = struct.Struct("<3I"), 4, 12
+# What stands before a state in memory: llama.cpp's sign of one, and a sequence that nobody reads.
+_BUFFER_HEAD = struct.pack("<Ii", 0xAF143CD8, 0)
+
+Bytes = NDArray[np.uint8]
+
+
+def is_compact(path: Path) -> bool:
+    """Tell whether a file is a compact one; one that cannot be read is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == COMPACT_MAGIC.to_bytes(4, "little")
+    except OSError:
+        return False
+
+
+def compact(path: Path) -> None:
+    """Pack a state that llama.cpp wrote, in place; UsageError for one that cannot be packed."""
+    try:
+        (_, version, count), tokens, state = _split(path)
+        packed = b"".join(_walk(state, packs=True))
+    except ValueError as error:
+        raise UsageError(
+            f"the state of this model cannot be stored in q8_0 ({error})", "leave out --compact"
+        ) from None
+    path.write_bytes(_HEAD.pack(COMPACT_MAGIC, version, count) + tokens.tobytes() + packed)
+
+
+def read_compact(path: Path) -> tuple[list[int], Bytes]:
+    """Return the tokens of a compact file, and its state as ``llama_state_seq_set_data`` takes it.
+
+    ValueError for a file that is damaged.
+    """
+    (magic, _, _), tokens, state = _split(path)
+    if magic != COMPACT_MAGIC:
+        raise ValueError("it is not compact")
+    made = b"".join((_BUFFER_HEAD, *_walk(state, packs=False)))
+    return [int(token) for token in tokens], np.frombuffer(made, np.uint8)
+
+
+def _split(path: Path) -> tuple[Sequence[int], NDArray[np.int32], Bytes]:
+    """Return the head of a file, its tokens and its state; ValueError where it is no state."""
+    data = np.fromfile(path, np.uint8)
+    if len(data) < _HEAD.size:
+        raise ValueError("it is cut")
+    head = _HEAD.unpack(data[: _HEAD.size].tobytes())
+    end = _HEAD.size + head[2] * _TOKEN
+    if head[0] not in (MAGIC, COMPACT_MAGIC) or end > len(data):
+        raise ValueError("it is of another format")
+    return head, data[_HEAD.size : end].view("<i4"), data[end:]
+
+
+class _Walk:
+    """Goes through a state from its start to its end; what is read is copied into ``made``."""
+
+    def __init__(self, state: Bytes) -> None:
+        self._state, self._at = state, 0
+        self.made: list[bytes] = []
+
+    @property
+    def left(self) -> int:
+        """How many bytes there are still."""
+        return len(self._state) - self._at
+
+    def take(self, size: int) -> Bytes:
+        """Return the next bytes."""
+        if size > self.left:
+            raise ValueError("it is cut, or of another kind")
+        self._at += size
+        return self._state[self._at - size : self._at]
+
+    def number(self, form: str = "<I") -> int:
+        """Return the next number, and copy it."""
+        raw = self.take(struct.calcsize(form)).tobytes()
+        self.made.append(raw)
+        return int(struct.unpack(form, raw)[0])
+
+
+def _walk(state: Bytes, *, packs: bool) -> list[bytes]:
+    """Return a state with its rows packed, or as they were."""
+    walk = _Walk(state)
+    while walk.left:
+        for _ in range(_small(walk.number(), "streams")):
+            _stream(walk, packs=packs)
+    return walk.made
+
+
+def _stream(walk: _Walk, *, packs: bool) -> None:
+    """Copy one stream of a cache (llama_kv_cache::state_write): its cells, keys, then values."""
+    cells = walk.number()
+    if not cells:
+        return
+    places = walk.take(cells * _CELL)
+    if not (places.view("<i4").reshape(cells, 3)[:, 1] == 1).all():
+        raise ValueError("its cells are of another kind")
+    walk.made.append(places.tobytes())
+    if walk.number():
+        raise ValueError("values are stored without flash attention")
+    layers = _small(walk.number(), "layers")
+    for _ in range(2 * layers):
+        kind, row = walk.number("<i"), walk.number("<Q")
+        if kind not in _TYPES:
+            raise ValueError("the KV cache is neither f16 nor f32")
+        numbers, rest = divmod(row, _TYPES[kind].itemsize)
+        if rest or not numbers or numbers % BLOCK:
+            raise ValueError(f"rows of {row} bytes are not whole blocks")
+        blocks = cells * numbers // BLOCK
+        if packs:
+            walk.made.append(pack(walk.take(cells * row).view(_TYPES[kind])).tobytes())
+        else:
+            made = unpack(walk.take(blocks * _Q8_0.itemsize))
+            walk.made.append(made.astype(_TYPES[kind]).tobytes())
+
+
+def _small(count: int, what: str) -> int:
+    """Return a count that a state may have."""
+    if not 0 < count <= 4096:
+        raise ValueError(f"it has {count} {what}")
+    return count
+
+
+def pack(numbers: NDArray[Any]) -> Bytes:
+    """Return numbers as blocks of q8_0, rounded as ggml does (quantize_row_q8_0_ref)."""
+    blocks = numbers.reshape(-1, BLOCK).astype(np.float32)
+    scale = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
+    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+    scaled = blocks * inverse
+    made = np.empty(len(blocks), _Q8_0)
+    made["scale"] = scale[:, 0]
+    made["numbers"] = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
+    return made.view(np.uint8)
+
+
+def unpack(data: Bytes) -> NDArray[np.float32]:
+    """Return the numbers of blocks of q8_0."""
+    blocks = data.view(_Q8_0)
+    return (blocks["scale"].astype(np.float32)[:, None] * blocks["numbers"]).reshape(-1)
