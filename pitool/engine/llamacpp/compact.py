@@ -23,7 +23,7 @@ from pitool.errors import UsageError
 BLOCK = 32
 _Q8_0 = np.dtype([("scale", "<f2"), ("numbers", "i1", (BLOCK,))])
 # ggml's numbers of the types that are packed (ggml.h).
-_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 # Magic, version and number of tokens; of a cell its position, and one sequence by its number.
 _HEAD, _TOKEN, _CELL = struct.Struct("<3I"), 4, 12
 # What stands before a state in memory: llama.cpp's sign of one, and a sequence that nobody reads.
@@ -161,4 +161,5 @@ def pack(numbers: NDArray[Any]) -> Bytes:
 def unpack(data: Bytes) -> NDArray[np.float32]:
     """Return the numbers of blocks of q8_0."""
     blocks = data.view(_Q8_0)
-    return (blocks["scale"].astype(np.float32)[:, None] * blocks["numbers"]).reshape(-1)
+    made: NDArray[np.float32] = blocks["scale"].astype(np.float32)[:, None] * blocks["numbers"]
+    return made.reshape(-1)
