@@ -152,7 +152,8 @@ def emulated(board: str, tokens: int) -> tuple[Pair, tuple[float, float]]:
         target = share / "sample.pi"
         pitool("pack", bundle, "--board", board, "--prefill", system, "-o", target)
         script = STEPS.format(question=QUESTION)
-        command = [EMULATOR, cache() / "rootfs/bookworm", board, share, "bash", "-c", script]
+        command = [str(EMULATOR), str(cache() / "rootfs/bookworm"), board, str(share)]
+        command += ["bash", "-c", script]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
     started, fast, ended, again, slow, last = out.splitlines()
     before, anew = json.loads(fast), json.loads(slow)

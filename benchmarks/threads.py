@@ -61,7 +61,7 @@ def main() -> None:
             yield engine
 
     backend: list[str] = []
-    found = []
+    found: list[dict[str, Any]] = []
     for changes in TRIED:
         name = ", ".join(f"{key} {value}" for key, value in changes.items())
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.engine
 
 ONE = Settings(512, decode_threads=1, prefill_threads=1)
 TOKENS = [(7 * i) % 490 + 5 for i in range(300)]
-KINDS = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+KINDS: dict[str, np.dtype[Any]] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 ROW, LAYERS = 128, 3  # of the tiny model: four key-value heads of 32
 HEAD = 12 + 4 * len(TOKENS) + 4 + 4 + 12 * len(TOKENS) + 8
 

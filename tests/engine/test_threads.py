@@ -51,9 +51,12 @@ def test_a_build_with_openmp_needs_a_pool_for_cores_and_priority_alone(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "cpu_features", lambda: "AVX2 OPENMP")
-    for changes, pools in (({}, 0), ({"polling": 0}, 0), ({"pinned": True}, 2)):
+    tried: list[tuple[dict[str, Any], int]] = [
+        ({}, 0), ({"polling": 0}, 0), ({"pinned": True}, 2),
+    ]  # fmt: skip
+    for changes, pools in tried:
         before = os.sched_getaffinity(0)
-        engine = LlamaCpp(tiny_gguf, replace(BASE, **changes))  # type: ignore[arg-type]
+        engine = LlamaCpp(tiny_gguf, replace(BASE, **changes))
         try:
             assert len(engine._pools._pools) == pools
         finally:
