@@ -71,7 +71,7 @@ def main() -> None:
             continue
         shown = [f"{p} {r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for p, r in ratios.items()]
         print(f"{name:<18} {'  '.join(shown)}", flush=True)
-        found.append({"changes": changes, **{p: asdict(r) for p, r in ratios.items()}})
+        found.append({"changes": changes, **{str(p): asdict(r) for p, r in ratios.items()}})
     result = {"benchmark": "threads", "model": runnable.name, "backend": backend[-1]}
     print(json.dumps({**result, "rounds": order.rounds, "settings": found}))
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Mapping
-from typing import Any
-
-from starlette.requests import Request
+from typing import TYPE_CHECKING, Any
 
 from pitool.catalog import reading
 from pitool.catalog.tables import nearest
 from pitool.errors import UsageError
 from pitool.serve.pump import in_thread
+
+if TYPE_CHECKING:  # a prompt's file is read by commands that start no server
+    from starlette.requests import Request
 
 # A longer body is parsed beside the event loop; one at a time, for it takes thirty times its size.
 LARGE = 1 << 16
