@@ -112,7 +112,8 @@ def _prompt(
         return "\n".join(message.content for message in messages) + answer.text
     if style.empty_system and not conversation.system:
         messages.insert(0, Message("system", ""))
-    turns = ChatPrompt(tuple(messages), style.before.tools)
+    tools = style.before.tools
+    turns: Prompt = ChatPrompt(tuple(messages), tools) if tools else messages
     if not answer.text:
         return turns
     return [*engine.tokenize(turns), *_plain(engine, answer.text)]
