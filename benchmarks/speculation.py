@@ -30,11 +30,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import peer
+from pitool.catalog.kv_types import KV_TYPES
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.task_kinds import task_kinds
 from pitool.device.settings import settings_for, with_guesses
 from pitool.engine import worker
-from pitool.engine.base import KV_TYPES, Engine, Message, Sampling, Settings, Timings
+from pitool.engine.base import Engine, Message, Sampling, Settings, Timings
 from pitool.engine.guesses import Ngrams
 
 ROOT = Path(__file__).parents[1]

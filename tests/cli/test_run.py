@@ -17,7 +17,8 @@ from pitool.catalog import manifest
 from tests.cli.conftest import Pitool, check_failure, environment
 
 FIGURES = re.compile(
-    r"prefill \d+ tokens, [\d.]+ t/s \| decode \d+ tokens, [\d.]+ t/s \| TTFT [\d.]+ s \|"
+    r"prefill \d+ tokens, [\d.]+ t/s \| decode \d+ tokens, [\d.]+ t/s"
+    r"( \| guessed \d+ of \d+)? \| TTFT [\d.]+ s \|"
     r" load [\d.]+ s \| memory \d+ MB( \| stopped at the token limit)?"
 )
 GREEDY = ("--temp", "0", "--max-tokens", "8")
@@ -175,6 +176,23 @@ def test_the_context_ends_the_answer(pitool: Pitool, bundle: Path) -> None:
 
 
 # -- refusals ------------------------------------------------------------------------------
+
+
+def test_guesses_are_counted_and_can_be_turned_off(pitool: Pitool, bundle: Path) -> None:
+    asked = ("one two three four " * 12, "--raw", "--temp", "0", "--max-tokens", "32")
+    plain = answer(pitool, bundle, *asked, "--no-speculate")
+    guessing = answer(pitool, bundle, *asked)
+    assert plain["guessed_tokens"] == 0
+    assert guessing["guessed_tokens"] >= guessing["accepted_tokens"]
+    assert guessing["ids"] == plain["ids"]
+
+
+def test_a_draft_model_gives_the_same_answer(pitool: Pitool, bundle: Path) -> None:
+    asked = ("The quick", "--temp", "0", "--max-tokens", "32")
+    plain = answer(pitool, bundle, *asked, "--no-speculate")
+    assert answer(pitool, bundle, *asked, "--draft", bundle)["ids"] == plain["ids"]
+    both = pitool("run", bundle, "Hi", "--draft", bundle, "--no-speculate")
+    assert "cannot be combined" in check_failure(both, 2)
 
 
 def test_no_prompt(pitool: Pitool, bundle: Path) -> None:

@@ -10,13 +10,16 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from pitool.catalog.bundles import Runnable
+from pitool.catalog.gguf import read_header
 from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.manifest import Artifact, FileEntry, MemoryLine, Tokenization
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.device.detect import Machine, detect
-from pitool.device.settings import planned_bytes, settings_for, untuned
+from pitool.device.settings import planned_bytes, settings_for, untuned, with_guesses
 from pitool.errors import UsageError
+from pitool.planning.memory import CHAT_BYTES
+from tests.convert.helpers import write_float
 
 FIT_NUMBER = 15  # a mixture of one's own is written with the number of Q4_K_M
 
@@ -56,6 +59,19 @@ def test_the_types_of_the_file_decide_not_its_name(
     file = mixture(tmp_path / "m.gguf", *types)
     runnable = replace(find_runnable(file), quantisation=name)
     assert untuned(runnable, None, machine(*features)).load_mode == mode
+
+
+def test_a_draft_model_is_planned_with_the_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    runnable = find_runnable(write_float(tiny_checkpoint, tmp_path / "m.gguf", "F32"))
+    settings = replace(settings_for(runnable), load_mode="mmap", repack=False)
+    guessing = with_guesses(settings, runnable, speculate=True)
+    assert guessing.draft == ("gguf", str(runnable.entry))
+    draft = planned_bytes(runnable, guessing) - planned_bytes(runnable, settings)
+    # It has weights, a KV cache and buffers of its own, and no process.
+    assert draft > sum(tensor.bytes for tensor in read_header(runnable.entry).tensors)
+    assert draft < planned_bytes(runnable, replace(settings, guesses=0)) - CHAT_BYTES
+    off = with_guesses(settings, None, speculate=False)
+    assert (off.guesses, off.draft) == (0, None)
 
 
 def test_threads_that_are_named_go_before_those_of_the_board(tmp_path: Path) -> None:
