@@ -20,6 +20,7 @@ from pitool.device.here import margin
 from pitool.device.monitor import Monitor
 from pitool.errors import BadInput
 from pitool.planning.cluster import Link
+from pitool.report.numbers import format_count
 
 SECONDS = 5.0
 # A decode gets this share of what plain reading does: bandwidth_gbs of read_gbs in boards.toml.
@@ -62,7 +63,7 @@ class Status:
         """What is wrong with it, in a few words; empty for nothing."""
         said = [*self.throttled]
         if self.restarts:
-            said.append(f"its server was started again {self.restarts} times")
+            said.append(f"restarted {format_count(self.restarts, 'time')}")
         return ", ".join(said)
 
 

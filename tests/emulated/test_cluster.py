@@ -73,4 +73,5 @@ def test_an_emulated_pi_4_and_pi_5_answer_with_this_machine(
     finally:
         for process in started:
             process.kill()
-            process.wait()
+            with process:
+                pass

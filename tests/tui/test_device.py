@@ -338,7 +338,7 @@ async def test_the_boards_of_a_cluster_are_shown_with_what_is_wrong_with_them() 
         await pilot.press("f8")
         await until(lambda: "pi@cellar does not answer" in shown(app))
         assert "pi@attic: 85 °C · 2.00 of 8.00 GB free · holds layers · throttled" in shown(app)
-        assert "started again 2 times" in shown(app)
+        assert "restarted 2 times" in shown(app)
 
 
 async def test_without_a_cluster_no_room_is_taken_for_boards() -> None:
