@@ -81,11 +81,11 @@ def chart(bundle: Bundle) -> str:
         Front(colour, [_mark(point, board, colour) for point in points])
         for board, colour in colours.items()
     ]
-    across = Axis("predicted decode", "tokens/s") if boards else Axis("size", "MB")
+    speed, size = Axis("predicted decode, tokens/s", "more"), Axis("size in MB", "less")
     return Scatter(
         f"{bundle.manifest.name}: loss by {'speed' if boards else 'size'}",
-        across,
-        Axis("predicted KL divergence", "nats per token"),
+        speed if boards else size,
+        Axis("predicted KL divergence, nats per token", "less"),
         [mark for front_ in fronts for mark in front_.marks],
         fronts,
         [(find_board(board).name, colours[board], False) for board in boards],
