@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--same", action="store_true")
     given = parser.parse_args()
     place = ("--ram", given.ram, "--board", given.board)
-    quant = ("--quant", given.quant)
+    quant: tuple[str, ...] = ("--quant", given.quant)
     effort = ("--effort", given.effort) if given.effort else ()
     runs: dict[str, list[Made]] = {}
     with tempfile.TemporaryDirectory() as scratch:

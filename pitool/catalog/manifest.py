@@ -149,7 +149,7 @@ class Tokenization:
 
 @dataclass(frozen=True, slots=True)
 class CacheQuality:
-    """What types of the KV cache cost an artifact, against itself with keys and values in f16.
+    """What types of the KV cache cost an artifact, against itself with keys and values in f32.
 
     ``mean_kl`` in nats a token, ``top1`` the share of equal most likely tokens.
     """

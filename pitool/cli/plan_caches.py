@@ -6,23 +6,25 @@ from collections.abc import Iterator
 
 from pitool.planning.caches import advise
 from pitool.planning.report import Report
-from pitool.report.numbers import format_gigabytes, format_share, format_significant
+from pitool.report.numbers import NONE, format_gigabytes, format_share, format_significant
 from pitool.report.tables import Column, Section
+
+UNKNOWN = "what they cost this model is measured with pitool verify BUNDLE --kv-cache"
 
 
 def caches(report: Report) -> Iterator[Section]:
     """Yield the types of the KV cache; nothing for a format whose cache has the graph's own."""
     advice = advise(report.planner)
-    if not report.form.tunable or not any(each.bytes for each in advice.planned):
-        return
     largest = max(each.bytes for each in advice.planned)
+    if not report.form.tunable or not largest:
+        return
     rows = [
         [
-            each.choice.types.keys,
-            each.choice.types.values,
+            each.types.keys,
+            each.types.values,
             format_gigabytes(each.bytes),
             format_share(each.bytes / largest),
-            format_significant(each.choice.mean_kl),
+            format_significant(each.choice.mean_kl) if each.choice else NONE,
         ]
         for each in advice.planned
     ]
@@ -31,18 +33,18 @@ def caches(report: Report) -> Iterator[Section]:
         Column("values", "left"),
         Column("GB"),
         Column("of f16"),
-        Column("mean KL"),
+        Column("KL"),
     ]
-    whose = (
-        "" if advice.own else ", another model: pitool verify BUNDLE --kv-cache measures this one"
-    )
+    notes = [UNKNOWN]
+    if advice.artifact:
+        notes = [
+            f"KL: what the cache adds beside f16, measured with {advice.artifact}",
+            f"advised: --kv-type {advice.best}",
+        ]
     yield Section(
-        f"KV cache with {report.planner.load.context} tokens: the least loss for its size",
+        f"KV cache with {report.planner.load.context} tokens (--kv-type KEYS,VALUES)",
         columns,
         rows,
-        [
-            f"mean KL: what the cache adds, measured with {advice.model}{whose}",
-            f"advised: --kv-type {advice.best}",
-        ],
-        bold={i for i, each in enumerate(advice.planned) if each.choice.types == advice.best},
+        notes,
+        bold={i for i, each in enumerate(advice.planned) if each.types == advice.best},
     )

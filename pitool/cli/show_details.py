@@ -13,7 +13,7 @@ from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact, Certificate, Fit, FitPoint, KindQuality
 from pitool.errors import BadInput
 from pitool.planning.caches import advised, front
-from pitool.report import svg
+from pitool.report.canvas import SERIES, Colour
 from pitool.report.numbers import (
     format_bytes,
     format_range,
@@ -21,6 +21,7 @@ from pitool.report.numbers import (
     format_significant,
     format_speed,
 )
+from pitool.report.scatter import Axis, Front, Mark, Scatter
 from pitool.report.tables import Column, Section
 
 F16_BITS = 16
@@ -75,26 +76,29 @@ def chart(bundle: Bundle) -> str:
         )
     points = made.fit.front
     boards = [speed.board for speed in points[0].speed]
-    colours = dict(zip(boards, svg.COLOURS * len(boards), strict=False))
-    fronts = [(colours[b], [_mark(p, b, colours[b]) for p in points]) for b in boards]
-    fronts = fronts or [(svg.COLOURS[0], [_mark(p, "", svg.COLOURS[0]) for p in points])]
-    return svg.Scatter(
+    colours = dict(zip(boards, SERIES * len(boards), strict=False)) or {"": SERIES[0]}
+    fronts = [
+        Front(colour, [_mark(point, board, colour) for point in points])
+        for board, colour in colours.items()
+    ]
+    speed, size = Axis("predicted decode, tokens/s", "more"), Axis("size in MB", "less")
+    return Scatter(
         f"{bundle.manifest.name}: loss by {'speed' if boards else 'size'}",
-        "predicted decode, tokens/s" if boards else "size in MB",
-        "predicted KL divergence, nats per token",
-        [mark for _, marks in fronts for mark in marks],
+        speed if boards else size,
+        Axis("predicted KL divergence, nats per token", "less"),
+        [mark for front_ in fronts for mark in front_.marks],
         fronts,
-        [(find_board(board).name, colour, False) for board, colour in colours.items()],
-        "marks: file sizes, each with the types that lose least",
+        [(find_board(board).name, colours[board], False) for board in boards],
+        note="marks: file sizes, each with the types that lose least",
         log=True,
     ).to_svg()
 
 
-def _mark(point: FitPoint, board: str, colour: str) -> svg.Mark:
+def _mark(point: FitPoint, board: str, colour: Colour) -> Mark:
     speed = next((each.decode for each in point.speed if each.board == board), 0.0)
     size, loss = format_bytes(point.bytes), format_significant(point.mean_kl)
     rate = f", {format_speed(speed)} tokens/s on {board}" if board else ""
-    return svg.Mark(
+    return Mark(
         size,
         max(speed, 1e-9) if board else point.bytes / 1e6,
         max(point.mean_kl, LEAST_KL),
@@ -124,7 +128,7 @@ def cache_tables(bundle: Bundle) -> Iterator[Section]:
             Column("keys", "left"),
             Column("values", "left"),
             Column("of f16"),
-            Column("mean KL"),
+            Column("KL"),
             Column("how", "left", priority=1),
         ]
         advice = (
@@ -136,7 +140,7 @@ def cache_tables(bundle: Bundle) -> Iterator[Section]:
             f"KV cache of {artifact.quantisation}: the least loss for its size",
             columns,
             rows,
-            [advice],
+            ["KL: what the cache adds beside f16", advice],
             bold={i for i, choice in enumerate(shown) if choice.types == best},
         )
 

@@ -1,17 +1,15 @@
 """Which types the KV cache may have: what they take, what they cost, and which are advised.
 
-What they cost was measured with the model itself (``quality.kv_cache``), or is what another model
-showed (``recipes/kv_cache.toml``).
+What they cost is measured with the model itself (``quality.kv_cache``): models differ too much for
+anything else. A figure counts from that of f16, so that what any rounding does cancels out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from pitool.catalog import tables
 from pitool.catalog.kv_types import USUAL, CacheTypes, bits
 from pitool.catalog.manifest import CacheQuality, Certificate
 from pitool.planning.formats.gguf import cache_bytes
@@ -24,23 +22,11 @@ SHARE, LIMIT = 0.1, 2e-3
 
 
 @dataclass(frozen=True, slots=True)
-class TypicalCaches:
-    """What was measured with ``model``, on texts of chat, prose and code."""
-
-    model: str
-    measured: tuple[CacheQuality, ...]
-
-
-@cache
-def typical() -> TypicalCaches:
-    """Return what another model showed."""
-    path = tables.recipes_folder() / "kv_cache.toml"
-    return tables.build(TypicalCaches, tables.read_toml(path), path.name)
-
-
-@dataclass(frozen=True, slots=True)
 class CacheChoice:
-    """Types and the mean KL divergence that they cost; ``measured``: as a pair, not as a sum."""
+    """Types and the mean KL divergence that they cost beside f16.
+
+    ``measured``: as a pair, not as a sum.
+    """
 
     types: CacheTypes
     mean_kl: float
@@ -52,8 +38,9 @@ def choices(found: Sequence[CacheQuality]) -> list[CacheChoice]:
 
     Keys and values that were measured apart add up: what both do to a token is small.
     """
-    known = {(each.keys, each.values): each.mean_kl for each in found}
-    known[USUAL, USUAL] = 0.0
+    every = {(each.keys, each.values): each.mean_kl for each in found}
+    usual = every.get((USUAL, USUAL), 0.0)
+    known = {pair: max(loss - usual, 0.0) for pair, loss in every.items()} | {(USUAL, USUAL): 0.0}
     made = []
     for keys in (USUAL, *SMALLER):
         for values in (USUAL, *SMALLER):
@@ -91,54 +78,59 @@ def advised(found: Sequence[CacheQuality], certificate: Certificate | None) -> C
 
 @dataclass(frozen=True, slots=True)
 class PlannedCache:
-    """A choice with the bytes that it takes in a plan."""
+    """Types with the bytes that they take in a plan; ``choice``: what they cost, if known."""
 
-    choice: CacheChoice
+    types: CacheTypes
     bytes: int
+    choice: CacheChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CacheAdvice:
     """What the cache of a plan may be, the largest first; ``best``: what is advised.
 
-    ``model``: the model that the costs were measured with; ``own``: it is the planned one.
+    ``artifact``: the name of what was measured. Both are None where nothing was.
     """
 
-    model: str
-    own: bool
     planned: tuple[PlannedCache, ...]
-    best: CacheTypes
+    artifact: str | None = None
+    best: CacheTypes | None = None
+
+
+# Shown of a model that was not measured.
+EXAMPLES = (CacheTypes(USUAL, USUAL), *(CacheTypes("q8_0", v) for v in ("q8_0", "q5_1", "q4_0")))
 
 
 def advise(planner: Planner) -> CacheAdvice:
-    """Return what the KV cache of a planned model may be, by what was measured of it or another."""
+    """Return what the KV cache of a planned model may be, by what was measured of it."""
     model = planner.model
+
+    def bytes_of(types: CacheTypes) -> int:
+        return cache_bytes(model.shape, planner.load.with_cache(types))
+
     own = next(((name, found) for name, found in model.caches.items() if found), None)
-    found = own[1] if own else typical().measured
-    certificate = model.certificates.get(own[0]) if own else None
-    best = advised(found, certificate) or CacheTypes(USUAL, USUAL)
-    planned = tuple(
-        PlannedCache(choice, cache_bytes(model.shape, planner.load.with_cache(choice.types)))
-        for choice in front(found)
-    )
-    name = f"{model.name} {own[0]}" if own else typical().model
-    return CacheAdvice(name, own is not None, planned, best)
+    if own is None:
+        return CacheAdvice(tuple(PlannedCache(types, bytes_of(types)) for types in EXAMPLES))
+    name, found = own
+    planned = tuple(PlannedCache(c.types, bytes_of(c.types), c) for c in front(found))
+    best = advised(found, model.certificates.get(name)) or CacheTypes(USUAL, USUAL)
+    return CacheAdvice(planned, name, best)
 
 
 def caches_json(planner: Planner) -> dict[str, Any]:
     """Return every number of the advice."""
     advice = advise(planner)
+    best = advice.best
     return {
-        "measured_with": advice.model,
-        "own": advice.own,
-        "advised": {"keys": advice.best.keys, "values": advice.best.values},
+        "measured_with": advice.artifact,
+        "advised": {"keys": best.keys, "values": best.values} if best else None,
         "choices": [
             {
-                "keys": each.choice.types.keys,
-                "values": each.choice.types.values,
+                "keys": each.types.keys,
+                "values": each.types.values,
                 "bytes": each.bytes,
-                "mean_kl": each.choice.mean_kl,
-                "measured": each.choice.measured,
+                "mean_kl": each.choice.mean_kl if each.choice else None,
+                "measured": each.choice.measured if each.choice else False,
             }
             for each in advice.planned
         ],

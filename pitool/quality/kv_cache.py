@@ -1,8 +1,9 @@
-"""What types of the KV cache cost: an artifact against itself with keys and values in f16.
+"""What types of the KV cache cost: an artifact against itself with keys and values in f32.
 
-Measured with the runtime itself. Keys and values are measured apart, because keys go through a
-softmax and bear less than values do or more, by model; what a pair costs is measured for the one
-that is advised. Needs no host package: a board does it.
+Measured with the runtime itself. Keys and values are measured apart, because which of them bears
+less differs by model; what a pair costs is measured for the one that is advised. f16 is measured as
+well: llama.cpp rounds activations, so that any change of the cache moves some of them, and what is
+left beside f16 is the cache's own. Needs no host package: a board does it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pitool.report.progress import Progress
 
 # Tokens that are read of each: chat, prose and code; every second is scored.
 EACH = 1024
+EXACT = "f32"
 
 OpenWithCache = Callable[[Runnable, int, CacheTypes], AbstractContextManager[Engine]]
 """Loads an artifact with room for the logits of so many tokens, and types of the KV cache."""
@@ -42,11 +44,10 @@ def measure_caches(
     """
     artifact = runnable.artifact
     assert artifact  # it is one of a bundle
-    usual = CacheTypes(USUAL, USUAL)
-    alone = [CacheTypes(name, USUAL) for name in SMALLER]
+    alone = [CacheTypes(USUAL, USUAL), *(CacheTypes(name, USUAL) for name in SMALLER)]
     alone += [CacheTypes(USUAL, name) for name in SMALLER]
     progress.stage(f"measuring KV caches of {runnable.quantisation}", len(alone) + 2)
-    with open_artifact(runnable, WINDOW, usual) as engine:
+    with open_artifact(runnable, WINDOW, CacheTypes(EXACT, EXACT)) as engine:
         windows = [w for kind in kind_windows(engine, EACH, WINDOW).values() for w in kind]
         base = _logits(engine, windows)
     progress.advance(1)
@@ -63,7 +64,7 @@ def measure_caches(
                 progress.advance(1)
 
     measure(alone)
-    if not found:
+    if len(found) < 2:
         raise BadInput(
             f"{runnable.name} has no KV cache that a smaller type can hold", "use it as it is"
         )
