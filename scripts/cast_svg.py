@@ -21,7 +21,7 @@ FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monos
 SIZE, ADVANCE, LINE = 14, 8.4, 19
 PAD, BAR = 14, 34
 # Screens that last less are passed over; what is waited for is cut; the last one stays for a while.
-SHORTEST, LONGEST, LAST = 0.08, 1.6, 4.0
+SHORTEST, LONGEST, LAST = 0.12, 1.6, 4.0
 INK, PAPER, FRAME = "d6dbe1", "14171c", "2b3038"
 PALETTE = {
     "black": "3b4048", "red": "f07178", "green": "8fce6f", "brown": "e6c068", "blue": "6cb2f5",

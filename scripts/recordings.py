@@ -37,6 +37,7 @@ PICTURES = ROOT / "docs" / "pictures"
 HOME = Path("/tmp/pi")  # noqa: S108 - it is seen in the pictures
 PROMPT = "$ "
 KEY_SECONDS, SECONDS = 0.055, 1800
+WAIT = 20.0  # seconds that a command seems to take at most
 BUNDLE = "sample-1gb"
 ANSWERED = r"\d+ tokens · [\d.]+ t/s"  # below an answer that is complete
 
@@ -168,17 +169,25 @@ def _play(ours: int, made: Recording) -> Iterator[tuple[float, str]]:
             stream.feed(known(text))
             yield time.monotonic() - begun, text
 
+    saved = 0.0
     for step in made.steps:
-        end = time.monotonic() + SECONDS
+        start = time.monotonic()
+        waited: list[tuple[float, str]] = []
         while not re.search(step.after, _shown(screen)):
-            if time.monotonic() > end:
+            if time.monotonic() > start + SECONDS:
                 raise SystemExit(f"never seen: {step.after}; the screen:\n{_shown(screen)}")
-            yield from written(0.2)
+            waited += written(0.2)
+        took = time.monotonic() - start
+        pace = min(WAIT / took, 1.0) if took else 1.0
+        yield from (
+            (start - begun + (when - start + begun) * pace - saved, text) for when, text in waited
+        )
+        saved += took * (1 - pace)
         for seconds, key in [(step.pause, ""), *((KEY_SECONDS, key) for key in step.keys)]:
             os.write(ours, key.encode())
             until = time.monotonic() + seconds
             while (left := until - time.monotonic()) > 0:
-                yield from written(left)
+                yield from ((when - saved, text) for when, text in written(left))
 
 
 def _shown(screen: pyte.Screen) -> str:

@@ -119,7 +119,7 @@ BURSTS: dict[str, tuple[str, dict[str, Any]]] = {
         f"\r/system\rBe brief.{CTRL_S}Daily?",
         {"screen": "ChatScreen", "system": "Be brief.", "prompt": "Daily?"},
     ),
-    "the palette": (f"{CTRL_P}Bench\r", {"screen": "BenchScreen"}),
+    "the palette": (f"{CTRL_P}Bench", {"screen": "CommandPalette", "field": "Bench"}),
     "a way through four screens": (
         f"\r{F3}/daily\r\r{CTRL_N}Next", {"screen": "ChatScreen", "prompt": "Next"},
     ),
