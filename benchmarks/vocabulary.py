@@ -30,7 +30,7 @@ from pitool.catalog.bundles import choose, open_bundle
 from pitool.device.detect import detect
 from pitool.device.memory import peak_rss
 from pitool.engine import worker
-from pitool.engine.base import Engine, Sampling, Settings
+from pitool.engine.base import Sampling, Settings
 
 SHARE, FASTER, CHANGED = 0.55, 1.6, 0.01
 PROMPT = "The history of the river begins in the mountains, where"
@@ -44,7 +44,7 @@ class Side:
     generate: int
     peaks: list[int] = field(default_factory=list)
 
-    def open(self) -> Engine:
+    def open(self) -> worker.WorkerEngine:
         """Load its GGUF with the settings of a chat."""
         cores = detect().physical_cores
         return worker.start("gguf", self.path, Settings(512, cores, cores, micro_batch=128))

@@ -285,7 +285,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
 
 def _whole_json(plan: ConvertPlan, artifact: ArtifactPlan) -> dict[str, int] | None:
     before = plan.whole.get(artifact.quantisation.name)
-    return before and {"bytes": before.bytes, "memory_bytes": before.memory.total}
+    return {"bytes": before.bytes, "memory_bytes": before.memory.total} if before else None
 
 
 def _bundle_json(bundle: Bundle) -> dict[str, Any]:

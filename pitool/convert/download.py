@@ -92,7 +92,7 @@ def planned_trimmed(source: Source) -> PlannedModel:
 
 
 def _planned_gguf(source: Source) -> PlannedModel:
-    return planned_model(ModelArgument(ModelKind.GGUF, source.id, source.settings_folder))
+    return planned_model(ModelArgument(source.id, ModelKind.GGUF, source.settings_folder))
 
 
 def find_grids(source: Source, config: Config) -> Found | None:

@@ -130,13 +130,14 @@ def renumber_tokenizer(data: Json, new: Mapping[int, int]) -> Json:
         ]
     else:
         model["vocab"] = [piece for i, piece in enumerate(model["vocab"]) if i in new]
-        model["unk_id"] = new.get(model.get("unk_id"))
+        unknown = model.get("unk_id")
+        model["unk_id"] = None if unknown is None else new.get(unknown)
     made = {**data, "model": model}
     tokens = data.get("added_tokens") or []
     made["added_tokens"] = [{**t, "id": new[t["id"]]} for t in tokens if t["id"] in new]
     made["post_processor"] = _processor(data.get("post_processor"), new)
     if isinstance(padding := data.get("padding"), dict):
-        made["padding"] = {**padding, "pad_id": new.get(padding.get("pad_id"), 0)}
+        made["padding"] = {**padding, "pad_id": new.get(int(padding.get("pad_id", 0)), 0)}
     return made
 
 

@@ -65,7 +65,7 @@ class Pieces:
         text = self.texts[token]
         if token in self.marked or not self.ranks:
             return set()
-        found = set()
+        found: set[int] = set()
         for rank in self.ranks:
             steps = list(derive(text, rank))
             if steps and steps[-1] == text:
@@ -123,7 +123,8 @@ def by_results(ranks: Mapping[str, float]) -> Rank:
 
 def pairs(merges: Iterable[Any]) -> list[tuple[str, str]]:
     """Return the merges of a tokenizer.json, in either of its layouts."""
-    return [tuple(m.split(" ", 1)) if isinstance(m, str) else (m[0], m[1]) for m in merges]
+    split = (m.split(" ", 1) if isinstance(m, str) else m for m in merges)
+    return [(left, right) for left, right in split]
 
 
 def of_files(files: TokenizerFiles) -> Pieces:

@@ -15,11 +15,14 @@ from tokenizers import Tokenizer
 from pitool.catalog import manifest
 from pitool.catalog.gguf import read_header
 from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.checkpoint.selected import select
+from pitool.checkpoint.source import Source
 from pitool.checkpoint.tensors import Tensor
 from pitool.cli.commands import cli
 from pitool.convert.gguf import quantise
 from pitool.convert.trim import source as trim_source
 from pitool.convert.trim.gguf import MATRICES
+from pitool.convert.trim.texts import Texts
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.errors import PitoolError, UsageError
@@ -218,10 +221,9 @@ def test_verify_compares_with_the_checkpoint_again(bundle: Path, checkpoint: Pat
 def test_rows_of_other_tokens_are_found_out(
     checkpoint: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pitool.checkpoint import source
-
-    real: Callable[..., Tensor] = source.select
-    monkeypatch.setattr(source, "select", lambda tensor, rows: real(tensor, rows // 2 * 2))
+    real: Callable[..., Tensor] = select
+    wrong = lambda tensor, rows: real(tensor, rows // 2 * 2)  # noqa: E731
+    monkeypatch.setattr("pitool.checkpoint.source.select", wrong)
     with pytest.raises(PitoolError, match="not converted correctly"):
         done = convert(checkpoint, "--keep-text", text, "--quant", "F32", "--out", tmp_path / "out")
         raise done.exception or AssertionError(done.output)
@@ -255,8 +257,8 @@ def test_what_needs_all_tokens_is_refused(
     monkeypatch.setattr(trim_source, "_tokenizer", lambda _: lambda _text: list(range(ROWS)))
     with pytest.raises(UsageError, match="tokens of the vocabulary are needed"):
         trim_source.trim(
-            trim_source.Source("model", None, checkpoint),
-            trim_source.Texts((), (everything,)),
+            Source("model", None, checkpoint),
+            Texts((), (everything,)),
             tmp_path,
             lambda *_: pytest.fail("no engine is needed"),
         )
