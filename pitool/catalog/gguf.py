@@ -10,7 +10,7 @@ import mmap
 import re
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
@@ -60,6 +60,18 @@ class StoredTensor:
     def bytes(self) -> int:
         """Stored bytes."""
         return self.type.size(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key of the metadata, with all bytes of it and its value as they are stored.
+
+    ``array``: the values of an array, texts as bytes; None for any other value.
+    """
+
+    key: str
+    stored: bytes
+    array: list[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,16 @@ def text_at(header: Header, key: str, index: int) -> str | None:
         return parser.text_at(header.keys[0], len(header.metadata), key, index)
 
 
+def read_entries(header: Header) -> Iterator[Entry]:
+    """Yield the metadata as it is stored, entry by entry, with arrays of any length."""
+    with (
+        header.path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        parser = _Parser(header.path, view, len(view))
+        yield from parser.entries(header.keys[0], len(header.metadata))
+
+
 def parse_header(path: Path, beginning: bytes, size: int) -> Header | None:
     """Return the header by a file's first bytes; None where the header is longer than these.
 
@@ -285,6 +307,25 @@ class _Parser:
                 self._pass(self._number("Q"))
             return self._string()
         return None
+
+    def entries(self, first: int, count: int) -> Iterator[Entry]:
+        """Yield ``count`` entries that begin at the byte ``first``."""
+        self._at = first
+        for _ in range(count):
+            begin = self._at
+            key, kind = self._string(), self._number("I")
+            value = self._whole_array() if kind == _ARRAY else self._value(kind)
+            stored = bytes(self._view[begin : self._at])
+            yield Entry(key, stored, value if kind == _ARRAY else None)
+
+    def _whole_array(self) -> list[Any]:
+        kind, count = self._number("I"), self._number("Q")
+        if kind in _SCALARS:
+            width = struct.calcsize(_SCALARS[kind])
+            return list(struct.unpack(f"<{count}{_SCALARS[kind]}", self._take(count * width)))
+        if kind != _STRING or count > self._size:
+            raise self._broken("an array has no numbers and no texts")
+        return [self._take(self._number("Q")) for _ in range(count)]
 
     def _broken(self, why: str) -> BadInput:
         return BadInput(f"{self._path} is a damaged GGUF file: {why}", _AGAIN)

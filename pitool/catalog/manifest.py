@@ -85,6 +85,28 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A vocabulary that was cut: ``kept`` of ``whole`` tokens are left.
+
+    ``chosen_by``: by which languages and texts, and where these are from, in words. ``changed`` of
+    the ``tokens`` that the whole vocabulary makes of ``text`` are not left and become others.
+    ``to_bytes``: the scripts that are written in bytes now, which takes several tokens a letter.
+    """
+
+    kept: int
+    whole: int
+    chosen_by: str
+    text: str
+    tokens: int
+    changed: int
+    to_bytes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.kept <= self.whole or not 0 <= self.changed <= self.tokens:
+            raise ValueError(f"{self.kept} of {self.whole} tokens are not a part of a vocabulary")
+
+
+@dataclass(frozen=True, slots=True)
 class KindQuality:
     """Measured quality on one kind of text: its figures are those of a ``Certificate``."""
 
@@ -108,6 +130,9 @@ class Certificate:
     ``logit_error``: root mean square of the logits' difference as a share of their spread.
     ``unseen``: what of the model the texts were too short for, in words; empty for nothing.
     ``kinds``: chat, prose and code apart, read beside ``text``; none in older bundles.
+    ``vocabulary``: what is left of one that was cut, over which the divergence then is;
+    ``bytes_saved`` of the files and ``memory_saved`` in use by that, None where nothing was planned
+    with the whole one.
     """
 
     reference: str
@@ -125,6 +150,9 @@ class Certificate:
     logit_error: float | None = None
     unseen: str = ""
     kinds: tuple[KindQuality, ...] = ()
+    vocabulary: Vocabulary | None = None
+    bytes_saved: int | None = None
+    memory_saved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

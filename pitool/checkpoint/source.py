@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pitool.catalog import gguf, tables
 from pitool.catalog.contents import check_content
+from pitool.catalog.manifest import Vocabulary
 from pitool.catalog.model_argument import (
     CHECKPOINTS,
     SAMPLE,
@@ -23,6 +28,7 @@ from pitool.checkpoint.config import GGUF, HEAD, Config, read_config
 from pitool.checkpoint.lora import Adapter, merge
 from pitool.checkpoint.mxfp4 import packed
 from pitool.checkpoint.scaled import scaled
+from pitool.checkpoint.selected import select
 from pitool.checkpoint.tensors import Tensor
 from pitool.checkpoint.tokenizer import Choice, choose
 from pitool.checkpoint.weights import find_name, is_buffer, is_weight, read_index
@@ -32,12 +38,32 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True, slots=True)
+class Trim:
+    """What is left of a vocabulary that is cut.
+
+    ``kept``: the ids of its tokens, ascending; a token's new id is its place among them.
+    ``folder``: settings and tokenizer with the new ids, or the path of a GGUF with them.
+    ``matrices``: names of the tensors with a row for each token. ``said``: what a manifest says.
+    """
+
+    kept: NDArray[np.int64] = field(compare=False)
+    folder: Path
+    matrices: tuple[str, ...]
+    said: Vocabulary
+
+    @property
+    def digest(self) -> str:
+        """What tells this choice of tokens from any other."""
+        return hashlib.sha256(self.kept.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """What to convert: ``folder`` once it is on this machine, else the hub's ``id``.
 
     A GGUF file stands for a folder. ``text``: a held-out text of the model's own kind, where there
     is one. ``adapters``: LoRAs to merge into it, in order; ``apart``: those that stay files of
-    their own.
+    their own. ``trim``: what is left of its vocabulary, None where that is whole.
     """
 
     id: str
@@ -47,9 +73,21 @@ class Source:
     text: Path | None = None
     adapters: tuple[Adapter, ...] = ()
     apart: tuple[Adapter, ...] = ()
+    trim: Trim | None = None
 
     def __post_init__(self) -> None:
         clean(self, "id")
+
+    @property
+    def settings_folder(self) -> Path:
+        """The folder of settings and tokenizer, or the GGUF, as they will be converted."""
+        assert self.folder is not None
+        return self.trim.folder if self.trim else self.folder
+
+    @property
+    def whole(self) -> Source:
+        """The same source with all of its vocabulary."""
+        return replace(self, trim=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +96,7 @@ class Checkpoint:
 
     ``others``: what is stored beside them in a type that cannot be read, such as a mask of
     integers, or a quantised matrix. A weight that no family asks for by its name is left out, as
-    transformers leaves it out.
+    transformers leaves it out. ``whole``: the same with all tokens, where the vocabulary is cut.
     """
 
     source: Source
@@ -66,6 +104,7 @@ class Checkpoint:
     config: Config
     tensors: dict[str, Tensor]
     others: Mapping[str, Tensor] = field(default_factory=dict)
+    whole: Checkpoint | None = None
 
     @classmethod
     def of(cls, source: Source, config: Config, index: Mapping[str, Tensor]) -> Checkpoint:
@@ -122,6 +161,14 @@ class Checkpoint:
     def tokenizer_folder(self) -> Path:
         """The folder whose tokenizer counts: that of an adapter that brings one, else its own."""
         return choose_tokenizer(self.source, self.folder).folder
+
+    @property
+    def whole_tokenizer(self) -> Path | None:
+        """The folder of the tokenizer of which this one is a part; None where nothing was cut."""
+        if self.source.trim is None:
+            return None
+        assert self.source.folder is not None
+        return choose_tokenizer(self.source.whole, self.source.folder).folder
 
 
 def find_source(model: str | None, tier: str, *, gguf_too: bool = False) -> Source:
@@ -191,12 +238,26 @@ def _sample_folder() -> Path:
 
 def open_checkpoint(source: Source) -> Checkpoint:
     """Return the checkpoint of a source that is on this machine; BadInput when it is unfit."""
+    if source.trim:
+        return _trimmed(open_checkpoint(source.whole), source, source.trim)
     assert source.folder is not None
     config = read_config(source.folder)
     if config.model_type == GGUF:
         return Checkpoint(source, source.folder, config, {})
     check_tokenizer(source.folder)
     return with_adapters(Checkpoint.of(source, config, read_index(source.folder)))
+
+
+def _trimmed(whole: Checkpoint, source: Source, trim: Trim) -> Checkpoint:
+    """Return a checkpoint with the rows of the kept tokens alone."""
+    tensors = dict(whole.tensors)
+    for name in trim.matrices:
+        if known := find_name(tensors, name):
+            tensors[known] = select(whole.tensors[known], trim.kept)
+    config = read_config(trim.folder)
+    if config.model_type != GGUF:
+        config = config.with_tensors(tensors)
+    return Checkpoint(source, trim.folder, config, tensors, whole.others, whole)
 
 
 def with_adapters(checkpoint: Checkpoint) -> Checkpoint:

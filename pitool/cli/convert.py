@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pitool.checkpoint.source import Source
     from pitool.cli.convert_request import Request
     from pitool.convert.plan import ConvertPlan
+    from pitool.planning.formats.base import ArtifactPlan
     from pitool.report.tables import Section
 
 
@@ -53,6 +55,18 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="FILE",
     help="Text or importance matrix; 'self': the model writes a text; or 'none'.",
+)
+@click.option(
+    "--languages",
+    metavar="CODES",
+    help="Cut the vocabulary to what these languages need, such as en,de.",
+)
+@click.option(
+    "--keep-text",
+    type=Path,
+    multiple=True,
+    metavar="FILE",
+    help="Cut the vocabulary, and keep the tokens of this text.",
 )
 @click.option(
     "--effort",
@@ -99,12 +113,14 @@ def command(**options: Any) -> None:
       pitool convert model-F16.gguf --ram 2gb --quant Q4_K_M,Q8_0
       pitool convert ./model --ram 4gb --size 1.9gb --calibration notes.txt
       pitool convert ./model --ram 4gb --board pi5 --fit --size 1.9gb --target-tps 6
+      pitool convert ./model --languages en,de --ram 1gb
       pitool convert ./model --lora ./adapter --lora-scale 0.8 --ram 4gb
       pitool convert ./model --lora ./adapter --lora-separate --ram 4gb
     """
+    from pitool.catalog import cache
     from pitool.catalog.staging import check_target
+    from pitool.cli.convert_engines import open_engine
     from pitool.cli.convert_request import find_request
-    from pitool.cli.show import show
     from pitool.report.progress import talk
 
     request = find_request(options)
@@ -115,7 +131,15 @@ def command(**options: Any) -> None:
     request = request.with_settings(talk)
     if note := request.tokenizer_note:
         talk(note)
-    plan = request.plan()
+    with cache.working("vocabulary") as scratch:
+        _plan_and_convert(request.trimmed(scratch, open_engine, talk))
+
+
+def _plan_and_convert(request: Request) -> None:
+    """Show the plan, and convert unless only that was asked for."""
+    from pitool.cli.show import show
+
+    options, plan = request.options, request.plan()
     _show_plan(request.source, plan, request.target)
     click.echo(_time(request, plan), err=True)
     if options["dry_run"]:
@@ -131,6 +155,7 @@ def command(**options: Any) -> None:
 
 def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     """Say on stderr what will be made before it is made."""
+    from pitool.planning import vocabulary
     from pitool.report.numbers import format_millions
     from pitool.report.tables import show
 
@@ -138,6 +163,9 @@ def _show_plan(source: Source, plan: ConvertPlan, target: Path) -> None:
     click.echo(f"{source.id}: {plan.model.architecture}, {weights}", err=True)
     if plan.reason:
         click.echo(plan.reason, err=True)
+    if source.trim:
+        for line in vocabulary.lines(source.trim.said):
+            click.echo(line, err=True)
     show([_memory(plan)], sys.stderr)
     click.echo(f"quality: {verification(source, plan)}", err=True)
     click.echo(f"bundle: {target}", err=True)
@@ -181,6 +209,8 @@ def _memory(plan: ConvertPlan) -> Section:
         [f"left of {budget}", *free],
         ["on disk", *map(format_bytes, sizes)],
     ]
+    if plan.whole:
+        rows += _savings(plan)
     return Section("", ["memory", *(a.quantisation.name for a in plan.artifacts)], rows)
 
 
@@ -192,6 +222,17 @@ def _time(request: Request, plan: ConvertPlan) -> str:
     config = read_settings(request.source)
     calibration = request.options["calibration"]
     return minutes.describe(plan, config, request.effort, calibration, os.cpu_count() or 1)
+
+
+def _savings(plan: ConvertPlan) -> list[list[str]]:
+    """Return the rows of what the same artifacts take with the whole vocabulary."""
+    from pitool.report.numbers import NONE, format_bytes
+
+    before = [plan.whole.get(a.quantisation.name) for a in plan.artifacts]
+    return [
+        ["memory with all tokens", *(format_bytes(a.memory.total) if a else NONE for a in before)],
+        ["on disk with all tokens", *(format_bytes(a.bytes) if a else NONE for a in before)],
+    ]
 
 
 def _convert(request: Request, plan: ConvertPlan) -> Bundle:
@@ -223,6 +264,7 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
         "reason": plan.reason,
         "parameters": plan.model.parameters,
         "verification": verification(source, plan),
+        "vocabulary": asdict(source.trim.said) if source.trim else None,
         "artifacts": [
             {
                 "format": a.format,
@@ -233,11 +275,17 @@ def _plan_json(source: Source, plan: ConvertPlan, target: Path) -> dict[str, Any
                 "context": a.context,
                 "memory": {line.name: line.bytes for line in a.memory.lines},
                 "memory_bytes": a.memory.total,
+                "with_all_tokens": _whole_json(plan, a),
                 "speed": {s.board: {"prefill": s.prefill, "decode": s.decode} for s in a.speeds},
             }
             for a in plan.artifacts
         ],
     }
+
+
+def _whole_json(plan: ConvertPlan, artifact: ArtifactPlan) -> dict[str, int] | None:
+    before = plan.whole.get(artifact.quantisation.name)
+    return {"bytes": before.bytes, "memory_bytes": before.memory.total} if before else None
 
 
 def _bundle_json(bundle: Bundle) -> dict[str, Any]:

@@ -25,12 +25,15 @@ from pitool.cli.kv_type import parse
 from pitool.convert import layer_cost
 from pitool.convert.download import find_grids, read_settings
 from pitool.convert.effort import Effort, find_effort
+from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf import calibrate, stored
 from pitool.convert.gguf.artifacts import header_of
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE
-from pitool.convert.plan import ConvertPlan, Names, make_plan, split_names
+from pitool.convert.plan import ConvertPlan, Names, Whole, make_plan, split_names
 from pitool.convert.sources import check_headers
+from pitool.convert.trim.source import trim
+from pitool.convert.trim.texts import Texts, find_texts
 from pitool.errors import UsageError
 from pitool.planning.formats import FORMATS, GGUF, ONNX
 from pitool.planning.formats.base import PlannedFormat
@@ -53,6 +56,7 @@ class Request:
     """What was asked for, found; ``size`` in bytes; ``warning``: what must be said first.
 
     ``corrections``: of predicted speeds, learnt by tune and bench where the place is this machine.
+    ``texts``: those that choose the tokens of a vocabulary, None where it stays whole.
     """
 
     options: dict[str, Any]
@@ -65,6 +69,7 @@ class Request:
     size: int | None
     warning: str | None = None
     corrections: Mapping[str, Correction] = field(default_factory=dict)
+    texts: Texts | None = None
 
     @property
     def stored(self) -> bool:
@@ -83,6 +88,18 @@ class Request:
         talk(f"reading the settings of {self.source.id} from the hub")
         return replace(self, source=hub.fetch_settings(self.source))
 
+    def trimmed(
+        self, scratch: Path, open_engine: OpenEngine, talk: Callable[[str], object]
+    ) -> Request:
+        """Return the request with the vocabulary cut, where texts say to what.
+
+        Settings and tokenizer with the new ids lie in ``scratch``.
+        """
+        if self.texts is None:
+            return self
+        talk(f"choosing the tokens of the vocabulary by {self.texts.chosen_by}")
+        return replace(self, source=trim(self.source, self.texts, scratch, open_engine))
+
     @property
     def effort(self) -> Effort:
         """How much time rounding may take."""
@@ -98,7 +115,12 @@ class Request:
         """Return the plan; DoesNotFit with the numbers where there is none."""
         assert self.source.folder
         names, recipe = self._names(), self.recipe
-        config = read_settings(self.source)
+        source, whole = self.source, self.source.whole
+        config = settings = read_settings(whole)
+        before = None
+        if source.trim:
+            config = read_settings(source)
+            before = Whole(settings, lambda: header_of(whole, settings))
         plan = make_plan(
             config,
             self.tier_name,
@@ -115,10 +137,11 @@ class Request:
             place=self.place,
             corrections=self.corrections,
             solves=self.effort.solves,
-            header=lambda: header_of(self.source, config),
-            found=find_grids(self.source, config) if names.gguf else None,
+            header=lambda: header_of(source, config),
+            found=find_grids(whole, settings) if names.gguf else None,
+            whole=before,
         )
-        check_headers(self.source, config)
+        check_headers(whole, settings)
         note = layer_cost.hindrance(self.effort, config)
         return replace(plan, reason="\n".join(filter(None, (plan.reason, note))))
 
@@ -212,11 +235,18 @@ def find_request(options: dict[str, Any]) -> Request:
         raise UsageError("--lora-separate needs --lora", "give the adapter's folder with --lora")
     merged, apart = ((), adapters) if options["lora_separate"] else (adapters, ())
     source = replace(source, adapters=merged, apart=apart)
-    name = f"{source.id.rpartition('/')[2]}-{tier_name}"
+    texts = find_texts(options["languages"], options["keep_text"])
+    if texts and apart:
+        raise UsageError(
+            "--lora-separate cannot be combined with a vocabulary that is cut",
+            "merge the adapter, or drop --languages and --keep-text",
+        )
+    name = f"{source.id.rpartition('/')[2]}-{tier_name}{f'-{texts.name}' if texts else ''}"
     target = options["out"] or default_folder() / name
     request = Request(
-        options, source, tier_name, tier, place, profile, target, size, corrections=corrections
-    )
+        options, source, tier_name, tier, place, profile, target, size,
+        corrections=corrections, texts=texts,
+    )  # fmt: skip
     if request.stored:
         sized = is_fitted(options)
         requantise = options["requantise"]

@@ -13,6 +13,7 @@ from pitool.cli.kv_type import kv_type_option
 from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
+    from pitool.checkpoint.source import Source
     from pitool.device.here import ThisMachine
     from pitool.planning.formats.base import PlannedModel
     from pitool.planning.places import Place
@@ -42,6 +43,18 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quant", metavar="NAMES", help="Quantisations, such as Q4_K_M or F16,Q8_0; or auto."
+)
+@click.option(
+    "--languages",
+    metavar="CODES",
+    help="Plan with a vocabulary cut to these languages, such as en,de.",
+)
+@click.option(
+    "--keep-text",
+    type=Path,
+    multiple=True,
+    metavar="FILE",
+    help="Plan with a vocabulary cut to this text.",
 )
 @click.option("--lora", metavar="DIR|RANK", help="Separate LoRA adapter: its folder or rank.")
 @click.option("--format", metavar="[gguf|onnx]", help="Only this format.")
@@ -112,26 +125,28 @@ def command(
       pitool plan 14B --rent --from ADA_80_PRO
       pitool plan 3B --target-tps 5
       pitool plan 32B --boards pi5-16gb,pi5-16gb,pi4-4gb
+      pitool plan sample --languages en
     """
     from pitool.cli import plan_show
     from pitool.planning.answer import answer
     from pitool.planning.report import Options, find_places, make_report
     from pitool.report import tables
 
+    cut = {"languages": asked.pop("languages"), "keep_text": asked.pop("keep_text")}
     options = Options(**asked | {"rent": asked["rent"] or asked["from_card"] is not None})
     _check(options, plot)
     if boards is not None:
         from pitool.cli import plan_boards
 
         _check_boards(options, plot)
-        found = _find_model(model, options, find_places(None, None))
+        found = _find_model(model, options, find_places(None, None), cut)
         plan_boards.show(options, found, boards, network, as_json=as_json)
         return
     here = _find_here(options)
     places = [here.place] if here else find_places(options.ram, options.board)
     report = make_report(
         options,
-        _find_model(model, options, places),
+        _find_model(model, options, places, cut),
         places,
         corrections=here.corrections if here else None,
         notes=here.notes if here else (),
@@ -202,28 +217,59 @@ def _find_here(options: Options) -> ThisMachine | None:
     return this_machine(machine) if options.board == HERE or machine.board_id else None
 
 
-def _find_model(model: str | None, options: Options, places: Sequence[Place]) -> PlannedModel:
-    """Return the model; None asks the recipe of the place, or of the largest tier that has one."""
+def _find_model(
+    model: str | None, options: Options, places: Sequence[Place], cut: dict[str, Any]
+) -> PlannedModel:
+    """Return the model; None asks the recipe of the place, or of the largest tier that has one.
+
+    ``cut``: the options by which its vocabulary is cut.
+    """
     from pitool.catalog.model_argument import CHECKPOINTS, resolve
     from pitool.planning.models import PLANNED, planned_model
 
+    if any(cut.values()):
+        return _find_trimmed(model, options, places, cut)
     if model is not None:
         found = resolve(model, (*CHECKPOINTS, *PLANNED))
         if found.kind in PLANNED:
             return planned_model(found)
+    from pitool.convert.download import planned_checkpoint
+
+    return planned_checkpoint(_find_checkpoint(model, options, places))
+
+
+def _find_trimmed(
+    model: str | None, options: Options, places: Sequence[Place], cut: dict[str, Any]
+) -> PlannedModel:
+    """Return a model whose vocabulary is cut."""
+    from pitool.catalog import cache
+    from pitool.cli.convert_engines import open_engine
+    from pitool.convert.download import planned_trimmed
+    from pitool.convert.trim.source import trim
+    from pitool.convert.trim.texts import find_texts
+
+    texts = find_texts(cut["languages"], cut["keep_text"])
+    assert texts
+    source = _find_checkpoint(model, options, places)
+    with cache.working("vocabulary") as scratch:
+        return planned_trimmed(trim(source, texts, scratch, open_engine))
+
+
+def _find_checkpoint(model: str | None, options: Options, places: Sequence[Place]) -> Source:
+    """Return the checkpoint or the GGUF, with the settings of one on the hub."""
     from pitool.catalog.recipes import default_tiers
     from pitool.checkpoint import hub
     from pitool.checkpoint.source import find_source
-    from pitool.convert.download import planned_checkpoint
     from pitool.planning.places import HERE
     from pitool.report.progress import talk
 
     named = options.ram or options.board not in (None, HERE)
-    source = find_source(model, places[-1].tier if named else default_tiers()[-1])
+    tier = places[-1].tier if named else default_tiers()[-1]
+    source = find_source(model, tier, gguf_too=True)
     if source.folder is None:
         talk(f"reading the settings of {source.id} from the hub")
         source = hub.fetch_settings(source)
-    return planned_checkpoint(source)
+    return source
 
 
 def _write(path: Path, drawing: str) -> None:

@@ -46,6 +46,8 @@ def sections(report: Report, *, details: bool) -> Iterator[Section]:
         yield _answer(report)
     else:
         yield head(report)
+    if report.model.vocabulary:
+        yield _vocabulary(report)
     if options.target_tps:
         yield plan_offers.matches(report, options.target_tps)
     elif details and (options.buy or options.rent):
@@ -69,6 +71,25 @@ def _answer(report: Report) -> Section:
 
 
 MORE = "more: --details for memory, verdicts and speeds; --buy for boards and prices"
+
+
+def _vocabulary(report: Report) -> Section:
+    """Return what each quantisation takes with all tokens, and with those that are kept."""
+    table = []
+    for before, after in report.cuts():
+        for row, model in ((before, report.model.whole), (after, report.model)):
+            assert model
+            table.append(
+                [
+                    row.quantisation,
+                    f"{model.shape.vocabulary:,}",
+                    format_bytes(row.artifact.bytes),
+                    format_bytes(row.peak),
+                    format_range(sorted(s.decode for s in row.artifact.speeds)),
+                ]
+            )
+    headings = ["quant", "tokens", "size", "needs", "tokens/s"]
+    return Section(f"Vocabulary, whole and cut, on {report.largest.title}", headings, table)
 
 
 def _fits(report: Report) -> Iterator[Section]:

@@ -130,10 +130,15 @@ def table(bundle: Bundle) -> Section:
 
 def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
     """Return what the quality was measured on, and whether it is the checkpoint's."""
+    from pitool.planning import vocabulary
+
     found = [artifact.certificate for artifact in artifacts if artifact.certificate]
     notes = [
         f"KL, top-1: {c.tokens:,} tokens of {c.text}, compared with {c.reference}" for c in found
     ]
+    for certificate in found:
+        notes += vocabulary.lines(certificate.vocabulary) if certificate.vocabulary else ()
+    notes += [vocabulary.saved(a) for a in artifacts if a.certificate]
     if not all(certificate.verified for certificate in found):
         notes.append(NOT_VERIFIED)
     notes += [certificate.unseen for certificate in found if certificate.unseen]
@@ -142,7 +147,7 @@ def _certificate_notes(artifacts: Sequence[Artifact]) -> list[str]:
     if missing:
         names = ", ".join(missing)
         notes.append(f"no certificate: {names} was {NOT_COMPARED}")
-    return list(dict.fromkeys(notes))
+    return list(filter(None, dict.fromkeys(notes)))
 
 
 def vectors_line(artifact: Artifact) -> str:

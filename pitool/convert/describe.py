@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pitool.catalog import manifest
@@ -19,6 +20,7 @@ from pitool.catalog.manifest import (
 )
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion
+from pitool.convert.trim.kept import KEPT
 from pitool.planning.entries import artifact, versions
 from pitool.planning.formats.base import ArtifactPlan
 from pitool.quality import compact
@@ -47,7 +49,7 @@ def describe(
         artifacts=tuple(artifacts),
         licence=recipe.licence if recipe else None,
         reference=next(iter(_entries(folder, compact.FILE_NAME)), None),
-        extras=_entries(folder, IMPORTANCE),
+        extras=(*_entries(folder, IMPORTANCE), *_entries(folder, KEPT)),
     )
 
 
@@ -76,7 +78,7 @@ def planned_artifact(
         work.folder,
         [*files, *work.tokens.write(work.folder, entry_of(work.folder, files))],
         work.plan.model,
-        certificate,
+        of_vocabulary(work, plan, certificate),
         format_name=plan.format,
         quantisation=plan.quantisation.name,
         context=plan.context,
@@ -89,6 +91,24 @@ def planned_artifact(
         weights=weights,
         cosine=cosine,
         fit=fit,
+    )
+
+
+def of_vocabulary(
+    work: Conversion, plan: ArtifactPlan, certificate: Certificate | None
+) -> Certificate | None:
+    """Return a certificate that says what is left of the vocabulary, where that was cut."""
+    trim = work.checkpoint.source.trim
+    if certificate is None or trim is None:
+        return certificate
+    made = replace(certificate, vocabulary=trim.said)
+    before = work.plan.whole.get(plan.quantisation.name)
+    if before is None:
+        return made
+    return replace(
+        made,
+        bytes_saved=before.bytes - plan.bytes,
+        memory_saved=before.memory.total - plan.memory.total,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pitool.architectures.table import TABLE, describe
+from pitool.catalog.model_argument import ModelArgument, ModelKind
 from pitool.catalog.staging import check_disk
 from pitool.checkpoint import hub
 from pitool.checkpoint.config import GGUF, Config, read_config
@@ -24,6 +25,7 @@ from pitool.convert.sources import check_headers, check_tensors
 from pitool.errors import PitoolError
 from pitool.planning.formats import GGUF as GGUF_FORMAT
 from pitool.planning.formats.base import PlannedModel
+from pitool.planning.models import planned_model
 from pitool.planning.type_mixture import assign_types, keep_grids
 from pitool.report.progress import Progress
 
@@ -35,6 +37,8 @@ def read_settings(source: Source) -> Config:
     tokens. For these, and for any other model, they are read from the headers of the weights, by
     range requests if the weights are still on the hub.
     """
+    if source.trim:
+        return _trimmed_settings(source)
     assert source.folder
     config = read_config(source.folder)
     if config.model_type != GGUF:
@@ -45,12 +49,25 @@ def read_settings(source: Source) -> Config:
     return config
 
 
+def _trimmed_settings(source: Source) -> Config:
+    """Return the settings with new ids; which tensors there are, the whole checkpoint says."""
+    config = read_config(source.settings_folder)
+    if config.model_type == GGUF:
+        return config
+    assert source.folder
+    index = read_settings(source.whole).tensors
+    if index is None and has_weights(source.folder):
+        index = read_index(source.folder)
+    return config if index is None else config.with_tensors(index)
+
+
 def planned_checkpoint(source: Source) -> PlannedModel:
     """Return the model of a plan for a source whose settings are on this machine."""
-    config = read_settings(source)
-    check_headers(source, config)
+    whole = read_settings(source.whole)
+    check_headers(source, whole)
+    found = find_grids(source, whole) or {}
+    config = read_settings(source) if source.trim else whole
     model = find_model(config)
-    found = find_grids(source, config) or {}
     said = tuple(filter(None, (model.remark, text_alone(config))))
     planned = PlannedModel(
         source.id,
@@ -64,6 +81,18 @@ def planned_checkpoint(source: Source) -> PlannedModel:
         typed = keep_grids(assign_types(model.shape, kind), kind, planned.grids)
         return replace(planned, remarks=(*said, grids.describe(found, typed)))
     return planned
+
+
+def planned_trimmed(source: Source) -> PlannedModel:
+    """Return the model of a plan for a source whose vocabulary is cut, beside the whole one."""
+    assert source.trim
+    plan = _planned_gguf if source.trim.folder.is_file() else planned_checkpoint
+    before, after = plan(source.whole), plan(source)
+    return replace(after, vocabulary=source.trim.said, whole=before)
+
+
+def _planned_gguf(source: Source) -> PlannedModel:
+    return planned_model(ModelArgument(source.id, ModelKind.GGUF, source.settings_folder))
 
 
 def find_grids(source: Source, config: Config) -> Found | None:
@@ -93,9 +122,8 @@ def _header_bytes(source: Source, config: Config) -> int | None:
     """
     if config.model_type not in TABLE:
         return None
-    assert source.folder
     try:
-        return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
+        return find_origin(Checkpoint(source, source.settings_folder, config, {})).header_bytes()
     except PitoolError:
         return None
 

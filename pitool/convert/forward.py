@@ -12,7 +12,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -92,14 +92,31 @@ def version() -> str:
 def open_forward(checkpoint: Checkpoint) -> Iterator[ForwardPass | None]:
     """Give the forward pass of a checkpoint, None where nobody has one.
 
-    transformers' memory is back afterwards.
+    transformers' memory is back afterwards. Of a checkpoint whose vocabulary is cut it is that of
+    the whole one, so that nothing which cut it is part of what it is compared with.
     """
+    if checkpoint.whole:
+        with open_forward(checkpoint.whole) as found:
+            yield over_kept(found, checkpoint) if found else None
+        return
     if runs(checkpoint.config):
         with cache.working("checkpoint") as scratch, _child() as child:
             if found := _transformers(child, checkpoint, _readable(checkpoint, scratch)):
                 yield found
                 return
     yield _own(checkpoint) if covers(checkpoint.config) else None
+
+
+def over_kept(found: ForwardPass, checkpoint: Checkpoint) -> ForwardPass:
+    """Return the forward pass of a whole checkpoint by the ids of one whose vocabulary is cut."""
+    assert checkpoint.source.trim
+    kept = checkpoint.source.trim.kept
+
+    def logits(ids: Sequence[int], noise: float, on_layer: OnLayer) -> NDArray[np.float32]:
+        rows = found.logits(kept[list(ids)].tolist(), noise, on_layer)
+        return np.ascontiguousarray(rows[:, kept])
+
+    return replace(found, of=f"{found.of} over the tokens that are kept", logits=logits)
 
 
 def _readable(checkpoint: Checkpoint, scratch: Path) -> Path:

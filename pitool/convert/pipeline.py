@@ -27,6 +27,8 @@ from pitool.convert.sources import hash_sources
 from pitool.convert.techniques import artifacts as techniques
 from pitool.convert.techniques.planned import TechniquePlan
 from pitool.convert.tokens import Tokens
+from pitool.convert.trim.gguf import copy_rows
+from pitool.convert.trim.kept import write_kept
 from pitool.convert.verify import Certifier
 from pitool.planning.formats.gguf import GgufPlan
 from pitool.planning.formats.onnx import OnnxPlan
@@ -45,14 +47,16 @@ def convert(source: Source, job: Job, engines: Engines, progress: Progress) -> B
     checkpoint = open_checkpoint(download(source, progress, for_gguf=for_gguf))
     makers = makers_of(job.plan)
     check_room(makers, checkpoint, job)
+    copy_rows(checkpoint, progress)
     with Staging(job.target, replace=job.replace) as staging:
-        hashed = hash_sources(checkpoint, progress, job.plan)
+        hashed = hash_sources(checkpoint.whole or checkpoint, progress, job.plan)
         tokens = tokens_of(checkpoint, job, staging.folder, engines)
         with certifier_of(checkpoint, job, staging.folder, tokens, progress) as certifier:
             work = Conversion(
                 checkpoint, hashed, job, staging.folder, engines, progress, certifier, tokens
             )
             artifacts = [artifact for maker in makers for artifact in maker.make(work)]
+        write_kept(work.folder, checkpoint)
         made = describe(
             work.folder,
             checkpoint,

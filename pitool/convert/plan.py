@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pitool.catalog.kv_types import CacheTypes
@@ -16,7 +16,7 @@ from pitool.checkpoint.config import Config
 from pitool.convert.gguf.choice import plan_gguf
 from pitool.convert.gguf.fitting import FIT, Fitting
 from pitool.convert.gguf.grids import Found, types_of
-from pitool.convert.gguf.model import find_model
+from pitool.convert.gguf.model import Model, find_model
 from pitool.convert.gguf.stored import Stored
 from pitool.convert.onnx.choice import plan_onnx
 from pitool.convert.onnx.fused import supported
@@ -26,6 +26,8 @@ from pitool.convert.techniques.planned import plan_technique
 from pitool.errors import UsageError
 from pitool.planning.formats import GGUF, ONNX
 from pitool.planning.formats.base import ArtifactPlan, PlannedModel
+from pitool.planning.formats.gguf import GgufPlan
+from pitool.planning.formats.onnx import OnnxPlan
 from pitool.planning.memory import Load
 from pitool.planning.places import Place, tier_place
 from pitool.planning.planner import Planner
@@ -41,6 +43,7 @@ class ConvertPlan:
 
     ``place`` has ``budget`` bytes for a model; ``board``: id of the one board that it is planned
     for, None for every board of the tier. ``fitting``: of the GGUF of a given size, if any.
+    ``whole``: the same artifacts with the whole vocabulary, by quantisation, where that is cut.
     """
 
     model: ModelShape
@@ -52,10 +55,19 @@ class ConvertPlan:
     reason: str = ""
     board: str | None = None
     fitting: Fitting | None = None
+    whole: Mapping[str, ArtifactPlan] = field(default_factory=dict)
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the artifacts of one kind: ``GgufPlan``, ``OnnxPlan`` or ``TechniquePlan``."""
         return tuple(a for a in self.artifacts if type(a) is kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A model before its vocabulary was cut; ``header``: counts the bytes before its tensors."""
+
+    config: Config
+    header: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,7 @@ def make_plan(
     corrections: Mapping[str, Correction] | None = None,
     header: Callable[[], int] | None = None,
     found: Found | None = None,
+    whole: Whole | None = None,
 ) -> ConvertPlan:
     """Return the plan; DoesNotFit with the numbers when nothing that was asked for fits.
 
@@ -94,24 +107,18 @@ def make_plan(
     there is room for, and decodes ``target`` tokens/s or more. ``cache``: types of the KV cache.
     ``solves``: of ``auto``, see ``plan_gguf``. ``importance``: there will be an importance matrix.
     ``place``: one board instead of the smallest of the tier; ``corrections``: of speeds predicted
-    there. ``header``: counts the bytes of a GGUF
-    before its tensors, where the vocabulary is at hand. ``found``: the matrices that seem to lie on
-    grids, None where the weights are not at hand.
+    there. ``header``: counts the bytes of a GGUF before its tensors, where the vocabulary is at
+    hand. ``found``: the matrices that seem to lie on grids, None where the weights are not at
+    hand. ``whole``: the model before its vocabulary was cut.
     """
     source = find_model(config, convertible=bool(quantisations))
     model = source.shape
     profile = profile or find_profile(BALANCED)
     place = place or tier_place(tier_name, tier)
-    exported = not supported(config)
     own = source.kind if isinstance(source, Stored) else None
-    stored = {}
-    if isinstance(source, Stored):
-        stored = {source.kind.name: header_tensors(source.header)}
-    planned = PlannedModel(
-        "", model, stored, importance=importance, exported=exported,
-        header=header() if header and quantisations else None, grids=types_of(found or {}),
-        expressible=not exported,
-    )  # fmt: skip
+    planned = _planned(
+        config, source, header if quantisations else None, found, importance=importance
+    )
     form = GGUF if quantisations or techniques else ONNX
     load = Load(
         form.context(model, context, profile.context),
@@ -138,9 +145,42 @@ def make_plan(
     lines = (reason, *limits, remark, text_alone(config), *left_out)
     reason = "\n".join(line for line in lines if line)
     budget = place.budget(profile)
+    before = {}
+    if whole:
+        own_model = find_model(whole.config, convertible=False)
+        header = whole.header if quantisations else None
+        all_tokens = _planned(whole.config, own_model, header, found, importance=importance)
+        before = _planned_whole(replace(planner, model=all_tokens), place, artifacts)
     return ConvertPlan(
-        model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting
+        model, tier_name, tier, place.name, budget, artifacts, reason, board, fitting, before
     )
+
+
+def _planned(
+    config: Config,
+    source: Model,
+    header: Callable[[], int] | None,
+    found: Found | None,
+    *,
+    importance: bool,
+) -> PlannedModel:
+    exported = not supported(config)
+    stored = {}
+    if isinstance(source, Stored):
+        stored = {source.kind.name: header_tensors(source.header)}
+    return PlannedModel(
+        "", source.shape, stored, importance=importance, exported=exported,
+        header=header() if header else None, grids=types_of(found or {}),
+        expressible=not exported,
+    )  # fmt: skip
+
+
+def _planned_whole(
+    planner: Planner, place: Place, artifacts: Sequence[ArtifactPlan]
+) -> dict[str, ArtifactPlan]:
+    """Return what artifacts would be with all tokens; none for a given size, and of techniques."""
+    kinds = [a.quantisation for a in artifacts if isinstance(a, GgufPlan | OnnxPlan)]
+    return {k.name: planner.row(k, place).artifact for k in kinds if k is not FIT}
 
 
 def split_names(quantisations: str) -> Names:

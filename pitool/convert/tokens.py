@@ -131,7 +131,8 @@ def plain(checkpoint: Checkpoint, rows: int) -> Tokenization:
     files = TokenizerFiles(folder, rows)
     known = files.added
     if files.data is None and load_pieces(folder / PIECES):
-        known = read_vocabulary(folder, rows, checkpoint.folder).whole_tokens
+        whole = checkpoint.whole_tokenizer
+        known = read_vocabulary(folder, rows, checkpoint.folder, whole).whole_tokens
     normalizer = (files.data or {}).get("normalizer") or {}
     steps = normalizer.get("normalizers") or [normalizer]
     ends = turn_ends(files, known, checkpoint.folder)

@@ -22,8 +22,10 @@ from pitool.checkpoint.config import GGUF
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
 from pitool.convert import token_counts
 from pitool.convert.engines import OpenEngine
-from pitool.convert.forward import ForwardPass, open_forward
+from pitool.convert.forward import ForwardPass, open_forward, over_kept
 from pitool.convert.reference import Reference, make_reference
+from pitool.convert.trim.kept import read_kept
+from pitool.convert.trim.source import retrim
 from pitool.errors import BadInput, PitoolError
 from pitool.planning.formats import FORMATS
 from pitool.planning.onnx_weights import OnnxQuantisation
@@ -138,6 +140,9 @@ class Certifier:
     def _forward(self) -> ForwardPass | None:
         self._progress.stage("opening the checkpoint", 1)
         found = self._opened.enter_context(open_forward(self._checkpoint))
+        if found is None and (whole := self._checkpoint.whole) and whole.config.model_type == GGUF:
+            engine = self._opened.enter_context(self._open_engine(whole.folder, self._window))
+            found = over_kept(stand_in(engine, is_source=True, is_onnx=False), self._checkpoint)
         self._progress.advance(1)
         return found
 
@@ -215,9 +220,10 @@ def check_against_checkpoint(
     source = find_source(name, "8gb")
     if source.folder is None:
         raise BadInput(f"{name!r} is not on this machine", "use a checkpoint folder")
-    checkpoint = open_checkpoint(source)
     reference: Reference | None = None
-    with cache.working("reference") as folder:
+    with cache.working("reference") as folder, cache.working("vocabulary") as scratch:
+        kept = read_kept(runnables[0].entry.parent) if runnables else None
+        checkpoint = open_checkpoint(retrim(source, kept, scratch) if kept else source)
         for runnable in runnables:
             assert runnable.artifact  # it is one of a bundle
             window = min(WINDOW, runnable.artifact.context)

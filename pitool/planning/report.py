@@ -7,7 +7,7 @@ for a model: both are handed in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pitool.catalog.boards import find_board
@@ -19,7 +19,7 @@ from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import lookup, names_in
 from pitool.catalog.tiers import find_tier
 from pitool.errors import BadInput, UsageError
-from pitool.planning import alternatives, offers, rentals
+from pitool.planning import alternatives, offers, rentals, vocabulary
 from pitool.planning.accelerators import accelerators, cpu_decodes
 from pitool.planning.caches import caches_json
 from pitool.planning.formats import FORMATS, GGUF
@@ -123,6 +123,17 @@ class Report:
         """The place with the most room."""
         return self.places[-1]
 
+    def cuts(self) -> list[tuple[Row, Row]]:
+        """Return each row at the largest place beside that with all tokens.
+
+        None where the vocabulary stays whole.
+        """
+        if self.model.whole is None:
+            return []
+        before = replace(self.planner, model=self.model.whole)
+        rows = [row for row in self.rows if row.place == self.largest]
+        return [(before.row(row.artifact.quantisation, row.place), row) for row in rows]
+
     def require(self) -> None:
         """Raise DoesNotFit when all of what was named does not fit."""
         if self.asked:
@@ -191,6 +202,7 @@ class Report:
             **self._waiting_json(),
             **others,
             **({"caches": caches_json(planner)} if self.form.tunable else {}),
+            **self._vocabulary_json(),
             **(self._alternatives_json() | self._offers_json() if self.form.by_bits else {}),
         }
 
@@ -203,6 +215,12 @@ class Report:
         if self.options.prompt is None:
             return {}
         return {"waiting": [each.to_json() for row in self.rows for each in self.waiting(row)]}
+
+    def _vocabulary_json(self) -> dict[str, Any]:
+        if self.model.vocabulary is None:
+            return {}
+        whole = [self.planner.to_json(before) for before, _ in self.cuts()]
+        return {"vocabulary": asdict(self.model.vocabulary), "rows_with_all_tokens": whole}
 
     def _alternatives_json(self) -> dict[str, Any]:
         planner, place = self.planner, self.largest
@@ -266,7 +284,8 @@ def make_report(
         raise wrong
     planner = Planner(model, profile, load, corrections or {})
     kinds, reason = _quantisations(planner, form, places, options.quant)
-    limits = (*model.remarks, *_limits(options, planner))
+    cut = vocabulary.lines(model.vocabulary) if model.vocabulary else ()
+    limits = (*cut, *model.remarks, *_limits(options, planner))
     named = bool(corrections is not None or options.ram or options.board)
     return Report(
         options,

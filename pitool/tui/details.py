@@ -9,6 +9,7 @@ from textual.content import Content
 from pitool.catalog.bundles import Bundle, default_folder
 from pitool.catalog.manifest import Artifact
 from pitool.chat.status import size_text, speed_span
+from pitool.planning import vocabulary
 from pitool.planning.places import Verdict
 from pitool.report.numbers import (
     NONE,
@@ -71,6 +72,9 @@ def details(artifact: Artifact, forecast: Forecast | None) -> Content:
     if artifact.weights:
         lines.append(("weights", Content(artifact.weights)))
     lines.append(("quality", Content(quality_line(artifact))))
+    if (found := artifact.certificate) and found.vocabulary:
+        said = " · ".join(vocabulary.lines(found.vocabulary))
+        lines.append(("tokens", Content(said.removeprefix("vocabulary: "))))
     return Content("\n").join(
         Content.assemble((f"{label:<9}", _DIM), value) for label, value in lines
     )

@@ -107,6 +107,74 @@ def _vocabulary(folder: Path) -> None:
     read_vocabulary(folder, SIZES["vocab_size"])
 
 
+def _cut_vocabulary(model: str) -> Callable[[Path], object]:
+    """Return what cuts the vocabulary of a folder, or of a GGUF in it, to a few words."""
+
+    def call(folder: Path) -> None:
+        import tempfile
+
+        from pitool.checkpoint.source import Source
+        from pitool.convert.trim.source import trim
+        from pitool.convert.trim.texts import Texts
+        from tests.convert.helpers import always
+
+        with tempfile.TemporaryDirectory() as scratch:
+            text = Path(scratch) / "words.txt"
+            text.write_text("The quick brown fox, 42.")
+            source = Source("tiny", None, folder / model)
+            trim(source, Texts((), (text,)), Path(scratch), always(_Speller()))
+
+    return call
+
+
+class _Speller:
+    """Makes the same tokens of every text."""
+
+    def tokenize(self, _prompt: object) -> list[int]:
+        return [1, 2, 3]
+
+    def logits(self, _ids: object) -> Any:
+        raise NotImplementedError
+
+
+def _pieces(folder: Path) -> None:
+    from tests.convert.trim.helpers import write_sentencepiece
+    from tests.tiny import write_checkpoint
+
+    write_checkpoint(folder, **SIZES | {"vocab_size": 400})
+    (folder / "tokenizer.json").unlink()
+    write_sentencepiece(folder, "bpe")
+
+
+def _kept(folder: Path) -> None:
+    (folder / "kept-tokens.json").write_text("[0, 1, 5, 9]")
+
+
+def _read_kept(folder: Path) -> None:
+    from pitool.convert.trim.kept import read_kept
+
+    read_kept(folder)
+
+
+def _token_gguf(folder: Path) -> None:
+    import gguf
+
+    writer = gguf.GGUFWriter(folder / "m.gguf", "llama")
+    for key, size in (("block_count", 1), ("embedding_length", 32), ("feed_forward_length", 32),
+                      ("context_length", 128), ("attention.head_count", 4)):  # fmt: skip
+        writer.add_uint32(f"llama.{key}", size)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"t{i}" for i in range(300)])
+    writer.add_token_scores([float(-i) for i in range(300)])
+    writer.add_token_types([1] * 300)
+    writer.add_eos_token_id(2)
+    writer.add_tensor("token_embd.weight", np.ones((300, 32), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def _old_settings(folder: Path) -> None:
     import tempfile
 
@@ -659,6 +727,16 @@ READERS: dict[str, Reader] = {
     "generation settings": Reader(
         "generation_config.json", mutations.json_text, _checkpoint, _vocabulary
     ),
+    "tokenizer.json to cut": Reader(
+        "tokenizer.json", mutations.json_text, _checkpoint, _cut_vocabulary("")
+    ),
+    "tokenizer settings to cut": Reader(
+        "tokenizer_config.json", mutations.json_text, _checkpoint, _cut_vocabulary("")
+    ),
+    "settings to cut": Reader("config.json", mutations.json_text, _checkpoint, _cut_vocabulary("")),
+    "pieces to cut": Reader("tokenizer.model", mutations.binary, _pieces, _cut_vocabulary("")),
+    "gguf to cut": Reader("m.gguf", mutations.binary, _token_gguf, _cut_vocabulary("m.gguf")),
+    "kept tokens": Reader("kept-tokens.json", mutations.json_text, _kept, _read_kept),
     "old settings": Reader("config.json", mutations.json_text, _checkpoint, _old_settings),
     "gguf": Reader("m.gguf", mutations.binary, _gguf, _run_gguf),
     "onnx settings": Reader("genai_config.json", mutations.json_text, _onnx, _read_onnx),

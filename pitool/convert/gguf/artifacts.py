@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pitool.catalog import manifest
+from pitool.catalog import gguf, manifest
 from pitool.catalog.manifest import Artifact, Certificate, Fit
 from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation, TensorType
 from pitool.checkpoint import tokenizer
@@ -88,6 +88,8 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
     asked = {a.quantisation for a in made}
     between = [kind for kind in exact_kinds(origin, plan) if kind not in asked]
     cached = sum(_float_bytes(plan, kind) for kind in between) if origin.file is None else 0
+    if origin.file and checkpoint.whole:
+        cached = gguf.read_header(origin.file).bytes  # the rows that are copied
     bytes_ = sum(a.bytes for a in made)
     if reading_is_checked(checkpoint, plan, origin):
         bytes_ = max(bytes_, _float_bytes(plan, EXACT))
@@ -96,8 +98,7 @@ def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
 
 def header_of(source: Source, config: Config) -> int:
     """Return the size of a GGUF before its tensors, from the settings and vocabulary alone."""
-    assert source.folder
-    return find_origin(Checkpoint(source, source.folder, config, {})).header_bytes()
+    return find_origin(Checkpoint(source, source.settings_folder, config, {})).header_bytes()
 
 
 def reading_is_checked(checkpoint: Checkpoint, plan: ConvertPlan, origin: Origin) -> bool:
@@ -141,8 +142,11 @@ def exact_file(work: Conversion) -> Path:
 
 def _between(work: Conversion, origin: Origin, kind: Quantisation) -> Path:
     """Return a float GGUF that is no artifact, from the cache or made into it."""
+    trim = work.checkpoint.source.trim
+    # A part of a vocabulary is told apart from the whole, and from any other part.
+    name = f"{kind.name} {trim.digest}" if trim else kind.name
     return origin.file or cache.get(
-        cache.key(_made_of(work.source), kind.name),
+        cache.key(_made_of(work.source), name),
         lambda path: origin.write(kind, path, work.progress),
     )
 

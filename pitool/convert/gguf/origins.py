@@ -113,7 +113,9 @@ class NativeCheckpoint:
     def _vocabulary(self) -> Vocabulary:
         checkpoint = self._checkpoint
         rows = self._shape.vocabulary
-        return read_vocabulary(checkpoint.tokenizer_folder, rows, checkpoint.folder)
+        return read_vocabulary(
+            checkpoint.tokenizer_folder, rows, checkpoint.folder, checkpoint.whole_tokenizer
+        )
 
     @property
     def chat(self) -> Chat:

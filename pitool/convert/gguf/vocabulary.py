@@ -36,7 +36,7 @@ _SPACE = "\u2581"  # SentencePiece's symbol for a space
 _WORDPIECE, _SEGMENTS = "jina-v2-en", 2
 _LOWERCASE = "tokenizer.ggml.normalizer.lowercase"
 # llama.cpp wants a merge; this one cannot apply, because a byte-level BPE has no such letters.
-_NO_MERGE = f"{_SPACE} {_SPACE}"
+NO_MERGE = f"{_SPACE} {_SPACE}"
 # Pre-tokenizers with which llama.cpp puts the beginning token unless it is told not to.
 _BEGINS = frozenset(
     {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
@@ -89,21 +89,24 @@ class Vocabulary:
             writer.add_bool(_LOWERCASE, self.lowercase)
 
 
-def read_vocabulary(folder: Path, size: int, settings: Path | None = None) -> Vocabulary:
+def read_vocabulary(
+    folder: Path, size: int, settings: Path | None = None, whole: Path | None = None
+) -> Vocabulary:
     """Return the vocabulary of a tokenizer's folder, padded to ``size`` tokens.
 
     ``settings``: the folder of config.json and generation_config.json, where it is another one.
+    ``whole``: that of the tokenizer of which this one is a part, by whose tokens it is recognised.
     """
     logging.getLogger("gguf").setLevel(logging.ERROR)
     files = TokenizerFiles(folder, size)
     try:
-        made = _made(files)
+        made = _made(files, whole or folder)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder, error) from None
     return _with_special(made, files, settings or folder)
 
 
-def _made(files: TokenizerFiles) -> Vocabulary:
+def _made(files: TokenizerFiles, whole: Path) -> Vocabulary:
     """Return the vocabulary by the file that transformers would take, tokenizer.json first."""
     data, folder = files.data, files.folder
     pieces = load_pieces(folder / PIECES)
@@ -123,8 +126,8 @@ def _made(files: TokenizerFiles) -> Vocabulary:
         )
     if not data["model"]["vocab"]:
         raise BadInput(f"the tokenizer in {folder} has no tokens", "download it again")
-    if not _marks_spaces(data):
-        return _byte_level(files, data)
+    if not marks_spaces(data):
+        return _byte_level(files, data, whole)
     if pieces and _same_pieces(pieces, data["model"]["vocab"]):
         return _sentencepiece(files, pieces)
     return _byte_fallback(files, data)
@@ -140,7 +143,7 @@ def _without_tokenizer(folder: Path) -> BadInput:
     return BadInput(f"{folder} has no tokenizer", "copy tokenizer.json from the original model")
 
 
-def _marks_spaces(data: dict[str, Any]) -> bool:
+def marks_spaces(data: dict[str, Any]) -> bool:
     """Tell whether a BPE writes a space as SentencePiece does, not by the letters of bytes."""
     if data["model"].get("byte_fallback"):
         return True
@@ -196,7 +199,7 @@ def _added_type(content: str, *, special: bool) -> tuple[str, int]:
     return content.replace(_SPACE, " "), int(TokenType.USER_DEFINED)
 
 
-def _byte_level(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
+def _byte_level(files: TokenizerFiles, data: dict[str, Any], whole: Path) -> Vocabulary:
     tokens, scores, types = _blank(files.size)
     vocabulary = data["model"]["vocab"]
     added = data.get("added_tokens") or []
@@ -207,8 +210,8 @@ def _byte_level(files: TokenizerFiles, data: dict[str, Any]) -> Vocabulary:
         tokens[token["id"]] = text.encode()
     special = SpecialVocab(files.folder, load_merges=True, n_vocab=files.size)
     if not data["model"].get("merges"):
-        special.merges = [_NO_MERGE]
-    pre = find_pretokenizer(data, files.folder)
+        special.merges = [NO_MERGE]
+    pre = find_pretokenizer(data, whole)
     return Vocabulary("gpt2", pre, _unique(tokens), scores, types, special)
 
 

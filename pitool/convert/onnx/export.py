@@ -55,7 +55,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
     """Write the float32 graph of a checkpoint into ``folder``; PitoolError with the reason."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as scratch:
         source = Path(scratch)
-        merged = bool(checkpoint.source.adapters)
+        merged = bool(checkpoint.source.adapters or checkpoint.whole)
         legacy.link_checkpoint(checkpoint.folder, source, weights=not merged)
         if merged:
             _write_merged(checkpoint, source / "model.safetensors")
@@ -75,7 +75,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def _write_merged(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the tensors with their adapters merged, in float32."""
+    """Write the tensors with their adapters merged, and the rows that are kept, in float32."""
     from safetensors.numpy import save_file
 
     tensors = {tensor.name: tensor.float32() for tensor in checkpoint.tensors.values()}

@@ -10,7 +10,7 @@ from pitool.catalog.manifest import Artifact, Certificate
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.conversion import Conversion, Maker
-from pitool.convert.describe import graph_first
+from pitool.convert.describe import graph_first, of_vocabulary
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.gguf.importance import NONE
 from pitool.convert.plan import ConvertPlan
@@ -90,7 +90,7 @@ def _entry(
         work.folder,
         graph_first(made.entry),
         work.plan.model,
-        certificate,
+        of_vocabulary(work, plan, certificate),
         format_name=made.format,
         quantisation=plan.quantisation.name,
         context=plan.context,

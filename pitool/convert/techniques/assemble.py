@@ -117,7 +117,10 @@ def write_values(spool: Spool, path: Path) -> ArtifactFiles:
     checkpoint = spool.checkpoint
     model = find_model(checkpoint.config)
     vocabulary = read_vocabulary(
-        checkpoint.tokenizer_folder, model.shape.vocabulary, checkpoint.folder
+        checkpoint.tokenizer_folder,
+        model.shape.vocabulary,
+        checkpoint.folder,
+        checkpoint.whole_tokenizer,
     )
     write_gguf(path, checkpoint, model, vocabulary, find_quantisation("F32"))
     return ArtifactFiles("gguf", path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pitool.catalog.boards import Board
-from pitool.catalog.manifest import CacheQuality, Certificate, MemoryLine, Speed
+from pitool.catalog.manifest import CacheQuality, Certificate, MemoryLine, Speed, Vocabulary
 from pitool.catalog.model_shape import ModelShape
 from pitool.errors import PitoolError
 from pitool.planning.memory import Load, MemoryPlan
@@ -60,6 +60,7 @@ class PlannedModel:
     without loss, as far as its weights were looked at. ``remarks``: sentences on what of it is
     converted, and how exactly. ``expressible``: pitool's own writer makes its ONNX graph.
     ``caches``: what types of the KV cache were measured to cost, by quantisation.
+    ``vocabulary``: what is left of one that is to be cut, and ``whole`` the model before that.
     """
 
     name: str
@@ -74,6 +75,8 @@ class PlannedModel:
     remarks: tuple[str, ...] = ()
     expressible: bool = False
     caches: Mapping[str, Sequence[CacheQuality]] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
+    whole: PlannedModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
