@@ -3,8 +3,8 @@
 A runtime computes guessed tokens as if they had been chosen, chooses from each row of logits as
 ever, and keeps the tokens up to the first that differs from its guess. So each draw is the one that
 plain decode would have made, and no sampler ever sees a guess: answers have the distribution of
-plain decode, and with a seed they are the same. (Leviathan et al. 2023, for guesses that are a
-token with probability 1.)
+plain decode, and with a seed they are the same up to rounding. (Leviathan et al. 2023, for guesses
+that are a token with probability 1.)
 
 Kernels may add in another order where there are several rows, and activations that are rounded to
 8 bits make a large difference of a small one. Greedy answers are to be those of plain decode: so it
