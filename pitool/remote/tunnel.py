@@ -39,7 +39,11 @@ def open_tunnel(host: Host, ports: Sequence[int]) -> Tunnel:
     key = host.name, tuple(ports)
     with _lock:
         known = _open.get(key)
-        if known is None or not known.alive:
+        if known is not None and not known.alive:
+            _end(known.process)
+            del _open[key]
+            known = None
+        if known is None:
             known = _open[key] = _start(host, ports)
         return known
 
@@ -49,8 +53,14 @@ def close_all() -> None:
     """End every tunnel."""
     for tunnel in _open.values():
         tunnel.process.kill()
-        tunnel.process.wait()
+        _end(tunnel.process)
     _open.clear()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Wait for a process that is ending, and close its pipes."""
+    with process:
+        pass
 
 
 def _start(host: Host, ports: Sequence[int]) -> Tunnel:

@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)
 
 
-def start(silence: float | None = None, **environment: str) -> Child:
+def start(
+    silence: float | None = None,
+    explain: Callable[[], WorkerDied | None] | None = None,
+    **environment: str,
+) -> Child:
     return Child(
         "tests.process.obstinate",
         name="the test's child",
@@ -30,6 +34,7 @@ def start(silence: float | None = None, **environment: str) -> Child:
         remedies={signal.SIGKILL: "take a smaller test"},
         close_seconds=1.0,
         silence_seconds=silence,
+        explain=explain,
         environment={"PYTHONPATH": str(ROOT), **environment},
     )
 
@@ -282,6 +287,32 @@ def test_one_that_does_nothing_is_given_up(size: int) -> None:
                 "the test's child did nothing for 0.5 seconds; start it again"
             )
     assert gone(child)
+
+
+def test_one_that_waits_for_others_is_given_up_when_they_are_gone() -> None:
+    """As a model over several boards, whose process computes nothing meanwhile."""
+    asked = 0
+
+    def explain() -> WorkerDied | None:
+        nonlocal asked
+        asked += 1
+        return WorkerDied("the board is gone", "go on without it") if asked > 2 else None
+
+    with start(silence=0.5, explain=explain) as child:
+        with pytest.raises(WorkerDied, match="the board is gone: go on without it"):
+            child.call("stick")
+        assert asked == 3
+        assert gone(child)
+
+
+@pytest.mark.parametrize(
+    ("known", "said"), [(WorkerDied("the board is gone", "go on"), "the board"), (None, "SIGABRT")]
+)
+def test_a_death_that_others_explain_is_told_in_their_words(
+    known: WorkerDied | None, said: str
+) -> None:
+    with start(explain=lambda: known) as child, pytest.raises(WorkerDied, match=said):
+        child.call("die", words="GGML_ASSERT(x)", signal=signal.SIGABRT)
 
 
 def test_one_that_computes_without_a_word_is_waited_for() -> None:
