@@ -64,9 +64,7 @@ def test_the_certified_kl_is_that_of_llama_perplexity(
         pytest.skip("no SmolLM2-135M: PITOOL_SMOLLM2 names its folder")
     monkeypatch.setenv("PITOOL_REFERENCE_TOKENS", "1024")
     config = read_config(folder)
-    bits = 5.0 if folder == SAMPLE else 4.8
-    plan = make_plan(config, "8gb", tiers()["8gb"], "F32", 512)
-    size = int(plan.artifacts[0].weights * bits / 8) + 4_000_000
+    size = make_plan(config, "8gb", tiers()["8gb"], "Q4_K_M", 512).artifacts[0].bytes
     plan = make_plan(
         config, "8gb", tiers()["8gb"], "F32,Q4_0,Q4_K_M,FIT", 512, size=size, importance=True
     )

@@ -1,0 +1,73 @@
+"""What is said of the time before a conversion begins: its steps, and what they grow by."""
+
+from __future__ import annotations
+
+import pytest
+
+from pitool.catalog.tiers import tiers
+from pitool.checkpoint.config import Config, read_config
+from pitool.convert import layer_cost, minutes
+from pitool.convert.effort import BEST, EFFORTS, FAST, NORMAL
+from pitool.convert.plan import ConvertPlan, make_plan
+from tests.tiny import write_checkpoint
+
+EACH = 1e-9
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multiply a thousand million times in a second, whatever runs beside the test."""
+    monkeypatch.setattr(layer_cost, "seconds_each", lambda: EACH)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return read_config(write_checkpoint(tmp_path_factory.mktemp("minutes") / "c"))
+
+
+def planned(config: Config, quant: str, size: int | None = None) -> ConvertPlan:
+    return make_plan(config, "1gb", tiers()["1gb"], quant, 512, size=size, importance=True)
+
+
+def steps(config: Config, plan: ConvertPlan, effort: str, calibration: str) -> dict[str, float]:
+    found = minutes.steps(plan, config, EFFORTS[effort], calibration, 2)
+    return {step.name: step.seconds for step in found}
+
+
+def test_a_float_is_only_compared(config: Config) -> None:
+    found = steps(config, planned(config, "F16"), FAST, "self")
+    assert {name for name, seconds in found.items() if seconds} == {"reference", "comparison"}
+
+
+def test_what_is_not_done_takes_no_time(config: Config) -> None:
+    plan = planned(config, "Q4_K_M")
+    own, given = (steps(config, plan, FAST, name) for name in ("self", "notes.txt"))
+    assert set(own) - set(given) == {"writing a text"}
+    assert set(given) - set(steps(config, plan, FAST, "none")) == {"importance matrix"}
+    fitted = steps(config, planned(config, "FIT", 10**9), FAST, "notes.txt")
+    assert set(fitted) - set(given) == {"sensitivity"}
+    assert set(steps(config, plan, NORMAL, "notes.txt")) - set(given) == {"error feedback"}
+
+
+def test_more_effort_takes_longer(config: Config) -> None:
+    plan = planned(config, "FIT", 10**9)
+    totals = [sum(steps(config, plan, name, "self").values()) for name in (FAST, NORMAL, BEST)]
+    assert totals == sorted(totals)
+    assert len(set(totals)) == 3
+
+
+def test_the_matrix_is_its_tokens_times_its_multiplications(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a token is multiplied with; the few weights of norms count as well."""
+    monkeypatch.setenv("PITOOL_CALIBRATION_TOKENS", "1000")
+    plan = planned(config, "Q4_K_M")
+    used = sum(t.weights * plan.model.read_share(t.name) for t in plan.model.tensors)
+    found = steps(config, plan, FAST, "notes.txt")["importance matrix"]
+    assert found == pytest.approx(1000 * used * EACH * minutes.READING)
+
+
+def test_a_line_names_what_takes_long(config: Config) -> None:
+    said = minutes.describe(planned(config, "Q4_K_M"), config, EFFORTS[NORMAL], "self", 2)
+    assert said.startswith("time: about ")
+    assert "with --effort normal (" in said
