@@ -21,6 +21,7 @@ _CODE = re.compile(r"^(```|~~~).*?^\1|^(?: {4}|\t).*?$|`[^`\n]*`", re.MULTILINE 
 SITES = {
     "arxiv.org",  # papers
     "doi.org",  # papers
+    "pipx.pypa.io",
     "www.raspberrypi.com",  # Raspberry Pi Imager
 }
 
