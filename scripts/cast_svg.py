@@ -97,10 +97,10 @@ def _pieces(screen: pyte.Screen, y: int) -> Iterator[Piece]:
 
 def _styled(screen: pyte.Screen, x: int, y: int) -> Style:
     """Return the style of a cell, that of the cursor turned around."""
-    ink, paper, *rest = _style(screen.buffer[y][x])
+    ink, paper, bold, italic, underlined = _style(screen.buffer[y][x])
     if (screen.cursor.x, screen.cursor.y) == (x, y) and not screen.cursor.hidden:
         ink, paper = paper or PAPER, ink
-    return (ink, paper, *rest)
+    return ink, paper, bold, italic, underlined
 
 
 def _style(cell: Any) -> Style:

@@ -77,21 +77,22 @@ def _split(report: ClusterReport) -> Section:
 
 
 def _notes(report: ClusterReport, plan: ClusterPlan) -> list[str]:
-    from pitool.report.numbers import format_bytes, format_rate, format_seconds
+    from pitool.report.numbers import format_bytes, format_fixed, format_rate, format_seconds
 
     notes = []
     if not plan.servers:
         notes.append(f"{plan.shares[0].node.name} holds it alone, and is the fastest that way")
     else:
         network = sum(s.node.link.seconds(s.token_bytes) for s in plan.servers if s.node.link)
-        low, high = report.decode_range
+        low, high = (format_fixed(rate, 1) for rate in report.decode_range)
+        waits = format_fixed(network * 1e3, 1), format_fixed(plan.decode_seconds * 1e3, 0)
         notes.append(
-            f"decode {format_rate(plan.decode)} ({low:.1f} to {high:.1f}): a token goes through the"
+            f"decode {format_rate(plan.decode)} ({low} to {high}): a token goes through the"
             " boards one after the other, so that more boards add memory, not speed"
         )
         notes.append(
             f"{format_bytes(plan.token_bytes)} cross the network for a token, which takes"
-            f" {network * 1e3:.1f} ms of its {plan.decode_seconds * 1e3:.0f} ms"
+            f" {waits[0]} ms of its {waits[1]} ms"
         )
         notes.append(
             f"the first load sends the weights, {format_seconds(plan.first_load)} over this"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.color import Color
+from textual.theme import Theme
 
 from pitool.tui import themes
 from pitool.tui.themes import CONTRAST, DARK, LIGHT
@@ -20,7 +21,7 @@ from tests.report.test_canvas import contrast
     ],
 )  # fmt: skip
 def test_a_light_terminal_has_light_colours_at_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, theme: themes.Theme
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, theme: Theme
 ) -> None:
     monkeypatch.setenv("COLORFGBG", said)
     assert themes.remembered(tmp_path) == themes.remembered(None) == theme.name
@@ -30,9 +31,7 @@ def test_a_light_terminal_has_light_colours_at_first(
 
 @pytest.mark.parametrize("theme", themes.THEMES, ids=lambda theme: theme.name)
 @pytest.mark.parametrize("behind", ["background", "surface", "panel", "a finding"])
-def test_words_and_verdicts_are_read_on_all_that_is_behind_them(
-    theme: themes.Theme, behind: str
-) -> None:
+def test_words_and_verdicts_are_read_on_all_that_is_behind_them(theme: Theme, behind: str) -> None:
     background = Color.parse(theme.background or "")
     paper = (
         background.blend(Color.parse(theme.primary), 0.25)
