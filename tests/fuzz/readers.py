@@ -146,6 +146,12 @@ def _pieces(folder: Path) -> None:
     write_sentencepiece(folder, "bpe")
 
 
+def _larger(folder: Path) -> None:
+    from tests.tiny import write_checkpoint
+
+    write_checkpoint(folder, **SIZES | {"vocab_size": 512})
+
+
 def _kept(folder: Path) -> None:
     (folder / "kept-tokens.json").write_text("[0, 1, 5, 9]")
 
@@ -728,12 +734,12 @@ READERS: dict[str, Reader] = {
         "generation_config.json", mutations.json_text, _checkpoint, _vocabulary
     ),
     "tokenizer.json to cut": Reader(
-        "tokenizer.json", mutations.json_text, _checkpoint, _cut_vocabulary("")
+        "tokenizer.json", mutations.json_text, _larger, _cut_vocabulary("")
     ),
     "tokenizer settings to cut": Reader(
-        "tokenizer_config.json", mutations.json_text, _checkpoint, _cut_vocabulary("")
+        "tokenizer_config.json", mutations.json_text, _larger, _cut_vocabulary("")
     ),
-    "settings to cut": Reader("config.json", mutations.json_text, _checkpoint, _cut_vocabulary("")),
+    "settings to cut": Reader("config.json", mutations.json_text, _larger, _cut_vocabulary("")),
     "pieces to cut": Reader("tokenizer.model", mutations.binary, _pieces, _cut_vocabulary("")),
     "gguf to cut": Reader("m.gguf", mutations.binary, _token_gguf, _cut_vocabulary("m.gguf")),
     "kept tokens": Reader("kept-tokens.json", mutations.json_text, _kept, _read_kept),

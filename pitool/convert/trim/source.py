@@ -197,6 +197,8 @@ def _tokenizer(files: TokenizerFiles) -> Tokenize:
     """Return what makes the tokens of a text by a checkpoint's own files."""
     if files.data is None:
         processor = load_pieces(files.folder / PIECES)
+        if processor is None:
+            raise BadInput(f"{files.folder / PIECES} is damaged", "download it again")
         return lambda text: list(processor.encode(text))
     try:
         with panics_raised():
