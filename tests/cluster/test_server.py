@@ -92,11 +92,9 @@ def test_only_this_machine_is_listened_to_unless_asked(monkeypatch: pytest.Monke
     for words in ((), ("--via", "ssh")):
         assert listened(monkeypatch, *words) == Place("127.0.0.1", 50052)
     assert listened(monkeypatch, "--host", "0.0.0.0", "--port", "6000") == Place("0.0.0.0", 6000)
-    for words, said in (
-        (("--via", "ssh", "--host", "0.0.0.0"), "drop --host"),
-        (("--host", "::1"), "is not an IPv4 address"),
-    ):
-        assert said in str(listened(monkeypatch, *words))
+    both = listened(monkeypatch, "--via", "ssh", "--host", "0.0.0.0")
+    assert "drop --host" in str(both)
+    assert "is not an IPv4 address" in str(listened(monkeypatch, "--host", "::1"))
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:

@@ -302,7 +302,7 @@ def test_one_that_waits_for_others_is_given_up_when_they_are_gone() -> None:
         with pytest.raises(WorkerDied, match="the board is gone: go on without it"):
             child.call("stick")
         assert asked == 3
-        assert gone(child)
+    assert gone(child)
 
 
 @pytest.mark.parametrize(
