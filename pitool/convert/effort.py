@@ -36,7 +36,7 @@ EFFORTS = {
     effort.name: effort
     for effort in (
         Effort(FAST),
-        Effort(NORMAL, fold=True, feedback=True, sweeps=1, tokens=_NORMAL, solves=True),
+        Effort(NORMAL, fold=True, feedback=True, sweeps=2, tokens=_NORMAL, solves=True),
         Effort(
             BEST,
             fold=True,
