@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.peer import say
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.convert.effort import EFFORTS
+from pitool.convert.feedback import damped, quantise
 from pitool.convert.gguf.feedback import grid_of
-from pitool.convert.layerwise import Inputs, round_matrix
 
 GOAL = 0.6
 # Llama 3.2 1B: rows and columns of a layer's matrices, and how many layers there are.
@@ -73,13 +73,13 @@ def shape(given: argparse.Namespace) -> None:
     grid_type, sweeps = TENSOR_TYPES[given.type], EFFORTS[given.effort].sweeps
     for rows, columns in SHAPE:
         x = rng.standard_normal((2 * columns, columns), np.float32)
-        inputs = Inputs(x.T @ x / np.float32(len(x)), np.zeros((columns, columns), np.float32))
+        hessian = damped(x.T @ x / np.float32(len(x)))
         del x
         grid = grid_of(grid_type, columns)
         assert grid
         weights = rng.standard_normal((rows, columns), np.float32)
         begun = time.perf_counter()
-        round_matrix(weights, inputs, grid, sweeps)
+        quantise(weights, hessian, grid, sweeps)
         seconds = time.perf_counter() - begun
         total += seconds
         print(f"{rows} x {columns}: {seconds:.1f} s", flush=True)

@@ -36,12 +36,12 @@ EFFORTS = {
     effort.name: effort
     for effort in (
         Effort(FAST),
-        Effort(NORMAL, fold=True, feedback=True, tokens=_NORMAL, solves=True),
+        Effort(NORMAL, fold=True, feedback=True, sweeps=2, tokens=_NORMAL, solves=True),
         Effort(
             BEST,
             fold=True,
             feedback=True,
-            sweeps=3,
+            sweeps=4,
             sequential=True,
             tokens=_BEST,
             solves=True,

@@ -50,9 +50,13 @@ class Steps:
 
         ``inverse``: of the column's scales.
         """
-        level = (wanted if self.offsets is None else wanted - self.offsets[column]) * inverse
+        level: Floats = (
+            wanted if self.offsets is None else wanted - self.offsets[column]
+        ) * inverse
         if not self.even:
-            return np.searchsorted((self.values[1:] + self.values[:-1]) / 2, level).astype(np.uint8)
+            middles = (self.values[1:] + self.values[:-1]) / 2
+            found: Bytes = np.searchsorted(middles, level).astype(np.uint8)
+            return found
         level -= self.values[0]
         np.rint(level, out=level)
         np.clip(level, 0, len(self.values) - 1, out=level)

@@ -16,11 +16,10 @@ from pitool.checkpoint.config import Config
 from pitool.convert.effort import Effort
 from pitool.convert.layerwise import unwalkable
 
-# Passes of the text through a layer, both streams together; and for each group that is measured
-# anew, of which there are four.
-PASSES, GROUPS = 4, 4
+# Passes of the text through a layer, and groups of matrices before which it is measured anew.
+PASSES, GROUPS = 2, 4
 # Seconds a column costs beside what is multiplied, and a weight: rounding, and ggml's search.
-COLUMN, WEIGHT = 3e-4, 4e-7
+COLUMN, WEIGHT = 5e-5, 5e-8
 SIDE, TRIES = 768, 5
 
 
@@ -36,19 +35,18 @@ def estimate(effort: Effort, model: ModelShape) -> float:
     """Return the seconds that a walk takes on this machine."""
     matrices = [t.shape for t in model.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
     tokens = effort.tokens.find(model.parameters) if effort.tokens else 0
-    passes = PASSES + (2 * GROUPS if effort.sequential else 0)
+    passes = PASSES + (GROUPS if effort.sequential else 0)
     work = sum(_multiplications(rows, columns, effort.sweeps) for rows, columns in matrices)
     work += sum(prod(shape) for shape in matrices) * tokens * passes
     shared = sum(columns**2 for _, columns in matrices) / 2  # most inputs are those of two or more
-    work += shared * tokens * 2 * (2 if effort.sequential else 1)
+    work += shared * tokens * (2 if effort.sequential else 1)
     besides = sum(columns * COLUMN + prod((rows, columns)) * WEIGHT for rows, columns in matrices)
     return work * seconds_each() + besides * (1 + effort.sweeps)
 
 
 def _multiplications(rows: int, columns: int, sweeps: int) -> float:
-    """Return what rounding a matrix multiplies, in float32: twice that of float64 counts double."""
-    solving = columns**3 * (1 / 3 + 2 / 3) * 2 + rows * columns**2 * 3
-    return solving + rows * columns**2 * (0.5 + 2 * sweeps)
+    """Return what rounding a matrix multiplies; the factor, in float64, counts double."""
+    return 2 * columns**3 / 6 + rows * columns**2 * (0.5 + 2 * sweeps)
 
 
 @cache

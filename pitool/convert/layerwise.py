@@ -1,9 +1,7 @@
 """Rounds a checkpoint layer by layer, each for the inputs that the rounded layers before it give.
 
-Two streams of the calibration text run through the layers: one in floats, and one through what was
-rounded already. A matrix is rounded for the inputs of the second, towards the outputs of the first,
-so that it makes up for what was lost before it (Li et al. 2025, arXiv:2504.02692, who show what
-that means for GPTQ). Memory: one layer, the Hessians of its inputs, and the hidden states.
+The calibration text runs through what was rounded already. Memory: one layer, the Hessians of its
+inputs, and the hidden states.
 
 Owns the walk and where it can be resumed. What is rounded to what, and kept where, is the caller's.
 """
@@ -67,30 +65,26 @@ def hindrance(model: Description) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What flows into matrices, by the mean over tokens: x x^T of the rounded stream's inputs.
-
-    ``drift``: (the float stream's input - x) x^T.
-    """
+    """What flows into matrices: the mean of x x^T over tokens, (columns, columns)."""
 
     hessian: Floats
-    drift: Floats
 
     def scaled(self, scales: Floats) -> Inputs:
         """Return the same of inputs that are divided by scales, (columns,)."""
-        both = np.outer(scales, scales)
-        return Inputs(self.hessian / both, self.drift / both)
+        return Inputs(self.hessian / np.outer(scales, scales))
 
 
 class Layer:
-    """A layer between both streams: its tensors by short name, as they are and as rounded."""
+    """A layer and its input, (tokens, hidden) of each window.
 
-    def __init__(
-        self, forward: Forward, index: int, floats: Sequence[Floats], rounded: Sequence[Floats]
-    ) -> None:
+    ``floats`` and ``rounded``: its tensors by short name, as they are, and as they are rounded.
+    """
+
+    def __init__(self, forward: Forward, index: int, hidden: Sequence[Floats]) -> None:
         self.index, self.prefix = index, forward.prefix(index)
         self.floats: Weights = forward.weights(index)
         self.rounded: Weights = copy(self.floats)  # what is read late stays so
-        self._forward, self._streams = forward, (floats, rounded)
+        self._forward, self._hidden = forward, hidden
 
     def inputs(self, wanted: Callable[[str], bool]) -> dict[str, Inputs]:
         """Return the inputs of the modules that are wanted, and of all that share one with them.
@@ -99,25 +93,19 @@ class Layer:
         """
         sums: dict[str, Inputs] = {}
         leaders: dict[str, str] = {}
-        tokens = sum(map(len, self._streams[0]))
-        for before, after in zip(*self._streams, strict=True):
-            exact, heard = self._hear(self.floats, before), self._hear(self.rounded, after)
+        tokens = sum(map(len, self._hidden))
+        for hidden in self._hidden:
+            heard: Weights = {}
+            self._forward.layer(self.index, self.rounded, hidden, heard.__setitem__)
             for names in _same(heard):
                 leaders.update(dict.fromkeys(names, names[0]))
                 if any(map(wanted, names)):
-                    _add(sums, names[0], exact[names[0]], heard[names[0]], tokens)
+                    _add(sums, names[0], heard[names[0]], tokens)
         return {name: sums[leader] for name, leader in leaders.items() if leader in sums}
 
-    def _hear(self, weights: Weights, hidden: Floats) -> Weights:
-        heard: Weights = {}
-        self._forward.layer(self.index, weights, hidden, heard.__setitem__)
-        return heard
-
-    def outputs(self) -> tuple[list[Floats], list[Floats]]:
-        """Return what the layer makes of both streams."""
-        run, i = self._forward.layer, self.index
-        before, after = self._streams
-        return [run(i, self.floats, h) for h in before], [run(i, self.rounded, h) for h in after]
+    def outputs(self) -> list[Floats]:
+        """Return what the rounded layer makes of its input."""
+        return [self._forward.layer(self.index, self.rounded, h) for h in self._hidden]
 
 
 def _same(values: Mapping[str, object]) -> list[list[str]]:
@@ -128,40 +116,33 @@ def _same(values: Mapping[str, object]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _add(sums: dict[str, Inputs], name: str, exact: Floats, x: Floats, tokens: int) -> None:
+def _add(sums: dict[str, Inputs], name: str, x: Floats, tokens: int) -> None:
     """Add the inputs of a window, (tokens, columns), to the mean."""
-    share = np.float32(1 / tokens)
-    hessian: Floats = (x.T @ x) * share
-    drift: Floats = ((exact - x).T @ x) * share
+    hessian: Floats = (x.T @ x) * np.float32(1 / tokens)
     if name in sums:
         hessian += sums[name].hessian
-        drift += sums[name].drift
-    sums[name] = Inputs(hessian, drift)
+    sums[name] = Inputs(hessian)
 
 
 class State:
-    """The streams before a layer, in a folder; a walk that is broken off goes on from there."""
+    """The input of a layer, in a folder; a walk that is broken off goes on from there."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STATE
 
-    def load(self) -> tuple[int, list[Floats], list[Floats]] | None:
-        """Return the layer and both streams; None where there is nothing, or half of it."""
+    def load(self) -> tuple[int, list[Floats]] | None:
+        """Return the layer and its input; None where there is nothing."""
         if not self._path.is_file():
             return None
         with np.load(self._path, allow_pickle=False) as found:  # noqa: TID251 - written below
-            count = int(found["windows"])
-            floats, rounded = (
-                [found[f"{kind}{i}"] for i in range(count)] for kind in ("float", "rounded")
-            )
-            return int(found["layer"]), floats, rounded
+            hidden = [found[f"hidden{i}"] for i in range(int(found["windows"]))]
+            return int(found["layer"]), hidden
 
-    def save(self, layer: int, floats: Sequence[Floats], rounded: Sequence[Floats]) -> None:
-        """Keep the streams before a layer."""
-        arrays: dict[str, NDArray[Any]] = {f"float{i}": x for i, x in enumerate(floats)}
-        arrays |= {f"rounded{i}": x for i, x in enumerate(rounded)}
+    def save(self, layer: int, hidden: Sequence[Floats]) -> None:
+        """Keep the input of a layer, in place of that of the layer before."""
+        arrays: dict[str, NDArray[Any]] = {f"hidden{i}": x for i, x in enumerate(hidden)}
         partial = self._path.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, layer=layer, windows=len(floats), **arrays)
+        np.savez(partial, allow_pickle=False, layer=layer, windows=len(hidden), **arrays)
         partial.replace(self._path)
 
 
@@ -180,18 +161,14 @@ def walk(
     """
     forward, model = Forward(checkpoint), table.describe(checkpoint.config)
     progress.stage("rounding with error feedback", forward.layers)
-    begun = state.load()
-    if begun:
-        first, floats, rounded = begun
+    first, hidden = state.load() or (0, [forward.embed(window) for window in windows])
+    if first:
         progress.advance(first)
-    else:
-        first, floats = 0, [forward.embed(window) for window in windows]
-        rounded = floats
     for i in range(first, forward.layers):
-        layer = Layer(forward, i, floats, rounded)
+        layer = Layer(forward, i, hidden)
         yield from _round(layer, model, effort, format_)
-        floats, rounded = layer.outputs()
-        state.save(i + 1, floats, rounded)
+        hidden = layer.outputs()
+        state.save(i + 1, hidden)
         progress.advance(1)
 
 
@@ -209,9 +186,9 @@ def _round(layer: Layer, model: Description, effort: Effort, format_: Format) ->
         names = [name for name in shared if name in grids]
         found = layer.inputs(names.__contains__) if effort.sequential else inputs
         for name in names:
-            made = round_matrix(
-                layer.floats[f"{name}.weight"], found[name], grids[name], effort.sweeps
-            )
+            hessian = feedback.damped(found[name].hessian)
+            rows = layer.floats[f"{name}.weight"]
+            made = feedback.quantise(rows, hessian, grids[name], effort.sweeps)
             layer.rounded[f"{name}.weight"] = made.values
             yield f"{layer.prefix}{name}.weight", made
     yield from ((layer.prefix + name, layer.rounded[name]) for name in sorted(vectors))
@@ -224,7 +201,7 @@ def _fold(
     grids: Mapping[str, Grid],
     inputs: dict[str, Inputs],
 ) -> set[str]:
-    """Fold scales into a layer's tensors in both streams; return the names of the vectors."""
+    """Fold scales into a layer's tensors; return the names of the vectors among them."""
     vectors: set[str] = set()
     for fold in folding.folds_of(model, layer.index):
         found = inputs.get(fold.matrices[0])
@@ -251,10 +228,3 @@ def _costs(hessian: Floats, block: int) -> Floats:
     costs = np.empty_like(factor.weights)
     costs[factor.order] = factor.weights
     return costs
-
-
-def round_matrix(rows: Floats, inputs: Inputs, grid: Grid, sweeps: int = 0) -> Rounded:
-    """Return a matrix rounded for its inputs, towards the outputs that it has without rounding."""
-    hessian = feedback.damped(inputs.hessian)
-    target = rows + np.linalg.solve(hessian, (rows @ inputs.drift).T).T.astype(np.float32)
-    return feedback.quantise(target, hessian, grid, sweeps)

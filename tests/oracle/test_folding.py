@@ -43,7 +43,7 @@ def test_the_logits_stay(family_checkpoint: Callable[[str], Path], case: str) ->
         weights = forward.weights(i)
         for fold in folding.folds_of(model, i):
             columns = weights[f"{fold.matrices[0]}.weight"].shape[1]
-            drawn: Array = rng.uniform(0.05, 20, columns).astype(np.float32)
+            drawn: Array = np.exp(rng.uniform(-3, 3, (columns,))).astype(np.float32)
             scales = folding._scales(fold, drawn, 0.5)
             folding.apply(fold, weights, scales)
         hidden = forward.layer(i, weights, hidden)

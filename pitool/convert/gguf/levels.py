@@ -54,7 +54,8 @@ def _repeated(numbers: Floats, columns: int) -> Floats:
 
 def _pairs(levels: Bits) -> Bits:
     """Return 4-bit levels of blocks of 32: the first half in the low bits."""
-    return levels[:, :16] | levels[:, 16:] << 4
+    pairs: Bits = levels[:, :16] | levels[:, 16:] << 4
+    return pairs
 
 
 def _nibbles(at: int) -> Callable[[Bytes, Bytes], None]:
@@ -122,7 +123,8 @@ def _q6_k(packed: Bytes, levels: Bytes) -> None:
 
 def _quarters(parts: Bits) -> Bits:
     """Return 2-bit levels (blocks, 2, 4, 32) in bytes (blocks, 2, 32), low bits first."""
-    return parts[:, :, 0] | parts[:, :, 1] << 2 | parts[:, :, 2] << 4 | parts[:, :, 3] << 6
+    made: Bits = parts[:, :, 0] | parts[:, :, 1] << 2 | parts[:, :, 2] << 4 | parts[:, :, 3] << 6
+    return made
 
 
 def _q3_k_scales(packed: Bytes) -> Floats:
