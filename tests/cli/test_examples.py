@@ -25,9 +25,9 @@ from tests.test_commands_in_docs import CALL, PAGES
 from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-HUB, BOARD, HOST, SCREEN, LONG, SYSTEMD = (
+HUB, BOARD, HOST, SCREEN, LONG, SYSTEMD, VOCABULARY = (
     "the hub", "a board", "a host with the toolchain", "a terminal", "minutes of computing",
-    "a systemd of the user",
+    "a systemd of the user", "a vocabulary with tokens to spare",
 )  # fmt: skip
 # What is not run here, by how the line begins, and why.
 NEEDS = {
@@ -66,6 +66,10 @@ NEEDS = {
     "pitool convert Qwen/": HUB,
     "pitool convert google/": HUB,
     "pitool convert --ram": HUB,
+    "pitool convert ./model --languages": VOCABULARY,  # tests/convert
+    "pitool convert ./model --ram 2gb --languages": VOCABULARY,
+    "pitool convert model-F16.gguf --ram 1gb --languages": VOCABULARY,
+    "pitool plan model-F16.gguf --board pi5 --languages": VOCABULARY,
     "pitool wheel": HOST,
     "pitool pack": HOST,
     "pitool push": BOARD,
