@@ -25,9 +25,9 @@ from tests.test_commands_in_docs import CALL, PAGES
 from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-HUB, BOARD, HOST, SCREEN, LONG, SYSTEMD = (
+HUB, BOARD, HOST, SCREEN, LONG, SYSTEMD, VOCABULARY = (
     "the hub", "a board", "a host with the toolchain", "a terminal", "minutes of computing",
-    "a systemd of the user",
+    "a systemd of the user", "a vocabulary with tokens to spare",
 )  # fmt: skip
 # What is not run here, by how the line begins, and why.
 NEEDS = {
@@ -52,6 +52,10 @@ NEEDS = {
     "pitool convert ./model --ram 4gb --quant Q4_K_M,INT4 --effort": LONG,
     "pitool convert ./model --ram 4gb --quant Q4_0 --effort": LONG,
     "pitool convert ./my-finetune --ram 2gb --size": LONG,
+    "pitool convert ./my-finetune --ram 4gb --board": LONG,
+    "pitool convert ./model --ram 4gb --board": LONG,  # tests/convert
+    "pitool verify sample-1gb --kv-cache": LONG,
+    "pitool show sample-1gb --plot": LONG,  # after a conversion with --fit
     "pitool convert sample": LONG,  # tests/sample
     "pitool convert ./model --ram 4gb --quant gptq-int4": LONG,  # tests/convert/techniques
     "pitool verify sample-1gb --text": LONG,
@@ -60,7 +64,12 @@ NEEDS = {
     "pitool pull": HUB,
     "pitool plan Qwen/": HUB,
     "pitool convert Qwen/": HUB,
+    "pitool convert google/": HUB,
     "pitool convert --ram": HUB,
+    "pitool convert ./model --languages": VOCABULARY,  # tests/convert
+    "pitool convert ./model --ram 2gb --languages": VOCABULARY,
+    "pitool convert model-F16.gguf --ram 1gb --languages": VOCABULARY,
+    "pitool plan model-F16.gguf --board pi5 --languages": VOCABULARY,
     "pitool wheel": HOST,
     "pitool pack": HOST,
     "pitool push": BOARD,
@@ -145,7 +154,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / "user" / place).mkdir(parents=True)
     (made / "notes.txt").write_text("Some notes about boards and models.\n" * 200)
     (made / "letter.txt").write_text("Dear board, run well.\n")
+    (made / "prompts.txt").write_text("Which board has most memory?\n")
     (made / "system.txt").write_text("You know every board and its memory.\n" * 40)
+    assert run(made, "pitool prefill sample-1gb system.txt").returncode == 0
     for name in ("before", "after"):
         measure = f"pitool bench sample-1gb --quant Q8_0 -p 8 -n 4 -r 2 -o json > {name}.json"
         assert run(made, measure).returncode == 0
