@@ -177,7 +177,7 @@ class CommandHandlers:
         self.show_table("Commands (Tab completes)", rows)
 
     def _key(self, command: Command) -> str:
-        return f"  [{command.key}]" if command.key else ""
+        return f" [{command.key}]" if command.key else ""
 
     def do_model(self, words: str) -> None:
         """Load another model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,10 @@ def command(
     # Textual draws on stderr, so all three have to be the terminal.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("chat needs a terminal", "use pitool run for pipes")
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError(
+            "this terminal cannot draw a screen (TERM=dumb)", "chat line by line: pitool run -i"
+        )
 
     gc.disable()  # there is nothing to collect among what is imported
 

@@ -325,7 +325,7 @@ async def test_stats_and_help(runnable: Runnable, tmp_path: Path) -> None:
         await c.pilot.press("escape")
         await c.pilot.press("f1")
         await c.sees("/save [FILE]")
-        assert "answer the last question again  [^R]" in shown(c.app)
+        assert "answer the last question again [^R]" in shown(c.app)
 
 
 async def test_completion(runnable: Runnable, tmp_path: Path) -> None:

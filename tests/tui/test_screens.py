@@ -63,7 +63,7 @@ async def test_a_screen_from_outside(
         await pilot.press("enter")
         await until(lambda: "it is late, says you" in shown(app))
         await pilot.press("escape", "f1")
-        await until(lambda: "what time it is  [F7]" in shown(app))
+        await until(lambda: "what time it is [F7]" in shown(app))
         titles = [command.title for command in app.get_system_commands(app.screen_stack[1])]
         assert "/clock" in titles
 
