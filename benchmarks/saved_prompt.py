@@ -167,7 +167,7 @@ def emulated(board: str, tokens: int) -> tuple[Pair, tuple[float, float]]:
 def _waited(run: dict[str, Any]) -> float:
     """Return the seconds to the first token, or to where there could have been one."""
     read = run["prompt_tokens"] - run["reused_tokens"]
-    return run["ttft_seconds"] or read / run["prefill_tokens_per_second"]
+    return float(run["ttft_seconds"] or read / run["prefill_tokens_per_second"])
 
 
 def main() -> None:
