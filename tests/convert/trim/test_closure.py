@@ -43,7 +43,7 @@ def test_what_is_kept_is_closed(drawn: tuple[str, list[int]]) -> None:
         whole_model, cut_model = of.whole.model, part.model
         before = [of.whole.id_to_token(t.id) for t in whole_model.tokenize(text)]
         after = [part.id_to_token(t.id) for t in cut_model.tokenize(text)]
-        assert before == after or text not in before
+        assert after == before or before != [text]  # bytes, and special ones, are made otherwise
 
 
 @given(
