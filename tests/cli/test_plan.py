@@ -203,8 +203,10 @@ def test_what_reaches_a_rate_is_looked_for_among_the_named(pitool: Pitool) -> No
 
 def test_what_loads_nowhere_has_no_speed(pitool: Pitool) -> None:
     text = pitool("plan", "14B", "--board", "pi5", "--ram", "8gb", "--details").out
-    (line,) = [line for line in text.splitlines() if line.startswith("pi5  ")]
+    line, guessed = [line for line in text.splitlines() if line.startswith("pi5  ")]
     assert line.split()[1:-1] == ["-"] * 4
+    assert "Decode of Q2_K with guessed tokens" in text  # which is all that loads
+    assert len(guessed.split()) == 5
     rows = [line for line in text.splitlines() if line.startswith("Q") and " no " in line]
     assert len(rows) > 4
     assert all(row.split()[-1] in "-–" for row in rows if len(row.split()) == 8)
