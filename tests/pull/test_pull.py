@@ -141,7 +141,7 @@ def test_a_quantisation_that_is_not_there(hub: FakeHub) -> None:
 def test_a_second_pull_downloads_nothing(hub: FakeHub, bundles: Path) -> None:
     pull(Q8)
     hub.asked.clear()
-    assert "here already" in pull(Q8).stderr
+    assert "already on this machine" in pull(Q8).stderr
     assert not [r for r in hub.fetched("tiny-Q8_0.gguf") if r.endswith("-") or not r]
 
 
