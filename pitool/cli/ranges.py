@@ -14,13 +14,21 @@ import click
 class WholeRange(click.IntRange):
     """A range of whole numbers."""
 
-    name = "n"
+    name = "whole number"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """Return how the help names one."""
+        return "N"
 
 
 class Finite(click.types.FloatParamType):
     """Any number."""
 
-    name = "x"
+    name = "number"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """Return how the help names one."""
+        return "X"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -131,7 +131,7 @@ def _child() -> Child:
     return Child(
         "pitool.convert.transformers_child",
         name="the process that runs transformers",
-        advice="close programs, or uninstall transformers to verify without it",
+        advice="close other programs, or uninstall transformers to verify without it",
     )
 
 

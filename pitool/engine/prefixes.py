@@ -41,7 +41,7 @@ def tokens_of_state(path: Path) -> Sequence[int]:
             head.fromfile(file, _WORDS)
             if head[0] in (MAGIC, COMPACT_MAGIC) and head[2] * ids.itemsize <= path.stat().st_size:
                 ids.fromfile(file, head[2])
-    except (EOFError, OSError):
+    except (EOFError, ValueError, OSError):
         return ()
     return ids
 

@@ -35,7 +35,7 @@ def chart(
     means = columns(points, width, (points[0][0], points[-1][0]))
     top = _round_above(max(means))
     half = height // 2 - 1
-    ticks = {height - 1: plain(top), half: plain(top * (half + 1) / height)}
+    ticks = {height - 1: _tick(top), half: _tick(top * (half + 1) / height)}
     lines = []
     for row, bar in enumerate(bars(means, height, 0.0, top)):
         level = height - 1 - row
@@ -46,6 +46,12 @@ def chart(
     if first or last:
         lines.append(f"{'':>{TICK}}  {first}{last:>{max(width - len(first), len(last) + 1)}}")
     return lines
+
+
+def _tick(value: float) -> str:
+    """Return a number that the axis has room for."""
+    text = plain(value)
+    return text if len(text) <= TICK else f"{value:.2g}"
 
 
 def _round_above(most: float) -> float:

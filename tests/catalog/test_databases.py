@@ -132,5 +132,5 @@ def test_a_full_disk(private_home: Path) -> None:
 
 def test_a_wrong_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PitoolError, match="cannot be a folder, for a file is in its place"):
+    with pytest.raises(PitoolError, match="cannot be a folder, because a file is in its place"):
         Database(tmp_path / "file" / "x.db")

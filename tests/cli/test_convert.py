@@ -115,7 +115,7 @@ OPTIONS: dict[str, tuple[list[str], int, str]] = {
     "unknown quantisation": (["--ram", "1gb", "--quant", "Q4KM"], 2, "did you mean 'Q4_K_M'"),
     "no quantisation": (["--ram", "1gb", "--quant", ","], 2, "--quant is empty"),
     "context too short": (["--ram", "1gb", "--context", "10"], 2, "'--context': 10 is not in"),
-    "context that is none": (["--ram", "1gb", "--context", "x"], 2, "not a valid integer"),
+    "context that is none": (["--ram", "1gb", "--context", "x"], 2, "not a valid whole number"),
     "unknown option": (["--ram", "1gb", "--rma"], 2, "No such option"),
     "out that is too long": (["--ram", "1gb", "--out", "x" * 300], 1, "cannot write to"),
 }

@@ -57,4 +57,4 @@ def test_a_home_that_is_a_file(pitool: Pitool, private_home: Path, words: tuple[
     assert "Traceback" not in result.err
     assert "internal error" not in result.err
     if result.code:
-        assert f"{private_home} cannot be a folder, for a file is in its place" in result.err
+        assert f"{private_home} cannot be a folder, because a file is in its place" in result.err

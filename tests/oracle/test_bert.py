@@ -13,7 +13,7 @@ from pitool.convert.encoder import Encoder
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from tests.convert.test_encoder import TEXTS, write
 from tests.oracle.conftest import Converter
-from tests.oracle.test_converter import compare
+from tests.oracle.gguf_files import compare
 from tests.tiny_bert import CLS, MEAN, write_bert
 
 

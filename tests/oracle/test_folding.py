@@ -19,6 +19,9 @@ from pitool.quality.divergence import spread_share, squares
 from tests.convert.helpers import checkpoint_of
 from tests.oracle.cases import CASES
 
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
 Array = NDArray[np.float32]
 # Norms of queries and keys apart, everything of a layer can be folded; of these, less or nothing.
 FEWER = {

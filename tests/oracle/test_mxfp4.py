@@ -25,7 +25,7 @@ from tests.convert import sabotage
 from tests.convert.helpers import checkpoint_of, write_float
 from tests.oracle.conftest import Converter
 from tests.oracle.engine import Engine
-from tests.oracle.test_converter import compare
+from tests.oracle.gguf_files import compare
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -37,7 +37,7 @@ from tests.oracle.settings import FAMILIES
 from tests.tiny import write_tokenizer
 
 pytest.importorskip("torch")
-from tests.oracle.test_converter import compare
+from tests.oracle.gguf_files import compare
 from tests.oracle.test_settings import (
     IDS,
     PAIRS,

@@ -104,7 +104,7 @@ def test_token_ids_are_a_prompt() -> None:
         status, reply = ask(server, "/v1/completions", {"prompt": [72, 999]})
     assert given == [[72, 105], [72], [105]]
     assert status == 400
-    assert "999 is no token" in reply["error"]["message"]
+    assert "999 is not a token" in reply["error"]["message"]
 
 
 def test_a_prompt_is_echoed() -> None:

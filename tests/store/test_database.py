@@ -249,7 +249,7 @@ def test_a_file_that_is_no_database(path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PitoolError, match="cannot be a folder, for a file is in its place"):
+    with pytest.raises(PitoolError, match="cannot be a folder, because a file is in its place"):
         Database(tmp_path / "file" / "conversations.db")
 
 
