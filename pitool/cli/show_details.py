@@ -194,5 +194,5 @@ def kinds_table(rows: Iterable[tuple[str, Sequence[KindQuality]]]) -> Section:
         for name, kinds in rows
         for kind in kinds
     ]
-    note = "flips: tokens of which another is the likeliest than in the checkpoint"
+    note = "flips: places where another token is the likeliest than in the checkpoint"
     return Section("Quality by kind of text", columns, cells, [note])

@@ -302,7 +302,7 @@ def test_a_conversion(pitool: Pitool, call: Pitool, one_layer: Path, private_hom
     }
     for word in ("artifact", "size", "bits/weight", "memory", "KL", "top-1", "tokens/s"):
         assert word in result.out
-    assert re.search(r"gguf F16 +1\.\d\d MB +16\.\d\d +50%", result.out)
+    assert re.search(r"gguf F16 +1\.\d\d MB +16\.\d\d +\d+ MB", result.out)
     assert f"bundle: {target}" in result.out
     assert "\x1b" not in result.out + result.err
     reference = "computing the reference with pitool's own forward pass"
