@@ -108,9 +108,9 @@ class Config:
         Of a model inside a multimodal one transformers 4 reads its own setting and transformers 5
         the whole one's, so that its weights decide, where they are known.
         """
+        said = self.flag("tie_word_embeddings", default=self.model_type not in UNTIED)
         if TEXT in self.values and (index := self._index()):
             return not any(name.endswith(HEAD) for name in index)
-        said = self.flag("tie_word_embeddings", default=self.model_type not in UNTIED)
         alias = TIED_ALIAS.get(self.model_type)
         return self.flag(alias, default=said) if alias else said
 

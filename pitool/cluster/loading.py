@@ -229,6 +229,6 @@ def _does_not_fit(cluster: Cluster, runnable: Runnable, plan: ClusterPlan) -> Do
     return DoesNotFit(
         f"{runnable.name} {runnable.quantisation} does not fit the cluster {cluster.name}: it lacks"
         f" {format_bytes(plan.missing)} ({boards_} free)",
-        "add a board, close other programs on them, choose a smaller quantisation or --context, or use"
-        " --force",
+        "add a board, close other programs on them, choose a smaller quantisation or --context, or"
+        " use --force",
     )

@@ -89,6 +89,17 @@ def test_a_multimodal_gemma_3_is_its_text_model() -> None:
     assert model.tied
 
 
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("head", [True, False])
+def test_a_multimodal_model_is_tied_by_its_weights(said: bool, head: bool) -> None:
+    """Transformers 4 reads the text's own setting, 5 the whole one's: both are taken."""
+    text = {**LLAMA, **QWEN3_5, "tie_word_embeddings": said}
+    names = ["model.language_model.embed_tokens.weight", *(["lm_head.weight"] if head else [])]
+    index = {name: Tensor(name, "F32", (512, 256), Path("m"), 0, 0) for name in names}
+    whole = Config({"model_type": "qwen3_5", "text_config": text}, Path("config.json"), index)
+    assert describe(whole).tied != head
+
+
 def test_an_lfm2_keeps_keys_for_its_attention_layers_alone() -> None:
     changed = config(model_type="lfm2", layer_types=["conv", "full_attention", "conv"])
     assert model_shape(changed).kv_rows == (0, 128, 0)

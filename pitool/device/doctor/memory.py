@@ -15,7 +15,8 @@ from pitool.planning.places import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes, format_bytes, format_part
 
 CLOSE_PROGRAMS = (
-    "close other programs; to boot without the desktop: sudo systemctl set-default multi-user.target"
+    "close other programs; to boot without the desktop:"
+    " sudo systemctl set-default multi-user.target"
 )
 
 
