@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from pitool.cli.names import CommandName
+from pitool.cli.names import COMMAND
 
 
 @click.command("help")
-@click.argument("names", nargs=-1, metavar="[COMMAND]...", type=CommandName())
+@click.argument("names", nargs=-1, metavar="[COMMAND]...", type=COMMAND)
 @click.pass_context
 def command(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Show the help of a command, or all commands.

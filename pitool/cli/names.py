@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 
-class CommandName(click.ParamType[str]):
-    """The name of a command."""
+class Name(click.ParamType[str]):
+    """The name of a thing, out of those that ``names`` returns when the shell asks."""
 
-    name = "command"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's
-        param: click.Parameter,  # noqa: ARG002 - click's
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Return the commands that begin so."""
-        from pitool.cli.commands import commands
-
-        return [CompletionItem(name) for name in commands() if name.startswith(incomplete)]
-
-
-class ClusterName(click.ParamType[str]):
-    """The name of a cluster."""
-
-    name = "cluster"
+    def __init__(self, thing: str, names: Callable[[], Iterable[str]]) -> None:
+        self.name, self._names = thing, names
 
     def shell_complete(
         self,
@@ -36,15 +21,27 @@ class ClusterName(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002 - click's
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return the clusters that begin so."""
-        from pitool.cluster.members import clusters
+        """Return the names that begin so."""
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
 
-        return [CompletionItem(name) for name in clusters() if name.startswith(incomplete)]
 
+def _commands() -> Iterable[str]:
+    from pitool.cli.commands import commands
+
+    return commands()
+
+
+def _clusters() -> Iterable[str]:
+    from pitool.cluster.members import clusters
+
+    return clusters()
+
+
+COMMAND, CLUSTER = Name("command", _commands), Name("cluster", _clusters)
 
 cluster_option = click.option(
     "--cluster",
-    type=ClusterName(),
+    type=CLUSTER,
     metavar="NAME",
     help="Run it over the boards of a cluster (pitool cluster).",
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from pitool.chat.status import Phase
 from pitool.tui import demo
+from pitool.tui.app import PitoolApp
 from tests.chat.helpers import until
 
 from .helpers import shown, type_in
@@ -18,12 +21,17 @@ def text_of(screen: str) -> str:
     return " ".join(screen.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
 
 
+async def open_chat(app: PitoolApp, pilot: Pilot[None]) -> None:
+    """Load the first model of the list."""
+    await until(lambda: "Leaf" in shown(app))
+    await pilot.press("enter")
+    await until(lambda: app.session.status.phase is Phase.READY)
+
+
 async def test_the_commands_have_their_words_below_them(tmp_path: Path) -> None:
     app = demo.demo_app(tmp_path)
     async with app.run_test(size=NARROW) as pilot:
-        await until(lambda: "Leaf" in shown(app))
-        await pilot.press("enter")
-        await until(lambda: app.session.status.phase is Phase.READY)
+        await open_chat(app, pilot)
         await pilot.press("f1")
         await until(lambda: "Commands" in shown(app))
         assert "/model [NAME [QUANT]] switch the model [F2]" in text_of(shown(app))
@@ -34,9 +42,7 @@ async def test_the_commands_have_their_words_below_them(tmp_path: Path) -> None:
 async def test_words_that_are_wrapped_stay_in_their_column(tmp_path: Path) -> None:
     app = demo.demo_app(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: "Leaf" in shown(app))
-        await pilot.press("enter")
-        await until(lambda: app.session.status.phase is Phase.READY)
+        await open_chat(app, pilot)
         await pilot.press("f1")
         await until(lambda: "Commands" in shown(app))
         lines = shown(app).splitlines()
@@ -48,9 +54,7 @@ async def test_words_that_are_wrapped_stay_in_their_column(tmp_path: Path) -> No
 async def test_the_model_goes_before_the_sensors(tmp_path: Path) -> None:
     app = demo.demo_app(tmp_path)
     async with app.run_test(size=NARROW) as pilot:
-        await until(lambda: "Leaf" in shown(app))
-        await pilot.press("enter")
-        await until(lambda: app.session.status.phase is Phase.READY)
+        await open_chat(app, pilot)
         await until(lambda: "Q4_K_M" in shown(app).splitlines()[0])
         assert "°C" not in shown(app).splitlines()[0]
 
@@ -58,9 +62,7 @@ async def test_the_model_goes_before_the_sensors(tmp_path: Path) -> None:
 async def test_a_completion_has_one_line(tmp_path: Path) -> None:
     app = demo.demo_app(tmp_path)
     async with app.run_test(size=NARROW) as pilot:
-        await until(lambda: "Leaf" in shown(app))
-        await pilot.press("enter")
-        await until(lambda: app.session.status.phase is Phase.READY)
+        await open_chat(app, pilot)
         type_in(app, "/s")
         await until(lambda: "/stats" in shown(app))
         found = [line for line in shown(app).splitlines() if line.lstrip("› ").startswith("/s")]
