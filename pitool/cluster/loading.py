@@ -20,6 +20,7 @@ from pitool.cluster.status import Status
 from pitool.device import probe
 from pitool.device.detect import Machine, detect
 from pitool.device.here import margin
+from pitool.device.settings import load_of
 from pitool.engine import worker
 from pitool.engine.base import Settings
 from pitool.engine.prefills import Place
@@ -28,7 +29,6 @@ from pitool.errors import DoesNotFit, PitoolError, UsageError, WorkerDied
 from pitool.planning.cluster import ClusterPlan, Link, Node, Splitter
 from pitool.planning.cluster_boards import ethernet
 from pitool.planning.formats import GGUF
-from pitool.planning.memory import Load
 from pitool.planning.places import HERE
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.report.numbers import format_bytes, format_rate
@@ -114,18 +114,9 @@ def prepare(
     machine = machine or detect()
     header = gguf.read_header(runnable.entry)
     shape, tensors = header_shape(header), header_tensors(header)
-    load = Load(
-        settings.context // settings.sequences,
-        micro_batch=settings.micro_batch,
-        outputs=settings.outputs,
-        kv_type=settings.kv_type,
-        mapped=settings.load_mode != "read",
-        repack=settings.repack,
-        sequences=settings.sequences,
-    )
     links = {board.title: _link(board) for board in found}
     nodes = [_here(machine, holds=cluster.here), *_nodes(found, links)]
-    plan = Splitter(shape, tensors, load).plan(nodes)
+    plan = Splitter(shape, tensors, load_of(settings)).plan(nodes)
     if not plan.fits and not force:
         raise _does_not_fit(cluster, runnable, plan)
     by_title = {board.title: board for board in found}

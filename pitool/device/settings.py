@@ -13,7 +13,7 @@ from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
-from pitool.engine.pass_costs import rows
+from pitool.engine.pass_costs import output_rows
 from pitool.engine.speculation import MOST_GUESSES
 from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.formats import find_format
@@ -163,15 +163,7 @@ def _planned_draft(settings: Settings) -> tuple[MemoryLine, ...]:
     if settings.draft is None:
         return ()
     form, path = settings.draft
-    load = Load(
-        settings.context // settings.sequences,
-        micro_batch=settings.micro_batch,
-        kv_type=settings.kv_type,
-        value_type=settings.value_type,
-        mapped=settings.load_mode != "read",
-        repack=settings.repack,
-        sequences=settings.sequences,
-    )
+    load = replace(load_of(settings), outputs=1)
     lines = find_format(form).memory_of(Path(path), load, repacked_types(detect().features))
     held = sum(line.bytes for line in lines or () if line.name not in (CHAT, RUNTIME))
     return (MemoryLine("draft model", held or _size(Path(path))),)
@@ -184,20 +176,25 @@ def _size(path: Path) -> int:
 
 def _planned_loose(runnable: Runnable, settings: Settings) -> tuple[MemoryLine, ...]:
     """Return the plan of an artifact by its header, or its weights where there is none."""
-    load = Load(
+    adapter = sum(Path(path).stat().st_size for path in runnable.adapters)
+    load = replace(load_of(settings), adapter=adapter)
+    repacked = repacked_types(detect().features)
+    planned = find_format(runnable.format).memory_of(runnable.entry, load, repacked)
+    return (*(planned or (MemoryLine("weights", runnable.bytes),)), *_planned_draft(settings))
+
+
+def load_of(settings: Settings) -> Load:
+    """Return what a plan of the memory has to know of settings, without their adapters."""
+    return Load(
         settings.context // settings.sequences,
         micro_batch=settings.micro_batch,
-        outputs=max(settings.outputs, rows(settings.sequences, settings.guesses)),
+        outputs=output_rows(settings),
         kv_type=settings.kv_type,
         value_type=settings.value_type,
         mapped=settings.load_mode != "read",
         repack=settings.repack,
-        adapter=sum(Path(path).stat().st_size for path in runnable.adapters),
         sequences=settings.sequences,
     )
-    repacked = repacked_types(detect().features)
-    planned = find_format(runnable.format).memory_of(runnable.entry, load, repacked)
-    return (*(planned or (MemoryLine("weights", runnable.bytes),)), *_planned_draft(settings))
 
 
 def check_memory(runnable: Runnable, settings: Settings, machine: Machine | None = None) -> None:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pitool.engine.base import Settings
+
 SIZES = (2, 3, 4, 8, 12, 16)
 """Tokens of the passes that are tried: kernels work by rows of four, so that six cost as eight."""
 TYPICAL_COSTS: Mapping[int, float] = {1: 1.0, 2: 1.7, 3: 2.1, 4: 2.4, 8: 3.7, 12: 4.9, 16: 6.2}
@@ -20,6 +22,11 @@ LEAST_GAIN = 1.08
 def rows(answers: int, guesses: int) -> int:
     """Return the most tokens of a pass with one token of each answer, and up to ``guesses``."""
     return max(answers, min(answers * (1 + guesses), SIZES[-1]))
+
+
+def output_rows(settings: Settings) -> int:
+    """Return the most rows of logits of one call."""
+    return max(settings.outputs, rows(settings.sequences, settings.guesses))
 
 
 class Costs:

@@ -17,8 +17,11 @@ from typing import Any
 from pitool.catalog.boards import Board
 from pitool.catalog.manifest import MemoryLine
 from pitool.catalog.model_shape import CONTEXT_STEP, EMBEDDING, HEAD, ModelShape
-from pitool.catalog.tensor_types import TENSOR_TYPES
-from pitool.planning.formats.gguf import RUNTIME_BYTES, VOCABULARY_ENTRY_BYTES
+from pitool.planning.formats.gguf import (
+    RUNTIME_BYTES,
+    VOCABULARY_ENTRY_BYTES,
+    kv_cache_by_layer,
+)
 from pitool.planning.memory import CHAT, CHAT_BYTES, KV_CACHE, Load
 from pitool.planning.prefill import PROMPT, count_alike, prefill_seconds, product_seconds
 from pitool.planning.type_mixture import TypedTensor
@@ -307,11 +310,10 @@ class Splitter:
     @cached_property
     def _caches(self) -> list[int]:
         """Bytes of keys and values, and of a recurrent state, of each layer."""
-        cells = -(-self.load.tokens // CONTEXT_STEP) * CONTEXT_STEP
-        kind = TENSOR_TYPES[self.load.kv_type.upper()]
-        rows = [row for _, row in self.model.layer_caches()]
-        state = self.model.state_bytes * self.load.sequences // max(self.layers, 1)
-        return [2 * cells * (row * kind.block_bytes // kind.block) + state for row in rows]
+        load = self.load
+        state = self.model.state_bytes * load.sequences // max(self.layers, 1)
+        kept = kv_cache_by_layer(self.model, load.tokens, load.kv_type, load.value_type)
+        return [size + state for size in kept]
 
     @cached_property
     def _layer_bytes(self) -> list[int]:

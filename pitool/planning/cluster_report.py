@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.profiles import find_profile
 from pitool.catalog.tables import names_in
 from pitool.errors import DoesNotFit, UsageError
@@ -70,6 +71,7 @@ class ClusterReport:
             "model": self.model.name,
             "context": self.load.context,
             "kv_type": self.load.kv_type,
+            "value_type": self.load.cache.values,
             "shown": self.shown.quantisation,
             "rows": [
                 {"quantisation": row.quantisation, "tensor_bytes": row.bytes} | row.plan.to_json()
@@ -92,9 +94,8 @@ def make_cluster_report(
     load = Load(
         GGUF.context(model.shape, options.context, profile.context),
         micro_batch=profile.micro_batch,
-        kv_type=options.kv_type or profile.kv_type,
         sequences=options.parallel,
-    )
+    ).with_cache(CacheTypes.parse(options.kv_type or profile.kv_type))
     kinds = _kinds(options, model)
     rows = tuple(_row(model, kind, load, nodes) for kind in kinds)
     fitting = [row for row in rows if row.plan.fits and (options.quant or usable(row.kind))]

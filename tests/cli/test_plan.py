@@ -365,6 +365,15 @@ def test_a_model_over_several_boards(pitool: Pitool) -> None:
     assert row["first_load_seconds"] > 50 * rows["Q4_K_M"]["first_load_seconds"]
     document(pitool, "14B", *boards, "--quant", "F16", code=3)
     check_failure(pitool("plan", "14B", *boards, "--buy"), 2)
+    # Keys and values apart: 48 layers of 8 heads of 128, in cells of 256 and blocks of 32 values.
+    one, two = (
+        document(pitool, "14B", *boards, "--quant", "Q8_0", "--context", "2048", "--kv-type", kind)
+        for kind in ("q8_0", "q8_0,q4_0")
+    )
+    assert (two["kv_type"], two["value_type"]) == ("q8_0", "q4_0")
+    for made, block in ((one, 34 + 34), (two, 34 + 18)):
+        kept = [each["memory"].get("KV cache", 0) for each in made["rows"][0]["machines"]]
+        assert sum(kept) == 48 * 2048 * (8 * 128 // 32) * block
     check_failure(pitool("plan", "14B", *boards, "--format", "onnx"), 2)
 
 

@@ -13,7 +13,7 @@ from pitool.engine.base import Settings
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import CancelFlag, Log, llama_cpp
 from pitool.engine.llamacpp.rpc import place_layers
-from pitool.engine.pass_costs import rows
+from pitool.engine.pass_costs import output_rows, rows
 from pitool.errors import BadInput, DoesNotFit
 
 _LOAD_MODES = {
@@ -59,11 +59,6 @@ def open_model(
 def batch_size(settings: Settings) -> int:
     """Return the most tokens of one call: one of each sequence at least, and its guesses."""
     return max(min(settings.batch, settings.context), rows(settings.sequences, settings.guesses))
-
-
-def output_rows(settings: Settings) -> int:
-    """Return the most rows of logits of one call."""
-    return max(settings.outputs, rows(settings.sequences, settings.guesses))
 
 
 def open_context(

@@ -366,11 +366,19 @@ def kv_cache_bytes(
     ``value_type``: of the values, None for that of the keys. Layers with a window keep all tokens
     as well: the engine leaves ``swa_full`` on.
     """
+    return sum(kv_cache_by_layer(model, context, kv_type, value_type))
+
+
+def kv_cache_by_layer(
+    model: ModelShape, context: int, kv_type: str, value_type: str | None = None
+) -> list[int]:
+    """Bytes of each layer, as ``kv_cache_bytes`` counts them."""
     cells = -(-context // CONTEXT_STEP) * CONTEXT_STEP
     kinds = [TENSOR_TYPES[name.upper()] for name in (kv_type, value_type or kv_type)]
-    return cells * sum(
-        row * kind.block_bytes // kind.block for kind in kinds for _, row in model.layer_caches()
-    )
+    return [
+        cells * sum(row * kind.block_bytes // kind.block for kind in kinds)
+        for _, row in model.layer_caches()
+    ]
 
 
 def compute_bytes(model: ModelShape, load: Load) -> int:
