@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from pitool.catalog.bundles import Bundle, default_folder
-from pitool.catalog.manifest import Artifact
+from pitool.catalog.manifest import Artifact, Speed
 from pitool.chat.status import size_text, speed_span
 from pitool.planning import vocabulary
 from pitool.planning.places import Verdict
@@ -16,7 +16,6 @@ from pitool.report.numbers import (
     compare_bytes,
     compare_fixed,
     format_fixed,
-    format_rate,
     format_share,
     format_speed,
 )
@@ -91,13 +90,17 @@ def memory_line(artifact: Artifact, forecast: Forecast | None) -> Content:
 
 
 def speed_line(artifact: Artifact, forecast: Forecast | None) -> str:
-    """Return the speeds predicted here, or on the boards that it was made for."""
-    here = forecast.speed if forecast else None
-    return " · ".join(
-        f"{'here' if here else s.board} prefill {format_speed(s.prefill)},"
-        f" decode {format_rate(s.decode)}"
-        for s in ([here] if here else artifact.speed)
-    )
+    """Return the speeds predicted here, or on the boards that it was made for, equal ones once."""
+    if forecast and forecast.speed:
+        return f"here: {_speeds(forecast.speed)}"
+    boards: dict[str, list[str]] = {}
+    for speed in artifact.speed:
+        boards.setdefault(_speeds(speed), []).append(speed.board)
+    return " · ".join(f"{', '.join(names)}: {speeds}" for speeds, names in boards.items())
+
+
+def _speeds(speed: Speed) -> str:
+    return f"prefill {format_speed(speed.prefill)}, decode {format_speed(speed.decode)} t/s"
 
 
 def quality_line(artifact: Artifact) -> str:

@@ -58,7 +58,7 @@ async def test_says_what_fits_here_and_how_fast(tmp_path: Path) -> None:
         assert "Raspberry-1.7B gguf Q4_K_M 1.05 GB 4096 8.8 1.27 GB ! tight" in lines
         assert "Raspberry-1.7B gguf Q8_0 1.83 GB 4096 5.1 2.04 GB ✗ no" in lines
         assert "Leaf-360M gguf Q4_0 208 MB 4096 44.7 423 MB ✓ fits" in lines
-        assert "here prefill 64.9, decode 8.8 t/s" in text
+        assert "here: prefill 64.9, decode 8.8 t/s" in text
         assert "perplexity 9.10 (checkpoint 9.00) · KL 0.0129 nats · top-1 97.1%" in text
         await pilot.press("down")
         await until(lambda: "does not fit now" in shown(app))
@@ -184,3 +184,12 @@ def test_judge_knows_the_memory_and_the_board(tmp_path: Path) -> None:
     assert verdict.needed == sum(line.bytes for line in artifact.memory)
     pi5 = next(speed for speed in artifact.speed if speed.board == "pi5")
     assert verdict.speed == Speed("pi5", pi5.prefill, pi5.decode)
+
+
+def test_boards_with_equal_speeds_are_named_together(tmp_path: Path) -> None:
+    made = demo.write_bundles(tmp_path)[0].manifest.artifacts[0]
+    speeds = (Speed("pi4b", 12.34, 3.21), Speed("pi5", 456.7, 98.7), Speed("cm4", 12.34, 3.21))
+    line = details.speed_line(replace(made, speed=speeds), None)
+    assert line == ("pi4b, cm4: prefill 12.3, decode 3.2 t/s · pi5: prefill 457, decode 98.7 t/s")
+    here = Forecast(1, 2, Speed("pi5", 456.7, 98.7), 10)
+    assert details.speed_line(made, here) == "here: prefill 457, decode 98.7 t/s"
