@@ -11,6 +11,7 @@ from pitool.chat_format.events import (
     Content,
     Event,
     Reasoning,
+    joined,
 )
 from pitool.chat_format.forcing import forced_answer, forced_calls
 from pitool.chat_format.formats import format_of, marks_of
@@ -26,5 +27,6 @@ __all__ = [
     "forced_answer",
     "forced_calls",
     "format_of",
+    "joined",
     "marks_of",
 ]

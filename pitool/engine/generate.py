@@ -73,7 +73,8 @@ class Answer:
 
     def guessed(self, count: int) -> None:
         """Note that so many tokens were guessed."""
-        self.now = replace(self.now, guessed_tokens=self.now.guessed_tokens + count)
+        if count:
+            self.now = replace(self.now, guessed_tokens=self.now.guessed_tokens + count)
 
     def read(self, count: int) -> Token:
         """Note that so many tokens of the prompt were appended; return the progress."""
@@ -100,8 +101,8 @@ class Answer:
         ``odds``: its probability and that of others, where they are asked for; ``guess``: what it
         was guessed to be, nothing where it was not.
         """
-        accepted = self.now.accepted_tokens + (token in guess)
-        self.now = replace(self.now, accepted_tokens=accepted)
+        if token in guess:
+            self.now = replace(self.now, accepted_tokens=self.now.accepted_tokens + 1)
         told = self._choose(token, piece, ends=ends)
         if odds is None or ends:  # what ends an answer is not part of it
             return told

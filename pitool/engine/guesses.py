@@ -172,17 +172,18 @@ class Guesser:
         self._ngrams, self._rates = Ngrams([*expected, *ids]), rates
         self._drafts, self._sequence, self._before = drafts, sequence, len(expected)
         self._drafted: list[int] = []
-        self._place, self._length = self._ngrams.find()
+        self._found: tuple[int, int] | None = None
 
     def chosen(self, token: int) -> None:
         """Go on with the token that the model chose, whether it was guessed or not."""
-        if self._length:
-            held = self._ngrams.after(self._place, 1)[0] == token
-            self._rates.note(self._length, held=held)
+        if self._found is not None:  # by an offer: an answer beside others makes none
+            place, length = self._found
+            if length:
+                self._rates.note(length, held=self._ngrams.after(place, 1)[0] == token)
         if self._drafts is not None:
             self._look_at_draft(token, self._drafts)
         self._ngrams.extend((token,))
-        self._place, self._length = self._ngrams.find()
+        self._found = None
 
     def _look_at_draft(self, token: int, drafts: Drafts) -> None:
         if not self._drafted:
@@ -212,8 +213,9 @@ class Guesser:
 
     def _repeated(self, most: int) -> Offer:
         """A match grows by each token that holds, so that the next one is likelier."""
+        place, length = self._found = self._ngrams.find()
         odds, reached = [], 1.0
-        for at in range(most if self._length else 0):
-            reached *= self._rates.of(self._length + at)
+        for at in range(most if length else 0):
+            reached *= self._rates.of(length + at)
             odds.append(reached)
-        return Offer(odds, lambda count: self._ngrams.after(self._place, count))
+        return Offer(odds, lambda count: self._ngrams.after(place, count))

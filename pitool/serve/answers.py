@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pitool.chat_format import CallArguments, CallBegun, Content, Event, Reasoning
+from pitool.chat_format import CallArguments, CallBegun, Content, Event, Reasoning, joined
 from pitool.engine.base import Finish, Prompt, Sampling, Timings, Token, ToolCall
 from pitool.serve.turns import Turn
 
@@ -36,7 +36,7 @@ class Plain:
 
 @dataclass(slots=True)
 class Step:
-    """A token, and what became certain with it."""
+    """What became certain with a token, and with those before it that came together with it."""
 
     token: Token
     events: Sequence[Event]
@@ -45,14 +45,46 @@ class Step:
 async def steps(
     turn: Turn, prompt: Prompt, sampling: Sampling, parser: Parser
 ) -> AsyncGenerator[Step]:
-    """Yield an answer step by step; the prompt's own steps are left out."""
-    async with aclosing(turn.stream(prompt, sampling)) as tokens:
-        async for token in tokens:
-            events = list(parser.feed(token.text))
-            if token.finish:
-                events += parser.finish()
-            if token.id is not None or token.finish or events:
-                yield Step(token, events)
+    """Yield an answer step by step; the prompt's own steps are left out.
+
+    Tokens that came together make one step as far as they say one kind of thing: a document for
+    each costs more than reading it, on cores that the model could use.
+    """
+    async with aclosing(turn.stream(prompt, sampling)) as batches:
+        async for tokens in batches:
+            for step in _joined(_said(tokens, parser)):
+                yield step
+
+
+def _said(tokens: Sequence[Token], parser: Parser) -> Iterator[Step]:
+    for token in tokens:
+        events = list(parser.feed(token.text))
+        if token.finish:
+            events += parser.finish()
+        if token.id is not None or token.finish or events:
+            yield Step(token, events)
+
+
+def _joined(said: Iterator[Step]) -> Iterator[Step]:
+    """Yield steps, each with those after it that say more of the same."""
+    held: Step | None = None
+    for step in said:
+        if held is not None and _goes_on(held, step):
+            held = Step(step.token, joined((*held.events, *step.events)))
+            continue
+        if held is not None:
+            yield held
+        held = step
+    if held is not None:
+        yield held
+
+
+def _goes_on(first: Step, second: Step) -> bool:
+    """Tell whether nothing but content, or reasoning, goes on; with what says nothing yet."""
+    if first.token.chosen or second.token.chosen:
+        return False
+    kinds = {type(event) for event in first.events}
+    return kinds in ({Content}, {Reasoning}, set()) and kinds >= set(map(type, second.events))
 
 
 @dataclass(slots=True)

@@ -25,6 +25,10 @@ from pitool.planning.formats import find_format
 from pitool.serve.shelf import Offer
 from pitool.serve.turns import Loaded
 
+FLUSH_SECONDS = 0.1
+"""As often as reads as steady; a message wakes this process and the client's, and on a board most
+tokens take longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoader:
@@ -77,11 +81,18 @@ class WorkerLoader:
                 self.cluster,
                 runnable,
                 settings,
+                flush_seconds=FLUSH_SECONDS,
                 prefixes=prefixes,
                 force=self.force,
                 say=self.say,
             )
-        return worker.start(runnable.format, runnable.entry, settings, prefixes=prefixes)
+        return worker.start(
+            runnable.format,
+            runnable.entry,
+            settings,
+            flush_seconds=FLUSH_SECONDS,
+            prefixes=prefixes,
+        )
 
     def _cache(self, runnable: Runnable) -> CacheTypes | None:
         able = self.strict or find_format(runnable.format).tunable

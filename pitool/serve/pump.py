@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeVar
 
@@ -30,18 +30,25 @@ class Pump(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._made: deque[T | _End] = deque()
         self._woken = False
-        self._items: asyncio.Queue[T | _End] = asyncio.Queue()
+        self._items: asyncio.Queue[Sequence[T] | _End] = asyncio.Queue()
         self._left = threading.Event()
         # A daemon, since a runtime that is stuck must not hold up the end of the program.
         threading.Thread(target=self._run, name="pitool answer", daemon=True).start()
 
     async def items(self) -> AsyncGenerator[T]:
         """Yield what comes; leaving early ends the generator at its next step."""
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for item in batch:
+                    yield item
+
+    async def batches(self) -> AsyncGenerator[Sequence[T]]:
+        """Yield what came together, else like ``items``."""
         try:
-            while not isinstance(item := await self._items.get(), _End):
-                yield item
-            if item.error:
-                raise item.error
+            while not isinstance(batch := await self._items.get(), _End):
+                yield batch
+            if batch.error:
+                raise batch.error
         finally:
             self._left.set()
 
@@ -77,8 +84,17 @@ class Pump(Generic[T]):
 
     def _take(self) -> None:
         self._woken = False  # first, so that what is made from here on wakes the loop anew
+        batch = list[T]()
+        end: _End | None = None
         while self._made:
-            self._items.put_nowait(self._made.popleft())
+            item = self._made.popleft()
+            if isinstance(item, _End):
+                end = item
+            else:
+                batch.append(item)
+        for each in (batch, end):
+            if each:
+                self._items.put_nowait(each)
 
     def _call(self, call: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody reads

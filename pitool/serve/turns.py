@@ -71,12 +71,12 @@ class Turn:
         self.waited = waited
         self._ended, self._open = ended, 1
 
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Token]:
-        """Yield the tokens of an answer; leaving early cancels the rest."""
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Sequence[Token]]:
+        """Yield the tokens of an answer, those that came together; leaving early cancels it."""
         pump = self._begin(lambda: self.engine.stream(prompt, sampling))
-        async with aclosing(pump.items()) as tokens:
-            async for token in tokens:
-                yield token
+        async with aclosing(pump.batches()) as batches:
+            async for tokens in batches:
+                yield tokens
 
     async def call(self, ask: Callable[[Engine], T]) -> T:
         """Return what the engine says to a blocking question."""

@@ -52,9 +52,9 @@ def test_all_but_the_rows_comes_back_bit_for_bit(
     packing.compact(tmp_path / "s")
     size = (tmp_path / "s").stat().st_size
     assert size / len(before) == pytest.approx(34 / 32 / KINDS[kind].itemsize, rel=0.02)
-    tokens, state = packing.read_compact(tmp_path / "s")
+    tokens, state = packing.read_state(tmp_path / "s")
     assert tokens == TOKENS
-    after = before[: 12 + 4 * len(TOKENS)] + state.tobytes()[8:]
+    after = before[: 12 + 4 * len(TOKENS)] + state.tobytes()
     assert len(after) == len(before)
     assert after[:HEAD] == before[:HEAD]
     rows = len(TOKENS) * ROW * KINDS[kind].itemsize
@@ -120,4 +120,4 @@ def test_a_cut_file_is_no_state(keep: int, tiny_gguf: Path, tmp_path: Path) -> N
     data = (tmp_path / "s").read_bytes()
     (tmp_path / "s").write_bytes(data[:keep])
     with pytest.raises(ValueError, match="it "):
-        packing.read_compact(tmp_path / "s")
+        packing.read_state(tmp_path / "s")

@@ -334,7 +334,7 @@ def test_several_clients_get_what_each_gets_alone(sample_gguf: Path) -> None:
         engine.scheduler.step()
     found = [list(each.take()) for each in heard]
     assert [ids(tokens) for tokens in found] == wanted
-    assert sum(tokens[-1].timings.accepted_tokens for tokens in found) > 20
+    assert sum(tokens[-1].timings.accepted_tokens for tokens in found) > 5  # of the last one left
     engine.close()
 
 

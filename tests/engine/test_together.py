@@ -16,6 +16,7 @@ import pytest
 from pitool.engine import worker
 from pitool.engine.base import Message, Prompt, Sampling, Settings, Token
 from pitool.engine.llamacpp import LlamaCpp
+from pitool.engine.llamacpp.sequences import LEAST_COPIED
 from pitool.engine.prefills import Place
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
@@ -140,13 +141,13 @@ def test_prompts_are_read_while_answers_go_on(engine: LlamaCpp) -> None:
         engine.scheduler.step()
     engine.scheduler.add([9] * 300, replace(GREEDY, max_tokens=1), reads)
     steps = []
-    for _ in range(300 // 64):
+    while not reads.done:
         engine.scheduler.step()
-        steps.append((len(list(talks.take())), [t.timings for t in reads.take()]))
-        if steps[-1][1][-1].prefilled_tokens == 300:
-            break
-    assert all(count == 1 for count, _ in steps)
-    assert steps[0][1][-1].prefilled_tokens < 300
+        said, read = list(talks.take()), [t.timings.prefilled_tokens for t in reads.take()]
+        steps.append((len(said), read[-1] if read else 0))
+    assert steps[0] == (0, 64)  # who came last is read first
+    assert [said for said, _ in steps[1:]] == [1, 0] * (len(steps) // 2)
+    assert len(steps) > 2
 
 
 def test_who_came_first_is_read_first(engine: LlamaCpp) -> None:
@@ -193,23 +194,45 @@ def test_a_pass_is_aborted_only_where_all_in_it_are_cancelled(
     assert ids(list(kept.take())) == alone(tiny_gguf, PROMPTS[:1], GREEDY)[0]
 
 
-def test_slots_that_share_no_buffer_answer_alike(
-    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+def test_slots_apart_go_into_one_pass_and_those_between_keep_what_they_have(
+    engine: LlamaCpp, tiny_gguf: Path
 ) -> None:
-    """As of a model with LongRoPE, whose factors depend on the tokens that a sequence may have."""
-    monkeypatch.setattr("pitool.engine.llamacpp.engine._LONG_FACTORS", "token_embd.weight")
-    engine = LlamaCpp(tiny_gguf, FOUR)
-    heard = [Heard() for _ in PROMPTS]
-    for prompt, each in zip(PROMPTS, heard, strict=True):
-        engine.scheduler.add(prompt, GREEDY, each)
-    while engine.scheduler.busy:
+    said = [[(7 * i + start) % 490 + 5 for i in range(50)] for start in range(4)]
+    said = [[*text, *reused(engine, text)[1]] for text in said]
+    for low, high in ((0, 2), (0, 3), (1, 3)):
+        for slot in (low, high):
+            said[slot].append(9)
+        expected = alone(tiny_gguf, [said[low], said[high]], GREEDY)
+        heard = [Heard(), Heard()]
+        for slot, each in zip((low, high), heard, strict=True):
+            engine.scheduler.add(said[slot], GREEDY, each)
+        between = set()
+        while engine.scheduler.busy:
+            engine.scheduler.step()
+            between.add(tuple(slot.sequence for slot in engine.scheduler._fillers))
+        assert tuple(range(low + 1, high)) in between
+        found = [list(each.take()) for each in heard]
+        assert [ids(tokens) for tokens in found] == expected
+        assert [t[-1].timings.reused_tokens for t in found] == [
+            len(said[s]) - 2 for s in (low, high)
+        ]
+        for slot, answer in zip((low, high), expected, strict=True):
+            said[slot] += answer
+
+
+def test_what_another_slot_has_read_is_copied_where_that_is_worth_it(engine: LlamaCpp) -> None:
+    heard = [Heard(), Heard()]
+    engine.scheduler.add(LONG[0], replace(GREEDY, max_tokens=None), heard[0])
+    while not any(token.id is not None for token in heard[0].take()):
         engine.scheduler.step()
-    assert [ids(list(each.take())) for each in heard] == alone(tiny_gguf, PROMPTS, GREEDY)
-    longer = [*engine.tokenize(PROMPTS[2]), 300, 301]
-    assert reused(engine, longer)[0] == len(longer) - 2
-    assert reused(engine, [*longer[:50], 400])[0] == 0  # nothing is copied between them
-    assert reused(engine, longer)[0] == len(longer) - 1
-    engine.close()
+    engine.scheduler.add([*LONG[0][:50], 400], GREEDY, heard[1])  # while the first one runs
+    while not heard[1].done:
+        engine.scheduler.step()
+    assert list(heard[1].take())[-1].timings.reused_tokens == 50
+    heard[0].cancelled = True
+    engine.scheduler.step()
+    assert reused(engine, [*LONG[0][: LEAST_COPIED - 1], 410])[0] == 0
+    assert reused(engine, [*LONG[0][:LEAST_COPIED], 420])[0] == LEAST_COPIED
 
 
 def test_cancelling_the_engine_ends_all(four: WorkerEngine) -> None:
@@ -350,9 +373,11 @@ def test_conversations_come_back_after_they_made_room_and_after_a_restart(
             assert told(engine, LONG[number]) == (0, expected[number])
         assert told(engine, LONG[0]) == (len(LONG[0]) - 1, expected[0])
         engine.keep_prefixes()
-    with opened(tiny_gguf, tmp_path, sequences=2) as engine:
-        for number in range(3):
-            assert told(engine, LONG[number]) == (len(LONG[number]) - 1, expected[number])
+    for sequences in (2, 4, 1, 3):
+        with opened(tiny_gguf, tmp_path, sequences) as engine:
+            for number in range(3):
+                assert told(engine, LONG[number]) == (len(LONG[number]) - 1, expected[number])
+            engine.keep_prefixes()
     assert len(list(tmp_path.iterdir())) == 3
 
 

@@ -27,7 +27,7 @@ _TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 # Magic, version and number of tokens; of a cell its position, and one sequence by its number.
 _HEAD, _TOKEN, _CELL = struct.Struct("<3I"), 4, 12
 # What stands before a state in memory: llama.cpp's sign of one, and a sequence that nobody reads.
-_BUFFER_HEAD = struct.pack("<Ii", 0xAF143CD8, 0)
+BUFFER_HEAD = np.frombuffer(struct.pack("<Ii", 0xAF143CD8, 0), np.uint8)
 
 Bytes = NDArray[np.uint8]
 
@@ -53,23 +53,22 @@ def compact(path: Path) -> None:
     path.write_bytes(_HEAD.pack(COMPACT_MAGIC, version, count) + tokens.tobytes() + packed)
 
 
-def read_compact(path: Path) -> tuple[list[int], Bytes]:
-    """Return the tokens of a compact file, and its state as ``llama_state_seq_set_data`` takes it.
+def read_state(path: Path) -> tuple[list[int], Bytes]:
+    """Return the tokens of a file, compact or not, and its state, never packed.
 
-    ValueError for a file that is damaged.
+    ``llama_state_seq_set_data`` takes it behind ``BUFFER_HEAD``. ValueError for a damaged file.
     """
     (magic, _, _), tokens, state = _split(path)
-    if magic != COMPACT_MAGIC:
-        raise ValueError("it is not compact")
-    made = b"".join((_BUFFER_HEAD, *_walk(state, packs=False)))
-    return [int(token) for token in tokens], np.frombuffer(made, np.uint8)
+    if magic == COMPACT_MAGIC:
+        state = np.frombuffer(b"".join(_walk(state, packs=False)), np.uint8)
+    return [int(token) for token in tokens], state
 
 
 def _split(path: Path) -> tuple[Sequence[int], NDArray[np.int32], Bytes]:
     """Return the head of a file, its tokens and its state; ValueError where it is no state."""
-    data = np.fromfile(path, np.uint8)
-    if len(data) < _HEAD.size:
+    if path.stat().st_size < _HEAD.size:
         raise ValueError("it is cut")
+    data: Bytes = np.memmap(path, np.uint8, "r")
     head = _HEAD.unpack(data[: _HEAD.size].tobytes())
     end = _HEAD.size + head[2] * _TOKEN
     if head[0] not in (MAGIC, COMPACT_MAGIC) or end > len(data):

@@ -89,7 +89,11 @@ class LlamaCpp:
         template = self._reader.template
         self._vocabulary.show(marks_of(template.format) if template else ())
         self._row = ctypes.c_float * self._vocabulary.size
-        unified = _LONG_FACTORS not in {tensor.name for tensor in header.tensors}
+        recurrent = self._recurrent()
+        # llama.cpp chooses long or short factors by the length of a sequence, if it has a part of
+        # the cache for itself.
+        long_factors = _LONG_FACTORS in {tensor.name for tensor in header.tensors}
+        unified = recurrent and not long_factors
         task = task_of(header.metadata, header.architecture)
         self._ctx = open_context(
             self._model,
@@ -106,7 +110,7 @@ class LlamaCpp:
             self._ctx,
             settings.sequences,
             settings.context // settings.sequences,
-            recurrent=self._recurrent(),
+            recurrent=recurrent,
             unified=unified,
         )
         self._passes = Passes(

@@ -21,7 +21,6 @@ class Guessing:
     def __init__(self, llama: Llama, sequences: Sequences, speculation: Speculation) -> None:
         self._llama, self._sequences, self._speculation = llama, sequences, speculation
         self._margins: dict[bool, float] = {}
-        self._most_cells = 0
 
     def begin(self, job: Job, slot: Slot) -> Guesser | None:
         """Return what guesses an answer, where it wants guesses."""
@@ -31,10 +30,7 @@ class Guessing:
 
     def guess(self, writing: Sequence[Running]) -> list[list[int]]:
         """Return what is guessed of each answer, for all that go into the next pass."""
-        alone = len(writing) == 1
-        found = self._speculation.guess(
-            [(each.guesser, self._most(each, alone=alone)) for each in writing]
-        )
+        found = self._speculation.guess([(each.guesser, self._most(each)) for each in writing])
         for running, guesses in zip(writing, found, strict=True):
             running.answer.guessed(len(guesses))
         return found
@@ -53,7 +49,7 @@ class Guessing:
         logits, sampler = self._llama.logits(row), running.job.sampler
         return close_call(logits if sampler is None else sampler.weighed(logits), margin)
 
-    def _most(self, running: Running, *, alone: bool) -> int:
+    def _most(self, running: Running) -> int:
         """Return the most guesses of an answer that keep it what plain decode gives."""
         if running.doubt or running.guesser is None:
             return 0
@@ -61,18 +57,17 @@ class Guessing:
             return running.answer.left
         slot = running.slot
         deep = self._deep(slot)
-        if self._margin(running, deep, alone=alone) > MOST_DOUBT:
+        if self._margin(running, deep) > MOST_DOUBT:
             return 0
         room = running.answer.left
-        return room if deep else min(room, SHALLOW - self._cells(slot) - 1)
+        return room if deep else min(room, SHALLOW - len(slot.tokens) - 1)
 
-    def _margin(self, running: Running, deep: bool, *, alone: bool) -> float:
+    def _margin(self, running: Running, deep: bool) -> float:
         """Return how near two tokens may not be; infinity where that is not known yet."""
         if deep not in self._margins:
             slot = running.slot
             ids = [*running.answer.part(1), *slot.tokens[: TRIED - 1]]
-            certain = deep == (len(slot.tokens) >= SHALLOW)  # whoever else has cells
-            if not (alone and certain) or len(slot.tokens) + len(ids) > self._llama.length:
+            if len(slot.tokens) + len(ids) > self._llama.length:
                 return float("inf")
             difference = self._llama.difference(slot, ids)
             if difference is None:
@@ -82,18 +77,7 @@ class Guessing:
 
     def _deep(self, slot: Slot) -> bool:
         """Tell whether the next token needs more cells than a short KV cache has."""
-        return self._cells(slot) >= SHALLOW
-
-    def _cells(self, slot: Slot) -> int:
-        """Return how many cells of the KV cache are looked at, at the most.
-
-        All sequences have theirs in one buffer, of which nothing is known but how full it was.
-        """
-        if len(self._sequences.slots) == 1:
-            return len(slot.tokens)
-        now = sum(len(each.tokens) for each in self._sequences.slots)
-        self._most_cells = max(self._most_cells, now)
-        return self._most_cells
+        return len(slot.tokens) >= SHALLOW
 
 
 def _greedy(running: Running) -> bool:

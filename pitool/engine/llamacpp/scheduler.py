@@ -21,7 +21,7 @@ from pitool.engine.llamacpp.guessing import Guessing
 from pitool.engine.llamacpp.library import CancelFlag, llama_cpp
 from pitool.engine.llamacpp.running import Job, Llama, Part, Running
 from pitool.engine.llamacpp.sampler import Sampler, is_greedy
-from pitool.engine.llamacpp.sequences import Sequences
+from pitool.engine.llamacpp.sequences import Sequences, Slot
 from pitool.engine.probabilities import probabilities
 from pitool.engine.scheduling import Listener
 from pitool.engine.speculation import Speculation
@@ -52,6 +52,8 @@ class Scheduler:
         self._batch = Batch(llama.batch)
         self._waiting: deque[Job] = deque()
         self._running: list[Running] = []
+        self._fillers: list[Slot] = []
+        self._read_last = False
         self._lock = threading.Lock()
         self._computing: list[Job] = []
         self._rate = 0.0
@@ -137,17 +139,42 @@ class Scheduler:
     # -- one pass --------------------------------------------------------------------------
 
     def _fill(self) -> list[Part]:
-        """Put into the batch what the next pass is to compute."""
+        """Put into the batch what the next pass is to compute, in the order of the slots."""
         self._batch.clear()
-        writing = [running for running in self._running if not running.answer.reading]
-        guesses = self._guess(writing)
-        parts = [
-            self._put(running, running.answer.part(1), guessed)
-            for running, guessed in zip(writing, guesses, strict=True)
-        ]
-        for running, ids in self._chunks(len(parts)):
-            parts.append(self._put(running, ids))
+        self._fillers.clear()
+        parts = list[Part]()
+        for running, ids, guessed in sorted(self._next(), key=lambda new: new[0].slot.sequence):
+            if parts:
+                self._fill_between(parts[-1].running.slot, running.slot, ids[0])
+            parts.append(self._put(running, ids, guessed))
         return parts
+
+    def _next(self) -> Iterator[tuple[Running, Sequence[int], Sequence[int]]]:
+        """Yield the running answers that go on with the next pass, with their tokens and guesses.
+
+        Of prompts beside answers that is both, where it is one pass over the weights; else, one
+        after the other, so that neither waits for a pass that is not its own.
+        """
+        writing = [running for running in self._running if not running.answer.reading]
+        chunks = list(self._chunks(len(writing)))
+        if self._sequences.apart and chunks and writing:
+            self._read_last = not self._read_last
+            if self._read_last:
+                writing = []
+            else:
+                chunks = []
+        for running, guessed in zip(writing, self._guess(writing), strict=True):
+            yield running, running.answer.part(1), guessed
+        yield from ((running, ids, ()) for running, ids in chunks)
+
+    def _fill_between(self, first: Slot, last: Slot, token: int) -> None:
+        """Put a token that nobody wants into each slot between two, for one pass over the weights.
+
+        It is dropped after the pass.
+        """
+        for slot in self._sequences.between(first, last):
+            self._batch.add([token], len(slot.tokens), slot.sequence, rows=0)
+            self._fillers.append(slot)
 
     def _put(self, running: Running, ids: Sequence[int], guessed: Sequence[int] = ()) -> Part:
         answer, slot = running.answer, running.slot
@@ -158,8 +185,11 @@ class Scheduler:
         return Part(running, computed, first, guessed)
 
     def _guess(self, writing: Sequence[Running]) -> Sequence[Sequence[int]]:
-        """Return guesses at the next tokens of each answer; none while a prompt is read beside."""
-        if self._guessing is None or len(writing) < len(self._running):
+        """Return guesses at the next tokens of an answer; none while there are others beside it.
+
+        llama.cpp computes different numbers of tokens of several sequences in several passes.
+        """
+        if self._guessing is None or len(self._running) > 1:
             return [()] * len(writing)
         return self._guessing.guess(writing)
 
@@ -192,6 +222,8 @@ class Scheduler:
         finally:
             with self._lock:
                 self._computing = []
+            for slot in self._fillers:
+                self._sequences.forget_pass(slot)
 
     def _undo(self, parts: Sequence[Part], status: int) -> None:
         """Take back what a pass left that was aborted or failed; a fault ends its answers."""

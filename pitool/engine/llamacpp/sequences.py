@@ -1,8 +1,8 @@
 """What is in the KV cache: the tokens of each sequence, and which of them a new prompt can use.
 
-All sequences share one buffer, in which a cell may belong to several: to copy a prefix from one to
-another costs nothing. A recurrent state is one for all tokens before it and cannot be taken back:
-of a model that has one, copies are kept of where a turn begins.
+Each sequence has a buffer of its own, so that a token looks at the cells of its own conversation
+only. A recurrent state is one for all tokens before it and cannot be taken back: of a model that
+has one, copies are kept of where a turn begins, and all sequences share one buffer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from pitool.engine.generate import shared_prefix
-from pitool.engine.llamacpp.compact import is_compact, read_compact
+from pitool.engine.llamacpp import streams
+from pitool.engine.llamacpp.compact import BUFFER_HEAD, is_compact, read_state
 from pitool.engine.llamacpp.library import llama_cpp
 from pitool.engine.prefills import LEAST_TOKENS
 from pitool.engine.prefixes import Prefixes
@@ -25,6 +26,8 @@ from pitool.planning.memory import checkpoints
 
 CLOSE, APART = 8, 512
 """Tokens: a control token nearer to the one before begins no turn; between copies of old turns."""
+LEAST_COPIED = 16
+"""Tokens that are worth a copy of another slot's whole buffer, which takes as long as a few."""
 _RECURRENT_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 
@@ -62,8 +65,8 @@ class Slot:
 class Sequences:
     """The slots of a context, each with an equal part of its tokens, ``length``.
 
-    ``unified``: the slots share one buffer, so that a prefix can be copied; ``saved``: where a
-    conversation goes that has to make room, and comes from.
+    ``unified``: the slots share one buffer, in which a cell may belong to several; ``saved``: where
+    a conversation goes that has to make room, and comes from.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Sequences:
     ) -> None:
         self._context, self._memory = context, llama_cpp.llama_get_memory(context)
         self._length, self.recurrent, self._unified = length, recurrent, unified
+        self._streams = 1 if unified else count
         self._window = llama_cpp.llama_model_n_swa(llama_cpp.llama_get_model(context)) or None
         self.saved: Prefixes | None = None
         self.slots = [Slot(number) for number in range(count)]
@@ -79,7 +83,12 @@ class Sequences:
     @property
     def copies(self) -> bool:
         """Whether any part of what one slot has read can be copied to another."""
-        return self._unified and not self.recurrent
+        return not self.recurrent
+
+    @property
+    def apart(self) -> bool:
+        """Whether different numbers of tokens of two slots take a pass each, computed together."""
+        return not self._unified and len(self.slots) > 1
 
     @property
     def free(self) -> bool:
@@ -97,7 +106,8 @@ class Sequences:
         source = max(self.slots, key=lambda slot: reach[slot.sequence])
         if 2 * reach[slot.sequence] <= len(slot.tokens):
             self.keep(slot)
-        if self._unified and reach[source.sequence] > reach[slot.sequence]:
+        least = 1 if self._unified else LEAST_COPIED
+        if reach[source.sequence] - reach[slot.sequence] >= least:
             self._copy(source, slot, reach[source.sequence])
         else:
             self.rewind(slot, reach[slot.sequence])
@@ -168,11 +178,30 @@ class Sequences:
     def _copy(self, source: Slot, target: Slot, count: int) -> None:
         """Make the first ``count`` tokens of one slot those of another."""
         self.clear([target])
-        llama_cpp.llama_memory_seq_cp(self._memory, source.sequence, target.sequence, 0, count)
+        # One buffer is copied to another as a whole, which is done before the next pass.
+        first, last = (0, count) if self._unified else (-1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source.sequence, target.sequence, first, last)
+        if not self._unified:
+            llama_cpp.llama_memory_seq_rm(self._memory, target.sequence, count, -1)
         target.tokens, target.least = source.tokens[:count], source.least
         target.checkpoints = [each for each in source.checkpoints if each.length <= count]
         if self.recurrent and count < len(source.tokens):
             self.rewind(target, count)
+
+    # -- neighbours ------------------------------------------------------------------------
+
+    def between(self, first: Slot, last: Slot) -> Sequence[Slot]:
+        """Return the slots between two that must be in their pass, so that it stays one.
+
+        llama.cpp computes sequences with buffers of their own together as far as their numbers
+        follow each other (``llama_batch_allocr::split_equal``). None where one of them is full.
+        """
+        between = [] if self._unified else self.slots[first.sequence + 1 : last.sequence]
+        return between if all(len(slot.tokens) < self._length for slot in between) else ()
+
+    def forget_pass(self, slot: Slot) -> None:
+        """Drop what a pass added to a slot beyond its tokens."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot.sequence, len(slot.tokens), -1)
 
     # -- the disk --------------------------------------------------------------------------
 
@@ -194,17 +223,21 @@ class Sequences:
     def write(self, slot: Slot, path: Path) -> bool:
         """Write what is in a slot to a file; False where that fails."""
         tokens = (llama_cpp.llama_token * len(slot.tokens))(*slot.tokens)
-        return bool(
-            llama_cpp.llama_state_seq_save_file(
-                self._context, os.fsencode(path), slot.sequence, tokens, len(tokens)
-            )
+        written = llama_cpp.llama_state_seq_save_file(
+            self._context, os.fsencode(path), slot.sequence, tokens, len(tokens)
         )
+        if written and self._streams > 1:
+            try:
+                streams.leave_one(path, self._streams)
+            except ValueError:
+                return False
+        return bool(written)
 
     def read(self, slot: Slot, path: Path, most: int) -> bool:
         """Fill a slot from a file; False, and an empty slot, where it holds none of this model."""
         self.clear([slot])
-        if is_compact(path):
-            return self._read_compact(slot, path, most)
+        if self._streams > 1 or is_compact(path):
+            return self._read_state(slot, path, most)
         tokens, count = (llama_cpp.llama_token * most)(), ctypes.c_size_t()
         if not llama_cpp.llama_state_seq_load_file(
             self._context, os.fsencode(path), slot.sequence, tokens, most, ctypes.byref(count)
@@ -221,10 +254,11 @@ class Sequences:
         if first > 0 and not self.recurrent:
             slot.least = len(slot.tokens)
 
-    def _read_compact(self, slot: Slot, path: Path, most: int) -> bool:
-        """Fill a slot from a compact file."""
+    def _read_state(self, slot: Slot, path: Path, most: int) -> bool:
+        """Fill a slot by way of memory, where llama.cpp cannot take the file as it is."""
         try:
-            tokens, state = read_compact(path)
+            tokens, state = read_state(path)
+            state = np.concatenate([BUFFER_HEAD, *streams.spread(state, self._streams)])
         except (ValueError, OSError):
             return False
         pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

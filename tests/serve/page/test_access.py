@@ -156,28 +156,29 @@ def test_a_screen_reader_hears_paragraphs_and_not_tokens(browser: Browser) -> No
 
 
 def test_light_and_dark(browser: Browser) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
+    ground = "getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g)"
 
-    def bright(visit: Visit) -> bool:
-        numbers = visit.page.evaluate(ground).strip("rgb()").split(",")
-        return sum(map(float, numbers)) > 382
+    def wait_for_brightness(visit: Visit, comparison: str) -> None:
+        # A dialog tells of its end in a task of its own, after the click.
+        sum_of = f"{ground}.slice(0, 3).reduce((sum, part) => sum + Number(part), 0)"
+        visit.page.wait_for_function(f"{sum_of} {comparison}")
 
     with (
         serving(Scripted()) as server,
         visiting(browser, server.port, color_scheme="dark") as visit,
     ):
         visit.page.locator("#model:enabled").wait_for()
-        assert not bright(visit)
+        wait_for_brightness(visit, "< 382")
         visit.button("Light theme").click()
-        assert bright(visit)
+        wait_for_brightness(visit, "> 382")
         visit.reload()
-        assert bright(visit)
+        wait_for_brightness(visit, "> 382")
         visit.button("Settings").click()
         visit.page.get_by_label("As the system").check()
         visit.button("Save").click()
-        assert not bright(visit)
+        wait_for_brightness(visit, "< 382")
         visit.page.emulate_media(color_scheme="light")
-        assert bright(visit)
+        wait_for_brightness(visit, "> 382")
 
 
 def _fulfil(body: str, route: Route) -> None:

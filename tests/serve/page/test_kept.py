@@ -59,6 +59,7 @@ def test_rename_delete_and_undo(browser: Browser) -> None:
         visit.button("Delete").click()
         visit.page.get_by_text("Your conversations will be listed here").wait_for()
         visit.button("Undo").click()
+        visit.page.get_by_role("link", name="uno").wait_for()
         assert visit.listed() == ["uno"]
         visit.reload()
         visit.page.get_by_role("link", name="uno").click()
