@@ -278,7 +278,7 @@ class _Decoding:
         if not self._runner.may_guess(self._answer.part(1)[0]):
             return ()
         most = 0 if self._doubt else self._answer.left
-        return self._speculation.guess([(self._guesser, most)])[0]
+        return self._speculation.guess(self._guesser, most)
 
 
 def next_chunk(left: int, rate: float, largest: int, seconds: float = 1.0) -> int:

@@ -5,7 +5,6 @@ Decoding waits for the memory: a pass over four tokens costs less than four pass
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +19,8 @@ LEAST_GAIN = 1.08
 
 
 def rows(answers: int, guesses: int) -> int:
-    """Return the most tokens of a pass with one token of each answer, and up to ``guesses``."""
-    return max(answers, min(answers * (1 + guesses), SIZES[-1]))
+    """Return the most tokens of a pass: one of each answer, or of one alone with its guesses."""
+    return max(answers, 1 + guesses)
 
 
 def output_rows(settings: Settings) -> int:
@@ -99,36 +98,23 @@ class Offer:
 
     def value(self, costs: Costs) -> float:
         """Return tokens per pass of one token at the best number of guesses, 1 for none."""
-        return _best([self], costs)[1]
+        return self._best(costs)[1]
 
+    def count(self, costs: Costs) -> int:
+        """Return how many guesses make most tokens for their time.
 
-NO_OFFER = Offer((), lambda _: [])
+        None where that is not clearly more than without.
+        """
+        return self._best(costs)[0]
 
-
-def allot(offers: Sequence[Offer], costs: Costs) -> list[int]:
-    """Return how many guesses of each answer go into the next pass, which has a token of each.
-
-    The likeliest ones of all, as many as make most tokens for their time; none where that is not
-    clearly more than without.
-    """
-    return _best(offers, costs)[0]
-
-
-def _best(offers: Sequence[Offer], costs: Costs) -> tuple[list[int], float]:
-    base = len(offers)
-    ranked = sorted(
-        ((odds, -at, number) for number, each in enumerate(offers) for at, odds in
-         enumerate(each.odds)),
-        reverse=True,
-    )  # fmt: skip
-    plain = base / costs.of(base)
-    best, rate = 0, plain * LEAST_GAIN
-    tokens, price = float(base), 0.0
-    for count, (odds, _, number) in enumerate(ranked, 1):
-        tokens, price = tokens + odds, price + offers[number].price
-        if base + count in SIZES:
-            found = tokens / (costs.of(base + count) + price)
-            if found > rate:
-                best, rate = count, found
-    taken = Counter(number for _, _, number in ranked[:best])
-    return [taken[number] for number in range(base)], rate if best else plain
+    def _best(self, costs: Costs) -> tuple[int, float]:
+        plain = 1 / costs.of(1)
+        best, rate = 0, plain * LEAST_GAIN
+        tokens = 1.0
+        for count, odds in enumerate(self.odds, 1):
+            tokens += odds
+            if 1 + count in SIZES:
+                found = tokens / (costs.of(1 + count) + count * self.price)
+                if found > rate:
+                    best, rate = count, found
+        return best, rate if best else plain

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pitool.engine.guesses import Draft, Drafts, Guesser, HitRates
-from pitool.engine.pass_costs import NO_OFFER, Costs, allot
+from pitool.engine.pass_costs import Costs
 
 MOST_GUESSES = 15
 """Tokens that are guessed at once: with the token before them a pass of 16, four rows of kernels'
@@ -50,11 +50,8 @@ class Speculation:
         """Return what guesses the answer to a prompt; see ``Guesser``."""
         return Guesser(ids, self._rates, self._drafts, sequence, expected)
 
-    def guess(self, writing: Sequence[tuple[Guesser | None, int]]) -> list[list[int]]:
-        """Return guesses for the answers that go into the next pass, with the most of each."""
-        offers = [
-            guesser.offer(min(most, self._most), self.costs) if guesser else NO_OFFER
-            for guesser, most in writing
-        ]
-        counts = allot(offers, self.costs)
-        return [offer.make(n) if n else [] for offer, n in zip(offers, counts, strict=True)]
+    def guess(self, guesser: Guesser, most: int) -> list[int]:
+        """Return guesses for the next pass of an answer, at most so many."""
+        offer = guesser.offer(min(most, self._most), self.costs)
+        count = offer.count(self.costs)
+        return offer.make(count) if count else []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitool.engine.guesses import LONGEST, LOOKS, Drafts, Guesser, HitRates, Ngrams
-from pitool.engine.pass_costs import LEAST_GAIN, SIZES, TYPICAL_COSTS, Costs, Offer, allot, rows
+from pitool.engine.pass_costs import LEAST_GAIN, SIZES, TYPICAL_COSTS, Costs, Offer, rows
 from pitool.engine.speculation import Speculation
 
 FREE = [(size, 1.0) for size in (1, *SIZES)]
@@ -106,44 +106,30 @@ def made(count: int) -> list[int]:
     return list(range(count))
 
 
-falling = st.lists(st.floats(0, 1), max_size=4).map(lambda p: sorted(p, reverse=True))
+falling = st.lists(st.floats(0, 1), max_size=15).map(lambda p: sorted(p, reverse=True))
 
 
-@given(st.lists(falling, min_size=1, max_size=3))
-def test_the_best_number_of_guesses_is_found(odds: list[list[float]]) -> None:
-    """Against every way to share guesses among the answers."""
+@given(falling)
+def test_the_best_number_of_guesses_is_found(odds: list[float]) -> None:
     costs = Costs([(1, 1.0), (2, 1.3), (3, 1.5), (4, 1.6), (8, 2.1), (12, 2.9), (16, 3.5)])
-    offers = [Offer(each, made) for each in odds]
 
-    def rate(counts: Sequence[int]) -> float:
-        reached = sum(sum(each[:n]) for each, n in zip(odds, counts, strict=True))
-        return (len(odds) + reached) / costs.of(len(odds) + sum(counts))
+    def rate(count: int) -> float:
+        return (1 + sum(odds[:count])) / costs.of(1 + count)
 
-    every = itertools.product(*(range(len(each) + 1) for each in odds))
-    tried = [c for c in every if not sum(c) or len(odds) + sum(c) in SIZES]
-    plain, found = rate([0] * len(odds)), allot(offers, costs)
-    best = max(map(rate, tried))
-    if best > plain * LEAST_GAIN * 1.0001:
-        assert rate(found) == pytest.approx(best)
-    elif best < plain * LEAST_GAIN:
-        assert sum(found) == 0
+    offer = Offer(odds, made)
+    best = max(map(rate, [0, *(n for n in range(1, len(odds) + 1) if 1 + n in SIZES)]))
+    if best > rate(0) * LEAST_GAIN * 1.0001:
+        assert rate(offer.count(costs)) == pytest.approx(best) == offer.value(costs)
+    elif best < rate(0) * LEAST_GAIN:
+        assert offer.count(costs) == 0
 
 
 def test_guesses_that_would_lose_are_not_made() -> None:
     sure = Offer([0.95**n for n in range(1, 16)], made)
-    assert allot([sure], Costs(LINEAR)) == [0]
-    assert allot([sure], Costs(FREE)) == [15]
-    assert allot([Offer([0.05] * 3, made)], Costs()) == [0]
-    assert allot([Offer([0.9] * 15, made, price=1.0)], Costs(FREE)) == [0]
-
-
-def test_clients_that_fill_the_batch_leave_no_room_for_guesses() -> None:
-    """Four rows are computed at once: with four answers, guesses need four rows more."""
-    costs = Costs([(1, 1.0), (2, 1.05), (3, 1.1), (4, 1.15), (8, 2.3), (12, 3.4), (16, 4.5)])
-    fair = Offer([0.7, 0.5, 0.35], made)
-    assert allot([fair], costs) == [3]
-    assert allot([fair] * 4, costs) == [0] * 4
-    assert sum(allot([fair] * 20, costs)) == 0
+    assert sure.count(Costs(LINEAR)) == 0
+    assert sure.count(Costs(FREE)) == 15
+    assert Offer([0.05] * 3, made).count(Costs()) == 0
+    assert Offer([0.9] * 15, made, price=1.0).count(Costs(FREE)) == 0
 
 
 def test_rows_are_as_many_as_a_pass_may_have() -> None:
@@ -170,7 +156,7 @@ def test_a_draft_model_is_asked_where_nothing_repeats() -> None:
     speculation.use(parrot, 1000)
     speculation.costs.note(1, 1.0)
     guesser = speculation.begin(text[:5], sequence=2)
-    (found,) = speculation.guess([(guesser, 15)])
+    found = speculation.guess(guesser, 15)
     assert found and found == text[5 : 5 + len(found)]
     assert parrot.asked == [2]
 
@@ -182,7 +168,7 @@ def test_a_draft_model_that_is_wrong_is_asked_less_and_less() -> None:
     speculation.costs.note(1, 1.0)
     guesser = speculation.begin([1])
     for token in range(100, 400):
-        speculation.guess([(guesser, 15)])
+        speculation.guess(guesser, 15)
         guesser.chosen(token)
     assert 1 <= len(parrot.asked) < 60
 

@@ -405,12 +405,13 @@ def _compact(folder: Path) -> None:
 
 
 def _read_compact(folder: Path) -> None:
-    from pitool.engine.llamacpp import compact
+    from pitool.engine.llamacpp import compact, streams
     from pitool.engine.prefixes import tokens_of_state
 
     tokens_of_state(folder / "state")
     with suppress(ValueError):
-        compact.read_compact(folder / "state")
+        _, state = compact.read_state(folder / "state")
+        streams.spread(state, 3)
 
 
 def _runnable() -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pitool.engine.guesses import Guesser
 from pitool.engine.llamacpp.running import Job, Llama, Running
 from pitool.engine.llamacpp.sequences import Sequences, Slot
@@ -28,11 +26,12 @@ class Guessing:
             return None
         return self._speculation.begin(job.ids, job.expected, slot.sequence)
 
-    def guess(self, writing: Sequence[Running]) -> list[list[int]]:
-        """Return what is guessed of each answer, for all that go into the next pass."""
-        found = self._speculation.guess([(each.guesser, self._most(each)) for each in writing])
-        for running, guesses in zip(writing, found, strict=True):
-            running.answer.guessed(len(guesses))
+    def guess(self, running: Running) -> list[int]:
+        """Return what is guessed of an answer that goes into the next pass alone."""
+        if running.guesser is None:
+            return []
+        found = self._speculation.guess(running.guesser, self._most(running))
+        running.answer.guessed(len(found))
         return found
 
     def took(self, tokens: int, seconds: float) -> None:
@@ -51,7 +50,7 @@ class Guessing:
 
     def _most(self, running: Running) -> int:
         """Return the most guesses of an answer that keep it what plain decode gives."""
-        if running.doubt or running.guesser is None:
+        if running.doubt:
             return 0
         if not _greedy(running):
             return running.answer.left

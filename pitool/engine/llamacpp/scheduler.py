@@ -163,8 +163,8 @@ class Scheduler:
                 writing = []
             else:
                 chunks = []
-        for running, guessed in zip(writing, self._guess(writing), strict=True):
-            yield running, running.answer.part(1), guessed
+        for running in writing:
+            yield running, running.answer.part(1), self._guess(running)
         yield from ((running, ids, ()) for running, ids in chunks)
 
     def _fill_between(self, first: Slot, last: Slot, token: int) -> None:
@@ -184,14 +184,14 @@ class Scheduler:
         first = self._batch.add(computed, len(slot.tokens), slot.sequence, rows=rows)
         return Part(running, computed, first, guessed)
 
-    def _guess(self, writing: Sequence[Running]) -> Sequence[Sequence[int]]:
+    def _guess(self, running: Running) -> Sequence[int]:
         """Return guesses at the next tokens of an answer; none while there are others beside it.
 
         llama.cpp computes different numbers of tokens of several sequences in several passes.
         """
         if self._guessing is None or len(self._running) > 1:
-            return [()] * len(writing)
-        return self._guessing.guess(writing)
+            return ()
+        return self._guessing.guess(running)
 
     def _chunks(self, decoding: int) -> Iterator[tuple[Running, Sequence[int]]]:
         """Yield what is read of the prompts, in the order in which they came."""
