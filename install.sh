@@ -28,8 +28,9 @@ usage: ./install.sh [COMMAND] [OPTIONS] [-- PYTEST ARGUMENTS]
 commands:
   install   install for this machine (the default)
   demo      install, then convert, run and benchmark the sample model
-  test      install, then run the tests:  ./install.sh test -- -k manifest
-  check     install, then run all checks: scripts, lint, format, types, imports, tests
+  test      install, then run the tests, without the thorough ones, which take a quarter of an hour;
+            with arguments those that they name:  ./install.sh test -- -k manifest
+  check     install, then run all checks: scripts, lint, format, types, imports, all tests
   uninstall remove .venv, the link and the service; keep bundles and compiled wheels
 
 options:
@@ -382,7 +383,10 @@ main() {
             say "Next: .venv/bin/pitool --help, or ./install.sh demo"
             [ -n "$LINK$COMPLETION" ] || say "On the PATH, completed by your shell: ./install.sh --link --completion"
             ;;
-        test) "$VENV/bin/python" -m pytest "${SPREAD[@]}" ${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"} ;;
+        test)
+            [ ${#PYTEST_ARGS[@]} -gt 0 ] || PYTEST_ARGS=(-m 'not thorough')
+            "$VENV/bin/python" -m pytest "${SPREAD[@]}" "${PYTEST_ARGS[@]}"
+            ;;
         *) "$COMMAND" ;;
     esac
 }

@@ -23,10 +23,14 @@ PROGRESS_STEP = 0.01
 
 
 class Streamed:
-    """Sends the tokens of an answer to who called for it; those that come fast go together."""
+    """Sends the tokens of an answer to who called for it; those that come fast go together.
 
-    def __init__(self, call: Call) -> None:
-        self._call, self._flush = call, call.arguments["flush"]
+    So do those of the answers ``beside`` it: each time that the parent wakes, it takes a core from
+    the model.
+    """
+
+    def __init__(self, call: Call, beside: set[Streamed]) -> None:
+        self._call, self._beside, self._flush = call, beside, call.arguments["flush"]
         self._held: list[Any] = []
         self._sent = 0.0
 
@@ -37,19 +41,27 @@ class Streamed:
 
     def token(self, token: Token) -> None:
         """Take a step of the answer."""
+        self._beside.add(self)
         self._held.append(serialisation.token_to_json(token))
         now = time.perf_counter()
         first = token.timings.decoded_tokens == 1
         if first or token.finish or now - self._sent >= self._flush:
+            for each in self._beside:
+                each.send(now)
+        if token.finish:
+            self._beside.discard(self)
+            self._call.result()
+
+    def send(self, now: float) -> None:
+        """Send what is held."""
+        if self._held:
             self._call.event(tokens=self._held)
             self._held, self._sent = [], now
-        if token.finish:
-            self._call.result()
 
     def fail(self, error: PitoolError) -> None:
         """Send what came before the fault, which is the user's, and the fault."""
-        if self._held:
-            self._call.event(tokens=self._held)
+        self.send(time.perf_counter())
+        self._beside.discard(self)
         self._call.fail(error)
 
 
@@ -60,6 +72,7 @@ class Worker:
         self._engine: Engine | None = None
         self._scheduler: Scheduler | None = None
         self._alone: Call | None = None
+        self._streams: set[Streamed] = set()
         self._waiting: deque[tuple[Method, Call]] = deque()
 
     def methods(self) -> dict[str, Method]:
@@ -140,7 +153,7 @@ class Worker:
             raise PitoolError("no model is loaded", "load a model first")
         prompt = serialisation.prompt_from_json(call.arguments["prompt"])
         sampling = serialisation.sampling_from_json(call.arguments["sampling"])
-        self._scheduler.add(prompt, sampling, Streamed(call))
+        self._scheduler.add(prompt, sampling, Streamed(call, self._streams))
 
     def logits(self, call: Call) -> None:
         """Return the table of logits as raw float32."""
