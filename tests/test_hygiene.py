@@ -71,6 +71,7 @@ def test_a_worker_loads_no_interface() -> None:
     assert not found & ({"textual", "rich", "click"} | ENGINES)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "room",
     ["tui", "serve", "chat", "bench", "store", "remote", "engine", "device", "planning", "catalog",
@@ -85,6 +86,7 @@ def test_what_the_board_runs_needs_no_host_package(room: str) -> None:
     assert not {"pitool.convert", "pitool.checkpoint"} & found
 
 
+@pytest.mark.thorough
 def test_only_the_server_loads_what_speaks_http() -> None:
     """The chat must not pay for it with its start and its memory."""
     stack = {"starlette", "uvicorn", "h11", "anyio"}

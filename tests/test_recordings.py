@@ -78,6 +78,7 @@ def test_what_a_terminal_says_cannot_become_markup() -> None:
     assert "<script>x</script>" in "".join(drawing.itertext())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_the_pictures_are_those_of_the_recordings(name: str) -> None:
     picture = (PICTURES / f"demo-{name}.svg").read_text(encoding="utf-8")

@@ -45,6 +45,7 @@ def pitool(folder: Path, *words: str, **more: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_code_beside_a_model_is_never_run(trap: Path, tmp_path: Path) -> None:
     made = pitool(trap, "convert", ".", "--ram", "1gb", "--quant", "F16,FP32", "--out", "../made")
@@ -55,6 +56,7 @@ def test_code_beside_a_model_is_never_run(trap: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists(), (tmp_path / "run").read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.oracle
 def test_transformers_runs_no_code_of_a_model(trap: Path, tmp_path: Path) -> None:
     done = pitool(
@@ -77,6 +79,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                 )
 
 
+@pytest.mark.thorough
 def test_every_python_that_is_started_leaves_the_current_folder_out() -> None:
     found = list(commands())
     assert len(found) >= 8

@@ -18,6 +18,9 @@ SETTLING_SECONDS = 8.0
 LEAST_SECONDS = 2.0
 """Before so long nothing is said of the time left."""
 
+MOST_SECONDS = 30 * 86_400.0
+"""Who is so slow stands still: the time left is not known."""
+
 STEP_SECONDS = 0.25
 """The speed is looked at this often."""
 
@@ -57,6 +60,9 @@ class Pace:
         if now - self._began < LEAST_SECONDS or self._rate <= 0:
             return
         estimate = (self.total - self.done) / self._rate
+        if estimate > MOST_SECONDS:
+            self._left = None
+            return
         counted = None if self._left is None else max(self._left - passed, 0.0)
         wrong = counted is None or abs(estimate - counted) > max(DRIFT * counted, LEAST_SECONDS)
         self._left = estimate if wrong else counted

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.adding.conftest import Extended
 
 TECHNIQUE = '''
@@ -91,6 +93,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.thorough
 def test_a_technique(extended: Extended, tiny_checkpoint: Path) -> None:
     extended.module("pitool.convert.techniques", "test_int8", TECHNIQUE)
     extended.row("from pitool.convert.techniques import TECHNIQUES")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from pitool.catalog import manifest
 from pitool.catalog.manifest import Artifact, FileEntry, MemoryLine, Source
 from tests.adding.conftest import Extended
@@ -91,6 +93,7 @@ def with_engine(extended: Extended) -> Path:
     return bundle_of(extended.folder / "echo", "echo", "said by the file")
 
 
+@pytest.mark.thorough
 def test_an_engine(extended: Extended) -> None:
     bundle = bundle_of(extended.folder / "unknown", "echo", "x")
     assert "echo" in extended.run("run", bundle, "hi", code=4)
@@ -101,6 +104,7 @@ def test_an_engine(extended: Extended) -> None:
     assert "echo" in extended.run("show", bundle)
 
 
+@pytest.mark.thorough
 def test_a_family(extended: Extended) -> None:
     toy = write_checkpoint(extended.folder / "toy", model_type="toy", toy_scale=1.0)
     target = extended.folder / "bundle"

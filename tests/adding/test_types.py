@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import pytest
 
 from pitool.catalog import manifest
 from tests.adding.conftest import Extended
@@ -49,6 +50,7 @@ def test_a_tensor_type(extended: Extended) -> None:
     assert rows["Q4_0"]["tensor_bytes"] == 8 * 64 * 4 + 64 * 64 // BLOCK * BYTES
 
 
+@pytest.mark.thorough
 def test_a_quantisation_of_onnx(extended: Extended, tiny_checkpoint: Path) -> None:
     extended.row("from pitool.planning.onnx_weights import ONNX_QUANTISATIONS, OnnxQuantisation")
     extended.row(

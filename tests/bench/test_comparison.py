@@ -75,6 +75,7 @@ def verdicts(rate: float) -> list[str]:
     return [comparison.compare(old, new).lines[0].verdict for old, new in pairs]
 
 
+@pytest.mark.thorough
 def test_a_regression_of_ten_per_cent_is_found_and_one_of_one_is_not_called_one() -> None:
     assert verdicts(90.0).count("slower") >= 98
     assert verdicts(99.0).count("slower") <= 2

@@ -102,6 +102,7 @@ def test_it_finds_the_best_of_an_exhaustive_sweep_in_a_tenth_of_its_loads() -> N
     assert board.opened <= sweep.opened / 10
 
 
+@pytest.mark.thorough
 def test_noise_alone_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "decode_rate", lambda _s: 10.0)
     monkeypatch.setitem(globals(), "prefill_rate", lambda _s: 80.0)
@@ -168,6 +169,7 @@ def test_a_broken_file_of_hints_stops_nobody(home: Path, bundle: Callable[..., P
         assert (home / tuned.FILE_NAME).read_text() == text
 
 
+@pytest.mark.thorough
 def test_the_command_reports_what_it_kept(home: Path, bundle: Callable[..., Path]) -> None:
     done = CliRunner().invoke(cli, ["tune", str(bundle()), "--json"], standalone_mode=False)
     assert done.exception is None
@@ -177,6 +179,7 @@ def test_the_command_reports_what_it_kept(home: Path, bundle: Callable[..., Path
     assert (home / tuned.FILE_NAME).is_file()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(("busy", "said"), [(1.0, True), (0.0, False)])
 def test_it_says_when_others_took_the_cpus(

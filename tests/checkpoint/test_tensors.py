@@ -357,6 +357,7 @@ entries = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=300, deadline=None)
 @given(header=st.dictionaries(st.text(max_size=5), entries | json_values, max_size=3))
 def test_random_tables(tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any]) -> None:

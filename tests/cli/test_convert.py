@@ -288,6 +288,7 @@ def test_a_dry_run_needs_no_weights(call: Pitool, checkpoint: Path) -> None:
 # -- the whole way -------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_a_conversion(pitool: Pitool, call: Pitool, one_layer: Path, private_home: Path) -> None:
     result = pitool("convert", one_layer, "--ram", "1gb", "--quant", "F16", "--context", 256)
@@ -322,6 +323,7 @@ def test_a_conversion(pitool: Pitool, call: Pitool, one_layer: Path, private_hom
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_gguf_and_onnx_in_one_bundle(call: Pitool, one_layer: Path, private_home: Path) -> None:
     result = call("convert", one_layer, "--ram", "1gb", "--context", 256, "--json")
@@ -428,6 +430,7 @@ def wait_until_gone(pids: set[int]) -> set[int]:
 STAGES = ["writing BF16", "quantising to Q4_K_M", "computing the reference with", "verifying BF16"]
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("stage", "number"),
@@ -454,6 +457,7 @@ def test_interrupting_leaves_nothing(
     assert names(private_home / "bundles") == set()
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("stage", [*STAGES, "hashing"])
 def test_a_killed_conversion_leaves_no_bundle_and_the_next_one_cleans_up(

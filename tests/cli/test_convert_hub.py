@@ -150,6 +150,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 ORDER = ("convert", ID, "--ram", "1gb", "--quant", "F16")
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     pitool: Pitool, hub: Hub, private_home: Path
@@ -175,6 +176,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
     assert not names & {"consolidated.safetensors", "pytorch_model.bin", "modeling_tiny.py"}
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_shards_that_are_here_already_are_not_fetched_again(
     pitool: Pitool, hub: Hub, private_home: Path
@@ -236,6 +238,7 @@ def test_the_single_file_of_the_hub_goes_before_its_index(pitool: Pitool, hub: H
     assert not hub.bytes_of("model-00001-of-00002.safetensors")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("data", [b"<!doctype html>" * 9, b"short", b"\2" + b"\0" * 7 + b"[]"])
 def test_a_file_on_the_hub_that_is_no_safetensors(pitool: Pitool, hub: Hub, data: bytes) -> None:
     (hub.folder / "model.safetensors").write_bytes(data)
@@ -259,12 +262,14 @@ def test_content_that_is_not_what_the_hub_says(pitool: Pitool, hub: Hub, tmp_pat
     assert not list((tmp_path / "hf-home").rglob("0" * 64))
 
 
+@pytest.mark.thorough
 def test_another_revision(pitool: Pitool, hub: Hub) -> None:
     sentence = check_failure(pitool(*ORDER, "--revision", "v9"), 4)
     assert "someone/tiny has no revision 'v9'" in sentence
     assert pitool(*ORDER, "--revision", COMMIT, "--dry-run").code == 0
 
 
+@pytest.mark.thorough
 def test_the_token_of_the_environment(
     pitool: Pitool, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,7 @@ def run(folder: Path, line: str) -> subprocess.CompletedProcess[bytes]:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("line", RUN)
 def test_example(folder: Path, line: str) -> None:

@@ -29,6 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("fit") / "c", num_hidden_layers=2)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("short")
 def test_size_and_speed_are_both_kept(call: Pitool, checkpoint: Path, tmp_path: Path) -> None:
     text = tmp_path / "calibration.txt"
@@ -83,6 +84,7 @@ def test_what_cannot_be_reached_is_refused_before_anything(
     assert "--target-tps can only make a GGUF" in said
 
 
+@pytest.mark.thorough
 def test_the_types_of_the_cache_are_planned_and_kept(
     call: Pitool, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

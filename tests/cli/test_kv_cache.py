@@ -27,6 +27,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
+@pytest.mark.thorough
 def test_the_figures_are_those_of_the_definition(
     call: Pitool, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

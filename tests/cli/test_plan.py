@@ -30,6 +30,7 @@ def verdicts(made: dict[str, Any]) -> dict[tuple[str, str], str]:
     return {(row["quantisation"], row["place"]): row["verdict"] for row in made["rows"]}
 
 
+@pytest.mark.thorough
 def test_14b_with_an_adapter(pitool: Pitool, shared_data: Path) -> None:
     """What rented machines and boards were seen to do with this model."""
     folder = shared_data / "configs" / "Qwen2.5-14B-Instruct"
@@ -94,6 +95,7 @@ def test_answers_at_once_have_a_context_each(pitool: Pitool) -> None:
     assert re.search(r"--parallel [123] ", result.err)
 
 
+@pytest.mark.thorough
 def test_a_gguf_is_planned_with_its_own_tensors(pitool: Pitool, bundle: Path) -> None:
     (file,) = bundle.glob("*Q8_0.gguf")
     loose = document(pitool, file, "--ram", "1gb", "--quant", "Q8_0")
@@ -180,6 +182,7 @@ def test_more_context_than_trained_for_is_said(pitool: Pitool) -> None:
     assert made["notes"] == ["999999 tokens were requested, but the model was trained for fewer"]
 
 
+@pytest.mark.thorough
 def test_buy_and_rent_have_every_number_in_json(pitool: Pitool) -> None:
     made = document(pitool, "3B", "--buy", "--rent", "--price", "pi5-8gb=160")
     board = next(b for b in made["boards"] if b["board"] == "pi5-8gb")
@@ -273,6 +276,7 @@ def test_both_formats_are_judged_where_none_is_named(pitool: Pitool) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_card_that_is_rented_says_what_changing_saves(pitool: Pitool) -> None:
     made = document(pitool, "14B", "--from", "ada_80_pro")
     assert made["changes"]["from"] == "ADA_80_PRO"
@@ -290,6 +294,7 @@ def test_buying_says_what_the_lane_is_good_for(pitool: Pitool) -> None:
     assert "192 W for the whole system" in text
 
 
+@pytest.mark.thorough
 def test_what_fits_nowhere_has_a_smaller_one_named(pitool: Pitool) -> None:
     named = r"has room for [\w.-]+ \([\d.]+ [GM]B, [\d.]+ tokens/s\): pitool pull"
     for call in ("72B --buy", "72B", "72B --details", "14B --board pi5 --ram 2gb"):

@@ -38,6 +38,7 @@ def reused(pitool: Pitool, folder: Path, *words: object) -> tuple[int, int]:
     return made["reused_tokens"], made["prompt_tokens"]
 
 
+@pytest.mark.thorough
 def test_a_prompt_is_read_once_and_used_from_then_on(call: Pitool, here: Path) -> None:
     done = call("prefill", here / "bundle", here / "system.txt", "--json")
     assert done.code == 0, done.err
@@ -52,6 +53,7 @@ def test_a_prompt_is_read_once_and_used_from_then_on(call: Pitool, here: Path) -
     assert f"({made['tokens']} reused)" in said.err
 
 
+@pytest.mark.thorough
 def test_the_prompts_of_a_bundle_are_read_where_they_have_to_be(call: Pitool, here: Path) -> None:
     call("prefill", here / "bundle", here / "system.txt")
     call("prefill", here / "bundle", here / "talk.json", "--compact")

@@ -127,6 +127,7 @@ def test_without_a_bundle_the_newest_is_named(
     assert result.err.splitlines()[0] == "bundle: tiny (F16)"
 
 
+@pytest.mark.thorough
 def test_a_bundle_by_its_name(pitool: Pitool, private_home: Path, bundle: Path) -> None:
     place(bundle, private_home)
     assert answer(pitool, "mine", "The quick", *GREEDY)["model"] == "Tiny"
@@ -145,6 +146,7 @@ def test_a_loose_file(pitool: Pitool, bundle: Path) -> None:
 # -- sampling ------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_seed_makes_it_repeatable(pitool: Pitool, bundle: Path) -> None:
     def ids(*options: object) -> list[int]:
         told = answer(pitool, bundle, "The", "--max-tokens", 12, "--temp", 1.5, *options)
@@ -159,6 +161,7 @@ def test_max_tokens(pitool: Pitool, bundle: Path) -> None:
     assert (len(told["ids"]), told["finish"], told["decoded_tokens"]) == (3, "length", 3)
 
 
+@pytest.mark.thorough
 def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(pitool: Pitool, bundle: Path) -> None:
     whole = answer(pitool, bundle, "The quick", "--raw", *GREEDY)["text"]
     stop = whole[3:5]
@@ -187,6 +190,7 @@ def test_guesses_are_counted_and_can_be_turned_off(pitool: Pitool, bundle: Path)
     assert guessing["ids"] == plain["ids"]
 
 
+@pytest.mark.thorough
 def test_a_draft_model_gives_the_same_answer(pitool: Pitool, bundle: Path) -> None:
     asked = ("The quick", "--temp", "0", "--max-tokens", "32")
     plain = answer(pitool, bundle, *asked, "--no-speculate")
@@ -236,6 +240,7 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", DAMAGED)
 def test_a_damaged_file(pitool: Pitool, bundle: Path, tmp_path: Path, case: str) -> None:
     change, message = DAMAGED[case]

@@ -211,6 +211,7 @@ def read_on(terminal: int, seen: list[bytes]) -> None:
             seen.append(data)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("end", "code"), [(b"\x04", 0), (b"\x03", 130)])
 @pytest.mark.parametrize("term", ["dumb", "xterm"])
 def test_in_a_terminal(tmp_path: Path, end: bytes, code: int, term: str) -> None:

@@ -128,6 +128,7 @@ def program(
             os.close(started.input)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("command", "number"),
     [
@@ -151,6 +152,7 @@ def test_a_stuck_worker_is_not_waited_for(
         assert started.said.rstrip().rpartition("pitool: ")[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("module", "number"),
     [
@@ -192,6 +194,7 @@ def test_a_stuck_worker_does_not_outlive_a_killed_program(bundle: Path) -> None:
             time.sleep(0.02)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_the_chat_ends_with_a_stuck_worker(bundle: Path, number: signal.Signals) -> None:
     with program("chat", bundle, terminal=True) as started:
@@ -228,6 +231,7 @@ def alone() -> tuple[str, ...]:
     return ALONE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("words", "ready"),

@@ -170,12 +170,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("name", COMMANDS)
 def test_names_in_a_bundle_and_in_arguments(strange: Path, name: str) -> None:
     check(on_terminal(*COMMANDS[name]))
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_the_log_of_a_server(strange: Path) -> None:
     check(on_terminal("serve", HOSTILE, "--port", "0", until="/v1"))
@@ -215,6 +217,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", FILES)
 def test_metadata_of_a_file(tmp_path: Path, case: str) -> None:
     make, (command, *options) = FILES[case]

@@ -104,6 +104,7 @@ def test_a_bundle_without_reference_says_what_to_do(pitool: Pitool, copy: Path) 
     assert "--reference" in sentence
 
 
+@pytest.mark.thorough
 def test_max_kld_leaves_nothing(pitool: Pitool, one_layer: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "b"
     asked = ["--ram", "1gb", "--quant", "Q4_0", "--out", out, "--max-kld", "0.0001"]

@@ -47,6 +47,7 @@ def members_of(boards: Sequence[ServedBoard]) -> tuple[Member, ...]:
     return tuple(members.member(board.host) for board in boards)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("layers", "head_here"), [((2, 2, 3), False), ((2, 2, 3), True), ((1, 2, 1), True)]
 )
@@ -88,6 +89,7 @@ def test_the_layers_are_where_the_plan_has_them_and_no_more_crosses_the_network(
     assert more / 32 == pytest.approx(share.token_bytes, rel=0.25)
 
 
+@pytest.mark.thorough
 def test_by_the_commands(
     shared_boards: list[ServedBoard], layered_gguf: Path, pitool: Pitool
 ) -> None:
@@ -116,6 +118,7 @@ def test_by_the_commands(
     assert "2 boards" in pitool("cluster", "remove", hosts[0]).err
 
 
+@pytest.mark.thorough
 def test_a_board_that_dies_in_the_middle_of_an_answer_ends_in_one_sentence(
     three_boards: list[ServedBoard], layered_gguf: Path
 ) -> None:
@@ -142,6 +145,7 @@ def test_a_board_that_dies_in_the_middle_of_an_answer_ends_in_one_sentence(
         assert [t.id for t in engine.stream(PROMPT, GREEDY) if t.id is not None] == whole
 
 
+@pytest.mark.thorough
 def test_a_server_that_ends_is_started_again_and_that_is_said(
     three_boards: list[ServedBoard], layered_gguf: Path
 ) -> None:
@@ -176,6 +180,7 @@ def test_a_board_has_one_client(
     loading.start("boards", runnable, SETTINGS).close()
 
 
+@pytest.mark.thorough
 def test_tensors_are_sent_once(shared_boards: list[ServedBoard], tmp_path: Path) -> None:
     """Those of more than 10 MiB; the plan says how many bytes that are."""
     from tests.cluster.shapes import write_zeros
@@ -200,6 +205,7 @@ def test_tensors_are_sent_once(shared_boards: list[ServedBoard], tmp_path: Path)
     assert sent[0] - sent[1] == pytest.approx(share.kept_bytes, rel=0.02)
 
 
+@pytest.mark.thorough
 def test_each_board_stays_within_its_planned_memory(
     shared_boards: list[ServedBoard], tmp_path: Path
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_status_of_a_newer_pitool_is_read() -> None:
     assert status.from_json(json.dumps(newer).encode()) == MINE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("said", [b"", b"[]", b"{}", b"no", b'{"features": 3}', b"[" * 9999])
 def test_what_is_no_status_counts_as_none(said: bytes) -> None:
     with serving_rpc(hello_of(7, 0), MEMORY) as port, serving_status(said) as told:

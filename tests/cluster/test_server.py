@@ -49,6 +49,7 @@ def test_the_link_is_measured(board: tuple[BoardServer, int]) -> None:
     assert link.rate > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "path", "length"),
     [

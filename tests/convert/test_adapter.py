@@ -65,6 +65,7 @@ def test_a_bundle_whose_adapter_the_engine_loads(tiny_checkpoint: Path, tmp_path
     assert settings_for(choose(bundle)).adapters == (str(bundle.path / "style.lora.gguf"),)
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("separate", [True, False])
 def test_an_adapters_own_chat_template_is_in_the_bundle(

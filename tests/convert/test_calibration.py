@@ -44,6 +44,7 @@ def made(folder: Path, target: Path, plan: ConvertPlan, calibrated: str) -> Bund
     return convert(source_of(folder), job, engines_of(real_engine), Silent())
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("calibrated", "kinds"), [("self", "Q4_0,Q8_0"), ("text", "Q4_0,IQ4_NL,Q4_K_M,Q8_0")]
@@ -80,6 +81,7 @@ def test_the_file_is_what_llama_cpp_makes_with_the_matrix(
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_types_that_need_no_matrix_get_none(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m", num_hidden_layers=1)
@@ -87,6 +89,7 @@ def test_types_that_need_no_matrix_get_none(tmp_path: Path) -> None:
     assert IMPORTANCE not in names(tmp_path / "b")
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_at_equal_bytes_less_is_lost_than_by_q4_k_m(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

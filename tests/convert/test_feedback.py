@@ -96,6 +96,7 @@ def test_columns_stay_within_their_blocks() -> None:
     assert order.tolist() == [4, 5, 7, 6, 1, 0, 3, 2]
 
 
+@pytest.mark.thorough
 @given(seed=st.integers(0, 1000), count=st.sampled_from([3, 5]))
 @settings(max_examples=25)
 def test_sweeps_end_between_the_best_of_all_and_feedback_alone(seed: int, count: int) -> None:
@@ -171,6 +172,7 @@ def sample() -> tuple[Layer, dict[str, Inputs], dict[str, Inputs]]:
     return layer(0), here, there
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "IQ4_NL", "Q5_1", "INT4", "INT8"])
 @pytest.mark.parametrize("module", ["self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"])
 def test_on_a_real_layer_and_another_text_too(

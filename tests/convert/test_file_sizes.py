@@ -41,6 +41,7 @@ TOKENIZERS = {
 WITHIN = {"qwen2.5": 1e-5, "smollm2-135m-instruct": 1e-5, "tinyllama-chat": 2e-3, None: 6e-3}
 
 
+@pytest.mark.thorough
 def test_the_plan_knows_the_size_of_the_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
     config = read_config(tiny_checkpoint)
     plan = make_plan(
@@ -89,6 +90,7 @@ def test_the_plan_knows_about_how_large_an_onnx_folder_is(kind: str, tmp_path: P
     assert planned.bytes == pytest.approx(size, rel=0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("repository", PUBLISHED)
 def test_published_files_have_the_planned_size(
     shared_data: Path, tmp_path: Path, repository: str

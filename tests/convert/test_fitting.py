@@ -98,6 +98,7 @@ def test_seconds_are_a_budget_of_their_own() -> None:
     assert allocate(options, 300, (2.0, 2.9)) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("board", ["pi5-8gb", "pi4b-8gb"])
 @pytest.mark.parametrize("share", [0.75, 1.0])
 def test_a_speed_that_is_asked_for_is_what_the_plan_says(board: str, share: float) -> None:
@@ -159,6 +160,7 @@ def test_losses_are_the_weighted_error_of_ggufs_own_quantiser(tmp_path: Path) ->
     assert found[name]["Q2_K"] > found[name]["Q4_K"] > found[name]["Q6_K"] > found[name]["Q8_0"]
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("changes", [{}, {"hidden_size": 288, "num_attention_heads": 9,
                                           "num_key_value_heads": 3}])  # fmt: skip

@@ -124,6 +124,7 @@ def values(path: Path) -> dict[str, Floats]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["Q4_0", "TQ2_0", "Q2_0", "Q1_0"])
 def test_auto_takes_the_grid_and_every_weight_is_the_checkpoints(tmp_path: Path, kind: str) -> None:
     folder = on_grid(tmp_path / "c", kind)
@@ -147,6 +148,7 @@ def test_auto_takes_the_grid_and_every_weight_is_the_checkpoints(tmp_path: Path,
     assert manifest.read(bundle.path) == bundle.manifest
 
 
+@pytest.mark.thorough
 def test_a_matrix_off_the_grid_is_quantised_as_planned(tmp_path: Path) -> None:
     folder = on_grid(tmp_path / "c", "Q4_0", off=("embed_tokens", "layers.1.mlp.down_proj"))
     bundle = convert_folder(folder, tmp_path / "b", "Q4_K_M")
@@ -160,6 +162,7 @@ def test_a_matrix_off_the_grid_is_quantised_as_planned(tmp_path: Path) -> None:
     assert artifact.bytes - artifact.files[1].bytes == header.path.stat().st_size
 
 
+@pytest.mark.thorough
 def test_a_grid_of_more_bytes_than_are_planned_is_not_kept(tmp_path: Path) -> None:
     folder = on_grid(tmp_path / "c", "Q4_0")
     bundle = convert_folder(folder, tmp_path / "b", "Q2_K")
@@ -170,6 +173,7 @@ def test_a_grid_of_more_bytes_than_are_planned_is_not_kept(tmp_path: Path) -> No
     assert types["token_embd.weight"] == "Q4_0"
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_in_bfloat16_is_exact_but_for_its_rounding(tmp_path: Path) -> None:
     folder = on_grid(tmp_path / "c", "Q4_0", stored="BF16")
     bundle = convert_folder(folder, tmp_path / "b", "Q4_0")

@@ -78,6 +78,7 @@ def rounded(
     return {name: path.read_bytes() for name, path in made.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("effort", [NORMAL, BEST])
 def test_what_was_broken_off_goes_on_and_ends_in_the_same_bytes(
     tmp_path: Path, effort: str
@@ -95,6 +96,7 @@ def test_what_was_broken_off_goes_on_and_ends_in_the_same_bytes(
     assert len([name for name in whole if ".weight" in name]) == 3 * 9  # seven matrices, two norms
 
 
+@pytest.mark.thorough
 def test_the_bytes_are_near_the_weights_that_the_norms_are_scaled_for(tmp_path: Path) -> None:
     """A norm times its matrix is what it was, but for rounding, row by row in llama.cpp's order."""
     folder = write_checkpoint(tmp_path / "m")
@@ -125,6 +127,7 @@ class Everywhere:
         return True
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["Q4_0", "INT4"])
 def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, kind: str) -> None:
     """The sample model's KL divergence, against each matrix rounded by its format's quantiser."""
@@ -177,6 +180,7 @@ def rounded_logits(
     return forward.logits(hidden)
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_a_bundle_holds_what_was_rounded(tmp_path: Path) -> None:
     """GGUF and ONNX: what the cache keeps of the rounding is what stands in the files."""

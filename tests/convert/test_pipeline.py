@@ -56,6 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("case", MODELS)
 def test_a_bundle_of_several_artifacts(tmp_path: Path, target: Path, case: str) -> None:
@@ -121,6 +122,7 @@ def test_the_source_and_what_made_it_are_named(tmp_path: Path, target: Path) -> 
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 def test_a_float_artifact_holds_what_the_writer_wrote(
@@ -132,6 +134,7 @@ def test_a_float_artifact_holds_what_the_writer_wrote(
     assert (target / f"c-{kind}.gguf").read_bytes() == alone
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_quantised_from_the_checkpoints_own_type(tmp_path: Path, target: Path) -> None:
     """Q8_0 of bfloat16 weights is that of gguf's own quantiser on the same weights."""
@@ -156,6 +159,7 @@ def test_the_held_out_text_of_a_source(tmp_path: Path, target: Path) -> None:
     assert certificate.text == "heldout.txt"
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize(
     "tensor", ["blk.1.attn_q.weight", "token_embd.weight", "blk.2.ffn_norm.weight"]
@@ -320,6 +324,7 @@ def test_a_full_disk_is_found_before_anything_is_written(
     assert names(target.parent) == set()
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("quants", ["F16", "Q8_0", "F32,Q4_K_M", "F16,BF16,Q8_0"])
 def test_the_disk_that_is_asked_for_is_the_disk_that_is_used(

@@ -129,6 +129,7 @@ def test_auto_never_takes_fewer_bits_on_a_larger_tier_of_the_same_boards(
     assert chosen
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tier", tiers())
 def test_what_auto_chooses_fits(shared_data: Path, tier: str) -> None:
     for folder in sorted((shared_data / "configs").iterdir()):
@@ -191,6 +192,7 @@ def test_what_a_refusal_proposes_is_not_refused(
             assert error.do == "choose a smaller model"
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(
     mib=st.integers(100, 3000),

@@ -32,6 +32,7 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MADE = [q for q in QUANTISATIONS if q not in ("F32", "F16", "BF16", "NVFP4")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", MADE)
 def test_the_bytes_are_llama_cpps(exact: Path, tmp_path: Path, kind: str) -> None:
     quantise.quantise(exact, tmp_path / "a", QUANTISATIONS[kind], 2)
@@ -79,6 +80,7 @@ def test_values_are_those_of_another_reader(kind: str) -> None:
     assert len(np.unique(ours)) > 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", LOW_BITS)
 def test_llama_cpp_computes_with_these_values(exact: Path, tmp_path: Path, kind: str) -> None:
     """The same numbers in F32 answer alike, but for activations that are rounded to 8 bits."""
@@ -109,6 +111,7 @@ def test_slabs_of_any_size_are_the_same(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.thorough
 def test_an_importance_matrix_and_types_of_ones_own(exact: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     matrix = tmp_path / "m.gguf"

@@ -29,6 +29,7 @@ def test_without_a_mistake_both_formats_are_certified(gemma2: Path, tmp_path: Pa
         assert artifact.certificate.logit_error < most
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mistake", sabotage.MISTAKES["gguf"])
 @pytest.mark.parametrize(
     ("form", "quantisation"),

@@ -62,6 +62,7 @@ def test_a_mixture_of_experts(changes: dict[str, Any], *, is_routed: bool) -> No
     assert routed(config(**changes)) is is_routed
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize(("window", "tokens"), [(600, 512), (200, 200)])
 def test_a_certificate_reads_no_further_than_the_artifact_reaches(

@@ -52,6 +52,7 @@ def convert(*arguments: object) -> Result:
     )
 
 
+@pytest.mark.thorough
 def test_the_files_are_those_of_the_checkpoint(
     checkpoint: Path, exact: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_size_of_the_file_is_known_before(exact: Path, tmp_path: Path) -> No
     assert f'"bytes": {file.stat().st_size},' in done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["Q4_0", "Q6_K", "Q4_K_M", "Q8_0", "F16"])
 def test_requantised_bytes_are_llama_cpps(quantised: Path, tmp_path: Path, kind: str) -> None:
     for module, name in ((quantise, "a"), (llama_quantise, "b")):
@@ -113,6 +115,7 @@ def test_a_quantised_source_needs_the_flag_and_is_warned_of(
     assert [a.quantisation for a in manifest.read(target).artifacts] == ["Q8_0", "Q4_K_M"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["Q8_0", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4_MOE", "NVFP4"])
 def test_a_quantised_source_is_carried_over_unchanged(
     exact: Path, tmp_path: Path, kind: str

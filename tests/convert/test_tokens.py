@@ -43,6 +43,7 @@ def opened(folder: Path) -> Iterator[tuple[Tokens, LogitsEngine, Path]]:
         yield tokens, engine, path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_tokens_of_every_kind_are_those_of_tokenizer_json(tmp_path: Path, kind: str) -> None:
     folder = write(tmp_path / "c", kind)
@@ -59,6 +60,7 @@ def test_the_tokens_of_every_kind_are_those_of_tokenizer_json(tmp_path: Path, ki
     assert found.nfc == (kind == "qwen")
 
 
+@pytest.mark.thorough
 def test_a_bundle_says_how_it_is_tokenized_and_its_engine_does_so(tmp_path: Path) -> None:
     """Of Mistral's kind: a space stands at the beginning of a text, none after a special token."""
     folder = write(tmp_path / "c", "mistral-0.3")
@@ -86,6 +88,7 @@ def test_no_token_is_put_after_a_text_and_none_around_a_conversation(tmp_path: P
         assert (ids.count(1), ids.count(2)) == (1, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "settings", "begins"),
     [

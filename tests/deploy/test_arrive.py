@@ -43,6 +43,7 @@ def model(home: Path) -> bytes:
     return (home / ".local/share/pitool/bundles/tiny/a.gguf").read_bytes()
 
 
+@pytest.mark.thorough
 def test_install_switch_rollback_and_uninstall(tmp_path: Path, home: Path) -> None:
     top, launcher = home / ".local/share/pitool", home / ".local/bin/pitool"
     first = installed(tmp_path, "first", b"one")
@@ -78,6 +79,7 @@ def test_install_switch_rollback_and_uninstall(tmp_path: Path, home: Path) -> No
     assert not (top / "store").exists()
 
 
+@pytest.mark.thorough
 def test_a_bundle_that_uninstall_kept_outlives_the_next_install(tmp_path: Path, home: Path) -> None:
     installed(tmp_path, "first", b"one")
     (home / ".local/share/pitool/bundles/tiny").rename(home / ".local/share/pitool/bundles/kept")

@@ -49,6 +49,7 @@ def unpacked(tmp_path: Path) -> Path:
     return tmp_path / "a"
 
 
+@pytest.mark.thorough
 def test_install_uninstall_and_what_is_left(
     install: Install, unpacked: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_install_uninstall_and_what_is_left(
     assert not [path for path in (tmp_path / "home").rglob("*") if not path.is_dir()]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "environment", "code", "said"),
     [

@@ -45,6 +45,7 @@ def failed(board: Board, path: Path, kind: type[PitoolError]) -> str:
     return str(outcome.error)
 
 
+@pytest.mark.thorough
 def test_push_switch_and_rollback(board: Board, tmp_path: Path, pitool: Pitool) -> None:  # noqa: F811
     first = archives.make(tmp_path / "first.pi", b"one")
     outcome, said = pushed(board, tmp_path / "first.pi")
@@ -66,6 +67,7 @@ def test_push_switch_and_rollback(board: Board, tmp_path: Path, pitool: Pitool) 
     assert board.model == b"one"
 
 
+@pytest.mark.thorough
 def test_what_is_there_is_not_copied_again(board: Board, tmp_path: Path) -> None:
     archives.make(tmp_path / "first.pi", b"one")
     archives.make(tmp_path / "second.pi", b"two")
@@ -79,6 +81,7 @@ def test_what_is_there_is_not_copied_again(board: Board, tmp_path: Path) -> None
     board.session.write_text("")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "part",
     [
@@ -101,6 +104,7 @@ def test_what_is_there_and_damaged_is_mended(board: Board, tmp_path: Path, part:
     subprocess.run([python, "-c", "import llama_cpp.llama_cpp"], check=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_a_copy_that_was_cut_goes_on(
     board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -125,6 +129,7 @@ def test_a_copy_that_was_cut_goes_on(
     assert board.model == b"one" + bytes(8 * MIB)
 
 
+@pytest.mark.thorough
 def test_a_part_that_is_wrong_is_thrown_away(board: Board, tmp_path: Path) -> None:
     contents = archives.make(tmp_path / "a.pi", b"one")
     part = board.home / push.INCOMING / f"{contents.id}.pi"
@@ -135,6 +140,7 @@ def test_a_part_that_is_wrong_is_thrown_away(board: Board, tmp_path: Path) -> No
     assert pushed(board, tmp_path / "a.pi")[0].error is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_how_much_has_arrived_is_told(
     board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -155,6 +161,7 @@ def test_how_much_has_arrived_is_told(
     assert heard[-1] == ("board", size, size)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("model", "warned"),
     [
@@ -194,6 +201,7 @@ def test_a_small_disk_is_seen_beforehand(board: Board, tmp_path: Path) -> None:
     assert not list((board.home / push.INCOMING).iterdir())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("tool", "text", "reason"),
     [
@@ -232,6 +240,7 @@ def test_little_memory_is_said_by_the_plans_verdict(available: int, word: str) -
     assert bool(said) == bool(word)
 
 
+@pytest.mark.thorough
 def test_one_board_that_fails_keeps_no_other_from_it(
     board: Board,
     tmp_path: Path,

@@ -63,6 +63,7 @@ def test_an_interval_that_would_cost_speed_is_lengthened(tmp_path: Path) -> None
     assert slept == [monitor.SHORTEST_SECONDS]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--csv", "--json", None])
 def test_the_command(flag: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)

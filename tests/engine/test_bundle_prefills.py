@@ -99,6 +99,7 @@ def asked(engine: WorkerEngine, question: str = "Which board?") -> tuple[int, li
     return tokens[-1].timings.reused_tokens, [t.id for t in tokens if t.id is not None]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quantisation", ["F32", "FP32"])
 def test_the_answers_are_those_of_reading(bundle: Bundle, quantisation: str) -> None:
     runnable = choose(bundle, quantisation)
@@ -112,6 +113,7 @@ def test_the_answers_are_those_of_reading(bundle: Bundle, quantisation: str) -> 
             assert asked(engine, text) == (count, answer)
 
 
+@pytest.mark.thorough
 def test_settings_that_change_no_key_or_value_find_it_and_others_do_not(bundle: Bundle) -> None:
     runnable = choose(bundle, "F32")
     count = read(runnable)
@@ -153,6 +155,7 @@ def test_another_version_of_the_engine_reads_it_again(
     assert "pitool prefill reads it once" in prefills.words(runnable, settings(runnable))
 
 
+@pytest.mark.thorough
 def test_one_in_q8_0_is_found_too_and_half_as_large(bundle: Bundle) -> None:
     runnable = choose(bundle, "F32")
     read(runnable)
@@ -167,6 +170,7 @@ def test_one_in_q8_0_is_found_too_and_half_as_large(bundle: Bundle) -> None:
         read(choose(bundle, "FP32"), compact=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quantisation", ["F32", "FP32"])
 def test_a_damaged_one_is_left_alone_and_read_again(bundle: Bundle, quantisation: str) -> None:
     runnable = choose(bundle, quantisation)

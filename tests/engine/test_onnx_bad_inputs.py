@@ -128,6 +128,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_folder_is_refused_in_a_sentence(folder: Path, case: str) -> None:
     change, expected = BAD[case]

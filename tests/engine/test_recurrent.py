@@ -219,6 +219,7 @@ def test_another_prompt_is_read_from_its_beginning(engine: Engine, file: Path) -
     assert found == fresh(file, other)
 
 
+@pytest.mark.thorough
 def test_a_saved_state_goes_on_where_it_was(engine: Engine, file: Path, tmp_path: Path) -> None:
     answer, _ = answered(engine, FIRST)
     longer = [*FIRST, *answer, *NEXT]

@@ -113,6 +113,7 @@ def test_greedy_ids_are_those_of_plain_decode(both: tuple[Engine, Engine]) -> No
     assert accepted > 100
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -141,6 +142,7 @@ class Wrong(Guesser):
         return Offer([1.0] * most, lambda count: tokens[:count])
 
 
+@pytest.mark.thorough
 def test_wrong_guesses_change_nothing(
     both: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +206,7 @@ def softmax(logits: np.ndarray, temperature: float, top_k: int) -> dict[int, flo
     return {int(k): float(w) for k, w in zip(kept, weights / weights.sum(), strict=True)}
 
 
+@pytest.mark.thorough
 def test_draws_have_the_distribution_of_the_model(
     both: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def opened(model: Path, cache: str, sequences: int) -> LlamaCpp:
     return LlamaCpp(model, chosen)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cache", CACHES)
 def test_a_state_is_the_same_whichever_slot_of_how_many_wrote_it(
     model: Path, cache: str, tmp_path: Path

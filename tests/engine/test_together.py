@@ -80,6 +80,7 @@ def alone(file: Path, prompts: Sequence[Prompt], sampling: Sampling) -> list[lis
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=7, max_tokens=40, repeat_penalty=1.3)])
 def test_four_answers_are_what_each_is_alone(
     four: WorkerEngine, tiny_gguf: Path, sampling: Sampling
@@ -194,6 +195,7 @@ def test_a_pass_is_aborted_only_where_all_in_it_are_cancelled(
     assert ids(list(kept.take())) == alone(tiny_gguf, PROMPTS[:1], GREEDY)[0]
 
 
+@pytest.mark.thorough
 def test_slots_apart_go_into_one_pass_and_those_between_keep_what_they_have(
     engine: LlamaCpp, tiny_gguf: Path
 ) -> None:
@@ -320,6 +322,7 @@ def test_a_prefix_is_shared_with_an_answer_that_runs(engine: LlamaCpp, tiny_gguf
     assert [answer] == alone(tiny_gguf, [second], GREEDY)
 
 
+@pytest.mark.thorough
 def test_a_prompt_that_is_asked_several_times_at_once_is_read_once(
     engine: LlamaCpp, tiny_gguf: Path
 ) -> None:
@@ -364,6 +367,7 @@ def told(engine: WorkerEngine, prompt: list[int]) -> tuple[int, list[int]]:
 LONG = [[(7 * i + start) % 490 + 5 for i in range(300)] for start in range(3)]
 
 
+@pytest.mark.thorough
 def test_conversations_come_back_after_they_made_room_and_after_a_restart(
     tiny_gguf: Path, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_state_is_shortened_only_as_far_as_its_windows_reach(file: Path, tmp_p
         assert answer(engine, longer)[1] == found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sequences", [1, 2])
 def test_a_saved_prefix_is_used_whole_or_not_at_all(
     file: Path, tmp_path: Path, sequences: int

@@ -117,6 +117,7 @@ def finish(command: Command, folder: Path) -> None:
     assert not (found := left(folder)), found
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.timeout(7200)  # of the long round
 @pytest.mark.parametrize("name", COMMANDS)

@@ -35,6 +35,7 @@ def check_whole(folder: Path) -> None:
         assert {file.read_bytes() for file in files} in ({OLD}, {NEW})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_killed_writer(name: str, tmp_path: Path) -> None:
     write = bundle if name == "removed_bundle" else WRITERS[name]

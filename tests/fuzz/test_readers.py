@@ -59,11 +59,13 @@ def check(outcome: str) -> str:
     return outcome.partition(":")[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_whole_is_read(name: str, confined: Confined, seeds: dict[str, bytes]) -> None:
     assert confined.read(name, seeds[name]) == "read"
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(7200)  # of the long round
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # of long reprs
 @pytest.mark.parametrize("name", READERS)
@@ -107,6 +109,7 @@ def test_what_was_found_once_stays_mended(path: Path, confined: Confined) -> Non
     check(confined.read(path.parent.name, path.read_bytes()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "what"), [("memory", "MemoryError"), ("time", "ended with"), ("fault", "KeyError")]
 )

@@ -39,6 +39,7 @@ def faults(schema: Any, texts: list[str], *, formats: bool = False) -> list[str]
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(200))
 def test_random_answers_of_random_schemas_are_valid(seed: int) -> None:
     schema = random_schema(seed)

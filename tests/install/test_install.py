@@ -495,6 +495,7 @@ def test_a_failed_install_is_made_anew(machine: Machine) -> None:
     assert len(machine.called("venv")) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("where", ["FAKE_BUILD", "FAKE_PIP"])
 def test_an_interrupted_run(machine: Machine, where: str, kind: signal.Signals) -> None:
@@ -538,6 +539,7 @@ def test_demo_runs_the_main_job(machine: Machine) -> None:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("typed", "chats"), [("\n", 1), ("yes\n", 1), ("n\n", 0), ("later\n", 0), ("\x04", 0)]
 )

@@ -86,6 +86,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return own
 
 
+@pytest.mark.thorough
 def test_it_runs_from_its_own_place(installed: Installed) -> None:
     assert installed.pitool("--version").startswith("pitool, version ")
     inside = installed.run(
@@ -101,6 +102,7 @@ def test_its_data_travels_with_it(installed: Installed) -> None:
     assert "qwen3-1.7b" in installed.pitool("models", "--board", "pi5", "--ram", "8gb")
 
 
+@pytest.mark.thorough
 def test_a_bundle_is_made_and_answers(installed: Installed) -> None:
     sample = ROOT / "recipes" / "sample" / "checkpoint"
     bundle = installed.home / "sample"

@@ -73,6 +73,7 @@ def resumed(comparison: Comparison, done: Path, monkeypatch: pytest.MonkeyPatch)
     return comparison
 
 
+@pytest.mark.thorough
 def test_rows_have_figures_and_only_what_runs_has_speeds(comparison: Comparison) -> None:
     rows = {row.technique: row for row in comparison.rows}
     assert list(rows) == list(NAMES)
@@ -128,6 +129,7 @@ def test_what_is_done_is_not_done_again(
         run(source, changed)
 
 
+@pytest.mark.thorough
 def test_one_that_fails_has_its_reason_and_the_rest_goes_on(
     source: Source, resumed: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +155,7 @@ def test_one_that_fails_has_its_reason_and_the_rest_goes_on(
     assert again.rows[1].done
 
 
+@pytest.mark.thorough
 def test_an_empty_text_leaves_out_what_calibrates_only(source: Source, tmp_path: Path) -> None:
     asked = options(tmp_path, "gptq-int4")
     assert asked.text
@@ -177,6 +180,7 @@ def test_saved_bundles_run(call: Pitool, resumed: Comparison, done: Path) -> Non
     assert call("verify", made.path).code == 0
 
 
+@pytest.mark.thorough
 def test_a_saved_bundle_is_tokenized_as_a_converted_one(tmp_path: Path) -> None:
     """Of Mistral's kind, which llama.cpp cannot do by metadata: by the bundle's tokenizer.json."""
     folder, saved = write_tokenized(tmp_path / "spaced", "mistral-0.3"), tmp_path / "saved"

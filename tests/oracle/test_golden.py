@@ -13,6 +13,7 @@ from tests.cli.conftest import pitool as pitool
 pytestmark = pytest.mark.engine
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quant", ["F16", "FP32"])
 def test_tinystories(pitool: Pitool, shared_data: Path, tmp_path: Path, quant: str) -> None:
     model = shared_data / "models" / "tinystories-656k"

@@ -56,6 +56,7 @@ def figure(text: str, name: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("folder", [SAMPLE, REAL], ids=["sample", "SmolLM2-135M"])
 def test_the_certified_kl_is_that_of_llama_perplexity(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

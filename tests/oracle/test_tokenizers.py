@@ -101,12 +101,14 @@ class opened:  # noqa: N801 - used as a context manager
         self.llama_cpp.llama_model_free(self.model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_texts(pair: tuple[str, Any, Tokenizer], text: str) -> None:
     name, vocabulary, tokenizer = pair
     assert vocabulary.encode(text) == tokenizer.encode(text).ids, name
 
 
+@pytest.mark.thorough
 def test_decomposed_letters_are_composed_where_the_tokenizer_does(
     shared_data: Path, tmp_path: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_decomposed_letters_are_composed_where_the_tokenizer_does(
         assert vocabulary.encode(text) == expected
 
 
+@pytest.mark.thorough
 def test_an_ordinary_token_with_the_name_of_an_end_is_text(
     shared_data: Path, tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def test_choices_fit_and_say_what_more_would_bring() -> None:
     assert offers.choices(offers.offers(planner(70e9), everything())) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rate", [0.5, 3.0, 8.0])
 def test_what_reaches_a_rate_does(rate: float) -> None:
     found = offers.matches(planner(), rate, KINDS, everything())

@@ -154,6 +154,7 @@ def dry_run(
 _callbacks: list[Any] = []
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 @pytest.mark.parametrize("importance", [False, True], ids=["plain", "importance"])
 @pytest.mark.parametrize("case", SHAPES)

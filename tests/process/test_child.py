@@ -315,6 +315,7 @@ def test_a_death_that_others_explain_is_told_in_their_words(
         child.call("die", words="GGML_ASSERT(x)", signal=signal.SIGABRT)
 
 
+@pytest.mark.thorough
 def test_one_that_computes_without_a_word_is_waited_for() -> None:
     # Long enough for a busy machine to let it compute at all.
     with start(silence=1.5) as child:

@@ -45,6 +45,7 @@ def pulled(folder: Path) -> Bundle:
     return bundle
 
 
+@pytest.mark.thorough
 def test_one_command_makes_a_bundle_of_the_best_that_fits(
     hub: FakeHub, bundles: Path, ggufs: dict[str, bytes]
 ) -> None:
@@ -416,6 +417,7 @@ def test_a_disk_without_room(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> N
     assert not [r for r in hub.fetched("tiny-Q8_0.gguf") if r.endswith("-") or not r]
 
 
+@pytest.mark.thorough
 def test_an_onnx_folder(hub: FakeHub, bundles: Path, onnx_files: dict[str, bytes]) -> None:
     hub.repositories[ID] = {f"cpu-int4/{name}": data for name, data in onnx_files.items()}
     pull(ID)

@@ -55,6 +55,7 @@ def logits(path: Path, ids: list[int]) -> Any:
     return rows - np.log(np.exp(rows).sum(-1, keepdims=True))
 
 
+@pytest.mark.thorough
 def test_the_figures_are_those_of_the_definition(pulled: Path, made: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT)

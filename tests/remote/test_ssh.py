@@ -73,6 +73,7 @@ def by_address(board: Board, name: str) -> Host:
     return Host(name, config)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["::1", "[::1]", "{user}@::1", "{user}@[::1]", "127.0.0.1"])
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_an_address_is_written_one_way_for_everything(
@@ -89,6 +90,7 @@ def test_an_address_is_written_one_way_for_everything(
     assert (board.home / "arrived.pi").read_bytes() == b"x" * 5000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     ["127.0.0.1:{port}", "{user}@127.0.0.1:{port}", "[::1]:{port}", "{user}@[::1%1]:{port}"],
@@ -109,6 +111,7 @@ def test_a_port_may_follow(board: Board, tmp_path: Path, name: str, way: str) ->
     assert (board.home / "arrived.pi").read_bytes() == b"x" * 5000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 @pytest.mark.parametrize(
     "name",

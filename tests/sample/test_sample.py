@@ -44,6 +44,7 @@ class TestText:
     def test_other_seed_other_text(self) -> None:
         assert make_text.make(7, 60, held_out=False) != make_text.make(8, 60, held_out=False)
 
+    @pytest.mark.thorough
     def test_stored_held_out_text_is_what_the_generator_writes(self, held_out_text: str) -> None:
         made = make_text.make(make_text.SEED, make_text.HELD_OUT_CONVERSATIONS, held_out=True)
         assert held_out_text == "".join(made)

@@ -81,6 +81,7 @@ def test_clients_that_alternate_do_not_read_their_prompts_again(file: Path, tmp_
     assert max(later) < 40  # the question and the marks around it
 
 
+@pytest.mark.thorough
 def test_a_client_comes_back_after_a_restart(file: Path, tmp_path: Path) -> None:
     """One conversation made room for others before, another was there at the end."""
     early, late = Talk("gardens"), Talk("old and new cars")

@@ -118,6 +118,7 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_said_and_the_server_goes_on(case: str) -> None:
     path, body, wanted, said = WRONG[case]

@@ -35,6 +35,7 @@ PUBLIC = (
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("host", [*LOCAL, *PUBLIC])
 def test_a_page_whose_name_is_given_our_address_is_refused(host: str) -> None:
     """DNS rebinding: the browser sends the page's own name as Host, and no foreign Origin."""
@@ -53,6 +54,7 @@ def test_with_a_key_any_name_will_do() -> None:
             assert ask(here, CHAT, HELLO, **headers)[0] == wanted
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", [None, "secret"])
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "http://localhost:3000", "null", "file://", "http://["]

@@ -369,6 +369,7 @@ async def test_command_palette(runnable: Runnable, tmp_path: Path) -> None:
         await c.sees("the oldest turns are dropped")
 
 
+@pytest.mark.thorough
 async def test_a_long_conversation_shows_its_end_and_the_rest_on_the_way_up(
     runnable: Runnable, tmp_path: Path
 ) -> None:

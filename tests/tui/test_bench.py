@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Select
 
@@ -155,6 +156,7 @@ async def test_escape_ends_it_and_keeps_what_was_measured(tmp_path: Path) -> Non
         assert [(name_of(row), len(row["samples_ns"])) for row in rows] == [("pp128", 1)]
 
 
+@pytest.mark.thorough
 async def test_the_chats_model_ends_first_and_comes_back(tmp_path: Path) -> None:
     chat = Tracked()
     loader = Loader(chat, Tracked())

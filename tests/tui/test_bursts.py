@@ -126,6 +126,7 @@ BURSTS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("burst", BURSTS)
 async def test_by_pilot(tmp_path: Path, burst: str) -> None:
     typed, expected = BURSTS[burst]
@@ -163,6 +164,7 @@ def seen(ours: int, condition: Callable[[bytes], bool]) -> None:
             text += os.read(ours, 65536)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("burst", BURSTS)
 def test_through_a_terminal(tmp_path: Path, burst: str) -> None:
     typed, expected = BURSTS[burst]

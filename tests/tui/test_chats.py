@@ -112,6 +112,7 @@ async def test_an_answer_is_kept_while_it_grows(tmp_path: Path, runnable: Runnab
         await until(partial)
 
 
+@pytest.mark.thorough
 async def test_search_rename_delete(tmp_path: Path, runnable: Runnable) -> None:
     put(tmp_path, "apples", "pears", "plums")
     app = keeping_app(tmp_path, runnable, Loader(Tracked()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
@@ -72,6 +73,7 @@ async def test_escape_stops_and_keeps_what_came(tmp_path: Path) -> None:
         assert "answer Q8_0" not in load.lines
 
 
+@pytest.mark.thorough
 async def test_compare_from_the_chat_takes_its_question_and_gives_the_model_back(
     runnable: Runnable, tmp_path: Path
 ) -> None:

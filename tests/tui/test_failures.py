@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 
 from pitool.catalog.bundles import Runnable
@@ -51,6 +52,7 @@ def read_on(terminal: int, seen: list[bytes]) -> None:
             seen.append(data)
 
 
+@pytest.mark.thorough
 async def test_killed_in_the_middle_of_an_answer(tmp_path: Path) -> None:
     """SIGKILL of the whole program: a new one shows the answer as far as it was written."""
     ours, theirs = pty.openpty()
@@ -169,6 +171,7 @@ async def test_palette_has_every_screen_and_command(runnable: Runnable, tmp_path
         assert any(title.startswith("/compare") for title in titles)
 
 
+@pytest.mark.thorough
 async def test_resize_at_any_moment(tmp_path: Path) -> None:
     """Every screen at sizes down to almost nothing and back: nothing raises, all comes back."""
     app = demo.demo_app(tmp_path)

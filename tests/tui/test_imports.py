@@ -36,6 +36,7 @@ def test_the_facts_of_the_board_are_handed_in(module: str) -> None:
     assert [name for name in found if name.startswith("pitool.device")] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("module", ["bench", "device"])
 def test_screens_come_when_they_are_opened(module: str) -> None:
     name = f"pitool.tui.screens.{module}"

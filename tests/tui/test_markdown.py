@@ -126,6 +126,7 @@ async def test_growing_ends_like_shown_at_once_also_after_a_resize() -> None:
         assert grown.source == ANSWER
 
 
+@pytest.mark.thorough
 async def test_a_text_that_grows_fast_is_laid_out_once_for_several_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -155,6 +156,7 @@ async def test_a_text_that_grows_fast_is_laid_out_once_for_several_lines(
         assert prose.size.height == 63
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text",
     [

@@ -76,6 +76,7 @@ async def test_verify_says_whole_or_what_is_damaged(tmp_path: Path) -> None:
         await until(lambda: "model.gguf has a different sha256; convert or copy" in shown(app))
 
 
+@pytest.mark.thorough
 async def test_verify_moves_and_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(bundle: Bundle, progress: integrity.OnBytes) -> list[integrity.Damage]:
         for done in range(1, 10_000):

@@ -92,6 +92,7 @@ async def test_unloading_asks_while_an_answer_runs(runnable: Runnable, tmp_path:
         await c.sees("one two")
 
 
+@pytest.mark.thorough
 async def test_the_trash(runnable: Runnable, tmp_path: Path) -> None:
     database = Database(tmp_path / "c.db")
     for text in ("apples", "pears"):
@@ -141,6 +142,7 @@ async def test_notices_cover_nothing_and_do_not_stack(runnable: Runnable, tmp_pa
         assert "Ask something" in text and "^q Quit" in text
 
 
+@pytest.mark.thorough
 async def test_every_screen_explains_its_keys(tmp_path: Path) -> None:
     app = demo.demo_app(tmp_path)
     async with app.run_test(size=SIZE) as pilot:

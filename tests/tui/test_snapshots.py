@@ -119,6 +119,7 @@ async def device(app: PitoolApp, pilot: Pilot[Any]) -> None:
 SCREENS = [models, chat, completion, help_page, chats, question, compare, bench, device]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.__name__)

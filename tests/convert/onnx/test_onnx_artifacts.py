@@ -38,6 +38,7 @@ def convert_onnx(
     return convert(source_of(folder), job, engines_of(open_onnx), Silent())
 
 
+@pytest.mark.thorough
 def test_folders_are_whole_and_of_the_planned_size(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "m", num_hidden_layers=2, tie_word_embeddings=False)
     made = convert_onnx(source, tmp_path / "b", "FP32,INT8,INT8_DYNAMIC,INT4,INT4_B64")

@@ -50,6 +50,7 @@ def data_bytes(graph: Path) -> tuple[int, int]:
     return sum(length for _, length in places), (graph.parent / "model.onnx.data").stat().st_size
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ONNX_QUANTISATIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_bytes_are_known_beforehand(tmp_path: Path, shape: str, kind: str) -> None:

@@ -35,6 +35,7 @@ def convert(*arguments: object) -> Result:
     return CliRunner().invoke(cli, order, standalone_mode=False)
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_a_bundle_of_techniques(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "b"
@@ -58,6 +59,7 @@ def test_a_bundle_of_techniques(checkpoint: Path, tmp_path: Path) -> None:
         assert 4 < found[name].bits_per_weight < 9
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_it_is_what_the_lab_makes(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "b"

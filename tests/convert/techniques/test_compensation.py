@@ -173,6 +173,7 @@ def divergence(technique: Technique, sample: tuple[Workbench, list[int], Array])
     return compare(base, reference_logits(spool.checkpoint, ids), ids).mean_kl
 
 
+@pytest.mark.thorough
 def test_on_the_sample_gptq_and_awq_beat_rounding_to_nearest(
     sample: tuple[Workbench, list[int], Array],
 ) -> None:

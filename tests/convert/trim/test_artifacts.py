@@ -86,6 +86,7 @@ def bundle(checkpoint: Path, text: Path, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
+@pytest.mark.thorough
 def test_the_artifacts_have_the_logits_of_the_whole_model(
     bundle: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_the_ids_of_settings_are_the_new_ones(bundle: Path, checkpoint: Path) ->
     assert [kept[i] for i in ends] == [0, 2]  # <|endoftext|> and <|im_end|>
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_K_M"])
 def test_a_gguf_keeps_the_rows_as_they_are_stored(
     kind: str, checkpoint: Path, text: Path, tmp_path: Path
@@ -189,6 +191,7 @@ def test_a_gguf_that_is_quantised_on_the_way_is_compared_with_the_whole_one(
     assert exact.mean_kl < 1e-8 < rounded.mean_kl < 0.01
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["qwen", "phi-3", "llama-2", "mistral-0.3", "unigram"])
 def test_every_kind_of_tokenizer(kind: str, text: Path, tmp_path: Path) -> None:
     """Convert refuses artifacts whose tokens are not the tokenizer's, so it compares them all."""

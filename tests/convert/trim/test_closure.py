@@ -83,6 +83,7 @@ def random_texts() -> list[str]:
     return ["".join(rng.choices(letters, k=rng.randrange(24))) for _ in range(ROUND_TRIPS)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_strings_come_back_as_from_the_whole_vocabulary(kind: str) -> None:
     of = both(kind)

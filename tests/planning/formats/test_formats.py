@@ -38,6 +38,7 @@ def comparisons(tree: ast.AST) -> Iterator[int]:
                 yield each.lineno
 
 
+@pytest.mark.thorough
 def test_nothing_compares_with_the_name_of_a_format() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 100

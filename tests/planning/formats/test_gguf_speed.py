@@ -53,6 +53,7 @@ def test_tables_of_which_a_token_needs_one_row_are_not_streamed() -> None:
         assert with_table == estimate("b", PI5, plain, typed)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("board", boards().values(), ids=boards().keys())
 @given(layers=st.integers(1, 30), quant=st.sampled_from([q for q in QUANTISATIONS if q != "F32"]))
 def test_more_layers_are_never_faster(board: Board, layers: int, quant: str) -> None:
