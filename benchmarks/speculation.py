@@ -162,7 +162,7 @@ def _ask(engine: Engine, kind: Kind, number: int, prompt: str, tokens: int, turn
 # -- llama.cpp's own -----------------------------------------------------------------------
 
 _DECODED = re.compile(r"decoded\s+(\d+) tokens in\s+([\d.]+) seconds")
-_COUNTS = re.compile(r"^n_(drafted|accept)\s+= (\d+)", re.MULTILINE)
+_COUNTS = re.compile(r"\bn_(drafted|accept)\s+= (\d+)")
 
 
 def ask_peer(program: str, model: Path, prompt: str, settings: Settings, tokens: int,
@@ -174,7 +174,8 @@ def ask_peer(program: str, model: Path, prompt: str, settings: Settings, tokens:
         threads = str(settings.decode_threads)
         order = [
             "-m", str(model), "-f", file.name, "-n", str(tokens), "-t", threads, "-tb", threads,
-            "-c", str(settings.context), "--temp", "0", "-lv", "4", *extra,
+            "-c", str(settings.context), "-ctk", settings.kv_type, "-ctv", settings.kv_type,
+            "--temp", "0", "-lv", "4", *extra,
         ]  # fmt: skip
         done = subprocess.run(
             [peer.program(program), *order], capture_output=True, text=True, errors="replace"
