@@ -105,6 +105,7 @@ def test_the_nouns_need_the_standard_library_only(room: str) -> None:
     assert extra == {"pitool"}
 
 
+@pytest.mark.thorough
 def test_only_the_tui_loads_textual() -> None:
     rooms = [
         "architectures", "bench", "catalog", "chat", "checkpoint", "convert", "deploy", "device",

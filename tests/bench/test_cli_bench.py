@@ -56,6 +56,7 @@ def test_the_markdown_is_llama_bench_s(bundle: Bundle) -> None:
     assert lines[3].endswith("|           tg128 |          8.00 ± 0.00 |")
 
 
+@pytest.mark.thorough
 def test_the_cross_product_is_measured(bundle: Bundle) -> None:
     words = ("-p", "4", "-n", "2", "-pg", "4,2", "-t", "1-2", "-ub", "128,256", "-d", "0,8")
     done = bench(bundle(), *words, "-r", "1", "-o", "jsonl")

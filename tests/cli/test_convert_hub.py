@@ -221,6 +221,7 @@ def test_another_architecture_is_planned_by_the_headers_on_the_hub(
     assert {r for _, _, r in hub.bytes_of("model.safetensors")} == {"bytes=0-100000"}
 
 
+@pytest.mark.thorough
 def test_weights_of_another_shape_are_not_fetched(pitool: Pitool, hub: Hub) -> None:
     path = hub.folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "intermediate_size": 1024}))
@@ -229,6 +230,7 @@ def test_weights_of_another_shape_are_not_fetched(pitool: Pitool, hub: Hub) -> N
     assert [r for _, _, r in hub.bytes_of("model.safetensors")] == ["bytes=0-100000"]
 
 
+@pytest.mark.thorough
 def test_the_single_file_of_the_hub_goes_before_its_index(pitool: Pitool, hub: Hub) -> None:
     write_checkpoint(hub.folder, shards=2, num_hidden_layers=2)
     single = hub.folder / "model.safetensors"

@@ -105,6 +105,7 @@ def test_a_gguf_is_planned_with_its_own_tensors(pitool: Pitool, bundle: Path) ->
     assert loose["parameters"] == whole["parameters"]
 
 
+@pytest.mark.thorough
 def test_text_stays_within_80_columns_and_markdown_has_tables(pitool: Pitool) -> None:
     for call in ("3B", "3B --ram 4gb --details", "14B --board pi5 --details",
                  "3B --details --buy --rent", "7B --target-tps 3"):  # fmt: skip

@@ -78,6 +78,7 @@ def test_a_file_that_was_not_read_begins_a_conversation_too(call: Pitool, here: 
     assert reused(call, here, "--prefill", here / "talk.json")[1] > 256
 
 
+@pytest.mark.thorough
 def test_what_was_read_goes_with_the_archive(call: Pitool, here: Path) -> None:
     archive = here / "some.pi"
     words = ("--board", "pi5", "--model-only", "-o", archive, "--quant", "Q8_0")

@@ -38,6 +38,7 @@ def answer(pitool: Pitool, *arguments: object, **rest: Any) -> dict[str, Any]:
 # -- what is printed where -----------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_answer_is_on_stdout_and_the_figures_on_stderr(pitool: Pitool, bundle: Path) -> None:
     told = answer(pitool, bundle, "The quick", *GREEDY)
     result = pitool("run", bundle, "The quick", *GREEDY)
@@ -61,6 +62,7 @@ def test_one_document_and_nothing_else(pitool: Pitool, bundle: Path) -> None:
 # -- the prompt ----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_prompt_from_standard_input(pitool: Pitool, bundle: Path) -> None:
     by_argument = answer(pitool, bundle, "naïve 日本 🚀", *GREEDY)
     piped = answer(pitool, bundle, *GREEDY, stdin="  naïve 日本 🚀\n")
@@ -73,6 +75,7 @@ def test_bytes_that_are_no_text(pitool: Pitool, bundle: Path) -> None:
     assert told["prompt_ids"]
 
 
+@pytest.mark.thorough
 def test_raw_continues_the_text_and_the_template_wraps_it(pitool: Pitool, bundle: Path) -> None:
     from tokenizers import Tokenizer
 
@@ -181,6 +184,7 @@ def test_the_context_ends_the_answer(pitool: Pitool, bundle: Path) -> None:
 # -- refusals ------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_guesses_are_counted_and_can_be_turned_off(pitool: Pitool, bundle: Path) -> None:
     asked = ("one two three four " * 12, "--raw", "--temp", "0", "--max-tokens", "32")
     plain = answer(pitool, bundle, *asked, "--no-speculate")

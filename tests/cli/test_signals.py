@@ -207,6 +207,7 @@ def test_the_chat_ends_with_a_stuck_worker(bundle: Path, number: signal.Signals)
         assert "Traceback" not in started.said
 
 
+@pytest.mark.thorough
 def test_a_paste_that_is_no_utf_8_does_not_end_the_chat(bundle: Path) -> None:
     with program("chat", bundle, terminal=True) as started:
         started.wait_for("Models")

@@ -122,6 +122,7 @@ main()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [("run", "Hi"), ("run", "-i"), ("run", "Hi", "--json")])
 def test_an_answer_is_shown_and_not_obeyed(words: tuple[str, ...]) -> None:
     typed = b"Hello\n/model\n\x04" if "-i" in words else b""

@@ -164,6 +164,7 @@ def test_a_server_that_ends_is_started_again_and_that_is_said(
         assert list(engine.stream(PROMPT[:4], GREEDY))
 
 
+@pytest.mark.thorough
 def test_a_board_has_one_client(
     shared_boards: list[ServedBoard], layered_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,7 @@ def test_a_checkpoint_in_bfloat16_is_exact_but_for_its_rounding(tmp_path: Path) 
         assert (rounded(made[name], "BF16") == array).all()
 
 
+@pytest.mark.thorough
 def test_an_almost_ternary_checkpoint_is_seen_through_when_all_of_it_is_read(
     tmp_path: Path,
 ) -> None:

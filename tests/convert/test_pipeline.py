@@ -100,6 +100,7 @@ def check_certificate(artifact: manifest.Artifact) -> None:
     assert certificate.perplexity == pytest.approx(certificate.reference_perplexity, rel=worst)
 
 
+@pytest.mark.thorough
 @pytest.mark.engine
 def test_the_source_and_what_made_it_are_named(tmp_path: Path, target: Path) -> None:
     folder = write_checkpoint(tmp_path / "c", shards=2, num_hidden_layers=1)
@@ -245,6 +246,7 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("case", LIES)
 def test_an_engine_that_answers_wrongly_fails_the_conversion(

@@ -213,6 +213,7 @@ def test_more_context_or_less_ram_never_turns_a_refusal_into_a_fit(
 LADDER = ["F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(
     mib=st.integers(100, 3000), context=st.integers(256, 32768), step=st.integers(0, 6),

@@ -101,6 +101,7 @@ def test_llama_cpp_computes_with_these_values(exact: Path, tmp_path: Path, kind:
     assert 0 < error < 0.05
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, 3000, 1 << 20])
 def test_slabs_of_any_size_are_the_same(
     exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int

@@ -18,6 +18,7 @@ def gemma2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sabotage.write_gemma2(tmp_path_factory.mktemp("gemma2") / "model")
 
 
+@pytest.mark.thorough
 def test_without_a_mistake_both_formats_are_certified(gemma2: Path, tmp_path: Path) -> None:
     bundle = sabotage.convert_as(gemma2, tmp_path / "b", gguf="F16", onnx="FP32")
     for artifact in bundle.manifest.artifacts:

@@ -99,6 +99,7 @@ def test_requantised_bytes_are_llama_cpps(quantised: Path, tmp_path: Path, kind:
     assert read_header(tmp_path / "a").metadata == read_header(tmp_path / "b").metadata
 
 
+@pytest.mark.thorough
 def test_a_quantised_source_needs_the_flag_and_is_warned_of(
     quantised: Path, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_bundle_that_uninstall_kept_outlives_the_next_install(tmp_path: Path, 
     assert (home / ".local/share/pitool/bundles/kept/a.gguf").read_bytes() == b"one"
 
 
+@pytest.mark.thorough
 def test_a_pushed_bundle_is_deleted_from_every_release(tmp_path: Path, home: Path) -> None:
     top = home / ".local/share/pitool"
     for name, weights in (("first", b"one"), ("second", b"two")):

@@ -180,6 +180,7 @@ def test_another_board_than_it_was_packed_for(
     assert any("packed for a Raspberry Pi 5" in line for line in said) == warned
 
 
+@pytest.mark.thorough
 def test_a_disk_that_fills_up(board: Board, tmp_path: Path) -> None:
     can = subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True)
     if can.returncode:
@@ -217,6 +218,7 @@ def test_the_wrong_machine(board: Board, tmp_path: Path, tool: str, text: str, r
     assert not list((board.home / push.INCOMING).iterdir())
 
 
+@pytest.mark.thorough
 def test_too_little_memory_and_the_wrong_python(board: Board, tmp_path: Path) -> None:
     archives.make(tmp_path / "big.pi", memory=1 << 60)
     assert "of memory, and tiny needs" in failed(board, tmp_path / "big.pi", DoesNotFit)

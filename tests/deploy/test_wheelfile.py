@@ -93,6 +93,7 @@ def test_a_real_library_is_read_as_readelf_reads_it() -> None:
     assert wheelfile.glibc(data) == max(int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", said))
 
 
+@pytest.mark.thorough
 def test_pip_installs_the_wheel_that_is_made_of_this_pitool(tmp_path: Path) -> None:
     wheel = pack.own_wheel(tmp_path)
     words = ["install", "-q", "--no-deps", "--no-index", "--target"]

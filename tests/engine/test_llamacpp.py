@@ -59,6 +59,7 @@ def test_a_conversation_goes_through_the_template(engine: Engine) -> None:
     assert found == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
 
+@pytest.mark.thorough
 def test_answers_written_together_are_those_written_alone(tiny_gguf: Path) -> None:
     settings = replace(SETTINGS, context=4 * 256, outputs=4, sequences=4)
     prompts = ["The quick brown fox", "It's", "a" * 90, "\u65e5\u672c\u8a9e"]
@@ -172,6 +173,7 @@ def test_the_chunks_of_a_prompt_do_not_change_the_answer(tiny_gguf: Path) -> Non
     assert answers[0] == answers[1]
 
 
+@pytest.mark.thorough
 def test_load_modes_and_kv_types_answer_alike(tiny_gguf: Path, engine: Engine) -> None:
     expected = engine.logits(list(range(40)))
     for settings in (
@@ -202,6 +204,7 @@ def test_a_killed_worker_says_so_and_another_answers(tiny_gguf: Path) -> None:
         assert answer(second, PROMPT, GREEDY)[-1].finish
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [3, 100, 20_000, 600_000])
 def test_a_file_cut_short_is_refused_in_a_sentence(
     tiny_gguf: Path, tmp_path: Path, size: int

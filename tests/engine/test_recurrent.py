@@ -91,6 +91,7 @@ def fresh(file: Path, prompt: list[int]) -> list[int]:
         loaded.close()
 
 
+@pytest.mark.thorough
 def test_a_conversation_that_goes_on_is_not_read_again(engine: Engine, file: Path) -> None:
     answer, reused = answered(engine, FIRST)
     assert (len(answer), reused) == (8, 0)
@@ -109,6 +110,7 @@ def test_the_mark_of_these_tests_begins_a_turn(file: Path) -> None:
     loaded.close()
 
 
+@pytest.mark.thorough
 def test_an_edited_question_goes_on_where_its_turn_begins(engine: Engine, file: Path) -> None:
     """The last question is asked otherwise, its answer is asked for again, and it goes on."""
     history = [*range(20, 60), MARK, *range(60, 90)]
@@ -211,6 +213,7 @@ def test_how_many_copies_are_kept(state: int, sequences: int, kept: int) -> None
     assert checkpoints(state, sequences) == kept
 
 
+@pytest.mark.thorough
 def test_another_prompt_is_read_from_its_beginning(engine: Engine, file: Path) -> None:
     answered(engine, FIRST)
     other = [*FIRST[:4], *NEXT]

@@ -102,6 +102,7 @@ def both_answers(
         yield wanted, answer(guessing, prompt, replace(sampling, prediction=expected))
 
 
+@pytest.mark.thorough
 def test_greedy_ids_are_those_of_plain_decode(both: tuple[Engine, Engine]) -> None:
     accepted = 0
     for prompt in PROMPTS:
@@ -275,6 +276,7 @@ def test_a_grammar_holds_among_guesses(sample_gguf: Path) -> None:
     assert all(set(json.loads(text)) == {"a", "b"} for _, text in found)
 
 
+@pytest.mark.thorough
 def test_close_calls_are_computed_without_guesses(
     both: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def answering(body: bytes) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.thorough
 @pytest.mark.network
 @pytest.mark.parametrize(
     ("body", "word"),

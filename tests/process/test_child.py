@@ -275,6 +275,7 @@ def test_an_unforeseen_fault_ends_it_with_its_last_words(child: Child) -> None:
     assert caught.value.details.startswith("Traceback")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [0, 2_000_000], ids=["reading", "writing"])
 def test_one_that_does_nothing_is_given_up(size: int) -> None:
     with start(silence=0.5) as child:
@@ -289,6 +290,7 @@ def test_one_that_does_nothing_is_given_up(size: int) -> None:
     assert gone(child)
 
 
+@pytest.mark.thorough
 def test_one_that_waits_for_others_is_given_up_when_they_are_gone() -> None:
     """As a model over several boards, whose process computes nothing meanwhile."""
     asked = 0
@@ -425,6 +427,7 @@ ENDS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("number", "end"), ENDS.values(), ids=ENDS)
 def test_none_is_left_by_a_program_that_ends(number: int, end: str) -> None:
     program = subprocess.run(

@@ -76,6 +76,7 @@ def test_the_figures_are_those_of_the_definition(pulled: Path, made: Path, tmp_p
     assert found["perplexity"] == pytest.approx(np.exp(-q[range(len(q)), after].mean()), rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_the_certificate_is_kept_and_repeated(pulled: Path, made: Path) -> None:
     assert "answers: not compared with anything" in run("tiny-q4_0").stdout
     run("tiny-q4_0", "--against", f"{made}:F16")
@@ -95,6 +96,7 @@ def test_a_certificate_against_the_checkpoint_stays(made: Path) -> None:
     assert (made / manifest.FILE_NAME).read_bytes() == before
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_compared(pulled: Path, made: Path, tmp_path: Path) -> None:
     small = write_checkpoint(tmp_path / "small", num_hidden_layers=1, vocab_size=400)
     other = convert_folder(small, tmp_path / "other").path

@@ -69,6 +69,7 @@ def talks(server: Serving, *subjects: str) -> list[list[str]]:
     return found
 
 
+@pytest.mark.thorough
 def test_clients_that_alternate_do_not_read_their_prompts_again(file: Path, tmp_path: Path) -> None:
     with served(file, tmp_path / "alone", 1) as server:
         alone = talks(server, "gardens", "cars")

@@ -31,6 +31,7 @@ def test_every_path_is_described() -> None:
     assert posts == set(REQUESTS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", sorted(set(REQUESTS) - AWAY))
 def test_every_field_that_is_described_is_known(path: str) -> None:
     """A field is refused for its value at most, never for its name."""

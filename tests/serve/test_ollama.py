@@ -110,6 +110,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_said_as_ollama_does(case: str) -> None:
     path, body, said = WRONG[case]

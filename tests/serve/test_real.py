@@ -46,6 +46,7 @@ def chat(server: Serving, *texts: str, **more: Any) -> Any:
     return reply
 
 
+@pytest.mark.thorough
 def test_answers_side_by_side_are_those_of_one_at_a_time(tiny_gguf: Path) -> None:  # noqa: F811
     questions = [f"question {number} about a fox" for number in range(8)]
 

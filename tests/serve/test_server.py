@@ -210,6 +210,7 @@ def test_dying_in_the_middle_of_a_stream_is_an_event() -> None:
     assert last["error"]["type"] == "server_error"
 
 
+@pytest.mark.thorough
 def test_one_at_a_time_and_no_more_than_may_wait() -> None:
     with serving(Slow(40), waiting=1) as server:
         found: list[int] = []

@@ -113,6 +113,7 @@ MALFORMED: dict[str, tuple[bytes, bytes]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_request_is_answered_without_a_traceback(
     case: str, capsys: pytest.CaptureFixture[str]

@@ -316,6 +316,7 @@ async def test_thinking_is_folded(runnable: Runnable, tmp_path: Path) -> None:
         await until(lambda: c.app.clipboard == "It is **four**.")
 
 
+@pytest.mark.thorough
 async def test_stats_and_help(runnable: Runnable, tmp_path: Path) -> None:
     async with chat(runnable, Tracked(), tmp_path, (100, 50)) as c:
         await c.ask("Hi")

@@ -119,6 +119,7 @@ async def test_measure_by_keys_and_see_it_beside_the_last_run(tmp_path: Path) ->
         await until(lambda: app.screen.query_one(DataTable).row_count == 4)
 
 
+@pytest.mark.thorough
 async def test_choose_artifact_and_tests_by_the_keyboard(tmp_path: Path) -> None:
     async with screen(tmp_path) as (app, pilot):
         await pilot.press("f5")

@@ -148,6 +148,7 @@ async def test_deleting_the_one_that_is_being_answered(tmp_path: Path, runnable:
     assert kept(tmp_path) == []
 
 
+@pytest.mark.thorough
 async def test_export(tmp_path: Path, runnable: Runnable) -> None:
     put(tmp_path, "apples")
     app = keeping_app(tmp_path, runnable, Loader(Tracked()))

@@ -202,6 +202,7 @@ async def test_actions_handlers_and_workers_end_in_notices(
         assert isinstance(app.screen, Faulty)
 
 
+@pytest.mark.thorough
 async def test_conversations_that_cannot_be_opened_keep_no_model_from_answering(
     runnable: Runnable,
 ) -> None:

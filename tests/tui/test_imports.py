@@ -30,6 +30,7 @@ def test_the_rest_does_not_know_textual(module: str) -> None:
     assert "textual" not in loaded(module)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("module", ["app", "screens.chat", "screens.models", "screens.device"])
 def test_the_facts_of_the_board_are_handed_in(module: str) -> None:
     found = loaded(f"pitool.tui.{module}")

@@ -55,6 +55,7 @@ def technique(make: object, kernel: object = "onnxruntime") -> Technique:
     return Technique("t", "T", "Does.", "here", make, 4, kernel)  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("bits", "block", "kind"),
     [

@@ -180,6 +180,7 @@ def test_a_gguf_keeps_the_rows_as_they_are_stored(
     assert certificate.reference == "the GGUF of model in llama.cpp over the tokens that are kept"
 
 
+@pytest.mark.thorough
 def test_a_gguf_that_is_quantised_on_the_way_is_compared_with_the_whole_one(
     checkpoint: Path, text: Path, tmp_path: Path
 ) -> None:
