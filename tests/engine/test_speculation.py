@@ -162,7 +162,9 @@ def test_wrong_guesses_change_nothing(
 def test_log_probabilities_are_those_of_plain_decode(both: tuple[Engine, Engine]) -> None:
     *_, (wanted, found) = both_answers(both, BOARDS, replace(GREEDY, top_logprobs=3))
     assert found[-1].timings.accepted_tokens > 20
-    for one, other in zip(wanted, found, strict=True):
+    # Reading the prompt may take several steps on a busy machine.
+    said = ([token for token in tokens if token.id is not None] for tokens in (wanted, found))
+    for one, other in zip(*said, strict=True):
         assert [t.id for t in one.top] == [t.id for t in other.top]
         if one.logprob is not None and other.logprob is not None:
             assert other.logprob == pytest.approx(one.logprob, abs=1e-3)
