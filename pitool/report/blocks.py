@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, log10
 
-from pitool.report.scales import plain
+from pitool.report.scales import LEAST, plain
 from pitool.report.text import terminal_width
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -56,7 +56,7 @@ def _tick(value: float) -> str:
 
 def _round_above(most: float) -> float:
     """Return a number at or above ``most`` that is round, and so is its half."""
-    if most <= 0:
+    if most < LEAST:
         return 1.0
     power = 10.0 ** floor(log10(most))
     return next(step * power for step in _TOPS if step * power >= most)

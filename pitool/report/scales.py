@@ -10,6 +10,8 @@ from math import ceil, floor, log10
 _STEPS = (0.1, 0.2, 0.25, 0.5, 1, 2)
 # Room above the largest value, and on both sides of the values of a logarithmic axis.
 _HEADROOM, _MARGIN = 1.06, 1.35
+LEAST = 1e-12
+"""Less than this is drawn as nothing: nobody measured it, and its powers of ten are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def linear(
 
     ``most``: so many steps between ticks at most; 2 or more.
     """
-    top = max(values) * _HEADROOM
+    top = max(LEAST, *values) * _HEADROOM
     power = 10.0 ** floor(log10(top))
     step = next(
         step * power * ten

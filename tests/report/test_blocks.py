@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pitool.report.blocks import chart, horizontal
@@ -25,6 +25,7 @@ def test_the_axis_ends_at_a_round_number_above(most: float, top: str) -> None:
     assert chart([(0, most)], width=1)[0].split()[0] == top
 
 
+@example([5e-324], 1, 6)
 @given(
     st.lists(st.floats(0, 1e6), min_size=1, max_size=30),
     st.integers(1, 60),

@@ -55,7 +55,7 @@ from pitool.planning.speed import NONE, Correction, Estimate
 POSITIONS = 32768
 # Resident memory measured on x86_64 with Python 3.11 and onnxruntime 1.2x: the worker without a
 # model, and what a token of the vocabulary adds in the tokenizers library.
-RUNTIME_BYTES = 60_000_000
+RUNTIME_BYTES = 66_000_000
 VOCABULARY_ENTRY_BYTES = 430
 # Of a folder, beside its tensors: what a tensor and its operation take in the graph, and what a
 # token takes in tokenizer.json, 43 to 60 in those of Qwen2.5, SmolLM2, TinyLlama and the sample.
