@@ -9,6 +9,7 @@ import pytest
 
 from pitool.engine.base import Settings
 from pitool.engine.llamacpp import LlamaCpp, streams
+from pitool.engine.llamacpp.states import HEAD
 from tests.engine.test_llamacpp import ids
 from tests.engine.test_windows import GREEDY, LONG, file
 
@@ -89,7 +90,7 @@ def test_what_is_no_state_is_refused(damage: str, tiny_gguf: Path, tmp_path: Pat
     engine.save_state(tmp_path / "s")
     engine.close()
     data = bytearray((tmp_path / "s").read_bytes())
-    start = streams.HEAD.size + 4 * 100
+    start = HEAD.size + 4 * 100
     match damage:
         case "cut":
             del data[-100:]
@@ -109,3 +110,20 @@ def test_what_is_no_state_is_refused(damage: str, tiny_gguf: Path, tmp_path: Pat
     assert not slot.tokens
     assert list(engine.stream(LONG[:50], GREEDY))[-1].finish
     engine.close()
+
+
+@pytest.mark.parametrize("buffers", [1, 3])
+def test_a_file_of_other_buffers_is_left_as_it_is(
+    buffers: int, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    engine = opened(tiny_gguf, "f16", 1)
+    list(engine.stream(LONG[:100], GREEDY))
+    engine.save_state(tmp_path / "s")
+    engine.close()
+    before = (tmp_path / "s").read_bytes()
+    if buffers == 1:
+        streams.leave_one(tmp_path / "s", 1)
+    else:
+        with pytest.raises(ValueError, match="another number of buffers"):
+            streams.leave_one(tmp_path / "s", buffers)
+    assert (tmp_path / "s").read_bytes() == before

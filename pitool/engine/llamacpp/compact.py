@@ -9,14 +9,14 @@ can be packed, one or several after each other (sliding windows); a recurrent st
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.engine.prefixes import COMPACT_MAGIC, MAGIC
+from pitool.engine.llamacpp.states import HEAD, Bytes, Walk, open_state
+from pitool.engine.prefixes import COMPACT_MAGIC
 from pitool.errors import UsageError
 
 # A block of ggml's q8_0: a scale in half precision and 32 numbers of 8 bits (ggml-common.h).
@@ -24,12 +24,10 @@ BLOCK = 32
 _Q8_0 = np.dtype([("scale", "<f2"), ("numbers", "i1", (BLOCK,))])
 # ggml's numbers of the types that are packed (ggml.h).
 _TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
-# Magic, version and number of tokens; of a cell its position, and one sequence by its number.
-_HEAD, _TOKEN, _CELL = struct.Struct("<3I"), 4, 12
+# Of a cell its position, and one sequence by its number.
+_CELL = 12
 # What stands before a state in memory: llama.cpp's sign of one, and a sequence that nobody reads.
 BUFFER_HEAD = np.frombuffer(struct.pack("<Ii", 0xAF143CD8, 0), np.uint8)
-
-Bytes = NDArray[np.uint8]
 
 
 def is_compact(path: Path) -> bool:
@@ -44,13 +42,14 @@ def is_compact(path: Path) -> bool:
 def compact(path: Path) -> None:
     """Pack a state that llama.cpp wrote, in place; UsageError for one that cannot be packed."""
     try:
-        (_, version, count), tokens, state = _split(path)
-        packed = b"".join(_walk(state, packs=True))
+        file = open_state(path)
+        packed = b"".join(_walk(file.state, packs=True))
     except ValueError as error:
         raise UsageError(
             f"the state of this model cannot be stored in q8_0 ({error})", "leave out --compact"
         ) from None
-    path.write_bytes(_HEAD.pack(COMPACT_MAGIC, version, count) + tokens.tobytes() + packed)
+    head = HEAD.pack(COMPACT_MAGIC, file.version, len(file.tokens))
+    path.write_bytes(head + file.tokens.tobytes() + packed)
 
 
 def read_state(path: Path) -> tuple[list[int], Bytes]:
@@ -58,60 +57,35 @@ def read_state(path: Path) -> tuple[list[int], Bytes]:
 
     ``llama_state_seq_set_data`` takes it behind ``BUFFER_HEAD``. ValueError for a damaged file.
     """
-    (magic, _, _), tokens, state = _split(path)
+    magic, _, tokens, state = open_state(path)
     if magic == COMPACT_MAGIC:
         state = np.frombuffer(b"".join(_walk(state, packs=False)), np.uint8)
     return [int(token) for token in tokens], state
 
 
-def _split(path: Path) -> tuple[Sequence[int], NDArray[np.int32], Bytes]:
-    """Return the head of a file, its tokens and its state; ValueError where it is no state."""
-    if path.stat().st_size < _HEAD.size:
-        raise ValueError("it is cut")
-    data: Bytes = np.memmap(path, np.uint8, "r")
-    head = _HEAD.unpack(data[: _HEAD.size].tobytes())
-    end = _HEAD.size + head[2] * _TOKEN
-    if head[0] not in (MAGIC, COMPACT_MAGIC) or end > len(data):
-        raise ValueError("it is of another format")
-    return head, data[_HEAD.size : end].view("<i4"), data[end:]
-
-
-class _Walk:
-    """Goes through a state from its start to its end; what is read is copied into ``made``."""
+class _Copying(Walk):
+    """A walk that copies the numbers it reads into ``made``."""
 
     def __init__(self, state: Bytes) -> None:
-        self._state, self._at = state, 0
+        super().__init__(state)
         self.made: list[bytes] = []
-
-    @property
-    def left(self) -> int:
-        """How many bytes there are still."""
-        return len(self._state) - self._at
-
-    def take(self, size: int) -> Bytes:
-        """Return the next bytes."""
-        if size > self.left:
-            raise ValueError("it is cut, or of another kind")
-        self._at += size
-        return self._state[self._at - size : self._at]
 
     def number(self, form: str = "<I") -> int:
         """Return the next number, and copy it."""
-        raw = self.take(struct.calcsize(form)).tobytes()
-        self.made.append(raw)
-        return int(struct.unpack(form, raw)[0])
+        self.made.append(self.peek(struct.calcsize(form)).tobytes())
+        return super().number(form)
 
 
 def _walk(state: Bytes, *, packs: bool) -> list[bytes]:
     """Return a state with its rows packed, or as they were."""
-    walk = _Walk(state)
+    walk = _Copying(state)
     while walk.left:
         for _ in range(_small(walk.number(), "streams")):
             _stream(walk, packs=packs)
     return walk.made
 
 
-def _stream(walk: _Walk, *, packs: bool) -> None:
+def _stream(walk: _Copying, *, packs: bool) -> None:
     """Copy one stream of a cache (llama_kv_cache::state_write): its cells, keys, then values."""
     cells = walk.number()
     if not cells:

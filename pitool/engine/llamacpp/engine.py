@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
     from pitool.engine.tokenizer_folder import TokenizerFolder
 
-# Factors of LongRoPE for long texts: llama.cpp takes them by the tokens that one sequence may have.
-_LONG_FACTORS = "rope_factors_long.weight"
 RECURRENT = (
     "no tokens are guessed: this model has a recurrent state, which cannot be taken back where a"
     " guess is wrong"
@@ -90,17 +88,13 @@ class LlamaCpp:
         self._vocabulary.show(marks_of(template.format) if template else ())
         self._row = ctypes.c_float * self._vocabulary.size
         recurrent = self._recurrent()
-        # llama.cpp chooses long or short factors by the length of a sequence, if it has a part of
-        # the cache for itself.
-        long_factors = _LONG_FACTORS in {tensor.name for tensor in header.tensors}
-        unified = recurrent and not long_factors
         task = task_of(header.metadata, header.architecture)
         self._ctx = open_context(
             self._model,
             settings,
             self._log,
             self._cancel,
-            unified=unified,
+            unified=recurrent,
             encoder=task != "generate",
             collector=self._collector,
         )
@@ -111,7 +105,6 @@ class LlamaCpp:
             settings.sequences,
             settings.context // settings.sequences,
             recurrent=recurrent,
-            unified=unified,
         )
         self._passes = Passes(
             self._ctx, self._sequences, batch_size(settings), self._logits, self._check

@@ -65,16 +65,14 @@ class Slot:
 class Sequences:
     """The slots of a context, each with an equal part of its tokens, ``length``.
 
-    ``unified``: the slots share one buffer, in which a cell may belong to several; ``saved``: where
-    a conversation goes that has to make room, and comes from.
+    Those of a ``recurrent`` model share one buffer, in which a cell may belong to several.
+    ``saved``: where a conversation goes that has to make room, and comes from.
     """
 
-    def __init__(
-        self, context: Any, count: int, length: int, *, recurrent: bool, unified: bool
-    ) -> None:
+    def __init__(self, context: Any, count: int, length: int, *, recurrent: bool) -> None:
         self._context, self._memory = context, llama_cpp.llama_get_memory(context)
-        self._length, self.recurrent, self._unified = length, recurrent, unified
-        self._streams = 1 if unified else count
+        self._length, self.recurrent = length, recurrent
+        self._streams = 1 if recurrent else count
         self._window = llama_cpp.llama_model_n_swa(llama_cpp.llama_get_model(context)) or None
         self.saved: Prefixes | None = None
         self.slots = [Slot(number) for number in range(count)]
@@ -88,7 +86,7 @@ class Sequences:
     @property
     def apart(self) -> bool:
         """Whether different numbers of tokens of two slots take a pass each, computed together."""
-        return not self._unified and len(self.slots) > 1
+        return self._streams > 1
 
     @property
     def free(self) -> bool:
@@ -106,7 +104,7 @@ class Sequences:
         source = max(self.slots, key=lambda slot: reach[slot.sequence])
         if 2 * reach[slot.sequence] <= len(slot.tokens):
             self.keep(slot)
-        least = 1 if self._unified else LEAST_COPIED
+        least = 1 if self.recurrent else LEAST_COPIED
         if reach[source.sequence] - reach[slot.sequence] >= least:
             self._copy(source, slot, reach[source.sequence])
         else:
@@ -179,9 +177,9 @@ class Sequences:
         """Make the first ``count`` tokens of one slot those of another."""
         self.clear([target])
         # One buffer is copied to another as a whole, which is done before the next pass.
-        first, last = (0, count) if self._unified else (-1, -1)
+        first, last = (0, count) if self.recurrent else (-1, -1)
         llama_cpp.llama_memory_seq_cp(self._memory, source.sequence, target.sequence, first, last)
-        if not self._unified:
+        if not self.recurrent:
             llama_cpp.llama_memory_seq_rm(self._memory, target.sequence, count, -1)
         target.tokens, target.least = source.tokens[:count], source.least
         target.checkpoints = [each for each in source.checkpoints if each.length <= count]
@@ -196,7 +194,7 @@ class Sequences:
         llama.cpp computes sequences with buffers of their own together as far as their numbers
         follow each other (``llama_batch_allocr::split_equal``). None where one of them is full.
         """
-        between = [] if self._unified else self.slots[first.sequence + 1 : last.sequence]
+        between = [] if self.recurrent else self.slots[first.sequence + 1 : last.sequence]
         return between if all(len(slot.tokens) < self._length for slot in between) else ()
 
     def forget_pass(self, slot: Slot) -> None:

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
+from pitool.engine.llamacpp.states import Bytes, Walk, open_state
 
-# Magic, version and number of tokens, which are 4 bytes each.
-HEAD = struct.Struct("<3I")
 # Bytes of a cell with one sequence: its position and sequence; two more positions (M-RoPE).
 _CELLS = (12, 20)
+# The type of a row, and its bytes.
+_ROW_HEAD = 12
 _MOST, _MOST_TYPES, _MOST_ROW = 1 << 20, 256, 1 << 32
 
 
@@ -29,17 +28,16 @@ def leave_one(path: Path, streams: int) -> None:
 
     Nothing is held in memory.
     """
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
-        to = start = HEAD.size + HEAD.unpack(data[: HEAD.size])[2] * 4
-        with memoryview(data) as view:
-            bodies = list(_bodies(view[start:], streams))
-        for body in bodies:
-            data[to : to + 4] = struct.pack("<I", 1)
-            to += 4
-            data.move(to, start + body.start, body.stop - body.start)
-            to += body.stop - body.start
-        data.flush()
+    state = open_state(path).state
+    bodies = list(_bodies(state, streams))
+    to = start = path.stat().st_size - len(state)
     with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0) as data:
+            for body in bodies:
+                data[to : to + 4] = struct.pack("<I", 1)
+                to += 4
+                data.move(to, start + body.start, body.stop - body.start)
+                to += body.stop - body.start
         file.truncate(to)
 
 
@@ -49,81 +47,67 @@ def spread(state: Bytes, streams: int) -> list[Bytes]:
         return [state]
     number = np.frombuffer(struct.pack("<I", streams), np.uint8)
     empty = np.zeros(4 * (streams - 1), np.uint8)
-    bodies = _bodies(state.data, 1)
+    bodies = _bodies(state, 1)
     return [piece for body in bodies for piece in (number, state[body], empty)]
 
 
-def _bodies(state: memoryview, streams: int) -> Iterator[slice]:
+def _bodies(state: Bytes, streams: int) -> Iterator[slice]:
     """Yield where the cells of each cache are, with their number; two caches with windows."""
-    walk = _Walk(state)
-    while walk.at < len(state):
+    walk = Walk(state)
+    while walk.left:
         if walk.number() != streams:
             raise ValueError("it has another number of buffers")
-        found = slice(walk.at, walk.at)
+        found: slice | None = None
         for _ in range(streams):
             begin = walk.at
-            cells = walk.number()
-            if cells:
-                walk.skip_cells(cells)
+            if cells := walk.number():
+                _skip_cells(walk, cells)
+            if cells or found is None:
                 found = slice(begin, walk.at)
-        if found.start == found.stop:
-            found = slice(begin, walk.at)  # no cells in any
-        yield found
+        if found:
+            yield found
 
 
-class _Walk:
-    """Goes through a state from its start to its end."""
-
-    def __init__(self, state: memoryview) -> None:
-        self._state, self.at = state, 0
-
-    def number(self) -> int:
-        """Return the next number of 4 bytes."""
-        self._skip(4)
-        return int.from_bytes(self._state[self.at - 4 : self.at], "little")
-
-    def skip_cells(self, cells: int) -> None:
-        """Go past cells, their keys and their values."""
-        self._skip(cells * self._cell_size(cells))
-        transposed, layers = self.number(), self.number()
-        if transposed > 1 or not 0 < layers < _MOST:
-            raise ValueError("its cells are of another kind")
-        for _ in range(layers):
-            self._skip(cells * self._row())
-        for _ in range(layers):
-            if transposed:
-                self._skip_transposed(cells)
-            else:
-                self._skip(cells * self._row(needed=False))
-
-    def _cell_size(self, cells: int) -> int:
-        """Return the bytes of a cell: after its position stands how many sequences it has."""
-        for size in _CELLS:
-            raw = self._state[self.at : self.at + cells * size]
-            if len(raw) == cells * size:
-                numbers = np.frombuffer(raw, "<i4").reshape(cells, size // 4)
-                if (numbers[:, 1] == 1).all():
-                    return size
+def _skip_cells(walk: Walk, cells: int) -> None:
+    """Go past cells, their keys and their values."""
+    walk.take(cells * _cell_size(walk, cells))
+    transposed, layers = walk.number(), walk.number()
+    if transposed > 1 or not 0 < layers < _MOST:
         raise ValueError("its cells are of another kind")
+    for _ in range(layers):
+        walk.take(cells * _row(walk))
+    for _ in range(layers):
+        if transposed:
+            walk.take(cells * _column(walk))
+        elif _has_row(walk):
+            walk.take(cells * _row(walk))
 
-    def _row(self, *, needed: bool = True) -> int:
-        """Return the bytes of a cell's row; none of values, of a model with keys alone (MLA)."""
-        before = self.at
-        kind, size = self.number(), self.number() | self.number() << 32
-        if kind < _MOST_TYPES and 0 < size < _MOST_ROW:
+
+def _cell_size(walk: Walk, cells: int) -> int:
+    """Return the bytes of a cell: after its position stands how many sequences it has."""
+    for size in _CELLS:
+        raw = walk.peek(cells * size)
+        if len(raw) == cells * size and (raw.view("<i4").reshape(cells, -1)[:, 1] == 1).all():
             return size
-        if needed:
-            raise ValueError("its rows are of another kind")
-        self.at = before
-        return 0
+    raise ValueError("its cells are of another kind")
 
-    def _skip_transposed(self, cells: int) -> None:
-        kind, element, rows = self.number(), self.number(), self.number()
-        if kind >= _MOST_TYPES or element > _MOST or rows > _MOST:
-            raise ValueError("its values are of another kind")
-        self._skip(cells * element * rows)
 
-    def _skip(self, size: int) -> None:
-        self.at += size
-        if self.at > len(self._state):
-            raise ValueError("it is cut")
+def _row(walk: Walk) -> int:
+    """Return the bytes of a cell's row of keys, or of values."""
+    kind, size = walk.number(), walk.number("<Q")
+    if kind >= _MOST_TYPES or not 0 < size < _MOST_ROW:
+        raise ValueError("its rows are of another kind")
+    return size
+
+
+def _has_row(walk: Walk) -> bool:
+    """Tell whether a row follows; after keys alone (MLA) there is an empty buffer or the end."""
+    return bool(walk.peek(_ROW_HEAD)[4:].any())
+
+
+def _column(walk: Walk) -> int:
+    """Return the bytes of a cell in the columns of transposed values."""
+    kind, element, rows = walk.number(), walk.number(), walk.number()
+    if kind >= _MOST_TYPES or element > _MOST or rows > _MOST:
+        raise ValueError("its values are of another kind")
+    return element * rows

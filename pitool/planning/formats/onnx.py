@@ -53,8 +53,9 @@ from pitool.planning.places import Place
 from pitool.planning.speed import NONE, Correction, Estimate
 
 POSITIONS = 32768
-# Resident memory measured on x86_64 with Python 3.11 and onnxruntime 1.2x: the worker without a
-# model, and what a token of the vocabulary adds in the tokenizers library.
+# Resident memory measured on x86_64 with Python 3.11 and onnxruntime 1.32: the worker with the code
+# that a session of 135M to 1B takes beside all other lines, and what a token of the vocabulary adds
+# in the tokenizers library.
 RUNTIME_BYTES = 66_000_000
 VOCABULARY_ENTRY_BYTES = 430
 # Of a folder, beside its tensors: what a tensor and its operation take in the graph, and what a
