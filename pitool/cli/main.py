@@ -36,6 +36,9 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)  # all is said: the next one has nothing to say
     _leave_threads(code)
+    # An interrupt inside exec() of a string, as dataclass() does it, makes Python 3.11 end a module
+    # by SIGINT, whatever its exit code; the next exec() of a string takes that back.
+    exec("")  # noqa: S102
     sys.exit(code)
 
 

@@ -86,6 +86,19 @@ def test_exits(
     assert capsys.readouterr() == ("", sentence)
 
 
+def test_an_interrupt_while_a_module_is_made_has_the_exit_code_too(tmp_path: Path) -> None:
+    # dataclass() and namedtuple() give exec() a string; the shell cannot tell 130 from a signal.
+    (tmp_path / "program.py").write_text(
+        "from pitool.cli import main\n"
+        "main._command = lambda: exec('raise KeyboardInterrupt')\n"
+        "main.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "program"], capture_output=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (130, b"pitool: interrupted.\n")
+
+
 def test_what_should_have_worked_is_logged(private_home: Path) -> None:
     died = errors.WorkerDied("the model process died", "load it again")
     died.details = "ggml: out of luck"
