@@ -16,7 +16,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def guess_options(function: F) -> F:
     """Give a command the flags of speculation."""
     draft = click.option(
-        "--draft", metavar="NAME", help="Small model with the same vocabulary that guesses tokens."
+        "--draft",
+        metavar="NAME",
+        help="Small model with the same vocabulary that guesses tokens; plan --details lists some.",
     )
     speculate = click.option(
         "--speculate/--no-speculate",

@@ -144,12 +144,14 @@ def command(
         return
     here = _find_here(options)
     places = [here.place] if here else find_places(options.ram, options.board)
+    planned = _find_model(model, options, places, cut)
     report = make_report(
         options,
-        _find_model(model, options, places, cut),
+        planned,
         places,
         corrections=here.corrections if here else None,
         notes=here.notes if here else (),
+        small=_find_drafts(model, planned),
     )
     if plot:
         _write(plot, plan_show.chart(report))
@@ -236,6 +238,18 @@ def _find_model(
     from pitool.convert.download import planned_checkpoint
 
     return planned_checkpoint(_find_checkpoint(model, options, places))
+
+
+def _find_drafts(model: str | None, planned: PlannedModel) -> list[PlannedModel]:
+    """Return what may guess for a model: the bundles with its vocabulary, else its known family."""
+    from pitool.catalog.model_argument import CHECKPOINTS, resolve
+    from pitool.planning.drafts import known_drafts
+    from pitool.planning.models import PLANNED, local_drafts
+
+    if planned.vocabulary is not None:  # it is cut, and no other model's with it
+        return []
+    found = resolve(model, (*CHECKPOINTS, *PLANNED)) if model else None
+    return (list(local_drafts(found)) if found else []) or known_drafts(planned)
 
 
 def _find_trimmed(

@@ -14,7 +14,7 @@ from pitool.planning import answer
 from pitool.planning.formats import FORMATS
 from pitool.planning.formats.base import PlannedFormat
 from pitool.planning.planner import Row
-from pitool.planning.report import Report
+from pitool.planning.report import SPECULATED, Report
 from pitool.planning.speculating import speculative_decodes
 from pitool.planning.speed import Estimate
 from pitool.report.numbers import (
@@ -32,8 +32,6 @@ from pitool.report.tables import Section
 SMALLEST_PUBLISHED = 250e6
 # Columns of a table of sums, or of speeds, where none of the usual names is among them.
 MOST_SUMMED, MOST_TIMED = 4, 5
-# Of what is usually taken, the first that is there is shown with guessed tokens.
-SPECULATED = ("Q4_K_M", "Q4_0")
 
 
 def sections(report: Report, *, details: bool) -> Iterator[Section]:
@@ -104,6 +102,7 @@ def _fits(report: Report) -> Iterator[Section]:
         yield _contexts(report)
     yield _speeds(report, report.form, report.rows)
     yield from _speculative(report)
+    yield from _drafts(report)
     if report.options.prompt:
         yield _waiting(report)
     for name, rows in report.beside.items():
@@ -311,6 +310,28 @@ def _speculative(report: Report) -> Iterator[Section]:
         ["board", *kinds],
         [[", ".join(boards), *cells] for cells, boards in groups.items()],
         ["; ".join(f"{kind}: {task_kinds()[kind].summary}" for kind in kinds)],
+    )
+
+
+def _drafts(report: Report) -> Iterator[Section]:
+    """Yield which draft models would guess for what is usually taken, and what that makes of it."""
+    found, row = report.drafts(), report.usual
+    if not found or row is None:
+        return
+    boards = [each.board for each in row.artifact.estimates]
+    yield Section(
+        f"Decode of {row.quantisation} with a draft model on {row.place.title}, tokens/s",
+        ["--draft", "quant", "memory", *boards],
+        [
+            [
+                each.name,
+                each.quantisation,
+                format_bytes(each.memory),
+                *(format_range(each.decodes[board]) for board in boards),
+            ]
+            for each in found
+        ],
+        ["memory: what the model's process needs more"],
     )
 
 

@@ -5,11 +5,16 @@ A checkpoint's settings are read on the host, by ``convert``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pitool.catalog import bundles, gguf
+from pitool.catalog.bundles import Bundle
 from pitool.catalog.model_argument import ModelArgument, ModelKind
-from pitool.errors import BadInput
+from pitool.errors import BadInput, PitoolError
+from pitool.planning.drafts import PADDING, is_small_enough
 from pitool.planning.formats import find_format
 from pitool.planning.formats.base import PlannedModel
 from pitool.planning.shapes import header_shape, header_tensors, sized_shape
@@ -25,6 +30,38 @@ def planned_model(found: ModelArgument) -> PlannedModel:
     return _bundle(found.path) if found.kind is ModelKind.BUNDLE else _gguf(found.path)
 
 
+def local_drafts(found: ModelArgument) -> Iterator[PlannedModel]:
+    """Yield the bundles on this machine that hold a smaller model with the same vocabulary.
+
+    Each by the name of its folder. None for what is planned without a GGUF.
+    """
+    if found.kind is ModelKind.GGUF:
+        header = gguf.read_header(found.path)
+    elif found.kind is ModelKind.BUNDLE:
+        header = next(iter(_headers(bundles.find_bundle(found.path)).values()))
+    else:
+        return
+    tokens = _tokens(header)
+    for bundle in bundles.list_bundles()[0]:
+        with suppress(PitoolError):  # what is damaged guesses for nobody
+            others = _headers(bundle)
+            for other in list(others.values())[:1]:
+                small = is_small_enough(other.parameters, header.parameters)
+                if small and _agree(tokens, _tokens(other)):
+                    yield replace(_bundle(bundle.path), name=bundle.path.name)
+
+
+def _agree(ours: list[bytes], theirs: list[bytes]) -> bool:
+    """Tell whether two vocabularies are the same but for what pads one of them."""
+    return abs(len(ours) - len(theirs)) <= PADDING and all(map(bytes.__eq__, ours, theirs))
+
+
+def _tokens(header: gguf.Header) -> list[bytes]:
+    """Return the texts of the tokens, none where a file has none."""
+    entries = gguf.read_entries(header)
+    return next((e.array or [] for e in entries if e.key == "tokenizer.ggml.tokens"), [])
+
+
 def _gguf(path: Path) -> PlannedModel:
     header = gguf.read_header(path)
     stored = {header.quantisation: header_tensors(header)}
@@ -33,11 +70,7 @@ def _gguf(path: Path) -> PlannedModel:
 
 def _bundle(path: Path) -> PlannedModel:
     bundle = bundles.find_bundle(path)
-    headers = {
-        a.quantisation: gguf.read_header(bundle.path / a.files[0].path)
-        for a in bundle.manifest.artifacts
-        if find_format(a.format).planned_by_header
-    }
+    headers = _headers(bundle)
     if not headers:
         source = bundle.manifest.source.id
         raise BadInput(f"{path} contains no GGUF artifact", f"use its checkpoint instead: {source}")
@@ -50,3 +83,12 @@ def _bundle(path: Path) -> PlannedModel:
         header=first.size,
         caches={a.quantisation: a.caches for a in bundle.manifest.artifacts if a.caches},
     )
+
+
+def _headers(bundle: Bundle) -> dict[str, gguf.Header]:
+    """Return the headers of a bundle's GGUFs by quantisation."""
+    return {
+        a.quantisation: gguf.read_header(bundle.path / a.files[0].path)
+        for a in bundle.manifest.artifacts
+        if find_format(a.format).planned_by_header
+    }

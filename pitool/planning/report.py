@@ -22,6 +22,7 @@ from pitool.errors import BadInput, UsageError
 from pitool.planning import alternatives, offers, rentals, vocabulary
 from pitool.planning.accelerators import accelerators, cpu_decodes
 from pitool.planning.caches import caches_json
+from pitool.planning.drafts import DraftPlan, drafts
 from pitool.planning.formats import FORMATS, GGUF
 from pitool.planning.formats.base import AnyQuantisation, PlannedFormat, PlannedModel
 from pitool.planning.memory import Load
@@ -38,10 +39,11 @@ from pitool.planning.rentals import Change, Rental
 from pitool.planning.speed import Correction
 from pitool.planning.waiting import Waiting, waiting
 
-# The board that is this machine.
 MOST_RANK = 1024
 # Tokens that stay free for an answer after a prompt.
 ANSWER = 256
+# Of what is usually taken, the first that is there is planned with guessed tokens.
+SPECULATED = ("Q4_K_M", "Q4_0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Report:
     ``beside``: the rows of other formats, by their names, where none was named; ``asked``: whether
     quantisation and place were both named, so that the exit code is a verdict; ``here``: whether
     this machine was named. ``notes``: what is to be said beside the figures, of which ``limits``
-    are those of the model.
+    are those of the model. ``small``: models that may guess tokens for it.
     """
 
     options: Options
@@ -101,6 +103,7 @@ class Report:
     here: bool
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    small: tuple[PlannedModel, ...] = ()
 
     @property
     def model(self) -> PlannedModel:
@@ -200,6 +203,7 @@ class Report:
             "notes": [*self.notes, *([self.form.assumed] if self.form.assumed else [])],
             "rows": [planner.to_json(row) for row in self.rows],
             **self._waiting_json(),
+            **self._drafts_json(),
             **others,
             **({"caches": caches_json(planner)} if self.form.tunable else {}),
             **self._vocabulary_json(),
@@ -210,6 +214,21 @@ class Report:
         """Return how long the prompt that is asked of waits with an artifact."""
         tokens = self.options.prompt
         return list(waiting(self.planner, row, tokens)) if tokens else []
+
+    @property
+    def usual(self) -> Row | None:
+        """What is usually taken at the largest place; None where nothing can be loaded there."""
+        rows = [row for row in self.rows if row.place == self.largest and row.loads]
+        return next((r for r in rows if r.quantisation in SPECULATED), next(iter(rows), None))
+
+    def drafts(self) -> list[DraftPlan]:
+        """Return the models that speed up what is usually taken by their guesses."""
+        row = self.usual
+        return drafts(self.planner, row, self.small) if row and self.form.by_bits else []
+
+    def _drafts_json(self) -> dict[str, Any]:
+        found = self.drafts()
+        return {"drafts": [each.to_json() for each in found]} if found else {}
 
     def _waiting_json(self) -> dict[str, Any]:
         if self.options.prompt is None:
@@ -267,10 +286,12 @@ def make_report(
     *,
     corrections: Mapping[str, Correction] | None = None,
     notes: Iterable[str] = (),
+    small: Iterable[PlannedModel] = (),
 ) -> Report:
     """Return the report on a model at places.
 
-    ``corrections`` and ``notes``: what was learnt and found where the place is this machine.
+    ``corrections`` and ``notes``: what was learnt and found where the place is this machine;
+    ``small``: models that may guess tokens for it.
     """
     profile, form = find_profile(options.profile), options.form
     read_prices(options.price)  # a wrong one is said also where none is needed
@@ -299,6 +320,7 @@ def make_report(
         here=options.board == HERE,
         notes=(*notes, *limits),
         limits=limits,
+        small=tuple(small),
     )
 
 

@@ -30,12 +30,17 @@ def speculative_decodes(
     return {name: _decodes(found, kind) for name, kind in kinds.items() if kind.tokens}
 
 
-def _decodes(found: Estimate, kind: TaskKind) -> Range:
+def pass_costs(found: Estimate, tokens: int) -> Range:
+    """Return what a pass of so many tokens costs at worst and at best, in passes of one token."""
     share = found.decode / found.prefill  # of a pass of one token, that one more takes in a prefill
-    gains = [
-        (low / (1 + 2 * share * (int(size) - 1)), high / max(1.0, share * int(size)))
-        for size, (low, high) in kind.tokens.items()
-    ]
+    return 1 + 2 * share * (tokens - 1), max(1.0, share * tokens)
+
+
+def _decodes(found: Estimate, kind: TaskKind) -> Range:
+    gains = []
+    for size, (low, high) in kind.tokens.items():
+        worst, best = pass_costs(found, int(size))
+        gains.append((low / worst, high / best))
     # Where a pass of several tokens would give less, none is made.
     least, most = (max(1.0, *side) for side in zip(*gains, strict=True))
     return found.decode * least, found.decode * most
