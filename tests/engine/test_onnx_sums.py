@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pitool.catalog.onnx import Names, OnnxFolder
 from pitool.engine.base import Settings
-from pitool.engine.onnx.runtime import open_session
+from pitool.engine.onnx.runtime import open_session, sums_saturate
 
 pytestmark = pytest.mark.engine
 
@@ -44,3 +44,19 @@ def test_large_products_do_not_saturate(tmp_path: Path) -> None:
     session = open_session(folder, Settings(context=8, decode_threads=1, prefill_threads=1))
     (made,) = session.run(None, {"a": np.ones((1, INPUTS), np.float32)})
     assert made == pytest.approx(INPUTS * 127 * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "saturate"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu sse2 avx2 fma\n", True),
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n", False),
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_vnni amx_int8\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd asimddp\n", False),
+    ],
+)
+def test_weights_are_copied_only_where_sums_would_saturate(
+    tmp_path: Path, said: str, saturate: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(said)
+    assert sums_saturate(tmp_path / "cpuinfo") is saturate

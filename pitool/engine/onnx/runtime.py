@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -43,9 +45,9 @@ def open_session(folder: OnnxFolder, settings: Settings) -> Any:
     # A pattern is kept for each shape, and the attention mask has another one for every token.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    # Dynamic INT8 on x86 without VNNI would sum its products in 16 bits, which saturate: what is
-    # measured on a host would not be what an ARM board computes, which has 32 bits.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if sums_saturate():
+        # It copies the weights of dynamic INT8 to have 32 bits for their sums, as an ARM board has.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if not settings.repack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
@@ -59,6 +61,12 @@ def open_session(folder: OnnxFolder, settings: Settings) -> Any:
     if settings.load_mode == "mlock":
         _lock_memory()
     return session
+
+
+def sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether onnxruntime sums products of bytes in 16 bits here: on x86 without VNNI."""
+    flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    return flags is not None and "vnni" not in flags[1]
 
 
 def _lock_memory() -> None:
