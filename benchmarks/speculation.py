@@ -36,7 +36,7 @@ from pitool.catalog.task_kinds import task_kinds
 from pitool.device.settings import settings_for, with_guesses
 from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Sampling, Settings, Timings
-from pitool.engine.guesses import Ngrams
+from pitool.engine.speculation.guesses import Ngrams
 
 ROOT = Path(__file__).parents[1]
 CONTEXT = 2048

@@ -29,7 +29,7 @@ from pitool.device.settings import check_memory, untuned
 from pitool.device.tuned import PassCost, Tuned
 from pitool.engine import worker
 from pitool.engine.base import POLLING, Engine, Settings
-from pitool.engine.pass_costs import SIZES
+from pitool.engine.speculation.pass_costs import SIZES
 from pitool.errors import PitoolError
 from pitool.planning.formats import format_of_engine
 

@@ -13,8 +13,8 @@ from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
-from pitool.engine.pass_costs import output_rows
-from pitool.engine.speculation import MOST_GUESSES
+from pitool.engine.speculation.pass_costs import output_rows
+from pitool.engine.speculation.policy import MOST_GUESSES
 from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.formats import find_format
 from pitool.planning.memory import CHAT, KV_CACHE, RUNTIME, Load

@@ -52,7 +52,7 @@ class Settings:
     ``guesses``: most tokens that are guessed at once and checked in one pass, 0 for none;
     ``draft``: format and path of a small model with the same vocabulary, which guesses where the
     text so far does not; ``costs``: pairs of tokens in a pass and what such a pass costs, 1 for one
-    token, as they were measured here; see ``engine.speculation``.
+    token, as they were measured here; see ``engine.speculation.policy``.
 
     ``servers``: addresses (``IPV4:PORT``) of llama.cpp's RPC servers that hold the last layers, in
     their order; ``server_layers``: how many each of them holds, the first layers stay here;

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pitool.engine.base import Finish, Prompt, Sampling, Timings, Token
-from pitool.engine.guesses import Guesser
-from pitool.engine.speculation import Speculation
+from pitool.engine.speculation.guesses import Guesser
+from pitool.engine.speculation.policy import Speculation
 from pitool.engine.text import TextStream
 from pitool.errors import BadInput, DoesNotFit
 

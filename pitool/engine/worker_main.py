@@ -13,9 +13,9 @@ from typing import Any
 
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Engine, Squares, Token
-from pitool.engine.draft import use_draft
 from pitool.engine.prefills import Place
 from pitool.engine.scheduling import InTurn, Scheduler
+from pitool.engine.speculation.draft import use_draft
 from pitool.errors import PitoolError, UsageError
 from pitool.process.service import Call, Method, serve
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pitool.catalog.task_kinds import load_task_kinds, task_kinds
-from pitool.engine.pass_costs import SIZES
+from pitool.engine.speculation.pass_costs import SIZES
 from pitool.errors import BadInput
 
 

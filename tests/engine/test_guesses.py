@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pitool.engine.guesses import LONGEST, LOOKS, Drafts, Guesser, HitRates, Ngrams
-from pitool.engine.pass_costs import LEAST_GAIN, SIZES, TYPICAL_COSTS, Costs, Offer, rows
-from pitool.engine.speculation import Speculation
+from pitool.engine.speculation.guesses import LONGEST, LOOKS, Drafts, Guesser, HitRates, Ngrams
+from pitool.engine.speculation.pass_costs import (
+    LEAST_GAIN,
+    SIZES,
+    TYPICAL_COSTS,
+    Costs,
+    Offer,
+    rows,
+)
+from pitool.engine.speculation.policy import Speculation
 
 FREE = [(size, 1.0) for size in (1, *SIZES)]
 LINEAR = [(size, float(size)) for size in (1, *SIZES)]

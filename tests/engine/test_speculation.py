@@ -14,12 +14,12 @@ import pytest
 
 from pitool.engine import worker
 from pitool.engine.base import Engine, Message, Prompt, Sampling, Settings, Token
-from pitool.engine.draft import use_draft
-from pitool.engine.guesses import Guesser
 from pitool.engine.llamacpp import LlamaCpp
 from pitool.engine.onnx import Onnx
-from pitool.engine.pass_costs import SIZES, Costs, Offer
 from pitool.engine.scheduling import Heard
+from pitool.engine.speculation.draft import use_draft
+from pitool.engine.speculation.guesses import Guesser
+from pitool.engine.speculation.pass_costs import SIZES, Costs, Offer
 from pitool.errors import UsageError
 from pitool.grammar import grammar_of_schema
 from tests.convert.helpers import write_float
@@ -148,7 +148,7 @@ def test_wrong_guesses_change_nothing(
     both: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, guessing = both
-    monkeypatch.setattr("pitool.engine.speculation.Guesser", Wrong)
+    monkeypatch.setattr("pitool.engine.speculation.policy.Guesser", Wrong)
     for prompt in PROMPTS:
         found = answer(guessing, prompt, GREEDY)
         assert ids(found) == ids(answer(plain, prompt, GREEDY))
@@ -234,7 +234,7 @@ def test_draws_have_the_distribution_of_the_model(
         def offer(self, most: int, costs: Costs) -> Offer:
             return Offer([1.0] * min(most, 1), lambda count: [likeliest] * count)
 
-    monkeypatch.setattr("pitool.engine.speculation.Guesser", Likely)
+    monkeypatch.setattr("pitool.engine.speculation.policy.Guesser", Likely)
     counts: Counter[int] = Counter()
     guessed = accepted = 0
     for seed in range(runs):
@@ -401,7 +401,9 @@ def test_a_draft_model_that_is_the_model_itself_is_always_right(
 ) -> None:
     """Where its guesses take no time: else a model as large as the other is not worth asking."""
     plain, _ = both
-    monkeypatch.setattr("pitool.engine.guesses.time", SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(
+        "pitool.engine.speculation.guesses.time", SimpleNamespace(perf_counter=lambda: 0.0)
+    )
     form = "gguf" if isinstance(plain, LlamaCpp) else "onnx"
     settings = replace(GUESSING, draft=(draft, str(request.getfixturevalue(f"sample_{draft}"))))
     engine = KINDS[form](request.getfixturevalue(f"sample_{form}"), settings)

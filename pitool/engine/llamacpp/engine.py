@@ -27,7 +27,6 @@ from pitool.engine.base import (
     Task,
     Token,
 )
-from pitool.engine.guesses import Draft
 from pitool.engine.llamacpp.compact import compact
 from pitool.engine.llamacpp.embedder import Embedder, task_of
 from pitool.engine.llamacpp.importance import Collector
@@ -48,7 +47,8 @@ from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.engine.prefills import Place
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
-from pitool.engine.speculation import Speculation
+from pitool.engine.speculation.guesses import Draft
+from pitool.engine.speculation.policy import Speculation
 from pitool.errors import BadInput, PitoolError, UsageError
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pitool.engine.guesses import Guesser
 from pitool.engine.llamacpp.running import Job, Llama, Running
 from pitool.engine.llamacpp.sequences import Sequences, Slot
 from pitool.engine.probabilities import close_call
-from pitool.engine.speculation import MARGIN, MOST_DOUBT, SHALLOW, TRIED, Speculation
+from pitool.engine.speculation.guesses import Guesser
+from pitool.engine.speculation.policy import MARGIN, MOST_DOUBT, SHALLOW, TRIED, Speculation
 
 
 class Guessing:

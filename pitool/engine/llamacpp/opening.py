@@ -13,7 +13,7 @@ from pitool.engine.base import Settings
 from pitool.engine.llamacpp.importance import Collector
 from pitool.engine.llamacpp.library import CancelFlag, Log, llama_cpp
 from pitool.engine.llamacpp.rpc import place_layers
-from pitool.engine.pass_costs import output_rows, rows
+from pitool.engine.speculation.pass_costs import output_rows, rows
 from pitool.errors import BadInput, DoesNotFit
 
 _LOAD_MODES = {

@@ -11,11 +11,11 @@ import numpy as np
 
 from pitool.engine.base import Prompt, Sampling
 from pitool.engine.generate import Answer
-from pitool.engine.guesses import Guesser
 from pitool.engine.llamacpp.sampler import Sampler
 from pitool.engine.llamacpp.sequences import Slot
 from pitool.engine.llamacpp.vocabulary import Vocabulary
 from pitool.engine.scheduling import Listener
+from pitool.engine.speculation.guesses import Guesser
 from pitool.errors import PitoolError
 
 

@@ -24,7 +24,7 @@ from pitool.engine.llamacpp.sampler import Sampler, is_greedy
 from pitool.engine.llamacpp.sequences import Sequences, Slot
 from pitool.engine.probabilities import probabilities
 from pitool.engine.scheduling import Listener
-from pitool.engine.speculation import Speculation
+from pitool.engine.speculation.policy import Speculation
 from pitool.errors import PitoolError
 
 ALONE_SECONDS = 1.0

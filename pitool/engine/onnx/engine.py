@@ -18,7 +18,6 @@ import numpy as np
 from pitool.catalog.onnx import OnnxFolder, read_folder
 from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Token
 from pitool.engine.generate import generate, shared_prefix
-from pitool.engine.guesses import Draft
 from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
@@ -26,7 +25,8 @@ from pitool.engine.onnx.sampler import Sampler
 from pitool.engine.prefills import LEAST_TOKENS, Place
 from pitool.engine.prefixes import Prefixes
 from pitool.engine.probabilities import Probabilities, close_call, probabilities
-from pitool.engine.speculation import MARGIN, MOST_DOUBT, TRIED, Speculation
+from pitool.engine.speculation.guesses import Draft
+from pitool.engine.speculation.policy import MARGIN, MOST_DOUBT, TRIED, Speculation
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, DoesNotFit, PitoolError, UsageError
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pitool.engine.guesses import Draft, Drafts, Guesser, HitRates
-from pitool.engine.pass_costs import Costs
+from pitool.engine.speculation.guesses import Draft, Drafts, Guesser, HitRates
+from pitool.engine.speculation.pass_costs import Costs
 
 MOST_GUESSES = 15
 """Tokens that are guessed at once: with the token before them a pass of 16, four rows of kernels'

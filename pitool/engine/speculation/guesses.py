@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Protocol
 
-from pitool.engine.pass_costs import Costs, Offer
+from pitool.engine.speculation.pass_costs import Costs, Offer
 
 SHORTEST, LONGEST = 2, 24
 """Tokens of a match: one says nothing, and of more than so many the next ones are as sure."""
