@@ -27,7 +27,7 @@ from pitool.device.memory import rss
 from pitool.device.settings import settings_for
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling
-from pitool.engine.prefills import Prefills
+from pitool.engine.prefills.files import Prefills
 from pitool.store.conversation import Answer, Conversation, Question
 from pitool.store.database import Database
 from pitool.store.journal import Journal

@@ -31,9 +31,10 @@ from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.gguf import read_header
 from pitool.catalog.manifest import Artifact, Manifest, Source
 from pitool.device.settings import settings_for
-from pitool.engine import bundle_prefills, worker
+from pitool.engine import worker
 from pitool.engine.base import ChatPrompt, Message, Sampling
-from pitool.engine.bundle_prefills import places_of
+from pitool.engine.prefills import bundled
+from pitool.engine.prefills.bundled import places_of
 
 TARGET = 0.05
 CONTEXT = 8192
@@ -102,9 +103,9 @@ def here(path: Path, tokens: int, pairs: int, *, compact: bool) -> list[Pair]:
         file = Path(folder) / "system.txt"
         file.write_text(system, encoding="utf-8")
         assert runnable.bundle is not None
-        bundle_prefills.add_prompt(runnable.bundle, file)
+        bundled.add_prompt(runnable.bundle, file)
         with worker.start(runnable.format, runnable.entry, settings_for(runnable)) as engine:
-            made = bundle_prefills.read(
+            made = bundled.read(
                 engine, runnable, "system", prompt, lambda *_: None, compact=compact
             )
         say(f"{made.tokens} tokens in {made.bytes / 1e6:.1f} MB, read in {made.seconds:.1f} s")

@@ -36,7 +36,7 @@ from pitool.device.memory import anonymous
 from pitool.device.settings import settings_for
 from pitool.engine import worker
 from pitool.engine.base import Engine, Sampling
-from pitool.engine.prefills import Prefills
+from pitool.engine.prefills.files import Prefills
 from pitool.errors import PitoolError
 from pitool.store.conversation import Answer, Conversation
 from pitool.store.database import Database

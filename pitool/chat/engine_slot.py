@@ -14,8 +14,9 @@ from enum import Enum
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.files import stamp
 from pitool.engine.base import ChatPrompt, Engine, Message, Sampling
-from pitool.engine.bundle_prefills import shared_beginning
-from pitool.engine.prefills import LEAST_TOKENS, Prefills, key_of, system_name
+from pitool.engine.prefills.bundled import shared_beginning
+from pitool.engine.prefills.files import LEAST_TOKENS, Prefills
+from pitool.engine.prefills.keys import key_of, system_name
 from pitool.errors import PitoolError
 from pitool.store.conversation import Conversation
 

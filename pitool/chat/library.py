@@ -11,7 +11,7 @@ from pitool.store.conversation import Conversation
 from pitool.store.export import export
 
 if TYPE_CHECKING:  # SQLite comes with the first conversation, not with the first screen
-    from pitool.engine.prefills import Prefills
+    from pitool.engine.prefills.files import Prefills
     from pitool.store.database import ConversationSummary, Database
     from pitool.store.journal import Journal
 

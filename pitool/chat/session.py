@@ -20,7 +20,7 @@ from pitool.chat.operations import Memory, Operations
 from pitool.chat.status import LiveStatus, Phase, Status, WhenFull
 from pitool.chat.tasks import Failed, Task, Tasks, TaskThread
 from pitool.engine.base import Message, Sampling
-from pitool.engine.prefills import Prefills
+from pitool.engine.prefills.files import Prefills
 from pitool.store.conversation import (
     Answer,
     Conversation,

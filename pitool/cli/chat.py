@@ -93,7 +93,7 @@ def command(
     from pitool.device.memory import rss
     from pitool.device.monitor import Monitor
     from pitool.device.sensor_history import SensorHistory
-    from pitool.engine.prefills import FOLDER_NAME, Prefills
+    from pitool.engine.prefills.files import FOLDER_NAME, Prefills
     from pitool.store import last_model
     from pitool.store.personas import Personas
     from pitool.tui.app import PitoolApp

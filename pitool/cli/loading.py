@@ -37,7 +37,7 @@ def loader(
     from pitool.device.detect import detect
     from pitool.device.settings import check_memory, settings_for, untuned, with_guesses
     from pitool.engine import worker
-    from pitool.engine.bundle_prefills import places_of
+    from pitool.engine.prefills.bundled import places_of
 
     keep_warnings()
     guessing = find_draft(draft, speculate=speculate)
@@ -82,13 +82,13 @@ def loading_words(runnable: Runnable, context: int | None = None) -> str:
     from pitool.device import tuned
     from pitool.device.detect import detect
     from pitool.device.settings import settings_for
-    from pitool.engine import bundle_prefills
+    from pitool.engine.prefills import bundled
     from pitool.planning.formats import find_format
 
     cost = ""
     if context is not None and context > runnable.context:
         cost = find_format(runnable.format).cost_of(runnable.entry, context)
     read = ""
-    if bundle_prefills.prompts(runnable.bundle):
-        read = bundle_prefills.words(runnable, settings_for(runnable, context))
+    if bundled.prompts(runnable.bundle):
+        read = bundled.words(runnable, settings_for(runnable, context))
     return "\n".join(filter(None, (tuned.words(runnable, detect()), cost, read)))

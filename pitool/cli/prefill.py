@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pitool.catalog.bundles import Bundle, Runnable
     from pitool.cli.loading import Loader
     from pitool.engine.base import ChatPrompt
-    from pitool.engine.bundle_prefills import Prefilled
+    from pitool.engine.prefills.bundled import Prefilled
 
 
 @click.command("prefill")
@@ -55,7 +55,7 @@ def command(
     from pitool.catalog.bundles import find_bundle, newest
     from pitool.catalog.tables import lookup
     from pitool.cli.loading import loader
-    from pitool.engine import bundle_prefills as prefills
+    from pitool.engine.prefills import bundled as prefills
     from pitool.errors import UsageError
 
     if prompt is None and bundle is not None and _is_prompt(bundle):
@@ -81,7 +81,7 @@ def command(
 
 def _is_prompt(path: Path) -> bool:
     from pitool.catalog.files import path_kind
-    from pitool.engine.bundle_prefills import PROMPT_SUFFIXES
+    from pitool.engine.prefills.bundled import PROMPT_SUFFIXES
 
     return path.suffix.lower() in PROMPT_SUFFIXES and path_kind(path) == "file"
 
@@ -101,7 +101,7 @@ def read_for(
     A prompt is parsed before a model is loaded; how far it is read is shown.
     """
     from pitool.device.settings import settings_for
-    from pitool.engine import bundle_prefills as prefills
+    from pitool.engine.prefills import bundled as prefills
     from pitool.report.progress import Stages, stage_of
     from pitool.serve.prefill import read_prefill
 
@@ -129,7 +129,7 @@ def read_for(
 def beginning_of(runnable: Runnable, text: str) -> ChatPrompt:
     """Return what ``--prefill`` names: a prompt of the bundle, or a file."""
     from pitool.catalog.files import expand
-    from pitool.engine.bundle_prefills import prompts
+    from pitool.engine.prefills.bundled import prompts
     from pitool.serve.prefill import read_prefill
 
     return read_prefill(prompts(runnable.bundle).get(text) or expand(text))

@@ -88,7 +88,7 @@ def show(bundle: Bundle) -> None:
 
 def prompts(bundle: Bundle) -> dict[str, list[str]]:
     """Return the prompts of a bundle, each with the artifacts that have read it."""
-    from pitool.engine.bundle_prefills import prompts, states
+    from pitool.engine.prefills.bundled import prompts, states
 
     kinds = [artifact.quantisation for artifact in bundle.manifest.artifacts]
     return {

@@ -23,7 +23,7 @@ from pitool.device.here import margin
 from pitool.device.settings import load_of
 from pitool.engine import worker
 from pitool.engine.base import Settings
-from pitool.engine.prefills import Place
+from pitool.engine.prefills.files import Place
 from pitool.engine.worker import FLUSH_SECONDS, WorkerEngine
 from pitool.errors import DoesNotFit, PitoolError, UsageError, WorkerDied
 from pitool.planning.cluster import ClusterPlan, Link, Node, Splitter

@@ -16,7 +16,7 @@ from pitool.catalog.bundles import Bundle
 from pitool.catalog.manifest import Artifact
 from pitool.catalog.outputs import check_output, output
 from pitool.deploy import archive, wheel, wheelfile
-from pitool.engine import bundle_prefills
+from pitool.engine.prefills import bundled
 from pitool.errors import DoesNotFit, PitoolError, UsageError
 
 PYTHONS = ("3.11", "3.13")  # Raspberry Pi OS Bookworm and Trixie
@@ -99,8 +99,8 @@ def _model(
             sources[f"{top}/{entry.path}"] = path
     manifest.write(folder, dataclasses.replace(bundle.manifest, artifacts=chosen))
     sources[f"{top}/{manifest.FILE_NAME}"] = folder / manifest.FILE_NAME
-    for name, prompt in bundle_prefills.prompts(bundle.path).items():
-        found = [bundle_prefills.states(bundle.path, name, a.quantisation) for a in chosen]
+    for name, prompt in bundled.prompts(bundle.path).items():
+        found = [bundled.states(bundle.path, name, a.quantisation) for a in chosen]
         for path in (prompt, *(path for paths in found for path in paths)):
             sources[f"{top}/{path.relative_to(bundle.path).as_posix()}"] = path
     return min(_memory(artifact) for artifact in chosen)

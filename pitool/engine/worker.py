@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Embeddings, ModelInfo, Prompt, Sampling, Settings, Squares, Token
-from pitool.engine.prefills import Place
+from pitool.engine.prefills.files import Place
 from pitool.errors import WorkerDied
 from pitool.process.child import Child
 

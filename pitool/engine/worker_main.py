@@ -13,7 +13,7 @@ from typing import Any
 
 from pitool.engine import registry, serialisation
 from pitool.engine.base import Engine, Squares, Token
-from pitool.engine.prefills import Place
+from pitool.engine.prefills.files import Place
 from pitool.engine.scheduling import InTurn, Scheduler
 from pitool.engine.speculation.draft import use_draft
 from pitool.errors import PitoolError, UsageError

@@ -18,8 +18,9 @@ from pitool.device.settings import (
 )
 from pitool.engine import worker
 from pitool.engine.base import Engine, Settings
-from pitool.engine.bundle_prefills import places_of
-from pitool.engine.prefills import FOLDER_NAME, Place, model_of
+from pitool.engine.prefills.bundled import places_of
+from pitool.engine.prefills.files import FOLDER_NAME, Place
+from pitool.engine.prefills.keys import model_of
 from pitool.errors import DoesNotFit
 from pitool.planning.formats import find_format
 from pitool.serve.shelf import Offer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pitool.catalog import reading
 from pitool.engine.base import ChatPrompt, Engine, Message, Sampling
-from pitool.engine.bundle_prefills import shared_beginning
+from pitool.engine.prefills.bundled import shared_beginning
 from pitool.errors import BadInput, PitoolError, UsageError
 from pitool.serve.bodies import Fields
 from pitool.serve.openai.messages import messages, tools

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pitool.device.forecast import Forecast
     from pitool.device.sensor_history import SensorHistory
     from pitool.engine.base import Sampling, Timings
-    from pitool.engine.prefills import Prefills
+    from pitool.engine.prefills.files import Prefills
     from pitool.pull.market import Market
     from pitool.store.database import Database
     from pitool.store.journal import Journal

@@ -8,7 +8,7 @@ import pytest
 
 from pitool.catalog.bundles import Runnable
 from pitool.chat.engine_slot import SavedPrefills
-from pitool.engine.prefills import Prefills
+from pitool.engine.prefills.files import Prefills
 from pitool.engine.scripted import Scripted
 from pitool.store.conversation import Conversation
 

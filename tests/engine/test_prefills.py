@@ -11,7 +11,8 @@ import pytest
 
 from pitool.catalog.bundles import Runnable
 from pitool.engine.base import Settings
-from pitool.engine.prefills import Prefills, key_of, system_name
+from pitool.engine.prefills.files import Prefills
+from pitool.engine.prefills.keys import key_of, system_name
 
 
 def names(folder: Path) -> list[str]:

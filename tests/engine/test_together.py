@@ -17,8 +17,8 @@ from pitool.engine import worker
 from pitool.engine.base import Message, Prompt, Sampling, Settings, Token
 from pitool.engine.llamacpp import LlamaCpp
 from pitool.engine.llamacpp.sequences import LEAST_COPIED
-from pitool.engine.prefills import Place
-from pitool.engine.prefixes import Prefixes
+from pitool.engine.prefills.files import Place
+from pitool.engine.prefills.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.worker import WorkerEngine
 from pitool.errors import DoesNotFit, UsageError

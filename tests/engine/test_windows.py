@@ -14,7 +14,7 @@ from pitool.checkpoint.config import read_config
 from pitool.convert.gguf.model import find_model
 from pitool.engine import worker
 from pitool.engine.base import Sampling, Settings
-from pitool.engine.prefills import Place
+from pitool.engine.prefills.files import Place
 from pitool.engine.worker import WorkerEngine
 from tests.convert.helpers import write_float
 from tests.tiny import write_tokenizer

@@ -34,7 +34,7 @@ def new_output(folder: Path, data: bytes) -> None:
 
 
 def saved_prefill(folder: Path, data: bytes) -> None:
-    from pitool.engine.prefills import Prefills
+    from pitool.engine.prefills.files import Prefills
 
     Prefills(folder).save("f", lambda path: path.write_bytes(data))
 

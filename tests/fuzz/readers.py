@@ -406,7 +406,7 @@ def _compact(folder: Path) -> None:
 
 def _read_compact(folder: Path) -> None:
     from pitool.engine.llamacpp import compact, streams
-    from pitool.engine.prefixes import tokens_of_state
+    from pitool.engine.prefills.prefixes import tokens_of_state
 
     tokens_of_state(folder / "state")
     with suppress(ValueError):

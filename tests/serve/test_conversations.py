@@ -14,7 +14,7 @@ import pytest
 
 from pitool.engine import worker
 from pitool.engine.base import Settings
-from pitool.engine.prefills import Place
+from pitool.engine.prefills.files import Place
 from tests.convert.helpers import write_float
 from tests.serve.harness import CHAT, Serving, ask, serving
 

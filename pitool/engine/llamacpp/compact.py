@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.engine.llamacpp.states import HEAD, Bytes, Walk, open_state
-from pitool.engine.prefixes import COMPACT_MAGIC
+from pitool.engine.prefills.prefixes import COMPACT_MAGIC
 from pitool.errors import UsageError
 
 # A block of ggml's q8_0: a scale in half precision and 32 numbers of 8 bits (ggml-common.h).

@@ -44,8 +44,8 @@ from pitool.engine.llamacpp.scheduler import Scheduler
 from pitool.engine.llamacpp.sequences import Sequences, turn_starts
 from pitool.engine.llamacpp.threads import ThreadPools
 from pitool.engine.llamacpp.vocabulary import Vocabulary
-from pitool.engine.prefills import Place
-from pitool.engine.prefixes import Prefixes
+from pitool.engine.prefills.files import Place
+from pitool.engine.prefills.prefixes import Prefixes
 from pitool.engine.scheduling import Heard
 from pitool.engine.speculation.guesses import Draft
 from pitool.engine.speculation.policy import Speculation

@@ -20,8 +20,8 @@ from pitool.engine.generate import shared_prefix
 from pitool.engine.llamacpp import streams
 from pitool.engine.llamacpp.compact import BUFFER_HEAD, is_compact, read_state
 from pitool.engine.llamacpp.library import llama_cpp
-from pitool.engine.prefills import LEAST_TOKENS
-from pitool.engine.prefixes import Prefixes
+from pitool.engine.prefills.files import LEAST_TOKENS
+from pitool.engine.prefills.prefixes import Prefixes
 from pitool.planning.memory import checkpoints
 
 CLOSE, APART = 8, 512

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pitool.engine.prefixes import COMPACT_MAGIC, MAGIC
+from pitool.engine.prefills.prefixes import COMPACT_MAGIC, MAGIC
 
 Bytes = NDArray[np.uint8]
 

@@ -22,8 +22,8 @@ from pitool.engine.onnx import kv_cache
 from pitool.engine.onnx.graph import Graph
 from pitool.engine.onnx.runtime import onnxruntime
 from pitool.engine.onnx.sampler import Sampler
-from pitool.engine.prefills import LEAST_TOKENS, Place
-from pitool.engine.prefixes import Prefixes
+from pitool.engine.prefills.files import LEAST_TOKENS, Place
+from pitool.engine.prefills.prefixes import Prefixes
 from pitool.engine.probabilities import Probabilities, close_call, probabilities
 from pitool.engine.speculation.guesses import Draft
 from pitool.engine.speculation.policy import MARGIN, MOST_DOUBT, TRIED, Speculation

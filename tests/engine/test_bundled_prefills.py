@@ -16,10 +16,10 @@ from pitool.catalog.bundles import Bundle, Runnable, choose
 from pitool.catalog.manifest import Artifact, Manifest, Source
 from pitool.device.detect import detect
 from pitool.device.settings import untuned
-from pitool.engine import bundle_prefills as prefills
 from pitool.engine import worker
 from pitool.engine.base import ChatPrompt, Message, Sampling, Settings
-from pitool.engine.prefills import portable_model_of
+from pitool.engine.prefills import bundled as prefills
+from pitool.engine.prefills.keys import portable_model_of
 from pitool.engine.worker import WorkerEngine
 from pitool.errors import DoesNotFit, UsageError
 from tests.convert.helpers import write_float

@@ -3,30 +3,21 @@
 Owns the files' names, age and total size; their content is the engine's. A file belongs to one
 artifact, one set of settings and one version of the engine, and its name ends with the CRC-32 of
 its content: llama.cpp takes whatever values a file holds. The least recently used files are deleted
-at the limit. A chat finds its own by its conversation's name; ``engine.prefixes`` finds any by the
-tokens in it, also those that a bundle brings along (``engine.bundle_prefills``).
+at the limit. A chat finds its own by its conversation's name; ``prefixes`` finds any by the
+tokens in it, also those that a bundle brings along (``bundled``).
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import logging
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from pitool.catalog.files import make_private_folder
 from pitool.catalog.temporary import temporary
-from pitool.engine.base import Settings
-from pitool.planning.formats import find_format
-
-if TYPE_CHECKING:
-    from pitool.catalog.bundles import Runnable
 
 FOLDER_NAME = "prefills"
 LIMIT_BYTES = 512 * 1024**2
@@ -34,13 +25,6 @@ LEAST_TOKENS = 256
 """A shorter prompt is processed again too quickly to be worth wearing out an SD card."""
 
 _BLOCK = 1 << 20
-
-# Settings that change neither the cache's values nor its layout.
-_IRRELEVANT = {
-    "decode_threads", "prefill_threads", "batch", "outputs", "load_mode", "sequences", "servers",
-    "guesses", "draft", "costs", "polling", "pinned", "priority",
-}  # fmt: skip
-
 
 log = logging.getLogger(__name__)
 
@@ -139,60 +123,3 @@ def _checksum(path: Path) -> str:
         while block := file.read(_BLOCK):
             found = zlib.crc32(block, found)
     return f".{found:08x}"
-
-
-def key_of(name: str, runnable: Runnable, settings: Settings) -> str:
-    """Return the key for a conversation or a system prompt with one artifact and its settings."""
-    return f"{name}-{model_of(runnable, settings)}"
-
-
-def model_of(runnable: Runnable, settings: Settings) -> str:
-    """Return the end of the keys for one artifact with its settings, on this machine.
-
-    It depends on the hashes in the manifest and on the file's size and time, so that a prefill is
-    never used with other weights.
-    """
-    stat = runnable.entry.stat()
-    chosen = {k: v for k, v in asdict(settings).items() if k not in _IRRELEVANT}
-    chosen["context"] = settings.context // settings.sequences
-    facts = [str(runnable.entry), stat.st_size, stat.st_mtime_ns, _hashes(runnable), chosen]
-    return _digest([*facts, engine_version(runnable)])
-
-
-def portable_model_of(runnable: Runnable, settings: Settings) -> str:
-    """Return the same for what goes with a bundle from machine to machine.
-
-    What the numbers of a KV cache mean depends on the weights, on the types of keys and values, on
-    how values are laid out, which flash attention decides, and on LongRoPE's factors, which the
-    context decides; not on the CPU whose kernels made them.
-    """
-    form = find_format(runnable.format)
-    keys, values = settings.kv_type, settings.value_type or settings.kv_type
-    flash = "off" if settings.flash_attention == "off" else "on"
-    stretched = bool(form.cost_of(runnable.entry, settings.context // settings.sequences))
-    layout = [keys, values, flash, stretched] if form.tunable else []
-    return _digest([_hashes(runnable), layout, engine_version(runnable)])
-
-
-def engine_version(runnable: Runnable) -> str:
-    """Return the package that runs an artifact with its version: a state is of one format."""
-    package = find_format(runnable.format).package
-    if not package:
-        return ""
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return package
-
-
-def _hashes(runnable: Runnable) -> list[str]:
-    return [file.sha256 for file in runnable.artifact.files] if runnable.artifact else []
-
-
-def _digest(facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def system_name(system: str) -> str:
-    """Return the name of a system prompt's prefill."""
-    return "system." + hashlib.sha256(system.encode()).hexdigest()[:32]

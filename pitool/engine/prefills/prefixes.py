@@ -1,6 +1,6 @@
 """Saved prefills by what they begin with: a prompt finds the one that has most of its tokens.
 
-Owns which file is worth reading or writing; the files are those of ``engine.prefills``, of chats
+Owns which file is worth reading or writing; the files are those of ``files``, of chats
 and of the bundle too, in the engine's own format.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pitool.engine.generate import shared_prefix
-from pitool.engine.prefills import LEAST_TOKENS, LIMIT_BYTES, Place, Prefills, intact
+from pitool.engine.prefills.files import LEAST_TOKENS, LIMIT_BYTES, Place, Prefills, intact
 from pitool.errors import PitoolError
 
 # Of llama.cpp's file of one sequence: magic, version and number of tokens before the tokens. The

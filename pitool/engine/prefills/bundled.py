@@ -1,7 +1,7 @@
 """Prompts that were read before and travel with a bundle: in its folder ``prefills``.
 
 ``NAME.txt`` or ``NAME.json`` is the prompt; ``NAME.QUANTISATION-KEY.CRC`` is a saved prefill of it,
-see ``prefills.portable_model_of`` for the key. A prompt is read once, on the machine that packs a
+see ``keys.portable_model_of`` for the key. A prompt is read once, on the machine that packs a
 bundle or on the board, and from then on found by its tokens like any other saved prefill. The
 manifest does not list these files: a bundle is whole without them.
 """
@@ -16,13 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from pitool.catalog.files import make_private_folder, write_atomically
 from pitool.engine.base import ChatPrompt, Engine, Message, Sampling
-from pitool.engine.prefills import (
-    FOLDER_NAME,
-    LEAST_TOKENS,
-    Place,
-    Prefills,
-    portable_model_of,
-)
+from pitool.engine.prefills.files import FOLDER_NAME, LEAST_TOKENS, Place, Prefills
+from pitool.engine.prefills.keys import portable_model_of
 from pitool.errors import DoesNotFit, UsageError, cannot_write
 
 if TYPE_CHECKING:
