@@ -23,7 +23,7 @@ from pitool.device.detect import detect
 from pitool.device.memory import peak_rss
 from pitool.engine import worker
 from pitool.engine.base import LoadMode, Settings
-from pitool.planning.formats.gguf import loading_peak, plan_memory
+from pitool.planning.formats.gguf_memory import loading_peak, plan_memory
 from pitool.planning.formats.onnx import plan_onnx
 from pitool.planning.memory import CHAT_BYTES, Load
 from pitool.planning.onnx_weights import OnnxQuantisation, find_onnx_quantisation

@@ -24,7 +24,8 @@ from pitool.catalog.boards import find_board
 from pitool.catalog.kernels import kernels
 from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import find_quantisation
-from pitool.planning.formats.gguf import Threads, estimate, kv_cache_bytes
+from pitool.planning.formats.gguf_memory import kv_cache_bytes
+from pitool.planning.formats.gguf_speed import Threads, estimate
 from pitool.planning.prefill import (
     ENDS,
     attention_seconds,

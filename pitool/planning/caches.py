@@ -12,7 +12,7 @@ from typing import Any
 
 from pitool.catalog.kv_types import USUAL, CacheTypes, bits
 from pitool.catalog.manifest import CacheQuality, Certificate
-from pitool.planning.formats.gguf import cache_bytes
+from pitool.planning.formats.gguf_memory import cache_bytes
 from pitool.planning.planner import Planner
 
 # Types that take less than the usual one, the best quality first.

@@ -17,7 +17,7 @@ from typing import Any
 from pitool.catalog.boards import Board
 from pitool.catalog.manifest import MemoryLine
 from pitool.catalog.model_shape import CONTEXT_STEP, EMBEDDING, HEAD, ModelShape
-from pitool.planning.formats.gguf import (
+from pitool.planning.formats.gguf_memory import (
     RUNTIME_BYTES,
     VOCABULARY_ENTRY_BYTES,
     kv_cache_by_layer,

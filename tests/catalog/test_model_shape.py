@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pitool.catalog.model_shape import TensorShape
-from pitool.planning.formats.gguf import kv_cache_bytes
+from pitool.planning.formats.gguf_memory import kv_cache_bytes
 from tests.planning.shapes import shape
 
 

@@ -23,7 +23,7 @@ from pitool.engine.base import Message, Sampling, Settings
 from pitool.engine.tokenizer_folder import TokenizerFolder
 from pitool.errors import BadInput, DoesNotFit, UsageError
 from pitool.planning.formats import ONNX
-from pitool.planning.formats.gguf import kv_cache_bytes
+from pitool.planning.formats.gguf_memory import kv_cache_bytes
 from pitool.planning.shapes import header_shape
 from tests.tiny_bert import CLS, MEAN, write_bert
 

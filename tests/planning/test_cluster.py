@@ -17,7 +17,7 @@ from pitool.catalog.tensor_types import find_quantisation
 from pitool.errors import UsageError
 from pitool.planning.cluster import Link, Node, Splitter
 from pitool.planning.cluster_boards import ethernet, find_nodes
-from pitool.planning.formats.gguf import estimate
+from pitool.planning.formats.gguf_speed import estimate
 from pitool.planning.memory import Load
 from pitool.planning.shapes import dense_shape, sized_shape
 from pitool.planning.type_mixture import TypedTensor, assign_types

@@ -8,7 +8,7 @@ from pitool.catalog.boards import find_board
 from pitool.catalog.model_shape import TensorShape
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.planning.decode import DecodeSeconds, decode_seconds, tensor_seconds
-from pitool.planning.formats.gguf import estimate
+from pitool.planning.formats.gguf_speed import estimate
 from pitool.planning.prefill import count_alike
 from pitool.planning.shapes import typical_shape
 from pitool.planning.type_mixture import TypedTensor, assign_types

@@ -26,7 +26,7 @@ from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.spool import BYTES_PER_WEIGHT, Spool
 from pitool.convert.techniques.workbench import Workbench
 from pitool.planning.formats import GGUF
-from pitool.planning.formats.gguf import plan_memory
+from pitool.planning.formats.gguf_memory import plan_memory
 from pitool.planning.formats.onnx import FAULT_AROUND_BYTES, plan_stored
 from pitool.planning.memory import Load, MemoryPlan
 from pitool.planning.onnx_weights import ONNX_QUANTISATIONS

@@ -1,23 +1,17 @@
-"""GGUF under llama.cpp: what a file needs in memory, how fast it is, and its format's row.
-
-The figures of llama.cpp's buffers are sums over the model's shape, checked against what the pinned
-version reports. The constants of speeds are the board's own (``recipes/boards.toml``);
-``benchmarks/predict.py`` fits them and compares with what was published. All sizes in bytes.
-"""
+"""GGUF under llama.cpp: the format's row, and how much context a file has. All sizes in bytes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from pitool.catalog import gguf
 from pitool.catalog.boards import Board
 from pitool.catalog.manifest import MemoryLine, Speed
-from pitool.catalog.model_shape import CONTEXT_STEP, ModelShape, loaded_within
+from pitool.catalog.model_shape import ModelShape, loaded_within
 from pitool.catalog.tensor_types import (
     QUANTISATIONS,
     TENSOR_TYPES,
@@ -25,39 +19,31 @@ from pitool.catalog.tensor_types import (
     find_quantisation,
 )
 from pitool.errors import BadInput
-from pitool.planning.decode import DecodeSeconds, decode_seconds
 from pitool.planning.formats.base import (
     AnyQuantisation,
     ArtifactPlan,
     PlannedFormat,
     PlannedModel,
 )
-from pitool.planning.memory import (
-    CHAT,
-    CHAT_BYTES,
-    KV_CACHE,
-    RUNTIME,
-    Load,
-    MemoryPlan,
-    checkpoints,
-    most_context,
+from pitool.planning.formats.gguf_memory import (
+    context_bytes,
+    kv_cache_bytes,
+    loading_peak,
+    plan_memory,
 )
+from pitool.planning.formats.gguf_speed import estimate, estimates
+from pitool.planning.memory import Load, most_context
 from pitool.planning.places import Place
 from pitool.planning.prefill import count_alike, prefill_seconds
 from pitool.planning.shapes import header_shape, header_tensors
-from pitool.planning.speed import NONE, Correction, Estimate
+from pitool.planning.speed import Correction
 from pitool.planning.type_mixture import TypedTensor, assign_types, keep_grids, own_grid
 
-# Resident memory measured on x86_64 with Python 3.11, as what runs of a 135M model take beside all
-# other lines: the worker, and what a token of the vocabulary adds to it.
-RUNTIME_BYTES = 55 * 1024 * 1024
-VOCABULARY_ENTRY_BYTES = 224
 # Of a header: what stands beside names and tokens, an entry of the table of tensors beside its
 # name, and a token with its type and merge.
 METADATA_BYTES = 4096
 TENSOR_ENTRY_BYTES = 44
 TOKEN_BYTES = 40
-Threads = Literal["best", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +124,9 @@ class Gguf(PlannedFormat):
         if artifact.loading > budget:
             return 0
         shape, load = model.shape, artifact.load
-        left = budget - artifact.memory.total + _context_bytes(shape, load)
+        left = budget - artifact.memory.total + context_bytes(shape, load)
         return most_context(
-            self.reach(shape), lambda n: _context_bytes(shape, replace(load, context=n)) <= left
+            self.reach(shape), lambda n: context_bytes(shape, replace(load, context=n)) <= left
         )
 
     def state_bytes(self, shape: ModelShape, artifact: ArtifactPlan, tokens: int) -> int:
@@ -311,157 +297,3 @@ def typical_header(model: ModelShape) -> int:
     """Return about how many bytes come before the tensors, where the vocabulary is not at hand."""
     table = sum(TENSOR_ENTRY_BYTES + len(t.name) for t in model.tensors)
     return gguf.padded(METADATA_BYTES + table + model.vocabulary * TOKEN_BYTES)
-
-
-def plan_memory(
-    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, *, repacked: frozenset[str]
-) -> MemoryPlan:
-    """Return what llama.cpp will hold; ``repacked``: types that it interleaves for the CPU."""
-    tensors = tuple(t for t in tensors if model.loaded(t.tensor))
-    weights = sum(t.bytes for t in tensors)
-    copies = _repacked_bytes(model, tensors, load, repacked) if load.repack else 0
-    states = model.state_bytes * load.sequences
-    lines = [
-        MemoryLine("weights", weights),
-        MemoryLine("repacked copies", copies),
-        MemoryLine("LoRA adapter", load.adapter),
-        MemoryLine(KV_CACHE, cache_bytes(model, load)),
-        MemoryLine("recurrent state", states),
-        MemoryLine("state checkpoints", states * checkpoints(model.state_bytes, load.sequences)),
-        MemoryLine("compute buffers", compute_bytes(model, load)),
-        MemoryLine(RUNTIME, RUNTIME_BYTES + model.vocabulary * VOCABULARY_ENTRY_BYTES),
-        MemoryLine(CHAT, CHAT_BYTES),
-    ]
-    return MemoryPlan(tuple(line for line in lines if line.bytes))
-
-
-def _repacked_bytes(
-    model: ModelShape, tensors: Iterable[TypedTensor], load: Load, repacked: frozenset[str]
-) -> int:
-    """Bytes of interleaved weights that lie in memory beside the plain ones.
-
-    A tied embedding is kept twice: plain for its rows, interleaved as the head. The others are
-    kept twice only when the file is mapped.
-    """
-    total = 0
-    for t in tensors:
-        if t.type.name not in repacked or len(t.tensor.shape) < 2:
-            continue
-        head = t.tensor.name == "token_embd.weight"
-        if (head and model.tied) or (load.mapped and not head):
-            total += t.bytes
-    return total
-
-
-def cache_bytes(model: ModelShape, load: Load) -> int:
-    """Bytes of keys and values of all answers that are written at once."""
-    return kv_cache_bytes(model, load.tokens, load.kv_type, load.value_type)
-
-
-def kv_cache_bytes(
-    model: ModelShape, context: int, kv_type: str, value_type: str | None = None
-) -> int:
-    """Bytes of keys and values for ``context`` tokens (llama.cpp rounds it up to 256).
-
-    ``value_type``: of the values, None for that of the keys. Layers with a window keep all tokens
-    as well: the engine leaves ``swa_full`` on.
-    """
-    return sum(kv_cache_by_layer(model, context, kv_type, value_type))
-
-
-def kv_cache_by_layer(
-    model: ModelShape, context: int, kv_type: str, value_type: str | None = None
-) -> list[int]:
-    """Bytes of each layer, as ``kv_cache_bytes`` counts them."""
-    cells = -(-context // CONTEXT_STEP) * CONTEXT_STEP
-    kinds = [TENSOR_TYPES[name.upper()] for name in (kv_type, value_type or kv_type)]
-    return [
-        cells * sum(row * kind.block_bytes // kind.block for kind in kinds)
-        for _, row in model.layer_caches()
-    ]
-
-
-def compute_bytes(model: ModelShape, load: Load) -> int:
-    """Bytes of llama.cpp's graph and output: activations or logits, attention mask, logits."""
-    batch = min(load.micro_batch, load.tokens)
-    activations = batch * 4 * (3 * model.feed_forward + 4 * model.hidden)
-    mask = batch * load.tokens * 2
-    logits = max(load.outputs, load.sequences) * model.vocabulary * 4
-    return max(activations, logits) + mask + logits
-
-
-def _context_bytes(model: ModelShape, load: Load) -> int:
-    """Bytes of the lines that depend on the context."""
-    return cache_bytes(model, load) + compute_bytes(model, load)
-
-
-def loading_peak(
-    memory: MemoryPlan,
-    model: ModelShape,
-    tensors: Iterable[TypedTensor],
-    load: Load,
-    *,
-    repacked: frozenset[str],
-) -> int:
-    """Return the most bytes held while the weights are read, before there is a context.
-
-    ``memory``: what is held then. A tensor that is interleaved is read whole into a buffer of its
-    own first.
-    """
-    held = memory.total - _context_bytes(model, load)
-    staged = (t.bytes for t in tensors if t.type.name in repacked and len(t.tensor.shape) > 1)
-    return held + (max(staged, default=0) if load.repack and not load.mapped else 0)
-
-
-def estimate(
-    board_id: str,
-    board: Board,
-    model: ModelShape,
-    tensors: Iterable[TypedTensor],
-    *,
-    kv_bytes: int = 0,
-    threads: Threads = "best",
-    interleaved: frozenset[str] | None = None,
-) -> Estimate:
-    """Return the speeds of a model on one board; see ``estimates``."""
-    boards = {board_id: board}
-    (found,) = estimates(
-        boards, model, tensors, kv_bytes=kv_bytes, threads=threads, interleaved=interleaved
-    )
-    return found
-
-
-def estimates(
-    boards: Mapping[str, Board],
-    model: ModelShape,
-    tensors: Iterable[TypedTensor],
-    *,
-    kv_bytes: int = 0,
-    threads: Threads = "best",
-    correction: Correction = NONE,
-    interleaved: frozenset[str] | None = None,
-) -> tuple[Estimate, ...]:
-    """Return the speeds of a model with these stored tensors on each board.
-
-    ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores;
-    ``interleaved``: types that ggml interleaves at load, by default all that it can on the board.
-    """
-    alike = count_alike(model, tensors)
-
-    def on(board_id: str, board: Board) -> Estimate:
-        fast = board.repacked if interleaved is None else interleaved
-        bandwidth = 1e9 * (board.bandwidth_gbs if threads == "best" else board.bandwidth_all_gbs)
-        decode = decode_seconds(board, model, alike, fast, bandwidth)
-        full = decode + DecodeSeconds(kv_bytes / bandwidth, 0.0)
-        prefill = prefill_seconds(board, model, alike, fast)
-        return Estimate(
-            board_id,
-            correction.prefill / max(prefill, 1e-9),
-            correction.decode / max(decode.total, 1e-9),
-            correction.decode / max(full.total, 1e-9),
-            "products" if decode.products > decode.reading else "memory",
-            board.prefill_error,
-            board.decode_error,
-        )
-
-    return tuple(on(*each) for each in boards.items())

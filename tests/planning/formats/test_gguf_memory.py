@@ -15,7 +15,8 @@ from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES, repacked_types
 from pitool.planning.formats import GGUF
 from pitool.planning.formats.base import PlannedModel
-from pitool.planning.formats.gguf import GgufPlan, kv_cache_bytes, plan_memory
+from pitool.planning.formats.gguf import GgufPlan
+from pitool.planning.formats.gguf_memory import kv_cache_bytes, plan_memory
 from pitool.planning.memory import Load
 from pitool.planning.shapes import header_shape, header_tensors
 from pitool.planning.type_mixture import assign_types

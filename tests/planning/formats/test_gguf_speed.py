@@ -13,7 +13,7 @@ from pitool.catalog.model_shape import ModelShape, TensorShape
 from pitool.catalog.tensor_types import QUANTISATIONS, TENSOR_TYPES
 from pitool.planning.formats import GGUF
 from pitool.planning.formats.base import PlannedModel
-from pitool.planning.formats.gguf import estimate
+from pitool.planning.formats.gguf_speed import estimate
 from pitool.planning.memory import Load
 from pitool.planning.places import Place
 from pitool.planning.speed import NONE
