@@ -19,7 +19,8 @@ from pitool.architectures.description import Description, Layout
 from pitool.architectures.table import describe
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert.engines import OpenCalibrator
-from pitool.convert.numpy_forward import Forward, OnInput, covers
+from pitool.convert.numpy_forward import Forward, covers
+from pitool.convert.numpy_layer import OnInput
 from pitool.convert.techniques.rounding import Floats, QuantisedTensor
 from pitool.errors import BadInput
 from pitool.report.progress import Progress, Silent
