@@ -10,13 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from pitool.catalog.profiles import BALANCED, find_profile
-from pitool.device.here import find_place
 from pitool.errors import Interrupted, UsageError
-from pitool.pull.bundle import already, pull
-from pitool.pull.choice import Choice
-from pitool.pull.hub import find_hub
-from pitool.pull.request import choose, find_request, target_of
 from pitool.serve.bodies import read_body
 from pitool.serve.context import context_of
 from pitool.serve.pump import Pump
@@ -59,6 +53,14 @@ async def _whole(name: str) -> Pieces:
 
 def download(name: str) -> Iterator[dict[str, Any]]:
     """Yield what is done, in Ollama's words; blocks."""
+    # Imported here: a third of what a server imports, which few ask for.
+    from pitool.catalog.profiles import BALANCED, find_profile
+    from pitool.device.here import find_place
+    from pitool.pull.bundle import already, pull
+    from pitool.pull.choice import Choice
+    from pitool.pull.hub import find_hub
+    from pitool.pull.request import choose, find_request, target_of
+
     yield {"status": "pulling manifest"}
     request = find_request(name.removesuffix(":latest"))
     place, corrections = find_place(None, None)
