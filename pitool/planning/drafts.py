@@ -57,11 +57,11 @@ class DraftPlan:
 def drafts(planner: Planner, row: Row, found: Iterable[PlannedModel]) -> list[DraftPlan]:
     """Return those of the draft models that gain anything for an artifact, the fastest first.
 
-    None for a model with a recurrent state, of which no part is taken back.
+    None for a model with a recurrent state, of which no part is taken back, and for an encoder.
     """
-    if planner.model.shape.state_bytes or not row.artifact.estimates:
+    if not _takes_back(planner.model) or not row.artifact.estimates:
         return []
-    planned = [_plan(planner, row, each) for each in found if not each.shape.state_bytes]
+    planned = [_plan(planner, row, each) for each in found if _takes_back(each)]
     gaining = [each for each in planned if each.fits and any(_gains(row, each))]
     return sorted(gaining, key=lambda each: -sum(high for _, high in each.decodes.values()))
 
@@ -93,10 +93,15 @@ def _family(name: str) -> str:
     return found[1].casefold() if found else ""
 
 
+def _takes_back(model: PlannedModel) -> bool:
+    """Tell whether a model writes, and can take back what it has read."""
+    return not (model.shape.state_bytes or model.shape.encoder)
+
+
 def _plan(planner: Planner, row: Row, draft: PlannedModel) -> DraftPlan:
     name = next(iter(draft.stored), QUANTISATION)
     own = replace(planner, model=draft, load=replace(planner.load, outputs=1))
-    small = own.row(GGUF.find(name), row.place)
+    small = own.row(GGUF.stored(name), row.place)
     lines = small.artifact.memory.lines
     memory = sum(line.bytes for line in lines if line.name not in (CHAT, RUNTIME))
     budget = row.place.budget(planner.profile)

@@ -22,9 +22,9 @@ def speculative_decodes(
 ) -> dict[str, Range]:
     """Return the slowest and fastest decode to expect of each kind of text, in tokens/s.
 
-    None of a model with a recurrent state, of which no part is taken back.
+    None of a model with a recurrent state, of which no part is taken back, and of an encoder.
     """
-    if shape.state_bytes:
+    if shape.state_bytes or shape.encoder:
         return {}
     kinds = task_kinds() if kinds is None else kinds
     return {name: _decodes(found, kind) for name, kind in kinds.items() if kind.tokens}

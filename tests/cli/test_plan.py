@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Pitool, check_failure
 from tests.tiny import LLAMA, write_checkpoint
+from tests.tiny_bert import write_bert
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def test_the_text_model_of_a_multimodal_one_says_what_is_left_out(
     assert said in document(pitool, tmp_path, "--ram", "1gb")["notes"]
     (tmp_path / "config.json").write_text(json.dumps({**text, "model_type": "gemma3_text"}))
     assert said not in document(pitool, tmp_path, "--ram", "1gb")["notes"]
+
+
+def test_a_model_for_embeddings_reads_and_writes_nothing(pitool: Pitool, tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "embeds")
+    made = document(pitool, folder, "--board", "pi5", "--ram", "1gb")
+    for row in made["rows"]:
+        speed = row["speed"]["pi5"]
+        assert speed["decode"] == speed["prefill"]  # a token is read, and that is all
+        assert speed["decode_range"] == speed["prefill_range"]
+        assert speed["speculative"] == {}
+    assert made["onnx_rows"] == []
+    shown = pitool("plan", folder, "--board", "pi5", "--ram", "1gb", "--details").out
+    assert "decode" not in shown and "guessed" not in shown and "onnxruntime" not in shown
+    refused = pitool("plan", folder, "--format", "onnx")
+    assert "embeddings" in check_failure(refused, 2)
 
 
 def test_a_mixture_of_experts_is_planned_as_onnx_where_the_writer_writes_it(

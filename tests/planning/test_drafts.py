@@ -31,7 +31,7 @@ from pitool.planning.models import local_drafts
 from pitool.planning.places import Place
 from pitool.planning.planner import Planner, Row
 from pitool.planning.shapes import sized_shape
-from pitool.planning.speed import Estimate
+from pitool.planning.speed import Correction, Estimate
 from tests.cli.conftest import Pitool
 from tests.cli.conftest import call as call
 from tests.tiny import write_checkpoint
@@ -105,14 +105,26 @@ def test_what_gains_and_fits_is_kept_the_fastest_first() -> None:
         assert [each.name for each in drafts(planner, narrow, small)] == names
 
 
-def test_a_recurrent_model_takes_back_nothing() -> None:
+def test_a_draft_is_planned_as_its_file_is() -> None:
+    planner, row = planned("8B")
+    (small, *_) = known_drafts(planner.model)
+    tensors = GGUF.artifact(small, QUANTISATIONS["Q4_K_M"], PLACE, Load(4096), Correction()).tensors
+    # A file of another program's own mixture has the name of its most used type alone.
+    (found,) = drafts(planner, row, [replace(small, name="own", stored={"Q4_K": tensors})])
+    assert (found.name, found.quantisation) == ("own", "Q4_K")
+    assert found.bytes == pytest.approx(sum(each.bytes for each in tensors), rel=0.03)
+
+
+def test_what_is_recurrent_or_an_encoder_has_no_draft_and_is_none() -> None:
     planner, row = planned("8B")
     small = known_drafts(planner.model)
     convolution = TensorShape("blk.0.shortconv.conv.weight", (4096, 3))
     shape = replace(planner.model.shape, tensors=(*planner.model.shape.tensors, convolution))
-    moved = replace(planner, model=replace(planner.model, shape=shape))
-    assert drafts(moved, row, small) == []
-    assert drafts(planner, row, [replace(each, shape=shape) for each in small]) == []
+    encoder = replace(planner.model.shape, encoder=True)
+    for other in (shape, encoder):
+        moved = replace(planner, model=replace(planner.model, shape=other))
+        assert drafts(moved, row, small) == []
+        assert drafts(planner, row, [replace(each, shape=other) for each in small]) == []
 
 
 def put(folder: Path, name: str, **changes: Any) -> Path:

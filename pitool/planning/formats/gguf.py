@@ -83,6 +83,10 @@ class Gguf(PlannedFormat):
         """Return the quantisation that a user typed, in any case; UsageError names the nearest."""
         return find_quantisation(name)
 
+    def stored(self, name: str) -> Quantisation:
+        """Return the quantisation of a file, whose name may be that of its most used type."""
+        return QUANTISATIONS.get(name) or Quantisation(name, 0, name)
+
     def artifact(
         self,
         model: PlannedModel,
@@ -185,7 +189,7 @@ class Gguf(PlannedFormat):
 
     def given(self, model: PlannedModel) -> Iterator[tuple[Quantisation, str]]:
         """Yield what a model has lost nothing more at, with the reason: its files, its grid."""
-        kinds = (QUANTISATIONS.get(name) or Quantisation(name, 0, name) for name in model.stored)
+        kinds = map(self.stored, model.stored)
         yield from ((kind, "the file as it is") for kind in kinds if kind.quantised)
         if own := self.grid_of(model):
             yield own, "the weights were trained for it"
@@ -194,7 +198,7 @@ class Gguf(PlannedFormat):
         """Return the common quantisations, and those of files and of the model's grid."""
         own = self.grid_of(model)
         names = dict.fromkeys([*self.common, *model.stored, *([own.name] if own else [])])
-        return [QUANTISATIONS.get(name) or Quantisation(name, 0, name) for name in names]
+        return list(map(self.stored, names))
 
     def fast_share(self, artifact: ArtifactPlan, place: Place) -> float:
         """Return the share of the layers' bytes in types that ggml interleaves on the boards.

@@ -49,8 +49,9 @@ def estimates(
 ) -> tuple[Estimate, ...]:
     """Return the speeds of a model with these stored tensors on each board.
 
-    ``kv_bytes``: of the full KV cache; ``threads``: ``best`` of a sweep, or ``all`` cores;
-    ``interleaved``: types that ggml interleaves at load, by default all that it can on the board.
+    An encoder decodes nothing: all of its tokens are read. ``kv_bytes``: of the full KV cache;
+    ``threads``: ``best`` of a sweep, or ``all`` cores; ``interleaved``: types that ggml interleaves
+    at load, by default all that it can on the board.
     """
     alike = count_alike(model, tensors)
 
@@ -60,6 +61,8 @@ def estimates(
         decode = decode_seconds(board, model, alike, fast, bandwidth)
         full = decode + DecodeSeconds(kv_bytes / bandwidth, 0.0)
         prefill = prefill_seconds(board, model, alike, fast)
+        if model.encoder:
+            decode = full = DecodeSeconds(0.0, prefill)
         return Estimate(
             board_id,
             correction.prefill / max(prefill, 1e-9),
@@ -67,7 +70,7 @@ def estimates(
             correction.decode / max(full.total, 1e-9),
             "products" if decode.products > decode.reading else "memory",
             board.prefill_error,
-            board.decode_error,
+            board.prefill_error if model.encoder else board.decode_error,
         )
 
     return tuple(on(*each) for each in boards.items())

@@ -169,7 +169,12 @@ class Onnx(PlannedFormat):
         )
 
     def refusal(self, model: PlannedModel) -> PitoolError | None:
-        """Return an error for a mixture of experts that the writer is not known to write."""
+        """Return an error for embeddings, and for experts that the writer is not known to write."""
+        if model.shape.encoder:
+            return UsageError(
+                "this is a model for embeddings, and the ONNX engine has no vectors",
+                "plan it with --format gguf",
+            )
         if not model.shape.experts or model.expressible:
             return None
         return UsageError(
