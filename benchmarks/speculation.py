@@ -201,7 +201,11 @@ def measure_peers(
     settings = engine.info.settings
     programs = {peer.LOOKUP: ["--spec-draft-n-max", "7"]}
     if draft is not None:
-        programs[peer.SPECULATIVE] = ["-md", str(draft), "--spec-draft-n-max", "7"]
+        kv_type = settings.kv_type
+        programs[peer.SPECULATIVE] = [
+            "-md", str(draft), "--spec-type", "draft-simple", "--spec-draft-n-max", "7",
+            "-ctkd", kv_type, "-ctvd", kv_type,
+        ]  # fmt: skip
     for number, (name, prompt) in enumerate(asked):
         ids = engine.tokenize([Message("user", prompt)])
         text = engine.detokenize(ids)
