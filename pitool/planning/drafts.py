@@ -21,9 +21,8 @@ from pitool.planning.speculating import Range, pass_costs
 from pitool.planning.speed import Estimate
 
 ACCEPTED: Range = (0.6, 0.8)
-"""Shares of guesses that hold, least and most: about what Leviathan et al. 2023 measured of greedy
-answers (table 3: 0.61 of LaMDA with 137 billion weights and 100 million, 0.82 of T5-XXL and
-T5-large)."""
+"""Shares of guesses that hold, least and most: of the order that Leviathan et al. 2023 report of
+greedy answers and drafts much smaller than their model."""
 GUESSES = (1, 3, 7, 15)
 """Tokens that are guessed for a pass: kernels work by rows of four."""
 QUANTISATION = "Q4_0"
