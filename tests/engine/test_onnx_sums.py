@@ -60,3 +60,9 @@ def test_weights_are_copied_only_where_sums_would_saturate(
 ) -> None:
     (tmp_path / "cpuinfo").write_text(said)
     assert sums_saturate(tmp_path / "cpuinfo") is saturate
+
+
+def test_a_machine_that_does_not_tell_its_instructions_is_taken_for_an_old_one(
+    tmp_path: Path,
+) -> None:
+    assert sums_saturate(tmp_path / "cpuinfo")
