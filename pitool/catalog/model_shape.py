@@ -13,6 +13,9 @@ _TABLES = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "tok
 _CONVOLUTIONS = frozenset({"ssm_conv1d", "shortconv.conv"})
 # llama.cpp rounds the context that it loads up to a multiple of this.
 CONTEXT_STEP = 256
+# Tokens by which one vocabulary may be longer than the same in another model: what pads it to a
+# round number, of no text.
+VOCABULARY_PADDING = 128
 
 
 def loaded_within(tokens: int) -> int:

@@ -151,7 +151,7 @@ def command(
         places,
         corrections=here.corrections if here else None,
         notes=here.notes if here else (),
-        small=_find_drafts(model, planned),
+        small=_find_drafts(model, planned) if details or markdown or as_json else (),
     )
     if plot:
         _write(plot, plan_show.chart(report))

@@ -14,12 +14,7 @@ from pitool.planning.formats import FORMATS
 from pitool.planning.formats.base import PlannedFormat
 from pitool.planning.planner import Row
 from pitool.planning.report import Report
-from pitool.report.numbers import (
-    format_bytes,
-    format_fixed,
-    format_gigabytes,
-    format_range,
-)
+from pitool.report.numbers import format_bytes, format_fixed, format_gigabytes, format_range
 from pitool.report.tables import Section
 
 # Columns of a table of sums where none of the usual names is among them.

@@ -8,7 +8,7 @@ from pitool.catalog.task_kinds import task_kinds
 from pitool.planning import answer
 from pitool.planning.formats.base import PlannedFormat
 from pitool.planning.planner import Row
-from pitool.planning.report import SPECULATED, Report
+from pitool.planning.report import Report, usual_row
 from pitool.planning.speculating import speculative_decodes
 from pitool.planning.speed import Estimate
 from pitool.report.numbers import (
@@ -56,8 +56,7 @@ def speeds(report: Report, form: PlannedFormat, rows: Sequence[Row]) -> Section:
 
 def speculative(report: Report) -> Iterator[Section]:
     """Yield what guessed tokens make of the decode of what is usually taken."""
-    rows = [row for row in report.rows if row.loads and row.artifact.estimates]
-    row = next((r for r in rows if r.quantisation in SPECULATED), next(iter(rows), None))
+    row = usual_row(row for row in report.rows if row.loads and row.artifact.estimates)
     if row is None or not report.form.by_bits:
         return
     shape = report.model.shape

@@ -19,12 +19,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.convert import numpy_altup
 from pitool.convert.numpy_layer import XIELU, Layer, OnInput
-from pitool.convert.numpy_parts import (
-    ACTIVATIONS,
-    Array,
-    capped,
-    normed,
-)
+from pitool.convert.numpy_parts import ACTIVATIONS, Array, capped, normed
 
 HEAD_SLAB = 64 << 20
 

@@ -17,7 +17,7 @@ from pitool.engine.speculation.pass_costs import output_rows
 from pitool.engine.speculation.policy import MOST_GUESSES
 from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.formats import find_format
-from pitool.planning.memory import CHAT, KV_CACHE, RUNTIME, Load
+from pitool.planning.memory import CHAT, KV_CACHE, Load, held_beside
 from pitool.planning.places import Verdict, verdict_on
 from pitool.report.numbers import compare_bytes
 
@@ -165,8 +165,7 @@ def _planned_draft(settings: Settings) -> tuple[MemoryLine, ...]:
     form, path = settings.draft
     load = replace(load_of(settings), outputs=1)
     lines = find_format(form).memory_of(Path(path), load, repacked_types(detect().features))
-    held = sum(line.bytes for line in lines or () if line.name not in (CHAT, RUNTIME))
-    return (MemoryLine("draft model", held or _size(Path(path))),)
+    return (MemoryLine("draft model", held_beside(lines or ()) or _size(Path(path))),)
 
 
 def _size(path: Path) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pitool.catalog.model_shape import VOCABULARY_PADDING
 from pitool.planning.formats import GGUF
 from pitool.planning.formats.base import PlannedModel
-from pitool.planning.memory import CHAT, RUNTIME
+from pitool.planning.memory import held_beside
 from pitool.planning.planner import Planner, Row
 from pitool.planning.shapes import sizes
 from pitool.planning.speculating import Range, pass_costs
@@ -29,8 +30,6 @@ QUANTISATION = "Q4_0"
 """What a draft is planned in that is not there yet: the type that decodes the fastest."""
 SMALLER = 0.5
 """The most weights of a draft, as a share of the model's; with more it takes most of the time."""
-PADDING = 128
-"""Tokens by which one vocabulary may be longer, as for the engines: what pads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def known_drafts(model: PlannedModel) -> list[PlannedModel]:
         for size in sizes().values()
         if own and _family(size.model) == own
         if is_small_enough(size.shape.parameters, model.shape.parameters)
-        if abs(size.vocabulary - model.shape.vocabulary) <= PADDING
+        if abs(size.vocabulary - model.shape.vocabulary) <= VOCABULARY_PADDING
     ]
 
 
@@ -101,8 +100,7 @@ def _plan(planner: Planner, row: Row, draft: PlannedModel) -> DraftPlan:
     name = next(iter(draft.stored), QUANTISATION)
     own = replace(planner, model=draft, load=replace(planner.load, outputs=1))
     small = own.row(GGUF.stored(name), row.place)
-    lines = small.artifact.memory.lines
-    memory = sum(line.bytes for line in lines if line.name not in (CHAT, RUNTIME))
+    memory = held_beside(small.artifact.memory.lines)
     budget = row.place.budget(planner.profile)
     return DraftPlan(
         draft.name,

@@ -5,7 +5,7 @@ The sums are each format's own (``formats``). All sizes in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pitool.catalog.kv_types import CacheTypes
@@ -63,6 +63,11 @@ class MemoryPlan:
     def total(self) -> int:
         """Bytes in all."""
         return sum(line.bytes for line in self.lines)
+
+
+def held_beside(lines: Iterable[MemoryLine]) -> int:
+    """Return what a model holds in the process of another one: all but what is that process's."""
+    return sum(line.bytes for line in lines if line.name not in (CHAT, RUNTIME))
 
 
 def checkpoints(state_bytes: int, sequences: int) -> int:

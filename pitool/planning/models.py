@@ -5,7 +5,7 @@ A checkpoint's settings are read on the host, by ``convert``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 from pitool.catalog import bundles, gguf
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.model_argument import ModelArgument, ModelKind
+from pitool.catalog.model_shape import VOCABULARY_PADDING
 from pitool.errors import BadInput, PitoolError
-from pitool.planning.drafts import PADDING, is_small_enough
+from pitool.planning.drafts import is_small_enough
 from pitool.planning.formats import find_format
 from pitool.planning.formats.base import PlannedModel
 from pitool.planning.shapes import header_shape, header_tensors, sized_shape
@@ -38,22 +39,24 @@ def local_drafts(found: ModelArgument) -> Iterator[PlannedModel]:
     if found.kind is ModelKind.GGUF:
         header = gguf.read_header(found.path)
     elif found.kind is ModelKind.BUNDLE:
-        header = next(iter(_headers(bundles.find_bundle(found.path)).values()))
+        header = _first(_headers(bundles.find_bundle(found.path)))
     else:
         return
-    tokens = _tokens(header)
+    tokens: list[bytes] = []
     for bundle in bundles.list_bundles()[0]:
         with suppress(PitoolError):  # what is damaged guesses for nobody
             others = _headers(bundle)
-            for other in list(others.values())[:1]:
-                small = is_small_enough(other.parameters, header.parameters)
-                if small and _agree(tokens, _tokens(other)):
-                    yield replace(_bundle(bundle.path), name=bundle.path.name)
+            if others and is_small_enough(_first(others).parameters, header.parameters):
+                tokens = tokens or _tokens(header)
+                if _agree(tokens, _tokens(_first(others))):
+                    yield replace(_planned(bundle, others), name=bundle.path.name)
 
 
 def _agree(ours: list[bytes], theirs: list[bytes]) -> bool:
     """Tell whether two vocabularies are the same but for what pads one of them."""
-    return abs(len(ours) - len(theirs)) <= PADDING and all(map(bytes.__eq__, ours, theirs))
+    return abs(len(ours) - len(theirs)) <= VOCABULARY_PADDING and all(
+        map(bytes.__eq__, ours, theirs)
+    )
 
 
 def _tokens(header: gguf.Header) -> list[bytes]:
@@ -74,7 +77,12 @@ def _bundle(path: Path) -> PlannedModel:
     if not headers:
         source = bundle.manifest.source.id
         raise BadInput(f"{path} contains no GGUF artifact", f"use its checkpoint instead: {source}")
-    first = next(iter(headers.values()))
+    return _planned(bundle, headers)
+
+
+def _planned(bundle: Bundle, headers: Mapping[str, gguf.Header]) -> PlannedModel:
+    """Return the model of a bundle, whose GGUFs have these headers by quantisation."""
+    first = _first(headers)
     return PlannedModel(
         bundle.manifest.name,
         header_shape(first),
@@ -83,6 +91,10 @@ def _bundle(path: Path) -> PlannedModel:
         header=first.size,
         caches={a.quantisation: a.caches for a in bundle.manifest.artifacts if a.caches},
     )
+
+
+def _first(headers: Mapping[str, gguf.Header]) -> gguf.Header:
+    return next(iter(headers.values()))
 
 
 def _headers(bundle: Bundle) -> dict[str, gguf.Header]:

@@ -42,8 +42,8 @@ from pitool.planning.waiting import Waiting, waiting
 MOST_RANK = 1024
 # Tokens that stay free for an answer after a prompt.
 ANSWER = 256
-# Of what is usually taken, the first that is there is planned with guessed tokens.
-SPECULATED = ("Q4_K_M", "Q4_0")
+# What is usually taken.
+USUAL = ("Q4_K_M", "Q4_0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +218,7 @@ class Report:
     @property
     def usual(self) -> Row | None:
         """What is usually taken at the largest place; None where nothing can be loaded there."""
-        rows = [row for row in self.rows if row.place == self.largest and row.loads]
-        return next((r for r in rows if r.quantisation in SPECULATED), next(iter(rows), None))
+        return usual_row(row for row in self.rows if row.place == self.largest and row.loads)
 
     def drafts(self) -> list[DraftPlan]:
         """Return the models that speed up what is usually taken by their guesses."""
@@ -277,6 +276,12 @@ class Report:
         found = rentals.paybacks(self.offers(), rental, self.options.electricity)
         boards = {p.offer.name: {"hours": p.hours, "tokens": p.tokens} for p in found}
         return {"card": rental.name, "boards": boards}
+
+
+def usual_row(rows: Iterable[Row]) -> Row | None:
+    """Return the first of the rows that is usually taken, else the first; None for no rows."""
+    rows = list(rows)
+    return next((row for row in rows if row.quantisation in USUAL), next(iter(rows), None))
 
 
 def make_report(

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pitool.catalog.model_shape import VOCABULARY_PADDING
 from pitool.engine import registry
 from pitool.engine.base import Engine, Settings
 from pitool.errors import UsageError
 
 COMPARED = 4096
 """Tokens of both vocabularies that are compared, evenly over all of them."""
-LARGEST_DIFFERENCE = 128
-"""Tokens by which one vocabulary may be longer: what pads it to a round number, of no text."""
 
 
 def use_draft(engine: Engine, settings: Settings) -> None:
@@ -46,7 +45,7 @@ def _refusal(engine: Engine, draft: Engine) -> str:
     name = draft.info.name or "the draft model"
     if draft.info.task != "generate" or not hasattr(draft, "guess"):
         return f"{name} writes no text"
-    if abs(ours - theirs) > LARGEST_DIFFERENCE or any(
+    if abs(ours - theirs) > VOCABULARY_PADDING or any(
         engine.detokenize([token]) != draft.detokenize([token])
         for token in _some(min(ours, theirs))
     ):
