@@ -13,17 +13,15 @@ from pitool.errors import UsageError
 class Effort:
     """``fold``: scales are folded into norms; ``feedback``: errors are fed to later columns.
 
-    ``sweeps``: how often blocks are rounded anew; ``sequential``: inputs are measured anew after
-    each group of matrices of a layer. ``tokens``: that inputs are measured on. ``solves``: of
-    ``--quant auto``, the types of its tensors are solved for; ``bands``: into so many bands of
-    layers matrices of one role are divided when the sensitivity to them is measured.
+    ``sweeps``: how often blocks are rounded anew. ``tokens``: that inputs are measured on.
+    ``solves``: of ``--quant auto``, the types of its tensors are solved for; ``bands``: into so
+    many bands of layers matrices of one role are divided when the sensitivity is measured.
     """
 
     name: str
     fold: bool = False
     feedback: bool = False
     sweeps: int = 0
-    sequential: bool = False
     tokens: TokenCount | None = None
     solves: bool = False
     bands: int = 1
@@ -42,7 +40,6 @@ EFFORTS = {
             fold=True,
             feedback=True,
             sweeps=4,
-            sequential=True,
             tokens=_BEST,
             solves=True,
             bands=5,

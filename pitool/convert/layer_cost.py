@@ -16,8 +16,9 @@ from pitool.checkpoint.config import Config
 from pitool.convert.effort import Effort
 from pitool.convert.layerwise import unwalkable
 
-# Passes of the text through a layer, and groups of matrices before which it is measured anew.
-PASSES, GROUPS = 2, 4
+# Passes of the text through a layer, each as it is and as it is rounded: for its inputs, for those
+# of each group of matrices, which end where the group begins, and for its output.
+MODELS, PASSES = 2, 3.2
 # Seconds a column costs beside what is multiplied, and a weight: rounding, and ggml's search.
 COLUMN, WEIGHT = 5e-5, 5e-8
 SIDE, TRIES = 768, 5
@@ -35,18 +36,21 @@ def estimate(effort: Effort, model: ModelShape) -> float:
     """Return the seconds that a walk takes on this machine."""
     matrices = [t.shape for t in model.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
     tokens = effort.tokens.find(model.parameters) if effort.tokens else 0
-    passes = PASSES + (GROUPS if effort.sequential else 0)
     work = sum(_multiplications(rows, columns, effort.sweeps) for rows, columns in matrices)
-    work += sum(prod(shape) for shape in matrices) * tokens * passes
+    work += sum(prod(shape) for shape in matrices) * tokens * PASSES * MODELS
     shared = sum(columns**2 for _, columns in matrices) / 2  # most inputs are those of two or more
-    work += shared * tokens * (2 if effort.sequential else 1)
+    work += shared * tokens * MODELS * 2  # before scales are folded, and after that
     besides = sum(columns * COLUMN + prod((rows, columns)) * WEIGHT for rows, columns in matrices)
     return work * seconds_each() + besides * (1 + effort.sweeps)
 
 
 def _multiplications(rows: int, columns: int, sweeps: int) -> float:
-    """Return what rounding a matrix multiplies; the factor, in float64, counts double."""
-    return 2 * columns**3 / 6 + rows * columns**2 * (0.5 + 2 * sweeps)
+    """Return what rounding a matrix multiplies; float64 counts double.
+
+    The factor of its inputs, the matrix that makes up for what came before, and the rounding.
+    """
+    corrected = 2 * (columns**3 / 3 + rows * columns**2) + rows * columns**2
+    return 2 * columns**3 / 6 + corrected + rows * columns**2 * (0.5 + 2 * sweeps)
 
 
 @cache

@@ -1,16 +1,15 @@
 """Rounds a checkpoint layer by layer, each for the inputs that the rounded layers before it give.
 
-The calibration text runs through what was rounded already. Memory: one layer, the Hessians of its
-inputs, and the hidden states.
+The calibration text runs through the float model and through what was rounded already; a matrix
+also makes up for what lies between the two where it stands. Memory: one layer, the Hessians of its
+inputs, and the hidden states of both.
 
 Owns the walk and where it can be resumed. What is rounded to what, and kept where, is the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,14 +21,15 @@ from pitool.architectures.description import Description
 from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
 from pitool.convert import feedback, folding
+from pitool.convert.calibrated_layer import Hidden, Layer, same
 from pitool.convert.effort import Effort
 from pitool.convert.feedback import Grid, Rounded
 from pitool.convert.lattice import Floats
 from pitool.convert.numpy_forward import Forward, incomputable
+from pitool.convert.propagation import corrected
 from pitool.report.progress import Progress
 
 STATE = "walk.npz"
-Weights = dict[str, Floats]
 Made = tuple[str, Rounded | Floats]
 """The name of a tensor, and the matrix that it was rounded to, or the values that it has now."""
 
@@ -63,84 +63,26 @@ def hindrance(model: Description) -> str:
     return "its matrices are stored with inputs first" if model.layout.transposed else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What flows into matrices: the mean of x x^T over tokens, (columns, columns)."""
-
-    hessian: Floats
-
-    def scaled(self, scales: Floats) -> Inputs:
-        """Return the same of inputs that are divided by scales, (columns,)."""
-        return Inputs(self.hessian / np.outer(scales, scales))
-
-
-class Layer:
-    """A layer and its input, (tokens, hidden) of each window.
-
-    ``floats`` and ``rounded``: its tensors by short name, as they are, and as they are rounded.
-    """
-
-    def __init__(self, forward: Forward, index: int, hidden: Sequence[Floats]) -> None:
-        self.index, self.prefix = index, forward.prefix(index)
-        self.floats: Weights = forward.weights(index)
-        self.rounded: Weights = copy(self.floats)  # what is read late stays so
-        self._forward, self._hidden = forward, hidden
-
-    def inputs(self, wanted: Callable[[str], bool]) -> dict[str, Inputs]:
-        """Return the inputs of the modules that are wanted, and of all that share one with them.
-
-        Modules that read the same have the same object.
-        """
-        sums: dict[str, Inputs] = {}
-        leaders: dict[str, str] = {}
-        tokens = sum(map(len, self._hidden))
-        for hidden in self._hidden:
-            heard: Weights = {}
-            self._forward.layer(self.index, self.rounded, hidden, heard.__setitem__)
-            for names in _same(heard):
-                leaders.update(dict.fromkeys(names, names[0]))
-                if any(map(wanted, names)):
-                    _add(sums, names[0], heard[names[0]], tokens)
-        return {name: sums[leader] for name, leader in leaders.items() if leader in sums}
-
-    def outputs(self) -> list[Floats]:
-        """Return what the rounded layer makes of its input."""
-        return [self._forward.layer(self.index, self.rounded, h) for h in self._hidden]
-
-
-def _same(values: Mapping[str, object]) -> list[list[str]]:
-    """Return names in their order, those of the same object together."""
-    groups: dict[int, list[str]] = {}
-    for name, each in values.items():
-        groups.setdefault(id(each), []).append(name)
-    return list(groups.values())
-
-
-def _add(sums: dict[str, Inputs], name: str, x: Floats, tokens: int) -> None:
-    """Add the inputs of a window, (tokens, columns), to the mean."""
-    hessian: Floats = (x.T @ x) * np.float32(1 / tokens)
-    if name in sums:
-        hessian += sums[name].hessian
-    sums[name] = Inputs(hessian)
-
-
 class State:
     """The input of a layer, in a folder; a walk that is broken off goes on from there."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STATE
 
-    def load(self) -> tuple[int, list[Floats]] | None:
+    def load(self) -> tuple[int, list[Hidden]] | None:
         """Return the layer and its input; None where there is nothing."""
         if not self._path.is_file():
             return None
         with np.load(self._path, allow_pickle=False) as found:  # noqa: TID251 - written below
-            hidden = [found[f"hidden{i}"] for i in range(int(found["windows"]))]
+            windows = range(int(found["windows"]))
+            hidden = [Hidden(found[f"exact{i}"], found[f"rounded{i}"]) for i in windows]
             return int(found["layer"]), hidden
 
-    def save(self, layer: int, hidden: Sequence[Floats]) -> None:
+    def save(self, layer: int, hidden: Sequence[Hidden]) -> None:
         """Keep the input of a layer, in place of that of the layer before."""
-        arrays: dict[str, NDArray[Any]] = {f"hidden{i}": x for i, x in enumerate(hidden)}
+        arrays: dict[str, NDArray[Any]] = {}
+        for i, each in enumerate(hidden):
+            arrays |= {f"exact{i}": each.exact, f"rounded{i}": each.rounded}
         partial = self._path.with_suffix(".partial.npz")
         np.savez(partial, allow_pickle=False, layer=layer, windows=len(hidden), **arrays)
         partial.replace(self._path)
@@ -161,15 +103,21 @@ def walk(
     """
     forward, model = Forward(checkpoint), table.describe(checkpoint.config)
     progress.stage("rounding with error feedback", forward.layers)
-    first, hidden = state.load() or (0, [forward.embed(window) for window in windows])
+    first, hidden = state.load() or (0, [_embedded(forward, window) for window in windows])
     if first:
         progress.advance(first)
     for i in range(first, forward.layers):
-        layer = Layer(forward, i, hidden)
+        layer = Layer(forward, model, i, hidden)
         yield from _round(layer, model, effort, format_)
         hidden = layer.outputs()
         state.save(i + 1, hidden)
         progress.advance(1)
+
+
+def _embedded(forward: Forward, window: Sequence[int]) -> Hidden:
+    """Return the first layer's input, which is the float model's."""
+    hidden = forward.embed(window)
+    return Hidden(hidden, hidden)
 
 
 def _round(layer: Layer, model: Description, effort: Effort, format_: Format) -> Iterator[Made]:
@@ -180,14 +128,16 @@ def _round(layer: Layer, model: Description, effort: Effort, format_: Format) ->
         if values.ndim == 2 and name.endswith(".weight")
         and (grid := format_.grid(layer.prefix + name, values.shape))
     }  # fmt: skip
-    inputs = layer.inputs(grids.__contains__)
-    vectors = _fold(layer, model, format_, grids, inputs) if effort.fold else set()
-    for shared in _same(inputs):
+    hessians = layer.hessians(grids)
+    vectors = _fold(layer, model, format_, grids, hessians) if effort.fold else set()
+    for shared in same(hessians):
         names = [name for name in shared if name in grids]
-        found = layer.inputs(names.__contains__) if effort.sequential else inputs
+        if not names:
+            continue
+        inputs = layer.inputs(names)
+        hessian = feedback.damped(inputs.hessian)
         for name in names:
-            hessian = feedback.damped(found[name].hessian)
-            rows = layer.floats[f"{name}.weight"]
+            rows = corrected(layer.floats[f"{name}.weight"], inputs)
             made = feedback.quantise(rows, hessian, grids[name], effort.sweeps)
             layer.rounded[f"{name}.weight"] = made.values
             yield f"{layer.prefix}{name}.weight", made
@@ -199,25 +149,23 @@ def _fold(
     model: Description,
     format_: Format,
     grids: Mapping[str, Grid],
-    inputs: dict[str, Inputs],
+    hessians: Mapping[str, Floats],
 ) -> set[str]:
     """Fold scales into a layer's tensors; return the names of the vectors among them."""
     vectors: set[str] = set()
     for fold in folding.folds_of(model, layer.index):
-        found = inputs.get(fold.matrices[0])
-        readers = {name for name, each in inputs.items() if each is found}
+        found = hessians.get(fold.matrices[0])
+        readers = {name for name, each in hessians.items() if each is found}
         written = [*fold.matrices, *([] if fold.norm else [fold.before])]
         if not all(format_.holds(layer.prefix + name) for name in fold.vectors):
             continue
         if found is None or readers != set(fold.matrices) or not grids.keys() >= set(written):
             continue
         own = [grids[name] for name in fold.matrices]
-        importance = _costs(found.hessian, own[0].block)
+        importance = _costs(found, own[0].block)
         scales = folding.search(fold, layer.floats, importance, own)
         changed = folding.apply(fold, layer.floats, scales)
         layer.rounded.update((name, layer.floats[name]) for name in changed)
-        scaled = found.scaled(scales)
-        inputs.update(dict.fromkeys(fold.matrices, scaled))
         vectors |= {name for name in changed if layer.floats[name].ndim == 1}
     return vectors
 

@@ -9,6 +9,7 @@ itself here. What it cannot compute is refused. Memory: one layer at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -119,11 +120,19 @@ class Forward:
         return summed * np.float32(2**-0.5)
 
     def layer(
-        self, i: int, weights: dict[str, Array], hidden: Array, on_input: OnInput = _unheard
+        self,
+        i: int,
+        weights: dict[str, Array],
+        hidden: Array,
+        on_input: OnInput = _unheard,
+        known: Mapping[str, Array] = MappingProxyType({}),
     ) -> Array:
-        """Return the output of layer ``i`` for its input, both of the shape of ``embed``'s."""
+        """Return the output of layer ``i`` for its input, both of the shape of ``embed``'s.
+
+        ``known``: see ``numpy_layer.Layer``.
+        """
         besides = None if self._inputs is None else self._inputs[:, i]
-        layer = Layer(self._model, i, weights, on_input, self._lent, besides)
+        layer = Layer(self._model, i, weights, on_input, self._lent, besides, known)
         return layer.streams(hidden) if self._model.altup else layer.forward(hidden)
 
     def logits(self, hidden: Array) -> Array:

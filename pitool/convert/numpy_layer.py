@@ -6,7 +6,7 @@ halves as in transformers, and what a description can say beyond them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -33,13 +33,24 @@ SCORE_EPSILON = np.float32(1e-6)
 # The activation that has numbers of its own in each layer.
 XIELU = "xielu"
 OnInput = Callable[[str, Array], object]
-"""Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
+"""Hears of a matrix or the norm before a block, such as ``self_attn.q_proj``, and of its input.
+
+(tokens, in).
+"""
+
+
+def mixer_output(model: Description, layer: int) -> str:
+    """Return the matrix that gives the result of a layer's attention, or of its recurrent state."""
+    recurrent = layer in model.recurrent
+    return numpy_recurrent.output_of(model.recurrence) if recurrent else model.layout.output
 
 
 class Layer:
     """One layer: its weights, who hears of their inputs, and what it takes besides.
 
-    ``lent``: keys and values by layer, which later layers may borrow.
+    ``lent``: keys and values by layer, which later layers may borrow. ``known``: inputs of
+    matrices, before which nothing is computed anew: of the one that gives the result of the
+    attention or of the recurrent state.
     """
 
     def __init__(
@@ -50,21 +61,16 @@ class Layer:
         on_input: OnInput,
         lent: dict[int, tuple[Array, Array]],
         besides: Array | None,
+        known: Mapping[str, Array],
     ) -> None:
         self._model, self._index = model, index
         self._weights, self._on_input = weights, on_input
-        self._lent, self._besides = lent, besides
+        self._lent, self._besides, self._known = lent, besides, known
 
     def forward(self, x: Array) -> Array:
         """Return the output of the layer for its input, shape (tokens, hidden)."""
         layout = self._model.layout
-        recurrent = self._index in self._model.recurrent
-        mixed = self._block(
-            self._recurrence if recurrent else self._attention,
-            x,
-            layout.before_attention,
-            layout.after_attention,
-        )
+        mixed = self._block(self._mixer, x, layout.before_attention, layout.after_attention)
         before = layout.before_mlp
         if self._model.parallel:
             return x + mixed + self._block(self._mlp, x, before or layout.before_attention, "")
@@ -89,6 +95,14 @@ class Layer:
         streams[1:] += self._block(self._beside, first, "", "post_per_layer_input_norm")
         return streams
 
+    def _mixer(self, x: Array) -> Array:
+        """Return what a layer makes of all tokens until each."""
+        output = mixer_output(self._model, self._index)
+        if output in self._known:
+            return self._linear(output, self._known[output])
+        recurrent = self._index in self._model.recurrent
+        return self._recurrence(x) if recurrent else self._attention(x)
+
     def _beside(self, x: Array) -> Array:
         """Return what a layer makes of the numbers that it takes besides."""
         assert self._besides is not None
@@ -97,6 +111,8 @@ class Layer:
 
     def _block(self, block: Callable[[Array], Array], x: Array, before: str, after: str) -> Array:
         """Return what a block adds to the residual, with the norms around it."""
+        if before:
+            self._on_input(before, x)
         y = block(self._norm(x, before) if before else x)
         y = self._norm(y, after) if after else y
         return y * np.float32(self._model.residual_scale)

@@ -10,7 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pitool.architectures.description import DeltaNet, Description, Mamba2, Norm
+from pitool.architectures.description import (
+    DeltaNet,
+    Description,
+    Mamba2,
+    Norm,
+    ShortConvolution,
+)
 from pitool.convert.numpy_parts import ACTIVATIONS, Array, normed, sigmoid, silu
 
 Linear = Callable[[str, Array], Array]
@@ -20,10 +26,20 @@ Weight = Callable[[str], Array]
 LENGTH_EPSILON = 1e-6
 
 
+def output_of(recurrence: ShortConvolution | DeltaNet | Mamba2 | None) -> str:
+    """Return the matrix that gives the result of a recurrent layer's state."""
+    match recurrence:
+        case DeltaNet():
+            return "linear_attn.out_proj"
+        case Mamba2():
+            return "mamba.out_proj"
+    return "conv.out_proj"
+
+
 def short_convolution(x: Array, linear: Linear, weight: Weight) -> Array:
     """Return what LFM2's gates before and after a convolution make of (tokens, hidden)."""
     before, after, y = np.split(linear("conv.in_proj", x), 3, axis=1)
-    return linear("conv.out_proj", after * convolved(before * y, weight("conv.conv.weight")))
+    return linear(output_of(None), after * convolved(before * y, weight("conv.conv.weight")))
 
 
 def convolved(x: Array, taps: Array) -> Array:
@@ -51,7 +67,7 @@ def delta_net(model: Description, x: Array, linear: Linear, weight: Weight) -> A
     y = _delta_rule(q * np.float32(net.key_dim**-0.5), k, v, decay, rate)
     y = normed(y, weight(f"{here}.norm.weight"), None, Norm(model.norm.epsilon))
     gate = silu(linear(f"{here}.in_proj_z", x)).reshape(v.shape)
-    return linear(f"{here}.out_proj", (y * gate).reshape(len(x), net.values))
+    return linear(output_of(net), (y * gate).reshape(len(x), net.values))
 
 
 def mamba2(model: Description, x: Array, linear: Linear, weight: Weight) -> Array:
@@ -75,7 +91,7 @@ def mamba2(model: Description, x: Array, linear: Linear, weight: Weight) -> Arra
     y = _scan(u * step[..., None], written, read, decay) + u * weight(f"{here}.D")[:, None]
     y = y.reshape(len(x), net.inner) * silu(gate)
     y = normed(y, weight(f"{here}.norm.weight"), None, Norm(model.norm.epsilon))
-    return linear(f"{here}.out_proj", y)
+    return linear(output_of(net), y)
 
 
 def _scan(u: Array, written: Array, read: Array, decay: Array) -> Array:

@@ -23,9 +23,40 @@ PROMPTS = (
     "Does an 8B model fit into 8 GB?",
     "Which boards do you know?",
 )
-# Each prompt is answered so often at most; so many answers are written at once.
+# What a longer text is about beside these: other subjects, languages and forms.
+FURTHER = (
+    "Write a Python function that counts the words of a text.",
+    "Tell a short story about a lighthouse.",
+    "Erkläre, was ein Betriebssystem ist.",
+    "Give me a JSON object with the names and populations of three cities.",
+    "¿Qué es la fotosíntesis?",
+    "What is 17 times 24? Show every step.",
+    "Write an email that moves a meeting to Thursday.",
+    "Explique comment fonctionne une pompe à chaleur.",
+    "Write a shell script that backs up a folder.",
+    "List ten things to take on a hike, as bullet points.",
+    "Quais são os maiores rios do mundo?",
+    "Summarise the causes of the First World War.",
+    "Come si prepara la pasta al pomodoro?",
+    "Write a C function that reverses a string in place.",
+    "What are the side effects of too little sleep?",
+    "Напиши короткий рассказ о зиме.",
+    "Explain the difference between a list and a tuple in Python.",
+    "Wat is het verschil tussen weer en klimaat?",
+    "Write a SQL query that finds the five most expensive products.",
+    "Who was Marie Curie, and what did she discover?",
+    "请介绍一下长城。",
+    "Translate into French: The train leaves at half past seven.",
+    "Napisz kilka zdań o Krakowie.",
+    "Write an HTML page with a heading, a paragraph and a table.",
+)
+# Each of the first prompts is answered so often before the others; so many answers are written at
+# once, and as many times more than their length needs where a model says little.
 ROUNDS = 4
 TOGETHER = 16
+PATIENCE = 4
+# Answers of one text before those of the next seed.
+MOST_ANSWERS = 4096
 
 
 def open_calibrator(path: Path, threads: int) -> worker.WorkerEngine:
@@ -39,7 +70,7 @@ def open_calibrator(path: Path, threads: int) -> worker.WorkerEngine:
 def write_text(
     path: Path, threads: int, tokens: int, on_tokens: Callable[[int], None], *, seed: int = 0
 ) -> list[list[int]]:
-    """Return windows of what the model of a GGUF answers to the prompts, at temperature 1.
+    """Return windows of what the model of a GGUF answers to prompts, at temperature 1.
 
     About ``tokens`` tokens, fewer where the model says little. Several answers are written at once,
     which takes little longer than one. ``seed``: another text for another number.
@@ -48,11 +79,12 @@ def write_text(
     with worker.start("gguf", path, settings) as engine:
         window = min(WINDOW, engine.info.trained_context)
         texts: list[int] = []
-        for done in range(0, ROUNDS * len(PROMPTS), TOGETHER):
+        expected = max(tokens // (window // 2), ROUNDS * len(PROMPTS))
+        for done in range(0, min(PATIENCE * expected, MOST_ANSWERS), TOGETHER):
             left = tokens - len(texts)
             if left <= 0:
                 break
-            sown = seed * ROUNDS * len(PROMPTS) + done
+            sown = seed * MOST_ANSWERS + done
             texts += _answers(engine, done, sown, left, window, on_tokens)
     return [texts[i : i + window] for i in range(0, len(texts), window)]
 
@@ -66,7 +98,7 @@ def _answers(
     on_tokens: Callable[[int], None],
 ) -> list[int]:
     """Return the questions after the first ``done`` with their answers, about ``tokens`` tokens."""
-    asked = [ask(engine, PROMPTS[(done + i) % len(PROMPTS)]) for i in range(TOGETHER)]
+    asked = [ask(engine, _prompt(done + i)) for i in range(TOGETHER)]
     prompts = [engine.tokenize(prompt)[: window // 2] for prompt in asked]
     most = min(window // 2, max(tokens // TOGETHER - len(prompts[0]), 1))
     sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed, max_tokens=most)
@@ -74,6 +106,13 @@ def _answers(
     return [
         token for prompt, answer in zip(prompts, answers, strict=True) for token in prompt + answer
     ]
+
+
+def _prompt(answer: int) -> str:
+    """Return the prompt of an answer by its number."""
+    if answer < ROUNDS * len(PROMPTS):
+        return PROMPTS[answer % len(PROMPTS)]
+    return FURTHER[answer % len(FURTHER)]
 
 
 def ask(engine: Engine, prompt: str) -> Prompt:

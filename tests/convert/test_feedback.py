@@ -12,19 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pitool.architectures.table import describe
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.checkpoint.source import find_source, open_checkpoint
 from pitool.convert import feedback
+from pitool.convert.calibrated_layer import Hidden, Layer
 from pitool.convert.feedback import Grid, Steps
 from pitool.convert.gguf import feedback as types
 from pitool.convert.gguf.ggml import dequantise_rows
 from pitool.convert.gguf.levels import LAYOUTS
-from pitool.convert.layerwise import Inputs, Layer
 from pitool.convert.numpy_forward import Forward
 from pitool.convert.onnx.feedback import NBitsGrid
 from pitool.convert.techniques.rounding import IntegerMatrix
 
 Array = NDArray[np.float32]
+MODULES = ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj")
 GRIDS: dict[str, Grid] = {
     **{name: types.TypeGrid(TENSOR_TYPES[name], layout) for name, layout in LAYOUTS.items()},
     "INT4": NBitsGrid(4, 32),
@@ -153,7 +155,7 @@ def test_a_matrix_without_inputs_is_rounded_all_the_same() -> None:
 
 
 @pytest.fixture(scope="module")
-def sample() -> tuple[Layer, dict[str, Inputs], dict[str, Inputs]]:
+def sample() -> tuple[Layer, dict[str, Array], dict[str, Array]]:
     """A layer of the sample model, with its inputs on one text and on the next."""
     from tokenizers import Tokenizer
 
@@ -165,22 +167,23 @@ def sample() -> tuple[Layer, dict[str, Inputs], dict[str, Inputs]]:
     forward = Forward(checkpoint)
 
     def layer(first: int) -> Layer:
-        hidden = [forward.embed(ids[at : at + 512]) for at in range(first, first + 2048, 512)]
-        return Layer(forward, 0, hidden)
+        starts = range(first, first + 2048, 512)
+        hidden = [Hidden(x, x) for x in (forward.embed(ids[at : at + 512]) for at in starts)]
+        return Layer(forward, describe(checkpoint.config), 0, hidden)
 
-    here, there = (layer(first).inputs(lambda _name: True) for first in (0, 2048))
+    here, there = (layer(first).hessians(MODULES) for first in (0, 2048))
     return layer(0), here, there
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "IQ4_NL", "Q5_1", "INT4", "INT8"])
-@pytest.mark.parametrize("module", ["self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"])
+@pytest.mark.parametrize("module", MODULES)
 def test_on_a_real_layer_and_another_text_too(
-    sample: tuple[Layer, dict[str, Inputs], dict[str, Inputs]], name: str, module: str
+    sample: tuple[Layer, dict[str, Array], dict[str, Array]], name: str, module: str
 ) -> None:
     layer, here, there = sample
     rows, grid = layer.floats[f"{module}.weight"], GRIDS[name]
-    measured, other = here[module].hessian, there[module].hessian
+    measured, other = here[module], there[module]
     plain = grid.nearest(rows, np.diag(measured).copy())
     made = feedback.quantise(rows, feedback.damped(measured), grid).values
     assert feedback.loss(rows, made, measured) < 0.9 * feedback.loss(rows, plain, measured)

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from onnx.numpy_helper import to_array
 from tokenizers import Tokenizer
 
+from pitool.architectures.table import describe
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
 from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
-from pitool.convert import cache
+from pitool.convert import cache, layerwise
+from pitool.convert.calibrated_layer import Hidden, Layer
 from pitool.convert.conversion import Job
 from pitool.convert.effort import BEST, EFFORTS, NORMAL
 from pitool.convert.feedback import Grid, Rounded
@@ -25,7 +27,7 @@ from pitool.convert.gguf.feedback import grid_of
 from pitool.convert.gguf.ggml import dequantise_rows
 from pitool.convert.gguf.layers import round_layers
 from pitool.convert.gguf.model import find_model
-from pitool.convert.layerwise import Format, Layer, State, walk
+from pitool.convert.layerwise import Format, State, walk
 from pitool.convert.numpy_forward import Forward, reference_logits
 from pitool.convert.onnx.feedback import NBitsGrid
 from pitool.convert.pipeline import convert
@@ -146,19 +148,43 @@ def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, ki
     assert compare(exact, found, judged).mean_kl < 0.7 * divergence
 
 
+@pytest.mark.thorough
+def test_making_up_for_the_layers_before_is_closer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = find_source("sample", "1gb")
+    assert source.text
+    checkpoint = open_checkpoint(source)
+    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+    ids = tokenizer.encode(source.text.read_text(encoding="utf-8")).ids
+    judged, text = ids[:256], [ids[at : at + 256] for at in range(256, 1280, 256)]
+    exact = reference_logits(checkpoint, judged)
+
+    def divergence(folder: Path) -> float:
+        folder.mkdir()
+        effort, grid = EFFORTS[NORMAL], Everywhere("Q4_0")
+        made = dict(walk(checkpoint, text, effort, grid, State(folder), Silent()))
+        return compare(exact, rounded_logits(checkpoint, judged, made), judged).mean_kl
+
+    found = divergence(tmp_path / "with")
+    monkeypatch.setattr(layerwise, "corrected", lambda rows, _inputs: rows)
+    assert found < 0.95 * divergence(tmp_path / "without")
+
+
 def by_itself(
     checkpoint: Checkpoint, text: Sequence[Sequence[int]], format_: Format
 ) -> dict[str, Rounded | Array]:
     """Round each matrix with the importance of its columns and nothing else."""
     forward, made = Forward(checkpoint), dict[str, Rounded | Array]()
-    hidden = [forward.embed(window) for window in text]
+    hidden = [Hidden(x, x) for x in map(forward.embed, text)]
     for i in range(forward.layers):
-        layer = Layer(forward, i, hidden)
-        for name, each in layer.inputs(lambda _name: True).items():
+        layer = Layer(forward, describe(checkpoint.config), i, hidden)
+        modules = [n.removesuffix(".weight") for n, w in layer.floats.items() if w.ndim == 2]
+        for name, hessian in layer.hessians(modules).items():
             rows = layer.floats[f"{name}.weight"]
             grid = format_.grid(name, rows.shape)
             assert grid
-            values = grid.nearest(rows, np.diag(each.hessian).copy())
+            values = grid.nearest(rows, np.diag(hessian).copy())
             made[f"{layer.prefix}{name}.weight"] = values
         hidden = layer.outputs()
     return made

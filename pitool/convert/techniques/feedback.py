@@ -22,7 +22,10 @@ from pitool.planning.shapes import header_shape
 from pitool.planning.type_mixture import assign_types
 
 EFFORT = EFFORTS[NORMAL]
-SOURCE = "Frantar et al. 2022 (arXiv:2210.17323), Lin et al. 2023 (arXiv:2306.00978)"
+SOURCE = (
+    "Frantar et al. 2022 (arXiv:2210.17323), Lin et al. 2023 (arXiv:2306.00978),"
+    " Arai and Ichikawa 2025 (arXiv:2504.09629)"
+)
 
 
 def make_gguf(kind: str, bench: Workbench) -> ArtifactFiles:
@@ -81,7 +84,10 @@ def _row(name: str, title: str, kernel: Kernel, bits: float, kind: str) -> Techn
     return Technique(
         name=name,
         title=f"{title}, error feedback",
-        effect="Scales columns, folds the scales away, and feeds rounding errors to later columns.",
+        effect=(
+            "Scales columns, folds the scales away, and feeds rounding errors to later columns"
+            " and layers."
+        ),
         source=SOURCE,
         make=partial(make, kind),
         bits=bits,
