@@ -166,11 +166,16 @@ class Layer:
     def run(self, on_input: OnInput) -> list[Floats]:
         """Run the calibration windows through the layer; return its outputs.
 
-        ``on_input`` is called with the module of every linear weight (``self_attn.q_proj``), and of
-        the norms before blocks, and its inputs, (tokens, in), window by window. Weights that share
-        an input get the same array.
+        ``on_input`` is called with the module of every linear weight (``self_attn.q_proj``) and
+        its inputs, (tokens, in), window by window. Weights that share an input get the same array.
         """
-        return [self._forward.layer(self.index, self.weights, h, on_input) for h in self._hidden]
+        norms = {name for name, weight in self.weights.items() if weight.ndim == 1}
+
+        def hear(name: str, x: Floats) -> None:
+            if f"{name}.weight" not in norms:
+                on_input(name, x)
+
+        return [self._forward.layer(self.index, self.weights, h, hear) for h in self._hidden]
 
     def outputs(self) -> list[Floats]:
         """Return the layer's outputs with its current weights, (tokens, hidden) per window."""
@@ -180,12 +185,9 @@ class Layer:
         """Return the sum of ``measure`` over the inputs of all windows, by module."""
         sums: dict[str, Floats] = {}
         last: tuple[Floats | None, Floats | None] = (None, None)
-        modules = {name.removesuffix(".weight") for name in self.matrices}
 
         def hear(name: str, x: Floats) -> None:
             nonlocal last
-            if name not in modules:
-                return
             if last[0] is not x:
                 last = (x, measure(x))
             assert last[1] is not None

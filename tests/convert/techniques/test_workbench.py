@@ -55,7 +55,7 @@ def test_hessians_are_the_sums_over_all_windows(tmp_path: Path) -> None:
     layer.run(lambda name, x: inputs.setdefault(name, []).append(x))
     hessians, magnitudes = layer.hessians(), layer.magnitudes()
     assert set(hessians) == {name.removesuffix(".weight") for name in layer.matrices}
-    for name, parts in ((name, inputs[name]) for name in hessians):
+    for name, parts in inputs.items():
         x = np.concatenate(parts).astype(np.float64)
         np.testing.assert_allclose(hessians[name], 2 * x.T @ x / 8, rtol=2e-4, atol=1e-5)
         np.testing.assert_allclose(magnitudes[name], np.abs(x).mean(0), rtol=1e-4)
