@@ -48,7 +48,7 @@ class _Run:
         self._known: Weights = {}
 
     def heard(self, until: Collection[str] = ()) -> Weights:
-        """Return what flows into modules; no further than until some were heard."""
+        """Return what flows into modules and norms; no further than until some were heard."""
         heard: Weights = {}
         left = set(until)
 
@@ -60,7 +60,9 @@ class _Run:
                     raise _Enough
 
         with suppress(_Enough):
-            self._forward.layer(self._index, self._weights, self._hidden, hear, self._known)
+            self._forward.layer(
+                self._index, self._weights, self._hidden, hear, heard.__setitem__, self._known
+            )
         if self._mixer in until:
             self._known[self._mixer] = heard[self._mixer]
         return heard

@@ -125,14 +125,15 @@ class Forward:
         weights: dict[str, Array],
         hidden: Array,
         on_input: OnInput = _unheard,
+        on_residual: OnInput = _unheard,
         known: Mapping[str, Array] = MappingProxyType({}),
     ) -> Array:
         """Return the output of layer ``i`` for its input, both of the shape of ``embed``'s.
 
-        ``known``: see ``numpy_layer.Layer``.
+        ``on_residual`` and ``known``: see ``numpy_layer.Layer``.
         """
         besides = None if self._inputs is None else self._inputs[:, i]
-        layer = Layer(self._model, i, weights, on_input, self._lent, besides, known)
+        layer = Layer(self._model, i, weights, on_input, on_residual, self._lent, besides, known)
         return layer.streams(hidden) if self._model.altup else layer.forward(hidden)
 
     def logits(self, hidden: Array) -> Array:

@@ -33,10 +33,7 @@ SCORE_EPSILON = np.float32(1e-6)
 # The activation that has numbers of its own in each layer.
 XIELU = "xielu"
 OnInput = Callable[[str, Array], object]
-"""Hears of a matrix or the norm before a block, such as ``self_attn.q_proj``, and of its input.
-
-(tokens, in).
-"""
+"""Hears of a matrix of the layer, such as ``self_attn.q_proj``, and of its input (tokens, in)."""
 
 
 def mixer_output(model: Description, layer: int) -> str:
@@ -48,6 +45,7 @@ def mixer_output(model: Description, layer: int) -> str:
 class Layer:
     """One layer: its weights, who hears of their inputs, and what it takes besides.
 
+    ``on_residual`` hears of the norm before a block, and of the residual that is its input.
     ``lent``: keys and values by layer, which later layers may borrow. ``known``: inputs of
     matrices, before which nothing is computed anew: of the one that gives the result of the
     attention or of the recurrent state.
@@ -59,12 +57,13 @@ class Layer:
         index: int,
         weights: dict[str, Array],
         on_input: OnInput,
+        on_residual: OnInput,
         lent: dict[int, tuple[Array, Array]],
         besides: Array | None,
         known: Mapping[str, Array],
     ) -> None:
         self._model, self._index = model, index
-        self._weights, self._on_input = weights, on_input
+        self._weights, self._on_input, self._on_residual = weights, on_input, on_residual
         self._lent, self._besides, self._known = lent, besides, known
 
     def forward(self, x: Array) -> Array:
@@ -112,7 +111,7 @@ class Layer:
     def _block(self, block: Callable[[Array], Array], x: Array, before: str, after: str) -> Array:
         """Return what a block adds to the residual, with the norms around it."""
         if before:
-            self._on_input(before, x)
+            self._on_residual(before, x)
         y = block(self._norm(x, before) if before else x)
         y = self._norm(y, after) if after else y
         return y * np.float32(self._model.residual_scale)

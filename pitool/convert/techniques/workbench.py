@@ -169,13 +169,7 @@ class Layer:
         ``on_input`` is called with the module of every linear weight (``self_attn.q_proj``) and
         its inputs, (tokens, in), window by window. Weights that share an input get the same array.
         """
-        norms = {name for name, weight in self.weights.items() if weight.ndim == 1}
-
-        def hear(name: str, x: Floats) -> None:
-            if f"{name}.weight" not in norms:
-                on_input(name, x)
-
-        return [self._forward.layer(self.index, self.weights, h, hear) for h in self._hidden]
+        return [self._forward.layer(self.index, self.weights, h, on_input) for h in self._hidden]
 
     def outputs(self) -> list[Floats]:
         """Return the layer's outputs with its current weights, (tokens, hidden) per window."""
