@@ -1,4 +1,4 @@
-"""What do error feedback and folded scales gain at the same types? Mean KL divergence of both.
+"""What does rounding layer by layer gain at the same types? Mean KL divergence of both.
 
     python -m benchmarks.feedback [MODEL] [--quant Q4_0,Q4_K_M,INT4] [--calibration FILE]
     python -m benchmarks.feedback --shape     # time and memory of a model of a billion weights
@@ -26,6 +26,7 @@ from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.convert.effort import EFFORTS
 from pitool.convert.feedback import damped, quantise
 from pitool.convert.gguf.feedback import grid_of
+from pitool.convert.propagation import Inputs, Moments, corrected
 
 GOAL = 0.6
 # Llama 3.2 1B: rows and columns of a layer's matrices, and how many layers there are.
@@ -67,19 +68,26 @@ def compare(given: argparse.Namespace) -> None:
         )
 
 
+def drawn(rng: np.random.Generator, columns: int) -> Moments:
+    """Return the moments of random inputs, a little off what is meant."""
+    x = rng.standard_normal((columns, columns), np.float32)
+    off = rng.standard_normal((columns, columns), np.float32)
+    each = x * np.float32(1 / columns)
+    return Moments(x.T @ each, off.T @ (each * np.float32(0.1)))
+
+
 def shape(given: argparse.Namespace) -> None:
     """Print seconds of each matrix of a layer, those of all layers, and the peak memory."""
     rng, total = np.random.default_rng(0), 0.0
     grid_type, sweeps = TENSOR_TYPES[given.type], EFFORTS[given.effort].sweeps
     for rows, columns in SHAPE:
-        x = rng.standard_normal((2 * columns, columns), np.float32)
-        hessian = damped(x.T @ x / np.float32(len(x)))
-        del x
+        inputs = Inputs((drawn(rng, columns), drawn(rng, columns)))
         grid = grid_of(grid_type, columns)
         assert grid
         weights = rng.standard_normal((rows, columns), np.float32)
         begun = time.perf_counter()
-        quantise(weights, hessian, grid, sweeps)
+        wanted = corrected(weights, inputs)
+        quantise(wanted, damped(inputs.hessian), grid, sweeps)
         seconds = time.perf_counter() - begun
         total += seconds
         print(f"{rows} x {columns}: {seconds:.1f} s", flush=True)
