@@ -19,6 +19,8 @@ from pitool.convert.layerwise import unwalkable
 # Passes of the text through a layer, each as it is and as it is rounded: for its inputs, for those
 # of each group of matrices, which end where the group begins, and for its output.
 MODELS, PASSES = 2, 3.2
+# Times as long as its products of matrices: a pass in float32, with attention and all else.
+FORWARD = 2.5
 # Seconds a column costs beside what is multiplied, and a weight: rounding, and ggml's search.
 COLUMN, WEIGHT = 5e-5, 5e-8
 SIDE, TRIES = 768, 5
@@ -37,7 +39,7 @@ def estimate(effort: Effort, model: ModelShape) -> float:
     matrices = [t.shape for t in model.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
     tokens = effort.tokens.find(model.parameters) if effort.tokens else 0
     work = sum(_multiplications(rows, columns, effort.sweeps) for rows, columns in matrices)
-    work += sum(prod(shape) for shape in matrices) * tokens * PASSES * MODELS
+    work += sum(prod(shape) for shape in matrices) * tokens * PASSES * MODELS * FORWARD
     shared = sum(columns**2 for _, columns in matrices) / 2  # most inputs are those of two or more
     work += shared * tokens * MODELS * 2  # before scales are folded, and after that
     besides = sum(columns * COLUMN + prod((rows, columns)) * WEIGHT for rows, columns in matrices)

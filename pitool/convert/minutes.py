@@ -22,9 +22,9 @@ from pitool.quality import kinds
 from pitool.quality.divergence import WINDOW
 from pitool.report.numbers import format_seconds
 
-# Times a product of large matrices in float32: a token that llama.cpp writes among others, one that
-# it reads, and one that the checkpoint's forward pass reads in float32.
-WRITING, READING, REFERENCE = 6.0, 1.5, 2.5
+# Times a product of large matrices in float32: a token that llama.cpp writes among others, and one
+# that it reads.
+WRITING, READING = 6.0, 1.5
 # Seconds a weight on one core: ggml's search with an importance matrix, and copying.
 ROUNDING, COPYING = 1.5e-7, 4e-9
 
@@ -75,5 +75,5 @@ def steps(
     yield Step("rounding", weights * ROUNDING / max(cores, 1) * len(rounded))
     read = token_counts.REFERENCE.find(weights)
     read += len(kinds.KINDS) * kinds.tokens_beside(read)
-    yield Step("reference", read * token * REFERENCE)
+    yield Step("reference", read * token * layer_cost.FORWARD)
     yield Step("comparison", files * (read * token * READING + weights * COPYING))
