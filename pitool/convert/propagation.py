@@ -71,13 +71,13 @@ def corrected(rows: Floats, inputs: Inputs, ridge: float = RIDGE) -> Floats:
     if len(inputs.halves) < 2:
         return rows
     first, second = inputs.halves
-    missing = second.missing(rows)
-    tried = _change(first.missing(rows), first.hessian, ridge)
+    asked, missing = first.missing(rows), second.missing(rows)
+    tried = _change(asked, first.hessian, ridge)
     gain = float(np.vdot(tried, missing))
     cost = float(np.vdot(tried @ second.hessian, tried))
     if gain <= 0 or cost <= 0:
         return rows
-    change = _change(first.missing(rows) + missing, inputs.hessian, ridge)
+    change = _change(asked + missing, inputs.hessian, ridge)
     return rows + np.float32(min(gain / cost, 1.0)) * change
 
 

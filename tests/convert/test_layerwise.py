@@ -129,16 +129,22 @@ class Everywhere:
         return True
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("kind", ["Q4_0", "INT4"])
-def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, kind: str) -> None:
-    """The sample model's KL divergence, against each matrix rounded by its format's quantiser."""
+def sample() -> tuple[Checkpoint, list[int], list[list[int]]]:
+    """Return the sample model, tokens that it is judged on, and windows of others."""
     source = find_source("sample", "1gb")
     assert source.text
     checkpoint = open_checkpoint(source)
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     ids = tokenizer.encode(source.text.read_text(encoding="utf-8")).ids
     judged, text = ids[:256], [ids[at : at + 256] for at in range(256, 1280, 256)]
+    return checkpoint, judged, text
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["Q4_0", "INT4"])
+def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, kind: str) -> None:
+    """The sample model's KL divergence, against each matrix rounded by its format's quantiser."""
+    checkpoint, judged, text = sample()
     exact = reference_logits(checkpoint, judged)
     plain = rounded_logits(checkpoint, judged, by_itself(checkpoint, text, Everywhere(kind)))
     divergence = compare(exact, plain, judged).mean_kl
@@ -152,12 +158,7 @@ def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, ki
 def test_making_up_for_the_layers_before_is_closer_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = find_source("sample", "1gb")
-    assert source.text
-    checkpoint = open_checkpoint(source)
-    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
-    ids = tokenizer.encode(source.text.read_text(encoding="utf-8")).ids
-    judged, text = ids[:256], [ids[at : at + 256] for at in range(256, 1280, 256)]
+    checkpoint, judged, text = sample()
     exact = reference_logits(checkpoint, judged)
 
     def divergence(folder: Path) -> float:
