@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from pitool.device.detect import detect
 from pitool.engine import worker
 from pitool.engine.base import Sampling, Settings
 from pitool.quality import texts
-from pitool.quality.calibration import PROMPTS, ROUNDS, ask, open_calibrator, write_text
+from pitool.quality.calibration import SUBJECTS, ask, open_calibrator, write_text
 from pitool.quality.divergence import WINDOW, score, summarise, unscored
 from pitool.quality.health import windows_of
 
@@ -52,8 +53,8 @@ def one_by_one(path: Path, threads: int, tokens: int) -> tuple[float, Windows]:
     start = time.monotonic()
     ids: list[int] = []
     with worker.start("gguf", path, Settings(2 * WINDOW, threads, threads)) as engine:
-        for seed in range(ROUNDS * len(PROMPTS)):
-            prompt = engine.tokenize(ask(engine, PROMPTS[seed % len(PROMPTS)]))
+        for seed, subject in enumerate(cycle(SUBJECTS)):
+            prompt = engine.tokenize(ask(engine, subject))
             sampling = Sampling(1.0, 0, 1.0, 0.0, seed=seed, max_tokens=WINDOW // 2)
             engine.clear()
             answer = [token.id for token in engine.stream(prompt, sampling)]

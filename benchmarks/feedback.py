@@ -26,7 +26,7 @@ from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.convert.effort import EFFORTS
 from pitool.convert.feedback import damped, quantise
 from pitool.convert.gguf.feedback import grid_of
-from pitool.convert.propagation import Inputs, Moments, corrected
+from pitool.convert.propagation import Correction, Inputs, Moments
 
 GOAL = 0.6
 # Llama 3.2 1B: rows and columns of a layer's matrices, and how many layers there are.
@@ -86,7 +86,7 @@ def shape(given: argparse.Namespace) -> None:
         assert grid
         weights = rng.standard_normal((rows, columns), np.float32)
         begun = time.perf_counter()
-        wanted = corrected(weights, inputs)
+        wanted = Correction(inputs).corrected(weights)
         quantise(wanted, damped(inputs.hessian), grid, sweeps)
         seconds = time.perf_counter() - begun
         total += seconds

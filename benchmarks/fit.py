@@ -30,7 +30,7 @@ from pitool.quality.calibration import write_text
 
 GOALS = {"Q4_K_M": 0.45, "Q4_0": 0.6, "INT4": 0.6}
 FLOAT = "F16"
-TOKENS = 8192
+TOKENS = 16_384
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,14 +118,10 @@ class Layer:
 
         Of modules in the order of the data: what is before them may not change any more.
         """
-        halves: list[Moments] = []
-        for i, (exact, rounded) in enumerate(self._runs):
-            moments = self._moments(modules[0], rounded.heard(modules), exact.heard(modules))
-            if i < 2:
-                halves.append(moments)
-            else:
-                halves[i % 2].add(moments)
-        return Inputs(tuple(halves))
+        return Inputs.of(
+            self._moments(modules[0], rounded.heard(modules), exact.heard(modules))
+            for exact, rounded in self._runs
+        )
 
     def _moments(self, name: str, heard: Weights, meant: Weights) -> Moments:
         """Return a window's part of the means over all tokens."""

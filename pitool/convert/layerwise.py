@@ -20,13 +20,13 @@ from pitool.architectures import table
 from pitool.architectures.description import Description
 from pitool.checkpoint.config import GGUF, Config
 from pitool.checkpoint.source import Checkpoint
-from pitool.convert import feedback, folding
+from pitool.convert import feedback, folding, vocabulary_rows
 from pitool.convert.calibrated_layer import Hidden, Layer, same
 from pitool.convert.effort import Effort
 from pitool.convert.feedback import Grid, Rounded
 from pitool.convert.lattice import Floats
 from pitool.convert.numpy_forward import Forward, incomputable
-from pitool.convert.propagation import corrected
+from pitool.convert.propagation import Correction
 from pitool.report.progress import Progress
 
 STATE = "walk.npz"
@@ -103,7 +103,14 @@ def walk(
     """
     forward, model = Forward(checkpoint), table.describe(checkpoint.config)
     progress.stage("rounding with error feedback", forward.layers)
-    first, hidden = state.load() or (0, [_embedded(forward, window) for window in windows])
+    there = state.load()
+    if there is None:
+        embedding, hidden = vocabulary_rows.embed(
+            forward, windows, effort, format_.grid, tied=model.tied
+        )
+        yield from [embedding] if embedding else []
+        state.save(0, hidden)
+    first, hidden = there or (0, hidden)
     if first:
         progress.advance(first)
     for i in range(first, forward.layers):
@@ -112,12 +119,8 @@ def walk(
         hidden = layer.outputs()
         state.save(i + 1, hidden)
         progress.advance(1)
-
-
-def _embedded(forward: Forward, window: Sequence[int]) -> Hidden:
-    """Return the first layer's input, which is the float model's."""
-    hidden = forward.embed(window)
-    return Hidden(hidden, hidden)
+    if not model.tied:
+        yield from vocabulary_rows.round_head(forward, hidden, effort, format_.grid)
 
 
 def _round(layer: Layer, model: Description, effort: Effort, format_: Format) -> Iterator[Made]:
@@ -135,9 +138,9 @@ def _round(layer: Layer, model: Description, effort: Effort, format_: Format) ->
         if not names:
             continue
         inputs = layer.inputs(names)
-        hessian = feedback.damped(inputs.hessian)
+        hessian, correction = feedback.damped(inputs.hessian), Correction(inputs)
         for name in names:
-            rows = corrected(layer.floats[f"{name}.weight"], inputs)
+            rows = correction.corrected(layer.floats[f"{name}.weight"])
             made = feedback.quantise(rows, hessian, grids[name], effort.sweeps)
             layer.rounded[f"{name}.weight"] = made.values
             yield f"{layer.prefix}{name}.weight", made

@@ -87,13 +87,16 @@ class Forward:
         found.update((n, self._read(t)) for n, t in tensors.items() if n not in later)
         return found
 
-    def embed(self, ids: Sequence[int]) -> Array:
-        """Return the first layer's input, shape (tokens, hidden); of AltUp one for each stream."""
+    def embed(self, ids: Sequence[int], table: Array | None = None) -> Array:
+        """Return the first layer's input, shape (tokens, hidden); of AltUp one for each stream.
+
+        ``table``: an embedding in place of the checkpoint's, (vocabulary, hidden).
+        """
         layout = self._model.layout
-        rows = self._noisy(_rows(self._table(layout.embedding), ids))
-        hidden = rows * np.float32(self._model.embedding_scale)
+        rows = _rows(self.embedding[1], ids) if table is None else table[list(ids)]
+        hidden = self._noisy(rows) * np.float32(self._model.embedding_scale)
         if layout.positions:
-            hidden = hidden + self._noisy(_rows(self._table(layout.positions), range(len(ids))))
+            hidden = hidden + self._noisy(_rows(self._table(layout.positions)[1], range(len(ids))))
         self._lent.clear()
         self._inputs = self._layer_inputs(ids, hidden) if self._model.layer_inputs else None
         if self._model.altup:
@@ -136,21 +139,36 @@ class Forward:
         layer = Layer(self._model, i, weights, on_input, on_residual, self._lent, besides, known)
         return layer.streams(hidden) if self._model.altup else layer.forward(hidden)
 
-    def logits(self, hidden: Array) -> Array:
-        """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
+    @property
+    def embedding(self) -> tuple[str, Tensor]:
+        """The embedding and its name; the head of a tied checkpoint that holds only this."""
+        return self._table(self._model.layout.embedding)
+
+    @property
+    def head(self) -> tuple[str, Tensor]:
+        """The head and its name; the embedding of a tied checkpoint."""
+        layout = self._model.layout
+        return self._table(layout.embedding if self._model.tied else layout.head)
+
+    def final(self, hidden: Array) -> Array:
+        """Return what the head multiplies for the last layer's output, shape (tokens, hidden)."""
         model = self._model
         if model.altup:
             hidden = numpy_altup.merged(hidden, self._streams("altup_unembed_projections"))
         bias = self._tensors[f"{model.layout.norm}.bias"] if model.norm.layer else None
-        hidden = normed(
+        return normed(
             hidden,
             self._tensors[f"{model.layout.norm}.weight"].float32(),
             bias.float32() if bias else None,
             model.norm,
         )
-        head = self._table(model.layout.embedding if model.tied else model.layout.head)
+
+    def logits(self, hidden: Array) -> Array:
+        """Return the logits for the last layer's output, shape (tokens, vocabulary)."""
+        model, (_, head) = self._model, self.head
+        final = self.final(hidden)
         slabs = (self._noisy(to_float32(slab, head.kind)) for slab in head.slabs(HEAD_SLAB))
-        parts = [hidden @ slab.T for slab in slabs]
+        parts = [final @ slab.T for slab in slabs]
         logits = np.concatenate(parts, axis=1, dtype=np.float32)
         return capped(logits / np.float32(model.logits_divisor), model.final_softcap)
 
@@ -164,12 +182,12 @@ class Forward:
         noisy: Array = weights * (1 + self._noise * share)
         return noisy
 
-    def _table(self, module: str) -> Tensor:
+    def _table(self, module: str) -> tuple[str, Tensor]:
         """Return a table of rows; a tied checkpoint may hold only either of embedding and head."""
         name = f"{module}.weight"
         if name not in self._tensors and self._model.tied:
             name = f"{self._model.layout.head}.weight"
-        return self._tensors[name]
+        return name, self._tensors[name]
 
 
 def _rooted(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:

@@ -8,7 +8,7 @@ follows from them; how it is rounded is ``feedback``'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,17 @@ class Inputs:
 
     halves: tuple[Moments, ...]
 
+    @classmethod
+    def of(cls, windows: Iterable[Moments]) -> Inputs:
+        """Return those of a text from the moments of each window, the first of which change."""
+        halves: list[Moments] = []
+        for i, moments in enumerate(windows):
+            if i < 2:
+                halves.append(moments)
+            else:
+                halves[i % 2].add(moments)
+        return cls(tuple(halves))
+
     @property
     def hessian(self) -> Floats:
         """Of all windows."""
@@ -62,29 +73,37 @@ class Inputs:
         return total
 
 
-def corrected(rows: Floats, inputs: Inputs, ridge: float = RIDGE) -> Floats:
-    """Return the matrix (rows, columns) that gives what was meant, as far as a text can tell.
+class Correction:
+    """What matrices that share their inputs make up for, as far as a text can tell.
 
     A change that half of the text asks for counts by as much as it helps the other half: all of it,
     a part, or nothing where there is only one window.
     """
-    if len(inputs.halves) < 2:
-        return rows
-    first, second = inputs.halves
-    asked, missing = first.missing(rows), second.missing(rows)
-    tried = _change(asked, first.hessian, ridge)
-    gain = float(np.vdot(tried, missing))
-    cost = float(np.vdot(tried @ second.hessian, tried))
-    if gain <= 0 or cost <= 0:
-        return rows
-    change = _change(asked + missing, inputs.hessian, ridge)
-    return rows + np.float32(min(gain / cost, 1.0)) * change
+
+    def __init__(self, inputs: Inputs, ridge: float = RIDGE) -> None:
+        self._halves = inputs.halves
+        if len(self._halves) > 1:
+            self._first: Floats = _inverse(self._halves[0].hessian, ridge)
+            self._whole: Floats = _inverse(inputs.hessian, ridge)
+
+    def corrected(self, rows: Floats) -> Floats:
+        """Return the matrix (rows, columns) that gives what was meant."""
+        if len(self._halves) < 2:
+            return rows
+        first, second = self._halves
+        asked, missing = first.missing(rows), second.missing(rows)
+        tried = asked @ self._first
+        gain = float(np.vdot(tried, missing))
+        cost = float(np.vdot(tried @ second.hessian, tried))
+        if gain <= 0 or cost <= 0:
+            return rows
+        wanted: Floats = asked + missing
+        return rows + np.float32(min(gain / cost, 1.0)) * (wanted @ self._whole)
 
 
-def _change(missing: Floats, hessian: Floats, ridge: float) -> Floats:
-    """Return what a matrix is changed by so that least is missing."""
-    made: Floats = np.linalg.solve(damped(hessian, ridge), missing.T).T.astype(np.float32)
-    return made
+def _inverse(hessian: Floats, ridge: float) -> Floats:
+    """Return what turns what is missing into the change of a matrix so that least is missing."""
+    return np.linalg.inv(damped(hessian, ridge)).astype(np.float32)
 
 
 def added(model: Description, layer: int) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ PROMPTS = (
     "Does an 8B model fit into 8 GB?",
     "Which boards do you know?",
 )
-# What a longer text is about beside these: other subjects, languages and forms.
+# What a text is about beside these: other subjects, languages and forms.
 FURTHER = (
     "Write a Python function that counts the words of a text.",
     "Tell a short story about a lighthouse.",
@@ -50,9 +50,9 @@ FURTHER = (
     "Napisz kilka zdań o Krakowie.",
     "Write an HTML page with a heading, a paragraph and a table.",
 )
-# Each of the first prompts is answered so often before the others; so many answers are written at
-# once, and as many times more than their length needs where a model says little.
-ROUNDS = 4
+SUBJECTS = PROMPTS + FURTHER
+# So many answers are written at once, and as many times more than their length needs where a model
+# says little.
 TOGETHER = 16
 PATIENCE = 4
 # Answers of one text before those of the next seed.
@@ -79,7 +79,7 @@ def write_text(
     with worker.start("gguf", path, settings) as engine:
         window = min(WINDOW, engine.info.trained_context)
         texts: list[int] = []
-        expected = max(tokens // (window // 2), ROUNDS * len(PROMPTS))
+        expected = max(tokens // (window // 2), len(SUBJECTS))
         for done in range(0, min(PATIENCE * expected, MOST_ANSWERS), TOGETHER):
             left = tokens - len(texts)
             if left <= 0:
@@ -98,7 +98,7 @@ def _answers(
     on_tokens: Callable[[int], None],
 ) -> list[int]:
     """Return the questions after the first ``done`` with their answers, about ``tokens`` tokens."""
-    asked = [ask(engine, _prompt(done + i)) for i in range(TOGETHER)]
+    asked = [ask(engine, SUBJECTS[(done + i) % len(SUBJECTS)]) for i in range(TOGETHER)]
     prompts = [engine.tokenize(prompt)[: window // 2] for prompt in asked]
     most = min(window // 2, max(tokens // TOGETHER - len(prompts[0]), 1))
     sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed, max_tokens=most)
@@ -106,13 +106,6 @@ def _answers(
     return [
         token for prompt, answer in zip(prompts, answers, strict=True) for token in prompt + answer
     ]
-
-
-def _prompt(answer: int) -> str:
-    """Return the prompt of an answer by its number."""
-    if answer < ROUNDS * len(PROMPTS):
-        return PROMPTS[answer % len(PROMPTS)]
-    return FURTHER[answer % len(FURTHER)]
 
 
 def ask(engine: Engine, prompt: str) -> Prompt:

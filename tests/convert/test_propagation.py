@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pitool.convert.propagation import Inputs, Moments, corrected
+from pitool.convert.propagation import Correction, Inputs, Moments
 
 Wide = NDArray[np.float64]
 ROWS, COLUMNS = 8, 16
@@ -36,14 +36,14 @@ def test_it_is_the_least_squares_of_the_text() -> None:
     seen = meant @ (np.eye(COLUMNS) + 0.1 * rng.standard_normal((COLUMNS, COLUMNS)))
     lost = seen @ rng.standard_normal((COLUMNS, ROWS)) * 0.1
     wanted = np.linalg.lstsq(seen, meant @ rows.T + lost, rcond=None)[0].T
-    found = corrected(rows, inputs_of(seen, meant, lost), ridge=1e-9)
+    found = Correction(inputs_of(seen, meant, lost), 1e-9).corrected(rows)
     assert np.abs(wanted - rows).max() > 0.1
     assert np.allclose(found, wanted, atol=1e-3)
 
 
 def test_a_penalty_keeps_it_where_it_is() -> None:
     _, meant, rows = drawn(400)
-    found = corrected(rows, inputs_of(1.2 * meant, meant, np.zeros((400, ROWS))), ridge=1e6)
+    found = Correction(inputs_of(1.2 * meant, meant, np.zeros((400, ROWS))), 1e6).corrected(rows)
     assert np.abs(found - rows).max() < 1e-3
 
 
@@ -54,11 +54,11 @@ def test_chance_changes_nothing_much(seed: int) -> None:
     lost = rng.standard_normal((40, ROWS))
     inputs = inputs_of(seen, seen, lost)
     by_chance = np.linalg.lstsq(seen, lost, rcond=None)[0].T
-    found = corrected(rows, inputs, ridge=1e-9)
+    found = Correction(inputs, 1e-9).corrected(rows)
     assert np.linalg.norm(found - rows) < 0.35 * np.linalg.norm(by_chance)
 
 
 def test_one_window_changes_nothing() -> None:
     rng, seen, rows = drawn(40)
     both = inputs_of(seen, 2 * seen, rng.standard_normal((40, ROWS)))
-    assert np.array_equal(corrected(rows, Inputs(both.halves[:1])), rows)
+    assert np.array_equal(Correction(Inputs(both.halves[:1])).corrected(rows), rows)

@@ -14,7 +14,7 @@ from pitool.architectures.table import describe
 from pitool.convert.calibrated_layer import Hidden, Layer
 from pitool.convert.layerwise import unwalkable
 from pitool.convert.numpy_forward import Forward
-from pitool.convert.propagation import added, corrected
+from pitool.convert.propagation import Correction, added
 from tests.convert.helpers import checkpoint_of
 from tests.oracle.cases import CASES
 
@@ -54,7 +54,9 @@ def test_a_layer_makes_up_for_its_input(
     written = matrices(layer, model)
     for name in written:
         inputs = layer.inputs([name])
-        layer.rounded[f"{name}.weight"] = corrected(layer.floats[f"{name}.weight"], inputs, 1e-7)
+        layer.rounded[f"{name}.weight"] = Correction(inputs, 1e-7).corrected(
+            layer.floats[f"{name}.weight"]
+        )
     assert len(written) == FEWER.get(case, 2)
     most = {2: 0.01, 1: 0.999, 0: 1.0}[len(written)]
     assert off(layer) <= before * most

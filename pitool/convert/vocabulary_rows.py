@@ -1,0 +1,112 @@
+"""Embedding and head with error feedback: matrices of a row for each token, at a walk's ends.
+
+What the embedding loses, all layers make up for. A head of its own comes last and makes up for
+them; one that is the embedding is rounded before the walk, for its inputs in the float model.
+Owns these two matrices. What is between them is ``layerwise``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from pitool.checkpoint.tensors import Tensor, to_float32
+from pitool.convert import feedback
+from pitool.convert.calibrated_layer import Hidden
+from pitool.convert.effort import Effort
+from pitool.convert.feedback import Grid, Rounded
+from pitool.convert.lattice import Floats
+from pitool.convert.numpy_forward import Forward
+from pitool.convert.propagation import Correction, Inputs, Moments
+
+# Tokens that the float model reads for a head that is rounded before the walk. Of twice as many
+# little more is learnt of so few columns.
+TOKENS = 4096
+# A second sweep changes little where nothing makes up for errors later.
+SWEEPS = 1
+SLAB = 32 << 20
+
+Made = tuple[str, Rounded]
+
+
+def embed(
+    forward: Forward,
+    windows: Sequence[Sequence[int]],
+    effort: Effort,
+    grid_of: Callable[[str, tuple[int, ...]], Grid | None],
+    *,
+    tied: bool,
+) -> tuple[Made | None, list[Hidden]]:
+    """Return the embedding as it is rounded, None where it is not, and the first layer's inputs.
+
+    ``tied``: it is the head as well.
+    """
+    name, table = forward.embedding
+    exact = [forward.embed(window) for window in windows]
+    grid = grid_of(name, table.shape)
+    if grid is None:
+        return None, [Hidden(x, x) for x in exact]
+    columns = table.shape[-1]
+    hessian = _head_hessian(forward, exact) if tied else np.zeros((columns, columns), np.float32)
+    made = _round(table, hessian, grid, effort, lambda rows: rows)
+    rounded = (forward.embed(window, made.values) for window in windows)
+    return (name, made), [Hidden(x, y) for x, y in zip(exact, rounded, strict=True)]
+
+
+def round_head(
+    forward: Forward,
+    hidden: Sequence[Hidden],
+    effort: Effort,
+    grid_of: Callable[[str, tuple[int, ...]], Grid | None],
+) -> Iterator[Made]:
+    """Yield a head that is not the embedding as it is rounded, unless it has no grid.
+
+    ``hidden``: what the last layer makes of the text.
+    """
+    name, table = forward.head
+    if grid := grid_of(name, table.shape):
+        inputs = Inputs.of(_moments(forward, hidden))
+        correction = Correction(inputs)
+        yield name, _round(table, inputs.hessian, grid, effort, correction.corrected)
+
+
+def _moments(forward: Forward, hidden: Sequence[Hidden]) -> Iterator[Moments]:
+    """Yield what flows into the head, a window's part of the means over all tokens each."""
+    tokens = sum(len(each.rounded) for each in hidden)
+    for each in hidden:
+        x, meant = forward.final(each.rounded), forward.final(each.exact)
+        part = x * np.float32(1 / tokens)
+        yield Moments(x.T @ part, (meant - x).T @ part)
+
+
+def _head_hessian(forward: Forward, embedded: Sequence[Floats]) -> Floats:
+    """Return the mean of x x^T over the head's inputs x in the float model."""
+    count = max(TOKENS * len(embedded) // max(sum(map(len, embedded)), 1), 1)
+    hidden = list(embedded[:: -(-len(embedded) // count)])
+    for i in range(forward.layers):
+        weights = forward.weights(i)
+        hidden = [forward.layer(i, weights, x) for x in hidden]
+    final = np.concatenate([forward.final(x) for x in hidden])
+    found: Floats = final.T @ (final * np.float32(1 / len(final)))
+    return found
+
+
+def _round(
+    table: Tensor,
+    hessian: Floats,
+    grid: Grid,
+    effort: Effort,
+    corrected: Callable[[Floats], Floats],
+) -> Rounded:
+    """Return a table as it is rounded, slab by slab, since no row depends on another."""
+    wide, sweeps = feedback.damped(hessian), min(effort.sweeps, SWEEPS)
+    made = [
+        feedback.quantise(corrected(to_float32(slab, table.kind)), wide, grid, sweeps)
+        for slab in table.slabs(SLAB)
+    ]
+    return Rounded(
+        np.concatenate([each.levels for each in made]),
+        np.concatenate([each.stored for each in made]),
+        np.concatenate([each.values for each in made]),
+    )
