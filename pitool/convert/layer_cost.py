@@ -6,15 +6,17 @@ Counts what is multiplied, and measures once how fast this machine multiplies.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 
 import numpy as np
 
-from pitool.catalog.model_shape import ModelShape
+from pitool.catalog.model_shape import EMBEDDING, HEAD, ModelShape
 from pitool.checkpoint.config import Config
 from pitool.convert.effort import Effort
 from pitool.convert.layerwise import unwalkable
+from pitool.convert.vocabulary_rows import SWEEPS, TOKENS
 
 # Passes of the text through a layer, each as it is and as it is rounded: for its inputs, for those
 # of each group of matrices, which end where the group begins, and for its output.
@@ -34,16 +36,26 @@ def hindrance(effort: Effort, config: Config) -> str:
     return f"--effort {effort.name} changes nothing here: {why}" if why else ""
 
 
-def estimate(effort: Effort, model: ModelShape) -> float:
-    """Return the seconds that a walk takes on this machine."""
+def estimate(effort: Effort, model: ModelShape, *, ends: bool = True) -> float:
+    """Return the seconds that a walk takes on this machine; ``ends``: with embedding and head."""
     matrices = [t.shape for t in model.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+    tables = [t.shape for t in model.tensors if t.name in (EMBEDDING, HEAD)] if ends else []
     tokens = effort.tokens.find(model.parameters) if effort.tokens else 0
-    work = sum(_multiplications(rows, columns, effort.sweeps) for rows, columns in matrices)
-    work += sum(prod(shape) for shape in matrices) * tokens * PASSES * MODELS * FORWARD
+    seconds = _rounding(matrices, effort.sweeps) + _rounding(tables, min(effort.sweeps, SWEEPS))
+    weights = sum(map(prod, matrices))
+    work = weights * tokens * PASSES * MODELS * FORWARD
+    if len(tables) == 1:  # the head is the embedding, and its inputs are computed before all
+        work += weights * min(tokens, TOKENS) * FORWARD
     shared = sum(columns**2 for _, columns in matrices) / 2  # most inputs are those of two or more
     work += shared * tokens * MODELS * 2  # before scales are folded, and after that
+    return work * seconds_each() + seconds
+
+
+def _rounding(matrices: Sequence[tuple[int, ...]], sweeps: int) -> float:
+    """Return the seconds of rounding matrices."""
+    work = sum(_multiplications(rows, columns, sweeps) for rows, columns in matrices)
     besides = sum(columns * COLUMN + prod((rows, columns)) * WEIGHT for rows, columns in matrices)
-    return work * seconds_each() + besides * (1 + effort.sweeps)
+    return work * seconds_each() + besides * (1 + sweeps)
 
 
 def _multiplications(rows: int, columns: int, sweeps: int) -> float:

@@ -16,8 +16,10 @@ from pitool.convert.gguf import losses
 from pitool.convert.gguf.fitting import FIT
 from pitool.convert.gguf.importance import NONE, SELF
 from pitool.convert.layerwise import unwalkable
+from pitool.convert.onnx import layers
 from pitool.convert.plan import ConvertPlan
 from pitool.planning.formats.gguf import GgufPlan
+from pitool.planning.formats.onnx import OnnxPlan
 from pitool.quality import kinds
 from pitool.quality.divergence import WINDOW
 from pitool.report.numbers import format_seconds
@@ -60,18 +62,23 @@ def steps(
     )
     made = plan.of(GgufPlan)
     rounded = [each for each in made if each.quantisation.quantised]
+    onnx = [each.quantisation for each in plan.of(OnnxPlan)] if effort.feedback else []
+    walks = [layers.takes_ends(kind) for kind in onnx if layers.takes(kind, config)]
     files = len(plan.artifacts) + (1 if rounded else 0)
-    if rounded and calibration != NONE and not model.encoder:
+    if (rounded or walks) and calibration != NONE and not model.encoder:
         count = (effort.tokens or token_counts.CALIBRATION).find(weights)
         if calibration == SELF:
             yield Step("writing a text", count * token * WRITING)
-        yield Step("importance matrix", count * token * READING)
+        if rounded:
+            yield Step("importance matrix", count * token * READING)
         if any(each.quantisation is FIT for each in made):
             names = [t.name for t in model.tensors if losses.candidates(t)]
             each = losses.WINDOWS * WINDOW * token * READING + weights * COPYING
             yield Step("sensitivity", (len(losses.groups(names, effort.bands)) + 1) * each)
         if effort.feedback and not unwalkable(config):
-            yield Step("error feedback", layer_cost.estimate(effort, model) * len(rounded))
+            seconds = layer_cost.estimate(effort, model) * len(rounded)
+            seconds += sum(layer_cost.estimate(effort, model, ends=ends) for ends in walks)
+            yield Step("error feedback", seconds)
     yield Step("rounding", weights * ROUNDING / max(cores, 1) * len(rounded))
     read = token_counts.REFERENCE.find(weights)
     read += len(kinds.KINDS) * kinds.tokens_beside(read)

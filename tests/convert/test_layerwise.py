@@ -236,10 +236,11 @@ def test_a_bundle_holds_what_was_rounded(tmp_path: Path) -> None:
         assert error < 0.7  # matrices that do not belong together differ by all of the spread
     graph = onnx.load(tmp_path / "b" / "m-onnx-int4" / "model.onnx").graph
     levels = {each.name: each for each in graph.initializer}
-    (path,) = cache.folder().glob("*.layers/model.layers.1.mlp.down_proj.weight.npz")
-    with np.load(path) as found:
-        scales = to_array(levels["model.layers.1.mlp.down_proj.scales"])
-        np.testing.assert_array_equal(scales, found["scales"])
+    for name in ("model.layers.1.mlp.down_proj", "model.embed_tokens"):
+        (path,) = cache.folder().glob(f"*.layers/{name}.weight.npz")
+        with np.load(path) as found:
+            scales = to_array(levels[f"{name}.scales"])
+            np.testing.assert_array_equal(scales, found["scales"])
 
 
 def test_an_effort_needs_a_text(call: Pitool, tiny_checkpoint: Path) -> None:

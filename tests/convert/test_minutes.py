@@ -67,6 +67,18 @@ def test_the_matrix_is_its_tokens_times_its_multiplications(
     assert found == pytest.approx(1000 * used * EACH * minutes.READING)
 
 
+def test_each_artifact_that_is_walked_for_takes_its_time(config: Config) -> None:
+    """ONNX in blocks as well as GGUF; dynamic INT8 has no levels that can be chosen."""
+
+    def walk(quant: str, onnx: str) -> float:
+        plan = make_plan(config, "1gb", tiers()["1gb"], quant, 512, onnx=onnx, importance=True)
+        return steps(config, plan, NORMAL, "notes.txt").get("error feedback", 0.0)
+
+    alone = walk("Q4_0", "")
+    assert walk("Q4_0", "INT4,INT8_DYNAMIC") == pytest.approx(2 * alone)
+    assert alone < walk("Q4_0", "INT4_HEAD8") < 2 * alone  # embedding and head stay as they are
+
+
 def test_a_line_names_what_takes_long(config: Config) -> None:
     said = minutes.describe(planned(config, "Q4_K_M"), config, EFFORTS[NORMAL], "self", 2)
     assert said.startswith("time: about ")

@@ -27,7 +27,7 @@ from pitool.convert.gguf.artifacts import exact_file
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.layerwise import State, unwalkable, walk
 from pitool.convert.onnx.feedback import NBitsGrid
-from pitool.convert.onnx.weights import Part, Weights
+from pitool.convert.onnx.weights import EMBEDDING, HEAD, Part, Weights
 from pitool.convert.onnx.writer import MakeWeights
 from pitool.convert.techniques.packed import PackedWeights, unpackable
 from pitool.convert.techniques.rounding import IntegerMatrix
@@ -64,6 +64,11 @@ def takes(kind: OnnxQuantisation, config: Config) -> bool:
     return blocks and unpackable(config) is None and not unwalkable(config)
 
 
+def takes_ends(kind: OnnxQuantisation) -> bool:
+    """Tell whether embedding and head lose enough to be rounded with error feedback, too."""
+    return kind.head_bits == 4
+
+
 class FeedbackWeights(PackedWeights):
     """Matrices as they were rounded, and all others as ``Weights`` quantises them."""
 
@@ -74,6 +79,16 @@ class FeedbackWeights(PackedWeights):
             return super().matmul(value, name, parts)
         return Weights.matmul(self, value, name, parts, head=head)
 
+    def _blocks(
+        self, name: str, parts: Sequence[Part], bits: int
+    ) -> tuple[list[str], tuple[int, int]]:
+        """Write a matrix in blocks: embedding and head as they were rounded."""
+        found = self._find_matrix(f"{parts[0].module}.weight") if len(parts) == 1 else None
+        if found is None or found.bits != bits:
+            return super()._blocks(name, parts, bits)
+        rows, columns = found.levels.shape
+        return self._write(name, [found]), (rows, columns)
+
 
 class RoundedFolder:
     """What was rounded and folded, a file each: a ``layerwise.Format``."""
@@ -81,6 +96,7 @@ class RoundedFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._grid: NBitsGrid | None = None
+        self._ends: frozenset[str] = frozenset()
 
     def make(
         self,
@@ -92,6 +108,8 @@ class RoundedFolder:
     ) -> None:
         """Walk over the layers; what is there already is kept."""
         self._grid = NBitsGrid(kind.bits, kind.block)
+        if takes_ends(kind):
+            self._ends = frozenset((EMBEDDING, HEAD)) & checkpoint.tensors.keys()
         for name, made in walk(checkpoint, windows_, effort, self, State(self._folder), progress):
             partial_ = self._folder / f"{name}.partial"
             if isinstance(made, Rounded):
@@ -103,9 +121,10 @@ class RoundedFolder:
                 partial_.replace(self._folder / f"{name}.safetensors")
 
     def grid(self, name: str, shape: tuple[int, ...]) -> NBitsGrid | None:
-        """Return the grid of a matrix of the layers."""
+        """Return the grid of a matrix of the layers, and of embedding and head if they have it."""
         grid = self._grid
-        return grid if grid and is_matrix(name) and shape[-1] % grid.block == 0 else None
+        taken = is_matrix(name) or name in self._ends
+        return grid if grid and taken and shape[-1] % grid.block == 0 else None
 
     def holds(self, _name: str) -> bool:
         """Tell whether a vector is stored as it is: in float32, every one is."""
