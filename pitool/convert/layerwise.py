@@ -102,15 +102,15 @@ def walk(
     resumed there.
     """
     forward, model = Forward(checkpoint), table.describe(checkpoint.config)
-    progress.stage("rounding with error feedback", forward.layers)
     there = state.load()
     if there is None:
         embedding, hidden = vocabulary_rows.embed(
-            forward, windows, effort, format_.grid, tied=model.tied
+            forward, windows, effort, format_.grid, progress, tied=model.tied
         )
         yield from [embedding] if embedding else []
         state.save(0, hidden)
     first, hidden = there or (0, hidden)
+    progress.stage("rounding with error feedback", forward.layers)
     if first:
         progress.advance(first)
     for i in range(first, forward.layers):
@@ -120,7 +120,7 @@ def walk(
         state.save(i + 1, hidden)
         progress.advance(1)
     if not model.tied:
-        yield from vocabulary_rows.round_head(forward, hidden, effort, format_.grid)
+        yield from vocabulary_rows.round_head(forward, hidden, effort, format_.grid, progress)
 
 
 def _round(layer: Layer, model: Description, effort: Effort, format_: Format) -> Iterator[Made]:

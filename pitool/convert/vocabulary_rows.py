@@ -19,6 +19,7 @@ from pitool.convert.feedback import Grid, Rounded
 from pitool.convert.lattice import Floats
 from pitool.convert.numpy_forward import Forward
 from pitool.convert.propagation import Correction, Inputs, Moments
+from pitool.report.progress import Progress
 
 # Tokens that the float model reads for a head that is rounded before the walk. Of twice as many
 # little more is learnt of so few columns.
@@ -28,13 +29,16 @@ SWEEPS = 1
 SLAB = 32 << 20
 
 Made = tuple[str, Rounded]
+GridOf = Callable[[str, tuple[int, ...]], Grid | None]
+"""Returns the grid of a matrix by its name and shape, None for one that is not rounded."""
 
 
 def embed(
     forward: Forward,
     windows: Sequence[Sequence[int]],
     effort: Effort,
-    grid_of: Callable[[str, tuple[int, ...]], Grid | None],
+    grid_of: GridOf,
+    progress: Progress,
     *,
     tied: bool,
 ) -> tuple[Made | None, list[Hidden]]:
@@ -47,9 +51,10 @@ def embed(
     grid = grid_of(name, table.shape)
     if grid is None:
         return None, [Hidden(x, x) for x in exact]
-    columns = table.shape[-1]
+    rows, columns = table.shape
+    progress.stage("rounding the embedding", rows)
     hessian = _head_hessian(forward, exact) if tied else np.zeros((columns, columns), np.float32)
-    made = _round(table, hessian, grid, effort, lambda rows: rows)
+    made = _round(table, hessian, grid, effort, progress, lambda rows: rows)
     rounded = (forward.embed(window, made.values) for window in windows)
     return (name, made), [Hidden(x, y) for x, y in zip(exact, rounded, strict=True)]
 
@@ -58,7 +63,8 @@ def round_head(
     forward: Forward,
     hidden: Sequence[Hidden],
     effort: Effort,
-    grid_of: Callable[[str, tuple[int, ...]], Grid | None],
+    grid_of: GridOf,
+    progress: Progress,
 ) -> Iterator[Made]:
     """Yield a head that is not the embedding as it is rounded, unless it has no grid.
 
@@ -66,9 +72,10 @@ def round_head(
     """
     name, table = forward.head
     if grid := grid_of(name, table.shape):
+        progress.stage("rounding the head", table.shape[0])
         inputs = Inputs.of(_moments(forward, hidden))
         correction = Correction(inputs)
-        yield name, _round(table, inputs.hessian, grid, effort, correction.corrected)
+        yield name, _round(table, inputs.hessian, grid, effort, progress, correction.corrected)
 
 
 def _moments(forward: Forward, hidden: Sequence[Hidden]) -> Iterator[Moments]:
@@ -97,14 +104,16 @@ def _round(
     hessian: Floats,
     grid: Grid,
     effort: Effort,
+    progress: Progress,
     corrected: Callable[[Floats], Floats],
 ) -> Rounded:
     """Return a table as it is rounded, slab by slab, since no row depends on another."""
     wide, sweeps = feedback.damped(hessian), min(effort.sweeps, SWEEPS)
-    made = [
-        feedback.quantise(corrected(to_float32(slab, table.kind)), wide, grid, sweeps)
-        for slab in table.slabs(SLAB)
-    ]
+    made: list[Rounded] = []
+    for slab in table.slabs(SLAB):
+        rows = corrected(to_float32(slab, table.kind))
+        made.append(feedback.quantise(rows, wide, grid, sweeps))
+        progress.advance(len(slab))
     return Rounded(
         np.concatenate([each.levels for each in made]),
         np.concatenate([each.stored for each in made]),

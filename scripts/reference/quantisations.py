@@ -41,7 +41,8 @@ def techniques() -> Iterator[str]:
 
 def _technique(technique: Technique) -> tuple[object, ...]:
     needs = ", ".join(sorted(technique.needs))
-    effect = " ".join(filter(None, (technique.effect, technique.note)))
+    note = f"{technique.note[0].upper()}{technique.note[1:]}." if technique.note else ""
+    effect = " ".join(filter(None, (technique.effect, note)))
     name, bits = f"`{technique.name}`", f"{technique.bits:g}"
     return name, effect, bits, technique.kernel, needs, technique.source
 

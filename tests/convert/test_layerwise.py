@@ -42,16 +42,20 @@ from tests.convert.onnx.test_onnx_artifacts import open_onnx
 from tests.tiny import write_checkpoint
 
 Array = NDArray[np.float32]
+WALK = "rounding with error feedback"
 
 
 class Broken(Silent):
     """Breaks off when so many layers are done."""
 
     def __init__(self, layers: int) -> None:
-        self.left = layers
+        self.left, self.at = layers, ""
+
+    def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:
+        self.at = title
 
     def advance(self, count: int) -> None:
-        self.left -= count
+        self.left -= count if self.at == WALK else 0
         if not self.left:
             raise KeyboardInterrupt
 
@@ -60,10 +64,13 @@ class Counting(Silent):
     """Says how many layers were done at once when the stage began."""
 
     def __init__(self) -> None:
-        self.steps: list[int] = []
+        self.steps: dict[str, list[int]] = {}
+
+    def stage(self, title: str, total: int, *, bytes_: bool = False) -> None:
+        self.steps[title] = []
 
     def advance(self, count: int) -> None:
-        self.steps.append(count)
+        self.steps[list(self.steps)[-1]].append(count)
 
 
 def rounded(
@@ -95,7 +102,7 @@ def test_what_was_broken_off_goes_on_and_ends_in_the_same_bytes(
     assert "blk.2.ffn_down.weight" not in there
     progress = Counting()
     assert rounded(folder, tmp_path / "again", progress, effort) == whole
-    assert progress.steps == [2, 1]
+    assert progress.steps == {WALK: [2, 1]}
     assert len([name for name in whole if ".weight" in name]) == 3 * 9  # seven matrices, two norms
 
 

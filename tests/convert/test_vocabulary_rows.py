@@ -54,7 +54,7 @@ def test_a_head_that_is_the_embedding_is_rounded_for_its_inputs() -> None:
     checkpoint, judged, text = sample()
     forward = Forward(checkpoint)
     float_head = forward.head[1].float32()
-    made, hidden = vocabulary_rows.embed(forward, text, EFFORT, q4_0, tied=True)
+    made, hidden = vocabulary_rows.embed(forward, text, EFFORT, q4_0, Silent(), tied=True)
     assert made
     name, rounded = made
     assert name == EMBEDDING
@@ -71,7 +71,7 @@ def test_a_head_that_is_the_embedding_is_rounded_for_its_inputs() -> None:
 
 def test_an_embedding_alone_has_the_nearest_levels(tmp_path: Path) -> None:
     _, forward, _ = opened(tmp_path, tied=False)
-    made, hidden = vocabulary_rows.embed(forward, WINDOWS, EFFORT, q4_0, tied=False)
+    made, hidden = vocabulary_rows.embed(forward, WINDOWS, EFFORT, q4_0, Silent(), tied=False)
     assert made
     floats = forward.embedding[1].float32()
     grid = q4_0(EMBEDDING, floats.shape)
@@ -91,7 +91,7 @@ def test_a_head_of_its_own_makes_up_for_the_layers(tmp_path: Path) -> None:
     columns = hidden[0].shape[1]
     mixed = np.eye(columns) + 0.1 * np.random.default_rng(2).standard_normal((columns, columns))
     seen = [Hidden(x, (x @ mixed).astype(np.float32)) for x in hidden]
-    (found,) = vocabulary_rows.round_head(forward, seen[:6], EFFORT, q4_0)
+    (found,) = vocabulary_rows.round_head(forward, seen[:6], EFFORT, q4_0, Silent())
     name, rounded = found
     assert name == HEAD
 
