@@ -72,7 +72,13 @@ def steps(
         if rounded:
             yield Step("importance matrix", count * token * READING)
         if any(each.quantisation is FIT for each in made):
-            names = [t.name for t in model.tensors if losses.candidates(t)]
+            chosen = [t for t in model.tensors if losses.candidates(t)]
+            names = [t.name for t in chosen]
+            tried = sum(
+                t.weights * min(losses.SAMPLE_ROWS / t.shape[-2], 1) * len(losses.candidates(t))
+                for t in chosen
+            )
+            yield Step("rounding errors", tried * ROUNDING)
             each = losses.WINDOWS * WINDOW * token * READING + weights * COPYING
             yield Step("sensitivity", (len(losses.groups(names, effort.bands)) + 1) * each)
         if effort.feedback and not unwalkable(config):

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from pitool.catalog.bundles import Bundle
 from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
-from pitool.checkpoint.source import Checkpoint, Source, open_checkpoint
+from pitool.checkpoint.source import Checkpoint, Source, find_source, open_checkpoint
 from pitool.cli import convert_engines
 from pitool.convert.conversion import Job
 from pitool.convert.engines import Engines, OpenEngine
@@ -122,3 +123,14 @@ def names(folder: Path) -> set[str]:
     """Return the names in a folder, hidden ones too, the cache's apart; none where it is not."""
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return found - {Path(os.environ["PITOOL_CACHE"]).name}
+
+
+def sample_texts() -> tuple[Checkpoint, list[int], list[list[int]]]:
+    """Return the sample model, tokens that it is judged on, and windows of others."""
+    source = find_source("sample", "1gb")
+    assert source.text
+    checkpoint = open_checkpoint(source)
+    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+    ids = tokenizer.encode(source.text.read_text(encoding="utf-8")).ids
+    judged, text = ids[:256], [ids[at : at + 256] for at in range(256, 1280, 256)]
+    return checkpoint, judged, text

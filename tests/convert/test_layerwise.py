@@ -11,13 +11,12 @@ import pytest
 from gguf import GGUFReader, dequantize
 from numpy.typing import NDArray
 from onnx.numpy_helper import to_array
-from tokenizers import Tokenizer
 
 from pitool.architectures.table import describe
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import read_config
-from pitool.checkpoint.source import Checkpoint, find_source, open_checkpoint
+from pitool.checkpoint.source import Checkpoint
 from pitool.convert import cache, layerwise
 from pitool.convert.calibrated_layer import Hidden, Layer
 from pitool.convert.conversion import Job
@@ -37,7 +36,14 @@ from pitool.quality.divergence import compare
 from pitool.report.progress import Silent
 from tests.cli.conftest import Pitool
 from tests.cli.conftest import call as call
-from tests.convert.helpers import checkpoint_of, engines_of, source_of, tensors, write_float
+from tests.convert.helpers import (
+    checkpoint_of,
+    engines_of,
+    sample_texts,
+    source_of,
+    tensors,
+    write_float,
+)
 from tests.convert.onnx.test_onnx_artifacts import open_onnx
 from tests.tiny import write_checkpoint
 
@@ -139,22 +145,11 @@ class Everywhere:
         return True
 
 
-def sample() -> tuple[Checkpoint, list[int], list[list[int]]]:
-    """Return the sample model, tokens that it is judged on, and windows of others."""
-    source = find_source("sample", "1gb")
-    assert source.text
-    checkpoint = open_checkpoint(source)
-    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
-    ids = tokenizer.encode(source.text.read_text(encoding="utf-8")).ids
-    judged, text = ids[:256], [ids[at : at + 256] for at in range(256, 1280, 256)]
-    return checkpoint, judged, text
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["Q4_0", "INT4"])
 def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, kind: str) -> None:
     """The sample model's KL divergence, against each matrix rounded by its format's quantiser."""
-    checkpoint, judged, text = sample()
+    checkpoint, judged, text = sample_texts()
     exact = reference_logits(checkpoint, judged)
     plain = rounded_logits(checkpoint, judged, by_itself(checkpoint, text, Everywhere(kind)))
     divergence = compare(exact, plain, judged).mean_kl
@@ -168,7 +163,7 @@ def test_more_effort_is_closer_on_a_text_that_it_has_not_seen(tmp_path: Path, ki
 def test_making_up_for_the_layers_before_is_closer_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint, judged, text = sample()
+    checkpoint, judged, text = sample_texts()
     exact = reference_logits(checkpoint, judged)
 
     def divergence(folder: Path) -> float:

@@ -18,8 +18,7 @@ from pitool.convert.gguf.feedback import grid_of
 from pitool.convert.layerwise import State, walk
 from pitool.convert.numpy_forward import Forward
 from pitool.report.progress import Silent
-from tests.convert.helpers import checkpoint_of
-from tests.convert.test_layerwise import sample
+from tests.convert.helpers import checkpoint_of, sample_texts
 from tests.tiny import write_checkpoint
 
 Array = NDArray[np.float32]
@@ -51,7 +50,7 @@ def finals(forward: Forward, hidden: list[Array]) -> Array:
 @pytest.mark.thorough
 def test_a_head_that_is_the_embedding_is_rounded_for_its_inputs() -> None:
     """On windows that were not read its logits are closer than those of the nearest levels."""
-    checkpoint, judged, text = sample()
+    checkpoint, judged, text = sample_texts()
     forward = Forward(checkpoint)
     float_head = forward.head[1].float32()
     made, hidden = vocabulary_rows.embed(forward, text, EFFORT, q4_0, Silent(), tied=True)
