@@ -75,7 +75,7 @@ def steps(
             chosen = [t for t in model.tensors if losses.candidates(t)]
             names = [t.name for t in chosen]
             tried = sum(
-                t.weights * min(losses.SAMPLE_ROWS / t.shape[-2], 1) * len(losses.candidates(t))
+                min(t.weights, losses.SAMPLE_ROWS * t.shape[-1]) * len(losses.candidates(t))
                 for t in chosen
             )
             yield Step("rounding errors", tried * ROUNDING)
