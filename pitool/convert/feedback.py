@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pitool.convert.lattice import Floats, inverse_of
+from pitool.convert.massive import capped
 
 Bytes = NDArray[np.uint8]
 Wide = NDArray[np.float64]
-# Of the mean of the Hessian's diagonal, added to it. GPTQ's 0.01 is for 260,000 tokens; with a few
-# thousand, which a laptop has time for, it gains on these and loses on every other text.
+# Of the typical value of the Hessian's diagonal, added to it. GPTQ's 0.01 is for 260,000 tokens;
+# with a few thousand, which a laptop has time for, it gains on these and loses on every other text.
 DAMPING = 0.5
 # Columns whose errors go to those after them one by one; then all together.
 LAZY = 32
@@ -108,10 +109,13 @@ class Factor:
 
 
 def damped(hessian: Floats, damping: float = DAMPING) -> Wide:
-    """Return a Hessian with a share of its mean diagonal added; columns without input matter so."""
+    """Return a Hessian with a share of its typical diagonal added; columns without input matter so.
+
+    That is the mean, without what massive activations make of it.
+    """
     wide = hessian.astype(np.float64)
-    mean = float(np.trace(wide)) / len(wide)
-    wide[np.diag_indices_from(wide)] += damping * mean if mean > 0 else 1.0
+    typical = float(capped(np.diag(wide)).mean())
+    wide[np.diag_indices_from(wide)] += damping * typical if typical > 0 else 1.0
     return wide
 
 

@@ -30,7 +30,7 @@ from pitool.planning.type_mixture import TypedTensor
 from pitool.report.progress import Progress
 
 # Raised when the same text and types give other bytes, so that kept ones are not taken.
-VERSION = 3
+VERSION = 4
 
 
 def round_tensors(

@@ -22,6 +22,7 @@ from pitool.convert.engines import OpenEngine
 from pitool.convert.gguf.ggml import dequantise_rows, quantise_rows
 from pitool.convert.gguf.importance import ImportanceMatrix
 from pitool.convert.gguf.quantise import quantise
+from pitool.convert.massive import capped
 from pitool.planning.type_mixture import is_carried, quantisable
 from pitool.quality.divergence import score, summarise, unscored
 
@@ -58,7 +59,8 @@ def measure_losses(
 ) -> Losses:
     """Return the relative error of each tensor of a float GGUF at each type it may have.
 
-    That is the sum of importance x (w - rounded w)^2 over the sum of importance x w^2.
+    That is the sum of importance x (w - rounded w)^2 over the sum of importance x w^2, of which
+    massive activations are left out: else a matrix that reads them seems to lose nothing.
     """
     from gguf import GGUFReader
 
@@ -100,14 +102,14 @@ def _errors(
     """Return the relative error at each type; rows (experts, rows, columns)."""
     if weights is None:
         weights = np.ones((len(rows), rows.shape[-1]), np.float32)
-    power = np.einsum("erc,ec->", rows.astype(np.float64) ** 2, weights.astype(np.float64))
+    power = np.einsum("erc,ec->", rows.astype(np.float64) ** 2, capped(weights.astype(np.float64)))
     found = {}
     for kind in kinds:
         error = 0.0
         for part, importance in zip(rows, weights, strict=True):
             rounded = round_rows(part, kind, importance)
             difference = (part - rounded).astype(np.float64)
-            error += float((difference**2 @ importance.astype(np.float64)).sum())
+            error += float((difference**2 @ capped(importance.astype(np.float64))).sum())
         found[kind.name] = error / float(power) if power else 0.0
     return found
 

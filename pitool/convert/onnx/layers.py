@@ -36,7 +36,7 @@ from pitool.planning.onnx_weights import OnnxQuantisation
 from pitool.report.progress import Progress
 
 # Raised when the same text gives other levels, so that kept ones are not taken.
-VERSION = 3
+VERSION = 4
 
 
 def round_folder(work: Conversion, kind: OnnxQuantisation) -> tuple[Checkpoint, MakeWeights] | None:
