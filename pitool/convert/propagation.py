@@ -18,8 +18,8 @@ from pitool.convert.feedback import damped
 from pitool.convert.lattice import Floats
 from pitool.convert.numpy_layer import mixer_output
 
-# Of the typical value of the Hessian's diagonal: the penalty on any change. With less, a text that is fitted
-# more closely gains less on every other; measured on SmolLM2-135M.
+# Of the typical value of the Hessian's diagonal: the penalty on any change. With less, a text that
+# is fitted more closely gains less on every other; measured on SmolLM2-135M.
 RIDGE = 2.0
 
 

@@ -72,7 +72,9 @@ def measure_losses(
             weights = importance.weights(tensor.name) if importance else None
             rows = _sample(tensor, shape)
             experts = len(weights) if weights is not None else 1
-            losses[tensor.name] = _errors(rows.reshape(experts, -1, shape[-1]), weights, kinds)
+            losses[tensor.name] = relative_errors(
+                rows.reshape(experts, -1, shape[-1]), weights, kinds
+            )
         on_tensor(1)
     return losses
 
@@ -94,7 +96,7 @@ def _sample(tensor: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return rows
 
 
-def _errors(
+def relative_errors(
     rows: NDArray[np.float32],
     weights: NDArray[np.float32] | None,
     kinds: tuple[TensorType, ...],
