@@ -83,8 +83,8 @@ class Correction:
     def __init__(self, inputs: Inputs, ridge: float = RIDGE) -> None:
         self._halves = inputs.halves
         if len(self._halves) > 1:
-            self._first: Floats = _inverse(self._halves[0].hessian, ridge)
-            self._whole: Floats = _inverse(inputs.hessian, ridge)
+            self._first = np.linalg.inv(damped(self._halves[0].hessian, ridge))
+            self._whole = np.linalg.inv(damped(inputs.hessian, ridge))
 
     def corrected(self, rows: Floats) -> Floats:
         """Return the matrix (rows, columns) that gives what was meant."""
@@ -92,18 +92,13 @@ class Correction:
             return rows
         first, second = self._halves
         asked, missing = first.missing(rows), second.missing(rows)
-        tried = asked @ self._first
+        tried = (asked @ self._first).astype(np.float32)
         gain = float(np.vdot(tried, missing))
         cost = float(np.vdot(tried @ second.hessian, tried))
         if gain <= 0 or cost <= 0:
             return rows
-        wanted: Floats = asked + missing
-        return rows + np.float32(min(gain / cost, 1.0)) * (wanted @ self._whole)
-
-
-def _inverse(hessian: Floats, ridge: float) -> Floats:
-    """Return what turns what is missing into the change of a matrix so that least is missing."""
-    return np.linalg.inv(damped(hessian, ridge)).astype(np.float32)
+        change = ((asked + missing) @ self._whole).astype(np.float32)
+        return rows + np.float32(min(gain / cost, 1.0)) * change
 
 
 def added(model: Description, layer: int) -> Iterator[tuple[str, str]]:
