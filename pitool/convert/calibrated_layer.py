@@ -125,12 +125,10 @@ class Layer:
 
     def _moments(self, name: str, heard: Weights, meant: Weights) -> Moments:
         """Return a window's part of the means over all tokens."""
-        x = heard[name]
-        each = x * np.float32(1 / self._tokens)
-        residual = None
+        lacking = None
         if norm := self._added.get(name):
-            residual = ((meant[norm] - heard[norm]) * self._share).T @ each
-        return Moments(x.T @ each, (meant[name] - x).T @ each, residual)
+            lacking = (meant[norm] - heard[norm]) * self._share
+        return Moments.of(heard[name], meant[name], self._tokens, lacking)
 
     def outputs(self) -> list[Hidden]:
         """Return what the layer makes of its input."""

@@ -102,14 +102,16 @@ def walk(
     resumed there.
     """
     forward, model = Forward(checkpoint), table.describe(checkpoint.config)
-    there = state.load()
-    if there is None:
+    if there := state.load():
+        first, hidden = there
+    else:
         embedding, hidden = vocabulary_rows.embed(
             forward, windows, effort, format_.grid, progress, tied=model.tied
         )
-        yield from [embedding] if embedding else []
-        state.save(0, hidden)
-    first, hidden = there or (0, hidden)
+        if embedding:
+            yield embedding
+        first = 0
+        state.save(first, hidden)
     progress.stage("rounding with error feedback", forward.layers)
     if first:
         progress.advance(first)

@@ -36,6 +36,16 @@ class Moments:
     drift: Floats
     residual: Floats | None = None
 
+    @classmethod
+    def of(cls, x: Floats, f: Floats, tokens: int, lacking: Floats | None = None) -> Moments:
+        """Return a window's part of the means over all tokens; x and f (tokens, columns).
+
+        ``lacking``: s - r, (tokens, hidden).
+        """
+        each = x * np.float32(1 / tokens)
+        residual = None if lacking is None else lacking.T @ each
+        return cls(x.T @ each, (f - x).T @ each, residual)
+
     def add(self, other: Moments) -> None:
         """Add those of other tokens."""
         np.add(self.hessian, other.hessian, out=self.hessian)

@@ -51,8 +51,8 @@ def embed(
     grid = grid_of(name, table.shape)
     if grid is None:
         return None, [Hidden(x, x) for x in exact]
-    rows, columns = table.shape
-    progress.stage("rounding the embedding", rows)
+    count, columns = table.shape
+    progress.stage("rounding the embedding", count)
     hessian = _head_hessian(forward, exact) if tied else np.zeros((columns, columns), np.float32)
     made = _round(table, hessian, grid, effort, progress, lambda rows: rows)
     rounded = (forward.embed(window, made.values) for window in windows)
@@ -79,12 +79,10 @@ def round_head(
 
 
 def _moments(forward: Forward, hidden: Sequence[Hidden]) -> Iterator[Moments]:
-    """Yield what flows into the head, a window's part of the means over all tokens each."""
+    """Yield what flows into the head in each window."""
     tokens = sum(len(each.rounded) for each in hidden)
     for each in hidden:
-        x, meant = forward.final(each.rounded), forward.final(each.exact)
-        part = x * np.float32(1 / tokens)
-        yield Moments(x.T @ part, (meant - x).T @ part)
+        yield Moments.of(forward.final(each.rounded), forward.final(each.exact), tokens)
 
 
 def _head_hessian(forward: Forward, embedded: Sequence[Floats]) -> Floats:

@@ -104,14 +104,15 @@ def relative_errors(
     """Return the relative error at each type; rows (experts, rows, columns)."""
     if weights is None:
         weights = np.ones((len(rows), rows.shape[-1]), np.float32)
-    power = np.einsum("erc,ec->", rows.astype(np.float64) ** 2, capped(weights.astype(np.float64)))
+    counted = capped(weights.astype(np.float64))
+    power = np.einsum("erc,ec->", rows.astype(np.float64) ** 2, counted)
     found = {}
     for kind in kinds:
         error = 0.0
-        for part, importance in zip(rows, weights, strict=True):
+        for part, importance, counts in zip(rows, weights, counted, strict=True):
             rounded = round_rows(part, kind, importance)
             difference = (part - rounded).astype(np.float64)
-            error += float((difference**2 @ capped(importance.astype(np.float64))).sum())
+            error += float((difference**2 @ counts).sum())
         found[kind.name] = error / float(power) if power else 0.0
     return found
 
