@@ -36,6 +36,8 @@ POINTS = 10
 # So many times as fast is a point of its own, and what is no faster than this is at its limit.
 FASTER = 1.02
 MORE = 1.1
+# A share of the loss that is printed as 0 %.
+SMALL = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,24 +179,24 @@ def why_line(fitting: Fitting, made: Solution, exact: Path, found: Losses) -> st
 
 def _decides(fitting: Fitting, made: Solution, exact: Path, found: Losses) -> str:
     """Say which budget is used up, and what a tenth more of it would give."""
-    artifact = made.row.artifact
+    if all(kind.name == losses.CANDIDATES[-1] for kind in made.types.values()):
+        return "every tensor has the most bits that a type gives"
+
+    def gain(wider: Fitting) -> float:
+        other = wider.solve(exact, found, required=False)
+        return max(1 - other.loss / made.loss, 0.0) if made.loss else 0.0
+
+    budget = "size" if fitting.bytes is not None else "memory"
+    size = round((fitting.bytes or made.row.artifact.bytes) * MORE)
+    gains = {f"the {budget} decides, and a tenth more": gain(replace(fitting, bytes=size))}
     target = fitting.target
     if target is not None and made.row.slowest <= target * FASTER:
         slower = replace(fitting, target=target / MORE)
-        gain = _gain(made, slower, exact, found)
-        return f"the speed decides, and a tenth less of it would take away {gain} of the loss"
-    size = fitting.bytes or artifact.bytes
-    if all(kind.name == losses.CANDIDATES[-1] for kind in made.types.values()):
-        return "every tensor has the most bits that a type gives"
-    larger = replace(fitting, bytes=round(size * MORE))
-    gain = _gain(made, larger, exact, found)
-    what = "the size decides" if fitting.bytes is not None else "the memory decides"
-    return f"{what}, and a tenth more of it would take away {gain} of the loss"
-
-
-def _gain(made: Solution, wider: Fitting, exact: Path, found: Losses) -> str:
-    other = wider.solve(exact, found, required=False)
-    return format_share(max(1 - other.loss / made.loss, 0.0) if made.loss else 0.0)
+        gains["the speed decides, and a tenth less"] = gain(slower)
+    what, share = max(gains.items(), key=lambda item: item[1])
+    if len(gains) > 1 and share < SMALL:
+        return f"{budget} and speed decide together, and more of one alone gives nothing"
+    return f"{what} of it would take away {format_share(share)} of the loss"
 
 
 def _bits_by_part(made: Solution) -> dict[str, float]:
