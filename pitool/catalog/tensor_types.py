@@ -113,6 +113,11 @@ class Quantisation:
         """Whether it has fewer bits than a half-precision float."""
         return self.base not in ("F32", "F16", "BF16")
 
+    @property
+    def weighted(self) -> bool:
+        """Whether llama.cpp weighs rounding errors by an importance matrix, if it has one."""
+        return self.quantised and self.base != "Q8_0"
+
 
 # Types that ggml interleaves at load where the CPU has the kernels, by the feature that decides
 # (ggml_repack_get_optimal_repack_type in ggml-cpu/repack.cpp); without any, nothing is.

@@ -1,7 +1,7 @@
 """How long a conversion takes on this machine: said before it begins.
 
 Counts tokens that are read and written, and weights that are rounded. How fast this machine
-multiplies is measured once; how many times as long a step takes was measured, see ``FACTORS``.
+multiplies is measured once; how many times as long each step takes was measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pitool.convert.gguf.importance import NONE, SELF
 from pitool.convert.layerwise import unwalkable
 from pitool.convert.onnx import layers
 from pitool.convert.plan import ConvertPlan
-from pitool.planning.formats.gguf import GgufPlan
 from pitool.planning.formats.onnx import OnnxPlan
 from pitool.quality import kinds
 from pitool.quality.divergence import WINDOW
@@ -60,18 +59,20 @@ def steps(
     token = layer_cost.seconds_each() * sum(
         t.weights * model.read_share(t.name) for t in model.tensors
     )
-    made = plan.of(GgufPlan)
-    rounded = [each for each in made if each.quantisation.quantised]
+    rounded = plan.rounded
+    weighted = any(kind.weighted for kind in rounded)
     onnx = [each.quantisation for each in plan.of(OnnxPlan)] if effort.feedback else []
     walks = [layers.takes_ends(kind) for kind in onnx if layers.takes(kind, config)]
+    if effort.feedback and not unwalkable(config):
+        walks += [True] * len(rounded)
     files = len(plan.artifacts) + (1 if rounded else 0)
-    if (rounded or walks) and calibration != NONE and not model.encoder:
+    if (weighted or walks) and calibration != NONE and not model.encoder:
         count = (effort.tokens or token_counts.CALIBRATION).find(weights)
         if calibration == SELF:
             yield Step("writing a text", count * token * WRITING)
-        if rounded:
+        if weighted:
             yield Step("importance matrix", count * token * READING)
-        if any(each.quantisation is FIT for each in made):
+        if FIT in rounded:
             chosen = [t for t in model.tensors if losses.candidates(t)]
             names = [t.name for t in chosen]
             tried = sum(
@@ -81,10 +82,9 @@ def steps(
             yield Step("rounding errors", tried * ROUNDING)
             each = losses.WINDOWS * WINDOW * token * READING + weights * COPYING
             yield Step("sensitivity", (len(losses.groups(names, effort.bands)) + 1) * each)
-        if effort.feedback and not unwalkable(config):
-            seconds = layer_cost.estimate(effort, model) * len(rounded)
-            seconds += sum(layer_cost.estimate(effort, model, ends=ends) for ends in walks)
-            yield Step("error feedback", seconds)
+        if walks:
+            walked = (layer_cost.estimate(effort, model, ends=ends) for ends in walks)
+            yield Step("error feedback", sum(walked))
     yield Step("rounding", weights * ROUNDING / max(cores, 1) * len(rounded))
     read = token_counts.REFERENCE.find(weights)
     read += len(kinds.KINDS) * kinds.tokens_beside(read)

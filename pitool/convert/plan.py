@@ -10,7 +10,7 @@ from pitool.catalog.kv_types import CacheTypes
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.profiles import BALANCED, Profile, find_profile
 from pitool.catalog.tables import names_in, nearest
-from pitool.catalog.tensor_types import QUANTISATIONS
+from pitool.catalog.tensor_types import QUANTISATIONS, Quantisation
 from pitool.catalog.tiers import Tier
 from pitool.checkpoint.config import Config
 from pitool.convert.gguf.choice import plan_gguf
@@ -60,6 +60,13 @@ class ConvertPlan:
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the artifacts of one kind: ``GgufPlan``, ``OnnxPlan`` or ``TechniquePlan``."""
         return tuple(a for a in self.artifacts if type(a) is kind)
+
+    @property
+    def rounded(self) -> list[Quantisation]:
+        """The types of GGUFs that are quantised here; a GGUF's own type is copied."""
+        own = self.fitting.planner.model.stored if self.fitting else {}
+        kinds = [a.quantisation for a in self.of(GgufPlan)]
+        return [kind for kind in kinds if kind.quantised and kind.name not in own]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pitool.catalog.tensor_types import QUANTISATIONS
 from pitool.catalog.tiers import tiers
 from pitool.checkpoint.config import Config, read_config
 from pitool.convert import layer_cost, minutes
 from pitool.convert.effort import BEST, EFFORTS, FAST, NORMAL
+from pitool.convert.gguf.quantise import quantise
 from pitool.convert.plan import ConvertPlan, make_plan
+from tests.convert.helpers import write_float
 from tests.tiny import write_checkpoint
 
 EACH = 1e-9
@@ -47,6 +52,28 @@ def test_what_is_not_done_takes_no_time(config: Config) -> None:
     fitted = steps(config, planned(config, "FIT", 10**9), FAST, "notes.txt")
     assert set(fitted) - set(given) == {"rounding errors", "sensitivity"}
     assert set(steps(config, plan, NORMAL, "notes.txt")) - set(given) == {"error feedback"}
+
+
+def test_q8_0_heeds_no_matrix_and_the_walk_needs_a_text(config: Config) -> None:
+    plan = planned(config, "Q8_0")
+    assert set(steps(config, plan, FAST, "self")) == {"rounding", "reference", "comparison"}
+    walked = steps(config, plan, NORMAL, "self")
+    assert {"writing a text", "error feedback"} < set(walked)
+    assert "importance matrix" not in walked
+
+
+@pytest.mark.engine
+def test_the_type_of_a_gguf_is_copied(tmp_path: Path) -> None:
+    """Nothing is read or rounded for it, as when only its vocabulary is cut."""
+    checkpoint = write_checkpoint(tmp_path / "c")
+    path = write_float(checkpoint, tmp_path / "m-BF16.gguf", "BF16")
+    quantised = tmp_path / "m-Q4_K_M.gguf"
+    quantise(path, quantised, QUANTISATIONS["Q4_K_M"], 2)
+    own = read_config(quantised)
+    for effort in (FAST, NORMAL):
+        found = steps(own, planned(own, "Q4_K_M"), effort, "self")
+        assert {name for name, seconds in found.items() if seconds} == {"reference", "comparison"}
+    assert "writing a text" in steps(own, planned(own, "Q4_0"), FAST, "self")
 
 
 def test_more_effort_takes_longer(config: Config) -> None:

@@ -243,8 +243,7 @@ def _calibrates(work: Conversion, planned: Sequence[GgufPlan], found: Found) -> 
     """Tell whether a planned type depends on an importance matrix."""
     if work.job.calibration == NONE or work.plan.model.encoder:
         return False
-    few = [p for p in planned if p.quantisation.quantised and p.quantisation.base != "Q8_0"]
-    return any(_rounds(plan, found) for plan in few)
+    return any(plan.quantisation.weighted and _rounds(plan, found) for plan in planned)
 
 
 def _rounds(plan: GgufPlan, found: Found) -> bool:
