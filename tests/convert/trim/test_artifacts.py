@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
+from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 from tokenizers import Tokenizer
 
 from pitool.catalog import manifest
@@ -211,6 +212,30 @@ def test_every_kind_of_tokenizer(kind: str, text: Path, tmp_path: Path) -> None:
     else:
         made = tokens(out / "model-F32.gguf", TEXT)
     assert [kept[i] for i in made] == reference.encode(TEXT).ids
+
+
+@pytest.mark.thorough
+def test_a_unigram_model_in_a_gguf(text: Path, tmp_path: Path) -> None:
+    """llama.cpp has it under the name of T5, with any architecture."""
+    folder = write(tmp_path / "model", "unigram")
+    reader = GGUFReader(write_float(folder, tmp_path / "float.gguf", "F32"))
+    whole = tmp_path / "model-F32.gguf"
+    writer = GGUFWriter(whole, "llama")
+    changed = {
+        Keys.Tokenizer.MODEL: MetadataDetails(GGUFValueType.STRING, "t5"),
+        Keys.Tokenizer.ADD_PREFIX: MetadataDetails(GGUFValueType.BOOL, True),
+    }
+    copy_with_new_metadata(reader, writer, changed, [])
+    out = tmp_path / "out"
+    done = convert(whole, "--keep-text", text, "--quant", "F32", "--out", out)
+    assert done.exit_code == 0, done.output
+    kept, cut = kept_of(out), out / whole.name
+    assert len(kept) < read_header(whole).tensors[0].shape[0]
+    line = TEXT.split("\n")[0]  # llama.cpp falls back to no bytes here, and writes breaks so
+    reference = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(line).ids
+    assert tokens(whole, line) == [kept[i] for i in tokens(cut, line)] == reference
+    certificate = manifest.read(out).artifacts[0].certificate
+    assert certificate and certificate.mean_kl < 1e-8
 
 
 def test_verify_compares_with_the_checkpoint_again(bundle: Path, checkpoint: Path) -> None:
