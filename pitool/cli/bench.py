@@ -14,6 +14,7 @@ import click
 
 from pitool.cli import bench_history, bench_options
 from pitool.cli.bench_options import OUTPUTS
+from pitool.cli.name_lists import names_option
 from pitool.cli.names import BundlePath, cluster_option
 from pitool.cli.ranges import FiniteRange
 from pitool.report.progress import Hosts, StatusLine, talk
@@ -44,7 +45,7 @@ command = DefaultCommand("bench", help="Measure tokens per second, memory and th
 
 @command.command("run")
 @click.argument("bundles", nargs=-1, type=BundlePath())
-@click.option("--quant", metavar="NAMES", help="Artifacts, such as Q4_K_M,INT4 (default: all).")
+@names_option("--quant", text="Artifacts, such as Q4_K_M,INT4 (default: all).")
 @bench_options.grid_options
 @click.option(
     "--cooldown",

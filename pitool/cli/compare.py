@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.name_lists import names_option
+
 if TYPE_CHECKING:
     from pitool.lab.result import Comparison
 
@@ -16,9 +18,7 @@ FORMS = ("as_json", "as_csv", "as_markdown")
 
 @click.command("compare")
 @click.argument("model", required=False)
-@click.option(
-    "--techniques", metavar="NAMES", help="Techniques, such as q4_k_m,gptq-int4 (default: all)."
-)
+@names_option("--techniques", text="Techniques, such as q4_k_m,gptq-int4 (default: all).")
 @click.option("--list", "list_only", is_flag=True, help="List the techniques and exit.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="Prompts to answer, one per line.")
 @click.option("--text", type=click.Path(path_type=Path), help="Text for measuring and calibration.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pitool.cli.kv_type import kv_type_option
+from pitool.cli.name_lists import names_option
 from pitool.cli.ranges import Finite, FiniteRange, WholeRange
 
 if TYPE_CHECKING:
@@ -35,11 +36,7 @@ if TYPE_CHECKING:
     help="Planning profile: conservative, balanced (default) or aggressive.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the bundle to write.")
-@click.option(
-    "--quant",
-    metavar="NAMES",
-    help="Quantisations, such as Q4_K_M or Q8_0,INT4 or gptq-int4; or auto.",
-)
+@names_option("--quant", text="Quantisations, such as Q4_K_M or Q8_0,INT4 or gptq-int4; or auto.")
 @click.option("--size", metavar="SIZE", help="Make a GGUF of at most this size, such as 1.9gb.")
 @click.option("--fit", is_flag=True, help="Make the best GGUF that fits the board.")
 @click.option(
@@ -56,10 +53,10 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Text or importance matrix; 'self': the model writes a text; or 'none'.",
 )
-@click.option(
+@names_option(
     "--languages",
     metavar="CODES",
-    help="Cut the vocabulary to what these languages need, such as en,de.",
+    text="Cut the vocabulary to what these languages need, such as en,de.",
 )
 @click.option(
     "--keep-text",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.name_lists import names_option
 from pitool.cli.names import BundlePath
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="File to write (default: NAME.pi).",
 )  # fmt: skip
-@click.option("--quant", multiple=True, metavar="NAME", help="Pack only this artifact; repeatable.")
+@names_option("--quant", text="Pack only these artifacts, such as Q4_K_M,INT4.")
 @click.option(
     "--prefill",
     "prompts",
@@ -42,7 +43,7 @@ def command(
     bundle: Path | None,
     board_id: str | None,
     out: Path | None,
-    quant: tuple[str, ...],
+    quant: str | None,
     prompts: tuple[Path, ...],
     compact: bool,
     runtime_only: bool,
@@ -64,6 +65,7 @@ def command(
     """
     from pitool.catalog.boards import boards, find_board
     from pitool.catalog.bundles import find_bundle, newest
+    from pitool.catalog.tables import names_in
     from pitool.deploy.pack import choose, pack
     from pitool.errors import UsageError
     from pitool.report.numbers import format_bytes
@@ -75,15 +77,15 @@ def command(
         )
     if board_id is None:
         raise UsageError("--board is required", f"choose one of: {', '.join(boards())}")
-    board = find_board(board_id)
+    board, names = find_board(board_id), tuple(names_in(quant or ""))
     found = None if runtime_only else find_bundle(bundle) if bundle else newest()
     target = out or Path(f"{found.path.name if found else 'pitool'}.pi")
     click.echo(f"packing {found.path.name if found else 'the runtime'} for {board.name}", err=True)
     if found is not None and prompts:
-        _read(found, [a.quantisation for a in choose(found, board, quant)], prompts, compact)
+        _read(found, [a.quantisation for a in choose(found, board, names)], prompts, compact)
     packed = pack(
         found, board_id, board, target,
-        runtime=not model_only, quantisations=quant, compiler=compiler,
+        runtime=not model_only, quantisations=names, compiler=compiler,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(asdict(packed) | {"path": str(packed.path)}))

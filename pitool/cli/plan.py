@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pitool.cli.kv_type import kv_type_option
+from pitool.cli.name_lists import names_option
 from pitool.cli.ranges import FiniteRange, WholeRange
 
 if TYPE_CHECKING:
@@ -41,13 +42,11 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Planning profile: conservative, balanced (default) or aggressive.",
 )
-@click.option(
-    "--quant", metavar="NAMES", help="Quantisations, such as Q4_K_M or F16,Q8_0; or auto."
-)
-@click.option(
+@names_option("--quant", text="Quantisations, such as Q4_K_M or F16,Q8_0; or auto.")
+@names_option(
     "--languages",
     metavar="CODES",
-    help="Plan with a vocabulary cut to these languages, such as en,de.",
+    text="Plan with a vocabulary cut to these languages, such as en,de.",
 )
 @click.option(
     "--keep-text",

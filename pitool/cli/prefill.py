@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pitool.cli.name_lists import names_option
 from pitool.cli.names import BundlePath
 from pitool.cli.ranges import WholeRange
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.command("prefill")
 @click.argument("bundle", required=False, type=BundlePath())
 @click.argument("prompt", required=False, type=click.Path(path_type=Path))
-@click.option("--quant", multiple=True, metavar="NAME", help="Only for this artifact; repeatable.")
+@names_option("--quant", text="Only for these artifacts, such as Q4_K_M,Q8_0.")
 @click.option("--compact", is_flag=True, help="Save it in q8_0: about half the size of f16.")
 @click.option("--remove", metavar="NAME", help="Delete a prompt and what was read of it.")
 @click.option("--context", type=WholeRange(min=256), help="Context size in tokens.")
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def command(
     bundle: Path | None,
     prompt: Path | None,
-    quant: tuple[str, ...],
+    quant: str | None,
     compact: bool,
     remove: str | None,
     context: int | None,
@@ -53,7 +54,7 @@ def command(
       pitool run sample-1gb --prefill system "What next?"
     """
     from pitool.catalog.bundles import find_bundle, newest
-    from pitool.catalog.tables import lookup
+    from pitool.catalog.tables import lookup, names_in
     from pitool.cli.loading import loader
     from pitool.engine.prefills import bundled as prefills
     from pitool.errors import UsageError
@@ -68,7 +69,7 @@ def command(
         return
     if prompt is None and not known:
         raise UsageError(f"{opened.path.name} has no prompts", "name one, such as system.txt")
-    runnables = _chosen(opened, quant)
+    runnables = _chosen(opened, names_in(quant or ""))
     done = list(read_for(runnables, prompt, loader(context, force=force), compact=compact))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in done], indent=2))
