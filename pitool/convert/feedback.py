@@ -84,15 +84,21 @@ class Grid(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rounded:
-    """A matrix as a grid has it.
+class Levels:
+    """A matrix as a format stores it.
 
     ``levels`` (rows, columns); ``stored`` (rows, blocks, ...): the scales of each block as its
-    format has them; ``values`` (rows, columns): the weights that these are.
+    format has them.
     """
 
     levels: Bytes
     stored: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded(Levels):
+    """A matrix as a grid has it; ``values`` (rows, columns): the weights that its levels are."""
+
     values: Floats
 
 

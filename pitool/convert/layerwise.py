@@ -23,14 +23,14 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert import feedback, folding, vocabulary_rows
 from pitool.convert.calibrated_layer import Hidden, Layer, same
 from pitool.convert.effort import Effort
-from pitool.convert.feedback import Grid, Rounded
+from pitool.convert.feedback import Grid, Levels
 from pitool.convert.lattice import Floats
 from pitool.convert.numpy_forward import Forward, incomputable
 from pitool.convert.propagation import Correction
 from pitool.report.progress import Progress
 
 STATE = "walk.npz"
-Made = tuple[str, Rounded | Floats]
+Made = tuple[str, Levels | Floats]
 """The name of a tensor, and the matrix that it was rounded to, or the values that it has now."""
 
 

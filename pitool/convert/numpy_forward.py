@@ -87,13 +87,13 @@ class Forward:
         found.update((n, self._read(t)) for n, t in tensors.items() if n not in later)
         return found
 
-    def embed(self, ids: Sequence[int], table: Array | None = None) -> Array:
+    def embed(self, ids: Sequence[int], rows: Array | None = None) -> Array:
         """Return the first layer's input, shape (tokens, hidden); of AltUp one for each stream.
 
-        ``table``: an embedding in place of the checkpoint's, (vocabulary, hidden).
+        ``rows``: of these tokens in place of the embedding's, (tokens, hidden).
         """
         layout = self._model.layout
-        rows = _rows(self.embedding[1], ids) if table is None else table[list(ids)]
+        rows = _rows(self.embedding[1], ids) if rows is None else rows
         hidden = self._noisy(rows) * np.float32(self._model.embedding_scale)
         if layout.positions:
             hidden = hidden + self._noisy(_rows(self._table(layout.positions)[1], range(len(ids))))

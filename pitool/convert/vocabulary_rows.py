@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pitool.checkpoint.tensors import Tensor, to_float32
 from pitool.convert import feedback
 from pitool.convert.calibrated_layer import Hidden
 from pitool.convert.effort import Effort
-from pitool.convert.feedback import Grid, Rounded
+from pitool.convert.feedback import Grid, Levels
 from pitool.convert.lattice import Floats
 from pitool.convert.numpy_forward import Forward
 from pitool.convert.propagation import Correction, Inputs, Moments
@@ -28,7 +29,7 @@ TOKENS = 4096
 SWEEPS = 1
 SLAB = 32 << 20
 
-Made = tuple[str, Rounded]
+Made = tuple[str, Levels]
 GridOf = Callable[[str, tuple[int, ...]], Grid | None]
 """Returns the grid of a matrix by its name and shape, None for one that is not rounded."""
 
@@ -54,8 +55,9 @@ def embed(
     count, columns = table.shape
     progress.stage("rounding the embedding", count)
     hessian = _head_hessian(forward, exact) if tied else np.zeros((columns, columns), np.float32)
-    made = _round(table, hessian, grid, effort, progress, lambda rows: rows)
-    rounded = (forward.embed(window, made.values) for window in windows)
+    read = np.unique([i for window in windows for i in window])
+    made, rows = _round(table, hessian, grid, effort, progress, read=read)
+    rounded = (forward.embed(window, rows[np.searchsorted(read, window)]) for window in windows)
     return (name, made), [Hidden(x, y) for x, y in zip(exact, rounded, strict=True)]
 
 
@@ -74,8 +76,9 @@ def round_head(
     if grid := grid_of(name, table.shape):
         progress.stage("rounding the head", table.shape[0])
         inputs = Inputs.of(_moments(forward, hidden))
-        correction = Correction(inputs)
-        yield name, _round(table, inputs.hessian, grid, effort, progress, correction.corrected)
+        corrected = Correction(inputs).corrected
+        made, _ = _round(table, inputs.hessian, grid, effort, progress, corrected=corrected)
+        yield name, made
 
 
 def _moments(forward: Forward, hidden: Sequence[Hidden]) -> Iterator[Moments]:
@@ -103,17 +106,24 @@ def _round(
     grid: Grid,
     effort: Effort,
     progress: Progress,
-    corrected: Callable[[Floats], Floats],
-) -> Rounded:
-    """Return a table as it is rounded, slab by slab, since no row depends on another."""
+    *,
+    corrected: Callable[[Floats], Floats] = lambda rows: rows,
+    read: NDArray[np.intp] | None = None,
+) -> tuple[Levels, Floats]:
+    """Return a table as it is rounded, and the weights of the rows ``read``, ascending.
+
+    No row depends on another, so that it goes slab by slab: all weights of a large vocabulary would
+    take gigabytes.
+    """
     wide, sweeps = feedback.damped(hessian), min(effort.sweeps, SWEEPS)
-    made: list[Rounded] = []
+    asked = np.empty(0, np.intp) if read is None else read
+    levels, stored, values, begin = [], [], [], 0
     for slab in table.slabs(SLAB):
-        rows = corrected(to_float32(slab, table.kind))
-        made.append(feedback.quantise(rows, wide, grid, sweeps))
+        end = begin + len(slab)
+        made = feedback.quantise(corrected(to_float32(slab, table.kind)), wide, grid, sweeps)
+        levels.append(made.levels)
+        stored.append(made.stored)
+        values.append(made.values[asked[(asked >= begin) & (asked < end)] - begin])
         progress.advance(len(slab))
-    return Rounded(
-        np.concatenate([each.levels for each in made]),
-        np.concatenate([each.stored for each in made]),
-        np.concatenate([each.values for each in made]),
-    )
+        begin = end
+    return Levels(np.concatenate(levels), np.concatenate(stored)), np.concatenate(values)

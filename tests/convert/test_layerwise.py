@@ -21,7 +21,7 @@ from pitool.convert import cache, layerwise
 from pitool.convert.calibrated_layer import Hidden, Layer
 from pitool.convert.conversion import Job
 from pitool.convert.effort import BEST, EFFORTS, NORMAL
-from pitool.convert.feedback import Grid, Rounded
+from pitool.convert.feedback import Grid, Levels, Rounded
 from pitool.convert.gguf.feedback import grid_of
 from pitool.convert.gguf.ggml import dequantise_rows
 from pitool.convert.gguf.layers import round_layers
@@ -179,9 +179,9 @@ def test_making_up_for_the_layers_before_is_closer_too(
 
 def by_itself(
     checkpoint: Checkpoint, text: Sequence[Sequence[int]], format_: Format
-) -> dict[str, Rounded | Array]:
+) -> dict[str, Levels | Array]:
     """Round each matrix with the importance of its columns and nothing else."""
-    forward, made = Forward(checkpoint), dict[str, Rounded | Array]()
+    forward, made = Forward(checkpoint), dict[str, Levels | Array]()
     hidden = [Hidden(x, x) for x in map(forward.embed, text)]
     for i in range(forward.layers):
         layer = Layer(forward, describe(checkpoint.config), i, hidden)
@@ -197,7 +197,7 @@ def by_itself(
 
 
 def rounded_logits(
-    checkpoint: Checkpoint, ids: Sequence[int], made: Mapping[str, Rounded | Array]
+    checkpoint: Checkpoint, ids: Sequence[int], made: Mapping[str, Levels | Array]
 ) -> Array:
     """Return the logits of the float32 forward pass with other tensors in the layers."""
     forward = Forward(checkpoint)
@@ -206,8 +206,11 @@ def rounded_logits(
         weights = forward.weights(i)
         for name in weights:
             found = made.get(forward.prefix(i) + name)
-            if found is not None:
-                weights[name] = found.values if isinstance(found, Rounded) else found
+            if isinstance(found, Rounded):
+                weights[name] = found.values
+            elif found is not None:
+                assert not isinstance(found, Levels)
+                weights[name] = found
         hidden = forward.layer(i, weights, hidden)
     return forward.logits(hidden)
 

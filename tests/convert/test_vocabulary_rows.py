@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType, dequantize
 from numpy.typing import NDArray
 
 from pitool.catalog.tensor_types import TENSOR_TYPES
@@ -13,10 +14,11 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert import vocabulary_rows
 from pitool.convert.calibrated_layer import Hidden
 from pitool.convert.effort import EFFORTS, NORMAL
-from pitool.convert.feedback import Grid, Rounded
-from pitool.convert.gguf.feedback import grid_of
+from pitool.convert.feedback import Grid, Levels
+from pitool.convert.gguf.feedback import TypeGrid, grid_of, pack
 from pitool.convert.layerwise import State, walk
 from pitool.convert.numpy_forward import Forward
+from pitool.convert.vocabulary_rows import Made
 from pitool.report.progress import Silent
 from tests.convert.helpers import checkpoint_of, sample_texts
 from tests.tiny import write_checkpoint
@@ -27,7 +29,7 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 WINDOWS = np.random.default_rng(1).integers(3, 500, (8, 64)).tolist()
 
 
-def q4_0(name: str, shape: tuple[int, ...]) -> Grid | None:
+def q4_0(name: str, shape: tuple[int, ...]) -> TypeGrid | None:
     assert name in (EMBEDDING, HEAD)
     return grid_of(TENSOR_TYPES["Q4_0"], shape[-1])
 
@@ -37,6 +39,16 @@ def opened(folder: Path, *, tied: bool) -> tuple[Checkpoint, Forward, Array]:
     checkpoint = checkpoint_of(write_checkpoint(folder / "m", tie_word_embeddings=tied))
     forward = Forward(checkpoint)
     return checkpoint, forward, forward.head[1].float32()
+
+
+def weights(made: Made) -> Array:
+    """Return what gguf's reader makes of the bytes that are written."""
+    name, found = made
+    grid = q4_0(name, found.levels.shape)
+    assert grid
+    stored = pack(found, grid)
+    values: Array = dequantize(stored.reshape(len(stored), -1), GGMLQuantizationType.Q4_0)
+    return values
 
 
 def finals(forward: Forward, hidden: list[Array]) -> Array:
@@ -55,16 +67,16 @@ def test_a_head_that_is_the_embedding_is_rounded_for_its_inputs() -> None:
     float_head = forward.head[1].float32()
     made, hidden = vocabulary_rows.embed(forward, text, EFFORT, q4_0, Silent(), tied=True)
     assert made
-    name, rounded = made
+    name, rounded = made[0], weights(made)
     assert name == EMBEDDING
-    np.testing.assert_allclose(hidden[0].rounded, rounded.values[text[0]], rtol=1e-6)
+    np.testing.assert_allclose(hidden[0].rounded, rounded[text[0]], rtol=1e-6)
     np.testing.assert_allclose(hidden[0].exact, float_head[text[0]], rtol=1e-6)
     read = finals(forward, [forward.embed(window) for window in text])
     grid = q4_0(name, float_head.shape)
     assert grid
     nearest = grid.nearest(float_head, np.square(read).mean(0))
     x = finals(forward, [forward.embed(judged)])
-    lost = np.square(x @ (rounded.values - float_head).T).sum()
+    lost = np.square(x @ (rounded - float_head).T).sum()
     assert lost < 0.8 * np.square(x @ (nearest - float_head).T).sum()
 
 
@@ -76,8 +88,9 @@ def test_an_embedding_alone_has_the_nearest_levels(tmp_path: Path) -> None:
     grid = q4_0(EMBEDDING, floats.shape)
     assert grid
     nearest = grid.nearest(floats, np.ones(floats.shape[1], np.float32))
-    assert np.square(made[1].values - floats).sum() <= np.square(nearest - floats).sum()
-    np.testing.assert_allclose(hidden[1].rounded, made[1].values[WINDOWS[1]], rtol=1e-6)
+    rounded = weights(made)
+    assert np.square(rounded - floats).sum() <= np.square(nearest - floats).sum()
+    np.testing.assert_allclose(hidden[1].rounded, rounded[WINDOWS[1]], rtol=1e-6)
 
 
 def test_a_head_of_its_own_makes_up_for_the_layers(tmp_path: Path) -> None:
@@ -91,14 +104,13 @@ def test_a_head_of_its_own_makes_up_for_the_layers(tmp_path: Path) -> None:
     mixed = np.eye(columns) + 0.1 * np.random.default_rng(2).standard_normal((columns, columns))
     seen = [Hidden(x, (x @ mixed).astype(np.float32)) for x in hidden]
     (found,) = vocabulary_rows.round_head(forward, seen[:6], EFFORT, q4_0, Silent())
-    name, rounded = found
-    assert name == HEAD
+    assert found[0] == HEAD
 
     def lost(head: Array) -> float:
         pairs = [(forward.final(x.exact), forward.final(x.rounded)) for x in seen[6:]]
         return sum(float(np.square(f @ float_head.T - x @ head.T).sum()) for f, x in pairs)
 
-    assert lost(rounded.values) < lost(float_head)
+    assert lost(weights(found)) < lost(float_head)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -114,7 +126,7 @@ def test_the_walk_makes_them_once_each(tmp_path: Path, *, tied: bool) -> None:
 
     state = State(tmp_path)
     made = list(walk(checkpoint, WINDOWS, EFFORT, Tables(), state, Silent()))
-    names = [name for name, each in made if isinstance(each, Rounded)]
+    names = [name for name, each in made if isinstance(each, Levels)]
     assert names == ([EMBEDDING] if tied else [EMBEDDING, HEAD])
     # What is resumed at the end has its layers, and only the head is left.
     again = [name for name, _ in walk(checkpoint, WINDOWS, EFFORT, Tables(), state, Silent())]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pitool.catalog.tensor_types import TensorType
 from pitool.convert import feedback
-from pitool.convert.feedback import Rounded, Steps
+from pitool.convert.feedback import Levels, Steps
 from pitool.convert.gguf.ggml import dequantise_rows, quantise_rows
 from pitool.convert.gguf.levels import Layout, layout_of
 from pitool.convert.lattice import Floats
@@ -56,7 +56,7 @@ def quantise(
     return pack(made, grid), made.values
 
 
-def pack(made: Rounded, grid: TypeGrid) -> Bytes:
+def pack(made: Levels, grid: TypeGrid) -> Bytes:
     """Return the bytes of a matrix, (rows, bytes)."""
     packed = np.ascontiguousarray(made.stored).reshape(-1, grid.kind.block_bytes)
     grid.layout.store(packed, made.levels.reshape(-1, grid.block))

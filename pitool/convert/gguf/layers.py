@@ -20,7 +20,7 @@ from pitool.checkpoint.source import Checkpoint
 from pitool.convert import cache
 from pitool.convert.conversion import Conversion
 from pitool.convert.effort import Effort
-from pitool.convert.feedback import Rounded
+from pitool.convert.feedback import Levels
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.gguf.feedback import TypeGrid, grid_of, pack
 from pitool.convert.gguf.model import Model, find_model
@@ -111,11 +111,11 @@ class GgufTensors:
         """Tell whether a vector is stored."""
         return name in self._wanted
 
-    def stored(self, name: str, made: Rounded | Floats) -> bytes:
+    def stored(self, name: str, made: Levels | Floats) -> bytes:
         """Return the bytes of a tensor in the GGUF."""
         want = self._wanted[name]
-        if isinstance(made, Rounded):
-            grid = self.grid(name, made.values.shape)
+        if isinstance(made, Levels):
+            grid = self.grid(name, made.levels.shape)
             assert grid
             return pack(made, grid)[row_order(want, len(made.levels))].tobytes()
         values = made[row_order(want, len(made))] + np.float32(want.shift)

@@ -22,7 +22,7 @@ from pitool.checkpoint.tensors import Tensor, read_header
 from pitool.convert import cache
 from pitool.convert.conversion import Conversion
 from pitool.convert.effort import Effort
-from pitool.convert.feedback import Rounded
+from pitool.convert.feedback import Levels
 from pitool.convert.gguf.artifacts import exact_file
 from pitool.convert.gguf.calibrate import windows
 from pitool.convert.layerwise import State, unwalkable, walk
@@ -112,7 +112,7 @@ class RoundedFolder:
             self._ends = frozenset((EMBEDDING, HEAD)) & checkpoint.tensors.keys()
         for name, made in walk(checkpoint, windows_, effort, self, State(self._folder), progress):
             partial_ = self._folder / f"{name}.partial"
-            if isinstance(made, Rounded):
+            if isinstance(made, Levels):
                 with partial_.open("wb") as file:
                     np.savez(file, allow_pickle=False, levels=made.levels, scales=made.stored)
                 partial_.replace(self._path(name))
