@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,23 @@ def test_a_head_of_its_own_makes_up_for_the_layers(tmp_path: Path) -> None:
         return sum(float(np.square(f @ float_head.T - x @ head.T).sum()) for f, x in pairs)
 
     assert lost(weights(found)) < lost(float_head)
+
+
+def test_no_more_is_held_than_the_floats_of_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vocabulary has more rows than a layer: levels and scales are held, not weights."""
+    size = 16_384
+    folder = write_checkpoint(tmp_path / "m", tie_word_embeddings=False, vocab_size=size)
+    forward = Forward(checkpoint_of(folder))
+    monkeypatch.setattr(vocabulary_rows, "SLAB", 1 << 18)
+    tracemalloc.start()
+    made, _ = vocabulary_rows.embed(forward, WINDOWS, EFFORT, q4_0, Silent(), tied=False)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made
+    assert made[1].levels.shape[0] == size
+    assert most < 4 * made[1].levels.size
 
 
 @pytest.mark.parametrize("tied", [True, False])
