@@ -8,6 +8,7 @@ Owns these two matrices. What is between them is ``layerwise``'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,13 +118,15 @@ def _round(
     """
     wide, sweeps = feedback.damped(hessian), min(effort.sweeps, SWEEPS)
     asked = np.empty(0, np.intp) if read is None else read
-    levels, stored, values, begin = [], [], [], 0
+    levels, begin = np.empty(table.shape, np.uint8), 0
+    stored: list[NDArray[Any]] = []
+    values: list[Floats] = []
     for slab in table.slabs(SLAB):
         end = begin + len(slab)
         made = feedback.quantise(corrected(to_float32(slab, table.kind)), wide, grid, sweeps)
-        levels.append(made.levels)
+        levels[begin:end] = made.levels
         stored.append(made.stored)
         values.append(made.values[asked[(asked >= begin) & (asked < end)] - begin])
         progress.advance(len(slab))
         begin = end
-    return Levels(np.concatenate(levels), np.concatenate(stored)), np.concatenate(values)
+    return Levels(levels, np.concatenate(stored)), np.concatenate(values)

@@ -121,7 +121,7 @@ def test_no_more_is_held_than_the_floats_of_a_table(
     size = 16_384
     folder = write_checkpoint(tmp_path / "m", tie_word_embeddings=False, vocab_size=size)
     forward = Forward(checkpoint_of(folder))
-    monkeypatch.setattr(vocabulary_rows, "SLAB", 1 << 18)
+    monkeypatch.setattr(vocabulary_rows, "SLAB", 1 << 16)
     tracemalloc.start()
     made, _ = vocabulary_rows.embed(forward, WINDOWS, EFFORT, q4_0, Silent(), tied=False)
     _, most = tracemalloc.get_traced_memory()
