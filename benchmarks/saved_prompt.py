@@ -1,14 +1,15 @@
 """TTFT after a long system prompt: read before and saved in the bundle, against reading it.
 
     python -m benchmarks.saved_prompt --tokens 5000 --pairs 3
-    python -m benchmarks.saved_prompt --emulate pi5
+    python -m benchmarks.saved_prompt --emulate pi5 [--wait 1800]
 
 Here each run is a worker of its own, with what the bundle has read and without, in turn. With
 ``--emulate`` the sample model in float32 goes to an emulated board as a .pi with the prompt that
 this machine has read; there both are run, by ``pitool run`` from its start to its end as well. The
 emulated times say nothing about a board, their ratio does: a board has less memory bandwidth for
 the file, and less arithmetic for the prompt. The target is a ratio of at most 0.05 and, in float32,
-the same answer. The last line on stdout is JSON.
+the same answer. Reading is broken off after ``--wait`` seconds: the ratio is then the largest that
+it can be, and the answers are not compared. The last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ QUESTION = "Which of these boards is the best?"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Seconds to the first token read anew and read before, and whether both answer alike."""
+    """Seconds to the first token read anew and read before, and whether both answer alike.
+
+    ``alike``: None where reading was broken off after ``anew`` seconds.
+    """
 
     anew: float
     before: float
-    alike: bool
+    alike: bool | None
     reused: int
 
     @property
@@ -131,17 +135,22 @@ set -e
 mkdir s && tar -xf /share/sample.pi -C s && s/install.sh >&2
 ask() {{
     date +%s.%N
-    pitool run bundle "{question}" --prefill "$1" --temp 0 --max-tokens 32 --json
+    timeout --signal INT --kill-after 60 "$1" \\
+        pitool run bundle "{question}" --prefill "$2" --temp 0 --max-tokens 32 --json \\
+        || {{ [ $? -eq 124 ]; echo {{}}; }}
     date +%s.%N
 }}
-ask system
+ask 0 system
 mv ~/.local/share/pitool/bundles/bundle/prefills .
-ask prefills/system.txt
+ask {wait:g} prefills/system.txt
 """
 
 
-def emulated(board: str, tokens: int) -> tuple[Pair, tuple[float, float]]:
-    """Return a pair on an emulated board, and the seconds of both commands."""
+def emulated(board: str, tokens: int, wait: float) -> tuple[Pair, tuple[float, float]]:
+    """Return a pair on an emulated board, and the seconds of both commands.
+
+    ``wait``: seconds after which reading is broken off, 0 for never.
+    """
     with tempfile.TemporaryDirectory(dir=cache() / "tmp") as folder:
         share, bundle = Path(folder) / "share", Path(folder) / "bundle"
         share.mkdir()
@@ -153,16 +162,17 @@ def emulated(board: str, tokens: int) -> tuple[Pair, tuple[float, float]]:
         system.write_text(prompt_of(choose(Bundle(bundle, manifest.read(bundle))), tokens))
         target = share / "sample.pi"
         pitool("pack", bundle, "--board", board, "--prefill", system, "-o", target)
-        script = STEPS.format(question=QUESTION)
+        script = STEPS.format(question=QUESTION, wait=wait)
         command = [str(EMULATOR), str(cache() / "rootfs/bookworm"), board, str(share)]
         command += ["bash", "-c", script]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
     started, fast, ended, again, slow, last = out.splitlines()
     before, anew = json.loads(fast), json.loads(slow)
-    pair = Pair(
-        _waited(anew), _waited(before), anew["ids"] == before["ids"], before["reused_tokens"]
-    )
-    return pair, (float(last) - float(again), float(ended) - float(started))
+    commands = float(last) - float(again), float(ended) - float(started)
+    seconds, alike = wait, None
+    if anew:
+        seconds, alike = _waited(anew), anew["ids"] == before["ids"]
+    return Pair(seconds, _waited(before), alike, before["reused_tokens"]), commands
 
 
 def _waited(run: dict[str, Any]) -> float:
@@ -181,19 +191,21 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--compact", action="store_true", help="saved in q8_0")
     parser.add_argument("--emulate", metavar="BOARD", help="pi3, pi4 or pi5")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds, with --emulate")
     asked = parser.parse_args()
     (cache() / "tmp").mkdir(parents=True, exist_ok=True)
     more: dict[str, Any] = {}
     if asked.emulate:
-        pair, commands = emulated(asked.emulate, asked.tokens)
+        pair, commands = emulated(asked.emulate, asked.tokens, asked.wait)
         pairs, more = [pair], {"command_seconds": commands}
     else:
         path = asked.model or models.gguf(asked.shape, asked.quant)
         pairs = here(path, asked.tokens, asked.pairs, compact=asked.compact)
+    answers = {None: "broken off", True: "same answer", False: "another answer"}
     for each in pairs:
         print(
             f"TTFT read anew {each.anew:8.2f} s  read before {each.before:7.3f} s"
-            f"  ratio {each.ratio:.4f}  {'same answer' if each.alike else 'another answer'}"
+            f"  ratio {each.ratio:.4f}  {answers[each.alike]}"
             f"  {each.reused} tokens reused"
         )
     ratio = statistics.median(each.ratio for each in pairs)
