@@ -64,7 +64,10 @@ def hindrance(model: Description) -> str:
 
 
 class State:
-    """The input of a layer, in a folder; a walk that is broken off goes on from there."""
+    """The input of a layer, in a folder; a walk that is broken off goes on from there.
+
+    After the last layer comes the head, and after the head nothing, with no input.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STATE
@@ -114,15 +117,16 @@ def walk(
         state.save(first, hidden)
     progress.stage("rounding with error feedback", forward.layers)
     if first:
-        progress.advance(first)
+        progress.advance(min(first, forward.layers))
     for i in range(first, forward.layers):
         layer = Layer(forward, model, i, hidden)
         yield from _round(layer, model, effort, format_)
         hidden = layer.outputs()
         state.save(i + 1, hidden)
         progress.advance(1)
-    if not model.tied:
+    if not model.tied and first <= forward.layers:
         yield from vocabulary_rows.round_head(forward, hidden, effort, format_.grid, progress)
+    state.save(forward.layers + 1, [])
 
 
 def _round(layer: Layer, model: Description, effort: Effort, format_: Format) -> Iterator[Made]:
