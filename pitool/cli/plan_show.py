@@ -130,7 +130,8 @@ def memory(report: Report) -> Section:
     place, form = report.largest, report.form
     rows = [r for r in report.rows if r.place == place]
     named = report.options.quant is not None
-    usual = [r for r in rows if r.quantisation in form.summed]
+    there = {*form.summed, *report.model.stored}
+    usual = [r for r in rows if r.quantisation in there]
     rows = rows[:MOST_SUMMED] if (named and form.assumed) or not usual else usual
     columns = [
         {line.name: format_gigabytes(line.bytes) for line in r.artifact.memory.lines} for r in rows

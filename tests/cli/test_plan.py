@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Pitool, check_failure
+from tests.convert.helpers import convert_folder
 from tests.tiny import LLAMA, write_checkpoint
 from tests.tiny_bert import write_bert
 
@@ -119,6 +120,15 @@ def test_a_gguf_is_planned_with_its_own_tensors(pitool: Pitool, bundle: Path) ->
     assert loose["rows"][0]["bytes"] == whole["rows"][0]["bytes"] == file.stat().st_size
     assert loose["rows"][0]["tensor_bytes"] < loose["rows"][0]["bytes"]
     assert loose["parameters"] == whole["parameters"]
+
+
+@pytest.mark.engine
+def test_the_sum_has_what_a_bundle_holds(pitool: Pitool, one_layer: Path, tmp_path: Path) -> None:
+    """Beside the usual types, which it could be converted to."""
+    made = convert_folder(one_layer, tmp_path / "b", "Q4_0").path
+    shown = pitool("plan", made, "--board", "pi5", "--ram", "4gb", "--details").out
+    after = shown[shown.index("Memory on pi5-4gb") :].splitlines()
+    assert after[1].split() == ["F16", "Q8_0", "Q4_K_M", "Q4_0"]
 
 
 @pytest.mark.thorough
