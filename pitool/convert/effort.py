@@ -29,7 +29,7 @@ class Effort:
 
 FAST, NORMAL, BEST = "fast", "normal", "best"
 _NORMAL = TokenCount("PITOOL_FEEDBACK_TOKENS", ((500_000_000, 16_384),), 8192)
-_BEST = TokenCount("PITOOL_FEEDBACK_TOKENS", ((500_000_000, 65_536),), 32_768)
+_BEST = TokenCount("PITOOL_FEEDBACK_TOKENS", ((500_000_000, 32_768),), 16_384)
 EFFORTS = {
     effort.name: effort
     for effort in (
