@@ -23,9 +23,10 @@ from pitool.quality import kinds
 from pitool.quality.divergence import WINDOW
 from pitool.report.numbers import format_seconds
 
-# Times a product of large matrices in float32: a token that llama.cpp writes among others, and one
-# that it reads.
-WRITING, READING = 6.0, 1.5
+# Times a product of large matrices in float32: a token that llama.cpp writes among others; one that
+# it reads for an importance matrix, or to compare all of its logits; one that it reads with a part
+# of the model rounded; and one in transformers. SmolLM2-135M on two cores.
+WRITING, READING, TRYING, REFERENCE = 6.0, 4.5, 2.5, 4.0
 # Seconds a weight on one core: ggml's search with an importance matrix, and copying.
 ROUNDING, COPYING = 1.5e-7, 4e-9
 
@@ -80,7 +81,7 @@ def steps(
                 for t in chosen
             )
             yield Step("rounding errors", tried * ROUNDING)
-            each = losses.WINDOWS * WINDOW * token * READING + weights * COPYING
+            each = losses.WINDOWS * WINDOW * token * TRYING + weights * COPYING
             yield Step("sensitivity", (len(losses.groups(names, effort.bands)) + 1) * each)
         if walks:
             walked = (layer_cost.estimate(effort, model, ends=ends) for ends in walks)
@@ -88,5 +89,5 @@ def steps(
     yield Step("rounding", weights * ROUNDING / max(cores, 1) * len(rounded))
     read = token_counts.REFERENCE.find(weights)
     read += len(kinds.KINDS) * kinds.tokens_beside(read)
-    yield Step("reference", read * token * layer_cost.FORWARD)
+    yield Step("reference", read * token * REFERENCE)
     yield Step("comparison", files * (read * token * READING + weights * COPYING))
