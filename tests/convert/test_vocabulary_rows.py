@@ -47,8 +47,7 @@ def weights(made: Made) -> Array:
     name, found = made
     grid = q4_0(name, found.levels.shape)
     assert grid
-    stored = pack(found, grid)
-    values: Array = dequantize(stored.reshape(len(stored), -1), GGMLQuantizationType.Q4_0)
+    values: Array = dequantize(pack(found, grid), GGMLQuantizationType.Q4_0)
     return values
 
 

@@ -76,10 +76,9 @@ def make(work: Conversion) -> list[Artifact]:
 
 def exact_kinds(origin: Origin, plan: ConvertPlan) -> list[Quantisation]:
     """Return the types to write without quantising: first the one that others are made from."""
-    wanted = [a.quantisation for a in plan.of(GgufPlan)]
-    asked = [kind for kind in wanted if not kind.quantised or kind == origin.kind]
-    needed = len(asked) < len(wanted)
-    return list(dict.fromkeys([origin.kind, *asked])) if needed else asked
+    wanted, rounded = [a.quantisation for a in plan.of(GgufPlan)], plan.rounded
+    asked = [kind for kind in wanted if kind not in rounded]
+    return list(dict.fromkeys([origin.kind, *asked])) if rounded else asked
 
 
 def disk_bytes(checkpoint: Checkpoint, plan: ConvertPlan) -> tuple[int, int]:
