@@ -117,14 +117,15 @@ def _find(bundles: tuple[Path, ...], quant: str) -> list[Runnable]:
     """
     from pitool.catalog.bundles import newest
     from pitool.catalog.model_argument import artifact_names, find_runnable
+    from pitool.catalog.tables import names_in
 
     if not bundles:
         bundles = (newest().path,)
         click.echo(f"measuring the newest bundle, {bundles[0].name}", err=True)
     found = []
     for bundle in bundles:
-        for name in artifact_names(bundle) if quant == ALL else quant.split(","):
-            found.append(find_runnable(bundle, name.strip() or None))
+        for name in artifact_names(bundle) if quant == ALL else names_in(quant) or [FIRST]:
+            found.append(find_runnable(bundle, name or None))
     return found
 
 
