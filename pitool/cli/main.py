@@ -46,7 +46,8 @@ def _leave_threads(code: int) -> None:
     """Exit at once where a thread would not end: a library that was interrupted may leave some."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(PATIENCE)
+            with suppress(RuntimeError):  # not begun, where the interrupt came as it was started
+                thread.join(PATIENCE)
             if thread.is_alive():
                 atexit._run_exitfuncs()
                 os._exit(code)

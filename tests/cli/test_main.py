@@ -86,12 +86,39 @@ def test_exits(
     assert capsys.readouterr() == ("", sentence)
 
 
-def test_an_interrupt_while_a_module_is_made_has_the_exit_code_too(tmp_path: Path) -> None:
-    # dataclass() and namedtuple() give exec() a string; the shell cannot tell 130 from a signal.
+# dataclass() and namedtuple() give exec() a string; the shell cannot tell 130 from a signal.
+IN_A_MODULE = "def command():\n    exec('raise KeyboardInterrupt')\n"
+# A thread whose start was interrupted is listed, and cannot be joined.
+IN_A_START = """
+import threading
+
+def command():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    threading._start_new_thread = interrupt
+    threading.Thread(target=print).start()
+"""
+# A library's thread that does not heed the interrupt.
+BESIDE_A_THREAD = """
+import threading
+
+main.PATIENCE = 0.1
+
+def command():
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [IN_A_MODULE, IN_A_START, BESIDE_A_THREAD], ids=["module", "start", "thread"]
+)
+def test_an_interrupt_is_one_sentence_and_one_exit_code_wherever_it_comes(
+    tmp_path: Path, command: str
+) -> None:
     (tmp_path / "program.py").write_text(
-        "from pitool.cli import main\n"
-        "main._command = lambda: exec('raise KeyboardInterrupt')\n"
-        "main.main()\n"
+        f"from pitool.cli import main\n{command}\nmain._command = command\nmain.main()\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "program"], capture_output=True, check=False, cwd=tmp_path
