@@ -185,7 +185,8 @@ def ask_peer(program: str, model: Path, prompt: str, settings: Settings, tokens:
     if match is None:
         raise SystemExit(f"{program} ended with {done.returncode}:\n{said[-2000:]}")
     counts = {name: int(value) for name, value in _COUNTS.findall(said)}
-    rate = int(match[1]) / float(match[2])
+    # The first token of llama-lookup comes of the prompt's logits, before any pass.
+    rate = (int(match[1]) - (program == peer.LOOKUP)) / float(match[2])
     return rate, counts.get("drafted", 0), counts.get("accept", 0)
 
 

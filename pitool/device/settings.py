@@ -13,12 +13,13 @@ from pitool.catalog.tensor_types import repacked_types
 from pitool.device import tuned
 from pitool.device.detect import Machine, detect
 from pitool.engine.base import Settings
-from pitool.engine.speculation.pass_costs import output_rows
+from pitool.engine.speculation.pass_costs import SIZES, output_rows
 from pitool.engine.speculation.policy import MOST_GUESSES
 from pitool.errors import DoesNotFit, UsageError
 from pitool.planning.formats import find_format
 from pitool.planning.memory import CHAT, KV_CACHE, Load, held_beside
 from pitool.planning.places import Verdict, verdict_on
+from pitool.planning.speculating import cost_curve
 from pitool.report.numbers import compare_bytes
 
 MINIMUM_CONTEXT = 256
@@ -78,7 +79,16 @@ def untuned(runnable: Runnable, context: int | None, machine: Machine) -> Settin
         nfc=tokens.nfc if tokens else False,
         tokenizer=runnable.tokenizer,
         guesses=MOST_GUESSES,
+        costs=_expected_costs(runnable, machine),
     )
+
+
+def _expected_costs(runnable: Runnable, machine: Machine) -> tuple[tuple[int, float], ...]:
+    """Return what passes of several tokens cost by the speeds that are predicted for this board."""
+    for speed in runnable.artifact.speed if runnable.artifact else ():
+        if speed.board == machine.board_id and min(speed.prefill, speed.decode) > 0:
+            return cost_curve(speed, SIZES)
+    return ()
 
 
 def with_guesses(settings: Settings, draft: Runnable | None, *, speculate: bool) -> Settings:

@@ -8,8 +8,9 @@ both, and the arithmetic twice, since a few rows do not keep kernels busy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from pitool.catalog.manifest import Speed
 from pitool.catalog.model_shape import ModelShape
 from pitool.catalog.task_kinds import TaskKind, task_kinds
 from pitool.planning.speed import Estimate
@@ -30,7 +31,12 @@ def speculative_decodes(
     return {name: _decodes(found, kind) for name, kind in kinds.items() if kind.tokens}
 
 
-def pass_costs(found: Estimate, tokens: int) -> Range:
+def cost_curve(found: Speed, sizes: Iterable[int]) -> tuple[tuple[int, float], ...]:
+    """Return pairs of tokens and what a pass of them may cost, until it is measured."""
+    return tuple((tokens, sum(pass_costs(found, tokens)) / 2) for tokens in sizes)
+
+
+def pass_costs(found: Estimate | Speed, tokens: int) -> Range:
     """Return what a pass of so many tokens costs at worst and at best, in passes of one token."""
     share = found.decode / found.prefill  # of a pass of one token, that one more takes in a prefill
     return 1 + 2 * share * (tokens - 1), max(1.0, share * tokens)

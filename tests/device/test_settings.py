@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from pitool.catalog.bundles import Runnable
 from pitool.catalog.gguf import read_header
 from pitool.catalog.kv_types import CacheTypes
-from pitool.catalog.manifest import Artifact, FileEntry, MemoryLine, Tokenization
+from pitool.catalog.manifest import Artifact, FileEntry, MemoryLine, Speed, Tokenization
 from pitool.catalog.model_argument import find_runnable
 from pitool.catalog.tensor_types import TENSOR_TYPES
 from pitool.device.detect import Machine, detect
@@ -93,6 +93,25 @@ def test_an_artifact_is_tokenized_as_its_manifest_says(tmp_path: Path) -> None:
     )  # fmt: skip
     found = untuned(replace(runnable, artifact=artifact, tokenizer="t"), None, machine())
     assert (found.ends, found.nfc, found.tokenizer) == ((2, 7), True, "t")
+
+
+def test_passes_are_expected_to_cost_what_the_speeds_predicted_for_the_board_say(
+    tmp_path: Path,
+) -> None:
+    runnable = find_runnable(mixture(tmp_path / "m.gguf", "Q4_K"))
+    speed = (Speed("pi4b", 20.0, 10.0), Speed("pi5", 100.0, 10.0), Speed("cm5", 0.0, 10.0))
+    artifact = Artifact(
+        "gguf", "Q4_K", (FileEntry("m.gguf", 1, ""),), "llama", 1, 256, 4.5, (), speed,
+    )  # fmt: skip
+    planned = replace(runnable, artifact=artifact)
+
+    def costs(board: str | None, model: Runnable = planned) -> dict[int, float]:
+        return dict(untuned(model, None, replace(machine(), board_id=board)).costs)
+
+    # A prefill takes a tenth of a decode for a token: at best four cost one, at worst 1.6.
+    assert costs("pi5")[4] == pytest.approx(1.3)
+    assert costs("pi4b")[4] == pytest.approx((2.0 + 4.0) / 2)
+    assert costs("cm5") == costs(None) == costs("pi5", runnable) == {}
 
 
 def test_an_onnx_folder_is_mapped(tmp_path: Path) -> None:

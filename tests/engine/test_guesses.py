@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -102,11 +104,34 @@ def test_costs_follow_the_passes_that_are_made() -> None:
     for _ in range(30):
         costs.note(1, 0.1)
         costs.note(4, 0.12)
-    assert costs.of(4) == pytest.approx(1.2)
-    # What was not measured is as much cheaper than was expected.
-    assert costs.of(8) == pytest.approx(TYPICAL_COSTS[8] * 1.2 / TYPICAL_COSTS[4])
+    assert costs.of(4) == pytest.approx(1.2, rel=0.15)
+    # What was not measured is nearly as much cheaper than was expected.
+    assert costs.of(8) == pytest.approx(TYPICAL_COSTS[8] * 1.2 / TYPICAL_COSTS[4], rel=0.15)
+    before = costs.of(4)
     costs.note(4, 60.0)  # the machine slept
-    assert costs.of(4) == pytest.approx(1.2)
+    assert costs.of(4) == pytest.approx(before, rel=0.05)
+
+
+def test_the_first_pass_of_a_size_says_nothing() -> None:
+    costs = Costs(LINEAR)
+    costs.note(1, 0.1)
+    costs.note(4, 0.9)
+    assert costs.of(4) == dict(LINEAR)[4]
+
+
+def test_passes_with_noise_leave_the_order_of_the_sizes() -> None:
+    true = {1: 1.0, 2: 1.45, 3: 1.8, 4: 1.85, 8: 3.0, 12: 4.25, 16: 5.35}
+    draw = random.Random(0)
+    errors = []
+    for _ in range(40):
+        costs = Costs()
+        for _ in range(60):
+            size = draw.choice([1, 1, 1, 2, 4, 4, 8])
+            slow = 2 if draw.random() < 0.03 else 1
+            costs.note(size, 0.01 * true[size] * slow * draw.lognormvariate(0, 0.2))
+        errors += [abs(costs.of(size) / true[size] - 1) for size in (2, 4, 8)]
+    assert statistics.median(errors) < 0.1
+    assert max(errors) < 0.6
 
 
 def made(count: int) -> list[int]:

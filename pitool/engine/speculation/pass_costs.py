@@ -33,43 +33,58 @@ class Costs:
 
     Begins with a curve that was measured before or a typical one, and follows the passes that are
     made. Sizes between two known ones lie on the line between them.
+
+    Times of passes are noisy, and a size that looks too dear is not tried again. So a few passes
+    of a size weigh no more than what was expected of it, a pass counts by ``_MOST`` times of what
+    it was thought to take at most, and the first one of a size, for which llama.cpp builds a graph
+    and touches new memory, not at all.
     """
 
-    _SHARE = 0.2
+    _SHARE = 0.1  # of the time of a pass of one token that the newest one has
+    _KEPT = 0.95  # of the weight of older passes of a size, when one more is made
+    _OWN, _ALL = 3.0, 2.0  # passes that the expectation of a size weighs, and that of all
+    _MOST = 1.5
 
     def __init__(self, curve: Iterable[tuple[int, float]] = ()) -> None:
         self._curve = dict(curve) or dict(TYPICAL_COSTS)
         self._curve.setdefault(1, 1.0)
-        self._measured: dict[int, float] = {}
-        self._one = 0.0
+        self._one, self._ones = 0.0, 0
+        # Of each size, passes that were made and how much dearer than expected, both weighted.
+        self._passes: dict[int, tuple[float, float]] = {}
 
     def of(self, tokens: int) -> float:
         """Return the cost of a pass of so many tokens."""
-        if tokens in self._measured:
-            return self._measured[tokens]
-        return max(1.0, self._expected(tokens) * self._shift)
+        return max(1.0, self._expected(tokens) * self._factor(tokens)) if tokens > 1 else 1.0
 
     def note(self, tokens: int, seconds: float) -> None:
-        """Take in the time of a pass; one that took ten times as long was disturbed."""
+        """Take in the time of a pass."""
         if tokens == 1:
-            if not self._one or seconds < 10 * self._one:
-                self._one += (seconds - self._one) * (self._SHARE if self._one else 1.0)
+            self._ones += 1
+            new = self._within(seconds, self._one)
+            self._one += (new - self._one) * max(self._SHARE, 1 / self._ones)
         elif self._one and tokens in SIZES:
-            cost = seconds / self._one
-            if cost < 10 * self.of(tokens):
-                old = self._measured.get(tokens, cost)
-                self._measured[tokens] = old + (cost - old) * self._SHARE
+            if tokens not in self._passes:
+                self._passes[tokens] = 0.0, 0.0
+                return
+            new = self._within(seconds / self._one / self._expected(tokens), self._factor(tokens))
+            made, dearer = self._passes[tokens]
+            self._passes[tokens] = made * self._KEPT + 1, dearer * self._KEPT + new
 
     @property
     def one(self) -> float:
         """Seconds of a pass of one token, 0 before there was one."""
         return self._one
 
-    @property
-    def _shift(self) -> float:
-        """How much dearer measured passes were than the curve said, for those not measured yet."""
-        found = [cost / self._expected(tokens) for tokens, cost in self._measured.items()]
-        return sum(found) / len(found) if found else 1.0
+    def _within(self, new: float, old: float) -> float:
+        return min(max(new, old / self._MOST), old * self._MOST) if old else new
+
+    def _factor(self, tokens: int) -> float:
+        """Return how much dearer than expected a pass is, by those of its size and of all."""
+        passes = self._passes.values()
+        of_all = self._ALL + sum(dearer for _, dearer in passes)
+        of_all /= self._ALL + sum(made for made, _ in passes)
+        made, dearer = self._passes.get(tokens, (0.0, 0.0))
+        return (self._OWN * of_all + dearer) / (self._OWN + made)
 
     def _expected(self, tokens: int) -> float:
         known = sorted(self._curve)
