@@ -42,6 +42,7 @@ ROOT = Path(__file__).parents[1]
 CONTEXT = 2048
 GOALS = {"edit": 1.3, "summary": 1.3, "code": 1.3, "chat": 0.98}
 PASSES = (2, 4, 8, 16)
+OURS = "pitool"
 TOPICS = (
     "the moon", "bread", "a violin", "volcanoes", "the printing press", "bees", "tides", "chess",
     "a compost heap", "the Roman roads", "glass", "sleep", "coral reefs", "a steam engine", "tea",
@@ -218,7 +219,7 @@ def measure_peers(
             side.accepted += accepted
         engine.clear()
         steps = list(engine.stream(ids, Sampling(temperature=0, max_tokens=tokens)))
-        found[name].peers.setdefault("pitool", Side()).add(steps[-1].timings)
+        found[name].peers.setdefault(OURS, Side()).add(steps[-1].timings)
         peer.say(f"peers: {number + 1} of {len(asked)}")
 
 
@@ -299,7 +300,7 @@ def report(found: Mapping[str, Kind]) -> dict[str, object]:
         for program, side in kind.peers.items():
             print(
                 f"{'':>8}  {program}: {statistics.median(side.rates):.1f} t/s,"
-                f" {side.accepted} of {side.guessed} held"
+                f" {side.accepted} of {side.guessed} held{_against(kind, program)}"
             )
         document[name] = {
             "ratio": ratio,
@@ -311,6 +312,17 @@ def report(found: Mapping[str, Kind]) -> dict[str, object]:
             "peers": {program: asdict(side) for program, side in kind.peers.items()},
         }
     return document
+
+
+def _against(kind: Kind, program: str) -> str:
+    """Return how pitool's answers compare with a peer's to the same prompts, for people."""
+    pairs = zip(kind.peers[OURS].rates, kind.peers[program].rates, strict=True)
+    ratios = [ours / theirs for ours, theirs in pairs]
+    if program == OURS:
+        return ""
+    return (
+        f", ours over it {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":
