@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +24,18 @@ from tests.faults.test_kills import PATIENCE, ROOT, environment, wait_until_alon
 # The others are written in a terminal, or are no program of their own.
 NAMES = [n for n, c in COMMANDS.items() if not c.typed and n != "install"]
 SHORT, LONG = 2, int(os.environ.get("PITOOL_INTERRUPTS") or 400) // len(NAMES) + 1
-# Python itself is not through before that.
-EARLIEST = 0.15
+EARLIEST = 0.02
+"""Seconds from where signals are heeded."""
+
+
+def wait_until_heeded(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a program minds SIGTERM, which Python by itself leaves alone."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        caught = re.search(r"^SigCgt:\s*(\w+)", status.read_text(), re.MULTILINE)
+        if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
 
 
 @pytest.mark.thorough
@@ -45,6 +56,7 @@ def test_interrupts(name: str, tmp_path: Path, request: pytest.FixtureRequest) -
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True,
             env=environment(tmp_path),
         )  # fmt: skip
+        wait_until_heeded(process)
         moment = draw.uniform(EARLIEST, seconds)
         try:
             _, err = process.communicate(timeout=moment)
