@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,17 @@ class Visit:
         self.page.locator("article.running").wait_for(state="detached")
         text: str = self.answer().locator(".prose").inner_text()
         return text
+
+    def wait_until(self, condition: str, argument: object = None) -> None:
+        """Wait until an expression of JavaScript, or a function of ``argument``, is true.
+
+        Asked from here again and again: Playwright's own ``wait_for_function`` asks in the page
+        from the second time on, where the policy of its content forbids it.
+        """
+        end = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(condition, argument):
+            assert time.monotonic() < end, condition
+            self.page.wait_for_timeout(50)
 
     def button(self, name: str) -> Locator:
         """Return the button of that name."""

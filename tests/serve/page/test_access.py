@@ -161,7 +161,7 @@ def test_light_and_dark(browser: Browser) -> None:
     def wait_for_brightness(visit: Visit, comparison: str) -> None:
         # A dialog tells of its end in a task of its own, after the click.
         sum_of = f"{ground}.slice(0, 3).reduce((sum, part) => sum + Number(part), 0)"
-        visit.page.wait_for_function(f"{sum_of} {comparison}")
+        visit.wait_until(f"{sum_of} {comparison}")
 
     with (
         serving(Scripted()) as server,

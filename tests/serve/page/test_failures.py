@@ -29,22 +29,22 @@ def test_the_key_is_asked_for(browser: Browser) -> None:
         visit.button("Use this key").click()
         visit.ask("Hello")
         assert visit.finish() == "Hello from the script."
-        assert _stored(visit, "secret", None)
+        _wait_until_stored(visit, "secret", None)
         visit.button("Settings").click()
         visit.button("Change the key").click()
         visit.page.get_by_label("Key", exact=True).fill("secret")
         visit.page.get_by_label("Remember it").check()
         visit.button("Use this key").click()
-        assert _stored(visit, None, "secret")
+        _wait_until_stored(visit, None, "secret")
         visit.button("Forget the key").click()
-        assert _stored(visit, None, None)
+        _wait_until_stored(visit, None, None)
 
 
-def _stored(visit: Visit, tab: str | None, browser: str | None) -> object:
+def _wait_until_stored(visit: Visit, tab: str | None, browser: str | None) -> None:
     """Wait until the key is kept like this: until the tab is closed, and for good."""
-    return visit.page.wait_for_function(
+    visit.wait_until(
         "([a, b]) => sessionStorage['pitool.key'] == a && localStorage['pitool.key'] == b",
-        arg=[tab, browser],
+        [tab, browser],
     )
 
 
