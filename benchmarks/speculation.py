@@ -316,10 +316,10 @@ def report(found: Mapping[str, Kind]) -> dict[str, object]:
 
 def _against(kind: Kind, program: str) -> str:
     """Return how pitool's answers compare with a peer's to the same prompts, for people."""
-    pairs = zip(kind.peers[OURS].rates, kind.peers[program].rates, strict=True)
-    ratios = [ours / theirs for ours, theirs in pairs]
     if program == OURS:
         return ""
+    pairs = zip(kind.peers[OURS].rates, kind.peers[program].rates, strict=True)
+    ratios = [ours / theirs for ours, theirs in pairs]
     return (
         f", ours over it {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     )

@@ -7,7 +7,6 @@ The moment is drawn, so that it may lie in the start of a thread, in an import o
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import subprocess
@@ -18,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from pitool.errors import Interrupted
-from tests.faults.commands import COMMANDS, temporary
-from tests.faults.test_kills import PATIENCE, ROOT, environment, wait_until_alone
+from tests.faults.commands import COMMANDS
+from tests.faults.programs import PATIENCE, ROOT, draws, environment, prepared, wait_until_alone
 
 # The others are written in a terminal, or are no program of their own.
 NAMES = [n for n, c in COMMANDS.items() if not c.typed and n != "install"]
@@ -43,20 +42,18 @@ def wait_until_heeded(process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.timeout(7200)  # of the long round
 @pytest.mark.parametrize("name", NAMES)
 def test_interrupts(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    command = COMMANDS[name]
-    temporary(tmp_path).mkdir()
-    command.prepare(tmp_path)
+    command = prepared(name, tmp_path)
     long = request.config.getoption("--long")
-    draw = random.Random(time.time_ns() if long else name)
+    draw = draws(name, long=long)
     seconds, met = 2.0, 0
     for _ in range(LONG if long else SHORT):
-        begun = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", *command.words(tmp_path)], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True,
             env=environment(tmp_path),
         )  # fmt: skip
         wait_until_heeded(process)
+        begun = time.monotonic()
         moment = draw.uniform(EARLIEST, seconds)
         try:
             _, err = process.communicate(timeout=moment)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pty
-import random
 import signal
 import subprocess
 import sys
@@ -20,24 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import COMMANDS, Command, home, left, temporary
+from tests.faults.commands import COMMANDS, Command, left
+from tests.faults.programs import PATIENCE, ROOT, draws, environment, prepared, wait_until_alone
 
-ROOT = Path(__file__).parents[2]
 SHORT, LONG = 2, int(os.environ.get("PITOOL_KILLS") or 200) // len(COMMANDS) + 1
 # What a short round supposes of every command: changes of files, and seconds.
 CHANGES, SECONDS = 12, 3.0
-PATIENCE = 60
 CHAT_SECONDS = 8.0
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ, "PITOOL_HOME": str(home(folder)), "PITOOL_CACHE": str(folder / "cache"),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "HOME": str(folder), "TMPDIR": str(temporary(folder)),
-        "PYTHONDONTWRITEBYTECODE": "1", "TERM": "xterm-256color",
-        "OMP_WAIT_POLICY": "passive",
-    }  # fmt: skip
 
 
 @contextmanager
@@ -83,23 +71,6 @@ def _drain(terminal: int) -> None:
             pass
 
 
-def orphans(folder: Path) -> list[str]:
-    """Return the command lines of processes that belong to a folder's commands."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if f"PITOOL_HOME={home(folder)}\0".encode() in (path / "environ").read_bytes():
-                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
-
-
-def wait_until_alone(folder: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while found := orphans(folder):
-        assert time.monotonic() < end, found
-        time.sleep(0.05)
-
-
 def finish(command: Command, folder: Path) -> None:
     """Run a command to its end; it works, and leaves nothing unfinished."""
     with started(command, folder, 0) as process:
@@ -122,9 +93,7 @@ def finish(command: Command, folder: Path) -> None:
 @pytest.mark.timeout(7200)  # of the long round
 @pytest.mark.parametrize("name", COMMANDS)
 def test_kills(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    command = COMMANDS[name]
-    temporary(tmp_path).mkdir()
-    command.prepare(tmp_path)
+    command = prepared(name, tmp_path)
     long = request.config.getoption("--long")
     changes, seconds = CHANGES, SECONDS
     if long:
@@ -132,7 +101,7 @@ def test_kills(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Non
         finish(command, tmp_path)
         seconds = time.monotonic() - begun
         changes = 0 if command.typed else int((tmp_path / "changes").read_text())
-    draw = random.Random(time.time_ns() if long else name)
+    draw = draws(name, long=long)
     killed = 0
     for number in range(LONG if long else SHORT):
         last = draw.randint(1, changes) if changes and number % 2 == 0 else 0
